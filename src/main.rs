@@ -1,0 +1,3 @@
+//! Arguments → telemetry → configuration → command → exit status.
+
+fn main() {}

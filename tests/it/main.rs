@@ -1,0 +1,1 @@
+//! The one integration test binary: `support` holds the harness, every other module is a theme.
