@@ -1,0 +1,167 @@
+//! The seven-bit tables of 3GPP TS 23.038: default alphabet and extension (6.2.1), Turkish, Spanish and Portuguese
+//! single shift (annex A.2) and locking shift (A.3).
+//!
+//! The simulator never puts a text into bits; it has to know what each character costs. So a pair of tables is folded
+//! at compile time into one map from character to septets, and a look-up is one array access.
+
+/// What every character costs with one pair of tables: the basic one (default or locking shift) and the one behind
+/// the escape (extension or single shift).
+pub(super) struct Septets {
+    /// By code point; 0 is "not in this alphabet". All characters of these tables but two lie below.
+    below_0400: [u8; 0x400],
+    euro: u8,
+    infinity: u8,
+}
+
+impl Septets {
+    /// 1 for a character of the basic table, 2 behind the escape, `None` outside this alphabet.
+    pub(super) fn septets(&self, character: char) -> Option<u32> {
+        let cost = match character {
+            '€' => self.euro,
+            '∞' => self.infinity,
+            _ => *self.below_0400.get(character as usize)?,
+        };
+        if cost == 0 {
+            None
+        } else {
+            Some(u32::from(cost))
+        }
+    }
+
+    const fn new(basic: &[&str], escaped: &[&str]) -> Self {
+        let mut table = Self {
+            below_0400: [0; 0x400],
+            euro: 0,
+            infinity: 0,
+        };
+        // The basic table goes last: a character that both tables have costs one septet.
+        let mut at = 0;
+        while at < escaped.len() {
+            table.add(escaped[at], 2);
+            at += 1;
+        }
+        at = 0;
+        while at < basic.len() {
+            table.add(basic[at], 1);
+            at += 1;
+        }
+        table
+    }
+
+    /// Enters each character of a table; decodes UTF-8 by hand, as `str::chars` cannot run at compile time.
+    const fn add(&mut self, characters: &str, septets: u8) {
+        let bytes = characters.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            let (code, length) = match bytes[at] {
+                first @ 0..=0x7f => (first as usize, 1),
+                first @ 0x80..=0xdf => (
+                    ((first & 0x1f) as usize) << 6 | (bytes[at + 1] & 0x3f) as usize,
+                    2,
+                ),
+                first => (
+                    ((first & 0x0f) as usize) << 12
+                        | ((bytes[at + 1] & 0x3f) as usize) << 6
+                        | (bytes[at + 2] & 0x3f) as usize,
+                    3,
+                ),
+            };
+            match code {
+                0x20ac => self.euro = septets,
+                0x221e => self.infinity = septets,
+                _ => self.below_0400[code] = septets,
+            }
+            at += length;
+        }
+    }
+}
+
+/// What all three basic tables share: digits, punctuation, the Latin alphabet.
+const ASCII: &str =
+    "\n\r !\"#%&'()*+,-./0123456789:;<=>?@$_ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// 6.2.1, the rest of the default alphabet, by row.
+const DEFAULT_BASIC: &str = "£¥èéùìòÇØøÅåΔΦΓΛΩΠΨΣΘΞÆæßÉ¤¡ÄÖÑÜ§¿äöñüà";
+/// A.3.1, the rest of the Turkish locking shift table.
+const TURKISH_BASIC: &str = "£¥€éùıòÇĞğÅåΔΦΓΛΩΠΨΣΘΞŞşßÉ¤İÄÖÑÜ§çäöñüà";
+/// A.3.3, the rest of the Portuguese locking shift table.
+const PORTUGUESE_BASIC: &str = "£¥êéúíóçÔôÁáΔªÇÀ∞^\\€Ó|ÂâÊÉºÍÃÕÚÜ§~ãõ`üà";
+
+/// 6.2.1.1, the default extension table; the single shift tables contain it.
+const EXTENSION: &str = "\u{c}^{}\\[~]|€";
+/// A.2.1, what Turkish adds.
+const TURKISH_ESCAPED: &str = "ĞİŞçğış";
+/// A.2.2, what Spanish adds.
+const SPANISH_ESCAPED: &str = "çÁÍÓÚáíóú";
+/// A.2.3, what Portuguese adds.
+const PORTUGUESE_ESCAPED: &str = "êçÔôÁáΦΓΩΠΨΣΘÊÀÍÓÚÃÕÂíóúãõâ";
+
+/// The default alphabet with its extension.
+pub(super) static DEFAULT: Septets = Septets::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION]);
+/// The default alphabet with the Turkish single shift table.
+pub(super) static TURKISH_SINGLE: Septets =
+    Septets::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, TURKISH_ESCAPED]);
+/// The Turkish locking shift table with the default extension.
+pub(super) static TURKISH_LOCKING: Septets = Septets::new(&[ASCII, TURKISH_BASIC], &[EXTENSION]);
+/// Both Turkish tables.
+pub(super) static TURKISH_BOTH: Septets =
+    Septets::new(&[ASCII, TURKISH_BASIC], &[EXTENSION, TURKISH_ESCAPED]);
+/// The default alphabet with the Spanish single shift table (there is no locking one: A.3.2 is void).
+pub(super) static SPANISH_SINGLE: Septets =
+    Septets::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, SPANISH_ESCAPED]);
+/// The default alphabet with the Portuguese single shift table.
+pub(super) static PORTUGUESE_SINGLE: Septets =
+    Septets::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, PORTUGUESE_ESCAPED]);
+/// The Portuguese locking shift table with the default extension.
+pub(super) static PORTUGUESE_LOCKING: Septets =
+    Septets::new(&[ASCII, PORTUGUESE_BASIC], &[EXTENSION]);
+/// Both Portuguese tables.
+pub(super) static PORTUGUESE_BOTH: Septets =
+    Septets::new(&[ASCII, PORTUGUESE_BASIC], &[EXTENSION, PORTUGUESE_ESCAPED]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn basic_tables_fill_127_cells_and_single_shift_tables_have_the_annexs_counts() {
+        // 128 cells less the escape.
+        for rest in [DEFAULT_BASIC, TURKISH_BASIC, PORTUGUESE_BASIC] {
+            let characters: BTreeSet<char> = ASCII.chars().chain(rest.chars()).collect();
+            assert_eq!(characters.len(), 127, "{rest}");
+            assert_eq!(ASCII.chars().count() + rest.chars().count(), 127, "{rest}");
+        }
+        // Counted in the annex, without page break control and escape cells.
+        for (added, cells) in [
+            ("", 10),
+            (TURKISH_ESCAPED, 17),
+            (SPANISH_ESCAPED, 19),
+            (PORTUGUESE_ESCAPED, 37),
+        ] {
+            let characters: BTreeSet<char> = EXTENSION.chars().chain(added.chars()).collect();
+            assert_eq!(characters.len(), cells, "{added}");
+        }
+    }
+
+    #[test]
+    fn a_character_costs_what_its_cheapest_table_says() {
+        assert_eq!(DEFAULT.septets('a'), Some(1));
+        assert_eq!(DEFAULT.septets('€'), Some(2));
+        assert_eq!(DEFAULT.septets('ç'), None);
+        assert_eq!(DEFAULT.septets('`'), None);
+        assert_eq!(DEFAULT.septets('\t'), None);
+        assert_eq!(DEFAULT.septets('Ж'), None);
+        assert_eq!(DEFAULT.septets('😀'), None);
+        assert_eq!(TURKISH_LOCKING.septets('€'), Some(1));
+        assert_eq!(TURKISH_LOCKING.septets('è'), None);
+        assert_eq!(TURKISH_SINGLE.septets('ğ'), Some(2));
+        assert_eq!(TURKISH_BOTH.septets('ğ'), Some(1));
+        assert_eq!(SPANISH_SINGLE.septets('ñ'), Some(1));
+        assert_eq!(SPANISH_SINGLE.septets('ó'), Some(2));
+        assert_eq!(PORTUGUESE_LOCKING.septets('∞'), Some(1));
+        assert_eq!(PORTUGUESE_LOCKING.septets('['), Some(2));
+        assert_eq!(PORTUGUESE_LOCKING.septets('Φ'), None);
+        assert_eq!(PORTUGUESE_BOTH.septets('Φ'), Some(2));
+        assert_eq!(PORTUGUESE_SINGLE.septets('ã'), Some(2));
+    }
+}
