@@ -1,0 +1,122 @@
+//! The event log: every result, report, received message, click and finished look-up, durable and in order.
+//!
+//! Two engines behind one trait: [`EventLog`]. Invariants: [`EventLog::append`] returns only when the events are durable
+//! (fsync or confirm), and an event whose id the log has already is not there twice on the embedded engine. Neighbours:
+//! `send` and `intake` append, `grpc` reads, `app` chooses the engine.
+
+pub mod filter;
+pub mod new_event;
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{future::BoxFuture, stream::Stream};
+
+pub use self::{filter::Filter, new_event::NewEvent};
+use crate::proto::v1;
+
+/// Events as a reader gets them, in batches, oldest first, each with its cursor.
+pub type EventStream = Pin<Box<dyn Stream<Item = Result<Vec<v1::Event>, ReadError>> + Send>>;
+
+/// A log of events. Both engines implement it.
+pub trait EventLog: Send + Sync + 'static {
+    /// Makes the events durable, in their order. When it returns `Ok`, they are; when it returns an error, some of them may
+    /// be: appending the same events again does no harm, as their ids are the same.
+    fn append(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<(), AppendError>>;
+
+    /// Reads from `start`. With `end_at_head` the stream ends where the log ended at the call, else it waits for more.
+    fn read(
+        &self,
+        start: Start,
+        end_at_head: bool,
+    ) -> BoxFuture<'_, Result<EventStream, ReadError>>;
+
+    /// The results of earlier sends as far as the log remembers them, one entry for each wire id asked
+    /// ("Applications and ids": same id, same content: the earlier result).
+    fn find_sends(
+        &self,
+        wire_ids: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<RecordedSend>>, ReadError>>;
+
+    /// Keeps an authenticated body that cannot be read, durably.
+    fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>>;
+
+    /// Whether the log can be written now: what readiness asks.
+    fn is_ready(&self) -> bool;
+
+    /// Writes what is buffered and ends the engine's tasks.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The log as its users hold it.
+pub type SharedEventLog = Arc<dyn EventLog>;
+
+/// Where a reader begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// After the event with this cursor.
+    After(String),
+    /// At the first event not older than this.
+    Since(jiff::Timestamp),
+    /// With what comes after the call.
+    Now,
+}
+
+/// The result of an earlier send, as the log remembers it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedSend {
+    /// What was sent: equal content has an equal digest.
+    pub digest: ContentDigest,
+    /// The result.
+    pub result: v1::SendResult,
+}
+
+/// A digest over what a request asks for, so that a repeated id with other content is noticed.
+pub type ContentDigest = [u8; 16];
+
+/// An authenticated body that could not be read.
+#[derive(Clone)]
+pub struct Quarantined {
+    /// `reports`, `inbound`, `clicks` or `lookups`.
+    pub endpoint: &'static str,
+    /// As it came.
+    pub content_type: String,
+    /// As it came.
+    pub body: bytes::Bytes,
+    /// Why it could not be read.
+    pub detail: String,
+}
+
+/// Why events were not made durable.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// The disk or the broker refused or did not answer in time. Trying again is safe.
+    #[error("the event log can't be written: {0}")]
+    Unavailable(String),
+    /// The log is closed: the process ends.
+    #[error("the event log is closed: the process is shutting down")]
+    Closed,
+}
+
+/// Why events can't be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// Not a cursor of this log.
+    #[error("`{cursor}` is not a cursor of this event log")]
+    BadCursor {
+        /// What was given.
+        cursor: String,
+    },
+    /// The log no longer has what follows the cursor.
+    #[error(
+        "the log no longer has what follows cursor `{cursor}`: it begins after cursor `{oldest_cursor}`"
+    )]
+    OutOfRange {
+        /// What was given.
+        cursor: String,
+        /// Where the log begins: reading after it gives the oldest event.
+        oldest_cursor: String,
+    },
+    /// The disk or the broker refused or did not answer in time.
+    #[error("the event log can't be read: {0}")]
+    Unavailable(String),
+}

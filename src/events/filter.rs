@@ -1,0 +1,137 @@
+//! Which events a reader wants: patterns of types as on the broker, applications, message ids.
+
+use std::collections::HashSet;
+
+use crate::proto::v1;
+
+/// A compiled `EventFilter`. What is empty does not filter.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    types: Vec<TypePattern>,
+    applications: HashSet<String>,
+    message_ids: HashSet<String>,
+}
+
+/// A pattern of a topic exchange: words separated by dots, `*` for one word, `#` for any number of words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypePattern(Vec<String>);
+
+impl TypePattern {
+    /// Compiles a pattern; every string is one.
+    #[must_use]
+    pub fn new(pattern: &str) -> Self {
+        Self(pattern.split('.').map(str::to_owned).collect())
+    }
+
+    /// Whether the pattern matches an event type.
+    #[must_use]
+    pub fn matches(&self, event_type: &str) -> bool {
+        let words: Vec<&str> = event_type.split('.').collect();
+        // `reachable[i]`: the pattern so far can match the first i words.
+        let mut reachable = vec![false; words.len() + 1];
+        reachable[0] = true;
+        for part in &self.0 {
+            let mut next = vec![false; words.len() + 1];
+            let mut any_before = false;
+            for i in 0..=words.len() {
+                any_before |= reachable[i];
+                next[i] = match part.as_str() {
+                    "#" => any_before,
+                    "*" => i > 0 && reachable[i - 1],
+                    word => i > 0 && reachable[i - 1] && words[i - 1] == word,
+                };
+            }
+            reachable = next;
+        }
+        reachable[words.len()]
+    }
+}
+
+impl Filter {
+    /// Compiles a filter, limited to `visible` applications where that is given: a caller sees its own only.
+    #[must_use]
+    pub fn new(filter: Option<&v1::EventFilter>, visible: Option<&str>) -> Self {
+        let mut compiled = Self::default();
+        if let Some(filter) = filter {
+            compiled.types = filter
+                .types
+                .iter()
+                .map(|pattern| TypePattern::new(pattern))
+                .collect();
+            compiled.applications = filter.applications.iter().cloned().collect();
+            compiled.message_ids = filter.message_ids.iter().cloned().collect();
+        }
+        if let Some(visible) = visible {
+            compiled.applications = HashSet::from([visible.to_owned()]);
+        }
+        compiled
+    }
+
+    /// Whether a reader with this filter wants the event.
+    #[must_use]
+    pub fn wants(&self, event: &v1::Event) -> bool {
+        (self.applications.is_empty() || self.applications.contains(&event.application))
+            && (self.types.is_empty()
+                || self
+                    .types
+                    .iter()
+                    .any(|pattern| pattern.matches(&event.r#type)))
+            && (self.message_ids.is_empty()
+                || message_id(event).is_some_and(|id| self.message_ids.contains(id)))
+    }
+}
+
+/// The caller's id of the message that an event is about.
+#[must_use]
+pub fn message_id(event: &v1::Event) -> Option<&str> {
+    use v1::event::Payload;
+    Some(match event.payload.as_ref()? {
+        Payload::Result(result) => &result.message_id,
+        Payload::Report(report) => &report.message_id,
+        Payload::Received(received) => &received.message_id,
+        Payload::Click(click) => &click.message_id,
+        Payload::Lookup(_) | Payload::InvalidCommand(_) => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_on_a_topic_exchange() {
+        for (pattern, matching, other) in [
+            ("report.#", "report.delivered", "send.accepted"),
+            ("report.*", "report.delivered", "report"),
+            ("#", "inbound.received", ""),
+            ("*.rejected", "send.rejected", "send.unknown"),
+            ("#.received", "inbound.received", "inbound.lost"),
+            ("send.accepted", "send.accepted", "send.accepted.billing"),
+        ] {
+            assert!(
+                TypePattern::new(pattern).matches(matching),
+                "{pattern} {matching}"
+            );
+            assert!(
+                !TypePattern::new(pattern).matches(other) || pattern == "#",
+                "{pattern} {other}"
+            );
+        }
+        assert!(TypePattern::new("report.#").matches("report"));
+    }
+
+    #[test]
+    fn a_caller_sees_its_own_application_only() {
+        let event = v1::Event {
+            application: "billing".into(),
+            r#type: "send.accepted".into(),
+            ..Default::default()
+        };
+        let asked = v1::EventFilter {
+            applications: vec!["billing".into()],
+            ..Default::default()
+        };
+        assert!(Filter::new(Some(&asked), None).wants(&event));
+        assert!(!Filter::new(Some(&asked), Some("shop")).wants(&event));
+    }
+}

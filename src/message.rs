@@ -1,0 +1,5 @@
+//! The vocabulary: ids, addresses, code tables. Pure, knows nobody but the generated contract.
+
+pub mod address;
+pub mod id;
+pub mod time;
