@@ -3,4 +3,6 @@
 //! It shares no wire types with the bridge's own client, so that the two can be held against each other.
 
 pub mod codes;
+pub mod networks;
 pub mod text;
+pub mod xml;
