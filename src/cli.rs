@@ -1,0 +1,90 @@
+//! The command line: one file for each subcommand, with its arguments and what it does.
+//!
+//! Invariants: every command ends in `Ok` or in a [`CliError`], whose exit status is one of the three that DESIGN names;
+//! results go to stdout, everything else to stderr. The client commands know the contract ([`crate::proto`]) only: they see
+//! of a running bridge what any other gRPC client sees. `serve`, `simulate` and `demo` know [`crate::config`] and the
+//! composition root.
+//!
+//! A new subcommand is a file with `pub struct XArgs` and `pub async fn run(args: XArgs) -> Result<(), CliError>`, a variant
+//! of [`Command`] and a line in [`Cli::run`].
+
+use std::io;
+
+use clap::{Parser, Subcommand};
+
+pub mod connect;
+pub mod output;
+pub mod reconcile;
+pub mod time;
+
+/// Exit status of a command that failed.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit status where the command line or the configuration is wrong (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+
+/// A bridge between your services (gRPC, RabbitMQ) and the Infobip SMS HTTP API.
+#[derive(Debug, Parser)]
+#[command(
+    name = "smsbridge",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What `smsbridge` can do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compare the API's logs with the event log now, and publish what is missing.
+    Reconcile(reconcile::ReconcileArgs),
+}
+
+impl Cli {
+    /// Does what the command line asks for.
+    ///
+    /// # Errors
+    /// [`CliError`], whose exit status says whether the command failed or was wrong.
+    pub async fn run(self) -> Result<(), CliError> {
+        match self.command {
+            Command::Reconcile(args) => reconcile::run(args).await,
+        }
+    }
+}
+
+/// Why a command ended without success.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The command line is wrong in a way that its parser can't see.
+    #[error("{0}")]
+    Usage(String),
+    /// The configuration is wrong: all mistakes, each with its key and where its value came from.
+    #[error("{0}")]
+    Configuration(String),
+    /// The command failed: what happened and what to do.
+    #[error("{0}")]
+    Failed(String),
+    /// No bridge answers.
+    #[error(transparent)]
+    Unreachable(#[from] connect::Unreachable),
+    /// A bridge answered with an error.
+    #[error(transparent)]
+    Call(#[from] connect::CallError),
+    /// The output can't be written.
+    #[error("can't write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    /// The exit status of the process: [`EXIT_USAGE`] or [`EXIT_FAILED`].
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Configuration(_) => EXIT_USAGE,
+            Self::Failed(_) | Self::Unreachable(_) | Self::Call(_) | Self::Output(_) => EXIT_FAILED,
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! From a client command to a running bridge: the address, the credentials, and what its errors say to a person.
+
+use std::{fmt, fs, path::PathBuf, time::Duration};
+
+use clap::Args;
+use tonic::{
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use tonic_types::StatusExt as _;
+
+use super::{CliError, time::parse_duration};
+
+/// Where the bridge is, and who asks.
+#[derive(Args)]
+pub struct ConnectArgs {
+    /// The bridge's gRPC address; https for TLS
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SMSBRIDGE_ADDRESS",
+        default_value = "http://127.0.0.1:50051",
+        global = true,
+        help_heading = "Connection"
+    )]
+    address: String,
+    /// The bearer token (`smsbridge token new` makes one)
+    #[arg(
+        long,
+        env = "SMSBRIDGE_TOKEN",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Connection"
+    )]
+    token: Option<String>,
+    /// A file with the bearer token, instead of --token
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "token",
+        global = true,
+        help_heading = "Connection"
+    )]
+    token_file: Option<PathBuf>,
+    /// Certificates (PEM) that the bridge's certificate must come from, instead of the system's
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Connection")]
+    ca_file: Option<PathBuf>,
+    /// The client's certificate (PEM) for mutual TLS, with --key-file
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "key_file",
+        global = true,
+        help_heading = "Connection"
+    )]
+    cert_file: Option<PathBuf>,
+    /// The client's key (PEM) for mutual TLS
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "cert_file",
+        global = true,
+        help_heading = "Connection"
+    )]
+    key_file: Option<PathBuf>,
+    /// How long to wait for the connection, and for the answer of a call
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = parse_duration,
+        global = true,
+        help_heading = "Connection"
+    )]
+    timeout: Duration,
+    /// Print proto JSON, one message a line, instead of a table
+    #[arg(long, global = true, help_heading = "Output")]
+    pub json: bool,
+}
+
+impl fmt::Debug for ConnectArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectArgs")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection to a bridge.
+#[derive(Clone)]
+pub struct Bridge {
+    service: Service,
+    timeout: Duration,
+}
+
+/// What the generated clients are made of: the connection with the caller's credentials.
+pub type Service = InterceptedService<Channel, Credentials>;
+
+/// Puts the bearer token on every call.
+#[derive(Clone)]
+pub struct Credentials(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(authorization) = &self.0 {
+            request
+                .metadata_mut()
+                .insert("authorization", authorization.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl ConnectArgs {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] where an argument is wrong, [`CliError::Unreachable`] where no bridge answers.
+    pub async fn connect(&self) -> Result<Bridge, CliError> {
+        let mut endpoint = Endpoint::from_shared(self.address.clone())
+            .map_err(|error| self.bad_address(&error.to_string()))?
+            .connect_timeout(self.timeout)
+            // A follower must notice a bridge that is gone without a word.
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .user_agent(concat!("smsbridge/", env!("CARGO_PKG_VERSION")))
+            .map_err(|error| self.bad_address(&error.to_string()))?;
+        match endpoint.uri().scheme_str() {
+            Some("http") if self.ca_file.is_none() && self.cert_file.is_none() => {}
+            Some("http") => {
+                return Err(CliError::Usage(format!(
+                    "--ca-file and --cert-file are for TLS, but --address is {}: write https://",
+                    self.address
+                )));
+            }
+            Some("https") => {
+                endpoint = endpoint.tls_config(self.tls()?).map_err(|error| {
+                    CliError::Usage(format!(
+                        "can't use the certificates: {}",
+                        root_cause(&error)
+                    ))
+                })?;
+            }
+            _ => return Err(self.bad_address("it begins with neither http:// nor https://")),
+        }
+        let credentials = Credentials(self.authorization()?);
+        let channel = tokio::time::timeout(self.timeout, endpoint.connect())
+            .await
+            .map_err(|_| Unreachable {
+                address: self.address.clone(),
+                detail: format!("no answer within {:?}", self.timeout),
+            })?
+            .map_err(|error| Unreachable {
+                address: self.address.clone(),
+                detail: root_cause(&error),
+            })?;
+        Ok(Bridge {
+            service: InterceptedService::new(channel, credentials),
+            timeout: self.timeout,
+        })
+    }
+
+    fn tls(&self) -> Result<ClientTlsConfig, CliError> {
+        let mut tls = match &self.ca_file {
+            Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        if let (Some(certificate), Some(key)) = (&self.cert_file, &self.key_file) {
+            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        }
+        Ok(tls)
+    }
+
+    fn authorization(&self) -> Result<Option<MetadataValue<Ascii>>, CliError> {
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(file)) => read(file)?,
+            (None, None) => return Ok(None),
+        };
+        let mut value = format!("Bearer {}", token.trim())
+            .parse::<MetadataValue<Ascii>>()
+            .map_err(|_| CliError::Usage("the token has characters that no token has".into()))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    fn bad_address(&self, detail: &str) -> CliError {
+        CliError::Usage(format!(
+            "--address {} is no address: {detail}. Write it like http://127.0.0.1:50051 or https://sms.example.com",
+            self.address
+        ))
+    }
+}
+
+impl Bridge {
+    /// The connection, for a generated client.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        self.service.clone()
+    }
+
+    /// A call with the deadline that `--timeout` asks for.
+    pub fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+}
+
+/// The largest answer that is read, in bytes: 10,000 look-ups with everything that the API said of them.
+pub const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+
+/// No bridge answers at the address.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "can't reach a bridge at {address}: {detail}\n  Start one with `smsbridge serve` or `smsbridge demo`, or say where it is with --address URL or SMSBRIDGE_ADDRESS"
+)]
+pub struct Unreachable {
+    address: String,
+    detail: String,
+}
+
+/// What a bridge answered instead of a result: the code, then the `google.rpc` details, each on a line.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct CallError {
+    /// The status code.
+    pub code: Code,
+    /// When to try again, where the bridge says so.
+    pub retry_after: Option<Duration>,
+    text: String,
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let mut text = code_name(status.code());
+        let mut metadata = Vec::new();
+        if let Some(info) = details.error_info() {
+            text.push_str(&format!(" ({})", info.reason));
+            metadata.extend(info.metadata.iter());
+            metadata.sort();
+        }
+        if !status.message().is_empty() {
+            text.push_str(&format!(": {}", status.message()));
+        }
+        for violation in details
+            .bad_request()
+            .iter()
+            .flat_map(|bad| &bad.field_violations)
+        {
+            text.push_str(&format!(
+                "\n  {}: {}",
+                violation.field, violation.description
+            ));
+        }
+        for (key, value) in metadata {
+            text.push_str(&format!("\n  {key} = {value}"));
+        }
+        let retry_after = details.retry_info().and_then(|info| info.retry_delay);
+        if let Some(delay) = retry_after {
+            text.push_str(&format!("\n  try again in {delay:?}"));
+        }
+        Self {
+            code: status.code(),
+            retry_after,
+            text,
+        }
+    }
+}
+
+impl From<Status> for CliError {
+    fn from(status: Status) -> Self {
+        Self::Call(status.into())
+    }
+}
+
+/// A code as gRPC's documentation writes it: `INVALID_ARGUMENT`.
+fn code_name(code: Code) -> String {
+    if code == Code::Cancelled {
+        return "CANCELLED".into();
+    }
+    let mut name = String::new();
+    for character in format!("{code:?}").chars() {
+        if character.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(character.to_uppercase());
+    }
+    name
+}
+
+/// The innermost reason of an error: tonic's own text is only "transport error".
+fn root_cause(error: &tonic::transport::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+fn read(file: &PathBuf) -> Result<String, CliError> {
+    fs::read_to_string(file)
+        .map_err(|error| CliError::Usage(format!("can't read {}: {error}", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::{ErrorDetails, FieldViolation};
+
+    use super::*;
+
+    #[test]
+    fn codes_have_grpcs_names() {
+        assert_eq!(code_name(Code::InvalidArgument), "INVALID_ARGUMENT");
+        assert_eq!(code_name(Code::Cancelled), "CANCELLED");
+        assert_eq!(code_name(Code::Ok), "OK");
+    }
+
+    #[test]
+    fn an_error_says_everything_the_bridge_said() {
+        let mut details = ErrorDetails::with_error_info(
+            "INVALID_REQUEST",
+            "smsbridge",
+            [("request_id".to_owned(), "r1".to_owned())],
+        );
+        details.set_bad_request(vec![
+            FieldViolation::new("message.text", "is empty"),
+            FieldViolation::new("message.destinations[1].to", "has no digits"),
+        ]);
+        details.set_retry_info(Some(Duration::from_secs(2)));
+        let status = Status::with_error_details(Code::InvalidArgument, "2 mistakes", details);
+        assert_eq!(
+            CallError::from(status).to_string(),
+            "INVALID_ARGUMENT (INVALID_REQUEST): 2 mistakes\n  message.text: is empty\n  message.destinations[1].to: has no digits\n  request_id = r1\n  try again in 2s"
+        );
+    }
+}

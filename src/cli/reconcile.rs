@@ -1,0 +1,59 @@
+//! `smsbridge reconcile`: healing by hand.
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::{
+    CliError,
+    connect::ConnectArgs,
+    output::{Output, Table},
+    time::parse_past,
+};
+use crate::{
+    message::time::to_proto,
+    proto::v1::{ReconcileRequest, admin_service_client::AdminServiceClient},
+};
+
+/// Arguments of `reconcile`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smsbridge reconcile
+  smsbridge reconcile --since 6h
+  smsbridge reconcile --since 2026-11-22T08:00:00Z --until 2026-11-22T10:00:00Z")]
+pub struct ReconcileArgs {
+    /// From when: 6h (ago) or a moment; default: the 48 hours that the API keeps
+    #[arg(long, value_name = "WHEN", value_parser = parse_past)]
+    since: Option<Timestamp>,
+    /// Until when; default: now
+    #[arg(long, value_name = "WHEN", value_parser = parse_past)]
+    until: Option<Timestamp>,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Compares the API's logs with the event log and prints what was found.
+///
+/// # Errors
+/// Where the bridge can't be reached or refuses.
+pub async fn run(args: ReconcileArgs) -> Result<(), CliError> {
+    let bridge = args.connect.connect().await?;
+    let found = AdminServiceClient::new(bridge.service())
+        .reconcile(bridge.request(ReconcileRequest {
+            since: args.since.map(to_proto),
+            until: args.until.map(to_proto),
+        }))
+        .await?
+        .into_inner();
+    let mut output = Output::new(args.connect.json);
+    output.messages(
+        &mut Table::new(&["ROWS READ", "REPORTS PUBLISHED"]),
+        &[found],
+        |found| {
+            vec![
+                found.rows_read.to_string(),
+                found.reports_published.to_string(),
+            ]
+        },
+    )?;
+    Ok(output.flush()?)
+}
