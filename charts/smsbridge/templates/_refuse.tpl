@@ -1,0 +1,48 @@
+{{/* Values that would give a deployment that cannot work: refused here, with the remedy, and not by a crashing pod. */}}
+
+{{- define "smsbridge.refuse" -}}
+{{- $config := .Values.config -}}
+{{- $secrets := .Values.secrets -}}
+{{- $engine := include "smsbridge.engine" . -}}
+{{- $broker := hasKey $secrets.amqp "url" -}}
+
+{{- if and (gt (int .Values.replicas) 1) (eq $engine "embedded") -}}
+{{- fail "replicas: more than one replica needs the broker to keep the events: set secrets.amqp.url (and leave config.events.engine at auto), or replicas to 1: the embedded event log belongs to one process" -}}
+{{- end -}}
+{{- if and (eq $engine "broker") (not $broker) -}}
+{{- fail "config.events.engine: `broker` needs a broker: set secrets.amqp.url" -}}
+{{- end -}}
+
+{{- if .Values.simulator.enabled -}}
+{{- if or $secrets.infobip (dig "infobip" "base_url" "" $config) (dig "infobip" "username" "" $config) -}}
+{{- fail "simulator.enabled: the simulator takes the place of Infobip: remove secrets.infobip, config.infobip.base_url and config.infobip.username" -}}
+{{- end -}}
+{{- else if hasKey $secrets.infobip "api_key" -}}
+{{- if or (hasKey $secrets.infobip "password") (dig "infobip" "username" "" $config) -}}
+{{- fail "secrets.infobip: set either api_key, or password with config.infobip.username" -}}
+{{- end -}}
+{{- else if not (and (hasKey $secrets.infobip "password") (dig "infobip" "username" "" $config)) -}}
+{{- fail "secrets.infobip: set api_key, or password with config.infobip.username; simulator.enabled=true needs no account" -}}
+{{- end -}}
+
+{{- if not (or (hasKey $secrets.grpc "tokens") (hasKey $secrets.grpc "tls_client_ca") (dig "grpc" "allow_insecure" false $config)) -}}
+{{- fail "secrets.grpc: anyone in the cluster could send: set secrets.grpc.tokens or secrets.grpc.tls_client_ca, or config.grpc.allow_insecure to true" -}}
+{{- end -}}
+{{- if ne (hasKey $secrets.grpc "tls_cert") (hasKey $secrets.grpc "tls_key") -}}
+{{- fail "secrets.grpc: tls_cert and tls_key go together" -}}
+{{- end -}}
+{{- if and (hasKey $secrets.grpc "tls_client_ca") (not (hasKey $secrets.grpc "tls_cert")) -}}
+{{- fail "secrets.grpc: tls_client_ca (mutual TLS) needs tls_cert and tls_key" -}}
+{{- end -}}
+
+{{- if not (or (hasKey $secrets.http "secret") (hasKey $secrets.http "basic_password") (dig "http" "allow_insecure" false $config)) -}}
+{{- fail "secrets.http: anyone who reaches the port could invent reports: set secrets.http.secret, or secrets.http.basic_password with config.http.basic_username, or config.http.allow_insecure to true" -}}
+{{- end -}}
+{{- if ne (hasKey $secrets.http "basic_password") (ne "" (dig "http" "basic_username" "" $config)) -}}
+{{- fail "secrets.http: basic_password and config.http.basic_username go together" -}}
+{{- end -}}
+
+{{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
+{{- fail "ingress.host: the ingress needs the host name that Infobip calls" -}}
+{{- end -}}
+{{- end -}}
