@@ -4,10 +4,21 @@
 //! Invariants: a [`Config`] that exists was checked as a whole; secrets are redacted in `Debug`; nothing here opens a file
 //! or a socket except the loader. Neighbours: `cli` names the layers, `app` reads the result.
 
+mod check;
+mod layers;
+mod load;
+mod mistake;
+mod read;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+
+pub use self::{
+    load::{DEFAULTS, EffectiveValue, Loaded},
+    mistake::{ConfigErrors, Mistake, Origin},
+};
 
 /// The whole configuration. `defaults.toml` says what each key means.
 #[derive(Debug, Clone, Deserialize)]
@@ -275,7 +286,45 @@ pub struct InboundRoute {
     pub keyword: Option<String>,
 }
 
+/// The path secret of a bridge that has none configured: on loopback any is accepted.
+const UNGUARDED_SECRET: &str = "local";
+
+impl Http {
+    /// The path secret that the bridge puts into the addresses it gives to the API (`{public_url}/infobip/{secret}/…`):
+    /// the configured one, else `local`.
+    #[must_use]
+    pub fn path_secret(&self) -> &str {
+        self.secret
+            .as_ref()
+            .map_or(UNGUARDED_SECRET, ExposeSecret::expose_secret)
+    }
+}
+
 /// Durations as `30s`, `5m`, `48h`.
 mod duration {
-    pub(super) use jiff::fmt::serde::unsigned_duration::friendly::compact::required::deserialize;
+    use std::{fmt, time::Duration};
+
+    use serde::de::{Deserializer, Error, Unexpected, Visitor};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(source: D) -> Result<Duration, D::Error> {
+        struct Written;
+        impl Visitor<'_> for Written {
+            type Value = Duration;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as \"250ms\", \"30s\", \"5m\" or \"48h\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+                // The friendly printer's grammar alone: `parse` would take ISO 8601 too, a second way to write the same.
+                jiff::fmt::friendly::SpanParser::new()
+                    .parse_unsigned_duration(text)
+                    .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+        source.deserialize_str(Written)
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,269 @@
+//! Stacks the layers (defaults < file < environment < flags) and reads them, collecting every mistake instead of stopping
+//! at the first.
+//!
+//! A value that its key does not take is recorded and replaced by its default, and reading goes on, so that one start shows
+//! all that is to be corrected.
+
+use std::{fs, path::Path};
+
+use serde::Deserialize;
+
+use super::{
+    Config, check,
+    layers::{self, Node, Value, environment_path},
+    mistake::{ConfigErrors, Mistake, Origin},
+    read::{Pass, ReadError, Reader},
+};
+
+/// The commented defaults: the reference of all keys.
+pub const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// A checked configuration and where each of its values came from.
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Every value that is set, by key.
+    pub effective: Vec<EffectiveValue>,
+}
+
+/// One value that is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EffectiveValue {
+    /// Such as `grpc.listen`.
+    pub key: String,
+    /// As TOML; secrets are `(secret)`.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+impl Config {
+    /// Loads the configuration from its layers. `flags` are keys with values, such as `("grpc.listen", "127.0.0.1:0")`.
+    ///
+    /// An empty variable of the environment counts as not set.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        flags: &[(String, String)],
+    ) -> Result<Self, ConfigErrors> {
+        let (loaded, mistakes) = load(file, environment, flags);
+        ConfigErrors::unless_empty(mistakes)?;
+        Ok(loaded.config)
+    }
+
+    /// Loads the configuration of a bridge: as [`Config::load`], and what `serve` needs besides
+    /// ([`Config::validate_for_serve`]), all mistakes at once.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub fn load_for_serve(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        flags: &[(String, String)],
+    ) -> Result<Loaded, ConfigErrors> {
+        let (loaded, mut mistakes) = load(file, environment, flags);
+        check::serve(&loaded.config, &mut mistakes);
+        ConfigErrors::unless_empty(mistakes)?;
+        Ok(loaded)
+    }
+
+    /// Checks what `serve` needs and other commands do not: credentials for the API, and that the files of certificates and
+    /// tokens can be read.
+    ///
+    /// # Errors
+    /// Every mistake at once.
+    pub fn validate_for_serve(&self) -> Result<(), ConfigErrors> {
+        let mut mistakes = Vec::new();
+        check::serve(self, &mut mistakes);
+        ConfigErrors::unless_empty(mistakes)
+    }
+}
+
+/// Loads with whatever is right; what is wrong is in the mistakes and has its default.
+fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: &[(String, String)],
+) -> (Loaded, Vec<Mistake>) {
+    let mut mistakes = Vec::new();
+    let defaults = layers::parse_defaults(DEFAULTS).unwrap_or_else(|mistake| {
+        mistakes.push(mistake);
+        Node::empty_table()
+    });
+    let mut tree = defaults.clone();
+    if let Some(path) = file {
+        match read_file(path) {
+            Ok(layer) => tree.overlay(layer, "", &mut mistakes),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    let mut variables: Vec<_> = environment
+        .filter(|(_, value)| !value.is_empty())
+        .filter_map(|(name, value)| Some((environment_path(&name)?, name, value)))
+        .collect();
+    variables.sort();
+    for (path, name, value) in variables {
+        tree.set(&path, value, Origin::Environment(name), &mut mistakes);
+    }
+    for (key, value) in flags {
+        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+        tree.set(&path, value.clone(), Origin::flag_for(key), &mut mistakes);
+    }
+
+    let mut config = read(&mut tree, &defaults, &mut mistakes);
+    check::every_command(&mut config, &tree, &mut mistakes);
+    let mut effective = Vec::new();
+    list(&tree, "", &mut effective);
+    (Loaded { config, effective }, mistakes)
+}
+
+fn read_file(path: &Path) -> Result<Node, Mistake> {
+    let text = fs::read_to_string(path).map_err(|error| Mistake {
+        key: "--config".to_owned(),
+        origin: Origin::Flag("--config".to_owned()),
+        problem: format!("can't read {}: {error}", path.display()),
+        remedy: "name a TOML file that this process may read".to_owned(),
+    })?;
+    layers::parse_file(path, &text)
+}
+
+/// Reads the tree, again and again without what was wrong, until all of it reads.
+fn read(tree: &mut Node, defaults: &Node, mistakes: &mut Vec<Mistake>) -> Config {
+    loop {
+        let pass = Pass::default();
+        match Config::deserialize(Reader::root(tree, &pass)) {
+            Ok(config) => {
+                record_unknown(&pass, tree, mistakes);
+                for path in pass.unknown.into_inner() {
+                    tree.reset(&path, defaults);
+                }
+                return config;
+            }
+            Err(error) => {
+                mistakes.push(mistake_of(&error, tree));
+                let before = origin_at(tree, &error.path);
+                tree.reset(&error.path, defaults);
+                if before == Origin::Default {
+                    // Only a default that its own struct refuses comes here; a test keeps the two together.
+                    *tree = defaults.clone();
+                }
+            }
+        }
+    }
+}
+
+fn mistake_of(error: &ReadError, tree: &Node) -> Mistake {
+    Mistake {
+        key: error.path.join("."),
+        origin: origin_at(tree, &error.path),
+        problem: error.problem.clone(),
+        remedy: error.wants.clone(),
+    }
+}
+
+/// Where the value at `path` came from: that of the first value in it where it is a table.
+fn origin_at(tree: &Node, path: &[String]) -> Origin {
+    let mut node = tree.nearest(path);
+    while node.origin == Origin::Default
+        && let Value::Table(table) = &node.value
+        && let Some(first) = table.values().next()
+    {
+        node = first;
+    }
+    node.origin.clone()
+}
+
+fn record_unknown(pass: &Pass, tree: &Node, mistakes: &mut Vec<Mistake>) {
+    let known = pass.known.borrow();
+    for path in pass.unknown.borrow().iter() {
+        let key = path.join(".");
+        let (section, name) = key.rsplit_once('.').unwrap_or(("", &key));
+        let siblings: Vec<&str> = known
+            .iter()
+            .filter(|known| known.rsplit_once('.').map_or("", |(section, _)| section) == section)
+            .map(String::as_str)
+            .collect();
+        let nearest = |candidates: &mut dyn Iterator<Item = &str>, of: &str, threshold: f64| {
+            candidates
+                .map(|candidate| {
+                    (
+                        strsim::normalized_damerau_levenshtein(candidate, of),
+                        candidate,
+                    )
+                })
+                .filter(|(similarity, _)| *similarity >= threshold)
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+                .map(|(_, candidate)| candidate.to_owned())
+        };
+        let suggestion = nearest(&mut siblings.iter().copied(), &key, 0.75)
+            .or_else(|| {
+                let elsewhere = known.iter().find(|known| {
+                    known
+                        .rsplit_once('.')
+                        .is_some_and(|(_, known)| known == name)
+                });
+                elsewhere.cloned()
+            })
+            .or_else(|| nearest(&mut known.iter().map(String::as_str), &key, 0.7));
+        mistakes.push(Mistake {
+            origin: origin_at(tree, path),
+            problem: "is not a key that smsbridge knows".to_owned(),
+            remedy: match suggestion {
+                Some(suggestion) => format!("did you mean `{suggestion}`?"),
+                None => format!("known here: {}", siblings.join(", ")),
+            },
+            key,
+        });
+    }
+}
+
+/// Whether the value of a key is never shown.
+pub(super) fn is_secret(key: &str) -> bool {
+    matches!(
+        key,
+        "infobip.password" | "infobip.api_key" | "http.secret" | "http.basic_password" | "amqp.url"
+    )
+}
+
+fn list(node: &Node, key: &str, effective: &mut Vec<EffectiveValue>) {
+    match &node.value {
+        Value::Table(table) if !key.ends_with(']') => {
+            for (name, node) in table {
+                list(node, &layers::join(key, name), effective);
+            }
+        }
+        _ => effective.push(EffectiveValue {
+            key: key.to_owned(),
+            value: if is_secret(key) {
+                "(secret)".to_owned()
+            } else {
+                show(&node.value)
+            },
+            origin: node.origin.clone(),
+        }),
+    }
+}
+
+fn show(value: &Value) -> String {
+    match value {
+        Value::Table(table) => {
+            let entries = table
+                .iter()
+                .map(|(key, node)| format!("{key} = {}", show(&node.value)));
+            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+        }
+        Value::Array(items) => {
+            let items = items.iter().map(|node| show(&node.value));
+            format!("[{}]", items.collect::<Vec<_>>().join(", "))
+        }
+        Value::Text(text) => toml::Value::from(text.as_str()).to_string(),
+        Value::Loose(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(yes) => yes.to_string(),
+        Value::Datetime => "(a date)".to_owned(),
+    }
+}

@@ -1,0 +1,351 @@
+//! Turns the tree of layers into typed values: a serde deserializer that remembers the path of a mistake, notices every
+//! unknown key in one pass, and reads values of the environment as whatever their key wants.
+//!
+//! Invariant: what it says of a wrong value is its kind, never the value.
+
+use std::{cell::RefCell, collections::BTreeSet, fmt};
+
+use serde::de::{
+    self, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, Visitor, value::StrDeserializer,
+};
+
+use super::layers::{Node, Value, join, parse_loose};
+
+/// What one pass over the tree learned beside the values.
+#[derive(Default)]
+pub(super) struct Pass {
+    /// Every key of every struct that was read, as `section.key`.
+    pub(super) known: RefCell<BTreeSet<String>>,
+    /// Paths of the tree that no struct has.
+    pub(super) unknown: RefCell<BTreeSet<Vec<String>>>,
+}
+
+/// A value that its key does not take.
+#[derive(Debug)]
+pub(super) struct ReadError {
+    /// Where, outermost first; items of lists by their position.
+    pub(super) path: Vec<String>,
+    /// What is wrong.
+    pub(super) problem: String,
+    /// What the key wants.
+    pub(super) wants: String,
+}
+
+impl ReadError {
+    fn wrong(found: impl fmt::Display, wants: &str) -> Self {
+        let wants = match wants {
+            "u16" => "a whole number from 0 to 65535",
+            "u32" => "a whole number from 0 to 4294967295",
+            "u64" | "usize" => "a whole number, 0 or more",
+            "a boolean" => "true or false",
+            "a string" | "path string" => "a text",
+            "socket address" => "an address and a port, such as \"127.0.0.1:50051\"",
+            "a sequence" => "a list, such as [\"a\", \"b\"]",
+            other => other,
+        };
+        Self {
+            path: Vec::new(),
+            problem: format!("is {found}"),
+            wants: format!("give {wants}"),
+        }
+    }
+
+    fn below(mut self, segment: &str) -> Self {
+        self.path.insert(0, segment.to_owned());
+        self
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.problem, self.wants)
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl de::Error for ReadError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        let message = message.to_string();
+        // What the standard library says of an address that it can't parse.
+        if message.contains("socket address") {
+            return Self::wrong("not an address with a port", "socket address");
+        }
+        Self {
+            path: Vec::new(),
+            problem: message,
+            wants: "see defaults.toml for this key".to_owned(),
+        }
+    }
+
+    fn invalid_type(found: Unexpected<'_>, wants: &dyn Expected) -> Self {
+        Self::wrong(kind(found), &wants.to_string())
+    }
+
+    fn invalid_value(found: Unexpected<'_>, wants: &dyn Expected) -> Self {
+        Self::wrong(
+            format_args!("{} that it does not take", kind(found)),
+            &wants.to_string(),
+        )
+    }
+
+    fn unknown_variant(_found: &str, known: &'static [&'static str]) -> Self {
+        Self::wrong(
+            "none of the values that it takes",
+            &format!("one of {}", known.join(", ")),
+        )
+    }
+}
+
+fn kind(found: Unexpected<'_>) -> &'static str {
+    match found {
+        Unexpected::Bool(_) => "true or false",
+        Unexpected::Unsigned(_) | Unexpected::Signed(_) => "a whole number",
+        Unexpected::Float(_) => "a number with a point",
+        Unexpected::Seq => "a list",
+        Unexpected::Map | Unexpected::StructVariant => "a table",
+        _ => "a text",
+    }
+}
+
+/// Reads one node.
+pub(super) struct Reader<'t> {
+    node: &'t Node,
+    key: String,
+    pass: &'t Pass,
+}
+
+impl<'t> Reader<'t> {
+    pub(super) fn root(node: &'t Node, pass: &'t Pass) -> Self {
+        Self {
+            node,
+            key: String::new(),
+            pass,
+        }
+    }
+
+    fn inner(&self, node: &'t Node, segment: &str) -> Self {
+        Self {
+            node,
+            key: join(&self.key, segment),
+            pass: self.pass,
+        }
+    }
+
+    /// A loose value as the TOML that its key wants; where it is none, `otherwise`.
+    fn visit_parsed<'de, V: Visitor<'de>>(
+        &self,
+        text: &str,
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        match parse_loose(text, &self.node.origin) {
+            Some(node) if !matches!(node.value, Value::Loose(_)) => {
+                self.inner_of(&node).deserialize_any(visitor)
+            }
+            _ => visitor.visit_str(text),
+        }
+    }
+
+    fn inner_of<'n>(&self, node: &'n Node) -> Reader<'n>
+    where
+        't: 'n,
+    {
+        Reader {
+            node,
+            key: self.key.clone(),
+            pass: self.pass,
+        }
+    }
+}
+
+macro_rules! parsed_when_loose {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+            match &self.node.value {
+                Value::Loose(text) => self.visit_parsed(text.trim(), visitor),
+                _ => self.deserialize_any(visitor),
+            }
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Reader<'_> {
+    type Error = ReadError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        match &self.node.value {
+            Value::Table(table) => visitor.visit_map(Entries::new(
+                &self,
+                table.iter().map(|(k, v)| (k.as_str(), v)),
+            )),
+            Value::Array(items) => visitor.visit_seq(Items {
+                list: &self,
+                items: items.iter().enumerate(),
+            }),
+            Value::Text(text) | Value::Loose(text) => visitor.visit_str(text),
+            Value::Integer(number) => visitor.visit_i64(*number),
+            Value::Float(number) => visitor.visit_f64(*number),
+            Value::Boolean(yes) => visitor.visit_bool(*yes),
+            Value::Datetime => Err(ReadError::wrong("a date", "what the key wants")),
+        }
+    }
+
+    parsed_when_loose! {
+        deserialize_bool
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+        deserialize_f32 deserialize_f64 deserialize_map
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        let Value::Loose(text) = &self.node.value else {
+            return self.deserialize_any(visitor);
+        };
+        let list = parse_loose(text.trim(), &self.node.origin)
+            .filter(|node| matches!(node.value, Value::Array(_)))
+            .unwrap_or_else(|| Node {
+                origin: self.node.origin.clone(),
+                // `a, b`: what people write in an environment.
+                value: Value::Array(
+                    text.split(',')
+                        .map(str::trim)
+                        .filter(|item| !item.is_empty())
+                        .map(|item| Node {
+                            origin: self.node.origin.clone(),
+                            value: Value::Loose(item.to_owned()),
+                        })
+                        .collect(),
+                ),
+            });
+        self.inner_of(&list).deserialize_any(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        self.pass
+            .known
+            .borrow_mut()
+            .extend(fields.iter().map(|field| join(&self.key, field)));
+        let parsed = match &self.node.value {
+            Value::Loose(text) => parse_loose(text.trim(), &self.node.origin),
+            _ => None,
+        };
+        let reader = self.inner_of(parsed.as_ref().unwrap_or(self.node));
+        let Value::Table(table) = &reader.node.value else {
+            return reader.deserialize_any(visitor);
+        };
+        for key in table.keys().filter(|key| !fields.contains(&key.as_str())) {
+            let path = self.key.split('.').filter(|segment| !segment.is_empty());
+            let path = path.chain([key.as_str()]).map(str::to_owned);
+            self.pass.unknown.borrow_mut().insert(path.collect());
+        }
+        let known = table.iter().map(|(key, node)| (key.as_str(), node));
+        let known = known.filter(|(key, _)| fields.contains(key));
+        visitor.visit_map(Entries::new(&reader, known))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        match &self.node.value {
+            Value::Text(text) | Value::Loose(text) => {
+                let variant: StrDeserializer<'_, ReadError> = text.as_str().into_deserializer();
+                visitor.visit_enum(variant)
+            }
+            _ => Err(de::Error::unknown_variant("", variants)),
+        }
+    }
+
+    serde::forward_to_deserialize_any! {
+        i128 u128 char str string bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
+    }
+}
+
+/// The entries of a table.
+struct Entries<'r, 't, I> {
+    table: &'r Reader<'t>,
+    entries: I,
+    value: Option<(&'t str, &'t Node)>,
+}
+
+impl<'r, 't, I> Entries<'r, 't, I> {
+    fn new(table: &'r Reader<'t>, entries: I) -> Self {
+        Self {
+            table,
+            entries,
+            value: None,
+        }
+    }
+}
+
+impl<'de, 't, I: Iterator<Item = (&'t str, &'t Node)>> MapAccess<'de> for Entries<'_, 't, I> {
+    type Error = ReadError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, ReadError> {
+        self.value = self.entries.next();
+        match self.value {
+            Some((key, _)) => {
+                let deserializer: StrDeserializer<'_, ReadError> = key.into_deserializer();
+                seed.deserialize(deserializer)
+                    .map(Some)
+                    .map_err(|error| error.below(key))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
+        match self.value.take() {
+            Some((key, node)) => seed
+                .deserialize(self.table.inner(node, key))
+                .map_err(|error| error.below(key)),
+            None => Err(de::Error::custom("has a value without a key")),
+        }
+    }
+}
+
+/// The items of a list.
+struct Items<'r, 't, I> {
+    list: &'r Reader<'t>,
+    items: I,
+}
+
+impl<'de, 't, I: Iterator<Item = (usize, &'t Node)>> SeqAccess<'de> for Items<'_, 't, I> {
+    type Error = ReadError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, ReadError> {
+        let Some((position, node)) = self.items.next() else {
+            return Ok(None);
+        };
+        let position = position.to_string();
+        seed.deserialize(self.list.inner(node, &position))
+            .map(Some)
+            .map_err(|error| error.below(&position))
+    }
+}

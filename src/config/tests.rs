@@ -1,0 +1,600 @@
+//! The configuration from the outside: layers in, a checked configuration or every mistake out.
+
+use std::{io::Write, path::Path};
+
+use secrecy::ExposeSecret;
+use tempfile::NamedTempFile;
+
+use super::*;
+
+const CREDENTIALS: [(&str, &str); 2] = [
+    ("SMSBRIDGE_INFOBIP__USERNAME", "user"),
+    ("SMSBRIDGE_INFOBIP__PASSWORD", "topsecret"),
+];
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::with_suffix(".toml").unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn environment(variables: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> + use<> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    variables.iter().map(owned).collect::<Vec<_>>().into_iter()
+}
+
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let file = file(text);
+    Config::load(Some(file.path()), environment(variables), &[])
+}
+
+/// The keys of the mistakes, and the whole report.
+fn mistakes(text: &str, variables: &[(&str, &str)]) -> (Vec<String>, String) {
+    let errors = load(text, variables).expect_err("it has mistakes");
+    let keys = errors.mistakes().iter().map(|mistake| mistake.key.clone());
+    (keys.collect(), errors.to_string())
+}
+
+/// The only mistake.
+fn mistake(text: &str, variables: &[(&str, &str)]) -> Mistake {
+    let errors = load(text, variables).expect_err("it has a mistake");
+    match errors.mistakes() {
+        [mistake] => mistake.clone(),
+        _ => panic!("one mistake expected: {errors}"),
+    }
+}
+
+#[test]
+fn the_defaults_are_a_configuration() {
+    let config = Config::load(None, environment(&[]), &[]).unwrap();
+    assert_eq!(config.grpc.listen.to_string(), "127.0.0.1:50051");
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9090");
+    assert_eq!(config.amqp.prefix, "smsbridge");
+    assert_eq!(config.events.engine, Engine::Auto);
+    assert!(config.amqp.url.is_none());
+    assert_eq!(config.http.path_secret(), "local");
+}
+
+/// What is commented out in `defaults.toml` is right too, and nothing is left out of it.
+#[test]
+fn the_reference_is_complete_and_true() {
+    let mut written = std::collections::BTreeSet::new();
+    let mut uncommented = String::new();
+    let mut section = String::new();
+    for line in DEFAULTS.lines() {
+        let line = line
+            .strip_prefix("# ")
+            .filter(|rest| {
+                rest.starts_with('[')
+                    || rest.split_once(" = ").is_some_and(|(key, _)| {
+                        key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                    })
+            })
+            .unwrap_or(line);
+        uncommented.push_str(line);
+        uncommented.push('\n');
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
+            section = name.to_owned();
+        } else if !line.starts_with('#')
+            && let Some((key, _)) = line.split_once(" = ")
+        {
+            written.insert(format!("{section}.{key}"));
+        }
+    }
+    let tree = layers::parse_defaults(&uncommented).unwrap();
+    let pass = read::Pass::default();
+    Config::deserialize(read::Reader::root(&tree, &pass)).unwrap();
+    assert_eq!(pass.unknown.into_inner().len(), 0);
+    let known: std::collections::BTreeSet<_> = pass
+        .known
+        .into_inner()
+        .into_iter()
+        .filter(|key| key.contains('.') && !key.contains(".inbound."))
+        .collect();
+    assert_eq!(known, written);
+}
+
+#[test]
+fn later_layers_win() {
+    let file = file(
+        "[grpc]\nlisten = \"127.0.0.1:1001\"\n[send]\nmax_batch = 7\nmax_requests_in_flight = 3\n",
+    );
+    let variables = [
+        ("SMSBRIDGE_SEND__MAX_BATCH", "8"),
+        ("SMSBRIDGE_GRPC__LISTEN", "127.0.0.1:1002"),
+    ];
+    let flags = [("grpc.listen".to_owned(), "127.0.0.1:1003".to_owned())];
+    let config = Config::load(Some(file.path()), environment(&variables), &flags).unwrap();
+    assert_eq!(config.grpc.listen.port(), 1003);
+    assert_eq!(config.send.max_batch, 8);
+    assert_eq!(config.send.max_requests_in_flight, 3);
+    assert_eq!(config.send.queue_capacity, 20_000);
+}
+
+#[test]
+fn the_environment_is_read_as_its_key_wants() {
+    let config = load(
+        "",
+        &[
+            ("SMSBRIDGE_INFOBIP__USERNAME", "4100"),
+            ("SMSBRIDGE_INFOBIP__PASSWORD", "0123"),
+            ("SMSBRIDGE_GRPC__REFLECTION", "false"),
+            ("SMSBRIDGE_SEND__RETRY_FOR", "90s"),
+            ("SMSBRIDGE_AMQP__APPLICATION_FROM", "user_id"),
+            ("SMSBRIDGE_APPLICATIONS__BILLING_2__DEFAULT_SENDER", "12345"),
+            (
+                "SMSBRIDGE_APPLICATIONS__BILLING_2__ALLOWED_SENDERS",
+                "12345, Shop",
+            ),
+            (
+                "SMSBRIDGE_APPLICATIONS__BILLING_2__ALLOWED_COUNTRY_PREFIXES",
+                "[\"41\", \"385\"]",
+            ),
+            (
+                "SMSBRIDGE_APPLICATIONS__BILLING_2__INBOUND",
+                "[{ keyword = \"PAY\" }]",
+            ),
+            ("SMSBRIDGE_HTTP__SECRET", ""),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.infobip.username.as_deref(), Some("4100"));
+    assert_eq!(config.infobip.password.unwrap().expose_secret(), "0123");
+    assert!(!config.grpc.reflection);
+    assert_eq!(config.send.retry_for, Duration::from_secs(90));
+    assert_eq!(config.amqp.application_from, ApplicationFrom::UserId);
+    assert!(config.http.secret.is_none(), "an empty variable is not set");
+    let application = &config.applications["billing-2"];
+    assert_eq!(application.default_sender.as_deref(), Some("12345"));
+    assert_eq!(application.allowed_senders, ["12345", "Shop"]);
+    assert_eq!(application.allowed_country_prefixes, ["41", "385"]);
+    assert_eq!(application.inbound[0].keyword.as_deref(), Some("PAY"));
+}
+
+#[test]
+fn variables_that_are_not_ours_are_ignored() {
+    load(
+        "",
+        &[
+            ("SMSBRIDGE_TEST_AMQP_URL", "amqp://127.0.0.1"),
+            ("SMSBRIDGE_SERVICE_HOST", "10.0.0.1"),
+            ("GRPC__LISTEN", "nonsense"),
+        ],
+    )
+    .unwrap();
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_its_key_and_origin() {
+    let file =
+        file("[grpc]\nlistn = \"127.0.0.1:1\"\nmax_connections = \"many\"\n\n[gprc]\nlisten = 3\n");
+    let variables = [
+        ("SMSBRIDGE_SEND__MAX_BATCH", "0"),
+        ("SMSBRIDGE_ADMIN__LISTEN", "localhost:9090"),
+        ("SMSBRIDGE_SEND__RETRY_FOR", "20"),
+        ("SMSBRIDGE_INFOBIP", "ignored: no double underscore"),
+    ];
+    let flags = [("http.listen".to_owned(), "8080".to_owned())];
+    let errors = Config::load(Some(file.path()), environment(&variables), &flags).unwrap_err();
+    let name = file.path().display();
+    let mut told: Vec<_> = errors
+        .mistakes()
+        .iter()
+        .map(|mistake| (mistake.key.as_str(), mistake.origin.to_string()))
+        .collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            (
+                "admin.listen",
+                "environment SMSBRIDGE_ADMIN__LISTEN".to_owned()
+            ),
+            ("gprc", format!("{name}:5")),
+            ("grpc.listn", format!("{name}:2")),
+            ("grpc.max_connections", format!("{name}:3")),
+            ("http.listen", "flag --http-listen".to_owned()),
+            (
+                "send.max_batch",
+                "environment SMSBRIDGE_SEND__MAX_BATCH".to_owned()
+            ),
+            (
+                "send.retry_for",
+                "environment SMSBRIDGE_SEND__RETRY_FOR".to_owned()
+            ),
+        ]
+    );
+    let report = errors.to_string();
+    for part in [
+        "has 7 mistakes",
+        "did you mean `grpc.listen`?",
+        "did you mean `grpc`?",
+        "a whole number, 0 or more",
+        "\"127.0.0.1:50051\"",
+        "choose 1 to 1000",
+        "\"250ms\"",
+    ] {
+        assert!(report.contains(part), "{part} in {report}");
+    }
+}
+
+#[test]
+fn an_unknown_key_finds_its_place() {
+    let remedy = |text: &str| mistake(text, &[]).remedy;
+    assert_eq!(
+        remedy("base_url = \"http://x\""),
+        "did you mean `infobip.base_url`?"
+    );
+    assert_eq!(
+        remedy("[http]\ntokens_file = \"x\""),
+        "did you mean `grpc.tokens_file`?"
+    );
+    assert_eq!(remedy("[shutdown]\nzzz = 1"), "known here: shutdown.grace");
+    assert_eq!(
+        remedy("[applications.a]\ndefault_sendr = \"Shop\""),
+        "did you mean `applications.a.default_sender`?"
+    );
+    let nested = mistake("[[applications.a.inbound]]\nnumbr = \"41\"", &[]);
+    assert_eq!(nested.key, "applications.a.inbound.0.numbr");
+    assert_eq!(
+        nested.remedy,
+        "did you mean `applications.a.inbound.0.number`?"
+    );
+    let variable = mistake("", &[("SMSBRIDGE__GRPC__LISTEN", "x")]);
+    assert_eq!(
+        (variable.key.as_str(), variable.remedy.as_str()),
+        ("_grpc", "did you mean `grpc`?")
+    );
+}
+
+#[test]
+fn sections_and_values_are_not_confused() {
+    assert_eq!(
+        mistake("grpc = 3", &[]).problem,
+        "is a section, not a value"
+    );
+    let deeper = mistake("", &[("SMSBRIDGE_GRPC__LISTEN__PORT", "1")]);
+    assert_eq!(deeper.key, "grpc.listen");
+    assert_eq!(
+        deeper.origin.to_string(),
+        "environment SMSBRIDGE_GRPC__LISTEN__PORT"
+    );
+    assert_eq!(mistake("applications = 3", &[]).key, "applications");
+    assert_eq!(
+        mistake("[applications]\nbilling = true", &[]).key,
+        "applications.billing"
+    );
+    assert_eq!(
+        mistake("[amqp]\nprefetch = 70000", &[]).key,
+        "amqp.prefetch"
+    );
+    assert_eq!(
+        mistake("[amqp]\nprefetch = 99999999999999999999", &[]).key,
+        "amqp.prefetch"
+    );
+    assert_eq!(
+        mistake("[amqp]\nprefix = 2020-01-01", &[]).problem,
+        "is a date"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_toml_names_the_line_and_not_its_content() {
+    let broken = mistake("[infobip]\nusername = \"u\"\npassword = topsecret\n", &[]);
+    assert!(broken.origin.to_string().ends_with(".toml:3"), "{broken}");
+    assert!(!broken.to_string().contains("topsecret"), "{broken}");
+    let errors = Config::load(
+        Some(Path::new("/nonexistent/x.toml")),
+        environment(&[]),
+        &[],
+    );
+    let report = errors.unwrap_err().to_string();
+    assert!(
+        report.contains("/nonexistent/x.toml") && report.contains("--config"),
+        "{report}"
+    );
+}
+
+#[test]
+fn secrets_never_stand_in_a_message() {
+    let (keys, report) = mistakes(
+        "[infobip]\napi_key = 770077\n[http]\nsecret = \"hush/hush\"\nbasic_password = [\"hushhush\"]\n[amqp]\nurl = \"http://guest:hushhush@x\"\n",
+        &[("SMSBRIDGE_INFOBIP__PASSWROD", "hushhush")],
+    );
+    assert_eq!(keys.len(), 5, "{report}");
+    for secret in ["770077", "hush"] {
+        assert!(!report.contains(secret), "{report}");
+    }
+    let config = load("", &CREDENTIALS).unwrap();
+    assert!(!format!("{config:?}").contains("topsecret"));
+}
+
+#[test]
+fn secrets_come_from_files_without_their_newline() {
+    let secret = file("pass word\r\n");
+    let path = secret.path().display();
+    let text = format!(
+        "[infobip]\nusername = \"u\"\npassword_file = \"{path}\"\n[amqp]\nurl_file = \"{}\"",
+        file("").path().display()
+    );
+    let missing = mistake(&text, &[]);
+    assert_eq!(missing.key, "amqp.url_file");
+    let broker = file("amqp://127.0.0.1\n");
+    let text = format!(
+        "[infobip]\nusername = \"u\"\npassword_file = \"{path}\"\n[amqp]\nurl_file = \"{}\"",
+        broker.path().display()
+    );
+    let config = load(&text, &[]).unwrap();
+    assert_eq!(
+        config.infobip.password.unwrap().expose_secret(),
+        "pass word"
+    );
+    assert_eq!(config.amqp.url.unwrap().expose_secret(), "amqp://127.0.0.1");
+}
+
+#[test]
+fn a_secret_and_its_file_exclude_each_other_and_the_file_must_be_there() {
+    let both = mistake(
+        "[http]\nsecret = \"abc\"\nsecret_file = \"/nonexistent/s\"",
+        &[],
+    );
+    assert_eq!(
+        (both.key.as_str(), both.problem.as_str()),
+        ("http.secret_file", "`http.secret` is set too")
+    );
+    let missing = mistake("[http]\nsecret_file = \"/nonexistent/s\"", &[]);
+    assert!(missing.problem.contains("/nonexistent/s"), "{missing}");
+    let empty = file("\n");
+    let missing = mistake(
+        &format!("[http]\nsecret_file = \"{}\"", empty.path().display()),
+        &[],
+    );
+    assert!(missing.problem.ends_with("is empty"), "{missing}");
+}
+
+#[test]
+fn addresses_have_a_scheme_and_no_path() {
+    for bad in [
+        "api.infobip.com",
+        "ftp://x",
+        "https://x/path",
+        "https://x?y",
+        "https://u:p@x",
+        "not a url",
+        "",
+    ] {
+        let text = format!("[infobip]\nbase_url = \"{bad}\"");
+        assert_eq!(mistake(&text, &[]).key, "infobip.base_url", "{bad}");
+    }
+    let config = load("[infobip]\nbase_url = \"https://x:8443/\"", &[]).unwrap();
+    assert_eq!(config.infobip.base_url, "https://x:8443");
+}
+
+#[test]
+fn credentials_come_in_pairs() {
+    assert_eq!(
+        mistake("[infobip]\nusername = \"u\"", &[]).problem,
+        "`infobip.password` is not set"
+    );
+    assert_eq!(
+        mistake("[infobip]\npassword = \"p\"", &[]).problem,
+        "`infobip.username` is not set"
+    );
+    assert_eq!(
+        mistake("[http]\nbasic_username = \"u\"", &[]).problem,
+        "`http.basic_password` is not set"
+    );
+    let both = mistake("[infobip]\napi_key = \"k\"", &CREDENTIALS);
+    assert_eq!(both.key, "infobip.api_key");
+}
+
+#[test]
+fn serve_needs_credentials_and_readable_files() {
+    let without = load("", &[]).unwrap();
+    let report = without.validate_for_serve().unwrap_err().to_string();
+    for key in ["infobip.username", "infobip.password", "infobip.api_key"] {
+        assert!(report.contains(key), "{report}");
+    }
+    load("", &CREDENTIALS)
+        .unwrap()
+        .validate_for_serve()
+        .unwrap();
+    load("[infobip]\napi_key = \"k\"", &[])
+        .unwrap()
+        .validate_for_serve()
+        .unwrap();
+    let gone = load("[grpc]\ntokens_file = \"/nonexistent/t\"", &CREDENTIALS).unwrap();
+    let report = gone.validate_for_serve().unwrap_err().to_string();
+    assert!(
+        report.contains("grpc.tokens_file") && report.contains("/nonexistent/t"),
+        "{report}"
+    );
+    // With the other mistakes, and one slip is one mistake.
+    let file = file("[send]\nmax_batch = 0\n[infobip]\nusername = 3\n");
+    let errors = Config::load_for_serve(Some(file.path()), environment(&[]), &[])
+        .err()
+        .unwrap();
+    assert_eq!(errors.mistakes().len(), 2, "{errors}");
+}
+
+#[test]
+fn open_addresses_need_authentication() {
+    let grpc = "[grpc]\nlisten = \"0.0.0.0:50051\"\n";
+    assert_eq!(mistake(grpc, &[]).key, "grpc.listen");
+    load(&format!("{grpc}allow_insecure = true"), &[]).unwrap();
+    load(&format!("{grpc}tokens_file = \"t\""), &[]).unwrap();
+    let tls = "tls_cert_file = \"c\"\ntls_key_file = \"k\"\n";
+    assert_eq!(
+        mistake(&format!("{grpc}{tls}"), &[]).key,
+        "grpc.listen",
+        "TLS alone knows nobody"
+    );
+    load(&format!("{grpc}{tls}tls_client_ca_file = \"a\""), &[]).unwrap();
+
+    let http = "[http]\nlisten = \"[::]:8080\"\n";
+    assert_eq!(mistake(http, &[]).key, "http.listen");
+    load(&format!("{http}allow_insecure = true"), &[]).unwrap();
+    load(&format!("{http}secret = \"0123456789abcdef\""), &[]).unwrap();
+    load(
+        &format!("{http}basic_username = \"u\"\nbasic_password = \"p\""),
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        mistake(&format!("{http}secret = \"short\""), &[]).key,
+        "http.secret"
+    );
+    load("[http]\nsecret = \"short\"", &[]).unwrap();
+    let tunnel = "[http]\npublic_url = \"https://sms.example.com\"\n";
+    assert_eq!(
+        mistake(tunnel, &[]).key,
+        "http.public_url",
+        "a tunnel opens loopback"
+    );
+    load("[http]\npublic_url = \"http://127.0.0.1:8080\"", &[]).unwrap();
+}
+
+#[test]
+fn tls_files_come_together() {
+    assert_eq!(
+        mistake("[grpc]\ntls_cert_file = \"c\"", &[]).problem,
+        "`grpc.tls_key_file` is not set"
+    );
+    assert_eq!(
+        mistake("[grpc]\ntls_client_ca_file = \"c\"", &[]).key,
+        "grpc.tls_client_ca_file"
+    );
+}
+
+#[test]
+fn the_broker_engine_needs_a_broker() {
+    assert_eq!(
+        mistake("[events]\nengine = \"broker\"", &[]).key,
+        "events.engine"
+    );
+    load(
+        "[events]\nengine = \"broker\"\n[amqp]\nurl = \"amqp://guest:guest@127.0.0.1:5672/%2f\"",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        mistake("[amqp]\nurl = \"127.0.0.1:5672\"", &[]).key,
+        "amqp.url"
+    );
+}
+
+#[test]
+fn listeners_do_not_share_a_port() {
+    let shared = mistake("[admin]\nlisten = \"0.0.0.0:8080\"", &[]);
+    assert_eq!(shared.key, "admin.listen");
+    load(
+        "[admin]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"",
+        &[],
+    )
+    .unwrap();
+}
+
+#[test]
+fn numbers_have_bounds() {
+    for (section, line) in [
+        ("send", "queue_capacity = 0"),
+        ("send", "max_requests_in_flight = 0"),
+        ("send", "in_doubt_wait = \"0s\""),
+        ("infobip", "log_requests_per_minute = 0"),
+        ("infobip", "request_timeout = \"0s\""),
+        ("grpc", "max_message_bytes = 0"),
+        ("grpc", "max_concurrent_calls = 0"),
+        ("grpc", "max_connections = 0"),
+        ("http", "max_body_bytes = 0"),
+        ("amqp", "prefetch = 0"),
+        ("events", "retention = \"0s\""),
+        ("shutdown", "grace = \"0s\""),
+    ] {
+        let key = format!("{section}.{}", line.split(' ').next().unwrap());
+        assert_eq!(mistake(&format!("[{section}]\n{line}"), &[]).key, key);
+    }
+}
+
+#[test]
+fn applications_are_checked() {
+    for (text, key) in [
+        ("[applications.Billing]", "applications.Billing"),
+        ("[applications.foreign]", "applications.foreign"),
+        (
+            "[applications.a]\ndefault_sender = \"x\"",
+            "applications.a.default_sender",
+        ),
+        (
+            "[applications.a]\ndefault_sender = \"Shop\"\nallowed_senders = [\"Bank\"]",
+            "applications.a.default_sender",
+        ),
+        (
+            "[applications.a]\nallowed_senders = [\"x\"]",
+            "applications.a.allowed_senders",
+        ),
+        (
+            "[applications.a]\nallowed_country_prefixes = [\"+41\"]",
+            "applications.a.allowed_country_prefixes",
+        ),
+        (
+            "[applications.a]\ninbound = [{ number = \"+41 79\" }]",
+            "applications.a.inbound",
+        ),
+        (
+            "[applications.a]\ninbound = [{ keyword = \"pay\" }]\n[applications.b]\ninbound = [{ keyword = \"PAY\" }]",
+            "applications.b.inbound",
+        ),
+    ] {
+        assert_eq!(mistake(text, &[]).key, key, "{text}");
+    }
+}
+
+#[test]
+fn the_log_filter_is_checked() {
+    assert_eq!(
+        mistake("[log]\nfilter = \"smsbridge=loud\"", &[]).key,
+        "log.filter"
+    );
+    assert_eq!(
+        mistake("[log]\nformat = \"yaml\"", &[]).remedy,
+        "give one of auto, text, json"
+    );
+}
+
+#[test]
+fn effective_values_know_their_origin_and_hide_secrets() {
+    let file = file("[send]\nmax_batch = 7\n[[applications.a.inbound]]\nkeyword = \"PAY\"\n");
+    let loaded = Config::load_for_serve(Some(file.path()), environment(&CREDENTIALS), &[]).unwrap();
+    let value = |key: &str| {
+        let found = loaded
+            .effective
+            .iter()
+            .find(|value| value.key == key)
+            .unwrap();
+        (found.value.clone(), found.origin.to_string())
+    };
+    let origin = |line: usize| format!("{}:{line}", file.path().display());
+    assert_eq!(value("send.max_batch"), ("7".to_owned(), origin(2)));
+    assert_eq!(
+        value("grpc.listen"),
+        ("\"127.0.0.1:50051\"".to_owned(), "default".to_owned())
+    );
+    assert_eq!(
+        value("infobip.password"),
+        (
+            "(secret)".to_owned(),
+            "environment SMSBRIDGE_INFOBIP__PASSWORD".to_owned()
+        )
+    );
+    assert_eq!(value("applications.a.inbound").0, "[{ keyword = \"PAY\" }]");
+    assert!(
+        loaded
+            .effective
+            .iter()
+            .all(|value| !value.value.contains("topsecret"))
+    );
+}
