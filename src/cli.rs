@@ -12,6 +12,8 @@ use std::io;
 
 use clap::{Parser, Subcommand};
 
+pub mod check_config;
+pub mod config_args;
 pub mod connect;
 pub mod output;
 pub mod reconcile;
@@ -39,6 +41,8 @@ pub struct Cli {
 /// What `smsbridge` can do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check the configuration and show each value with where it came from.
+    CheckConfig(check_config::CheckConfigArgs),
     /// Compare the API's logs with the event log now, and publish what is missing.
     Reconcile(reconcile::ReconcileArgs),
 }
@@ -50,6 +54,7 @@ impl Cli {
     /// [`CliError`], whose exit status says whether the command failed or was wrong.
     pub async fn run(self) -> Result<(), CliError> {
         match self.command {
+            Command::CheckConfig(args) => check_config::run(&args),
             Command::Reconcile(args) => reconcile::run(args).await,
         }
     }

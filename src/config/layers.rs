@@ -131,7 +131,7 @@ impl Node {
         &mut self,
         path: &[String],
         text: String,
-        origin: Origin,
+        origin: &Origin,
         mistakes: &mut Vec<Mistake>,
     ) {
         let leaf = Self {

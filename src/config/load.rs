@@ -106,11 +106,11 @@ fn load(
         .collect();
     variables.sort();
     for (path, name, value) in variables {
-        tree.set(&path, value, Origin::Environment(name), &mut mistakes);
+        tree.set(&path, value, &Origin::Environment(name), &mut mistakes);
     }
     for (key, value) in flags {
         let path: Vec<String> = key.split('.').map(str::to_owned).collect();
-        tree.set(&path, value.clone(), Origin::flag_for(key), &mut mistakes);
+        tree.set(&path, value.clone(), &Origin::flag_for(key), &mut mistakes);
     }
 
     let mut config = read(&mut tree, &defaults, &mut mistakes);

@@ -1,0 +1,91 @@
+//! The arguments of the commands that read the configuration (`serve`, `check-config`): its file, and flags for the keys
+//! that differ from one start to the next. Every other key is set in the file or the environment.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::CliError;
+use crate::config::{Config, ConfigErrors, Loaded};
+
+/// Where the configuration comes from. Flags win over the environment (SMSBRIDGE_SECTION__KEY), which wins over the file.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigArgs {
+    /// The configuration file (TOML)
+    #[arg(long, value_name = "FILE", env = "SMSBRIDGE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where the API is, without a path (infobip.base_url)
+    #[arg(long, value_name = "URL")]
+    pub infobip_base_url: Option<String>,
+    /// Where the gRPC server listens (grpc.listen)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub grpc_listen: Option<String>,
+    /// Where Infobip's calls arrive (http.listen)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub http_listen: Option<String>,
+    /// That address as Infobip sees it (http.public_url)
+    #[arg(long, value_name = "URL")]
+    pub http_public_url: Option<String>,
+    /// Where probes and metrics are served (admin.listen)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub admin_listen: Option<String>,
+    /// Where the embedded engine keeps its files (events.data_dir)
+    #[arg(long, value_name = "FOLDER")]
+    pub events_data_dir: Option<String>,
+    /// What is logged, such as smsbridge=debug,info (log.filter)
+    #[arg(long, value_name = "FILTER")]
+    pub log_filter: Option<String>,
+    /// How it looks: auto, text or json (log.format)
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+impl ConfigArgs {
+    /// The configuration file.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
+    /// The keys that flags set, with their values.
+    #[must_use]
+    pub fn flags(&self) -> Vec<(String, String)> {
+        [
+            ("infobip.base_url", &self.infobip_base_url),
+            ("grpc.listen", &self.grpc_listen),
+            ("http.listen", &self.http_listen),
+            ("http.public_url", &self.http_public_url),
+            ("admin.listen", &self.admin_listen),
+            ("events.data_dir", &self.events_data_dir),
+            ("log.filter", &self.log_filter),
+            ("log.format", &self.log_format),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)))
+        .collect()
+    }
+
+    /// Loads the configuration of a bridge from the file, this process's environment and the flags.
+    ///
+    /// # Errors
+    /// [`CliError::Configuration`] with every mistake.
+    pub fn load_for_serve(&self) -> Result<Loaded, CliError> {
+        Ok(Config::load_for_serve(
+            self.file(),
+            process_environment(),
+            &self.flags(),
+        )?)
+    }
+}
+
+/// The environment. Names and values that are not UTF-8 are none of ours.
+fn process_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+impl From<ConfigErrors> for CliError {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::Configuration(errors.to_string())
+    }
+}
