@@ -13,10 +13,21 @@ use std::io;
 use clap::{Parser, Subcommand};
 
 pub mod check_config;
+pub mod codes;
 pub mod config_args;
 pub mod connect;
+pub mod dead;
+pub mod events;
+pub mod inbox;
+pub mod kept;
+pub mod logs;
+pub mod lookup;
+pub mod numbers;
 pub mod output;
+pub mod quarantine;
 pub mod reconcile;
+pub mod reports;
+pub mod send;
 pub mod time;
 
 /// Exit status of a command that failed.
@@ -43,6 +54,22 @@ pub struct Cli {
 enum Command {
     /// Check the configuration and show each value with where it came from.
     CheckConfig(check_config::CheckConfigArgs),
+    /// Send a message to some numbers, or one for each record of a file.
+    Send(Box<send::SendArgs>),
+    /// Pull unread delivery reports.
+    Reports(reports::ReportsArgs),
+    /// Read the API's logs of sent messages.
+    Logs(logs::LogsArgs),
+    /// Pull received messages, or list them.
+    Inbox(inbox::InboxArgs),
+    /// Ask what is known of numbers.
+    Lookup(lookup::LookupArgs),
+    /// Read the event log.
+    Events(events::EventsArgs),
+    /// List, replay or discard commands that were given up.
+    Dead(dead::DeadArgs),
+    /// List, replay or discard what the API sent and the bridge could not read.
+    Quarantine(quarantine::QuarantineArgs),
     /// Compare the API's logs with the event log now, and publish what is missing.
     Reconcile(reconcile::ReconcileArgs),
 }
@@ -55,6 +82,14 @@ impl Cli {
     pub async fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::CheckConfig(args) => check_config::run(&args),
+            Command::Send(args) => send::run(*args).await,
+            Command::Reports(args) => reports::run(args).await,
+            Command::Logs(args) => logs::run(args).await,
+            Command::Inbox(args) => inbox::run(args).await,
+            Command::Lookup(args) => lookup::run(args).await,
+            Command::Events(args) => events::run(args).await,
+            Command::Dead(args) => dead::run(args).await,
+            Command::Quarantine(args) => quarantine::run(args).await,
             Command::Reconcile(args) => reconcile::run(args).await,
         }
     }

@@ -56,12 +56,28 @@ impl Output {
         self.out.write_all(b"\n")
     }
 
-    /// Prints a line for people.
+    /// Prints one message: as a line of JSON, or as `text` says it.
     ///
     /// # Errors
     /// Where stdout can't be written.
-    pub fn line(&mut self, line: &str) -> io::Result<()> {
-        writeln!(self.out, "{line}")
+    pub fn message<M: Serialize>(
+        &mut self,
+        message: &M,
+        text: impl Fn(&M) -> String,
+    ) -> io::Result<()> {
+        if self.json {
+            self.json(message)
+        } else {
+            writeln!(self.out, "{}", text(message))
+        }
+    }
+
+    /// Says something about the results on stderr: a script that reads stdout does not see it.
+    ///
+    /// # Errors
+    /// Where stderr can't be written.
+    pub fn note(&self, note: &str) -> io::Result<()> {
+        writeln!(io::stderr(), "{note}")
     }
 
     /// Hands what was printed to the operating system. Dropping it does not report errors: call this last.

@@ -11,7 +11,7 @@ use crate::message::time::from_proto;
 /// # Errors
 /// What would have been right.
 pub fn parse_past(text: &str) -> Result<Timestamp, String> {
-    parse_moment(text, |now, span| now.checked_sub(span))
+    parse_moment(text, Timestamp::checked_sub)
 }
 
 /// A moment to come: `2h` (from now), or as [`parse_past`].
@@ -19,7 +19,7 @@ pub fn parse_past(text: &str) -> Result<Timestamp, String> {
 /// # Errors
 /// What would have been right.
 pub fn parse_future(text: &str) -> Result<Timestamp, String> {
-    parse_moment(text, |now, span| now.checked_add(span))
+    parse_moment(text, Timestamp::checked_add)
 }
 
 /// A duration such as `30s`, `5m`, `48h`.

@@ -1,0 +1,89 @@
+//! How tables show the API's codes: the name and the id, as the API said them.
+
+use crate::proto::v1::{Error, Network, Price, ReceivedMessage, SendResult, Status};
+
+/// A status: `DELIVERED_TO_HANDSET (5)`. Empty where there is none.
+#[must_use]
+pub fn status(status: Option<&Status>) -> String {
+    status.map_or_else(String::new, |status| code(&status.name, status.id))
+}
+
+/// An error: `EC_ABSENT_SUBSCRIBER (27)`. Empty where there is none, or none happened.
+#[must_use]
+pub fn error(error: Option<&Error>) -> String {
+    error
+        .filter(|error| error.id != 0)
+        .map_or_else(String::new, |error| {
+            let permanent = if error.permanent { ", permanent" } else { "" };
+            format!("{}{permanent}", code(&error.name, error.id))
+        })
+}
+
+/// Why a result is as it is: the API's status, or the bridge's refusal.
+#[must_use]
+pub fn why(result: &SendResult) -> String {
+    let Some(refusal) = &result.refusal else {
+        return status(result.status.as_ref());
+    };
+    let mut why = format!("{}: {}", refusal.reason, refusal.detail);
+    for violation in &refusal.violations {
+        why.push_str(&format!("; {} {}", violation.field, violation.description));
+    }
+    why
+}
+
+/// How a result ended, in lower case: `accepted`, `rejected`, `unknown`.
+#[must_use]
+pub fn outcome(result: &SendResult) -> String {
+    lower_case(result.outcome().as_str_name(), "OUTCOME_")
+}
+
+/// A network: `VIP-NET, Croatia`. Empty where there is none.
+#[must_use]
+pub fn network(network: Option<&Network>) -> String {
+    network.map_or_else(String::new, |network| {
+        [network.network_name.as_str(), network.country_name.as_str()]
+            .into_iter()
+            .filter(|name| !name.is_empty())
+            .collect::<Vec<_>>()
+            .join(", ")
+    })
+}
+
+/// The name of an enum's value without its prefix, in lower case.
+#[must_use]
+pub fn lower_case(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_lowercase()
+}
+
+fn code(name: &str, id: i32) -> String {
+    if name.is_empty() {
+        id.to_string()
+    } else {
+        format!("{name} ({id})")
+    }
+}
+
+/// A count, empty where the API gave none.
+#[must_use]
+pub fn count(count: Option<i32>) -> String {
+    count.map_or_else(String::new, |count| count.to_string())
+}
+
+/// A price: `0.01 EUR`. Empty where there is none.
+#[must_use]
+pub fn price(price: Option<&Price>) -> String {
+    price.map_or_else(String::new, |price| {
+        format!("{} {}", price.price_per_message, price.currency)
+    })
+}
+
+/// What a received message says: its text, else its octets.
+#[must_use]
+pub fn content(message: &ReceivedMessage) -> String {
+    if message.text.is_empty() && !message.data.is_empty() {
+        format!("0x{}", hex::encode(&message.data))
+    } else {
+        message.text.clone()
+    }
+}

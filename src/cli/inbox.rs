@@ -1,0 +1,117 @@
+//! `smsbridge inbox`: received messages (MO), pulled, or listed from the API's log.
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::{
+    CliError, codes,
+    connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES},
+    output::{Output, Table},
+    time::{parse_past, show},
+};
+use crate::{
+    message::time::to_proto,
+    proto::v1::{
+        ListReceivedMessagesRequest, PullReceivedMessagesRequest, ReceivedMessage,
+        inbox_service_client::InboxServiceClient,
+    },
+};
+
+/// Arguments of `inbox`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The API gives each received message once, to whoever asks first. Whatever is read here becomes
+an event before you see it, also the messages of other applications, which are not shown. With
+--list nothing is taken.
+
+Examples:
+  smsbridge inbox
+  smsbridge inbox --list --since 6h --to 41790000000
+  smsbridge events --type inbound.received --follow"
+)]
+pub struct InboxArgs {
+    /// Read the API's log of the last 48 hours instead of taking what is unread
+    #[arg(long)]
+    list: bool,
+    /// With --list: received since then: 6h (ago) or a moment
+    #[arg(long, value_name = "WHEN", value_parser = parse_past, requires = "list")]
+    since: Option<Timestamp>,
+    /// With --list: received until then
+    #[arg(long, value_name = "WHEN", value_parser = parse_past, requires = "list")]
+    until: Option<Timestamp>,
+    /// With --list: only what this number received
+    #[arg(long, value_name = "NUMBER", requires = "list")]
+    to: Option<String>,
+    /// With --list: only messages with this keyword; `NO_KEYWORD`: only those without one
+    #[arg(long, requires = "list")]
+    keyword: Option<String>,
+    /// Messages at most
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i32).range(1..=1000))]
+    limit: i32,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Pulls or lists, and prints.
+///
+/// # Errors
+/// Where the bridge can't be reached or refuses.
+pub async fn run(args: InboxArgs) -> Result<(), CliError> {
+    let bridge = args.connect.connect().await?;
+    let mut output = Output::new(args.connect.json);
+    let mut table = Table::new(&["RECEIVED", "FROM", "TO", "KEYWORD", "MESSAGE ID", "TEXT"]);
+    if args.list {
+        let messages = list(args, &bridge).await?;
+        output.messages(&mut table, &messages, row)?;
+        if messages.is_empty() {
+            output.note("no such messages")?;
+        }
+    } else {
+        let pulled = client(&bridge)
+            .pull_received_messages(
+                bridge.request(PullReceivedMessagesRequest { limit: args.limit }),
+            )
+            .await?
+            .into_inner();
+        output.messages(&mut table, &pulled.messages, row)?;
+        if pulled.messages.is_empty() {
+            output.note("no unread messages")?;
+        }
+        if pulled.pending_message_count > 0 {
+            output.note(&format!(
+                "{} more are unread in the whole account",
+                pulled.pending_message_count
+            ))?;
+        }
+    }
+    Ok(output.flush()?)
+}
+
+async fn list(args: InboxArgs, bridge: &Bridge) -> Result<Vec<ReceivedMessage>, CliError> {
+    let request = ListReceivedMessagesRequest {
+        to: args.to.unwrap_or_default(),
+        received_since: args.since.map(to_proto),
+        received_until: args.until.map(to_proto),
+        limit: args.limit,
+        keyword: args.keyword.unwrap_or_default(),
+    };
+    let listed = client(bridge)
+        .list_received_messages(bridge.request(request))
+        .await?;
+    Ok(listed.into_inner().messages)
+}
+
+fn client(bridge: &Bridge) -> InboxServiceClient<super::connect::Service> {
+    InboxServiceClient::new(bridge.service()).max_decoding_message_size(MAX_RESPONSE_BYTES)
+}
+
+fn row(message: &ReceivedMessage) -> Vec<String> {
+    vec![
+        show(message.received_at.as_ref()),
+        message.from.clone(),
+        message.to.clone(),
+        message.keyword.clone(),
+        message.message_id.clone(),
+        codes::content(message),
+    ]
+}

@@ -1,0 +1,211 @@
+//! `smsbridge logs`: the API's logs of sent messages, paged through.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use tonic::Code;
+
+use super::{
+    CliError, codes,
+    connect::{Bridge, CallError, ConnectArgs, MAX_RESPONSE_BYTES, Service},
+    output::{Output, Table},
+    time::{parse_past, show},
+};
+use crate::{
+    message::time::to_proto,
+    proto::v1::{
+        ListSmsLogsRequest, ListSmsLogsResponse, SmsLog, StatusGroup,
+        sms_service_client::SmsServiceClient,
+    },
+};
+
+/// Rows a page: the API's own limit.
+const PAGE_SIZE: usize = 1000;
+/// The longest wait for the API's quota of log requests, which counts by the minute.
+const LONGEST_WAIT: Duration = Duration::from_secs(90);
+
+/// Arguments of `logs`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The API keeps its logs for 48 hours; reading them takes nothing away. Its quota of log requests
+is shared by the whole account: where it is used up, this command waits.
+
+Examples:
+  smsbridge logs --since 1h
+  smsbridge logs --to 41793026727 --status undeliverable
+  smsbridge logs --all --json > logs.jsonl"
+)]
+pub struct LogsArgs {
+    /// Sent since then: 1h (ago) or a moment; default: 48 hours ago
+    #[arg(long, value_name = "WHEN", value_parser = parse_past)]
+    since: Option<Timestamp>,
+    /// Sent until then; default: now
+    #[arg(long, value_name = "WHEN", value_parser = parse_past)]
+    until: Option<Timestamp>,
+    /// Only messages to this number
+    #[arg(long, value_name = "NUMBER")]
+    to: Option<String>,
+    /// Only messages from this sender
+    #[arg(long, value_name = "SENDER")]
+    from: Option<String>,
+    /// Only messages in this state
+    #[arg(long)]
+    status: Option<State>,
+    /// Only messages of this bulk; may be repeated
+    #[arg(long = "bulk-id", value_name = "ID")]
+    bulk_ids: Vec<String>,
+    /// Only this message; may be repeated
+    #[arg(long = "message-id", value_name = "ID")]
+    message_ids: Vec<String>,
+    /// Only this mobile country code
+    #[arg(long)]
+    mcc: Option<String>,
+    /// Only this mobile network code
+    #[arg(long)]
+    mnc: Option<String>,
+    /// Rows at most, the newest first
+    #[arg(long, default_value_t = 50, value_parser = parse_limit)]
+    limit: usize,
+    /// All rows, however many there are
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// The group of a message's status.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum State {
+    Accepted,
+    Pending,
+    Undeliverable,
+    Delivered,
+    Expired,
+    Rejected,
+}
+
+/// Reads page by page and prints.
+///
+/// # Errors
+/// Where the bridge can't be reached or refuses.
+pub async fn run(args: LogsArgs) -> Result<(), CliError> {
+    let bridge = args.connect.connect().await?;
+    let mut client =
+        SmsServiceClient::new(bridge.service()).max_decoding_message_size(MAX_RESPONSE_BYTES);
+    let mut output = Output::new(args.connect.json);
+    let mut table = Table::new(&[
+        "SENT",
+        "TO",
+        "FROM",
+        "STATUS",
+        "ERROR",
+        "SEGMENTS",
+        "PRICE",
+        "MESSAGE ID",
+        "APPLICATION",
+        "TEXT",
+    ]);
+    let mut missing = if args.all { usize::MAX } else { args.limit };
+    let mut request = first_page(args);
+    request.page_size = i32::try_from(missing.min(PAGE_SIZE)).unwrap_or_default();
+    let mut shown = 0_usize;
+    loop {
+        let mut page = next_page(&mut client, &bridge, &request, &output).await?;
+        page.logs.truncate(missing);
+        missing -= page.logs.len();
+        shown += page.logs.len();
+        output.messages(&mut table, &page.logs, row)?;
+        output.flush()?;
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        if missing == 0 {
+            output.note(&format!(
+                "these are the newest {shown}, and there are older ones: --limit or --all shows more"
+            ))?;
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    if shown == 0 {
+        output.note("no such messages in the logs")?;
+    }
+    Ok(())
+}
+
+fn first_page(args: LogsArgs) -> ListSmsLogsRequest {
+    let status = match args.status {
+        None => StatusGroup::Unspecified,
+        Some(State::Accepted) => StatusGroup::Accepted,
+        Some(State::Pending) => StatusGroup::Pending,
+        Some(State::Undeliverable) => StatusGroup::Undeliverable,
+        Some(State::Delivered) => StatusGroup::Delivered,
+        Some(State::Expired) => StatusGroup::Expired,
+        Some(State::Rejected) => StatusGroup::Rejected,
+    };
+    ListSmsLogsRequest {
+        from: args.from.unwrap_or_default(),
+        to: args.to.unwrap_or_default(),
+        bulk_ids: args.bulk_ids,
+        message_ids: args.message_ids,
+        general_status: status.into(),
+        sent_since: args.since.map(to_proto),
+        sent_until: args.until.map(to_proto),
+        mcc: args.mcc.unwrap_or_default(),
+        mnc: args.mnc.unwrap_or_default(),
+        ..ListSmsLogsRequest::default()
+    }
+}
+
+/// A page; where the API's quota is used up, after a wait.
+async fn next_page(
+    client: &mut SmsServiceClient<Service>,
+    bridge: &Bridge,
+    request: &ListSmsLogsRequest,
+    output: &Output,
+) -> Result<ListSmsLogsResponse, CliError> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let error = match client.list_sms_logs(bridge.request(request.clone())).await {
+            Ok(page) => return Ok(page.into_inner()),
+            Err(status) => CallError::from(status),
+        };
+        match error.retry_after {
+            Some(delay)
+                if error.code == Code::ResourceExhausted && waited + delay <= LONGEST_WAIT =>
+            {
+                output.note(&format!(
+                    "the quota of log requests is used up: going on in {delay:?}"
+                ))?;
+                // A zero delay must not become a busy loop.
+                let delay = delay.max(Duration::from_millis(100));
+                tokio::time::sleep(delay).await;
+                waited += delay;
+            }
+            _ => return Err(error.into()),
+        }
+    }
+}
+
+fn parse_limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a number, at least 1".into()),
+        Ok(limit) => Ok(limit),
+    }
+}
+
+fn row(log: &SmsLog) -> Vec<String> {
+    vec![
+        show(log.sent_at.as_ref()),
+        log.to.clone(),
+        log.from.clone(),
+        codes::status(log.status.as_ref()),
+        codes::error(log.error.as_ref()),
+        codes::count(log.sms_count),
+        codes::price(log.price.as_ref()),
+        log.message_id.clone(),
+        log.application.clone(),
+        log.text.clone(),
+    ]
+}

@@ -1,0 +1,120 @@
+//! `smsbridge lookup`: what is known of numbers.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{
+    CliError, codes,
+    connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES},
+    numbers,
+    output::{Output, Table},
+};
+use crate::proto::v1::{
+    LookupNumbersRequest, NumberLookup, RequestNumberLookupRequest,
+    lookup_service_client::LookupServiceClient,
+};
+
+/// Numbers in one call: the API's own limit for a request, so that answers come early.
+const NUMBERS_A_CALL: usize = 1000;
+
+/// Arguments of `lookup`.
+#[derive(Debug, Args)]
+#[command(after_help = "Each number that is looked up costs, again each time.
+
+Examples:
+  smsbridge lookup 41793026727 385911234567
+  smsbridge lookup --file numbers.csv --json
+  smsbridge lookup 41793026727 --async && smsbridge events --type lookup.completed --follow")]
+pub struct LookupArgs {
+    /// Numbers in international format
+    #[arg(value_name = "NUMBER", required_unless_present = "file")]
+    numbers: Vec<String>,
+    /// A file with a number a line, or CSV with a column `to`; `-` is stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "numbers")]
+    file: Option<PathBuf>,
+    /// Don't wait: the answers become `lookup.completed` events
+    #[arg(long = "async")]
+    asynchronous: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Looks up and prints.
+///
+/// # Errors
+/// Where the file can't be read, or the bridge can't be reached or refuses.
+pub async fn run(args: LookupArgs) -> Result<(), CliError> {
+    let numbers = match &args.file {
+        Some(file) => from_file(file).await?,
+        None => args.numbers,
+    };
+    let bridge = args.connect.connect().await?;
+    let mut output = Output::new(args.connect.json);
+    let mut table = Table::new(&[
+        "NUMBER",
+        "STATUS",
+        "MCC/MNC",
+        "NETWORK",
+        "PORTED TO",
+        "ROAMING IN",
+        "ERROR",
+    ]);
+    for chunk in numbers.chunks(NUMBERS_A_CALL) {
+        let results = look_up(&bridge, chunk.to_vec(), args.asynchronous).await?;
+        output.messages(&mut table, &results, row)?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+async fn look_up(
+    bridge: &Bridge,
+    to: Vec<String>,
+    asynchronous: bool,
+) -> Result<Vec<NumberLookup>, CliError> {
+    let mut client =
+        LookupServiceClient::new(bridge.service()).max_decoding_message_size(MAX_RESPONSE_BYTES);
+    if asynchronous {
+        let request = bridge.request(RequestNumberLookupRequest { to });
+        let taken = client.request_number_lookup(request).await?;
+        return Ok(taken.into_inner().results);
+    }
+    let request = bridge.request(LookupNumbersRequest {
+        to,
+        request_id: String::new(),
+    });
+    Ok(client.lookup_numbers(request).await?.into_inner().results)
+}
+
+async fn from_file(file: &std::path::Path) -> Result<Vec<String>, CliError> {
+    let mut rows = numbers::Rows::open(file, &["to"]).await?;
+    let mut numbers = Vec::new();
+    while let Some(mut row) = rows.next().await? {
+        numbers.push(row.take("to"));
+    }
+    if numbers.is_empty() {
+        return Err(CliError::Usage(format!(
+            "{} has no numbers",
+            file.display()
+        )));
+    }
+    Ok(numbers)
+}
+
+fn row(lookup: &NumberLookup) -> Vec<String> {
+    let where_known = |known: Option<bool>, network: Option<&_>| match known {
+        Some(true) => codes::network(network),
+        Some(false) => "no".into(),
+        None => String::new(),
+    };
+    vec![
+        lookup.to.clone(),
+        codes::status(lookup.status.as_ref()),
+        lookup.mcc_mnc.clone(),
+        codes::network(lookup.original_network.as_ref()),
+        where_known(lookup.ported, lookup.ported_network.as_ref()),
+        where_known(lookup.roaming, lookup.roaming_network.as_ref()),
+        codes::error(lookup.error.as_ref()),
+    ]
+}

@@ -1,0 +1,304 @@
+//! Many numbers from a file or stdin: CSV (RFC 4180) whose header names the columns, or simply a number a line.
+//!
+//! Read record by record, so that a file may be larger than memory and a pipe may be slow.
+
+use std::path::Path;
+
+use tokio::{
+    fs::File,
+    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+};
+
+use super::CliError;
+use crate::message::address::normalize_number;
+
+/// The longest record, in bytes: 3500 characters of text and more.
+const MAX_RECORD_BYTES: usize = 64 * 1024;
+
+/// The records of a file.
+pub struct Rows {
+    reader: Box<dyn AsyncBufRead + Send + Unpin>,
+    name: String,
+    separator: char,
+    /// Of each field the column's name.
+    columns: Vec<&'static str>,
+    /// The first record of a file without a header.
+    first: Option<Vec<String>>,
+    /// Lines that were read so far.
+    line: u64,
+}
+
+/// One record.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The line where it ends, from 1.
+    pub line: u64,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Row {
+    /// The field of a column, without white space around it; empty where the file has no such column.
+    pub fn take(&mut self, column: &str) -> String {
+        self.fields
+            .iter_mut()
+            .find(|(name, _)| *name == column)
+            .map(|(_, field)| std::mem::take(field).trim().to_owned())
+            .unwrap_or_default()
+    }
+}
+
+impl Rows {
+    /// Opens a file, or stdin for `-`, and reads its header. `columns` are the names that a header may have; the first of
+    /// them must be there, and is the only one of a file without a header.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] where the file can't be read or its header is wrong.
+    pub async fn open(file: &Path, columns: &[&'static str]) -> Result<Self, CliError> {
+        if file == Path::new("-") {
+            let stdin = BufReader::new(tokio::io::stdin());
+            return Self::new(Box::new(stdin), "stdin".into(), columns).await;
+        }
+        let name = file.display().to_string();
+        let opened = File::open(file)
+            .await
+            .map_err(|error| CliError::Usage(format!("can't open {name}: {error}")))?;
+        Self::new(Box::new(BufReader::new(opened)), name, columns).await
+    }
+
+    async fn new(
+        reader: Box<dyn AsyncBufRead + Send + Unpin>,
+        name: String,
+        columns: &[&'static str],
+    ) -> Result<Self, CliError> {
+        let mut rows = Self {
+            reader,
+            name,
+            separator: ',',
+            columns: Vec::new(),
+            first: None,
+            line: 0,
+        };
+        let required = columns.first().copied().unwrap_or_default();
+        let Some(text) = rows.read_record().await? else {
+            return Err(CliError::Usage(format!("{} is empty", rows.name)));
+        };
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        // Spreadsheets of countries with a decimal comma write semicolons.
+        if text.contains(';') && !text.contains(',') {
+            rows.separator = ';';
+        }
+        let header = rows.parse(text)?;
+        if let [number] = header.as_slice()
+            && normalize_number(number).is_ok()
+        {
+            rows.columns = vec![required];
+            rows.first = Some(header);
+            return Ok(rows);
+        }
+        for name in &header {
+            let name = name.trim().to_lowercase();
+            let column = columns.iter().find(|column| **column == name);
+            match column {
+                Some(column) if !rows.columns.contains(column) => rows.columns.push(column),
+                Some(_) => return Err(rows.wrong(&format!("the column `{name}` is there twice"))),
+                None => {
+                    return Err(rows.wrong(&format!(
+                        "`{name}` is no column: the header may name {}",
+                        columns.join(", ")
+                    )));
+                }
+            }
+        }
+        if !rows.columns.contains(&required) {
+            return Err(rows.wrong(&format!("the header names no column `{required}`")));
+        }
+        Ok(rows)
+    }
+
+    /// The next record; `None` at the end.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] with the line where the file can't be read or is no CSV.
+    pub async fn next(&mut self) -> Result<Option<Row>, CliError> {
+        let fields = match self.first.take() {
+            Some(fields) => fields,
+            None => match self.read_record().await? {
+                Some(text) => self.parse(&text)?,
+                None => return Ok(None),
+            },
+        };
+        if fields.len() != self.columns.len() {
+            return Err(self.wrong(&format!(
+                "{} fields where the header has {}",
+                fields.len(),
+                self.columns.len()
+            )));
+        }
+        Ok(Some(Row {
+            line: self.line,
+            fields: self.columns.iter().copied().zip(fields).collect(),
+        }))
+    }
+
+    /// The text of the next record that is not blank, without its line break.
+    async fn read_record(&mut self) -> Result<Option<String>, CliError> {
+        let mut record = Vec::new();
+        loop {
+            let room = (MAX_RECORD_BYTES + 1).saturating_sub(record.len()) as u64;
+            let read = (&mut self.reader)
+                .take(room)
+                .read_until(b'\n', &mut record)
+                .await
+                .map_err(|error| CliError::Usage(format!("can't read {}: {error}", self.name)))?;
+            self.line += u64::from(read > 0);
+            if record.len() > MAX_RECORD_BYTES {
+                return Err(self.wrong("a record is longer than 64 KiB: is a quote missing?"));
+            }
+            // A line break between quotes belongs to the field. Quotes in fields are doubled, so counting is enough.
+            let open = record.iter().filter(|&&byte| byte == b'"').count() % 2 == 1;
+            if read == 0 && open {
+                return Err(self.wrong("a quote is never closed"));
+            }
+            if read == 0 && record.is_empty() {
+                return Ok(None);
+            }
+            if open {
+                continue;
+            }
+            let text = String::from_utf8(std::mem::take(&mut record))
+                .map_err(|_| self.wrong("the text is not UTF-8"))?;
+            let text = text.trim_end_matches(['\r', '\n']);
+            if !text.trim().is_empty() {
+                return Ok(Some(text.to_owned()));
+            }
+        }
+    }
+
+    fn parse(&self, record: &str) -> Result<Vec<String>, CliError> {
+        let mut fields = Vec::new();
+        let mut rest = record;
+        loop {
+            let (field, after) = match rest.trim_start_matches(' ').strip_prefix('"') {
+                Some(quoted) => self.quoted(quoted)?,
+                None => {
+                    let end = rest.find(self.separator).unwrap_or(rest.len());
+                    let (field, after) = rest.split_at(end);
+                    if field.contains('"') {
+                        return Err(self.wrong(
+                            "a quote inside a field: put the field in quotes and double its own",
+                        ));
+                    }
+                    (field.to_owned(), after)
+                }
+            };
+            fields.push(field);
+            match after.strip_prefix(self.separator) {
+                Some(next) => rest = next,
+                None => return Ok(fields),
+            }
+        }
+    }
+
+    /// A field that began with a quote, and what follows its end.
+    fn quoted<'a>(&self, text: &'a str) -> Result<(String, &'a str), CliError> {
+        let mut field = String::new();
+        let mut rest = text;
+        while let Some((part, after)) = rest.split_once('"') {
+            field.push_str(part);
+            match after.strip_prefix('"') {
+                Some(doubled) => {
+                    field.push('"');
+                    rest = doubled;
+                }
+                None => {
+                    let after = after.trim_start_matches(' ');
+                    if after.is_empty() || after.starts_with(self.separator) {
+                        return Ok((field, after));
+                    }
+                    return Err(self.wrong("characters after a closing quote"));
+                }
+            }
+        }
+        Err(self.wrong("a quote is never closed"))
+    }
+
+    fn wrong(&self, what: &str) -> CliError {
+        CliError::Usage(format!("{}, line {}: {what}", self.name, self.line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read(text: &'static str) -> Result<Vec<[String; 3]>, String> {
+        let columns = ["to", "text", "from"];
+        let mut rows = Rows::new(Box::new(text.as_bytes()), "test".into(), &columns)
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut all = Vec::new();
+        while let Some(mut row) = rows.next().await.map_err(|error| error.to_string())? {
+            all.push(columns.map(|column| row.take(column)));
+        }
+        Ok(all)
+    }
+
+    fn row(to: &str, text: &str, from: &str) -> [String; 3] {
+        [to.into(), text.into(), from.into()]
+    }
+
+    #[tokio::test]
+    async fn the_header_names_the_columns() {
+        assert_eq!(
+            read("\u{feff}Text,TO\r\nhello, 41 79\r\n\r\n\"a, \"\"b\"\"\nc\",42").await,
+            Ok(vec![
+                row("41 79", "hello", ""),
+                row("42", "a, \"b\"\nc", "")
+            ])
+        );
+        assert_eq!(
+            read("to;from\n41;Shop\n").await,
+            Ok(vec![row("41", "", "Shop")])
+        );
+        assert_eq!(read("to,text\n41,\n").await, Ok(vec![row("41", "", "")]));
+        assert_eq!(read("to\n").await, Ok(vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_plain_list_needs_no_header() {
+        assert_eq!(
+            read("+41 79 302 67 27\n385911234567").await,
+            Ok(vec![
+                row("+41 79 302 67 27", "", ""),
+                row("385911234567", "", "")
+            ])
+        );
+    }
+
+    #[tokio::test]
+    async fn mistakes_are_told_with_their_line() {
+        for (text, expected) in [
+            ("", "test is empty"),
+            ("text\nx", "test, line 1: the header names no column `to`"),
+            ("to,to\n1,2", "test, line 1: the column `to` is there twice"),
+            (
+                "to,name\n1,2",
+                "test, line 1: `name` is no column: the header may name to, text, from",
+            ),
+            (
+                "to,text\n1,2\n3,4,5",
+                "test, line 3: 3 fields where the header has 2",
+            ),
+            ("to,text\n1,\"x", "test, line 2: a quote is never closed"),
+            (
+                "to,text\n1,\"x\"y",
+                "test, line 2: characters after a closing quote",
+            ),
+        ] {
+            assert_eq!(read(text).await, Err(expected.to_owned()), "{text}");
+        }
+        let long = format!("to,text\n1,{}", "x".repeat(MAX_RECORD_BYTES));
+        let error = read(Box::leak(long.into_boxed_str())).await.unwrap_err();
+        assert!(error.contains("64 KiB"), "{error}");
+    }
+}

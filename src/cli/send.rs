@@ -1,0 +1,258 @@
+//! `smsbridge send`: one message to some numbers, or a message for each record of a file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use tonic::Code;
+use uuid::Uuid;
+
+use super::{
+    CliError, codes,
+    connect::{Bridge, CallError, ConnectArgs, MAX_RESPONSE_BYTES},
+    output::{Output, Table},
+    time::{parse_duration, parse_future},
+};
+use crate::{
+    message::time::to_proto,
+    proto::v1::{
+        BinaryContent, Destination, Language, OutboundMessage, Outcome, Priority, SendResult,
+        SendSmsRequest, outbound_message::Content, sms_service_client::SmsServiceClient,
+    },
+};
+
+mod file;
+
+/// Arguments of `send`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A file is CSV whose header names the columns `to`, and, as wanted, `text`, `message_id` and `from`;
+or simply a number a line. What a record leaves empty comes from the command line. Every send has
+a request id: repeated with the same one (and the same file), nothing is sent twice.
+
+Exit status: 0 if all were accepted, 1 if any was rejected or its outcome is unknown.
+
+Examples:
+  smsbridge send 41793026727 --text 'Hello' --from InfoSMS
+  smsbridge send 41793026727 385911234567 --text 'Your code is 1234' --urgent --validity 5m
+  smsbridge send 41793026727 --hex 0048006f --data-coding 8
+  smsbridge send --file numbers.csv --text 'Sale until Friday' --request-id sale-2026-11
+  cut -d, -f3 customers.csv | smsbridge send --file - --text 'Hello'"
+)]
+pub struct SendArgs {
+    /// Numbers in international format, such as 41793026727
+    #[arg(required_unless_present = "file")]
+    to: Vec<String>,
+    /// The text
+    #[arg(long, required_unless_present_any = ["hex", "file"])]
+    text: Option<String>,
+    /// Octets instead of a text, in hex
+    #[arg(long, conflicts_with = "text", value_parser = parse_hex)]
+    hex: Option<Octets>,
+    /// With --hex: the data coding, 0 to 255: 4 is 8-bit data, 8 is UCS-2
+    #[arg(long, requires = "hex", default_value_t = 0)]
+    data_coding: u8,
+    /// With --hex: the ESM class, 0 to 255: 64 where the octets begin with a user data header
+    #[arg(long, requires = "hex", default_value_t = 0)]
+    esm_class: u8,
+    /// The sender: 3 to 11 characters, or 3 to 14 digits; default: the application's
+    #[arg(long, value_name = "SENDER")]
+    from: Option<String>,
+    /// A file with a message a record; `-` is stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    file: Option<PathBuf>,
+    /// With --file: messages that are under way at once at most
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "file",
+        default_value_t = 1000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
+    in_flight: u32,
+    /// The id of this request; default: a new one
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// The message's own id, for one number; default: made from the request id
+    #[arg(long, value_name = "ID", conflicts_with = "file")]
+    message_id: Option<String>,
+    /// The bulk id, needed to reschedule or cancel what has --send-at
+    #[arg(long, value_name = "ID")]
+    bulk_id: Option<String>,
+    /// Overtake what waits in the normal lane
+    #[arg(long)]
+    urgent: bool,
+    /// When to send: 2h (from now) or a moment, at most 180 days ahead
+    #[arg(long, value_name = "WHEN", value_parser = parse_future)]
+    send_at: Option<Timestamp>,
+    /// How long the network may try: whole minutes, at most 48h
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    validity: Option<std::time::Duration>,
+    /// When it no longer matters: the bridge does not begin to send it after this moment
+    #[arg(long, value_name = "WHEN", value_parser = parse_future)]
+    expires_at: Option<Timestamp>,
+    /// Show it at once on the handset
+    #[arg(long)]
+    flash: bool,
+    /// National language tables: TR, ES or PT, with the single shift table
+    #[arg(long, value_name = "CODE", conflicts_with = "hex")]
+    language: Option<String>,
+    /// With --language: use the locking shift table too
+    #[arg(long, requires = "language")]
+    locking_shift: bool,
+    /// TURKISH, GREEK, CYRILLIC, `CENTRAL_EUROPEAN` or `NON_UNICODE`
+    #[arg(long, value_name = "SCRIPT", conflicts_with = "hex")]
+    transliteration: Option<String>,
+    /// Your own data, returned in reports
+    #[arg(long, value_name = "DATA")]
+    callback_data: Option<String>,
+    /// Report each error that is not final as well
+    #[arg(long)]
+    intermediate_report: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Octets that were given in hex.
+#[derive(Debug, Clone)]
+struct Octets(Vec<u8>);
+
+/// Sends and prints the results.
+///
+/// # Errors
+/// Where the bridge can't be reached or refuses, the file is wrong, or any message was not accepted.
+pub async fn run(args: SendArgs) -> Result<(), CliError> {
+    if args.message_id.is_some() && args.to.len() != 1 {
+        return Err(CliError::Usage(
+            "--message-id is the id of one message: give one number, or --request-id".into(),
+        ));
+    }
+    let request_id = match &args.request_id {
+        Some(id) => id.clone(),
+        None => Uuid::now_v7().to_string(),
+    };
+    match &args.file {
+        None => send_one(&args, request_id).await,
+        Some(file) => {
+            // Its header is checked before a connection is made.
+            let rows = file::open(file).await?;
+            let bridge = args.connect.connect().await?;
+            file::send(rows, &args, &request_id, &bridge).await
+        }
+    }
+}
+
+async fn send_one(args: &SendArgs, request_id: String) -> Result<(), CliError> {
+    let bridge = args.connect.connect().await?;
+    let destinations = args.to.iter().map(|to| Destination {
+        to: to.clone(),
+        message_id: args.message_id.clone().unwrap_or_default(),
+    });
+    let request = SendSmsRequest {
+        request_id: request_id.clone(),
+        message: Some(OutboundMessage {
+            destinations: destinations.collect(),
+            ..message(args)
+        }),
+        bulk_id: args.bulk_id.clone().unwrap_or_default(),
+        tracking: None,
+    };
+    let sent = client(&bridge)
+        .send_sms(bridge.request(request))
+        .await
+        .map_err(|status| explain(status.into(), &request_id))?
+        .into_inner();
+    let mut output = Output::new(args.connect.json);
+    if output.is_json() {
+        output.json(&sent)?;
+    } else {
+        let mut table = Table::new(&["TO", "MESSAGE ID", "OUTCOME", "SEGMENTS", "STATUS"]);
+        output.messages(&mut table, &sent.results, row)?;
+    }
+    output.flush()?;
+    let accepted = sent
+        .results
+        .iter()
+        .filter(|result| is_accepted(result))
+        .count();
+    if accepted == sent.results.len() {
+        return Ok(());
+    }
+    Err(CliError::Failed(format!(
+        "{} of {} messages not accepted (request id {request_id})",
+        sent.results.len() - accepted,
+        sent.results.len()
+    )))
+}
+
+fn client(bridge: &Bridge) -> SmsServiceClient<super::connect::Service> {
+    SmsServiceClient::new(bridge.service()).max_decoding_message_size(MAX_RESPONSE_BYTES)
+}
+
+/// The message as the command line has it, for nobody yet.
+fn message(args: &SendArgs) -> OutboundMessage {
+    let text = || args.text.clone().map(Content::Text);
+    let binary = |octets: &Octets| {
+        Content::Binary(BinaryContent {
+            data: octets.0.clone().into(),
+            data_coding: args.data_coding.into(),
+            esm_class: args.esm_class.into(),
+        })
+    };
+    OutboundMessage {
+        from: args.from.clone().unwrap_or_default(),
+        content: args.hex.as_ref().map(binary).or_else(text),
+        flash: args.flash,
+        language: args.language.as_ref().map(|code| Language {
+            language_code: code.clone(),
+            single_shift: true,
+            locking_shift: args.locking_shift,
+        }),
+        transliteration: args.transliteration.clone().unwrap_or_default(),
+        intermediate_report: args.intermediate_report,
+        callback_data: args.callback_data.clone().unwrap_or_default(),
+        validity_period: args.validity.map(Into::into),
+        send_at: args.send_at.map(to_proto),
+        expires_at: args.expires_at.map(to_proto),
+        priority: if args.urgent {
+            Priority::Urgent.into()
+        } else {
+            Priority::Unspecified.into()
+        },
+        ..OutboundMessage::default()
+    }
+}
+
+/// The error of a call, and where its outcome may be in doubt, how to learn it.
+fn explain(error: CallError, request_id: &str) -> CliError {
+    match error.code {
+        Code::DeadlineExceeded
+        | Code::Unavailable
+        | Code::Unknown
+        | Code::Internal
+        | Code::Cancelled => CliError::Failed(format!(
+            "{error}\n  Repeat it with --request-id {request_id}: nothing is sent twice"
+        )),
+        _ => error.into(),
+    }
+}
+
+fn is_accepted(result: &SendResult) -> bool {
+    result.outcome() == Outcome::Accepted
+}
+
+fn row(result: &SendResult) -> Vec<String> {
+    vec![
+        result.to.clone(),
+        result.message_id.clone(),
+        codes::outcome(result),
+        codes::count(result.sms_count),
+        codes::why(result),
+    ]
+}
+
+fn parse_hex(text: &str) -> Result<Octets, String> {
+    hex::decode(text)
+        .map(Octets)
+        .map_err(|error| format!("expected two hex digits for each octet: {error}"))
+}
