@@ -2,6 +2,7 @@
 # what else is missing and says so.
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help demo test check bench fuzz setup clean
 
 help: ## List these targets
