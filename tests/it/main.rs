@@ -1,1 +1,3 @@
 //! The one integration test binary: `support` holds the harness, every other module is a theme.
+
+mod cli;

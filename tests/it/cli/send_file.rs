@@ -1,0 +1,140 @@
+//! `smsbridge send --file`.
+
+use super::*;
+
+/// Runs `send --file -` with `input` on stdin.
+async fn send_file(bridge: &RecordedBridge, args: &[&str], input: &str) -> Ended {
+    let mut child = smsbridge()
+        .args(["send", "--file", "-", "--request-id", "run"])
+        .args(["--address", &bridge.address])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).await.unwrap();
+    drop(stdin);
+    let output = tokio::time::timeout(DEADLINE, child.wait_with_output())
+        .await
+        .expect("the command ends")
+        .unwrap();
+    Ended {
+        status: output.status.code().expect("an exit status"),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn each_record_is_a_message_and_failures_are_listed() {
+    let bridge = RecordedBridge::start().await;
+    let input = "to,text,message_id,from\n41,own text,m-1,Shop\n\n42,,,\n043,,,\n";
+    let ended = send_file(&bridge, &["--text", "Hello", "--from", "Info"], input)
+        .await
+        .expect(1);
+    assert_eq!(
+        ended.stdout.lines().skip(1).collect::<Vec<_>>(),
+        [
+            "5       043           run:3                                 rejected  REJECTED_DESTINATION (52)"
+        ]
+    );
+    assert!(
+        ended
+            .stderr
+            .starts_with("3 sent: 2 accepted, 1 rejected, 0 unknown, in "),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("error: 1 of 3 messages not accepted"));
+    let asked: Vec<_> = bridge
+        .asked("stream_sms")
+        .into_iter()
+        .map(|asked| asked.request)
+        .collect();
+    let request = |line: &str, id: &str, message: Value| json!({"correlation": line, "request": {"requestId": id, "message": message}});
+    assert_eq!(
+        asked,
+        [
+            request(
+                "2",
+                "run:1",
+                json!({"from": "Shop", "destinations": [{"to": "41", "messageId": "m-1"}], "text": "own text"})
+            ),
+            request(
+                "4",
+                "run:2",
+                json!({"from": "Info", "destinations": [{"to": "42"}], "text": "Hello"})
+            ),
+            request(
+                "5",
+                "run:3",
+                json!({"from": "Info", "destinations": [{"to": "043"}], "text": "Hello"})
+            ),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn all_accepted_is_success_and_messages_under_way_are_bounded() {
+    let bridge = RecordedBridge::start().await;
+    let numbers: Vec<_> = (1..=7).map(|n| format!("4179{n}")).collect();
+    let args = ["--text", "x", "--in-flight", "3", "--json"];
+    let ended = send_file(&bridge, &args, &numbers.join("\n"))
+        .await
+        .expect(0);
+    assert_eq!(ended.json_lines().len(), 7);
+    assert_eq!(ended.json_lines()[0]["results"][0]["messageId"], "run:1");
+    assert_eq!(bridge.most_unanswered(), 3);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_says_how_to_go_on() {
+    let bridge = RecordedBridge::start().await;
+    bridge.break_stream_after(2);
+    let ended = send_file(&bridge, &["--text", "x"], "to\n41\n42\n43\n44\n")
+        .await
+        .expect(1);
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert!(
+        lines[0].starts_with("4 sent: 2 accepted, 0 rejected, 0 unknown, 2 unanswered"),
+        "{lines:?}"
+    );
+    assert_eq!(
+        lines[1..],
+        [
+            "error: UNAVAILABLE: going away",
+            "  Repeat it with --request-id run: nothing is sent twice"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_file_stops_there_and_the_rest_is_answered() {
+    let bridge = RecordedBridge::start().await;
+    let ended = send_file(&bridge, &[], "to,text\n41,a\n42,b\n43,c,d\n44,e\n")
+        .await
+        .expect(64);
+    assert!(
+        ended.stderr.contains("2 accepted")
+            && ended
+                .stderr
+                .contains("stdin, line 4: 3 fields where the header has 2"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(bridge.asked("stream_sms").len(), 2);
+
+    let ended = send_file(&bridge, &[], "number,text\n41,a\n")
+        .await
+        .expect(64);
+    assert!(
+        ended
+            .stderr
+            .contains("`number` is no column: the header may name to, text"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(bridge.asked("stream_sms").len(), 2, "nothing more was sent");
+}
