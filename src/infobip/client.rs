@@ -1,0 +1,693 @@
+//! The client: one method for each operation of the API, one request for each call.
+//!
+//! Invariants: nothing is retried or redirected here; bodies are read up to `infobip.max_response_bytes`; the time of a call
+//! is bounded by `infobip.request_timeout`, body included; credentials are in one header value, marked sensitive. (hyper puts
+//! a request on a second connection by itself only where it knows that it wrote nothing of it on the first.)
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::{Bytes, BytesMut};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{
+    Method, RequestBuilder, Response, Url,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER},
+};
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+
+use super::{
+    error::CallError,
+    wire::{
+        self, LookupRow, Rows,
+        answer::{SendAnswer, read_send_answer},
+        other,
+        rows::UnreadableBody,
+        send::{BatchKind, OutboundBatch, WireMoment},
+    },
+};
+use crate::{config, message::codes, proto::v1};
+
+/// The most of an error's body that is read, in bytes: what is longer is no envelope of the API.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// The API may be told to wait no longer than this by a `Retry-After`.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// How long an idle connection is kept: shorter than servers do, so that few requests meet a connection that just closes.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A client of the API. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    http: reqwest::Client,
+    /// Without a slash at the end.
+    base_url: String,
+    text_url: Url,
+    binary_url: Url,
+    max_response_bytes: usize,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("base_url", &self.inner.base_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientBuildError {
+    /// `infobip.base_url` is not of the form `https://host`.
+    #[error(
+        "infobip.base_url `{base_url}`: {detail}; it should be such as https://api.infobip.com"
+    )]
+    BaseUrl {
+        /// What was given, without a password.
+        base_url: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Neither an API key nor a username and a password.
+    #[error("set infobip.username and infobip.password, or infobip.api_key")]
+    NoCredentials,
+    /// The credentials can't stand in a header.
+    #[error("the credentials hold characters that can't be sent: check infobip.api_key")]
+    BadCredentials,
+    /// TLS or the connection pool could not be set up.
+    #[error("the HTTP client can't be set up: {0}")]
+    Http(String),
+}
+
+/// A response as it came, for those who store it before they read it.
+#[derive(Clone)]
+pub struct Answer {
+    /// The whole body.
+    pub body: Bytes,
+    /// `Content-Type`. Empty where it is missing.
+    pub content_type: String,
+    /// `Date`: the present as the API sees it.
+    pub server_time: Option<jiff::Timestamp>,
+}
+
+impl fmt::Debug for Answer {
+    /// Without the body: numbers and texts are in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("body_bytes", &self.body.len())
+            .field("content_type", &self.content_type)
+            .field("server_time", &self.server_time)
+            .finish()
+    }
+}
+
+/// Filters of the logs (manual, "Getting SMS logs"). What is empty does not filter.
+#[derive(Clone, Default)]
+pub struct LogsQuery {
+    /// API: `from`.
+    pub from: Option<String>,
+    /// API: `to`.
+    pub to: Option<String>,
+    /// API: `bulkId`, as Infobip knows them.
+    pub bulk_ids: Vec<String>,
+    /// API: `messageId`, as Infobip knows them: [`LogsQuery::MAX_ID_CHARACTERS`] at most, commas included.
+    pub message_ids: Vec<String>,
+    /// API: `generalStatus`.
+    pub general_status: Option<v1::StatusGroup>,
+    /// API: `sentSince`, inclusive.
+    pub sent_since: Option<jiff::Timestamp>,
+    /// API: `sentUntil`, inclusive.
+    pub sent_until: Option<jiff::Timestamp>,
+    /// API: `limit`, at most 1000. `None`: 50.
+    pub limit: Option<u32>,
+    /// API: `mcc`.
+    pub mcc: Option<String>,
+    /// API: `mnc`.
+    pub mnc: Option<String>,
+}
+
+impl LogsQuery {
+    /// The longest that a list of ids may be, in characters, joined by commas (WIRE.md, "Limits").
+    pub const MAX_ID_CHARACTERS: usize = 2048;
+}
+
+/// Which unread reports. Reading them is destructive.
+#[derive(Clone, Default)]
+pub struct ReportsQuery {
+    /// API: `bulkId`, as Infobip knows it.
+    pub bulk_id: Option<String>,
+    /// API: `messageId`, as Infobip knows it.
+    pub message_id: Option<String>,
+    /// API: `limit`, at most 1000. `None`: 50.
+    pub limit: Option<u32>,
+}
+
+/// Filters of the log of received messages. What is empty does not filter.
+#[derive(Clone, Default)]
+pub struct InboxLogsQuery {
+    /// API: `to`, the number that received.
+    pub to: Option<String>,
+    /// API: `receivedSince`, inclusive.
+    pub received_since: Option<jiff::Timestamp>,
+    /// API: `receivedUntil`, inclusive.
+    pub received_until: Option<jiff::Timestamp>,
+    /// API: `limit`, at most 1000. `None`: 50.
+    pub limit: Option<u32>,
+    /// API: `keyword`; `NO_KEYWORD` finds messages without one.
+    pub keyword: Option<String>,
+}
+
+/// When a scheduled bulk is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BulkSchedule {
+    /// API: `bulkId`, as Infobip knows it.
+    pub bulk_id: String,
+    /// API: `sendAt`.
+    pub send_at: jiff::Timestamp,
+}
+
+impl Client {
+    /// Makes a client. Connects to nothing.
+    ///
+    /// # Errors
+    /// [`ClientBuildError`] where the base URL or the credentials are missing or wrong.
+    pub fn new(config: &config::Infobip) -> Result<Self, ClientBuildError> {
+        let base_url = base_url(&config.base_url)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, authorization(config)?);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls()?)
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .user_agent(concat!("smsbridge/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .connect_timeout(config.connect_timeout)
+            .timeout(config.request_timeout)
+            .tcp_nodelay(true)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            // As many as there were requests at once: those who call bound that (`send.max_requests_in_flight`).
+            .pool_max_idle_per_host(usize::MAX)
+            .build()
+            .map_err(|error| ClientBuildError::Http(error.to_string()))?;
+        let url = |path: &str| {
+            Url::parse(&format!("{base_url}{path}"))
+                .map_err(|error| ClientBuildError::Http(error.to_string()))
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                text_url: url("/sms/1/text/advanced")?,
+                binary_url: url("/sms/1/binary/advanced")?,
+                base_url,
+                http,
+                max_response_bytes: config.max_response_bytes,
+            }),
+        })
+    }
+
+    /// Sends a batch: `POST /sms/1/text/advanced` or `/sms/1/binary/advanced`.
+    ///
+    /// # Errors
+    /// [`CallError`]; an answer that can't be read is in doubt.
+    pub async fn send(&self, batch: &OutboundBatch<'_>) -> Result<SendAnswer, CallError> {
+        let url = match batch.kind {
+            BatchKind::Text => &self.inner.text_url,
+            BatchKind::Binary => &self.inner.binary_url,
+        };
+        let body = batch.to_json().map_err(|_| CallError::NotSent {
+            detail: "the request could not be written".to_owned(),
+        })?;
+        let request = with_json(self.inner.http.post(url.clone()), body);
+        let answer = self.call(request).await?;
+        read_answer(&answer, read_send_answer)
+    }
+
+    /// Reads the logs: `GET /sms/1/logs`. Read the answer with [`wire::read_logs`].
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn logs(&self, query: &LogsQuery) -> Result<Answer, CallError> {
+        let mut pairs = Pairs::default();
+        pairs.text("from", query.from.as_deref());
+        pairs.text("to", query.to.as_deref());
+        pairs.list("bulkId", &query.bulk_ids);
+        pairs.list("messageId", &query.message_ids);
+        let group = query
+            .general_status
+            .and_then(|group| codes::status_groups().iter().find(|row| row.group == group));
+        pairs.text("generalStatus", group.map(|row| row.name));
+        pairs.moment("sentSince", query.sent_since);
+        pairs.moment("sentUntil", query.sent_until);
+        pairs.number("limit", query.limit);
+        pairs.text("mcc", query.mcc.as_deref());
+        pairs.text("mnc", query.mnc.as_deref());
+        self.get("/sms/1/logs", &pairs).await
+    }
+
+    /// Reads unread reports: `GET /sms/1/reports`. The API gives each once: where the answer does not arrive whole, what was
+    /// read is lost there. Read the answer with [`wire::read_reports`].
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn reports(&self, query: &ReportsQuery) -> Result<Answer, CallError> {
+        let mut pairs = Pairs::default();
+        pairs.text("bulkId", query.bulk_id.as_deref());
+        pairs.text("messageId", query.message_id.as_deref());
+        pairs.number("limit", query.limit);
+        self.get("/sms/1/reports", &pairs).await
+    }
+
+    /// Reads unread received messages: `GET /sms/1/inbox/reports`, destructive as [`Client::reports`]. `limit` at most 1000;
+    /// `None`: the API's default. Read the answer with [`wire::read_inbox`].
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn inbox(&self, limit: Option<u32>) -> Result<Answer, CallError> {
+        let mut pairs = Pairs::default();
+        pairs.number("limit", limit);
+        self.get("/sms/1/inbox/reports", &pairs).await
+    }
+
+    /// Reads the log of received messages: `GET /sms/1/inbox/logs`. Read the answer with [`wire::read_inbox`].
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn inbox_logs(&self, query: &InboxLogsQuery) -> Result<Answer, CallError> {
+        let mut pairs = Pairs::default();
+        pairs.text("to", query.to.as_deref());
+        pairs.moment("receivedSince", query.received_since);
+        pairs.moment("receivedUntil", query.received_until);
+        pairs.number("limit", query.limit);
+        pairs.text("keyword", query.keyword.as_deref());
+        self.get("/sms/1/inbox/logs", &pairs).await
+    }
+
+    /// Looks numbers up, at most 1000: `POST /number/1/query`. Each costs, so nothing that is in doubt should be asked again.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn lookup(&self, numbers: &[String]) -> Result<Rows<LookupRow>, CallError> {
+        let request = other::LookupRequest {
+            to: numbers,
+            notify_url: None,
+            notify_content_type: None,
+        };
+        let answer = self
+            .with_body(Method::POST, "/number/1/query", &request)
+            .await?;
+        read_answer(&answer, |body| {
+            wire::read_lookups(&answer.content_type, body)
+        })
+    }
+
+    /// Asks for numbers to be looked up, the answers to be pushed to `notify_url` as JSON: `POST /number/1/notify`.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn lookup_async(
+        &self,
+        numbers: &[String],
+        notify_url: &str,
+    ) -> Result<Rows<LookupRow>, CallError> {
+        let request = other::LookupRequest {
+            to: numbers,
+            notify_url: Some(notify_url),
+            notify_content_type: Some("application/json"),
+        };
+        let answer = self
+            .with_body(Method::POST, "/number/1/notify", &request)
+            .await?;
+        read_answer(&answer, |body| {
+            wire::read_lookups(&answer.content_type, body)
+        })
+    }
+
+    /// Shows how a text would be split: `POST /sms/1/preview`.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn preview(
+        &self,
+        request: &v1::PreviewSmsRequest,
+    ) -> Result<v1::PreviewSmsResponse, CallError> {
+        let request = other::PreviewRequest {
+            text: &request.text,
+            language_code: &request.language_code,
+            transliteration: &request.transliteration,
+        };
+        let answer = self
+            .with_body(Method::POST, "/sms/1/preview", &request)
+            .await?;
+        read_answer(&answer, other::read_previews)
+    }
+
+    /// When a scheduled bulk is to be sent: `GET /sms/1/bulks`. `bulk_id` as Infobip knows it.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn get_bulk(&self, bulk_id: &str) -> Result<BulkSchedule, CallError> {
+        let mut pairs = Pairs::default();
+        pairs.text("bulkId", Some(bulk_id));
+        let answer = self.get("/sms/1/bulks", &pairs).await?;
+        read_schedule(&answer, bulk_id)
+    }
+
+    /// Moves a scheduled bulk: `PUT /sms/1/bulks`. Trying again is safe.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn put_bulk(
+        &self,
+        bulk_id: &str,
+        send_at: jiff::Timestamp,
+    ) -> Result<BulkSchedule, CallError> {
+        let path = bulk_path("/sms/1/bulks", bulk_id);
+        let request = other::Reschedule {
+            send_at: WireMoment(send_at),
+        };
+        let answer = self.with_body(Method::PUT, &path, &request).await?;
+        read_schedule(&answer, bulk_id)
+    }
+
+    /// The state of a scheduled bulk: `GET /sms/1/bulks/status`.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn get_bulk_status(&self, bulk_id: &str) -> Result<v1::BulkStatus, CallError> {
+        let mut pairs = Pairs::default();
+        pairs.text("bulkId", Some(bulk_id));
+        let answer = self.get("/sms/1/bulks/status", &pairs).await?;
+        read_answer(&answer, other::read_bulk_status)
+    }
+
+    /// Pauses, resumes or cancels a scheduled bulk: `PUT /sms/1/bulks/status`. Trying again is safe.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn put_bulk_status(
+        &self,
+        bulk_id: &str,
+        status: v1::BulkStatus,
+    ) -> Result<v1::BulkStatus, CallError> {
+        let status = other::bulk_status_name(status).ok_or_else(|| CallError::NotSent {
+            detail: "no state of a bulk was given".to_owned(),
+        })?;
+        let path = bulk_path("/sms/1/bulks/status", bulk_id);
+        let answer = self
+            .with_body(Method::PUT, &path, &other::UpdateStatus { status })
+            .await?;
+        read_answer(&answer, other::read_bulk_status)
+    }
+
+    /// Says that a message led to a conversion: `POST /ct/1/log/end/{messageId}`. Answers the process key.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn confirm_conversion(&self, wire_id: &str) -> Result<String, CallError> {
+        let path = format!(
+            "/ct/1/log/end/{}",
+            utf8_percent_encode(wire_id, NON_ALPHANUMERIC)
+        );
+        let request = self.inner.http.post(self.url(&path));
+        let answer = self.call(request).await?;
+        read_answer(&answer, other::read_conversion)
+    }
+
+    /// What is left of the credit: `GET /account/1/balance`.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn balance(&self) -> Result<v1::GetBalanceResponse, CallError> {
+        let answer = self.get("/account/1/balance", &Pairs::default()).await?;
+        read_answer(&answer, other::read_balance)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.inner.base_url)
+    }
+
+    async fn get(&self, path: &str, pairs: &Pairs) -> Result<Answer, CallError> {
+        self.call(self.inner.http.get(self.url(path)).query(&pairs.0))
+            .await
+    }
+
+    async fn with_body(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Answer, CallError> {
+        let body = serde_json::to_vec(body).map_err(|_| CallError::NotSent {
+            detail: "the request could not be written".to_owned(),
+        })?;
+        self.call(with_json(
+            self.inner.http.request(method, self.url(path)),
+            body,
+        ))
+        .await
+    }
+
+    /// Makes the request. Only an answer with a 2xx that arrived whole is `Ok`.
+    async fn call(&self, request: RequestBuilder) -> Result<Answer, CallError> {
+        let response = request
+            .send()
+            .await
+            .map_err(|error| CallError::from_exchange(&error))?;
+        let status = response.status();
+        let server_time = header(&response, DATE.as_str()).and_then(http_date);
+        if !status.is_success() {
+            let retry_after = header(&response, RETRY_AFTER.as_str())
+                .and_then(|said| retry_after(said, server_time));
+            // The status line decides: what is missing of the body does not matter.
+            let (body, _) = read_body(response, MAX_ERROR_BYTES).await;
+            return Err(CallError::from_status(status, retry_after, &body));
+        }
+        let content_type = header(&response, CONTENT_TYPE.as_str())
+            .unwrap_or_default()
+            .to_owned();
+        let (body, end) = read_body(response, self.inner.max_response_bytes).await;
+        end?;
+        Ok(Answer {
+            body,
+            content_type,
+            server_time,
+        })
+    }
+}
+
+fn with_json(request: RequestBuilder, body: Vec<u8>) -> RequestBuilder {
+    request
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .body(body)
+}
+
+/// Reads a body up to `limit`. What was read so far comes with the error.
+async fn read_body(mut response: Response, limit: usize) -> (Bytes, Result<(), CallError>) {
+    // Most bodies are one chunk: that one is not copied.
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    let end = loop {
+        match response.chunk().await {
+            Ok(None) => break Ok(()),
+            Ok(Some(chunk)) if first.len().max(all.len()) + chunk.len() > limit => {
+                break Err(CallError::in_doubt(
+                    "the response is larger than infobip.max_response_bytes",
+                ));
+            }
+            Ok(Some(chunk)) if first.is_empty() => first = chunk,
+            Ok(Some(chunk)) => {
+                if all.is_empty() {
+                    all.extend_from_slice(&first);
+                }
+                all.extend_from_slice(&chunk);
+            }
+            Err(error) => break Err(CallError::from_exchange(&error)),
+        }
+    };
+    let body = if all.is_empty() { first } else { all.freeze() };
+    (body, end)
+}
+
+fn read_answer<T>(
+    answer: &Answer,
+    read: impl FnOnce(&[u8]) -> Result<T, UnreadableBody>,
+) -> Result<T, CallError> {
+    read(&answer.body).map_err(|unreadable| CallError::in_doubt(unreadable.to_string()))
+}
+
+fn read_schedule(answer: &Answer, asked_for: &str) -> Result<BulkSchedule, CallError> {
+    let (bulk_id, send_at) = read_answer(answer, other::read_schedule)?;
+    let bulk_id = if bulk_id.is_empty() {
+        asked_for.to_owned()
+    } else {
+        bulk_id
+    };
+    Ok(BulkSchedule { bulk_id, send_at })
+}
+
+fn bulk_path(path: &str, bulk_id: &str) -> String {
+    format!(
+        "{path}?bulkId={}",
+        utf8_percent_encode(bulk_id, NON_ALPHANUMERIC)
+    )
+}
+
+/// The pairs of a query string.
+#[derive(Default)]
+struct Pairs(Vec<(&'static str, String)>);
+
+impl Pairs {
+    fn text(&mut self, name: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.0.push((name, value.to_owned()));
+        }
+    }
+
+    /// Comma-joined, as documented (WIRE.md).
+    fn list(&mut self, name: &'static str, values: &[String]) {
+        if !values.is_empty() {
+            self.0.push((name, values.join(",")));
+        }
+    }
+
+    fn moment(&mut self, name: &'static str, value: Option<jiff::Timestamp>) {
+        if let Some(value) = value {
+            self.0.push((name, WireMoment(value).to_string()));
+        }
+    }
+
+    fn number(&mut self, name: &'static str, value: Option<u32>) {
+        if let Some(value) = value {
+            self.0.push((name, value.to_string()));
+        }
+    }
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+fn http_date(said: &str) -> Option<jiff::Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(said.trim())
+        .ok()
+}
+
+/// Seconds, or a date, which counts from the API's own clock where it shows it.
+fn retry_after(said: &str, server_time: Option<jiff::Timestamp>) -> Option<Duration> {
+    let said = said.trim();
+    let wait = match said.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let now = server_time.unwrap_or_else(jiff::Timestamp::now);
+            let wait = http_date(said)?.duration_since(now);
+            Duration::try_from(wait).unwrap_or(Duration::ZERO)
+        }
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+fn base_url(given: &str) -> Result<String, ClientBuildError> {
+    let wrong = |detail: &str, shown: &str| ClientBuildError::BaseUrl {
+        base_url: shown.to_owned(),
+        detail: detail.to_owned(),
+    };
+    let mut url = Url::parse(given.trim()).map_err(|error| wrong(&error.to_string(), given))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        let _ = (url.set_username(""), url.set_password(None));
+        return Err(wrong(
+            "credentials belong in infobip.username and infobip.password",
+            url.as_str(),
+        ));
+    }
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(wrong("it must begin with https:// or http://", given));
+    }
+    if !url.path().trim_matches('/').is_empty() || url.query().is_some() || url.fragment().is_some()
+    {
+        return Err(wrong("it must end after the host", given));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn authorization(config: &config::Infobip) -> Result<HeaderValue, ClientBuildError> {
+    let value = match (&config.api_key, &config.username, &config.password) {
+        (Some(api_key), _, _) => format!("App {}", api_key.expose_secret()),
+        (None, Some(username), Some(password)) => {
+            let pair = format!("{username}:{}", password.expose_secret());
+            format!("Basic {}", BASE64.encode(pair))
+        }
+        _ => return Err(ClientBuildError::NoCredentials),
+    };
+    let mut value = HeaderValue::try_from(value).map_err(|_| ClientBuildError::BadCredentials)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// TLS with ring, trusting what the machine trusts and the roots that are compiled in: a container may have none.
+fn tls() -> Result<rustls::ClientConfig, ClientBuildError> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ClientBuildError::Http(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_url_ends_after_the_host() {
+        for given in [
+            "https://xyz.api.infobip.com",
+            "https://xyz.api.infobip.com/",
+        ] {
+            assert_eq!(base_url(given).unwrap(), "https://xyz.api.infobip.com");
+        }
+        assert_eq!(
+            base_url("http://127.0.0.1:8090").unwrap(),
+            "http://127.0.0.1:8090"
+        );
+        for given in [
+            "api.infobip.com",
+            "ftp://api.infobip.com",
+            "https://api.infobip.com/sms/1",
+            "https://x?y",
+            "",
+        ] {
+            assert!(base_url(given).is_err(), "{given}");
+        }
+        let refused = base_url("https://user:secret@api.infobip.com").unwrap_err();
+        assert!(!refused.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = http_date("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert!(now.is_some());
+        assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(
+            retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now),
+            Some(Duration::from_secs(60))
+        );
+        assert_eq!(
+            retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now),
+            Some(Duration::ZERO)
+        );
+        assert_eq!(retry_after("99999999999", now), Some(MAX_RETRY_AFTER));
+        assert_eq!(retry_after("soon", now), None);
+    }
+}

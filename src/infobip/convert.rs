@@ -1,0 +1,338 @@
+//! Values of the wire and what they are in the contract: moments, prices, codes.
+
+use std::borrow::Cow;
+
+use jiff::{civil, tz::Offset};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::wire::scalar::{Object, Scalar};
+use crate::{
+    message::{codes, time},
+    proto::v1,
+};
+
+/// A moment as the API writes it, `2015-02-12T09:51:43.123+0100`, and as it has been seen elsewhere: with and without the
+/// colon, with `Z`, with no offset (taken as UTC), with a space for the `T` or, after a query string was decoded, for the
+/// `+`, with any number of digits of the second, and as milliseconds since 1970 (the click push).
+pub(super) fn moment(said: &str) -> Option<jiff::Timestamp> {
+    let said = said.trim();
+    if said.len() >= 11 && said.bytes().all(|b| b.is_ascii_digit()) {
+        return jiff::Timestamp::from_millisecond(said.parse().ok()?).ok();
+    }
+    let mut rest = said.as_bytes();
+    let year = digits(&mut rest, 4)?;
+    skip(&mut rest, b"-")?;
+    let month = digits(&mut rest, 2)?;
+    skip(&mut rest, b"-")?;
+    let day = digits(&mut rest, 2)?;
+    skip(&mut rest, b"Tt ")?;
+    let hour = digits(&mut rest, 2)?;
+    skip(&mut rest, b":")?;
+    let minute = digits(&mut rest, 2)?;
+    let second = match skip(&mut rest, b":") {
+        Some(_) => digits(&mut rest, 2)?,
+        None => 0,
+    };
+    let nanosecond = match skip(&mut rest, b".,") {
+        Some(_) => fraction(&mut rest)?,
+        None => 0,
+    };
+    let date_time = civil::DateTime::new(
+        i16::try_from(year).ok()?,
+        i8::try_from(month).ok()?,
+        i8::try_from(day).ok()?,
+        i8::try_from(hour).ok()?,
+        i8::try_from(minute).ok()?,
+        // A leap second is the last moment of its minute.
+        i8::try_from(second.min(59)).ok()?,
+        nanosecond,
+    )
+    .ok()?;
+    offset(rest)?.to_timestamp(date_time).ok()
+}
+
+fn offset(mut rest: &[u8]) -> Option<Offset> {
+    if matches!(rest, b"" | b"Z" | b"z") {
+        return Some(Offset::UTC);
+    }
+    let sign = if skip(&mut rest, b"+- ")? == b'-' {
+        -1
+    } else {
+        1
+    };
+    let hours = digits(&mut rest, 2)?;
+    let minutes = match skip(&mut rest, b":") {
+        Some(_) => digits(&mut rest, 2)?,
+        None if rest.is_empty() => 0,
+        None => digits(&mut rest, 2)?,
+    };
+    if !rest.is_empty() || minutes > 59 {
+        return None;
+    }
+    Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok()
+}
+
+fn digits(rest: &mut &[u8], count: usize) -> Option<i32> {
+    let (number, after) = rest.split_at_checked(count)?;
+    *rest = after;
+    number.iter().try_fold(0, |value, b| {
+        b.is_ascii_digit()
+            .then(|| value * 10 + i32::from(*b - b'0'))
+    })
+}
+
+/// The digits after the point, as nanoseconds; what is finer is dropped.
+fn fraction(rest: &mut &[u8]) -> Option<i32> {
+    let count = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    let (number, after) = rest.split_at_checked(count)?;
+    *rest = after;
+    let known = number.iter().copied().chain(std::iter::repeat(b'0'));
+    (count > 0).then(|| {
+        known
+            .take(9)
+            .fold(0, |nanos, b| nanos * 10 + i32::from(b - b'0'))
+    })
+}
+
+fn skip(rest: &mut &[u8], any_of: &[u8]) -> Option<u8> {
+    let (first, after) = rest.split_first()?;
+    any_of.contains(first).then(|| *rest = after)?;
+    Some(*first)
+}
+
+/// A moment for the contract; `None` where the API gave none or gave one that is no date.
+pub(super) fn proto_moment(said: &Scalar<'_>) -> Option<pbjson_types::Timestamp> {
+    let at = match said {
+        Scalar::Text(text) => moment(text)?,
+        Scalar::Integer(_) | Scalar::Float(_) => {
+            jiff::Timestamp::from_millisecond(said.long()?).ok()?
+        }
+        Scalar::Absent | Scalar::Flag(_) => return None,
+    };
+    Some(time::to_proto(at))
+}
+
+/// A value that may be of any type, kept as it was written: callback data, decimals.
+pub(super) type Raw<'a> = Option<&'a RawValue>;
+
+/// A string without its quotes, everything else as its JSON; empty where absent. The callback data may be an object (WIRE.md).
+pub(super) fn raw_text(raw: Raw<'_>) -> String {
+    let Some(raw) = raw.map(RawValue::get) else {
+        return String::new();
+    };
+    if raw.starts_with('"') {
+        return serde_json::from_str(raw).unwrap_or_default();
+    }
+    if raw == "null" {
+        return String::new();
+    }
+    raw.to_owned()
+}
+
+/// A decimal, digit for digit as it was written: it never was a float. Only an exponent is written out.
+pub(super) fn decimal(raw: Raw<'_>) -> String {
+    let text = raw_text(raw);
+    let trimmed = text.trim();
+    match trimmed.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => {
+            write_out(mantissa, exponent).unwrap_or_else(|| trimmed.to_owned())
+        }
+        None => trimmed.to_owned(),
+    }
+}
+
+/// `1.25` and `-3` to `0.00125`. `None` where it is no decimal or its exponent is absurd.
+fn write_out(mantissa: &str, exponent: &str) -> Option<String> {
+    let exponent: i64 = exponent.parse().ok().filter(|e| (-40..=40).contains(e))?;
+    let (sign, mantissa) = match mantissa.strip_prefix('-') {
+        Some(mantissa) => ("-", mantissa),
+        None => ("", mantissa),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.is_empty()
+        || !whole
+            .bytes()
+            .chain(fraction.bytes())
+            .all(|b| b.is_ascii_digit())
+    {
+        return None;
+    }
+    let digits = format!("{whole}{fraction}");
+    let point = i64::try_from(whole.len()).ok()? + exponent;
+    let written = match usize::try_from(point) {
+        Err(_) | Ok(0) => {
+            let zeros = usize::try_from(-point).ok()?;
+            format!("0.{}{digits}", "0".repeat(zeros))
+        }
+        Ok(point) if point >= digits.len() => {
+            let padded = format!("{digits:0<point$}");
+            match padded.trim_start_matches('0') {
+                "" => "0".to_owned(),
+                significant => significant.to_owned(),
+            }
+        }
+        Ok(point) => {
+            let (whole, fraction) = digits.split_at(point);
+            let significant = whole.trim_start_matches('0');
+            let whole = if significant.is_empty() {
+                "0"
+            } else {
+                significant
+            };
+            format!("{whole}.{fraction}")
+        }
+    };
+    Some(format!("{sign}{written}"))
+}
+
+/// The network's code; the literal "null" has been seen there (WIRE.md).
+pub(super) fn mcc_mnc(said: Scalar<'_>) -> String {
+    let text = said.into_text();
+    if text.trim().eq_ignore_ascii_case("null") {
+        String::new()
+    } else {
+        text
+    }
+}
+
+/// API: `price`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WirePrice<'a> {
+    #[serde(borrow, rename = "pricePerMessage")]
+    price_per_message: Raw<'a>,
+    #[serde(borrow)]
+    currency: Scalar<'a>,
+}
+
+pub(super) fn price(price: Object<WirePrice<'_>>) -> Option<v1::Price> {
+    let price = price.0?;
+    Some(v1::Price {
+        price_per_message: decimal(price.price_per_message),
+        currency: price.currency.into_text(),
+    })
+}
+
+/// API: a status, or an error: they share their fields.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireCode<'a> {
+    #[serde(borrow, rename = "groupId")]
+    group_id: Scalar<'a>,
+    #[serde(borrow, rename = "groupName")]
+    group_name: Scalar<'a>,
+    #[serde(borrow)]
+    id: Scalar<'a>,
+    #[serde(borrow)]
+    name: Scalar<'a>,
+    #[serde(borrow)]
+    description: Scalar<'a>,
+    #[serde(borrow)]
+    action: Scalar<'a>,
+    #[serde(borrow)]
+    permanent: Scalar<'a>,
+}
+
+pub(super) fn status(code: Object<WireCode<'_>>) -> Option<v1::Status> {
+    let code = code.0?;
+    Some(codes::status(codes::StatusFields {
+        group_id: code.group_id.integer(),
+        group_name: code.group_name.into_text(),
+        id: code.id.integer(),
+        name: code.name.into_text(),
+        description: code.description.into_text(),
+        action: code.action.into_text(),
+    }))
+}
+
+pub(super) fn error(code: Object<WireCode<'_>>) -> Option<v1::Error> {
+    let code = code.0?;
+    Some(codes::error(codes::ErrorFields {
+        group_id: code.group_id.integer(),
+        group_name: code.group_name.into_text(),
+        id: code.id.integer(),
+        name: code.name.into_text(),
+        description: code.description.into_text(),
+        permanent: code.permanent.flag(),
+    }))
+}
+
+/// Octets written as hexadecimal digits, with or without spaces between them.
+pub(super) fn octets(hexadecimal: &str) -> Result<Vec<u8>, hex::FromHexError> {
+    let digits: Cow<'_, str> = if hexadecimal.contains(char::is_whitespace) {
+        hexadecimal.split_whitespace().collect::<String>().into()
+    } else {
+        hexadecimal.into()
+    };
+    hex::decode(digits.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_read_as_they_come() {
+        let expected: jiff::Timestamp = "2015-02-12T08:51:43.123Z".parse().unwrap();
+        for said in [
+            "2015-02-12T09:51:43.123+0100",
+            "2015-02-12T09:51:43.123+01:00",
+            "2015-02-12T09:51:43.1230000+01:00",
+            "2015-02-12T09:51:43.123000000000+01",
+            "2015-02-12T08:51:43.123Z",
+            "2015-02-12 08:51:43.123",
+            "2015-02-12T09:51:43.123 0100",
+            "2015-02-12T03:51:43,123-0500",
+            "1423731103123",
+        ] {
+            assert_eq!(moment(said), Some(expected), "{said}");
+        }
+        assert_eq!(
+            moment("2021-08-25T16:00+0000"),
+            Some("2021-08-25T16:00:00Z".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn what_is_no_moment_is_none() {
+        for said in [
+            "",
+            "null",
+            "yesterday",
+            "2015-02-30T00:00:00.000+0000",
+            "2015-02-12",
+            "2015-02-12T09:51:43.+0100",
+            "2015-02-12T09:51:43.123+99:00",
+            "2015-02-12T09:51:43.123+01:00x",
+            "20150212095143123999999999999",
+            "2015-02-12Tä9:51:43.123+0100",
+        ] {
+            assert_eq!(moment(said), None, "{said}");
+        }
+    }
+
+    #[test]
+    fn decimals_keep_their_digits() {
+        for (said, expected) in [
+            ("0.0001000000", "0.0001000000"),
+            ("0.01", "0.01"),
+            ("\"0.0100\"", "0.0100"),
+            ("0", "0"),
+            (
+                "123456789012345678901234567890.12",
+                "123456789012345678901234567890.12",
+            ),
+            ("1.000000E-4", "0.0001000000"),
+            ("1E-10", "0.0000000001"),
+            ("12.5e1", "125"),
+            ("0E+3", "0"),
+            ("-1.25e-1", "-0.125"),
+            ("null", ""),
+            ("1e999999999", "1e999999999"),
+        ] {
+            let raw: &RawValue = serde_json::from_str(said).unwrap();
+            assert_eq!(decimal(Some(raw)), expected, "{said}");
+        }
+    }
+}

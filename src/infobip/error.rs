@@ -1,0 +1,296 @@
+//! What came of a call that did not succeed: the one classification of DESIGN, "How a send stays single".
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde::Deserialize;
+
+use super::wire::scalar::Scalar;
+
+/// What came of a call that did not succeed. No variant holds a number, a text or a credential.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// No connection: nothing went out. Trying again is safe.
+    #[error("the API can't be reached, nothing was sent: {detail}")]
+    NotSent {
+        /// What happened.
+        detail: String,
+    },
+    /// HTTP 429: nothing was done. Trying again later is safe.
+    #[error("the API's rate limit is used up")]
+    RateLimited {
+        /// When to try again, where the API says so.
+        retry_after: Option<Duration>,
+    },
+    /// The API refused the request as a whole: nothing was done, and the same request would be refused again.
+    #[error("the API refused the request: HTTP {http_status} {code} {text}")]
+    Refused {
+        /// The HTTP status.
+        http_status: u16,
+        /// API: `messageId` of the service exception, such as `BAD_REQUEST`. Empty where the body could not be read.
+        code: String,
+        /// API: `text` of the service exception, digits masked. Empty where the body could not be read.
+        text: String,
+        /// API: `validationErrors`: for each field what is wrong with it.
+        validation_errors: Vec<(String, Vec<String>)>,
+    },
+    /// HTTP 401 or 403: nothing was done.
+    #[error(
+        "the API refuses the credentials: HTTP {http_status} {text}: check infobip.username and infobip.password, or \
+         infobip.api_key"
+    )]
+    CredentialsRefused {
+        /// The HTTP status.
+        http_status: u16,
+        /// API: `text` of the service exception, digits masked. Empty where the body could not be read.
+        text: String,
+    },
+    /// The request went out, or may have, and what came of it is not known.
+    #[error("the outcome of the request is in doubt: {detail}")]
+    InDoubt {
+        /// What happened.
+        detail: String,
+    },
+}
+
+impl CallError {
+    /// What a failed exchange means. Only a failure to connect is certain: a connection out of the pool that turns out to
+    /// be reset may have carried the request already, and so may one whose request timed out. (hyper itself takes another
+    /// connection where it knows that it wrote nothing on the first.)
+    pub(super) fn from_exchange(error: &reqwest::Error) -> Self {
+        if error.is_connect() {
+            Self::NotSent {
+                detail: if error.is_timeout() {
+                    "no connection within infobip.connect_timeout".to_owned()
+                } else {
+                    format!("no connection: {}", root_cause(error))
+                },
+            }
+        } else if error.is_builder() {
+            // The URL or a header could not be built: it never became a request.
+            Self::NotSent {
+                detail: "the request could not be built".to_owned(),
+            }
+        } else if error.is_timeout() {
+            Self::in_doubt("no answer within infobip.request_timeout")
+        } else {
+            Self::in_doubt(format!("the connection failed: {}", root_cause(error)))
+        }
+    }
+
+    /// What an answer with this status, other than 2xx, means.
+    ///
+    /// A 4xx says that the request was not done. That holds for a page of HTML too: it comes from something in front of the
+    /// API that did not pass the request on, while what passes it on and hears nothing must say 5xx. The exception is 408,
+    /// which is also said by something that waited for others: it is in doubt like any 5xx. A redirect is never followed;
+    /// one that keeps the request as it is (301, 307, 308) was sent by something that did not do it.
+    pub(super) fn from_status(
+        status: StatusCode,
+        retry_after: Option<Duration>,
+        body: &[u8],
+    ) -> Self {
+        let http_status = status.as_u16();
+        match http_status {
+            401 | 403 => Self::CredentialsRefused {
+                http_status,
+                text: Envelope::read(body).text,
+            },
+            408 => Self::in_doubt("HTTP 408"),
+            429 => Self::RateLimited { retry_after },
+            400..=499 => {
+                let envelope = Envelope::read(body);
+                Self::Refused {
+                    http_status,
+                    code: envelope.code,
+                    text: envelope.text,
+                    validation_errors: envelope.validation_errors,
+                }
+            }
+            301 | 307 | 308 => Self::Refused {
+                http_status,
+                code: "REDIRECTED".to_owned(),
+                text: "the address redirects: check infobip.base_url".to_owned(),
+                validation_errors: Vec::new(),
+            },
+            _ => Self::in_doubt(format!("HTTP {http_status}")),
+        }
+    }
+
+    pub(super) fn in_doubt(detail: impl Into<String>) -> Self {
+        Self::InDoubt {
+            detail: detail.into(),
+        }
+    }
+}
+
+/// The innermost cause, such as "connection refused": reqwest's own words would name the URL, with numbers in its query.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if std::ptr::addr_eq(std::ptr::from_ref(cause), std::ptr::from_ref(error)) {
+        return "no cause given".to_owned();
+    }
+    cause.to_string()
+}
+
+/// The API's service exception (WIRE.md, "Errors").
+#[derive(Debug, Default)]
+struct Envelope {
+    code: String,
+    text: String,
+    validation_errors: Vec<(String, Vec<String>)>,
+}
+
+impl Envelope {
+    /// Reads what there is; a body that is none gives empty fields.
+    fn read(body: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Body<'a> {
+            #[serde(borrow, rename = "requestError")]
+            request_error: RequestError<'a>,
+        }
+        #[derive(Deserialize)]
+        struct RequestError<'a> {
+            #[serde(borrow, rename = "serviceException")]
+            service_exception: ServiceException<'a>,
+        }
+        #[derive(Deserialize)]
+        #[serde(default)]
+        #[derive(Default)]
+        struct ServiceException<'a> {
+            #[serde(borrow, rename = "messageId")]
+            message_id: Scalar<'a>,
+            #[serde(borrow)]
+            text: Scalar<'a>,
+            #[serde(rename = "validationErrors")]
+            validation_errors: serde_json::Value,
+        }
+        let text = String::from_utf8_lossy(body);
+        let json = if text.trim_start().starts_with('<') {
+            super::xml::document_to_json(&text)
+        } else {
+            None
+        };
+        let text = json.as_deref().unwrap_or(&text);
+        let exception = match serde_json::from_str::<Body<'_>>(text) {
+            Ok(body) => body.request_error.service_exception,
+            Err(_) => return Self::default(),
+        };
+        Self {
+            code: presentable(&exception.message_id.into_text()),
+            text: presentable(&exception.text.into_text()),
+            validation_errors: validation_errors(&exception.validation_errors),
+        }
+    }
+}
+
+fn validation_errors(errors: &serde_json::Value) -> Vec<(String, Vec<String>)> {
+    let Some(fields) = errors.as_object() else {
+        return Vec::new();
+    };
+    fields
+        .iter()
+        .take(100)
+        .map(|(field, problems)| {
+            let problems = match problems {
+                serde_json::Value::Array(problems) => problems.iter().take(20).map(said).collect(),
+                problem => vec![said(problem)],
+            };
+            (presentable(field), problems)
+        })
+        .collect()
+}
+
+fn said(problem: &serde_json::Value) -> String {
+    problem
+        .as_str()
+        .map_or_else(|| presentable(&problem.to_string()), presentable)
+}
+
+/// At most 500 characters, no control characters, and no run of five digits or more: a validation error may quote a number.
+fn presentable(said: &str) -> String {
+    let mut clean = String::new();
+    let mut digits = String::new();
+    let end = |clean: &mut String, digits: &mut String| {
+        if digits.len() < 5 {
+            clean.push_str(digits);
+        } else {
+            clean.push('…');
+        }
+        digits.clear();
+    };
+    for c in said.chars().take(500) {
+        if c.is_ascii_digit() {
+            digits.push(c);
+            continue;
+        }
+        end(&mut clean, &mut digits);
+        clean.push(if c.is_control() { ' ' } else { c });
+    }
+    end(&mut clean, &mut digits);
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, body: &str) -> CallError {
+        CallError::from_status(StatusCode::from_u16(status).unwrap(), None, body.as_bytes())
+    }
+
+    #[test]
+    fn an_envelope_is_read_from_json_and_xml() {
+        let json = r#"{"requestError":{"serviceException":{"messageId":"BAD_REQUEST","text":"Bad request",
+            "validationErrors":{"to":["number 41793026727 is bad","must not be empty"],"text":"missing"}}}}"#;
+        assert_eq!(
+            refused(400, json),
+            CallError::Refused {
+                http_status: 400,
+                code: "BAD_REQUEST".into(),
+                text: "Bad request".into(),
+                validation_errors: vec![
+                    ("text".into(), vec!["missing".into()]),
+                    (
+                        "to".into(),
+                        vec!["number … is bad".into(), "must not be empty".into()]
+                    ),
+                ],
+            }
+        );
+        let xml = "<ApiException><requestError><serviceException><messageId>UNAUTHORIZED</messageId>\
+                   <text>Invalid login details</text></serviceException></requestError></ApiException>";
+        assert_eq!(
+            refused(401, xml),
+            CallError::CredentialsRefused {
+                http_status: 401,
+                text: "Invalid login details".into()
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_not_certain_is_in_doubt() {
+        for status in [302, 303, 304, 408, 500, 502, 503, 504, 599] {
+            assert!(
+                matches!(refused(status, "<html>"), CallError::InDoubt { .. }),
+                "{status}"
+            );
+        }
+        for status in [301, 307, 308, 400, 404, 405, 413, 415, 422] {
+            for body in [
+                "",
+                "<html><body>nginx</body></html>",
+                "\u{0}",
+                "{\"requestError\":7}",
+            ] {
+                assert!(
+                    matches!(refused(status, body), CallError::Refused { .. }),
+                    "{status}"
+                );
+            }
+        }
+    }
+}

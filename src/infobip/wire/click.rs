@@ -1,0 +1,153 @@
+//! Clicks on shortened URLs, as the API pushes them (WIRE.md, "Push").
+
+use serde::Deserialize;
+
+use super::{
+    rows::{Rows, UnreadableBody, json_detail, read_rows},
+    scalar::{Object, Scalar},
+};
+use crate::{
+    infobip::convert::{self, Raw},
+    proto::v1,
+};
+
+/// A click.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClickRow {
+    /// API: `messageId`, as Infobip knows it. Empty where it gave none.
+    pub wire_id: String,
+    /// The click. Its `message_id` and `bulk_id` are Infobip's.
+    pub click: v1::LinkClick,
+    /// The push as it came, as JSON.
+    pub source_payload: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct WireClick<'a> {
+    #[serde(borrow)]
+    notification_type: Scalar<'a>,
+    #[serde(borrow)]
+    recipient: Scalar<'a>,
+    #[serde(borrow)]
+    url: Scalar<'a>,
+    #[serde(borrow)]
+    send_date_time: Scalar<'a>,
+    #[serde(borrow)]
+    message_id: Scalar<'a>,
+    #[serde(borrow)]
+    bulk_id: Scalar<'a>,
+    #[serde(borrow)]
+    callback_data: Raw<'a>,
+    #[serde(borrow)]
+    recipient_info: Object<WireDevice<'a>>,
+    #[serde(borrow)]
+    geo_location_info: Object<WirePlace<'a>>,
+    // The manual promises both prefixes and shows neither: they are read where they would be expected.
+    #[serde(borrow)]
+    network_prefix: Scalar<'a>,
+    #[serde(borrow)]
+    country_prefix: Scalar<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct WireDevice<'a> {
+    #[serde(borrow)]
+    device_type: Scalar<'a>,
+    #[serde(borrow)]
+    os: Scalar<'a>,
+    #[serde(borrow)]
+    device_name: Scalar<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct WirePlace<'a> {
+    #[serde(borrow)]
+    country_name: Scalar<'a>,
+    #[serde(borrow)]
+    city: Scalar<'a>,
+    #[serde(borrow)]
+    network_prefix: Scalar<'a>,
+    #[serde(borrow)]
+    country_prefix: Scalar<'a>,
+}
+
+/// Reads clicks: one object, or a list of them.
+///
+/// # Errors
+/// [`UnreadableBody`] where it holds no click that can be read, nor says that there are none.
+pub fn read_clicks(_content_type: &str, body: &[u8]) -> Result<Rows<ClickRow>, UnreadableBody> {
+    read_rows(body, read)
+}
+
+fn read(row: &str) -> Result<ClickRow, String> {
+    let wire: WireClick<'_> = serde_json::from_str(row).map_err(|error| json_detail(&error))?;
+    let says_nothing = [&wire.message_id, &wire.url, &wire.recipient]
+        .into_iter()
+        .all(|field| *field == Scalar::Absent);
+    if says_nothing {
+        return Err("the click has no messageId, url or recipient".to_owned());
+    }
+    let wire_id = wire.message_id.into_text();
+    let device = wire.recipient_info.0.unwrap_or_default();
+    let place = wire.geo_location_info.0.unwrap_or_default();
+    Ok(ClickRow {
+        click: v1::LinkClick {
+            notification_type: wire.notification_type.into_text(),
+            recipient: wire.recipient.into_text(),
+            url: wire.url.into_text(),
+            sent_at: convert::proto_moment(&wire.send_date_time),
+            message_id: wire_id.clone(),
+            bulk_id: wire.bulk_id.into_text(),
+            callback_data: convert::raw_text(wire.callback_data),
+            device_type: device.device_type.into_text(),
+            os: device.os.into_text(),
+            device_name: device.device_name.into_text(),
+            country_name: place.country_name.into_text(),
+            city: place.city.into_text(),
+            network_prefix: wire.network_prefix.or(place.network_prefix).into_text(),
+            country_prefix: wire.country_prefix.or(place.country_prefix).into_text(),
+        },
+        wire_id,
+        source_payload: row.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_click_is_read_whole() {
+        let body = r#"{"notificationType":"CLICKED","recipient":"41793026727","url":"https://example.com/a?b=c",
+            "sendDateTime":1704106800000,"messageId":"default.m1","bulkId":"default.b","callbackData":"Callback data",
+            "recipientInfo":{"deviceType":"Phone","os":"iOS 12","deviceName":"Apple"},
+            "geoLocationInfo":{"countryName":"United States","city":"Los Angeles","countryPrefix":1},"entityId":"e"}"#;
+        let rows = read_clicks("application/json", body.as_bytes()).unwrap();
+        let click = &rows.rows[0].click;
+        assert_eq!(rows.rows[0].wire_id, "default.m1");
+        assert_eq!(click.sent_at.unwrap().seconds, 1_704_106_800);
+        assert_eq!(
+            [
+                &click.os,
+                &click.device_name,
+                &click.city,
+                &click.country_prefix
+            ],
+            ["iOS 12", "Apple", "Los Angeles", "1"]
+        );
+        assert!(read_clicks("", br#"{"hello":1}"#).is_err());
+        assert_eq!(
+            read_clicks("", br#"[{"url":"u"},{"x":1}]"#)
+                .unwrap()
+                .bad
+                .len(),
+            1
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! Received messages: what `/sms/1/inbox/reports` and `/sms/1/inbox/logs` answer, and what the API pushes by POST.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::{
+    rows::{Rows, UnreadableBody, json_detail, read_rows},
+    scalar::{Object, Scalar},
+};
+use crate::{
+    infobip::convert::{self, Raw, WirePrice},
+    proto::v1,
+};
+
+/// The namespace of ids of messages that came without one (a random UUID of our own).
+const NAMESPACE: Uuid = Uuid::from_u128(0x2d7c_5b7e_50d1_4c8f_9a53_0b6f_9d2e_71c4);
+
+/// A received message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InboxRow {
+    /// The message. Its `message_id` is never empty: [`message_id`] makes one where the API gave none.
+    pub received: v1::ReceivedMessage,
+    /// The row as it came, as JSON.
+    pub source_payload: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct WireReceived<'a> {
+    #[serde(borrow)]
+    message_id: Scalar<'a>,
+    #[serde(borrow)]
+    from: Scalar<'a>,
+    #[serde(borrow)]
+    to: Scalar<'a>,
+    #[serde(borrow)]
+    text: Scalar<'a>,
+    #[serde(borrow)]
+    clean_text: Scalar<'a>,
+    #[serde(borrow)]
+    keyword: Scalar<'a>,
+    #[serde(borrow)]
+    received_at: Scalar<'a>,
+    #[serde(borrow)]
+    sms_count: Scalar<'a>,
+    #[serde(borrow)]
+    price: Object<WirePrice<'a>>,
+    #[serde(borrow)]
+    callback_data: Raw<'a>,
+}
+
+/// Reads received messages, JSON or XML, with the inbox's counts.
+///
+/// # Errors
+/// [`UnreadableBody`] where it holds no row that can be read, nor says that there are none.
+pub fn read_inbox(_content_type: &str, body: &[u8]) -> Result<Rows<InboxRow>, UnreadableBody> {
+    read_rows(body, read)
+}
+
+fn read(row: &str) -> Result<InboxRow, String> {
+    let wire: WireReceived<'_> = serde_json::from_str(row).map_err(|error| json_detail(&error))?;
+    let says_nothing = [&wire.message_id, &wire.from, &wire.to, &wire.text]
+        .into_iter()
+        .all(|field| *field == Scalar::Absent);
+    if says_nothing {
+        return Err("the received message has no messageId, from, to or text".to_owned());
+    }
+    let received_at = convert::proto_moment(&wire.received_at);
+    Ok(InboxRow {
+        received: v1::ReceivedMessage {
+            message_id: message_id(wire.message_id.into_text(), received_at.is_some(), row),
+            from: wire.from.into_text(),
+            to: wire.to.into_text(),
+            text: wire.text.into_text(),
+            clean_text: wire.clean_text.into_text(),
+            keyword: wire.keyword.into_text(),
+            received_at,
+            sms_count: wire.sms_count.integer(),
+            price: convert::price(wire.price),
+            callback_data: convert::raw_text(wire.callback_data),
+            ..v1::ReceivedMessage::default()
+        },
+        source_payload: row.to_owned(),
+    })
+}
+
+/// The id of a received message: the API's. Where it gave none, an id derived from all it gave if that holds the moment of
+/// reception, so that a push that comes again is the same message; else a new one: the same text twice from one phone must
+/// not look like one message, and a message too many is better than one lost.
+pub(super) fn message_id(given: String, has_moment: bool, content: &str) -> String {
+    if !given.is_empty() {
+        given
+    } else if has_moment {
+        Uuid::new_v5(&NAMESPACE, content.as_bytes()).to_string()
+    } else {
+        Uuid::now_v7().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"{"results":[{"messageId":"817790313235066447","from":"385916242493","to":"385921004026",
+        "text":"QUIZ Correct answer is Paris","cleanText":"Correct answer is Paris","keyword":"QUIZ",
+        "receivedAt":"2019-11-09T16:00:00.0000000+00:00","smsCount":1,"price":{"pricePerMessage":0,"currency":"EUR"},
+        "callbackData":"callbackData"}],"messageCount":1,"pendingMessageCount":4}"#;
+
+    #[test]
+    fn an_inbox_is_read_with_its_counts() {
+        let rows = read_inbox("application/json", JSON.as_bytes()).unwrap();
+        assert_eq!(
+            (rows.message_count, rows.pending_message_count),
+            (Some(1), Some(4))
+        );
+        let received = &rows.rows[0].received;
+        assert_eq!(
+            [
+                &received.message_id,
+                &received.keyword,
+                &received.clean_text
+            ],
+            ["817790313235066447", "QUIZ", "Correct answer is Paris"]
+        );
+        assert_eq!(received.received_at.unwrap().seconds, 1_573_315_200);
+    }
+
+    #[test]
+    fn xml_says_the_same() {
+        let xml = "<reportResponse><messageCount>1</messageCount><pendingMessageCount>4</pendingMessageCount><results>\
+            <result><messageId>817790313235066447</messageId><from>385916242493</from><to>385921004026</to>\
+            <text>QUIZ Correct answer is Paris</text><cleanText>Correct answer is Paris</cleanText>\
+            <keyword>QUIZ</keyword><receivedAt>2019-11-09T16:00:00.000+0000</receivedAt><smsCount>1</smsCount>\
+            <price><pricePerMessage>0</pricePerMessage><currency>EUR</currency></price>\
+            <callbackData>callbackData</callbackData></result></results></reportResponse>";
+        let (xml, json) = (
+            read_inbox("", xml.as_bytes()).unwrap(),
+            read_inbox("", JSON.as_bytes()).unwrap(),
+        );
+        assert_eq!(xml.rows[0].received, json.rows[0].received);
+        assert_eq!(
+            (xml.message_count, xml.pending_message_count),
+            (json.message_count, json.pending_message_count)
+        );
+    }
+
+    #[test]
+    fn a_message_without_an_id_gets_one() {
+        let id = |row: &str| read(row).unwrap().received.message_id;
+        let timed = r#"{"from":"1","text":"YES","receivedAt":"2019-11-09T16:00:00.000+0000"}"#;
+        assert_eq!(id(timed), id(timed));
+        let untimed = r#"{"from":"1","text":"YES"}"#;
+        assert_ne!(id(untimed), id(untimed));
+    }
+}

@@ -1,0 +1,365 @@
+//! A body's rows: where they are in it, each on its own.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::scalar::Scalar;
+use crate::infobip::xml;
+
+/// More rows than this are no answer of the API, which gives 1000 at most (WIRE.md, "Limits"): memory stays bounded.
+pub(in crate::infobip) const MAX_ROWS: usize = 20_000;
+/// Broken rows after which the rest of a body is given up as one: looking for the next good row stays cheap.
+pub(in crate::infobip) const MAX_BROKEN_ROWS: usize = 100;
+
+/// The rows of a body.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows<T> {
+    /// Those that could be read, in their order.
+    pub rows: Vec<T>,
+    /// Those that could not.
+    pub bad: Vec<BadRow>,
+    /// API: `messageCount`, of the inbox. `None` elsewhere.
+    pub message_count: Option<i32>,
+    /// API: `pendingMessageCount`, of the inbox: what is still unread. `None` elsewhere.
+    pub pending_message_count: Option<i32>,
+}
+
+/// A row that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRow {
+    /// The row as it came, as far as its end could be found.
+    pub payload: String,
+    /// Why, without anything of its content.
+    pub detail: String,
+}
+
+/// A body in which no row could be read, nor that there are none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the body can't be read: {detail}")]
+pub struct UnreadableBody {
+    /// Why, without anything of its content.
+    pub detail: String,
+}
+
+impl UnreadableBody {
+    pub(in crate::infobip) fn new(detail: impl Into<String>) -> Self {
+        Self {
+            detail: detail.into(),
+        }
+    }
+
+    /// serde's own words may quote the content.
+    pub(in crate::infobip) fn json(error: &serde_json::Error) -> Self {
+        Self::new(json_detail(error))
+    }
+}
+
+pub(super) fn json_detail(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Eof => "the JSON ends too early",
+        serde_json::error::Category::Data => "the JSON is not of the expected shape",
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
+            "the JSON is malformed"
+        }
+    };
+    format!("{what}, line {} column {}", error.line(), error.column())
+}
+
+/// A body split into rows: JSON objects, but nothing is known of what they hold.
+#[derive(Debug, Default)]
+pub(in crate::infobip) struct Split<'a> {
+    pub(in crate::infobip) rows: Vec<Cow<'a, str>>,
+    pub(in crate::infobip) bad: Vec<BadRow>,
+    pub(in crate::infobip) message_count: Option<i32>,
+    pub(in crate::infobip) pending_message_count: Option<i32>,
+    /// The whole document, where it has no list: it may be a row itself.
+    pub(in crate::infobip) single: Option<Cow<'a, str>>,
+}
+
+/// Splits a body and reads each row with `read`, which is given the row as JSON and says why it is none.
+///
+/// The content type is not asked: it has been seen to lie, and the first character does not.
+pub(super) fn read_rows<T>(
+    body: &[u8],
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<Rows<T>, UnreadableBody> {
+    // Broken characters in one text must not cost a batch.
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let split = match text.as_bytes().first() {
+        None => return Err(UnreadableBody::new("it is empty")),
+        Some(b'<') => xml::split(text)?,
+        Some(_) => split_json(text)?,
+    };
+    if let Some(single) = split.single {
+        let row = read(&single).map_err(UnreadableBody::new)?;
+        return Ok(Rows {
+            rows: vec![row],
+            bad: Vec::new(),
+            message_count: None,
+            pending_message_count: None,
+        });
+    }
+    let mut rows = Vec::with_capacity(split.rows.len());
+    let mut bad = split.bad;
+    for row in split.rows {
+        match read(&row) {
+            Ok(row) => rows.push(row),
+            Err(detail) => bad.push(BadRow {
+                payload: row.into_owned(),
+                detail,
+            }),
+        }
+    }
+    Ok(Rows {
+        rows,
+        bad,
+        message_count: split.message_count,
+        pending_message_count: split.pending_message_count,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Document<'a> {
+    // A null is kept apart from nothing.
+    #[serde(borrow, deserialize_with = "present")]
+    results: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message_count: Scalar<'a>,
+    #[serde(borrow)]
+    pending_message_count: Scalar<'a>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+fn split_json(text: &str) -> Result<Split<'_>, UnreadableBody> {
+    if text.starts_with('[') {
+        return split_list(text);
+    }
+    if !text.starts_with('{') {
+        return Err(UnreadableBody::new("it is neither JSON nor XML"));
+    }
+    let document: Document<'_> = match serde_json::from_str(text) {
+        Ok(document) => document,
+        Err(error) => return recover(text, &error),
+    };
+    let split = match document.results.map(RawValue::get) {
+        Some(list) if list.starts_with('[') => split_list(list)?,
+        // One row without a list around it, or a list in one more object, as XML has it.
+        Some(object) if object.starts_with('{') => {
+            let inner: Inner<'_> =
+                serde_json::from_str(object).map_err(|error| UnreadableBody::json(&error))?;
+            match inner.result.map(RawValue::get) {
+                Some(list) if list.starts_with('[') => split_list(list)?,
+                Some(row) => one(row),
+                None => one(object),
+            }
+        }
+        // `{"results":null}` and `{}` have no rows.
+        Some("null") => Split::default(),
+        Some(_) => return Err(UnreadableBody::new("`results` is no list")),
+        None if text[1..].trim_start().starts_with('}') => Split::default(),
+        None => Split {
+            single: Some(Cow::Borrowed(text)),
+            ..Split::default()
+        },
+    };
+    Ok(Split {
+        message_count: document.message_count.integer(),
+        pending_message_count: document.pending_message_count.integer(),
+        ..split
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct Inner<'a> {
+    #[serde(borrow, alias = "results")]
+    result: Option<&'a RawValue>,
+}
+
+fn one(row: &str) -> Split<'_> {
+    Split {
+        rows: vec![Cow::Borrowed(row)],
+        ..Split::default()
+    }
+}
+
+fn split_list(list: &str) -> Result<Split<'_>, UnreadableBody> {
+    match serde_json::from_str::<Vec<&RawValue>>(list) {
+        Ok(rows) if rows.len() > MAX_ROWS => Err(too_many_rows()),
+        Ok(rows) => Ok(Split {
+            rows: rows
+                .into_iter()
+                .map(|row| Cow::Borrowed(row.get()))
+                .collect(),
+            ..Split::default()
+        }),
+        Err(error) => recover(list, &error),
+    }
+}
+
+pub(in crate::infobip) fn too_many_rows() -> UnreadableBody {
+    UnreadableBody::new(format!("it has more than {MAX_ROWS} rows"))
+}
+
+/// Finds the rows of a body that is not JSON as a whole, since one of them is broken: a row that parses is good, a row that
+/// does not ends where the next one seems to begin.
+fn recover<'a>(text: &'a str, error: &serde_json::Error) -> Result<Split<'a>, UnreadableBody> {
+    let list = match text.find("\"results\"") {
+        Some(at) => text[at..].find('[').map(|offset| at + offset),
+        None => text.starts_with('[').then_some(0),
+    };
+    let mut rest = match list {
+        Some(at) => &text[at + 1..],
+        None => return Err(UnreadableBody::json(error)),
+    };
+    let mut split = Split::default();
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',');
+        if rest.is_empty() || rest.starts_with(']') {
+            break;
+        }
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&'a RawValue>();
+        match values.next() {
+            Some(Ok(row)) if is_end_of_row(&rest[values.byte_offset()..]) => {
+                rest = &rest[values.byte_offset()..];
+                split.rows.push(Cow::Borrowed(row.get()));
+            }
+            _ => {
+                let given_up = split.bad.len() + 1 >= MAX_BROKEN_ROWS;
+                let end = next_row(rest).filter(|_| !given_up).unwrap_or(rest.len());
+                let (broken, after) = rest.split_at(end);
+                split.bad.push(BadRow {
+                    payload: broken.trim_end().trim_end_matches(',').to_owned(),
+                    detail: "the row is malformed JSON".to_owned(),
+                });
+                rest = after;
+            }
+        }
+        if split.rows.len() > MAX_ROWS {
+            return Err(too_many_rows());
+        }
+    }
+    if split.rows.is_empty() {
+        return Err(UnreadableBody::json(error));
+    }
+    Ok(split)
+}
+
+/// Whether a row that parses ends here: at the list's end, at the next row, or where the body was cut off.
+fn is_end_of_row(after: &str) -> bool {
+    matches!(
+        after.trim_start().as_bytes().first(),
+        None | Some(b',' | b']')
+    )
+}
+
+/// Where the next row seems to begin: at the brace of `},{`. Objects within a row follow a colon.
+fn next_row(rest: &str) -> Option<usize> {
+    let (mut before, mut last) = (0, 0);
+    for (at, byte) in rest.bytes().enumerate() {
+        if byte == b'{' && last == b',' && before == b'}' {
+            return Some(at);
+        }
+        if !byte.is_ascii_whitespace() {
+            (before, last) = (last, byte);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(body: &str) -> Result<(Vec<String>, usize), UnreadableBody> {
+        read_rows(body.as_bytes(), |row| {
+            row.contains("\"id\"")
+                .then(|| row.to_owned())
+                .ok_or_else(|| "no id".to_owned())
+        })
+        .map(|rows| (rows.rows, rows.bad.len()))
+    }
+
+    #[test]
+    fn rows_are_found_wherever_they_are() {
+        let expected = Ok((vec![r#"{"id":1}"#.to_owned(), r#"{"id":2}"#.to_owned()], 0));
+        for body in [
+            r#"{"results":[{"id":1},{"id":2}],"messageCount":2}"#,
+            r#" [ {"id":1} , {"id":2} ] "#,
+            r#"{"results":{"result":[{"id":1},{"id":2}]}}"#,
+            "\u{feff}{\"results\":[{\"id\":1},{\"id\":2}]}",
+        ] {
+            assert_eq!(rows(body), expected, "{body}");
+        }
+        let single = Ok((vec![r#"{"id":1}"#.to_owned()], 0));
+        for body in [
+            r#"{"id":1}"#,
+            r#"{"results":{"id":1}}"#,
+            r#"{"results":{"result":{"id":1}}}"#,
+        ] {
+            assert_eq!(rows(body), single, "{body}");
+        }
+        for body in [
+            "{}",
+            "{ }",
+            r#"{"results":[]}"#,
+            r#"{"results":null}"#,
+            "[]",
+        ] {
+            assert_eq!(rows(body), Ok((vec![], 0)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_broken_row_costs_itself_only() {
+        for (body, good, bad) in [
+            (
+                r#"{"results":[{"id":1},{"id":2,"x":{"y":1},"z},{"id":3}]}"#,
+                2,
+                1,
+            ),
+            (r#"{"results":[{"id":1},7,null,{"id":3}]}"#, 2, 2),
+            (r#"{"results":[{"id":1},{"id":2}"#, 2, 0),
+            (r#"{"results":[{"id":1},{"id":2},{"id":"#, 2, 1),
+            (r#"{"results":[{"id":1}}, {"id":2},{"id":3}]}"#, 2, 1),
+            (r#"[{"id":1},{"id" 2},{"id":3}]"#, 2, 1),
+            (r#"{"results":[{"id":1},{"id":2}],"messageCount":}"#, 2, 0),
+        ] {
+            let found = rows(body).map(|(rows, bad)| (rows.len(), bad));
+            assert_eq!(found, Ok((good, bad)), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_rows_is_unreadable() {
+        for body in [
+            "",
+            "  ",
+            "hello",
+            "7",
+            "\"text\"",
+            r#"{"requestError":{"serviceException":{}}}"#,
+            r#"{"results":7}"#,
+            r#"{"results":[{"id":"#,
+            "<html><body>Bad gateway</body></html>",
+        ] {
+            assert!(rows(body).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_body_of_broken_rows_is_given_up_soon() {
+        let body = format!("[{{\"id\":1}}{}", ",{\"a\":[{}".repeat(50_000));
+        let (good, bad) = rows(&body).unwrap();
+        assert!(good.len() <= MAX_BROKEN_ROWS && bad <= 2 * MAX_BROKEN_ROWS);
+    }
+}

@@ -1,0 +1,535 @@
+//! The request of a send: `/sms/1/text/advanced` and `/sms/1/binary/advanced` (manual, "Fully featured textual message").
+//!
+//! Written straight from the contract's messages, borrowed: this is the hottest path of the bridge. What a message does not
+//! set is not written, so that the API's defaults hold.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::{
+    message::time,
+    proto::v1::{self, outbound_message::Content},
+};
+
+/// The longest validity period, in minutes (WIRE.md, "Limits").
+const MAX_VALIDITY_MINUTES: u64 = 2880;
+
+/// Which endpoint a batch goes to: texts and octets can't share a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BatchKind {
+    /// `/sms/1/text/advanced`
+    Text,
+    /// `/sms/1/binary/advanced`
+    Binary,
+}
+
+/// The messages of one request.
+#[derive(Clone)]
+pub struct OutboundBatch<'a> {
+    /// What all messages are. A message whose content is of the other kind is written without content, and the API rejects
+    /// it.
+    pub kind: BatchKind,
+    /// API: `bulkId`, as Infobip is to see it. `None`: the API makes one.
+    pub bulk_id: Option<&'a str>,
+    /// API: `tracking`, for all messages.
+    pub tracking: Option<&'a v1::Tracking>,
+    /// The messages.
+    pub messages: Vec<OutboundRow<'a>>,
+}
+
+/// One message of a request. Its own destinations are not written: those that are left to send are.
+#[derive(Clone)]
+pub struct OutboundRow<'a> {
+    /// The message.
+    pub message: &'a v1::OutboundMessage,
+    /// To whom.
+    pub destinations: &'a [WireDestination],
+}
+
+/// A destination as Infobip is to see it.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct WireDestination {
+    /// The number, digits only.
+    pub to: String,
+    /// API: `messageId`: `{application}.{message_id}`.
+    #[serde(rename = "messageId")]
+    pub wire_id: String,
+}
+
+impl fmt::Debug for WireDestination {
+    /// Without the number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WireDestination")
+            .field("wire_id", &self.wire_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OutboundBatch<'_> {
+    /// How many destinations it has.
+    #[must_use]
+    pub fn destination_count(&self) -> usize {
+        self.messages.iter().map(|row| row.destinations.len()).sum()
+    }
+
+    /// The request's body.
+    pub(in crate::infobip) fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let texts: usize = self
+            .messages
+            .iter()
+            .map(|row| match &row.message.content {
+                Some(Content::Text(text)) => text.len(),
+                Some(Content::Binary(binary)) => binary.data.len() * 3,
+                None => 0,
+            })
+            .sum();
+        let estimate = 128 + texts + self.messages.len() * 192 + self.destination_count() * 96;
+        let mut body = Vec::with_capacity(estimate);
+        serde_json::to_writer(&mut body, &WireBatch::new(self))?;
+        Ok(body)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireBatch<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bulk_id: Option<&'a str>,
+    messages: Messages<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracking: Option<WireTracking<'a>>,
+}
+
+struct Messages<'a>(&'a [OutboundRow<'a>]);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireTracking<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    track: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    process_key: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    r#type: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    base_url: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireMessage<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    from: &'a str,
+    destinations: &'a [WireDestination],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    binary: Option<WireBinary<'a>>,
+    #[serde(skip_serializing_if = "is_false")]
+    flash: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<WireLanguage<'a>>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    transliteration: &'a str,
+    #[serde(skip_serializing_if = "is_false")]
+    intermediate_report: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notify: Option<bool>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    notify_url: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    notify_content_type: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    callback_data: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validity_period: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_at: Option<WireMoment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery_time_window: Option<WireWindow<'a>>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    campaign_id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    operator_client_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    regional: Option<WireRegional<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireBinary<'a> {
+    hex: SpacedHex<'a>,
+    data_coding: i32,
+    esm_class: i32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireLanguage<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    language_code: &'a str,
+    single_shift: bool,
+    locking_shift: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireWindow<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<WireTimeOfDay>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<WireTimeOfDay>,
+    days: Days<'a>,
+}
+
+#[derive(Serialize)]
+struct WireTimeOfDay {
+    hour: i32,
+    minute: i32,
+}
+
+struct Days<'a>(&'a [i32]);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireRegional<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    india_dlt: Option<WireIndiaDlt<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireIndiaDlt<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    content_template_id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    principal_entity_id: &'a str,
+}
+
+/// Octets as `54 65 73 74`.
+struct SpacedHex<'a>(&'a [u8]);
+
+/// A moment as `2015-07-07T17:00:00.000+00:00`.
+pub(in crate::infobip) struct WireMoment(pub(in crate::infobip) jiff::Timestamp);
+
+impl<'a> WireBatch<'a> {
+    fn new(batch: &'a OutboundBatch<'a>) -> Self {
+        Self {
+            bulk_id: batch.bulk_id,
+            messages: Messages(&batch.messages),
+            tracking: batch.tracking.map(|tracking| WireTracking {
+                track: &tracking.track,
+                process_key: &tracking.process_key,
+                r#type: &tracking.r#type,
+                base_url: &tracking.base_url,
+            }),
+        }
+    }
+}
+
+impl<'a> WireMessage<'a> {
+    fn new(row: &OutboundRow<'a>) -> Self {
+        let message = row.message;
+        let (text, binary) = match &message.content {
+            Some(Content::Text(text)) => (Some(text.as_str()), None),
+            Some(Content::Binary(binary)) => (
+                None,
+                Some(WireBinary {
+                    hex: SpacedHex(&binary.data),
+                    data_coding: binary.data_coding,
+                    esm_class: binary.esm_class,
+                }),
+            ),
+            None => (None, None),
+        };
+        Self {
+            from: &message.from,
+            destinations: row.destinations,
+            text,
+            binary,
+            flash: message.flash,
+            language: message.language.as_ref().map(|language| WireLanguage {
+                language_code: &language.language_code,
+                single_shift: language.single_shift,
+                locking_shift: language.locking_shift,
+            }),
+            transliteration: &message.transliteration,
+            intermediate_report: message.intermediate_report,
+            notify: message.notify,
+            notify_url: &message.notify_url,
+            notify_content_type: &message.notify_content_type,
+            callback_data: &message.callback_data,
+            validity_period: message.validity_period.as_ref().and_then(validity_minutes),
+            send_at: message
+                .send_at
+                .as_ref()
+                .and_then(time::from_proto)
+                .map(WireMoment),
+            delivery_time_window: message
+                .delivery_time_window
+                .as_ref()
+                .map(|window| WireWindow {
+                    from: window.from.as_ref().map(WireTimeOfDay::new),
+                    to: window.to.as_ref().map(WireTimeOfDay::new),
+                    days: Days(&window.days),
+                }),
+            campaign_id: &message.campaign_id,
+            operator_client_id: &message.operator_client_id,
+            regional: message.regional.as_ref().map(|regional| WireRegional {
+                india_dlt: regional.india_dlt.as_ref().map(|dlt| WireIndiaDlt {
+                    content_template_id: &dlt.content_template_id,
+                    principal_entity_id: &dlt.principal_entity_id,
+                }),
+            }),
+        }
+    }
+}
+
+impl WireTimeOfDay {
+    fn new(time: &v1::TimeOfDay) -> Self {
+        Self {
+            hour: time.hour,
+            minute: time.minute,
+        }
+    }
+}
+
+/// Whole minutes: rounded up, so that a message is not given up early, at least one, and no more than the API takes.
+fn validity_minutes(period: &pbjson_types::Duration) -> Option<u64> {
+    let period = time::duration_from_proto(period)?;
+    let seconds = period.as_secs() + u64::from(period.subsec_nanos() > 0);
+    Some(seconds.div_ceil(60).clamp(1, MAX_VALIDITY_MINUTES))
+}
+
+impl Serialize for Messages<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(WireMessage::new))
+    }
+}
+
+impl Serialize for Days<'_> {
+    /// Days that the contract does not have are left out: the edges refuse them.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let names = self.0.iter().filter_map(|day| {
+            let day = v1::DayOfWeek::try_from(*day).ok()?;
+            (day != v1::DayOfWeek::Unspecified)
+                .then(|| day.as_str_name().trim_start_matches("DAY_OF_WEEK_"))
+        });
+        serializer.collect_seq(names)
+    }
+}
+
+impl fmt::Display for SpacedHex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, octet) in self.0.iter().enumerate() {
+            let space = if at == 0 { "" } else { " " };
+            write!(f, "{space}{octet:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for SpacedHex<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl fmt::Display for WireMoment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.strftime("%Y-%m-%dT%H:%M:%S.%3f+00:00"))
+    }
+}
+
+impl Serialize for WireMoment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn written(batch: &OutboundBatch<'_>) -> Value {
+        serde_json::from_slice(&batch.to_json().unwrap()).unwrap()
+    }
+
+    fn destinations(pairs: &[(&str, &str)]) -> Vec<WireDestination> {
+        pairs
+            .iter()
+            .map(|(to, wire_id)| WireDestination {
+                to: (*to).into(),
+                wire_id: (*wire_id).into(),
+            })
+            .collect()
+    }
+
+    /// The manual's example of a fully featured message.
+    #[test]
+    fn a_full_batch_is_written_as_the_manual_shows_it() {
+        let first_to = destinations(&[
+            ("41793026727", "default.MESSAGE-ID-123-xyz"),
+            ("41793026731", "default.r~1"),
+        ]);
+        let first = v1::OutboundMessage {
+            from: "InfoSMS".into(),
+            content: Some(Content::Text("Artık \"Ulusal\" Dil".into())),
+            language: Some(v1::Language {
+                language_code: "TR".into(),
+                single_shift: true,
+                locking_shift: false,
+            }),
+            intermediate_report: true,
+            notify_url: "http://www.example.com/sms/advanced".into(),
+            notify_content_type: "application/json".into(),
+            callback_data: "DLR callback data".into(),
+            validity_period: Some(pbjson_types::Duration {
+                seconds: 720 * 60,
+                nanos: 0,
+            }),
+            ..Default::default()
+        };
+        let second_to = destinations(&[("41793026785", "default.x")]);
+        let second = v1::OutboundMessage {
+            from: "41793026700".into(),
+            content: Some(Content::Text("A long time ago".into())),
+            send_at: Some(time::to_proto("2015-07-07T16:00:00Z".parse().unwrap())),
+            flash: true,
+            notify: Some(false),
+            transliteration: "TURKISH".into(),
+            campaign_id: "spring".into(),
+            operator_client_id: "op".into(),
+            delivery_time_window: Some(v1::DeliveryTimeWindow {
+                days: vec![1, 7, 99],
+                from: Some(v1::TimeOfDay { hour: 6, minute: 0 }),
+                to: Some(v1::TimeOfDay {
+                    hour: 15,
+                    minute: 30,
+                }),
+            }),
+            regional: Some(v1::Regional {
+                india_dlt: Some(v1::IndiaDlt {
+                    content_template_id: "t".into(),
+                    principal_entity_id: "p".into(),
+                }),
+            }),
+            ..Default::default()
+        };
+        let tracking = v1::Tracking {
+            track: "SMS".into(),
+            r#type: "MY_CAMPAIGN".into(),
+            ..Default::default()
+        };
+        let batch = OutboundBatch {
+            kind: BatchKind::Text,
+            bulk_id: Some("BULK-ID-123-xyz"),
+            tracking: Some(&tracking),
+            messages: vec![
+                OutboundRow {
+                    message: &first,
+                    destinations: &first_to,
+                },
+                OutboundRow {
+                    message: &second,
+                    destinations: &second_to,
+                },
+            ],
+        };
+        assert_eq!(batch.destination_count(), 3);
+        assert_eq!(
+            written(&batch),
+            json!({
+                "bulkId": "BULK-ID-123-xyz",
+                "messages": [
+                    {
+                        "from": "InfoSMS",
+                        "destinations": [
+                            {"to": "41793026727", "messageId": "default.MESSAGE-ID-123-xyz"},
+                            {"to": "41793026731", "messageId": "default.r~1"},
+                        ],
+                        "text": "Artık \"Ulusal\" Dil",
+                        "language": {"languageCode": "TR", "singleShift": true, "lockingShift": false},
+                        "intermediateReport": true,
+                        "notifyUrl": "http://www.example.com/sms/advanced",
+                        "notifyContentType": "application/json",
+                        "callbackData": "DLR callback data",
+                        "validityPeriod": 720,
+                    },
+                    {
+                        "from": "41793026700",
+                        "destinations": [{"to": "41793026785", "messageId": "default.x"}],
+                        "text": "A long time ago",
+                        "flash": true,
+                        "transliteration": "TURKISH",
+                        "notify": false,
+                        "sendAt": "2015-07-07T16:00:00.000+00:00",
+                        "deliveryTimeWindow": {
+                            "from": {"hour": 6, "minute": 0},
+                            "to": {"hour": 15, "minute": 30},
+                            "days": ["MONDAY", "SUNDAY"],
+                        },
+                        "campaignId": "spring",
+                        "operatorClientId": "op",
+                        "regional": {"indiaDlt": {"contentTemplateId": "t", "principalEntityId": "p"}},
+                    },
+                ],
+                "tracking": {"track": "SMS", "type": "MY_CAMPAIGN"},
+            })
+        );
+    }
+
+    #[test]
+    fn octets_are_written_as_spaced_hex() {
+        let to = destinations(&[("41793026727", "default.b")]);
+        let message = v1::OutboundMessage {
+            content: Some(Content::Binary(v1::BinaryContent {
+                data: bytes::Bytes::from_static(b"Test\x00\xff"),
+                data_coding: 0,
+                esm_class: 64,
+            })),
+            ..Default::default()
+        };
+        let batch = OutboundBatch {
+            kind: BatchKind::Binary,
+            bulk_id: None,
+            tracking: None,
+            messages: vec![OutboundRow {
+                message: &message,
+                destinations: &to,
+            }],
+        };
+        assert_eq!(
+            written(&batch),
+            json!({"messages": [{
+                "destinations": [{"to": "41793026727", "messageId": "default.b"}],
+                "binary": {"hex": "54 65 73 74 00 ff", "dataCoding": 0, "esmClass": 64},
+            }]})
+        );
+    }
+
+    #[test]
+    fn validity_is_whole_minutes_rounded_up_and_cut() {
+        let minutes = |seconds, nanos| validity_minutes(&pbjson_types::Duration { seconds, nanos });
+        assert_eq!(minutes(60, 0), Some(1));
+        assert_eq!(minutes(60, 1), Some(2));
+        assert_eq!(minutes(1, 0), Some(1));
+        assert_eq!(minutes(48 * 3600 + 1, 0), Some(2880));
+        assert_eq!(minutes(i64::MAX, 999_999_999), Some(2880));
+        assert_eq!(minutes(-1, 0), None);
+    }
+
+    #[test]
+    fn numbers_are_not_in_debug() {
+        let to = destinations(&[("41793026727", "default.b")]);
+        assert!(!format!("{to:?}").contains("41793026727"));
+    }
+}
