@@ -1,8 +1,116 @@
 //! The simulator of the Infobip SMS HTTP API: an independent reading of the manual and WIRE.md.
 //!
-//! It shares no wire types with the bridge's own client, so that the two can be held against each other.
+//! It shares no wire types with the bridge's own client, so that the two can be held against each other. It knows no
+//! other module of the crate and may be read on its own, from the outside in:
+//!
+//! - [`server`] owns the socket and breaks connections where a fault asks for it; [`http`] knows the endpoints, formats
+//!   and credentials, one file for each family; [`request`], [`validate`], [`envelope`] and [`render`] are what goes in
+//!   and out.
+//! - [`state`] is the memory behind one lock: [`clock`] and timers, the messages in [`store`], pushes in [`push`].
+//!   [`life`] says what happens to a message, [`outcome`] how it ends.
+//! - [`engine`] moves all of it: it fires timers in the order of virtual time and carries pushes out.
+//! - [`faults`] is what goes wrong on demand; [`requests`] what came in; [`dice`] where chance comes from.
+//! - [`codes`], [`text`], [`networks`], [`xml`] and [`dates`] are pure.
+//!
+//! Invariants: nothing waits under the lock; every timestamp is virtual; every memory is bounded; the same seed, the
+//! same requests and the same advances of the clock give the same ledger and the same pushes.
 
+mod clock;
 pub mod codes;
+mod config;
+mod dates;
+mod dice;
+mod engine;
+mod envelope;
+mod faults;
+mod http;
+mod life;
 pub mod networks;
+mod outcome;
+mod push;
+mod render;
+mod request;
+mod requests;
+mod server;
+mod state;
+mod store;
 pub mod text;
+mod validate;
 pub mod xml;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Bounds, Chances, InboundPush, Keyword, SimulatorConfig};
+use engine::Engine;
+
+/// Why the simulator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulatorError {
+    /// The address is taken or not ours.
+    #[error(
+        "the simulator cannot listen on {address}: {source}; choose another address with --listen, or port 0 for any free one"
+    )]
+    Listen {
+        /// Where it should listen.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The client for pushes cannot be made.
+    #[error("the simulator cannot set up its client for pushes: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// A simulator whose socket is bound.
+#[derive(Debug)]
+pub struct Simulator {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    engine: Arc<Engine>,
+}
+
+impl Simulator {
+    /// Binds the socket; requests are answered once [`Simulator::run`] runs.
+    pub async fn bind(config: SimulatorConfig) -> Result<Self, SimulatorError> {
+        let address = config.listen;
+        let listen = |source| SimulatorError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let local_addr = listener.local_addr().map_err(listen)?;
+        // Pushes may go to https; whoever was first to choose a provider has chosen.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .http1_only()
+            .tcp_nodelay(true)
+            .user_agent("smsbridge-simulator")
+            .build()?;
+        Ok(Self {
+            listener,
+            local_addr,
+            engine: Arc::new(Engine::new(config, client)),
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Runs until shutdown; ends when requests and pushes under way have ended.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let clock = tokio::spawn(self.engine.clone().run_clock());
+        let stop = async {
+            shutdown.cancelled().await;
+            self.engine.shutdown.cancel();
+        };
+        tokio::join!(stop, server::serve(&self.engine, self.listener));
+        // It ends with the shutdown, and could only fail by a panic.
+        let _ = clock.await;
+        self.engine.drained().await;
+    }
+}

@@ -1,0 +1,195 @@
+//! Every switch of the simulator, with the default that suits a laptop.
+//!
+//! What WIRE.md marks as unknown (`[?]`) is a switch here and not a belief buried in the code.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How the simulated account behaves and how much the simulator remembers.
+#[derive(Clone)]
+pub struct SimulatorConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// User name of the account, for `Basic`, the query interface and the token endpoints.
+    pub username: String,
+    /// Password of the account.
+    pub password: String,
+    /// Key accepted as `Authorization: App <key>`; none: that scheme is refused.
+    pub api_key: Option<String>,
+    /// Where inbound messages are pushed; none: they wait to be pulled.
+    pub inbound: Option<InboundPush>,
+    /// Where clicks on shortened links are pushed; none: they are only recorded.
+    pub clicks_url: Option<String>,
+    /// Seed of ids, latencies and chances.
+    pub seed: u64,
+    /// Virtual seconds that pass in one real second.
+    pub speed: f64,
+    /// Starts with the clock standing still; only `advance` moves it.
+    pub frozen: bool,
+    /// Virtual time at the start in milliseconds since 1970; none: the real time.
+    pub start_ms: Option<i64>,
+    /// How long an ordinary message takes to its final report, in virtual milliseconds (least, most).
+    pub delivery_latency_ms: (u32, u32),
+    /// Status id that answers a good send: 7 as captured live, 0 as the manual's samples (WIRE.md).
+    pub accepted_status: u16,
+    /// Returns a bulk id even for a single destination, as later API versions do.
+    pub always_bulk_id: bool,
+    /// Sender of messages that name none.
+    pub default_sender: String,
+    /// Chances of other outcomes for ordinary numbers.
+    pub chances: Chances,
+    /// Credits of the account in millionths of the currency.
+    pub balance_micros: u64,
+    /// Currency of balance and prices.
+    pub currency: String,
+    /// Price per part of a number whose network is unknown, in millionths.
+    pub default_price_micros: u64,
+    /// Rejects 20 different or 6 identical messages an hour to one number (status 20).
+    pub flooding: bool,
+    /// Numbers that begin so are rejected with REJECTED_NETWORK (6).
+    pub forbidden_prefixes: Vec<String>,
+    /// Rejects numbers whose network is unknown with REJECTED_PREFIX_MISSING (8).
+    pub require_known_prefix: bool,
+    /// Requests to `/sms/1/logs` answered in a virtual minute; 0: no limit.
+    pub logs_per_minute: usize,
+    /// Adds `Retry-After` to a 429 (WIRE.md: unknown whether the API does).
+    pub retry_after: bool,
+    /// What `/sms/1/logs`, reports and inbox reach back to, in virtual milliseconds (manual: 48 h).
+    pub log_retention_ms: i64,
+    /// Most reports in one push (WIRE.md: 100).
+    pub push_batch_max: usize,
+    /// How long a report waits for company in its push, in virtual milliseconds.
+    pub push_batch_window_ms: i64,
+    /// How long a pushed-to server may take, in real time.
+    pub push_timeout: Duration,
+    /// Pushes under way at once.
+    pub push_concurrency: usize,
+    /// Chance that a looked-up number is ported.
+    pub lookup_ported: f64,
+    /// Chance that a looked-up number is roaming.
+    pub lookup_roaming: f64,
+    /// Keywords of inbound numbers.
+    pub keywords: Vec<Keyword>,
+    /// What short links begin with. The simulator serves their paths under its own address.
+    pub short_url_base: String,
+    /// Memory bounds.
+    pub bounds: Bounds,
+}
+
+/// Chances, 0 to 1, that an ordinary number meets another outcome; drawn from the seed and the message id.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Chances {
+    /// UNDELIVERABLE with EC_ABSENT_SUBSCRIBER_SM's permanent sibling, EC_UNKNOWN_SUBSCRIBER.
+    pub undeliverable: f64,
+    /// EXPIRED with EC_ABSENT_SUBSCRIBER.
+    pub expired: f64,
+    /// An intermediate EC_ABSENT_SUBSCRIBER, then delivered.
+    pub intermediate: f64,
+}
+
+/// How inbound messages are pushed.
+#[derive(Debug, Clone)]
+pub enum InboundPush {
+    /// GET on a URL template (manual "PUSH RECEIVED MESSAGES").
+    Get(String),
+    /// POST of the inbox JSON to a URL.
+    Post(String),
+}
+
+/// A keyword that is recognised at the beginning of messages to a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyword {
+    /// The number that receives, digits.
+    pub to: String,
+    /// The word, compared without regard to case.
+    pub word: String,
+}
+
+/// How much is remembered. What exceeds a bound pushes the oldest out, and is counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Messages in ledger and logs.
+    pub messages: usize,
+    /// Estimated bytes of those messages.
+    pub message_bytes: usize,
+    /// Received messages.
+    pub received: usize,
+    /// Requests in `/_sim/requests`.
+    pub requests: usize,
+    /// Finished pushes in `/_sim/pushes`.
+    pub pushes: usize,
+    /// Shortened links.
+    pub links: usize,
+    /// Clicks in `/_sim/clicks`.
+    pub clicks: usize,
+    /// Bytes of one request's body.
+    pub body_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            messages: 1_000_000,
+            message_bytes: 512 << 20,
+            received: 100_000,
+            requests: 100_000,
+            pushes: 20_000,
+            links: 100_000,
+            clicks: 10_000,
+            body_bytes: 32 << 20,
+        }
+    }
+}
+
+impl Default for SimulatorConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8090)),
+            username: "demo".into(),
+            password: "demo".into(),
+            api_key: None,
+            inbound: None,
+            clicks_url: None,
+            seed: 1,
+            speed: 1.0,
+            frozen: false,
+            start_ms: None,
+            delivery_latency_ms: (200, 600),
+            accepted_status: 7,
+            always_bulk_id: false,
+            default_sender: "InfoSMS".into(),
+            chances: Chances::default(),
+            balance_micros: 1_000_000_000_000,
+            currency: "EUR".into(),
+            default_price_micros: 10_000,
+            flooding: false,
+            forbidden_prefixes: Vec::new(),
+            require_known_prefix: false,
+            logs_per_minute: 120,
+            retry_after: false,
+            log_retention_ms: 48 * 3_600_000,
+            push_batch_max: 100,
+            push_batch_window_ms: 20,
+            push_timeout: Duration::from_secs(10),
+            push_concurrency: 64,
+            lookup_ported: 0.1,
+            lookup_roaming: 0.05,
+            keywords: Vec::new(),
+            short_url_base: "http://s.test".into(),
+            bounds: Bounds::default(),
+        }
+    }
+}
+
+impl fmt::Debug for SimulatorConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimulatorConfig")
+            .field("listen", &self.listen)
+            .field("seed", &self.seed)
+            .field("speed", &self.speed)
+            .field("frozen", &self.frozen)
+            .field("bounds", &self.bounds)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,210 @@
+//! Dates as the API writes and reads them, as milliseconds since 1970.
+//!
+//! Out: `2015-02-12T09:51:43.123+0000`, no colon in the offset. In: with and without the colon, with and without
+//! fractions, `Z` (WIRE.md "Details that break clients").
+
+use jiff::civil::DateTime;
+use jiff::tz::{Offset, TimeZone};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Serialize, Serializer};
+
+/// 1 January of the year 9000: nothing that the simulator computes goes beyond it.
+pub const LATEST_MS: i64 = 221_845_392_000_000;
+
+/// A date in the API's own format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiDate(pub i64);
+
+impl ApiDate {
+    fn ascii(self) -> [u8; 28] {
+        let at = civil(self.0);
+        let mut out = *b"0000-00-00T00:00:00.000+0000";
+        put(&mut out[0..4], i64::from(at.year()));
+        put(&mut out[5..7], i64::from(at.month()));
+        put(&mut out[8..10], i64::from(at.day()));
+        put(&mut out[11..13], i64::from(at.hour()));
+        put(&mut out[14..16], i64::from(at.minute()));
+        put(&mut out[17..19], i64::from(at.second()));
+        put(&mut out[20..23], self.0.rem_euclid(1000));
+        out
+    }
+}
+
+impl std::fmt::Display for ApiDate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::str::from_utf8(&self.ascii()).unwrap_or_default())
+    }
+}
+
+impl Serialize for ApiDate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(&self.ascii()).unwrap_or_default())
+    }
+}
+
+fn put(field: &mut [u8], mut value: i64) {
+    for digit in field.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(value.rem_euclid(10)).unwrap_or(0);
+        value /= 10;
+    }
+}
+
+fn civil(ms: i64) -> DateTime {
+    let at = Timestamp::from_millisecond(ms.clamp(0, LATEST_MS)).unwrap_or(Timestamp::UNIX_EPOCH);
+    Offset::UTC.to_datetime(at)
+}
+
+/// Day of the week (0 Monday … 6 Sunday) and minute of the day, in UTC.
+pub fn weekday_and_minute(ms: i64) -> (u8, i64) {
+    let at = civil(ms);
+    let day = u8::try_from(at.weekday().to_monday_zero_offset()).unwrap_or(0);
+    (day, i64::from(at.hour()) * 60 + i64::from(at.minute()))
+}
+
+/// The `Date` header: `Thu, 12 Feb 2015 08:51:43 GMT`.
+pub fn http_date(ms: i64) -> String {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let at = civil(ms);
+    let day = usize::try_from(at.weekday().to_monday_zero_offset()).unwrap_or(0);
+    let month = usize::try_from(at.month() - 1).unwrap_or(0);
+    format!(
+        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
+        DAYS[day % 7],
+        at.day(),
+        MONTHS[month % 12],
+        at.year(),
+        at.hour(),
+        at.minute(),
+        at.second()
+    )
+}
+
+/// Reads a date; without an offset it is UTC. An unescaped `+` of a query string arrives as a space and is taken as it was meant.
+pub fn parse(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let bytes = text.as_bytes();
+    let number = |from: usize, to: usize| -> Option<i64> {
+        let digits = bytes.get(from..to)?;
+        digits.iter().try_fold(0_i64, |sum, digit| {
+            digit
+                .is_ascii_digit()
+                .then(|| sum * 10 + i64::from(digit - b'0'))
+        })
+    };
+    let mark = |at: usize, allowed: &[u8]| bytes.get(at).is_some_and(|b| allowed.contains(b));
+    if !(mark(4, b"-") && mark(7, b"-") && mark(10, b"Tt ") && mark(13, b":")) {
+        return None;
+    }
+    let (seconds, mut rest) = if mark(16, b":") {
+        (number(17, 19)?, 19)
+    } else {
+        (0, 16)
+    };
+    let mut millis = 0;
+    if mark(rest, b".,") {
+        let start = rest + 1;
+        rest = start;
+        while bytes.get(rest).is_some_and(u8::is_ascii_digit) {
+            rest += 1;
+        }
+        if rest == start {
+            return None;
+        }
+        for place in 0..3 {
+            millis = millis * 10
+                + if start + place < rest {
+                    number(start + place, start + place + 1)?
+                } else {
+                    0
+                };
+        }
+    }
+    let offset_minutes = match bytes.get(rest..)? {
+        [] | [b'Z' | b'z'] => 0,
+        [sign @ (b'+' | b'-' | b' '), zone @ ..] => {
+            let (hours, minutes) = match zone.len() {
+                2 => (number(rest + 1, rest + 3)?, 0),
+                4 => (number(rest + 1, rest + 3)?, number(rest + 3, rest + 5)?),
+                5 if zone[2] == b':' => (number(rest + 1, rest + 3)?, number(rest + 4, rest + 6)?),
+                _ => return None,
+            };
+            if hours > 18 || minutes > 59 {
+                return None;
+            }
+            (hours * 60 + minutes) * if *sign == b'-' { -1 } else { 1 }
+        }
+        _ => return None,
+    };
+    let small = |value: i64| i8::try_from(value).ok();
+    let at = DateTime::new(
+        i16::try_from(number(0, 4)?).ok()?,
+        small(number(5, 7)?)?,
+        small(number(8, 10)?)?,
+        small(number(11, 13)?)?,
+        small(number(14, 16)?)?,
+        small(seconds)?,
+        0,
+    )
+    .ok()?;
+    let utc = at
+        .to_zoned(TimeZone::UTC)
+        .ok()?
+        .timestamp()
+        .checked_sub(SignedDuration::from_mins(offset_minutes))
+        .ok()?;
+    Some(utc.as_millisecond() + millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_the_form_of_the_captures() {
+        assert_eq!(
+            ApiDate(1_423_731_103_123).to_string(),
+            "2015-02-12T08:51:43.123+0000"
+        );
+    }
+
+    #[test]
+    fn reads_every_form_that_the_sources_show() {
+        let wanted = Some(1_423_731_103_123);
+        for text in [
+            "2015-02-12T09:51:43.123+0100",
+            "2015-02-12T09:51:43.123+01:00",
+            "2015-02-12T09:51:43.123 0100",
+            "2015-02-12T08:51:43.123Z",
+            "2015-02-12T08:51:43.1230000+00:00",
+            "2015-02-12T08:51:43.123",
+        ] {
+            assert_eq!(parse(text), wanted, "{text}");
+        }
+        assert_eq!(parse("2015-02-12T08:51:43Z"), Some(1_423_731_103_000));
+    }
+
+    #[test]
+    fn refuses_what_is_no_date() {
+        for text in [
+            "",
+            "tomorrow",
+            "2015-02-30T00:00:00Z",
+            "2015-02-12T08:51:43.Z",
+            "2015-02-12T08:51:43+99:00",
+            "٢٠١٥-02-12T08:51:43Z",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_date_header_is_an_imf_fixdate() {
+        assert_eq!(
+            http_date(1_423_731_103_123),
+            "Thu, 12 Feb 2015 08:51:43 GMT"
+        );
+    }
+}

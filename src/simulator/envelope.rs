@@ -1,0 +1,151 @@
+//! What goes wrong with a request as a whole, and the envelope that says so (WIRE.md "Errors").
+
+use std::collections::BTreeMap;
+
+use http::StatusCode;
+use serde::Serialize;
+
+/// A refused request.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{status}: {text}")]
+pub struct ApiError {
+    /// HTTP status.
+    pub status: StatusCode,
+    message_id: &'static str,
+    text: String,
+    validation_errors: BTreeMap<String, Vec<String>>,
+    /// Seconds for `Retry-After`, where the simulator is told to send it.
+    pub retry_after_seconds: Option<u64>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, message_id: &'static str, text: &str) -> Self {
+        Self {
+            status,
+            message_id,
+            text: text.to_owned(),
+            validation_errors: BTreeMap::new(),
+            retry_after_seconds: None,
+        }
+    }
+
+    /// 400: the request cannot be read or carried out.
+    pub fn bad_request() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", "Bad request")
+    }
+
+    /// 400 with one reason for one field.
+    pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::bad_request().and(field, reason)
+    }
+
+    /// One reason more.
+    #[must_use]
+    pub fn and(mut self, field: impl Into<String>, reason: impl Into<String>) -> Self {
+        self.validation_errors
+            .entry(field.into())
+            .or_default()
+            .push(reason.into());
+        self
+    }
+
+    /// 401: seen in live traffic with this text.
+    pub fn unauthorized() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "UNAUTHORIZED",
+            "Invalid login details",
+        )
+    }
+
+    /// 404.
+    pub fn not_found(text: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", text)
+    }
+
+    /// 405: no source says what the API answers; the envelope is the same.
+    pub fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "METHOD_NOT_ALLOWED",
+            "Method not allowed",
+        )
+    }
+
+    /// 413: the simulator's own bound.
+    pub fn too_large(bytes: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "BAD_REQUEST",
+            &format!("The body exceeds {bytes} bytes"),
+        )
+    }
+
+    /// 429.
+    pub fn too_many_requests() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "TOO_MANY_REQUESTS",
+            "Too many requests",
+        )
+    }
+
+    /// What the API says with this status.
+    pub fn of_status(status: StatusCode) -> Self {
+        match status.as_u16() {
+            400 => Self::bad_request(),
+            401 => Self::unauthorized(),
+            403 => Self::new(status, "FORBIDDEN", "Forbidden"),
+            404 => Self::not_found("Not found"),
+            405 => Self::method_not_allowed(),
+            429 => Self::too_many_requests(),
+            500 => Self::general(),
+            // WIRE.md: the body of a 503 is unknown; that of others too.
+            _ => Self::new(
+                status,
+                "GENERAL_ERROR",
+                status.canonical_reason().unwrap_or("Error"),
+            ),
+        }
+    }
+
+    /// 500, which is also what a missing Content-Type gets (manual "Content-Type & Accept header").
+    pub fn general() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "GENERAL_ERROR",
+            "Something went wrong. Please contact support.",
+        )
+    }
+
+    /// The body.
+    pub fn envelope(&self) -> impl Serialize + use<> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Envelope {
+            request_error: RequestError,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct RequestError {
+            service_exception: ServiceException,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct ServiceException {
+            message_id: &'static str,
+            text: String,
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            validation_errors: BTreeMap<String, Vec<String>>,
+        }
+        Envelope {
+            request_error: RequestError {
+                service_exception: ServiceException {
+                    message_id: self.message_id,
+                    text: self.text.clone(),
+                    validation_errors: self.validation_errors.clone(),
+                },
+            },
+        }
+    }
+}

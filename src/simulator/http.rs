@@ -1,0 +1,560 @@
+//! HTTP: which endpoint is meant, in which format, by whom, and what the faults make of the answer.
+//!
+//! A request is judged by the faults, read whole (bounded), authenticated, carried out without waiting under the
+//! state's lock, written down, and answered. Everything of the vendor's answers in the asked format, errors too;
+//! `/_sim/` is the simulator's own and no fault touches it.
+
+mod account;
+mod bulks;
+mod control;
+mod conversion;
+mod inbox;
+mod logs;
+mod lookup;
+mod preview;
+mod reports;
+mod send;
+mod short_url;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::simulator::dates::{self, ApiDate};
+use crate::simulator::engine::Engine;
+use crate::simulator::envelope::ApiError;
+use crate::simulator::faults::Ending;
+use crate::simulator::life::Twist;
+use crate::simulator::requests::Recorded;
+use crate::simulator::server::{Answer, Breaker, HttpResponse};
+use crate::simulator::xml;
+
+/// JSON or XML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `application/json`.
+    Json,
+    /// `application/xml`.
+    Xml,
+}
+
+/// A request as the endpoints see it.
+#[derive(Debug)]
+pub struct Call<'a> {
+    engine: &'a Arc<Engine>,
+    headers: &'a HeaderMap,
+    query: Query,
+    body: Bytes,
+    format: Format,
+    twist: Twist,
+}
+
+/// What an endpoint answers.
+#[derive(Debug)]
+pub struct Reply {
+    status: StatusCode,
+    content_type: HeaderValue,
+    body: Bytes,
+    location: Option<HeaderValue>,
+    retry_after_seconds: Option<u64>,
+    /// For the ledger of requests.
+    message_ids: Vec<Arc<str>>,
+}
+
+/// The query's parameters, decoded.
+#[derive(Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(raw: &str) -> Self {
+        let decode = |text: &str| {
+            let spaced = text.replace('+', " ");
+            percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+        };
+        let pairs = raw.split('&').filter(|pair| !pair.is_empty());
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(n, v)| (decode(n), decode(v)))
+                .collect(),
+        )
+    }
+
+    /// The first value that is not empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(key, value)| key == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// All values of a list: repeated, comma-joined, with and without `[]` (WIRE.md).
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        let named = self
+            .0
+            .iter()
+            .filter(|(key, _)| key.strip_suffix("[]").unwrap_or(key) == name);
+        named
+            .flat_map(|(_, value)| value.split(','))
+            .map(str::trim)
+            .filter(|value| !value.is_empty())
+            .collect()
+    }
+
+    /// A whole number.
+    pub fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        self.get(name)
+            .map(|text| {
+                text.trim()
+                    .parse()
+                    .map_err(|_| ApiError::invalid(name, "must be a whole number"))
+            })
+            .transpose()
+    }
+
+    /// A date.
+    pub fn date(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        self.get(name)
+            .map(|text| dates::parse(text).ok_or_else(|| ApiError::invalid(name, "must be a date")))
+            .transpose()
+    }
+
+    /// `limit`: 50 unless given, at most 1000 (WIRE.md "Limits").
+    pub fn limit(&self) -> Result<usize, ApiError> {
+        match self.number("limit")? {
+            None => Ok(50),
+            Some(limit) if limit < 1 => Err(ApiError::invalid("limit", "must be at least 1")),
+            Some(limit) => Ok(usize::try_from(limit).unwrap_or(usize::MAX).min(1000)),
+        }
+    }
+}
+
+impl Reply {
+    fn of(format: Format, root: &str, value: &impl Serialize) -> Self {
+        let (content_type, body) = match format {
+            Format::Json => (
+                "application/json;charset=UTF-8",
+                serde_json::to_vec(value).unwrap_or_default(),
+            ),
+            Format::Xml => {
+                let value = serde_json::to_value(value).unwrap_or_default();
+                (
+                    "application/xml;charset=UTF-8",
+                    xml::from_json(root, &value).into_bytes(),
+                )
+            }
+        };
+        Self {
+            status: StatusCode::OK,
+            content_type: HeaderValue::from_static(content_type),
+            body: body.into(),
+            location: None,
+            retry_after_seconds: None,
+            message_ids: Vec::new(),
+        }
+    }
+
+    fn error(format: Format, error: &ApiError) -> Self {
+        let reply = match format {
+            Format::Json => Self::of(format, "", &error.envelope()),
+            Format::Xml => Self::of(format, "ApiException", &xml_names(error)),
+        };
+        Self {
+            status: error.status,
+            retry_after_seconds: error.retry_after_seconds,
+            ..reply
+        }
+    }
+
+    fn redirect(location: HeaderValue) -> Self {
+        Self {
+            status: StatusCode::FOUND,
+            content_type: HeaderValue::from_static("text/plain;charset=UTF-8"),
+            body: Bytes::new(),
+            location: Some(location),
+            retry_after_seconds: None,
+            message_ids: Vec::new(),
+        }
+    }
+}
+
+/// Field paths like `messages[0].text` are no XML names; they become `messages.0.text`.
+fn xml_names(error: &ApiError) -> Value {
+    let mut value = serde_json::to_value(error.envelope()).unwrap_or_default();
+    if let Some(Value::Object(errors)) =
+        value.pointer_mut("/requestError/serviceException/validationErrors")
+    {
+        *errors = std::mem::take(errors)
+            .into_iter()
+            .map(|(field, reasons)| (field.replace('[', ".").replace(']', ""), reasons))
+            .collect();
+    }
+    value
+}
+
+/// The vendor's endpoints.
+#[derive(Debug, PartialEq, Eq)]
+enum Endpoint {
+    Send(send::Shape, bool),
+    Query,
+    Reports,
+    Logs,
+    Inbox,
+    InboxLogs,
+    Lookup,
+    LookupNotify,
+    Bulks,
+    BulkStatus,
+    Preview,
+    Conversion(String),
+    Balance,
+    OauthToken,
+    Session,
+    ShortUrl(String),
+}
+
+impl Endpoint {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path.trim_end_matches('/') {
+            "/sms/1/text/single" => Self::Send(send::Shape::Single, false),
+            "/sms/1/text/multi" => Self::Send(send::Shape::Multi, false),
+            "/sms/1/text/advanced" => Self::Send(send::Shape::Advanced, false),
+            "/sms/1/binary/single" => Self::Send(send::Shape::Single, true),
+            "/sms/1/binary/multi" => Self::Send(send::Shape::Multi, true),
+            "/sms/1/binary/advanced" => Self::Send(send::Shape::Advanced, true),
+            "/sms/1/text/query" => Self::Query,
+            "/sms/1/reports" => Self::Reports,
+            "/sms/1/logs" => Self::Logs,
+            "/sms/1/inbox/reports" => Self::Inbox,
+            "/sms/1/inbox/logs" => Self::InboxLogs,
+            "/number/1/query" => Self::Lookup,
+            "/number/1/notify" => Self::LookupNotify,
+            "/sms/1/bulks" => Self::Bulks,
+            "/sms/1/bulks/status" => Self::BulkStatus,
+            "/sms/1/preview" => Self::Preview,
+            "/account/1/balance" => Self::Balance,
+            "/auth/1/oauth2/token" => Self::OauthToken,
+            "/auth/1/session" => Self::Session,
+            other => match other.strip_prefix("/ct/1/log/end/") {
+                Some(id) if !id.is_empty() && !id.contains('/') => {
+                    Self::Conversion(percent_decode_str(id).decode_utf8_lossy().into_owned())
+                }
+                _ if other.split('/').count() == 3 => Self::ShortUrl(other.to_owned()),
+                _ => return None,
+            },
+        })
+    }
+
+    fn allows(&self, method: &Method) -> bool {
+        match self {
+            Self::Query
+            | Self::Reports
+            | Self::Logs
+            | Self::Inbox
+            | Self::InboxLogs
+            | Self::Balance
+            | Self::ShortUrl(_) => *method == Method::GET,
+            Self::Bulks | Self::BulkStatus => *method == Method::GET || *method == Method::PUT,
+            _ => *method == Method::POST,
+        }
+    }
+
+    /// The query interface carries its own credentials; tokens are asked for with them; links are for everyone.
+    fn authenticates_itself(&self) -> bool {
+        matches!(
+            self,
+            Self::Query | Self::OauthToken | Self::Session | Self::ShortUrl(_)
+        )
+    }
+}
+
+impl Call<'_> {
+    /// The body as what the endpoint expects.
+    fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        let value = match content_type(self.headers)? {
+            Format::Json => match serde_json::from_slice(&self.body) {
+                Ok(read) => return Ok(read),
+                // Read again, slowly, to name the field.
+                Err(_) => serde_json::from_slice(&self.body)
+                    .map_err(|error| ApiError::invalid("body", format!("is no JSON: {error}")))?,
+            },
+            Format::Xml => xml::to_json(&self.body)
+                .map_err(|error| ApiError::invalid("body", format!("is no XML: {error}")))?,
+        };
+        serde_path_to_error::deserialize::<Value, T>(value).map_err(|error| {
+            let path = error.path().to_string();
+            let field = if path == "." { "body".to_owned() } else { path };
+            ApiError::invalid(field, error.into_inner().to_string())
+        })
+    }
+
+    fn answer(&self, root: &str, value: &impl Serialize) -> Reply {
+        Reply::of(self.format, root, value)
+    }
+
+    async fn carry_out(&self, endpoint: Endpoint, method: &Method) -> Result<Reply, ApiError> {
+        if !endpoint.allows(method) {
+            return Err(ApiError::method_not_allowed());
+        }
+        if !endpoint.authenticates_itself() {
+            account::authenticate(self)?;
+        }
+        let put = *method == Method::PUT;
+        match endpoint {
+            Endpoint::Send(shape, binary) => send::send(self, shape, binary).await,
+            Endpoint::Query => send::query(self).await,
+            Endpoint::Reports => reports::pull(self),
+            Endpoint::Logs => logs::list(self),
+            Endpoint::Inbox => inbox::pull(self),
+            Endpoint::InboxLogs => inbox::list(self),
+            Endpoint::Lookup => lookup::query(self),
+            Endpoint::LookupNotify => lookup::notify(self),
+            Endpoint::Bulks if put => bulks::reschedule(self),
+            Endpoint::Bulks => bulks::show(self),
+            Endpoint::BulkStatus if put => bulks::set_status(self),
+            Endpoint::BulkStatus => bulks::status(self),
+            Endpoint::Preview => preview::preview(self),
+            Endpoint::Conversion(message_id) => conversion::confirm(self, &message_id),
+            Endpoint::Balance => account::balance(self),
+            Endpoint::OauthToken => account::oauth_token(self),
+            Endpoint::Session => account::session(self),
+            Endpoint::ShortUrl(path) => short_url::follow(self, &path),
+        }
+    }
+}
+
+/// Answers a request, or breaks its connection.
+pub async fn handle(
+    engine: &Arc<Engine>,
+    breaker: &Breaker,
+    request: Request<Incoming>,
+) -> HttpResponse {
+    let (parts, body) = request.into_parts();
+    let raw_query = parts.uri.query().unwrap_or_default();
+    if parts.uri.path().starts_with("/_sim/") {
+        let reply = match read_body(engine, body).await {
+            Ok(body) => {
+                control::handle(
+                    engine,
+                    &parts.method,
+                    parts.uri.path(),
+                    &Query::parse(raw_query),
+                    &body,
+                )
+                .await
+            }
+            Err(error) => Reply::error(Format::Json, &error),
+        };
+        return respond(engine, reply);
+    }
+    let (path, suffix) = strip_suffix(parts.uri.path());
+    let format = suffix.unwrap_or_else(|| asked_format(&parts.headers));
+    let verdict = engine.faults.judge(&parts.method, path, engine.now_ms());
+    pause(verdict.wait_before_ms).await;
+
+    let answered = match &verdict.ending {
+        Some((_, ending)) if !ending.processes() => Err(ApiError::general()),
+        _ => match read_body(engine, body).await {
+            Ok(body) => {
+                let call = Call {
+                    engine,
+                    headers: &parts.headers,
+                    query: Query::parse(raw_query),
+                    body,
+                    format,
+                    twist: verdict.twist,
+                };
+                dispatch(&call, path, &parts.method).await
+            }
+            Err(error) => Err(error),
+        },
+    };
+    let mut reply = answered.unwrap_or_else(|error| Reply::error(format, &error));
+    if let Some((_, Ending::Answer { status, body, .. })) = &verdict.ending {
+        reply = substitute(engine, format, *status, body.as_ref(), reply.message_ids);
+    }
+    let broken = matches!(
+        verdict.ending,
+        Some((_, Ending::Reset { .. } | Ending::Drop { .. }))
+    );
+    engine.record(Recorded {
+        seq: 0,
+        at: ApiDate(engine.now_ms()),
+        status: (!broken).then(|| reply.status.as_u16()),
+        path: path.into(),
+        query: without_credentials(raw_query).into(),
+        processed: verdict
+            .ending
+            .as_ref()
+            .is_none_or(|(_, ending)| ending.processes()),
+        fault: verdict.ending.as_ref().map(|(name, _)| *name),
+        message_ids: std::mem::take(&mut reply.message_ids),
+        method: parts.method,
+    });
+
+    pause(verdict.wait_after_ms).await;
+    match verdict.ending {
+        Some((_, Ending::Reset { .. })) => match breaker.break_connection(true).await {},
+        Some((_, Ending::Drop { hold: false })) => match breaker.break_connection(false).await {},
+        // Until the caller gives up or the simulator stops.
+        Some((_, Ending::Drop { hold: true })) => std::future::pending().await,
+        Some((_, Ending::Truncate { bytes })) => {
+            let truncated = Answer::truncated(&reply.body, bytes);
+            respond(engine, reply).map(|_| truncated)
+        }
+        Some((_, Ending::Answer { .. })) | None => respond(engine, reply),
+    }
+}
+
+async fn read_body(engine: &Engine, body: Incoming) -> Result<Bytes, ApiError> {
+    let most = engine.config.bounds.body_bytes;
+    match Limited::new(body, most).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(most)),
+        Err(_) => Err(ApiError::bad_request()),
+    }
+}
+
+async fn dispatch(call: &Call<'_>, path: &str, method: &Method) -> Result<Reply, ApiError> {
+    let endpoint = Endpoint::of(path).ok_or_else(|| ApiError::not_found("Not found"))?;
+    call.carry_out(endpoint, method).await
+}
+
+fn substitute(
+    engine: &Engine,
+    format: Format,
+    status: u16,
+    body: Option<&(String, String)>,
+    message_ids: Vec<Arc<str>>,
+) -> Reply {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut error = ApiError::of_status(status);
+    if status == StatusCode::TOO_MANY_REQUESTS && engine.config.retry_after {
+        error.retry_after_seconds = Some(1);
+    }
+    let mut reply = Reply::error(format, &error);
+    if let Some((content_type, text)) = body {
+        reply.content_type =
+            HeaderValue::from_str(content_type).unwrap_or(HeaderValue::from_static("text/plain"));
+        reply.body = text.clone().into();
+    }
+    Reply {
+        message_ids,
+        ..reply
+    }
+}
+
+fn respond(engine: &Engine, reply: Reply) -> HttpResponse {
+    let mut response = Response::new(Answer::whole(reply.body));
+    *response.status_mut() = reply.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, reply.content_type);
+    // Virtual, like every time that the simulator tells.
+    if let Ok(date) = HeaderValue::from_str(&dates::http_date(engine.now_ms())) {
+        headers.insert(DATE, date);
+    }
+    if let Some(location) = reply.location {
+        headers.insert(LOCATION, location);
+    }
+    if let Some(seconds) = reply.retry_after_seconds {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    if reply.status == StatusCode::UNAUTHORIZED {
+        headers.insert(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Basic realm=\"Infobip\""),
+        );
+    }
+    response
+}
+
+async fn pause(ms: u64) {
+    if ms > 0 {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+fn strip_suffix(path: &str) -> (&str, Option<Format>) {
+    for (suffix, format) in [(".json", Format::Json), (".xml", Format::Xml)] {
+        if let Some(path) = path.strip_suffix(suffix) {
+            return (path, Some(format));
+        }
+    }
+    (path, None)
+}
+
+/// The format of the answer: what `Accept` prefers; where it does not care, that of the request's body; else JSON.
+fn asked_format(headers: &HeaderMap) -> Format {
+    let mut best: Option<(f32, Format)> = None;
+    for accept in headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|v| v.split(','))
+    {
+        let mut parts = accept.split(';').map(str::trim);
+        let format = match parts
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+            .as_str()
+        {
+            "application/json" => Format::Json,
+            "application/xml" | "text/xml" => Format::Xml,
+            _ => continue,
+        };
+        let quality = parts
+            .find_map(|part| part.strip_prefix("q=")?.parse().ok())
+            .unwrap_or(1.0);
+        if best.is_none_or(|(other, _)| quality > other) {
+            best = Some((quality, format));
+        }
+    }
+    best.map(|(_, format)| format)
+        .or_else(|| content_type(headers).ok())
+        .unwrap_or(Format::Json)
+}
+
+/// The format of the body. A missing Content-Type is the manual's "General error"; another one is a bad request.
+fn content_type(headers: &HeaderMap) -> Result<Format, ApiError> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Err(ApiError::general());
+    };
+    let value = value.to_str().unwrap_or_default();
+    match value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
+        .as_str()
+    {
+        "application/json" => Ok(Format::Json),
+        "application/xml" | "text/xml" => Ok(Format::Xml),
+        _ => Err(ApiError::invalid(
+            "Content-Type",
+            "must be application/json or application/xml",
+        )),
+    }
+}
+
+fn without_credentials(query: &str) -> String {
+    if !query.contains("password") && !query.contains("username") {
+        return query.to_owned();
+    }
+    let kept = query
+        .split('&')
+        .filter(|pair| !pair.starts_with("password") && !pair.starts_with("username"));
+    kept.collect::<Vec<_>>().join("&")
+}

@@ -1,0 +1,593 @@
+//! The life of a message: accepted or rejected, scheduled, sent, an error on the way, its end; and its reports.
+//!
+//! All of it in virtual time and under the state's lock. A timer's effects carry the time it was due, so the same
+//! seed and the same requests give the same life at any speed.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use crate::simulator::codes;
+use crate::simulator::config::SimulatorConfig;
+use crate::simulator::networks;
+use crate::simulator::outcome::{self, ByNumber, DELIVERED};
+use crate::simulator::push::{Payload, Report};
+use crate::simulator::state::{Link, State, Timer};
+use crate::simulator::store::{Message, Phase, Row};
+use crate::simulator::validate::{
+    self, Body, Content, MessageDraft, SHORT_URL_CHARACTERS, SendDraft,
+};
+
+/// PENDING_TIME_VIOLATION.
+const OUTSIDE_WINDOW: u16 = 1;
+/// PENDING_WAITING_DELIVERY.
+const WAITING: u16 = 3;
+/// PENDING_ACCEPTED: the immediate status of a scheduled message.
+const SCHEDULED: u16 = 26;
+/// UNDELIVERABLE_NOT_SENT and EC_MESSAGE_CANCELED: a cancelled bulk.
+const CANCELED: (u16, u16) = (31, 4100);
+const HOUR_MS: i64 = 3_600_000;
+
+/// How faults change the acceptance of a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Twist {
+    /// Ids seen before are accepted again.
+    pub forget_ids: bool,
+    /// Messages end and their reports are pushed before the answer.
+    pub early_push: bool,
+    /// The logs show the messages so much later.
+    pub log_lag_ms: i64,
+}
+
+/// What a send is answered with.
+#[derive(Debug)]
+pub struct Submitted {
+    /// Present as the API's rules have it.
+    pub bulk_id: Option<Arc<str>>,
+    /// Key of the tracking process.
+    pub process_key: Option<Arc<str>>,
+    /// One for each destination.
+    pub results: Vec<Answered>,
+}
+
+/// What one destination is answered with.
+#[derive(Debug)]
+pub struct Answered {
+    /// As the caller wrote it.
+    pub to: String,
+    /// None for a missing destination.
+    pub message_id: Option<Arc<str>>,
+    /// Status id.
+    pub status: u16,
+    /// Parts.
+    pub parts: Option<u32>,
+}
+
+impl State {
+    /// Accepts or rejects each message of a request.
+    pub fn submit(
+        &mut self,
+        draft: SendDraft,
+        twist: Twist,
+        config: &SimulatorConfig,
+    ) -> Submitted {
+        let now_ms = self.clock.now_ms();
+        let several = draft
+            .messages
+            .iter()
+            .map(|message| message.destinations.len())
+            .sum::<usize>()
+            > 1;
+        let scheduled = draft
+            .messages
+            .iter()
+            .any(|message| message.send_at_ms.is_some_and(|at| at > now_ms));
+        // Present if asked for, if there are several, or if it is needed to reach a schedule (WIRE.md; manual's samples).
+        let show_bulk_id = draft.bulk_id.is_some() || several || scheduled || config.always_bulk_id;
+        let bulk_id: Arc<str> = match draft.bulk_id {
+            Some(id) => id.into(),
+            None => self.next_dice("bulk").uuid().into(),
+        };
+        let process_key: Option<Arc<str>> = draft.tracking.as_ref().map(|tracking| match &tracking
+            .process_key
+        {
+            Some(key) => key.as_str().into(),
+            None => self
+                .next_dice("process")
+                .uuid()
+                .replace('-', "")
+                .to_uppercase()
+                .into(),
+        });
+        let mut results =
+            Vec::with_capacity(draft.messages.iter().map(|m| m.destinations.len()).sum());
+        for message in draft.messages {
+            self.submit_message(
+                message,
+                &bulk_id,
+                process_key.as_ref(),
+                now_ms,
+                twist,
+                config,
+                &mut results,
+            );
+        }
+        if scheduled && let Some(bulk) = self.messages.bulk_mut(&bulk_id) {
+            bulk.scheduled = true;
+        }
+        Submitted {
+            bulk_id: show_bulk_id.then_some(bulk_id),
+            process_key,
+            results,
+        }
+    }
+
+    fn submit_message(
+        &mut self,
+        draft: MessageDraft,
+        bulk_id: &Arc<str>,
+        process_key: Option<&Arc<str>>,
+        now_ms: i64,
+        twist: Twist,
+        config: &SimulatorConfig,
+        results: &mut Vec<Answered>,
+    ) {
+        let content_bytes = size_of_content(&draft.content);
+        for (at, destination) in draft.destinations.into_iter().enumerate() {
+            if destination.to.trim().is_empty() {
+                results.push(Answered {
+                    to: destination.to,
+                    message_id: None,
+                    status: 51,
+                    parts: None,
+                });
+                continue;
+            }
+            let id: Arc<str> = match destination.message_id {
+                Some(id) => id.into(),
+                None => self.next_dice("message").uuid().into(),
+            };
+            let digits = validate::destination_digits(&destination.to, config);
+            let network = digits
+                .as_ref()
+                .ok()
+                .and_then(|digits| networks::of_number(digits));
+            let price_micros =
+                network.map_or(config.default_price_micros, |network| network.price_micros);
+            let refusal = self.refusal(
+                &draft.content,
+                draft.refusal,
+                &id,
+                digits.as_deref(),
+                price_micros,
+                now_ms,
+                twist,
+                config,
+            );
+            let parts = draft.content.parts;
+            let send_at_ms = draft.send_at_ms.filter(|at| *at > now_ms).unwrap_or(now_ms);
+            // Seen before, and no more: what the logs say of the id is its first fate.
+            if refusal != Some(Refusal::Seen) {
+                let to = digits.unwrap_or_else(|_| destination.to.clone());
+                let message = Message {
+                    id: id.clone(),
+                    bulk_id: bulk_id.clone(),
+                    bytes: 512 + 2 * id.len() + to.len() + if at == 0 { content_bytes } else { 0 },
+                    to: to.into(),
+                    content: draft.content.clone(),
+                    own_text: None,
+                    process_key: process_key.cloned(),
+                    accepted: refusal.is_none(),
+                    accepted_at_ms: now_ms,
+                    sent_at_ms: if refusal.is_none() {
+                        send_at_ms
+                    } else {
+                        now_ms
+                    },
+                    done_at_ms: now_ms,
+                    visible_at_ms: now_ms + twist.log_lag_ms,
+                    status: refusal.map_or(SCHEDULED, Refusal::status),
+                    error: 0,
+                    phase: if refusal.is_none() {
+                        Phase::Scheduled
+                    } else {
+                        Phase::Final
+                    },
+                    schedule: 0,
+                    network,
+                    price_micros: if refusal.is_none() { price_micros } else { 0 },
+                    handset_deliveries: 0,
+                    unread: None,
+                };
+                let row = self.messages.add(message);
+                if refusal.is_none() {
+                    self.shorten_links(row, config);
+                    if send_at_ms > now_ms {
+                        self.timers
+                            .set(send_at_ms, Timer::Dispatch { row, schedule: 0 });
+                    } else {
+                        self.dispatch(row, now_ms, twist.early_push, config);
+                    }
+                }
+            }
+            let status = match refusal {
+                Some(refusal) => refusal.status(),
+                None if send_at_ms > now_ms => SCHEDULED,
+                None => immediate_status(&destination.to, config),
+            };
+            results.push(Answered {
+                to: destination.to,
+                message_id: Some(id),
+                status,
+                parts: Some(parts),
+            });
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all that can refuse a message, in one place"
+    )]
+    fn refusal(
+        &mut self,
+        content: &Content,
+        refused: Option<u16>,
+        id: &str,
+        digits: Result<&str, &u16>,
+        price_micros: u64,
+        now_ms: i64,
+        twist: Twist,
+        config: &SimulatorConfig,
+    ) -> Option<Refusal> {
+        if !twist.forget_ids && self.messages.knows(id) {
+            return Some(Refusal::Seen);
+        }
+        let digits = match digits {
+            Ok(digits) => digits,
+            Err(status) => return Some(Refusal::Status(*status)),
+        };
+        if let Some(status) = refused {
+            return Some(Refusal::Status(status));
+        }
+        if let Some(ByNumber::Status(status)) = outcome::by_number(digits) {
+            // Accepted and pending statuses are answered and the message goes on.
+            if !matches!(codes::status(status).map(|row| row.group_id), Some(0 | 1)) {
+                return Some(Refusal::Status(status));
+            }
+        }
+        if config.require_known_prefix
+            && networks::of_number(digits).is_none()
+            && outcome::by_number(digits).is_none()
+        {
+            return Some(Refusal::Status(8));
+        }
+        if config.flooding && self.floods(digits, content, now_ms) {
+            return Some(Refusal::Status(20));
+        }
+        let cost = price_micros.saturating_mul(u64::from(content.parts));
+        match self.account.balance_micros.checked_sub(cost) {
+            Some(left) => self.account.balance_micros = left,
+            None => return Some(Refusal::Status(12)),
+        }
+        None
+    }
+
+    /// 20 different or 6 identical messages an hour to one number (WIRE.md "Limits").
+    fn floods(&mut self, digits: &str, content: &Content, now_ms: i64) -> bool {
+        let mut hasher = DefaultHasher::new();
+        match &content.body {
+            Body::Text(text) => text.hash(&mut hasher),
+            Body::Binary { hex, .. } => hex.hash(&mut hasher),
+        }
+        let hash = hasher.finish();
+        let recent: &mut VecDeque<(i64, u64)> = self.flooding.entry(digits.into()).or_default();
+        while recent
+            .front()
+            .is_some_and(|(at, _)| *at + HOUR_MS <= now_ms)
+        {
+            recent.pop_front();
+        }
+        let floods =
+            recent.len() >= 20 || recent.iter().filter(|(_, other)| *other == hash).count() >= 6;
+        if !floods {
+            recent.push_back((now_ms, hash));
+        }
+        floods
+    }
+
+    /// Gives each tracked URL of a message its own short one.
+    fn shorten_links(&mut self, row: Row, config: &SimulatorConfig) {
+        let Some(message) = self.messages.get(row) else {
+            return;
+        };
+        let content = message.content.clone();
+        let (Body::Text(text), false) = (&content.body, content.links.is_empty()) else {
+            return;
+        };
+        let base = content
+            .tracking
+            .as_ref()
+            .and_then(|tracking| tracking.base_url.as_deref());
+        let base = base
+            .unwrap_or(&config.short_url_base)
+            .trim_end_matches('/')
+            .to_owned();
+        // Two words after the base, like the manual's http://eel.nu/NJxE/cJ9UH, 25 characters in all.
+        let letters = SHORT_URL_CHARACTERS
+            .saturating_sub(base.chars().count() + 2)
+            .max(8);
+        let mut own_text = text.to_string();
+        for (stand_in, target) in &content.links {
+            let mut dice = self.next_dice("link");
+            let path = format!("/{}/{}", dice.word(4), dice.word(letters - 4));
+            own_text = own_text.replacen(stand_in.as_str(), &format!("{base}{path}"), 1);
+            self.links.by_path.insert(
+                path.clone(),
+                Link {
+                    row,
+                    target: target.clone(),
+                },
+            );
+            self.links.order.push_back(path);
+            while self.links.order.len() > config.bounds.links.max(1) {
+                if let Some(oldest) = self.links.order.pop_front() {
+                    self.links.by_path.remove(&oldest);
+                }
+            }
+        }
+        if let Some(message) = self.messages.get_mut(row) {
+            message.own_text = Some(own_text.into());
+        }
+    }
+
+    /// Sends a message at its time, unless its window is closed or its validity period is over.
+    fn dispatch(&mut self, row: Row, at_ms: i64, at_once: bool, config: &SimulatorConfig) {
+        let Some(message) = self.messages.get_mut(row) else {
+            return;
+        };
+        let valid_until_ms = message
+            .sent_at_ms
+            .saturating_add(message.content.validity_ms);
+        if at_ms > valid_until_ms {
+            let (status, error) = outcome::expired_unsent();
+            self.end(row, at_ms, status, error, config);
+            return;
+        }
+        if let Some(window) = message.content.window {
+            let opens_ms = window.next_open_ms(at_ms);
+            if opens_ms > at_ms {
+                message.status = OUTSIDE_WINDOW;
+                message.done_at_ms = at_ms;
+                let due_ms = opens_ms.min(valid_until_ms + 1);
+                let schedule = message.schedule;
+                self.timers.set(due_ms, Timer::Dispatch { row, schedule });
+                return;
+            }
+        }
+        message.phase = Phase::Sent;
+        message.status = WAITING;
+        message.done_at_ms = at_ms;
+        let fate = outcome::fate(&message.to, &message.id, valid_until_ms - at_ms, config);
+        let (mut intermediate_ms, mut end_ms) =
+            (fate.intermediate, at_ms.saturating_add(fate.ends_after_ms));
+        if at_once {
+            intermediate_ms = intermediate_ms.map(|(_, error)| (0, error));
+            end_ms = at_ms;
+        }
+        if let Some((after_ms, error)) = intermediate_ms {
+            self.timers
+                .set(at_ms + after_ms, Timer::Intermediate { row, error });
+        }
+        self.timers.set(
+            end_ms,
+            Timer::End {
+                row,
+                status: fate.status,
+                error: fate.error,
+            },
+        );
+    }
+
+    /// Does what was due.
+    pub fn fire(&mut self, timer: Timer, at_ms: i64, config: &SimulatorConfig) {
+        match timer {
+            Timer::Dispatch { row, schedule } => {
+                let Some(message) = self.messages.get(row) else {
+                    return;
+                };
+                let paused = self
+                    .messages
+                    .bulk(&message.bulk_id)
+                    .is_some_and(|bulk| bulk.paused);
+                if message.phase == Phase::Scheduled && message.schedule == schedule && !paused {
+                    self.dispatch(row, at_ms, false, config);
+                }
+            }
+            Timer::Intermediate { row, error } => {
+                let Some(message) = self.messages.get_mut(row) else {
+                    return;
+                };
+                message.status = WAITING;
+                message.error = error;
+                message.done_at_ms = at_ms;
+                if message.content.intermediate_report {
+                    self.report(row, at_ms, false, config);
+                }
+            }
+            Timer::End { row, status, error } => self.end(row, at_ms, status, error, config),
+            Timer::Flush(notify) => {
+                if let Some(outbox) = self.outboxes.remove(&notify) {
+                    let id = self.pushes.open(Payload::Reports {
+                        notify,
+                        reports: outbox.reports,
+                    });
+                    self.ready.push((id, at_ms));
+                }
+            }
+            Timer::Push(id) => self.ready.push((id, at_ms)),
+        }
+    }
+
+    fn end(&mut self, row: Row, at_ms: i64, status: u16, error: u16, config: &SimulatorConfig) {
+        let Some(message) = self.messages.get_mut(row) else {
+            return;
+        };
+        if message.phase == Phase::Final {
+            return;
+        }
+        message.phase = Phase::Final;
+        message.status = status;
+        message.error = error;
+        message.done_at_ms = at_ms;
+        message.handset_deliveries += u32::from(status == DELIVERED);
+        self.report(row, at_ms, true, config);
+    }
+
+    /// A report goes to its notify URL, or waits to be read; intermediate ones are only pushed.
+    fn report(&mut self, row: Row, at_ms: i64, last: bool, config: &SimulatorConfig) {
+        let Some(message) = self.messages.get(row) else {
+            return;
+        };
+        let Some(notify) = message.content.notify.clone() else {
+            if last {
+                self.messages.mark_unread(row);
+            }
+            return;
+        };
+        let report = Report {
+            row,
+            status: message.status,
+            error: message.error,
+            done_at_ms: message.done_at_ms,
+        };
+        let outbox = self.outboxes.entry(notify.clone()).or_default();
+        outbox.reports.push(report);
+        if outbox.reports.len() >= config.push_batch_max.max(1) {
+            let reports = std::mem::take(&mut outbox.reports);
+            self.outboxes.remove(&notify);
+            let id = self.pushes.open(Payload::Reports { notify, reports });
+            self.ready.push((id, at_ms));
+        } else if outbox.reports.len() == 1 {
+            self.timers.set(
+                at_ms + config.push_batch_window_ms.max(0),
+                Timer::Flush(notify),
+            );
+        }
+    }
+
+    /// Reports of these messages that are due go out now, in pushes of their own.
+    pub fn hasten(&mut self, now_ms: i64, config: &SimulatorConfig) {
+        while let Some((due_ms, timer)) = self.timers.pop_due(now_ms) {
+            self.fire(timer, due_ms, config);
+        }
+        let waiting: Vec<_> = self.outboxes.keys().cloned().collect();
+        for notify in waiting {
+            self.fire(Timer::Flush(notify), now_ms, config);
+        }
+    }
+
+    /// Moves the messages of a bulk that were not sent yet.
+    pub fn reschedule(&mut self, bulk_id: &str, send_at_ms: i64, config: &SimulatorConfig) {
+        let now_ms = self.clock.now_ms();
+        for row in self.scheduled_rows(bulk_id) {
+            self.messages.set_sent_at(row, send_at_ms.max(now_ms));
+            if let Some(message) = self.messages.get_mut(row) {
+                message.schedule += 1;
+            }
+        }
+        self.resume(bulk_id, now_ms, config);
+    }
+
+    /// Lets a bulk wait, or go on.
+    pub fn set_paused(&mut self, bulk_id: &str, paused: bool, config: &SimulatorConfig) {
+        if let Some(bulk) = self.messages.bulk_mut(bulk_id) {
+            bulk.paused = paused;
+        }
+        if !paused {
+            self.resume(bulk_id, self.clock.now_ms(), config);
+        }
+    }
+
+    /// Cancels the messages of a bulk that were not sent yet.
+    pub fn cancel(&mut self, bulk_id: &str, config: &SimulatorConfig) {
+        if let Some(bulk) = self.messages.bulk_mut(bulk_id) {
+            bulk.canceled = true;
+        }
+        let now_ms = self.clock.now_ms();
+        for row in self.scheduled_rows(bulk_id) {
+            self.end(row, now_ms, CANCELED.0, CANCELED.1, config);
+        }
+    }
+
+    fn resume(&mut self, bulk_id: &str, now_ms: i64, config: &SimulatorConfig) {
+        if self.messages.bulk(bulk_id).is_some_and(|bulk| bulk.paused) {
+            return;
+        }
+        for row in self.scheduled_rows(bulk_id) {
+            let Some(message) = self.messages.get_mut(row) else {
+                continue;
+            };
+            message.schedule += 1;
+            let (sent_at_ms, schedule) = (message.sent_at_ms, message.schedule);
+            if sent_at_ms > now_ms {
+                self.timers
+                    .set(sent_at_ms, Timer::Dispatch { row, schedule });
+            } else {
+                self.dispatch(row, now_ms, false, config);
+            }
+        }
+    }
+
+    /// The rows of a bulk that were not sent yet.
+    pub fn scheduled_rows(&self, bulk_id: &str) -> Vec<Row> {
+        let rows = self
+            .messages
+            .bulk(bulk_id)
+            .into_iter()
+            .flat_map(|bulk| bulk.rows());
+        rows.filter(|row| {
+            self.messages
+                .get(*row)
+                .is_some_and(|message| message.phase == Phase::Scheduled)
+        })
+        .collect()
+    }
+}
+
+/// Why a destination is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// Its id was seen before.
+    Seen,
+    /// By this status.
+    Status(u16),
+}
+
+impl Refusal {
+    fn status(self) -> u16 {
+        match self {
+            Self::Seen => 23,
+            Self::Status(status) => status,
+        }
+    }
+}
+
+fn immediate_status(to: &str, config: &SimulatorConfig) -> u16 {
+    match outcome::by_number(to.trim().trim_start_matches('+')) {
+        Some(ByNumber::Status(status)) => status,
+        _ => config.accepted_status,
+    }
+}
+
+fn size_of_content(content: &Content) -> usize {
+    let body = match &content.body {
+        Body::Text(text) => text.len(),
+        Body::Binary { hex, .. } => hex.len(),
+    };
+    let callback = content
+        .callback_data
+        .as_ref()
+        .map_or(0, |data| data.as_str().map_or(256, str::len));
+    let notify = content.notify.as_ref().map_or(0, |notify| notify.url.len());
+    256 + body + callback + notify + content.from.len()
+}

@@ -1,0 +1,194 @@
+//! The simulator, in this process on a free port.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use smsbridge::simulator::{Simulator, SimulatorConfig};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::eventually;
+
+/// User name of every [`TestSimulator`].
+pub const USERNAME: &str = "Aladdin";
+/// Its password.
+pub const PASSWORD: &str = "open sesame";
+/// Its API key.
+pub const API_KEY: &str = "0f1e2d3c";
+/// 12 February 2015, 08:51:43.123 UTC: where frozen clocks start.
+pub const START_MS: i64 = 1_423_731_103_123;
+
+/// A running simulator; it stops when dropped.
+pub struct TestSimulator {
+    address: SocketAddr,
+    client: reqwest::Client,
+    _stop: DropGuard,
+}
+
+/// An answer of the simulator.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub content_type: String,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    /// Its body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl TestSimulator {
+    /// With the defaults, except that messages are delivered at once.
+    pub async fn start() -> Self {
+        Self::with(|config| config.delivery_latency_ms = (1, 5)).await
+    }
+
+    /// With a clock that stands still at [`START_MS`] and moves only by [`Self::advance`].
+    pub async fn frozen() -> Self {
+        Self::frozen_with(|_| ()).await
+    }
+
+    /// The same, with other switches.
+    pub async fn frozen_with(configure: impl FnOnce(&mut SimulatorConfig)) -> Self {
+        Self::with(|config| {
+            config.frozen = true;
+            config.start_ms = Some(START_MS);
+            configure(config);
+        })
+        .await
+    }
+
+    /// With other switches.
+    pub async fn with(configure: impl FnOnce(&mut SimulatorConfig)) -> Self {
+        let mut config = SimulatorConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            username: USERNAME.into(),
+            password: PASSWORD.into(),
+            api_key: Some(API_KEY.into()),
+            ..SimulatorConfig::default()
+        };
+        configure(&mut config);
+        let simulator = Simulator::bind(config).await.unwrap();
+        let address = simulator.local_addr();
+        let stop = CancellationToken::new();
+        tokio::spawn(simulator.run(stop.clone()));
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { address, client, _stop: stop.drop_guard() }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://address`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A request with Basic credentials that a test may still change.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base_url())).basic_auth(USERNAME, Some(PASSWORD))
+    }
+
+    /// A request without credentials.
+    pub fn anonymous(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base_url()))
+    }
+
+    /// Sends a request and reads the answer.
+    pub async fn answer(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let header = response.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
+        Answer {
+            status: response.status(),
+            content_type: header.unwrap_or_default(),
+            headers: response.headers().clone(),
+            text: response.text().await.unwrap(),
+        }
+    }
+
+    /// GET with credentials; fails unless the answer is 200.
+    pub async fn get(&self, path: &str) -> Value {
+        let answer = self.answer(self.request(Method::GET, path)).await;
+        assert_eq!(answer.status, StatusCode::OK, "GET {path}: {}", answer.text);
+        answer.json()
+    }
+
+    /// JSON with credentials.
+    pub async fn try_send(&self, method: Method, path: &str, body: &Value) -> Answer {
+        let request = self.request(method, path).header("content-type", "application/json").body(body.to_string());
+        self.answer(request).await
+    }
+
+    /// POST of JSON; fails unless the answer is 200.
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        let answer = self.try_send(Method::POST, path, &body).await;
+        assert_eq!(answer.status, StatusCode::OK, "POST {path}: {}", answer.text);
+        answer.json()
+    }
+
+    /// The ledger.
+    pub async fn messages(&self) -> Vec<Value> {
+        list(self.get("/_sim/messages").await, "messages")
+    }
+
+    /// The requests that came in, without those to `/_sim/`.
+    pub async fn requests(&self) -> Vec<Value> {
+        list(self.get("/_sim/requests").await, "requests")
+    }
+
+    /// The pushes.
+    pub async fn pushes(&self) -> Vec<Value> {
+        list(self.get("/_sim/pushes").await, "pushes")
+    }
+
+    /// Sets a fault.
+    pub async fn fault(&self, fault: Value) {
+        self.post("/_sim/faults", fault).await;
+    }
+
+    /// Lifts all faults.
+    pub async fn heal(&self) {
+        let answer = self.answer(self.request(Method::DELETE, "/_sim/faults")).await;
+        assert_eq!(answer.status, StatusCode::OK);
+    }
+
+    /// Moves virtual time on; the pushes that became due are answered then.
+    pub async fn advance(&self, by: Duration) {
+        self.post("/_sim/clock", json!({"advanceMs": u64::try_from(by.as_millis()).unwrap()})).await;
+    }
+
+    /// Receives a message from a phone; its id.
+    pub async fn inbound(&self, from: &str, to: &str, text: &str) -> String {
+        let answer = self.post("/_sim/inbound", json!({"from": from, "to": to, "text": text})).await;
+        answer["messageId"].as_str().unwrap().to_owned()
+    }
+
+    /// Sends a text with every feature that `message` names; the answer.
+    pub async fn send(&self, message: Value) -> Value {
+        self.post("/sms/1/text/advanced", json!({"messages": [message]})).await
+    }
+
+    /// Waits until the ledger says of every message that it is final.
+    pub async fn all_final(&self) -> Vec<Value> {
+        eventually("every message is final", || async {
+            let messages = self.messages().await;
+            let open = |message: &Value| matches!(message["state"].as_str(), Some("scheduled" | "pending"));
+            (!messages.iter().any(open)).then_some(messages)
+        })
+        .await
+    }
+}
+
+fn list(mut value: Value, name: &str) -> Vec<Value> {
+    match value[name].take() {
+        Value::Array(list) => list,
+        other => panic!("no list {name:?}: {other}"),
+    }
+}
