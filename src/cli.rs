@@ -28,6 +28,7 @@ pub mod quarantine;
 pub mod reconcile;
 pub mod reports;
 pub mod send;
+pub mod simulate;
 pub mod time;
 
 /// Exit status of a command that failed.
@@ -72,6 +73,8 @@ enum Command {
     Quarantine(quarantine::QuarantineArgs),
     /// Compare the API's logs with the event log now, and publish what is missing.
     Reconcile(reconcile::ReconcileArgs),
+    /// Simulate the Infobip SMS HTTP API.
+    Simulate(simulate::SimulateArgs),
 }
 
 impl Cli {
@@ -91,6 +94,7 @@ impl Cli {
             Command::Dead(args) => dead::run(args).await,
             Command::Quarantine(args) => quarantine::run(args).await,
             Command::Reconcile(args) => reconcile::run(args).await,
+            Command::Simulate(args) => simulate::run(args, simulate::until_signal()?).await,
         }
     }
 }

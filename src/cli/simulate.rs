@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::CliError;
@@ -80,7 +81,10 @@ pub struct SimulateArgs {
 
 impl std::fmt::Debug for SimulateArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SimulateArgs").field("listen", &self.listen).field("seed", &self.seed).finish_non_exhaustive()
+        f.debug_struct("SimulateArgs")
+            .field("listen", &self.listen)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,7 +95,10 @@ impl From<SimulateArgs> for SimulatorConfig {
             username: args.username,
             password: args.password,
             api_key: args.api_key,
-            inbound: args.inbound_url.map(InboundPush::Get).or(args.inbound_post_url.map(InboundPush::Post)),
+            inbound: args
+                .inbound_url
+                .map(InboundPush::Get)
+                .or(args.inbound_post_url.map(InboundPush::Post)),
             clicks_url: args.clicks_url,
             speed: args.speed,
             seed: args.seed,
@@ -118,8 +125,9 @@ impl From<SimulateArgs> for SimulatorConfig {
 /// # Errors
 /// [`CliError::Failed`] if the address cannot be bound; it names the address and the remedy.
 pub async fn run(args: SimulateArgs, shutdown: CancellationToken) -> Result<(), CliError> {
-    let simulator =
-        Simulator::bind(args.into()).await.map_err(|error| CliError::Failed(error.to_string()))?;
+    let simulator = Simulator::bind(args.into())
+        .await
+        .map_err(|error| CliError::Failed(error.to_string()))?;
     let address = simulator.local_addr();
     // People read it; nothing depends on its being written.
     let _ = writeln!(
@@ -130,12 +138,38 @@ pub async fn run(args: SimulateArgs, shutdown: CancellationToken) -> Result<(), 
     Ok(())
 }
 
+/// Cancelled by SIGINT or SIGTERM.
+///
+/// # Errors
+/// [`CliError::Failed`] if the system does not let us listen for them.
+pub fn until_signal() -> Result<CancellationToken, CliError> {
+    let cannot = |error: io::Error| CliError::Failed(format!("can't listen for signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+    let shutdown = CancellationToken::new();
+    let signalled = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        signalled.cancel();
+    });
+    Ok(shutdown)
+}
+
 fn positive(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|n: &f64| *n > 0.0 && *n <= 1e9).ok_or_else(|| "must be above 0 and at most 1000000000".into())
+    text.parse()
+        .ok()
+        .filter(|n: &f64| *n > 0.0 && *n <= 1e9)
+        .ok_or_else(|| "must be above 0 and at most 1000000000".into())
 }
 
 fn chance(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|p| (0.0..=1.0).contains(p)).ok_or_else(|| "must be from 0 to 1".into())
+    text.parse()
+        .ok()
+        .filter(|p| (0.0..=1.0).contains(p))
+        .ok_or_else(|| "must be from 0 to 1".into())
 }
 
 fn range(text: &str) -> Result<(u32, u32), String> {
@@ -148,9 +182,10 @@ fn range(text: &str) -> Result<(u32, u32), String> {
 
 fn keyword(text: &str) -> Result<Keyword, String> {
     match text.split_once('=') {
-        Some((to, word)) if !to.is_empty() && !word.is_empty() => {
-            Ok(Keyword { to: to.trim_start_matches('+').to_owned(), word: word.to_owned() })
-        }
+        Some((to, word)) if !to.is_empty() && !word.is_empty() => Ok(Keyword {
+            to: to.trim_start_matches('+').to_owned(),
+            word: word.to_owned(),
+        }),
         _ => Err("must be NUMBER=WORD".into()),
     }
 }

@@ -170,7 +170,10 @@ fn ledger_row(message: &Message) -> LedgerRow<'_> {
         price_per_message: render::price(message.price_micros, "").amount(),
         notify_url: content.notify.as_ref().map(|notify| &*notify.url),
         callback_data: content.callback_data.as_ref(),
-        tracking_type: content.tracking.as_ref().and_then(|tracking| tracking.kind.as_deref()),
+        tracking_type: content
+            .tracking
+            .as_ref()
+            .and_then(|tracking| tracking.kind.as_deref()),
     }
 }
 

@@ -47,12 +47,23 @@ impl PushReceiver {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { pushed: Mutex::default(), answer: Mutex::new(StatusCode::OK) });
+        let shared = Arc::new(Shared {
+            pushed: Mutex::default(),
+            answer: Mutex::new(StatusCode::OK),
+        });
         let stop = CancellationToken::new();
         let router = Router::new().fallback(receive).with_state(shared.clone());
         let stopped = stop.clone().cancelled_owned();
-        tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await });
-        Self { address, shared, _stop: stop.drop_guard() }
+        tokio::spawn(async move {
+            axum::serve(listener, router)
+                .with_graceful_shutdown(stopped)
+                .await
+        });
+        Self {
+            address,
+            shared,
+            _stop: stop.drop_guard(),
+        }
     }
 
     /// A URL on it.
@@ -72,8 +83,10 @@ impl PushReceiver {
 
     /// Waits until `count` requests came.
     pub async fn wait_for(&self, count: usize) -> Vec<Pushed> {
-        eventually(&format!("{count} pushes"), || async { Some(self.pushed()).filter(|pushed| pushed.len() >= count) })
-            .await
+        eventually(&format!("{count} pushes"), || async {
+            Some(self.pushed()).filter(|pushed| pushed.len() >= count)
+        })
+        .await
     }
 }
 
@@ -84,6 +97,11 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    shared.pushed.lock().unwrap().push(Pushed { method, uri, headers, body });
+    shared.pushed.lock().unwrap().push(Pushed {
+        method,
+        uri,
+        headers,
+        body,
+    });
     *shared.answer.lock().unwrap()
 }

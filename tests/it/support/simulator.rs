@@ -78,7 +78,11 @@ impl TestSimulator {
         let stop = CancellationToken::new();
         tokio::spawn(simulator.run(stop.clone()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { address, client, _stop: stop.drop_guard() }
+        Self {
+            address,
+            client,
+            _stop: stop.drop_guard(),
+        }
     }
 
     /// Where it listens.
@@ -93,18 +97,24 @@ impl TestSimulator {
 
     /// A request with Basic credentials that a test may still change.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.base_url())).basic_auth(USERNAME, Some(PASSWORD))
+        self.client
+            .request(method, format!("{}{path}", self.base_url()))
+            .basic_auth(USERNAME, Some(PASSWORD))
     }
 
     /// A request without credentials.
     pub fn anonymous(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.base_url()))
+        self.client
+            .request(method, format!("{}{path}", self.base_url()))
     }
 
     /// Sends a request and reads the answer.
     pub async fn answer(&self, request: reqwest::RequestBuilder) -> Answer {
         let response = request.send().await.unwrap();
-        let header = response.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
+        let header = response
+            .headers()
+            .get("content-type")
+            .map(|value| value.to_str().unwrap().to_owned());
         Answer {
             status: response.status(),
             content_type: header.unwrap_or_default(),
@@ -122,14 +132,22 @@ impl TestSimulator {
 
     /// JSON with credentials.
     pub async fn try_send(&self, method: Method, path: &str, body: &Value) -> Answer {
-        let request = self.request(method, path).header("content-type", "application/json").body(body.to_string());
+        let request = self
+            .request(method, path)
+            .header("content-type", "application/json")
+            .body(body.to_string());
         self.answer(request).await
     }
 
     /// POST of JSON; fails unless the answer is 200.
     pub async fn post(&self, path: &str, body: Value) -> Value {
         let answer = self.try_send(Method::POST, path, &body).await;
-        assert_eq!(answer.status, StatusCode::OK, "POST {path}: {}", answer.text);
+        assert_eq!(
+            answer.status,
+            StatusCode::OK,
+            "POST {path}: {}",
+            answer.text
+        );
         answer.json()
     }
 
@@ -155,31 +173,45 @@ impl TestSimulator {
 
     /// Lifts all faults.
     pub async fn heal(&self) {
-        let answer = self.answer(self.request(Method::DELETE, "/_sim/faults")).await;
+        let answer = self
+            .answer(self.request(Method::DELETE, "/_sim/faults"))
+            .await;
         assert_eq!(answer.status, StatusCode::OK);
     }
 
     /// Moves virtual time on; the pushes that became due are answered then.
     pub async fn advance(&self, by: Duration) {
-        self.post("/_sim/clock", json!({"advanceMs": u64::try_from(by.as_millis()).unwrap()})).await;
+        self.post(
+            "/_sim/clock",
+            json!({"advanceMs": u64::try_from(by.as_millis()).unwrap()}),
+        )
+        .await;
     }
 
     /// Receives a message from a phone; its id.
     pub async fn inbound(&self, from: &str, to: &str, text: &str) -> String {
-        let answer = self.post("/_sim/inbound", json!({"from": from, "to": to, "text": text})).await;
+        let answer = self
+            .post(
+                "/_sim/inbound",
+                json!({"from": from, "to": to, "text": text}),
+            )
+            .await;
         answer["messageId"].as_str().unwrap().to_owned()
     }
 
     /// Sends a text with every feature that `message` names; the answer.
     pub async fn send(&self, message: Value) -> Value {
-        self.post("/sms/1/text/advanced", json!({"messages": [message]})).await
+        self.post("/sms/1/text/advanced", json!({"messages": [message]}))
+            .await
     }
 
     /// Waits until the ledger says of every message that it is final.
     pub async fn all_final(&self) -> Vec<Value> {
         eventually("every message is final", || async {
             let messages = self.messages().await;
-            let open = |message: &Value| matches!(message["state"].as_str(), Some("scheduled" | "pending"));
+            let open = |message: &Value| {
+                matches!(message["state"].as_str(), Some("scheduled" | "pending"))
+            };
             (!messages.iter().any(open)).then_some(messages)
         })
         .await
