@@ -36,12 +36,11 @@ pub const EXIT_FAILED: u8 = 1;
 /// Exit status where the command line or the configuration is wrong (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 
-/// A bridge between your services (gRPC, RabbitMQ) and the Infobip SMS HTTP API.
+/// A bridge between your services (gRPC, RabbitMQ) and the Infobip SMS HTTP API, with a simulator of that API.
 #[derive(Debug, Parser)]
 #[command(
     name = "smsbridge",
     version,
-    about,
     propagate_version = true,
     arg_required_else_help = true
 )]

@@ -35,14 +35,8 @@ pub struct ConnectArgs {
         help_heading = "Connection"
     )]
     token: Option<String>,
-    /// A file with the bearer token, instead of --token
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "token",
-        global = true,
-        help_heading = "Connection"
-    )]
+    /// A file with the bearer token; wins over --token
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Connection")]
     token_file: Option<PathBuf>,
     /// Certificates (PEM) that the bridge's certificate must come from, instead of the system's
     #[arg(long, value_name = "FILE", global = true, help_heading = "Connection")]
@@ -174,9 +168,10 @@ impl ConnectArgs {
     }
 
     fn authorization(&self) -> Result<Option<MetadataValue<Ascii>>, CliError> {
-        let token = match (&self.token, &self.token_file) {
-            (Some(token), _) => token.clone(),
-            (None, Some(file)) => read(file)?,
+        // An argument must win over an environment variable, so the file does.
+        let token = match (&self.token_file, &self.token) {
+            (Some(file), _) => read(file)?,
+            (None, Some(token)) => token.clone(),
             (None, None) => return Ok(None),
         };
         let mut value = format!("Bearer {}", token.trim())

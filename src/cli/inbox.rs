@@ -42,7 +42,7 @@ pub struct InboxArgs {
     /// With --list: only what this number received
     #[arg(long, value_name = "NUMBER", requires = "list")]
     to: Option<String>,
-    /// With --list: only messages with this keyword; `NO_KEYWORD`: only those without one
+    /// With --list: only messages with this keyword; NO_KEYWORD: only those without one
     #[arg(long, requires = "list")]
     keyword: Option<String>,
     /// Messages at most

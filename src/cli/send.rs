@@ -37,7 +37,7 @@ Examples:
   smsbridge send 41793026727 385911234567 --text 'Your code is 1234' --urgent --validity 5m
   smsbridge send 41793026727 --hex 0048006f --data-coding 8
   smsbridge send --file numbers.csv --text 'Sale until Friday' --request-id sale-2026-11
-  cut -d, -f3 customers.csv | smsbridge send --file - --text 'Hello'"
+  grep -h ^41 numbers-*.txt | smsbridge send --file - --text 'Hello'"
 )]
 pub struct SendArgs {
     /// Numbers in international format, such as 41793026727
@@ -100,7 +100,7 @@ pub struct SendArgs {
     /// With --language: use the locking shift table too
     #[arg(long, requires = "language")]
     locking_shift: bool,
-    /// TURKISH, GREEK, CYRILLIC, `CENTRAL_EUROPEAN` or `NON_UNICODE`
+    /// TURKISH, GREEK, CYRILLIC, CENTRAL_EUROPEAN or NON_UNICODE
     #[arg(long, value_name = "SCRIPT", conflicts_with = "hex")]
     transliteration: Option<String>,
     /// Your own data, returned in reports

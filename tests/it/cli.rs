@@ -258,9 +258,17 @@ async fn the_token_comes_from_environment_argument_or_file() {
     run_at(&bridge, ["reconcile", "--token", "from-argument"])
         .await
         .expect(0);
-    run_at(&bridge, ["reconcile", "--token-file", file])
-        .await
-        .expect(0);
+    let from_file = smsbridge()
+        .env("SMSBRIDGE_TOKEN", "from-environment")
+        .args([
+            "reconcile",
+            "--address",
+            &bridge.address,
+            "--token-file",
+            file,
+        ])
+        .output();
+    assert!(from_file.await.unwrap().status.success());
     let asked = bridge.asked("reconcile");
     let tokens: Vec<_> = asked
         .iter()

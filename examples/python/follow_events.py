@@ -1,0 +1,67 @@
+"""Prints events as they happen, one proto JSON message a line, and connects again where it left off.
+
+With --count it ends after so many events: exit status 0, or 1 if they did not come within --timeout.
+"""
+
+import json
+import sys
+import time
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+
+import bridge
+from smsbridge.v1 import event_service_pb2, event_service_pb2_grpc
+
+# Codes that speak of the request: waiting does not make it better.
+FINAL = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+
+
+def main() -> bool:
+    parser = bridge.arguments(__doc__)
+    parser.add_argument("--type", action="append", default=[], help="such as 'report.#'; may be repeated")
+    parser.add_argument("--since", type=float, metavar="SECONDS", help="begin so long ago; default: now")
+    parser.add_argument("--cursor", help="begin after the event with this cursor")
+    parser.add_argument("--count", type=int, help="end after so many events")
+    args = parser.parse_args()
+
+    request = event_service_pb2.StreamEventsRequest(
+        filter=event_service_pb2.EventFilter(types=args.type)
+    )
+    if args.cursor:
+        request.cursor = args.cursor
+    else:
+        # "Now" would be another moment after a lost connection: a time misses nothing.
+        request.since.FromNanoseconds(time.time_ns() - int((args.since or 0) * 1e9))
+
+    deadline = time.monotonic() + args.timeout if args.count else None
+    seen = 0
+    with bridge.connect(args) as channel:
+        events = event_service_pb2_grpc.EventServiceStub(channel)
+        while True:
+            remaining = max(deadline - time.monotonic(), 0) if deadline else None
+            stream = events.StreamEvents(request, timeout=remaining, metadata=bridge.metadata(args))
+            try:
+                for response in stream:
+                    print(json.dumps(MessageToDict(response.event)), flush=True)
+                    request.cursor = response.event.cursor
+                    seen += 1
+                    if seen == args.count:
+                        return True
+            except grpc.RpcError as error:
+                if error.code() in FINAL:
+                    raise
+                if deadline and time.monotonic() >= deadline:
+                    print(f"{seen} of {args.count} events within {args.timeout} s", file=sys.stderr)
+                    return False
+                print(f"{bridge.explain(error)}: connecting again", file=sys.stderr)
+            time.sleep(1)
+
+
+bridge.run(main)
