@@ -17,7 +17,6 @@ pub mod config;
 pub mod events;
 pub mod infobip;
 pub mod message;
-pub mod ops;
 pub mod proto;
 pub mod send;
 pub mod simulator;

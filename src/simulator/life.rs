@@ -18,6 +18,8 @@ use crate::simulator::validate::{
     self, Body, Content, MessageDraft, SHORT_URL_CHARACTERS, SendDraft,
 };
 
+/// REJECTED_NETWORK. Its rows name the network all the same, as the manual's sample of the logs does.
+const FORBIDDEN_NETWORK: u16 = 6;
 /// PENDING_TIME_VIOLATION.
 const OUTSIDE_WINDOW: u16 = 1;
 /// PENDING_WAITING_DELIVERY.
@@ -147,7 +149,7 @@ impl State {
                 Some(id) => id.into(),
                 None => self.next_dice("message").uuid().into(),
             };
-            let digits = validate::destination_digits(&destination.to, config);
+            let digits = validate::destination_digits(&destination.to);
             let network = digits
                 .as_ref()
                 .ok()
@@ -248,6 +250,13 @@ impl State {
         };
         if let Some(status) = refused {
             return Some(Refusal::Status(status));
+        }
+        let forbidden = &config.forbidden_prefixes;
+        if forbidden
+            .iter()
+            .any(|prefix| digits.starts_with(prefix.as_str()))
+        {
+            return Some(Refusal::Status(FORBIDDEN_NETWORK));
         }
         if let Some(ByNumber::Status(status)) = outcome::by_number(digits) {
             // Accepted and pending statuses are answered and the message goes on.

@@ -91,6 +91,7 @@ pub fn ids<S: Serializer>(ids: &[Arc<str>], serializer: S) -> Result<S::Ok, S::E
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Price<'a> {
+    #[serde(serialize_with = "write_amount")]
     price_per_message: f64,
     currency: &'a str,
 }
@@ -99,6 +100,24 @@ impl Price<'_> {
     /// The amount, in the currency's unit.
     pub fn amount(&self) -> f64 {
         self.price_per_message
+    }
+}
+
+/// Whole amounts are written without a point, as every source shows a price of `0`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole, not negative, and far below 2^53"
+)]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn write_amount<S: Serializer>(amount: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if amount.fract() == 0.0 {
+        serializer.serialize_u64(*amount as u64)
+    } else {
+        serializer.serialize_f64(*amount)
     }
 }
 

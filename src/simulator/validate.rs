@@ -172,7 +172,7 @@ impl Violations {
 }
 
 /// A destination as digits, or the status that refuses it.
-pub fn destination_digits(to: &str, config: &SimulatorConfig) -> Result<String, u16> {
+pub fn destination_digits(to: &str) -> Result<String, u16> {
     let trimmed = to.trim();
     let digits = trimmed.strip_prefix('+').unwrap_or(trimmed);
     // E.164: at most fifteen digits (manual "SEND SMS").
@@ -182,13 +182,6 @@ pub fn destination_digits(to: &str, config: &SimulatorConfig) -> Result<String, 
         || digits.starts_with('0')
     {
         return Err(52);
-    }
-    if config
-        .forbidden_prefixes
-        .iter()
-        .any(|prefix| digits.starts_with(prefix.as_str()))
-    {
-        return Err(6);
     }
     Ok(digits.to_owned())
 }
@@ -792,17 +785,9 @@ mod tests {
 
     #[test]
     fn destinations_are_e164() {
-        let config = SimulatorConfig {
-            forbidden_prefixes: vec!["850".into()],
-            ..SimulatorConfig::default()
-        };
-        assert_eq!(
-            destination_digits("+41793026727", &config),
-            Ok("41793026727".into())
-        );
-        assert_eq!(destination_digits("1234567890123456", &config), Err(52));
-        assert_eq!(destination_digits("4179-3026727", &config), Err(52));
-        assert_eq!(destination_digits("85012345678", &config), Err(6));
+        assert_eq!(destination_digits("+41793026727"), Ok("41793026727".into()));
+        assert_eq!(destination_digits("1234567890123456"), Err(52));
+        assert_eq!(destination_digits("4179-3026727"), Err(52));
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub fn notify(call: &Call<'_>) -> Result<Reply, ApiError> {
 fn look_up(to: &str, config: &SimulatorConfig) -> Map<String, Value> {
     let mut row = Map::new();
     row.insert("to".into(), to.into());
-    let digits = validate::destination_digits(to, config).ok();
+    let digits = validate::destination_digits(to).ok();
     let network = digits.as_deref().and_then(networks::of_number);
     let chosen = digits.as_deref().and_then(outcome::by_number);
     let (status, error) = match chosen {
