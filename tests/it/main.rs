@@ -2,4 +2,9 @@
 
 mod cli;
 mod simulator;
+mod simulator_clients;
+mod simulator_document;
+mod simulator_parameters;
+mod simulator_samples;
+mod simulator_xml_samples;
 mod support;

@@ -77,7 +77,12 @@ impl TestSimulator {
         let address = simulator.local_addr();
         let stop = CancellationToken::new();
         tokio::spawn(simulator.run(stop.clone()));
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        // A short link leads out of the test; nobody follows it.
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
         Self {
             address,
             client,

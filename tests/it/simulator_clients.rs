@@ -1,0 +1,258 @@
+//! Third-party clients, unmodified, against the simulator: what they send is nobody's reading of the manual but theirs.
+//!
+//! `tests/clients/` pins their versions and has one script for each language, which makes all of a client's `/sms/1/…`
+//! calls and prints what came back. They are installed once into the build's temporary folder. What these clients send
+//! elsewhere (`/sms/2/…`, `/sms/3/…`) is listed in docs/SIMULATOR.md.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+
+use crate::support::account::Account;
+use crate::support::simulator::{API_KEY, PASSWORD, USERNAME};
+
+const INSTALL_DEADLINE: Duration = Duration::from_secs(300);
+const RUN_DEADLINE: Duration = Duration::from_secs(60);
+
+fn clients(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/clients")
+        .join(path)
+}
+
+/// Runs a command to its end and answers its output; fails with what it said, or with what to install.
+async fn run(mut command: Command, deadline: Duration, to_install: &str) -> String {
+    let name = format!("{:?}", command.as_std());
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    let child = child
+        .unwrap_or_else(|error| panic!("{name} does not start ({error}): install {to_install}"));
+    let output = tokio::time::timeout(deadline, child.wait_with_output()).await;
+    let output = output
+        .unwrap_or_else(|_| panic!("{name} took longer than {deadline:?}"))
+        .expect("an output");
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success(),
+        "{name} failed ({}): {stdout}{stderr}",
+        output.status
+    );
+    stdout.into_owned()
+}
+
+/// A folder that `install` has filled, made once for each content of the manifests.
+async fn installed(name: &str, manifests: &[PathBuf], install: impl AsyncFnOnce(&Path)) -> PathBuf {
+    let mut hash = Sha256::new();
+    for manifest in manifests {
+        hash.update(std::fs::read(manifest).expect("a manifest"));
+    }
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
+    let folder = root.join(format!("{name}-{}", &hex::encode(hash.finalize())[..16]));
+    if !folder.exists() {
+        std::fs::create_dir_all(&root).expect("a folder");
+        let fresh = tempfile::tempdir_in(&root).expect("a folder");
+        install(fresh.path()).await;
+        // Only a complete installation gets the name; another run may have been faster.
+        if std::fs::rename(fresh.path(), &folder).is_err() {
+            assert!(
+                folder.exists(),
+                "{} cannot be put in place",
+                folder.display()
+            );
+        }
+    }
+    folder
+}
+
+/// Runs a client's script and answers what it printed.
+async fn call(mut command: Command, account: &Account, to_install: &str) -> Value {
+    command
+        .env("SIMULATOR_URL", account.base_url())
+        .env("SIMULATOR_USERNAME", USERNAME)
+        .env("SIMULATOR_PASSWORD", PASSWORD)
+        .env("SIMULATOR_API_KEY", API_KEY)
+        .env("NOW", "2015-02-12T08:00:00+00:00")
+        .env("SEND_AT", "2015-02-20T16:00:00.000+00:00")
+        .env("SEND_AT_LATER", "2015-02-25T16:00:00+00:00");
+    let printed = run(command, RUN_DEADLINE, to_install).await;
+    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+}
+
+#[tokio::test]
+async fn npm_infobip_and_the_official_npm_sdk() {
+    const NODE: &str = "Node.js 18 or later with npm";
+    let manifests = [
+        clients("node/package.json"),
+        clients("node/package-lock.json"),
+    ];
+    let folder = installed("node", &manifests, async |folder: &Path| {
+        for manifest in &manifests {
+            std::fs::copy(manifest, folder.join(manifest.file_name().expect("a name")))
+                .expect("a copy");
+        }
+        let mut command = Command::new("npm");
+        command
+            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+            .current_dir(folder);
+        run(command, INSTALL_DEADLINE, NODE).await;
+    })
+    .await;
+    let account = Account::with_quiz().await;
+    let mut command = Command::new("node");
+    command
+        .arg(clients("node/calls.js"))
+        .env("NODE_PATH", folder.join("node_modules"));
+    let results = call(command, &account, NODE).await;
+
+    // infobip 0.1.0
+    assert_eq!(
+        results["send"]["messages"][0]["status"]["name"], "MESSAGE_ACCEPTED",
+        "{results:#}"
+    );
+    assert_eq!(results["send"].get("bulkId"), None);
+    let numbers: Vec<_> = rows(&results["sendBulk"]["messages"])
+        .iter()
+        .map(|row| row["to"].clone())
+        .collect();
+    assert_eq!(numbers, ["41793026727", "41793026834", "41793026835"]);
+    assert!(results["sendBulk"]["bulkId"].is_string());
+    assert_eq!(
+        results["refused"]["requestError"]["serviceException"]["messageId"],
+        "UNAUTHORIZED"
+    );
+
+    // @infobip-api/sdk 0.3.2
+    assert_eq!(results["query"]["status"], 200);
+    assert_eq!(rows(&results["query"]["body"]["messages"]).len(), 2);
+    assert_eq!(
+        results["preview"]["body"]["previews"][1]["charactersRemaining"],
+        95
+    );
+    let report = &results["reports"]["body"]["results"];
+    assert_eq!(rows(report).len(), 1, "{results:#}");
+    assert_eq!(
+        report[0]["messageId"],
+        results["send"]["messages"][0]["messageId"]
+    );
+    assert_eq!(report[0]["status"]["name"], "DELIVERED_TO_HANDSET");
+    assert_eq!(results["reportsAgain"]["body"], json!({"results": []}));
+    assert_eq!(rows(&results["logs"]["body"]["results"]).len(), 2);
+    assert_eq!(
+        results["inbox"]["body"]["results"][0]["cleanText"],
+        "Correct answer is Paris"
+    );
+    let bulk = |time: &str| json!({"bulkId": "node-bulk", "sendAt": time});
+    assert_eq!(
+        results["scheduled"]["body"],
+        bulk("2015-02-20T16:00:00.000+0000")
+    );
+    assert_eq!(
+        results["rescheduled"]["body"],
+        bulk("2015-02-25T16:00:00.000+0000"),
+        "{results:#}"
+    );
+    assert_eq!(
+        results["status"]["body"],
+        json!({"bulkId": "node-bulk", "status": "PENDING"})
+    );
+    assert_eq!(
+        results["statusUpdated"]["body"],
+        json!({"bulkId": "node-bulk", "status": "CANCELED"})
+    );
+    assert_eq!(results["byKey"]["status"], 200);
+}
+
+async fn python(requirements: &str) -> Value {
+    const PYTHON: &str = "Python 3.10 or later with pip, as `python3`";
+    let manifest = clients(&format!("python/{requirements}"));
+    let folder = installed(
+        requirements,
+        std::slice::from_ref(&manifest),
+        async |folder: &Path| {
+            let mut command = Command::new("python3");
+            command.args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--disable-pip-version-check",
+            ]);
+            command
+                .arg("--target")
+                .arg(folder)
+                .arg("--requirement")
+                .arg(&manifest);
+            run(command, INSTALL_DEADLINE, PYTHON).await;
+        },
+    )
+    .await;
+    let account = Account::with_quiz().await;
+    let mut command = Command::new("python3");
+    command
+        .arg(clients("python/calls.py"))
+        .env("PYTHONPATH", folder);
+    call(command, &account, PYTHON).await
+}
+
+/// What both versions have under `/sms/1/`.
+fn assert_inbox_bulks_and_preview(results: &Value, bulk_id: &str) {
+    assert_eq!(
+        results["preview"]["previews"][1]["charactersRemaining"], 95,
+        "{results:#}"
+    );
+    let received = &results["inbox"]["results"][0];
+    assert_eq!(
+        (&received["keyword"], &received["cleanText"]),
+        (&json!("QUIZ"), &json!("Correct answer is Paris"))
+    );
+    assert_eq!(results["inbox"]["pendingMessageCount"], 0);
+    assert_eq!(results["scheduled"]["bulkId"], bulk_id);
+    // The clients print dates in their own ways; the day tells which it was.
+    let day = |value: &Value| value["sendAt"].as_str().map(|time| time[..10].to_owned());
+    assert_eq!(day(&results["scheduled"]), Some("2015-02-20".into()));
+    assert_eq!(day(&results["rescheduled"]), Some("2015-02-25".into()));
+    assert_eq!(results["status"]["status"], "PENDING");
+    assert_eq!(results["statusUpdated"]["status"], "PAUSED");
+    assert_eq!(results["unknownBulk"]["status"], 404);
+    assert_eq!(
+        results["unknownBulk"]["body"]["requestError"]["serviceException"]["messageId"],
+        "NOT_FOUND"
+    );
+    assert_eq!(results["refused"]["status"], 401);
+}
+
+#[tokio::test]
+async fn the_official_python_client_while_it_spoke_v1() {
+    let results = python("requirements-4.0.0.txt").await;
+    assert_inbox_bulks_and_preview(&results, "python-bulk-4");
+    assert_eq!(rows(&results["reports"]["results"]).len(), 2, "{results:#}");
+    assert_eq!(
+        results["reports"]["results"][0]["status"]["name"],
+        "DELIVERED_TO_HANDSET"
+    );
+    assert_eq!(results["reportsAgain"]["results"], json!([]));
+    assert_eq!(rows(&results["logs"]["results"]).len(), 2);
+    assert_eq!(results["logs"]["results"][0]["mccMnc"], "22801");
+}
+
+#[tokio::test]
+async fn the_official_python_client_of_today() {
+    let results = python("requirements-6.0.0.txt").await;
+    assert_inbox_bulks_and_preview(&results, "python-bulk-6");
+}
+
+fn rows(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
