@@ -30,6 +30,7 @@ pub mod reports;
 pub mod send;
 pub mod simulate;
 pub mod time;
+pub mod token;
 
 /// Exit status of a command that failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -54,6 +55,8 @@ pub struct Cli {
 enum Command {
     /// Check the configuration and show each value with where it came from.
     CheckConfig(check_config::CheckConfigArgs),
+    /// Make the tokens that gRPC callers show.
+    Token(token::TokenArgs),
     /// Send a message to some numbers, or one for each record of a file.
     Send(Box<send::SendArgs>),
     /// Pull unread delivery reports.
@@ -84,6 +87,7 @@ impl Cli {
     pub async fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::CheckConfig(args) => check_config::run(&args),
+            Command::Token(args) => token::run(&args),
             Command::Send(args) => send::run(*args).await,
             Command::Reports(args) => reports::run(args).await,
             Command::Logs(args) => logs::run(args).await,

@@ -2,6 +2,8 @@
 //!
 //! Every way in (`SendSms`, `SendSmsBulk`, `StreamSms`, AMQP commands) goes through [`Sender`].
 
+pub mod guards;
+
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;

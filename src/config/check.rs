@@ -17,6 +17,7 @@ use super::{
     Config, Engine,
     layers::Node,
     mistake::{Mistake, Origin},
+    tokens::Tokens,
 };
 use crate::message::{
     address::check_sender,
@@ -121,6 +122,17 @@ pub(super) fn serve(config: &Config, mistakes: &mut Vec<Mistake>) {
                 remedy: "name a file that this process may read".to_owned(),
             });
         }
+    }
+    if let Some(path) = &config.grpc.tokens_file
+        && let Ok(text) = fs::read_to_string(path)
+        && let Err(error) = Tokens::parse(&text)
+    {
+        mistakes.push(Mistake {
+            key: "grpc.tokens_file".to_owned(),
+            origin: Origin::Default,
+            problem: format!("{}: {error}", path.display()),
+            remedy: "correct it; `smsbridge token new` prints what belongs there".to_owned(),
+        });
     }
 }
 

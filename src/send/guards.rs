@@ -1,0 +1,429 @@
+//! What an operator forbids an application, against slips and SMS pumping: senders, countries, and too many messages to one
+//! number. Off where `[applications.NAME]` says nothing.
+//!
+//! Pure: no clock, no I/O. Invariants: in no 60 minutes a number gets more than the cap, as long as the numbers that are
+//! remembered suffice; memory is bounded by [`MAX_TRACKED_NUMBERS`] for each application with a cap. Neighbours: the sender
+//! asks before anything goes out, once for each new destination (a repeated request is answered before).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasher,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::config::Application;
+
+/// Numbers that are remembered for one application at most: some 6 MB. Where there are more within an hour, those with the
+/// fewest messages are forgotten, as pumping shows in the others.
+const MAX_TRACKED_NUMBERS: usize = 100_000;
+/// How finely the hour is counted.
+const BUCKET: Duration = Duration::from_secs(600);
+/// The buckets of an hour, and the one that is under way: any 60 minutes lie within them.
+const BUCKETS: usize = 7;
+
+/// Why a message is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GuardRefusal {
+    /// The sender is none of `allowed_senders`.
+    #[error(
+        "the sender `{sender}` is not one that the application `{application}` may use: choose one of {allowed}, or add it \
+         to applications.{application}.allowed_senders"
+    )]
+    SenderNotAllowed {
+        /// Whose message it is.
+        application: String,
+        /// What it names. Empty: none.
+        sender: String,
+        /// What it may name, joined.
+        allowed: String,
+    },
+    /// The number begins with none of `allowed_country_prefixes`.
+    #[error(
+        "the application `{application}` may not send to this country: its numbers begin with {allowed}; others are added \
+         to applications.{application}.allowed_country_prefixes"
+    )]
+    CountryNotAllowed {
+        /// Whose message it is.
+        application: String,
+        /// What numbers may begin with, joined.
+        allowed: String,
+    },
+    /// The number got `max_messages_per_number_per_hour` already.
+    #[error(
+        "this number got {cap} messages of the application `{application}` within an hour \
+         (applications.{application}.max_messages_per_number_per_hour)"
+    )]
+    NumberCapReached {
+        /// Whose message it is.
+        application: String,
+        /// The cap.
+        cap: u32,
+    },
+}
+
+impl GuardRefusal {
+    /// The stable reason.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::SenderNotAllowed { .. } => "SENDER_NOT_ALLOWED",
+            Self::CountryNotAllowed { .. } => "COUNTRY_NOT_ALLOWED",
+            Self::NumberCapReached { .. } => "NUMBER_CAP_REACHED",
+        }
+    }
+}
+
+/// The guards of all applications.
+pub struct Guards {
+    rules: HashMap<String, Rules>,
+    begin: Instant,
+}
+
+struct Rules {
+    default_sender: Option<String>,
+    senders: Vec<String>,
+    country_prefixes: Vec<String>,
+    cap: u32,
+    counts: Mutex<Counts>,
+}
+
+impl Guards {
+    /// The guards that the configuration asks for; `begin` is now, and no later check is before it.
+    #[must_use]
+    pub fn new(applications: &BTreeMap<String, Application>, begin: Instant) -> Self {
+        let rules = applications.iter().map(|(name, application)| {
+            let rules = Rules {
+                default_sender: application.default_sender.clone(),
+                senders: application.allowed_senders.clone(),
+                country_prefixes: application.allowed_country_prefixes.clone(),
+                cap: application.max_messages_per_number_per_hour,
+                counts: Mutex::new(Counts::new(MAX_TRACKED_NUMBERS)),
+            };
+            (name.clone(), rules)
+        });
+        Self {
+            rules: rules.collect(),
+            begin,
+        }
+    }
+
+    /// The sender of an application's messages that name none.
+    #[must_use]
+    pub fn default_sender(&self, application: &str) -> Option<&str> {
+        self.rules.get(application)?.default_sender.as_deref()
+    }
+
+    /// Checks one destination and, where it is let through, counts it. `sender` is what will be sent (after the default),
+    /// empty for none; `number_digits` as [`crate::message::address::normalize_number`] makes them.
+    ///
+    /// A number with a leading `00` is in no country here: only the API knows what it makes of it.
+    ///
+    /// # Errors
+    /// The first guard that refuses.
+    pub fn check(
+        &self,
+        application: &str,
+        sender: &str,
+        number_digits: &str,
+        now: Instant,
+    ) -> Result<(), GuardRefusal> {
+        let Some(rules) = self.rules.get(application) else {
+            return Ok(());
+        };
+        if !rules.allows_sender(sender) {
+            return Err(GuardRefusal::SenderNotAllowed {
+                application: application.to_owned(),
+                sender: sender.to_owned(),
+                allowed: rules.senders.join(", "),
+            });
+        }
+        if !rules.allows_country(number_digits) {
+            return Err(GuardRefusal::CountryNotAllowed {
+                application: application.to_owned(),
+                allowed: rules.country_prefixes.join(", "),
+            });
+        }
+        if rules.cap == 0 {
+            return Ok(());
+        }
+        let bucket = now.saturating_duration_since(self.begin).as_secs() / BUCKET.as_secs();
+        let mut counts = rules.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.count(number_digits, bucket, rules.cap) {
+            Ok(())
+        } else {
+            Err(GuardRefusal::NumberCapReached {
+                application: application.to_owned(),
+                cap: rules.cap,
+            })
+        }
+    }
+}
+
+impl Rules {
+    /// As written: on a handset `BANK` and `Bank` are two senders.
+    fn allows_sender(&self, sender: &str) -> bool {
+        let digits = |sender: &'_ str| sender.strip_prefix('+').unwrap_or(sender).to_owned();
+        self.senders.is_empty()
+            || self
+                .senders
+                .iter()
+                .any(|allowed| digits(allowed) == digits(sender))
+    }
+
+    fn allows_country(&self, number_digits: &str) -> bool {
+        self.country_prefixes.is_empty()
+            || self
+                .country_prefixes
+                .iter()
+                .any(|prefix| number_digits.starts_with(prefix.as_str()))
+    }
+}
+
+/// Messages to each number in the last hour.
+struct Counts {
+    by_number: HashMap<u64, Hour>,
+    most: usize,
+}
+
+/// Messages to one number, by [`BUCKET`].
+struct Hour {
+    /// The newest bucket that was counted.
+    newest: u64,
+    /// Counts of the buckets `newest - 6` to `newest`, each at its own number modulo [`BUCKETS`].
+    counts: [u32; BUCKETS],
+}
+
+impl Hour {
+    fn advance_to(&mut self, bucket: u64) {
+        for passed in (self.newest + 1..=bucket).take(BUCKETS) {
+            self.counts[slot(passed)] = 0;
+        }
+        self.newest = self.newest.max(bucket);
+    }
+
+    fn total(&self) -> u64 {
+        self.counts.iter().copied().map(u64::from).sum()
+    }
+}
+
+fn slot(bucket: u64) -> usize {
+    usize::try_from(bucket % BUCKETS as u64).unwrap_or_default()
+}
+
+impl Counts {
+    fn new(most: usize) -> Self {
+        Self {
+            by_number: HashMap::new(),
+            most,
+        }
+    }
+
+    /// Counts a message unless there were `cap` of them; says whether it did.
+    fn count(&mut self, number_digits: &str, bucket: u64, cap: u32) -> bool {
+        let key = self.key(number_digits);
+        if self.by_number.len() >= self.most && !self.by_number.contains_key(&key) {
+            self.forget(bucket);
+        }
+        let hour = self.by_number.entry(key).or_insert(Hour {
+            newest: bucket,
+            counts: [0; BUCKETS],
+        });
+        hour.advance_to(bucket);
+        let fits = hour.total() < u64::from(cap);
+        if fits {
+            hour.counts[slot(bucket.max(hour.newest))] += 1;
+        }
+        fits
+    }
+
+    /// A number without its leading zeros: `0041…` and `41…` reach the same handset.
+    fn key(&self, number_digits: &str) -> u64 {
+        let digits = number_digits.trim_start_matches('0');
+        // No real number has more than 15 digits; what does not fit is hashed.
+        digits
+            .parse()
+            .unwrap_or_else(|_| self.by_number.hasher().hash_one(digits))
+    }
+
+    /// Makes room: forgets the numbers whose hour has passed, and where that is not enough, half of the others.
+    fn forget(&mut self, bucket: u64) {
+        self.by_number
+            .retain(|_, hour| hour.newest + (BUCKETS as u64) > bucket);
+        let half = self.most / 2;
+        if self.by_number.len() <= half {
+            return;
+        }
+        let mut totals: Vec<u64> = self.by_number.values().map(Hour::total).collect();
+        let surplus = totals.len() - half;
+        let (below, limit, _) = totals.select_nth_unstable(surplus - 1);
+        let limit = *limit;
+        // Of those at the limit only as many as are needed.
+        let mut at_limit = surplus - below.iter().filter(|total| **total < limit).count();
+        self.by_number.retain(|_, hour| {
+            let total = hour.total();
+            if total == limit && at_limit > 0 {
+                at_limit -= 1;
+                return false;
+            }
+            total >= limit
+        });
+        tracing::warn!(
+            remembered = self.by_number.len(),
+            "more numbers than can be remembered within an hour: those with the fewest messages were forgotten"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn guards(application: Application) -> (Guards, Instant) {
+        let begin = Instant::now();
+        let applications = BTreeMap::from([("billing".to_owned(), application)]);
+        (Guards::new(&applications, begin), begin)
+    }
+
+    fn reason(result: Result<(), GuardRefusal>) -> Option<&'static str> {
+        result.err().map(|refusal| refusal.reason())
+    }
+
+    #[test]
+    fn nothing_is_forbidden_by_default() {
+        let (guards, now) = guards(Application::default());
+        for application in ["billing", "unheard-of"] {
+            for _ in 0..100 {
+                assert_eq!(guards.check(application, "", "41793026727", now), Ok(()));
+            }
+            assert_eq!(guards.default_sender(application), None);
+        }
+    }
+
+    #[test]
+    fn only_allowed_senders_are_used() {
+        let (guards, now) = guards(Application {
+            default_sender: Some("Billing".to_owned()),
+            allowed_senders: vec!["Billing".to_owned(), "41790000000".to_owned()],
+            ..Application::default()
+        });
+        assert_eq!(guards.default_sender("billing"), Some("Billing"));
+        let check = |sender: &str| reason(guards.check("billing", sender, "41793026727", now));
+        for sender in ["Billing", "41790000000", "+41790000000"] {
+            assert_eq!(check(sender), None, "{sender}");
+        }
+        for sender in ["BILLING", "Bank", "4179000000", ""] {
+            assert_eq!(check(sender), Some("SENDER_NOT_ALLOWED"), "{sender}");
+        }
+        let refusal = guards
+            .check("billing", "Bank", "41793026727", now)
+            .unwrap_err();
+        let message = refusal.to_string();
+        assert!(
+            message.contains("applications.billing.allowed_senders"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn only_allowed_countries_are_reached() {
+        let (guards, now) = guards(Application {
+            allowed_country_prefixes: vec!["41".to_owned(), "385".to_owned()],
+            ..Application::default()
+        });
+        let check = |number: &str| reason(guards.check("billing", "Shop", number, now));
+        for number in ["41793026727", "385911234567"] {
+            assert_eq!(check(number), None, "{number}");
+        }
+        for number in ["4", "0041793026727", "387911234567", "79302672741"] {
+            assert_eq!(check(number), Some("COUNTRY_NOT_ALLOWED"), "{number}");
+        }
+        let refusal = guards.check("billing", "Shop", "44123", now).unwrap_err();
+        assert!(
+            !refusal.to_string().contains("44123"),
+            "numbers are not repeated"
+        );
+    }
+
+    #[test]
+    fn a_number_gets_no_more_than_the_cap_in_an_hour() {
+        let (guards, begin) = guards(Application {
+            max_messages_per_number_per_hour: 2,
+            ..Application::default()
+        });
+        let check = |number: &str, minutes: u32| {
+            reason(guards.check("billing", "Shop", number, begin + MINUTE * minutes))
+        };
+        assert_eq!(check("41793026727", 0), None);
+        assert_eq!(check("0041793026727", 9), None);
+        assert_eq!(check("41793026727", 9), Some("NUMBER_CAP_REACHED"));
+        assert_eq!(check("41793026728", 9), None, "another number has its own");
+        assert_eq!(check("41793026727", 59), Some("NUMBER_CAP_REACHED"));
+        assert_eq!(check("41793026727", 70), None);
+        assert_eq!(check("41793026727", 600), None);
+    }
+
+    #[test]
+    fn what_is_refused_is_not_counted() {
+        let (guards, begin) = guards(Application {
+            max_messages_per_number_per_hour: 1,
+            ..Application::default()
+        });
+        let check = |minutes: u32| {
+            guards
+                .check("billing", "", "41", begin + MINUTE * minutes)
+                .is_ok()
+        };
+        assert!(check(0));
+        assert!((1..70).all(|minute| !check(minute)));
+        assert!(check(70));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_those_near_the_cap_are_remembered() {
+        let mut counts = Counts::new(100);
+        let cap = 3;
+        for _ in 0..cap {
+            assert!(counts.count("41000000000", 0, cap));
+        }
+        for n in 0..10_000 {
+            assert!(counts.count(&format!("4179{n:06}"), 1, cap));
+            assert!(counts.by_number.len() <= 100);
+        }
+        assert!(!counts.count("41000000000", 1, cap), "it is remembered");
+        // Once their hour has passed, all make room.
+        for n in 0..100 {
+            assert!(counts.count(&format!("4180{n:06}"), 20, cap));
+        }
+        assert!(counts.by_number.values().all(|hour| hour.newest == 20));
+    }
+
+    proptest! {
+        /// Against a list of all moments: in no 60 minutes more than the cap, and never fewer than an honest window of 70
+        /// minutes would let through.
+        #[test]
+        fn the_cap_holds_for_every_hour(mut seconds in prop::collection::vec(0u64..20_000, 1..200), cap in 1u32..6) {
+            seconds.sort_unstable();
+            let (guards, begin) = guards(Application {
+                max_messages_per_number_per_hour: cap,
+                ..Application::default()
+            });
+            let mut sent: Vec<u64> = Vec::new();
+            for second in seconds {
+                let now = begin + Duration::from_secs(second);
+                let within = |window: u64| sent.iter().filter(|earlier| **earlier + window > second).count();
+                let fits = guards.check("billing", "", "41793026727", now).is_ok();
+                if fits {
+                    prop_assert!(within(3600) < cap as usize);
+                    sent.push(second);
+                } else {
+                    prop_assert!(within(4200) >= cap as usize);
+                }
+            }
+        }
+    }
+}
