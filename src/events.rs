@@ -4,6 +4,7 @@
 //! (fsync or confirm), and an event whose id the log has already is not there twice on the embedded engine. Neighbours:
 //! `send` and `intake` append, `grpc` reads, `app` chooses the engine.
 
+pub mod broker;
 pub mod filter;
 pub mod new_event;
 

@@ -12,6 +12,7 @@
 //!
 //! The [`simulator`] stands apart: it shares no wire types with [`infobip`].
 
+pub mod amqp;
 pub mod cli;
 pub mod config;
 pub mod events;

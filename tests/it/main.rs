@@ -1,5 +1,6 @@
 //! The one integration test binary: `support` holds the harness, every other module is a theme.
 
+mod amqp_log;
 mod cli;
 mod simulator;
 mod simulator_clients;

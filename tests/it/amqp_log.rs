@@ -1,0 +1,413 @@
+//! The event log on the broker: durable when confirmed, readable from anywhere, never held back by a subscriber.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use lapin::{
+    options::{QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
+use smsbridge::{
+    amqp::{AmqpError, Publisher},
+    events::{
+        EventLog as _, NewEvent, Quarantined, ReadError, Start, broker::BrokerLog, new_event::owner,
+    },
+    message::id::ApplicationName,
+    proto::v1::{self, event::Payload},
+};
+
+use crate::support::broker::{Client, TestBroker};
+
+async fn log(broker: &TestBroker) -> BrokerLog {
+    BrokerLog::new(
+        broker.publisher().await,
+        broker.endpoint(),
+        broker.topology(),
+        broker.config().confirm_timeout,
+    )
+}
+
+fn accepted(message_id: &str) -> NewEvent {
+    let result = v1::SendResult {
+        to: "41793026727".into(),
+        message_id: message_id.into(),
+        outcome: v1::Outcome::Accepted.into(),
+        ..Default::default()
+    };
+    NewEvent::send_result(
+        &ApplicationName::parse("billing").unwrap(),
+        "r1",
+        Some([7; 16]),
+        result,
+    )
+}
+
+fn report(wire_id: &str, group: v1::StatusGroup, is_final: bool) -> NewEvent {
+    let report = v1::DeliveryReport {
+        status: Some(v1::Status {
+            name: group.as_str_name().into(),
+            group: group.into(),
+            ..Default::default()
+        }),
+        r#final: is_final,
+        ..Default::default()
+    };
+    NewEvent::report(wire_id, report, String::new())
+}
+
+async fn read_to_head(log: &BrokerLog, start: Start) -> Vec<v1::Event> {
+    let mut stream = log.read(start, true).await.unwrap();
+    let mut events = Vec::new();
+    let reading = async {
+        while let Some(batch) = stream.next().await {
+            events.extend(batch.unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), reading)
+        .await
+        .expect("a read to the head ends");
+    events
+}
+
+fn ids(events: &[v1::Event]) -> Vec<&str> {
+    events
+        .iter()
+        .map(|event| match event.payload.as_ref().unwrap() {
+            Payload::Result(result) => result.message_id.as_str(),
+            Payload::Report(report) => report.message_id.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_appended_is_read_from_any_place() {
+    let broker = TestBroker::start().await;
+    let log = log(&broker).await;
+    let before = jiff::Timestamp::now();
+    assert!(
+        read_to_head(&log, Start::Since(before)).await.is_empty(),
+        "an empty log ends at once"
+    );
+    let mut live = log.read(Start::Now, false).await.unwrap();
+
+    let names: Vec<String> = (0..1000).map(|n| format!("m{n}")).collect();
+    log.append(names.iter().map(|name| accepted(name)).collect())
+        .await
+        .unwrap();
+
+    let all = read_to_head(&log, Start::Since(before)).await;
+    assert_eq!(ids(&all), names, "in the order they were appended in");
+    assert_eq!(all[0].r#type, "send.accepted");
+    for from in [0, 1, 499, 998, 999] {
+        let rest = read_to_head(&log, Start::After(all[from].cursor.clone())).await;
+        assert_eq!(ids(&rest), &names[from + 1..], "after event {from}");
+    }
+    let seen_live = live.next().await.unwrap().unwrap();
+    assert_eq!(
+        seen_live[0], all[0],
+        "one that waits gets the first new event"
+    );
+    assert!(
+        read_to_head(&log, Start::Now).await.is_empty(),
+        "nothing is between now and the head"
+    );
+    let future = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    assert!(read_to_head(&log, Start::Since(future)).await.is_empty());
+
+    log.close().await;
+    let end = async { while let Some(Ok(_)) = live.next().await {} };
+    tokio::time::timeout(Duration::from_secs(10), end)
+        .await
+        .expect("a closed log ends its readers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cursors_of_no_log_are_refused() {
+    let broker = TestBroker::start().await;
+    let log = log(&broker).await;
+    log.append(vec![accepted("m0")]).await.unwrap();
+    for cursor in ["", "17", "stream:x", "stream:7"] {
+        let refused = log.read(Start::After(cursor.into()), false).await.err();
+        assert!(
+            matches!(refused, Some(ReadError::BadCursor { .. })),
+            "{cursor}: {refused:?}"
+        );
+    }
+    log.close().await;
+}
+
+/// Promise: a cursor older than the log is answered, not silently moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_was_truncated_is_out_of_range() {
+    let broker = TestBroker::start().await;
+    let log = log(&broker).await;
+    let client = broker.client().await;
+    small_stream(&client, &broker).await;
+
+    log.append(vec![accepted("oldest")]).await.unwrap();
+    let cursor = read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await[0]
+        .cursor
+        .clone();
+    let filler = "x".repeat(50_000);
+    let mut oldest_cursor = None;
+    for _ in 0..50 {
+        let mut event = accepted("filler");
+        event.event.source_payload.clone_from(&filler);
+        log.append(vec![event; 20]).await.unwrap();
+        match log.read(Start::After(cursor.clone()), true).await {
+            Err(ReadError::OutOfRange {
+                oldest_cursor: oldest,
+                ..
+            }) => {
+                oldest_cursor = Some(oldest);
+                break;
+            }
+            Err(error) => panic!("{error}"),
+            Ok(mut events) => {
+                let first = events.next().await.unwrap().unwrap();
+                assert_eq!(
+                    first[0].cursor, "stream:1",
+                    "no event was left out silently"
+                );
+            }
+        }
+    }
+    let oldest_cursor = oldest_cursor.expect("the stream was truncated");
+    let rest = read_to_head(&log, Start::After(oldest_cursor)).await;
+    assert!(
+        !rest.is_empty(),
+        "the oldest cursor is one that can be read from"
+    );
+    log.close().await;
+}
+
+/// Puts a stream that soon forgets in the place of the bridge's own.
+async fn small_stream(client: &Client, broker: &TestBroker) {
+    let stream = broker.topology().events_log();
+    client
+        .channel
+        .queue_delete(stream.as_str().into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("stream"));
+    arguments.insert(
+        "x-max-length-bytes".into(),
+        AMQPValue::LongLongInt(2_000_000),
+    );
+    arguments.insert(
+        "x-stream-max-segment-size-bytes".into(),
+        AMQPValue::LongLongInt(1_000_000),
+    );
+    let options = QueueDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    client
+        .channel
+        .queue_declare(stream.as_str().into(), options, arguments)
+        .await
+        .unwrap();
+    client
+        .channel
+        .queue_bind(
+            stream.as_str().into(),
+            broker.topology().events().as_str().into(),
+            "#".into(),
+            Default::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+}
+
+/// Custody of an event is the stream's confirm: a subscriber's full queue delays nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_subscriber_does_not_keep_events_out_of_the_stream() {
+    let broker = TestBroker::start().await;
+    let log = log(&broker).await;
+    let client = broker.client().await;
+    let full = client
+        .bind_queue(
+            &broker.topology().events(),
+            "send.#",
+            &[
+                ("x-queue-type", text("quorum")),
+                ("x-max-length", AMQPValue::LongInt(1)),
+                ("x-overflow", text("reject-publish")),
+            ],
+        )
+        .await;
+    // A quorum queue refuses a little later than it is full.
+    let mut appended = 0;
+    while log.stream_only_total() == 0 {
+        assert!(appended < 200, "the queue never refused");
+        log.append(vec![accepted(&format!("m{appended}"))])
+            .await
+            .unwrap();
+        appended += 1;
+    }
+    let mut read = read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
+    // Where the exchange refused, the stream may have it twice: with the same id.
+    read.dedup_by_key(|event| event.id.clone());
+    let expected: Vec<String> = (0..appended).map(|n| format!("m{n}")).collect();
+    assert_eq!(ids(&read), expected);
+    assert!(client.try_take(&full).await.is_some());
+    log.close().await;
+}
+
+/// Promise 6, within one process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_report_never_follows_a_final_one() {
+    let broker = TestBroker::start().await;
+    let log = log(&broker).await;
+    use v1::StatusGroup::{Delivered, Pending};
+    log.append(vec![report("billing.a", Pending, false)])
+        .await
+        .unwrap();
+    log.append(vec![
+        report("billing.b", Delivered, true),
+        report("billing.b", Pending, false),
+    ])
+    .await
+    .unwrap();
+    log.append(vec![
+        report("billing.b", Pending, false),
+        report("billing.c", Pending, false),
+    ])
+    .await
+    .unwrap();
+    let events = read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
+    assert_eq!(ids(&events), ["a", "b", "c"]);
+    assert_eq!(owner("billing.a").0, events[0].application);
+    log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_event_is_skipped() {
+    let broker = TestBroker::start().await;
+    let log = log(&broker).await;
+    let client = broker.client().await;
+    log.append(vec![accepted("m0")]).await.unwrap();
+    let events = broker.topology().events();
+    client
+        .publish(&events, "send.accepted.billing", Default::default(), b"{")
+        .await;
+    log.append(vec![accepted("m1")]).await.unwrap();
+    let read = read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
+    assert_eq!(ids(&read), ["m0", "m1"]);
+    log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_are_remembered_by_wire_id() {
+    let broker = TestBroker::start().await;
+    let log = log(&broker).await;
+    log.append(vec![accepted("m1")]).await.unwrap();
+    let found = log
+        .find_sends(vec!["billing.m1".into(), "shop.m1".into()])
+        .await
+        .unwrap();
+    let first = found[0].as_ref().unwrap();
+    assert_eq!(
+        (first.digest, first.result.message_id.as_str()),
+        ([7; 16], "m1")
+    );
+    assert!(found[1].is_none());
+    log.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantined_body_is_kept_as_it_came() {
+    let broker = TestBroker::start().await;
+    let log = log(&broker).await;
+    log.quarantine(Quarantined {
+        endpoint: "reports",
+        content_type: "text/html".into(),
+        body: "<html>".into(),
+        detail: "no JSON".into(),
+    })
+    .await
+    .unwrap();
+    let client = broker.client().await;
+    let kept = client.take(&broker.topology().quarantine()).await;
+    assert_eq!(kept.data, b"<html>");
+    let headers = kept.properties.headers().as_ref().unwrap().inner();
+    assert_eq!(headers.get("smsbridge-endpoint"), Some(&text("reports")));
+    assert_eq!(headers.get("smsbridge-detail"), Some(&text("no JSON")));
+    log.close().await;
+}
+
+/// One clear message that names the queue and the remedy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_declared_in_another_way_is_named() {
+    let broker = TestBroker::start().await;
+    let client = broker.client().await;
+    let name = broker.topology().send_normal();
+    client
+        .channel
+        .queue_declare(
+            name.as_str().into(),
+            QueueDeclareOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let error = broker
+        .topology()
+        .declare(&client.channel)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, AmqpError::Conflict { .. }), "{error}");
+    let message = error.to_string();
+    assert!(
+        message.contains(&name) && message.contains("amqp.prefix"),
+        "{message}"
+    );
+}
+
+/// Every confirm belongs to its own message, whoever publishes beside it; an unroutable one is an error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn publications_are_confirmed_one_by_one() {
+    let broker = TestBroker::start().await;
+    let publisher = broker.publisher().await;
+    let message = |queue: &str| smsbridge::amqp::Message {
+        exchange: String::new(),
+        routing_key: queue.into(),
+        properties: Default::default(),
+        body: "x".into(),
+    };
+    let dead = broker.topology().dead();
+    let publish = |publisher: Arc<Publisher>, message| async move {
+        publisher.publish_mandatory(message).await
+    };
+    let mut tasks = Vec::new();
+    for n in 0..200 {
+        let queue = if n % 3 == 0 { "no-such-queue" } else { &dead };
+        tasks.push((n, tokio::spawn(publish(publisher.clone(), message(queue)))));
+    }
+    for (n, task) in tasks {
+        let outcome = task.await.unwrap();
+        if n % 3 == 0 {
+            assert!(
+                matches!(outcome, Err(AmqpError::Unroutable { .. })),
+                "{outcome:?}"
+            );
+        } else {
+            outcome.unwrap();
+        }
+    }
+    let client = broker.client().await;
+    let mut stored = 0;
+    while client.try_take(&dead).await.is_some() {
+        stored += 1;
+    }
+    assert_eq!(stored, 133);
+    publisher.close().await;
+    assert!(!publisher.is_ready(), "a closed publisher is not ready");
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
