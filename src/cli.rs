@@ -17,6 +17,7 @@ pub mod codes;
 pub mod config_args;
 pub mod connect;
 pub mod dead;
+pub mod demo;
 pub mod events;
 pub mod inbox;
 pub mod kept;
@@ -28,6 +29,7 @@ pub mod quarantine;
 pub mod reconcile;
 pub mod reports;
 pub mod send;
+pub mod serve;
 pub mod simulate;
 pub mod time;
 pub mod token;
@@ -53,6 +55,10 @@ pub struct Cli {
 /// What `smsbridge` can do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the bridge.
+    Serve(serve::ServeArgs),
+    /// Run a simulator and a bridge in one process, and show every flow.
+    Demo(demo::DemoArgs),
     /// Check the configuration and show each value with where it came from.
     CheckConfig(check_config::CheckConfigArgs),
     /// Make the tokens that gRPC callers show.
@@ -86,6 +92,8 @@ impl Cli {
     /// [`CliError`], whose exit status says whether the command failed or was wrong.
     pub async fn run(self) -> Result<(), CliError> {
         match self.command {
+            Command::Serve(args) => serve::run(args).await,
+            Command::Demo(args) => demo::run(args).await,
             Command::CheckConfig(args) => check_config::run(&args),
             Command::Token(args) => token::run(&args),
             Command::Send(args) => send::run(*args).await,

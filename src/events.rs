@@ -5,6 +5,7 @@
 //! `send` and `intake` append, `grpc` reads, `app` chooses the engine.
 
 pub mod broker;
+pub mod embedded;
 pub mod filter;
 pub mod new_event;
 

@@ -7,17 +7,22 @@
 //! - [`proto`]: the contract, generated. [`message`]: the vocabulary: ids, addresses, code tables.
 //! - [`infobip`]: out to the API. [`amqp`]: out to the broker.
 //! - [`send`]: from a request to one result for each destination. [`events`]: the log of all that happened.
-//! - [`grpc`], [`commands`], [`intake`]: the edges; they never know each other.
+//!   [`intake`]: from what the API says to events.
+//! - [`grpc`], `commands`, [`webhooks`]: the edges; they never know each other.
 //! - [`app`] wires everything; [`config`], [`ops`] and [`cli`] stand beside it.
 //!
 //! The [`simulator`] stands apart: it shares no wire types with [`infobip`].
 
 pub mod amqp;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod events;
+pub mod grpc;
 pub mod infobip;
+pub mod intake;
 pub mod message;
 pub mod proto;
 pub mod send;
 pub mod simulator;
+pub mod webhooks;

@@ -1,12 +1,33 @@
 //! The core: from a request to one durable result for each destination.
 //!
-//! Every way in (`SendSms`, `SendSmsBulk`, `StreamSms`, AMQP commands) goes through [`Sender`].
+//! Every way in (`SendSms`, `SendSmsBulk`, `StreamSms`, AMQP commands) goes through [`Sender`]: a request is checked
+//! (`validate`), becomes a call with one slot for each destination (`call`) and parts that wait in lanes (`lanes`); the
+//! `dispatcher` puts parts into REST requests and classifies each outcome once; what is in doubt is resolved in the API's
+//! logs (`in_doubt`). Results are appended to the event log before anybody hears them.
+//!
+//! Invariants: a REST request that was begun is followed to its end whoever went away; no message goes out a second time
+//! before the logs were asked for it (promise 2); everything that waits is bounded by `send.queue_capacity`.
+//! Neighbours: `infobip` below; `grpc` and `commands` above; `events` beside it.
+
+mod backoff;
+mod call;
+mod core;
+mod dispatcher;
+mod in_doubt;
+mod lanes;
+mod outcome;
+mod plan;
+mod recorder;
+mod registry;
+pub mod validate;
 
 pub mod guards;
 
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+
+pub use self::core::{Api, Begun, SendCore};
 
 use crate::{
     message::id::ApplicationName,
@@ -75,12 +96,54 @@ pub enum SendError {
         /// What the API said.
         detail: String,
     },
+    /// Its caller took it back before a request carried it.
+    #[error("it was taken back before it was sent")]
+    Withdrawn,
     /// The process ends.
     #[error("the bridge is shutting down: try another replica, or again in a moment")]
     ShuttingDown,
     /// The results can't be made durable.
     #[error("the event log can't be written: {0}")]
     LogUnavailable(String),
+}
+
+impl SendError {
+    /// The stable reason, as in docs/ERRORS.md.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "INVALID_MESSAGE",
+            Self::IdReused { .. } => "ID_REUSED",
+            Self::QueueFull { .. } => "QUEUE_FULL",
+            Self::Unavailable { .. } => "API_UNAVAILABLE",
+            Self::CredentialsRefused { .. } => "API_CREDENTIALS_REFUSED",
+            Self::Withdrawn => "WITHDRAWN",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::LogUnavailable(_) => "EVENT_LOG_UNAVAILABLE",
+        }
+    }
+
+    /// Whether the same call with the same ids may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Invalid(_) | Self::IdReused { .. } | Self::CredentialsRefused { .. } => false,
+            Self::QueueFull { .. }
+            | Self::Unavailable { .. }
+            | Self::Withdrawn
+            | Self::ShuttingDown
+            | Self::LogUnavailable(_) => true,
+        }
+    }
+
+    /// The mistakes of an invalid request.
+    #[must_use]
+    pub fn violations(&self) -> &[FieldViolation] {
+        match self {
+            Self::Invalid(violations) => violations,
+            _ => &[],
+        }
+    }
 }
 
 /// Sends. A trait so that edges can be tried without the API.

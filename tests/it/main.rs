@@ -2,6 +2,8 @@
 
 mod amqp_log;
 mod cli;
+mod first_light;
+mod send;
 mod simulator;
 mod simulator_clients;
 mod simulator_document;

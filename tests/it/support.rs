@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod broker;
+pub mod bridge;
 pub mod receiver;
 pub mod samples;
 pub mod simulator;

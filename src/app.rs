@@ -1,0 +1,230 @@
+//! The composition root: configuration → parts wired together, sockets bound → run → drain.
+//!
+//! Invariants: every port is bound and every folder opened before anything runs; the process serves until it is told to
+//! stop, then drains in the order of promise 8: readiness falls, intake stops, what is in flight finishes, results become
+//! durable, the log is closed. Neighbours: knows all; `cli::serve` and `cli::demo` run it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpListener, task::JoinSet, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::Config,
+    events::{
+        SharedEventLog,
+        embedded::{EmbeddedLog, OpenError},
+    },
+    grpc::{self, GrpcServer, ServeError},
+    infobip::{
+        Client, ClientBuildError,
+        pacing::{LogQuota, SendPace},
+    },
+    intake::Intake,
+    ops::{self, metrics::Metrics, readiness::Readiness},
+    send::{Api, SendCore},
+    webhooks,
+};
+
+/// Why the bridge did not start or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A port, or the gRPC server.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The event log.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The client of the API.
+    #[error(transparent)]
+    Client(#[from] ClientBuildError),
+    /// The HTTP server ended.
+    #[error("the HTTP server on {address} ended: {source}")]
+    Http {
+        /// Where it listened.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A task of the process ended unexpectedly.
+    #[error("a part of the bridge ended unexpectedly: {0}; please report this")]
+    Task(String),
+    /// An address can't be read back.
+    #[error("can't read the address of a bound port: {0}")]
+    Address(std::io::Error),
+}
+
+/// Where a bridge listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// gRPC.
+    pub grpc: SocketAddr,
+    /// What Infobip calls.
+    pub http: SocketAddr,
+    /// Probes and metrics.
+    pub admin: SocketAddr,
+}
+
+/// A bridge, wired, with its ports bound.
+pub struct App {
+    config: Config,
+    addresses: Addresses,
+    grpc: GrpcServer,
+    http: TcpListener,
+    admin: TcpListener,
+    log: SharedEventLog,
+    client: Client,
+}
+
+impl App {
+    /// Binds the ports and opens the event log. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`AppError`]: one clear message that names the key or the address and the remedy.
+    pub async fn bind(config: Config) -> Result<Self, AppError> {
+        let grpc = GrpcServer::bind(&config.grpc).await?;
+        let http = grpc::bind(config.http.listen, "http.listen").await?;
+        let admin = grpc::bind(config.admin.listen, "admin.listen").await?;
+        let addresses = Addresses {
+            grpc: grpc.local_addr().map_err(AppError::Address)?,
+            http: http.local_addr().map_err(AppError::Address)?,
+            admin: admin.local_addr().map_err(AppError::Address)?,
+        };
+        let client = Client::new(&config.infobip)?;
+        let log: SharedEventLog = Arc::new(EmbeddedLog::open(
+            &config.events.data_dir,
+            config.events.retention,
+        )?);
+        Ok(Self {
+            config,
+            addresses,
+            grpc,
+            http,
+            admin,
+            log,
+            client,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Serves until `shutdown`, then drains within `shutdown.grace`.
+    ///
+    /// # Errors
+    /// [`AppError`] where a server ended by itself.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), AppError> {
+        let Self {
+            config,
+            addresses,
+            grpc,
+            http,
+            admin,
+            log,
+            client,
+        } = self;
+        let pushed_to = |endpoint: &str| {
+            let url = config.http.public_url.as_deref()?.trim_end_matches('/');
+            // Port 0 is the port that `http.listen` got: a laptop's or a test's.
+            let url = match url.strip_suffix(":0") {
+                Some(host) => format!("{host}:{}", addresses.http.port()),
+                None => url.to_owned(),
+            };
+            Some(format!(
+                "{url}/infobip/{}/{endpoint}",
+                config.http.path_secret()
+            ))
+        };
+        let log_quota = Arc::new(LogQuota::new(config.infobip.log_requests_per_minute));
+        let sender = SendCore::start(
+            &config.send,
+            config.infobip.request_timeout,
+            pushed_to("reports"),
+            Api {
+                client: client.clone(),
+                pace: SendPace::new(config.infobip.send_requests_per_second),
+                log_quota: Arc::clone(&log_quota),
+            },
+            Arc::clone(&log),
+        );
+        let intake = Intake::new(Arc::clone(&log), &config.applications);
+        let closing = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let context = grpc::Context {
+            sender: sender.clone(),
+            log: Arc::clone(&log),
+            client,
+            log_quota,
+            intake: intake.clone(),
+            lookups_url: pushed_to("lookups"),
+            closing: closing.clone(),
+            tasks: tasks.clone(),
+        };
+
+        // Infobip is heard until the last moment: its reports must not wait for a retry that we can spare it.
+        let stop_http = CancellationToken::new();
+        let http_config = config.http.clone();
+        let mut servers = JoinSet::new();
+        servers.spawn({
+            let stop = closing.clone();
+            async move { grpc.serve(context, stop).await.map_err(AppError::from) }
+        });
+        servers.spawn({
+            let stop = stop_http.clone();
+            async move {
+                let served = webhooks::serve(http, &http_config, intake, stop).await;
+                served.map_err(|source| AppError::Http {
+                    address: addresses.http,
+                    source,
+                })
+            }
+        });
+        let readiness = Readiness::new();
+        readiness.probe("event log", {
+            let log = Arc::clone(&log);
+            move || (!log.is_ready()).then(|| "it can't be written".to_owned())
+        });
+        let stop_admin = CancellationToken::new();
+        let admin = tokio::spawn(ops::admin::serve(
+            admin,
+            readiness.clone(),
+            Metrics::new(),
+            stop_admin.clone(),
+        ));
+        tracing::info!(grpc = %addresses.grpc, http = %addresses.http, admin = %addresses.admin, "ready");
+
+        // Whichever comes first: the wish to stop, or a server that can't go on.
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            Some(ended) = servers.join_next() => ended.unwrap_or_else(|error| Err(AppError::Task(error.to_string()))),
+        };
+
+        let grace = config.shutdown.grace;
+        tracing::info!(
+            grace_s = grace.as_secs_f32(),
+            "stopping: what is in flight finishes"
+        );
+        let deadline = Instant::now() + grace;
+        readiness.fall();
+        closing.cancel();
+        sender.drain(deadline).await;
+        tasks.close();
+        let _ = tokio::time::timeout_at(deadline, tasks.wait()).await;
+        stop_http.cancel();
+        // All answers are out; what a client still holds open ends with the grace period.
+        let all_ended = async { while servers.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(deadline, all_ended).await.is_err() {
+            tracing::warn!("connections were still open at the end of the grace period");
+            servers.shutdown().await;
+        }
+        log.close().await;
+        // Probes are answered to the end.
+        stop_admin.cancel();
+        let _ = admin.await;
+        tracing::info!("stopped");
+        ended
+    }
+}

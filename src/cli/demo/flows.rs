@@ -1,0 +1,249 @@
+//! The flows over gRPC and HTTP.
+
+use std::time::Duration;
+
+use tonic::transport::Channel;
+
+use super::{super::CliError, Places, story::Story};
+use crate::proto::v1::{
+    self, account_service_client::AccountServiceClient, event_service_client::EventServiceClient,
+    lookup_service_client::LookupServiceClient, outbound_message::Content,
+    sms_service_client::SmsServiceClient,
+};
+
+/// How long an event may take.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+type Flow = Result<(), String>;
+
+/// All of them, one after the other.
+pub(super) async fn all(story: &mut Story, places: &Places) -> Result<(), CliError> {
+    let address = format!("http://{}", places.bridge.grpc);
+    let channel = Channel::from_shared(address)
+        .map_err(|error| CliError::Failed(error.to_string()))?
+        .connect_lazy();
+
+    story.chapter("Send a text to two numbers", "SmsService.SendSms")?;
+    let mut events = Events::follow(&channel).await.map_err(CliError::Failed)?;
+    let outcome = send_and_report(
+        story,
+        &channel,
+        &mut events,
+        &["41793026727", "385911234567"],
+        "report.delivered",
+    )
+    .await;
+    story.ended("send", outcome)?;
+
+    story.chapter(
+        "Send to a number that is out of service",
+        "SmsService.SendSms to 99902 0001 … (simulated: EC_UNKNOWN_SUBSCRIBER)",
+    )?;
+    let outcome = send_and_report(
+        story,
+        &channel,
+        &mut events,
+        &["9990200015550"],
+        "report.undeliverable",
+    )
+    .await;
+    story.ended("undeliverable", outcome)?;
+
+    story.chapter(
+        "Send to a network that the account may not use",
+        "SmsService.SendSms to 99901 006 … (simulated: REJECTED_NETWORK)",
+    )?;
+    let outcome = rejected(story, &channel).await;
+    story.ended("rejected", outcome)?;
+
+    story.chapter(
+        "A phone answers",
+        "POST /_sim/inbound, as if a phone had sent it",
+    )?;
+    let outcome = inbound(story, places, &mut events).await;
+    story.ended("inbound", outcome)?;
+
+    story.chapter("Look a number up", "LookupService.LookupNumbers")?;
+    let outcome = lookup(story, &channel).await;
+    story.ended("look-up", outcome)?;
+
+    story.chapter(
+        "Read the API's logs and the credit",
+        "SmsService.ListSmsLogs, AccountService.GetBalance",
+    )?;
+    let outcome = logs(story, &channel).await;
+    story.ended("logs", outcome)?;
+    Ok(())
+}
+
+/// A text to some numbers.
+pub(super) fn text(to: &[&str], text: &str) -> v1::SendSmsRequest {
+    let destinations = to
+        .iter()
+        .map(|to| v1::Destination {
+            to: (*to).to_owned(),
+            message_id: String::new(),
+        })
+        .collect();
+    let message = v1::OutboundMessage {
+        from: "InfoSMS".to_owned(),
+        destinations,
+        content: Some(Content::Text(text.to_owned())),
+        ..v1::OutboundMessage::default()
+    };
+    v1::SendSmsRequest {
+        message: Some(message),
+        ..v1::SendSmsRequest::default()
+    }
+}
+
+/// The events from now on.
+pub(super) struct Events(tonic::Streaming<v1::StreamEventsResponse>);
+
+impl Events {
+    async fn follow(channel: &Channel) -> Result<Self, String> {
+        let mut client = EventServiceClient::new(channel.clone());
+        let stream = client
+            .stream_events(v1::StreamEventsRequest::default())
+            .await
+            .map_err(said)?;
+        Ok(Self(stream.into_inner()))
+    }
+
+    /// The next event that is wanted.
+    async fn next(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&v1::Event) -> bool,
+    ) -> Result<v1::Event, String> {
+        let looking = async {
+            while let Some(response) = self.0.message().await.map_err(said)? {
+                if let Some(event) = response.event.filter(&wanted) {
+                    return Ok(event);
+                }
+            }
+            Err("the stream of events ended".to_owned())
+        };
+        tokio::time::timeout(EVENT_TIMEOUT, looking)
+            .await
+            .unwrap_or_else(|_| Err(format!("no {what} within {EVENT_TIMEOUT:?}")))
+    }
+}
+
+async fn send_and_report(
+    story: &Story,
+    channel: &Channel,
+    events: &mut Events,
+    to: &[&str],
+    event_type: &str,
+) -> Flow {
+    let sent = SmsServiceClient::new(channel.clone())
+        .send_sms(text(to, "Hello from smsbridge"))
+        .await
+        .map_err(said)?
+        .into_inner();
+    for result in &sent.results {
+        story.result(result).map_err(said)?;
+        if result.outcome() != v1::Outcome::Accepted {
+            return Err(format!("message {} was not accepted", result.message_id));
+        }
+    }
+    for _ in &sent.results {
+        let event = events
+            .next(event_type, |event| event.r#type == event_type)
+            .await?;
+        story.event(&event).map_err(said)?;
+    }
+    Ok(())
+}
+
+async fn rejected(story: &Story, channel: &Channel) -> Flow {
+    let sent = SmsServiceClient::new(channel.clone())
+        .send_sms(text(&["999010061234"], "Hello"))
+        .await
+        .map_err(said)?
+        .into_inner();
+    let [result] = sent.results.as_slice() else {
+        return Err("there is not exactly one result".to_owned());
+    };
+    story.result(result).map_err(said)?;
+    if result.outcome() == v1::Outcome::Rejected {
+        Ok(())
+    } else {
+        Err("it was not rejected".to_owned())
+    }
+}
+
+async fn inbound(story: &Story, places: &Places, events: &mut Events) -> Flow {
+    let answer = reqwest::Client::new()
+        .post(format!("http://{}/_sim/inbound", places.simulator))
+        .header("content-type", "application/json")
+        .body(r#"{"from":"41793026727","to":"41790000000","text":"When do you open?"}"#)
+        .send()
+        .await
+        .map_err(said)?;
+    if !answer.status().is_success() {
+        return Err(format!("the simulator answered {}", answer.status()));
+    }
+    let event = events
+        .next("inbound.received", |event| {
+            event.r#type == "inbound.received"
+        })
+        .await?;
+    story.event(&event).map_err(said)
+}
+
+async fn lookup(story: &Story, channel: &Channel) -> Flow {
+    let request = v1::LookupNumbersRequest {
+        to: vec!["41793026727".to_owned()],
+        request_id: String::new(),
+    };
+    let found = LookupServiceClient::new(channel.clone())
+        .lookup_numbers(request)
+        .await
+        .map_err(said)?
+        .into_inner();
+    let [number] = found.results.as_slice() else {
+        return Err("there is not exactly one answer".to_owned());
+    };
+    let network = number.original_network.clone().unwrap_or_default();
+    story
+        .came_back(format!(
+            "{}: mccMnc {}, country prefix {}, ported {}",
+            number.to,
+            number.mcc_mnc,
+            network.country_prefix,
+            number.ported()
+        ))
+        .map_err(said)
+}
+
+async fn logs(story: &Story, channel: &Channel) -> Flow {
+    let request = v1::ListSmsLogsRequest {
+        page_size: 10,
+        ..v1::ListSmsLogsRequest::default()
+    };
+    let logs = SmsServiceClient::new(channel.clone())
+        .list_sms_logs(request)
+        .await
+        .map_err(said)?
+        .into_inner();
+    if logs.logs.is_empty() {
+        return Err("the logs are empty".to_owned());
+    }
+    story
+        .came_back(format!("{} rows, newest first", logs.logs.len()))
+        .map_err(said)?;
+    let balance = AccountServiceClient::new(channel.clone())
+        .get_balance(v1::GetBalanceRequest::default())
+        .await
+        .map_err(said)?
+        .into_inner();
+    story
+        .came_back(format!("credit {} {}", balance.balance, balance.currency))
+        .map_err(said)
+}
+
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

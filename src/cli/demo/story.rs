@@ -1,0 +1,140 @@
+//! What the demo says: what was called, what came back, where to look next.
+
+use std::io::{self, Write as _};
+
+use super::{super::CliError, Places};
+use crate::proto::v1;
+
+/// Tells the demo on stdout, and remembers what did not work.
+#[derive(Default)]
+pub(super) struct Story {
+    chapters: u32,
+    failed: Vec<String>,
+}
+
+impl Story {
+    fn say(&self, line: impl AsRef<str>) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", line.as_ref())?;
+        out.flush()
+    }
+
+    pub(super) fn begin(&self, places: &Places, with_broker: bool) -> io::Result<()> {
+        let Places { simulator, bridge } = places;
+        self.say("smsbridge demo: a simulated Infobip account and a bridge, in one process.\n")?;
+        self.say("  your services ──gRPC or RabbitMQ──▶ smsbridge ──REST──▶ Infobip (here: the simulator)")?;
+        self.say("                ◀─────events──────────           ◀─pushes─\n")?;
+        self.say(format!("  bridge, gRPC     {}", bridge.grpc))?;
+        self.say(format!("  bridge, webhooks {}", bridge.http))?;
+        self.say(format!(
+            "  bridge, ops      {}   (/ready, /metrics)",
+            bridge.admin
+        ))?;
+        self.say(format!("  simulator        {simulator}   (/_sim/messages)"))?;
+        self.say(if with_broker {
+            "  events           on the broker, in the stream smsbridge.events.log"
+        } else {
+            "  events           in the embedded log (no broker was given: --amqp-url)"
+        })
+    }
+
+    /// Begins a flow.
+    pub(super) fn chapter(&mut self, title: &str, called: &str) -> io::Result<()> {
+        self.chapters += 1;
+        self.say(format!(
+            "\n{}. {title}\n   called   {called}",
+            self.chapters
+        ))
+    }
+
+    /// Something that came back.
+    pub(super) fn came_back(&self, what: impl AsRef<str>) -> io::Result<()> {
+        self.say(format!("   came     {}", what.as_ref()))
+    }
+
+    pub(super) fn result(&self, result: &v1::SendResult) -> io::Result<()> {
+        let status = result
+            .status
+            .as_ref()
+            .map_or("", |status| status.name.as_str());
+        self.came_back(format!(
+            "{} for {} ({status}), message id {}",
+            result.outcome().as_str_name(),
+            result.to,
+            result.message_id
+        ))
+    }
+
+    pub(super) fn event(&self, event: &v1::Event) -> io::Result<()> {
+        use v1::event::Payload;
+        let about = match &event.payload {
+            Some(Payload::Report(report)) => format!(
+                "{}, {}",
+                report
+                    .status
+                    .as_ref()
+                    .map_or("", |status| status.name.as_str()),
+                report
+                    .error
+                    .as_ref()
+                    .map_or("", |error| error.name.as_str())
+            ),
+            Some(Payload::Received(received)) => {
+                format!("\"{}\" from {}", received.text, received.from)
+            }
+            Some(Payload::Result(result)) => format!("to {}", result.to),
+            Some(Payload::Click(click)) => format!("{} opened {}", click.recipient, click.url),
+            Some(Payload::Lookup(lookup)) => {
+                format!("{} is in network {}", lookup.to, lookup.mcc_mnc)
+            }
+            Some(Payload::InvalidCommand(invalid)) => invalid.detail.clone(),
+            None => String::new(),
+        };
+        self.came_back(format!(
+            "event {}.{}: {about}",
+            event.r#type, event.application
+        ))
+    }
+
+    /// Ends a flow: it worked, or what did not.
+    pub(super) fn ended(&mut self, title: &str, outcome: Result<(), String>) -> io::Result<()> {
+        match outcome {
+            Ok(()) => self.say("   ✓ worked"),
+            Err(why) => {
+                self.failed.push(format!("{title}: {why}"));
+                self.say(format!("   ✗ did not work: {why}"))
+            }
+        }
+    }
+
+    pub(super) fn end(&self) -> Result<(), CliError> {
+        if self.failed.is_empty() {
+            self.say(format!("\nAll {} flows worked.", self.chapters))?;
+            return Ok(());
+        }
+        Err(CliError::Failed(format!(
+            "{} of {} flows did not work:\n  {}",
+            self.failed.len(),
+            self.chapters,
+            self.failed.join("\n  ")
+        )))
+    }
+
+    pub(super) fn where_to_look(&self, places: &Places, amqp_url: Option<&str>) -> io::Result<()> {
+        let Places { simulator, bridge } = places;
+        let grpc = bridge.grpc;
+        self.say("\nStill serving; Ctrl-C ends it. In another terminal:\n")?;
+        self.say(format!(
+            "  # send, with any gRPC tool (reflection is on)\n  grpcurl -plaintext -d '{{\"message\":{{\"from\":\"InfoSMS\",\"destinations\":[{{\"to\":\"41793026727\"}}],\"text\":\"Hello\"}}}}' {grpc} smsbridge.v1.SmsService/SendSms"
+        ))?;
+        self.say(format!("  # or with this binary, and follow what happens\n  smsbridge send --address http://{grpc} 41793026727 --text Hello\n  smsbridge events --address http://{grpc} --since 1h --follow"))?;
+        self.say(format!("  # a message from a phone\n  curl -s -X POST http://{simulator}/_sim/inbound -H 'Content-Type: application/json' -d '{{\"from\":\"41793026727\",\"to\":\"41790000000\",\"text\":\"Hi there\"}}'"))?;
+        self.say(format!(
+            "  # what reached the handsets\n  curl -s http://{simulator}/_sim/messages"
+        ))?;
+        if amqp_url.is_some() {
+            self.say("  # a command by the broker, in the vhost of --amqp-url (rabbitmqadmin comes with its management plugin)\n  rabbitmqadmin publish exchange=smsbridge.commands routing_key=sms.send properties='{\"content_type\":\"application/json\",\"message_id\":\"try-1\"}' payload='{\"message\":{\"from\":\"InfoSMS\",\"destinations\":[{\"to\":\"41793026727\"}],\"text\":\"Hello\"}}'")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,42 @@
+//! `smsbridge serve`: the bridge.
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::{CliError, config_args::ConfigArgs};
+use crate::{
+    app::App,
+    ops::{shutdown::watch_signals, telemetry},
+};
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smsbridge serve --config smsbridge.toml
+  SMSBRIDGE_INFOBIP__API_KEY=… smsbridge serve --infobip-base-url https://x1y2z3.api.infobip.com
+
+smsbridge check-config shows every key with its value and where that came from.")]
+pub struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Serves until SIGTERM or Ctrl-C, then drains within `shutdown.grace`.
+///
+/// # Errors
+/// [`CliError::Configuration`] with every mistake, before any port is bound; [`CliError::Failed`] where the bridge did not
+/// start or did not go on.
+pub async fn run(args: ServeArgs) -> Result<(), CliError> {
+    let config = args.config.load_for_serve()?.config;
+    telemetry::init(&config.log).map_err(|error| CliError::Configuration(error.to_string()))?;
+    let shutdown = CancellationToken::new();
+    let _signals = watch_signals(shutdown.clone())
+        .map_err(|error| CliError::Failed(format!("can't listen for signals: {error}")))?;
+    let failed = |error: crate::app::AppError| CliError::Failed(error.to_string());
+    App::bind(config)
+        .await
+        .map_err(failed)?
+        .run(shutdown)
+        .await
+        .map_err(failed)
+}

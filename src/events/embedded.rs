@@ -1,0 +1,250 @@
+//! The embedded engine: an SQLite file in `events.data_dir`, written by one thread in group commits.
+//!
+//! Invariants: an append is answered after the fsync of the transaction that holds it; an event's id is there once; a
+//! pending report is not written after a final one of the same message (promise 6); sequence numbers only grow, so that a
+//! cursor stays true. One process owns the folder, by a lock file. Neighbours: `events` has the trait, `app` opens it.
+
+mod cursor;
+mod reader;
+mod schema;
+mod writer;
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::{
+    cursor::LogId,
+    reader::Readers,
+    writer::{Job, Writer},
+};
+use super::{
+    AppendError, EventLog, EventStream, NewEvent, Quarantined, ReadError, RecordedSend, Start,
+};
+
+/// Appends that wait for the writer at most; more make their callers wait.
+const WAITING_APPENDS: usize = 1024;
+/// How often events that are too old are removed.
+const TRIM_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Why the embedded log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder can't be made or written.
+    #[error("can't use the folder {path} for events (events.data_dir): {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "the folder {path} (events.data_dir) is in use by another smsbridge: stop that one or choose another folder"
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The file is not what it should be.
+    #[error(
+        "can't open the event log {path}: {detail}; move the file away to begin with an empty log"
+    )]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        detail: String,
+    },
+}
+
+/// The embedded event log.
+pub struct EmbeddedLog {
+    id: LogId,
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    head: watch::Receiver<i64>,
+    readers: Arc<Readers>,
+    healthy: Arc<AtomicBool>,
+    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    trimmer: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    _lock: File,
+}
+
+impl EmbeddedLog {
+    /// Opens or makes the log in a folder. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the folder or the file can't be used.
+    pub fn open(folder: &Path, retention: Duration) -> Result<Self, OpenError> {
+        let in_folder = |source| OpenError::Folder {
+            path: folder.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(folder).map_err(in_folder)?;
+        let lock = File::create(folder.join("lock")).map_err(in_folder)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(OpenError::InUse {
+                    path: folder.to_owned(),
+                });
+            }
+            Err(std::fs::TryLockError::Error(source)) => return Err(in_folder(source)),
+        }
+
+        let path = folder.join("events.sqlite");
+        let in_database = |error: rusqlite::Error| OpenError::Database {
+            path: path.clone(),
+            detail: error.to_string(),
+        };
+        let connection = schema::open_for_writing(&path).map_err(in_database)?;
+        let id = schema::log_id(&connection).map_err(in_database)?;
+        let head_seq = schema::head(&connection).map_err(in_database)?;
+
+        let (jobs, waiting) = mpsc::channel(WAITING_APPENDS);
+        let (head_sender, head) = watch::channel(head_seq);
+        let healthy = Arc::new(AtomicBool::new(true));
+        let writer = Writer::new(connection, head_sender, Arc::clone(&healthy), retention);
+        let thread = std::thread::Builder::new()
+            .name("event-log".to_owned())
+            .spawn(move || writer.run(waiting))
+            .map_err(in_folder)?;
+        let trimmer = tokio::spawn(trim_now_and_then(jobs.downgrade()));
+        Ok(Self {
+            id,
+            jobs: Mutex::new(Some(jobs)),
+            head,
+            readers: Arc::new(Readers::new(path)),
+            healthy,
+            writer: Mutex::new(Some(thread)),
+            trimmer: Mutex::new(Some(trimmer)),
+            _lock: lock,
+        })
+    }
+
+    fn jobs(&self) -> Option<mpsc::Sender<Job>> {
+        self.jobs
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn write<R>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<R, AppendError>>) -> Job,
+    ) -> Result<R, AppendError> {
+        let jobs = self.jobs().ok_or(AppendError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        jobs.send(job(reply))
+            .await
+            .map_err(|_| AppendError::Closed)?;
+        answer.await.map_err(|_| AppendError::Closed)?
+    }
+}
+
+impl EventLog for EmbeddedLog {
+    fn append(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<(), AppendError>> {
+        self.write(|reply| Job::Append { events, reply }).boxed()
+    }
+
+    fn read(
+        &self,
+        start: Start,
+        end_at_head: bool,
+    ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
+        async move {
+            let head = *self.head.borrow();
+            let after = match start {
+                Start::Now => head,
+                Start::After(cursor) => {
+                    let seq = self.id.parse_cursor(&cursor, head)?;
+                    let oldest = self.readers.oldest(head).await?;
+                    // The event after the cursor must still be there.
+                    if seq + 1 < oldest {
+                        let oldest_cursor = self.id.cursor(oldest - 1);
+                        return Err(ReadError::OutOfRange {
+                            cursor,
+                            oldest_cursor,
+                        });
+                    }
+                    seq
+                }
+                Start::Since(time) => self.readers.before(time.as_millisecond(), head).await?,
+            };
+            let end = end_at_head.then_some(head);
+            Ok(reader::stream(
+                Arc::clone(&self.readers),
+                self.id,
+                self.head.clone(),
+                after,
+                end,
+            ))
+        }
+        .boxed()
+    }
+
+    fn find_sends(
+        &self,
+        wire_ids: Vec<String>,
+    ) -> BoxFuture<'_, Result<Vec<Option<RecordedSend>>, ReadError>> {
+        self.readers.find_sends(wire_ids).boxed()
+    }
+
+    fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
+        self.write(|reply| Job::Quarantine { body, reply }).boxed()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed) && self.jobs().is_some()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async move {
+            let take = |slot: &Mutex<Option<_>>| {
+                slot.lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .take()
+            };
+            drop(take(&self.jobs));
+            let trimmer = self
+                .trimmer
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .take();
+            if let Some(trimmer) = trimmer {
+                trimmer.abort();
+                let _ = trimmer.await;
+            }
+            let writer = self
+                .writer
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .take();
+            if let Some(writer) = writer {
+                // The thread ends when the last job is written: no sender is left.
+                let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+            }
+        }
+        .boxed()
+    }
+}
+
+async fn trim_now_and_then(jobs: mpsc::WeakSender<Job>) {
+    let mut interval = tokio::time::interval(TRIM_INTERVAL);
+    loop {
+        interval.tick().await;
+        let Some(jobs) = jobs.upgrade() else { return };
+        if jobs.send(Job::Trim).await.is_err() {
+            return;
+        }
+    }
+}

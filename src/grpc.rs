@@ -1,0 +1,82 @@
+//! The gRPC edge: one file for each service, one table of errors ([`failure`]).
+//!
+//! Invariants: a handler answers a little before its caller's deadline; what reads destructively or sends runs in a task of
+//! its own, as a handler's future is dropped when its caller goes away; a caller sees its own application's rows only.
+//! Neighbours: `send`, `intake`, `events` and `infobip` below; `app` binds and drains it.
+
+mod account;
+mod admin;
+pub mod caller;
+mod deadline;
+mod event;
+pub mod failure;
+mod inbox;
+mod lookup;
+mod reference;
+mod report;
+mod server;
+mod sms;
+
+use std::sync::Arc;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::server::{GrpcServer, ServeError, bind};
+use self::{deadline::Deadline, failure::Failure};
+use crate::{
+    events::SharedEventLog,
+    infobip::{Client, pacing::LogQuota},
+    intake::Intake,
+    message::id::check_caller_id,
+    send::SendCore,
+};
+
+/// What the services stand on. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// Sends.
+    pub sender: SendCore,
+    /// The event log.
+    pub log: SharedEventLog,
+    /// The API.
+    pub client: Client,
+    /// The quota of log requests.
+    pub log_quota: Arc<LogQuota>,
+    /// From the API's rows to events.
+    pub intake: Intake,
+    /// Where the API pushes the answers to asynchronous look-ups.
+    pub lookups_url: Option<String>,
+    /// Cancelled when the process ends: streams that follow end then.
+    pub closing: CancellationToken,
+    /// Work that goes on when its caller went away; awaited at shutdown.
+    pub tasks: TaskTracker,
+}
+
+/// Answers a little before the deadline. For calls that change nothing, or whose repetition is the caller's to decide.
+async fn in_time<T>(
+    deadline: Deadline,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match deadline.wait(work).await {
+        Some(done) => done,
+        None => Err(Failure::Deadline {
+            in_doubt: true,
+            message_ids: Vec::new(),
+        }),
+    }
+}
+
+/// A caller's message id; `~` is in those that the bridge derived.
+fn caller_id<'a>(field: &str, id: &'a str) -> Result<&'a str, Failure> {
+    check_caller_id(&id.replace('~', "-")).map_err(|error| Failure::invalid(field, error))?;
+    Ok(id)
+}
+
+/// The `limit` of a pull: 1 to 1000, 50 where nothing is said (WIRE.md, "Limits").
+fn pull_limit(limit: i32) -> Result<u32, Failure> {
+    match limit {
+        0 => Ok(50),
+        1..=1000 => Ok(limit.unsigned_abs()),
+        _ => Err(Failure::invalid("limit", "is not between 1 and 1000")),
+    }
+}

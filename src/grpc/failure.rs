@@ -1,0 +1,315 @@
+//! Every error that a caller can hear, mapped to a gRPC status in one table (docs/ERRORS.md is its picture).
+//!
+//! Each status carries `google.rpc` details: ErrorInfo with a stable reason and the domain `smsbridge` always, BadRequest
+//! with all mistakes at once, RetryInfo where waiting helps.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{
+    events::{AppendError, ReadError},
+    infobip::CallError,
+    proto::v1::FieldViolation,
+    send::SendError,
+};
+
+/// The domain of every ErrorInfo.
+pub const DOMAIN: &str = "smsbridge";
+/// When to try again where nothing better is known.
+const SOON: Duration = Duration::from_secs(1);
+/// Message ids that an ErrorInfo names at most: metadata is bounded to a few kilobytes by most clients.
+const MAX_NAMED_IDS: usize = 50;
+
+/// What a caller can hear.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// A send was not done.
+    Send(SendError),
+    /// The API did not do what was asked.
+    Api(CallError),
+    /// What the API answered can't be read.
+    UnreadableAnswer(String),
+    /// The quota of log requests is used up.
+    LogQuota {
+        /// When it is not.
+        retry_after: Duration,
+    },
+    /// The event log can't be read so.
+    Read(ReadError),
+    /// The event log can't be written.
+    Append(AppendError),
+    /// The request is wrong.
+    Invalid(Vec<FieldViolation>),
+    /// The caller's deadline is about to pass.
+    Deadline {
+        /// Whether something may have been done.
+        in_doubt: bool,
+        /// Of which messages.
+        message_ids: Vec<String>,
+    },
+    /// Something must be configured first.
+    NotConfigured {
+        /// The key.
+        key: &'static str,
+        /// What it is needed for.
+        detail: &'static str,
+    },
+    /// The method is part of the contract, but not of this version.
+    NotBuilt {
+        /// What works instead.
+        detail: &'static str,
+    },
+}
+
+impl Failure {
+    /// One wrong field.
+    pub fn invalid(field: &str, description: impl ToString) -> Self {
+        Self::Invalid(vec![FieldViolation {
+            field: field.to_owned(),
+            description: description.to_string(),
+        }])
+    }
+}
+
+/// A row of the table.
+struct Row {
+    code: Code,
+    reason: &'static str,
+    message: String,
+    retry_after: Option<Duration>,
+    violations: Vec<FieldViolation>,
+    metadata: Vec<(&'static str, String)>,
+}
+
+impl Row {
+    fn new(code: Code, reason: &'static str, message: impl ToString) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.to_string(),
+            retry_after: None,
+            violations: Vec::new(),
+            metadata: Vec::new(),
+        }
+    }
+
+    fn retry_after(self, retry_after: Duration) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..self
+        }
+    }
+
+    fn violations(self, violations: Vec<FieldViolation>) -> Self {
+        Self { violations, ..self }
+    }
+
+    fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.metadata.push((key, value.to_string()));
+        self
+    }
+}
+
+/// The table.
+fn row(failure: Failure) -> Row {
+    match failure {
+        Failure::Invalid(violations) | Failure::Send(SendError::Invalid(violations)) => Row::new(
+            Code::InvalidArgument,
+            "INVALID_REQUEST",
+            summary(&violations),
+        )
+        .violations(violations),
+        Failure::Send(error) => send_row(error),
+        Failure::Api(error) => api_row(error),
+        Failure::UnreadableAnswer(detail) => Row::new(
+            Code::Unavailable,
+            "API_ANSWER_UNREADABLE",
+            format!("the API's answer can't be read: {detail}"),
+        )
+        .retry_after(SOON),
+        Failure::LogQuota { retry_after } => Row::new(
+            Code::ResourceExhausted,
+            "LOG_QUOTA_EXHAUSTED",
+            "the API's quota of log requests a minute is used up: ask again later",
+        )
+        .retry_after(retry_after),
+        Failure::Read(error) => read_row(&error),
+        Failure::Append(error) => {
+            Row::new(Code::Unavailable, "EVENT_LOG_UNAVAILABLE", error).retry_after(SOON)
+        }
+        Failure::Deadline {
+            in_doubt,
+            message_ids,
+        } => {
+            let message = if in_doubt {
+                "the deadline passed while the request was under way: its outcome becomes an event; repeat the call with the same ids to learn it"
+            } else {
+                "the deadline passed before anything was sent: nothing will be"
+            };
+            let named = message_ids
+                .iter()
+                .take(MAX_NAMED_IDS)
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(",");
+            Row::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
+                .with("in_doubt", in_doubt)
+                .with("message_ids", named)
+                .with("message_count", message_ids.len())
+        }
+        Failure::NotConfigured { key, detail } => Row::new(
+            Code::FailedPrecondition,
+            "NOT_CONFIGURED",
+            format!("{detail}: set {key}"),
+        )
+        .with("key", key),
+        Failure::NotBuilt { detail } => Row::new(
+            Code::Unimplemented,
+            "NOT_BUILT_YET",
+            format!("not part of this version: {detail}"),
+        ),
+    }
+}
+
+fn send_row(error: SendError) -> Row {
+    let reason = error.reason();
+    let message = error.to_string();
+    match error {
+        SendError::Invalid(violations) => {
+            Row::new(Code::InvalidArgument, reason, message).violations(violations)
+        }
+        SendError::IdReused { id } => Row::new(Code::AlreadyExists, reason, message).with("id", id),
+        SendError::QueueFull { retry_after } => {
+            Row::new(Code::ResourceExhausted, reason, message).retry_after(retry_after)
+        }
+        SendError::Unavailable { retry_after, .. } => {
+            Row::new(Code::Unavailable, reason, message).retry_after(retry_after)
+        }
+        SendError::CredentialsRefused { .. } => Row::new(Code::FailedPrecondition, reason, message),
+        SendError::Withdrawn => {
+            Row::new(Code::DeadlineExceeded, reason, message).with("in_doubt", false)
+        }
+        SendError::ShuttingDown => Row::new(Code::Unavailable, reason, message).retry_after(SOON),
+        SendError::LogUnavailable(_) => {
+            // The API may have the messages: with the same ids a repeated call does not send them twice.
+            Row::new(Code::Unavailable, reason, message)
+                .retry_after(SOON)
+                .with("in_doubt", true)
+        }
+    }
+}
+
+fn api_row(error: CallError) -> Row {
+    let message = error.to_string();
+    match error {
+        CallError::NotSent { .. } => {
+            Row::new(Code::Unavailable, "API_UNAVAILABLE", message).retry_after(SOON)
+        }
+        CallError::RateLimited { retry_after } => {
+            Row::new(Code::ResourceExhausted, "API_RATE_LIMITED", message)
+                .retry_after(retry_after.unwrap_or(SOON))
+        }
+        CallError::CredentialsRefused { http_status, .. } => {
+            Row::new(Code::FailedPrecondition, "API_CREDENTIALS_REFUSED", message)
+                .with("http_status", http_status)
+        }
+        CallError::Refused {
+            http_status,
+            validation_errors,
+            ..
+        } => {
+            let (code, reason) = match http_status {
+                404 => (Code::NotFound, "API_NOT_FOUND"),
+                400 | 413 | 422 => (Code::InvalidArgument, "API_REFUSED"),
+                _ => (Code::FailedPrecondition, "API_REFUSED"),
+            };
+            let violations = validation_errors
+                .into_iter()
+                .map(|(field, what)| FieldViolation {
+                    field,
+                    description: what.join("; "),
+                })
+                .collect();
+            Row::new(code, reason, message)
+                .violations(violations)
+                .with("http_status", http_status)
+        }
+        CallError::InDoubt { .. } => Row::new(Code::Unavailable, "API_ANSWER_LOST", message)
+            .retry_after(SOON)
+            .with("in_doubt", true),
+    }
+}
+
+fn read_row(error: &ReadError) -> Row {
+    match error {
+        ReadError::BadCursor { .. } => Row::new(Code::InvalidArgument, "BAD_CURSOR", error),
+        ReadError::OutOfRange { oldest_cursor, .. } => {
+            Row::new(Code::OutOfRange, "CURSOR_TOO_OLD", error).with("oldest_cursor", oldest_cursor)
+        }
+        ReadError::Unavailable(_) => {
+            Row::new(Code::Unavailable, "EVENT_LOG_UNAVAILABLE", error).retry_after(SOON)
+        }
+    }
+}
+
+fn summary(violations: &[FieldViolation]) -> String {
+    match violations {
+        [only] => format!("{} {}", only.field, only.description),
+        all => format!(
+            "the request has {} mistakes; each is in the details",
+            all.len()
+        ),
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let row = row(failure);
+        let metadata: HashMap<String, String> = row
+            .metadata
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        let mut details = ErrorDetails::with_error_info(row.reason, DOMAIN, metadata);
+        if !row.violations.is_empty() {
+            let violations = row
+                .violations
+                .into_iter()
+                .map(|violation| {
+                    tonic_types::FieldViolation::new(violation.field, violation.description)
+                })
+                .collect::<Vec<_>>();
+            details.set_bad_request(violations);
+        }
+        if let Some(retry_after) = row.retry_after {
+            details.set_retry_info(Some(retry_after));
+        }
+        Status::with_error_details(row.code, row.message, details)
+    }
+}
+
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<AppendError> for Failure {
+    fn from(error: AppendError) -> Self {
+        Self::Append(error)
+    }
+}

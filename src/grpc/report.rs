@@ -1,0 +1,70 @@
+//! `ReportService`: pulling delivery reports. What is pulled is an event before the caller sees it.
+
+use tonic::{Request, Response, Status};
+
+use super::{Context, caller::Caller, failure::Failure, pull_limit};
+use crate::{
+    infobip::ReportsQuery,
+    intake::IntakeError,
+    message::id::check_bulk_id,
+    proto::v1::{self, event::Payload, report_service_server::ReportService},
+};
+
+/// The service.
+#[derive(Clone)]
+pub(super) struct Reports(pub(super) Context);
+
+#[tonic::async_trait]
+impl ReportService for Reports {
+    async fn pull_delivery_reports(
+        &self,
+        request: Request<v1::PullDeliveryReportsRequest>,
+    ) -> Result<Response<v1::PullDeliveryReportsResponse>, Status> {
+        let caller = Caller::of(&request);
+        let request = request.into_inner();
+        let wire = |id: &str| (!id.is_empty()).then(|| caller.application.wire_id(id));
+        if !request.bulk_id.is_empty() {
+            check_bulk_id(&request.bulk_id).map_err(|error| Failure::invalid("bulk_id", error))?;
+        }
+        if !request.message_id.is_empty() {
+            super::caller_id("message_id", &request.message_id)?;
+        }
+        let query = ReportsQuery {
+            bulk_id: wire(&request.bulk_id),
+            message_id: wire(&request.message_id),
+            limit: Some(pull_limit(request.limit)?),
+        };
+        // Read once: what the API gave must not get lost when the caller goes away.
+        let context = self.0.clone();
+        let pulled = self.0.tasks.spawn(async move {
+            let answer = context.client.reports(&query).await?;
+            Ok::<_, Failure>(
+                context
+                    .intake
+                    .pulled_reports(&answer.content_type, answer.body)
+                    .await?,
+            )
+        });
+        let events = pulled
+            .await
+            .map_err(|_| Failure::Send(crate::send::SendError::ShuttingDown))??;
+        let reports = events
+            .into_iter()
+            .filter(|event| caller.may_see(&event.application))
+            .filter_map(|event| match event.payload {
+                Some(Payload::Report(report)) => Some(report),
+                _ => None,
+            })
+            .collect();
+        Ok(Response::new(v1::PullDeliveryReportsResponse { reports }))
+    }
+}
+
+impl From<IntakeError> for Failure {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::Log(error) => Self::Append(error),
+            IntakeError::Unreadable(detail) => Self::UnreadableAnswer(detail),
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The gRPC server: bound eagerly, hardened against idle and greedy clients, drained under a deadline.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::Stream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::sync::{CancellationToken, PollSemaphore};
+use tonic::transport::{
+    Server,
+    server::{Connected, TcpConnectInfo},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use super::{
+    Context, account::Account, admin::Admin, event::Events, inbox::Inbox, lookup::Lookup,
+    reference::Reference, report::Reports, sms::Sms,
+};
+use crate::{
+    config,
+    proto::{self, v1},
+};
+
+/// How often health is brought up to date.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the server ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The port can't be had.
+    #[error(
+        "can't listen on {address} ({key}): {source}; stop the process that has the port, or set {key} to another address"
+    )]
+    Bind {
+        /// The configured address.
+        address: SocketAddr,
+        /// The key that says so.
+        key: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Reflection or the transport can't be set up, or accepting failed.
+    #[error("the gRPC server ended: {0}")]
+    Transport(String),
+}
+
+/// Binds a port, eagerly, so that a taken one ends the process before anything else starts.
+///
+/// # Errors
+/// [`ServeError::Bind`] names the address, the key and the remedy.
+pub async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Bind {
+            address,
+            key,
+            source,
+        })
+}
+
+/// The server with its port bound.
+pub struct GrpcServer {
+    listener: TcpListener,
+    config: config::Grpc,
+}
+
+impl GrpcServer {
+    /// Binds `grpc.listen`.
+    ///
+    /// # Errors
+    /// [`ServeError::Bind`].
+    pub async fn bind(config: &config::Grpc) -> Result<Self, ServeError> {
+        let listener = bind(config.listen, "grpc.listen").await?;
+        Ok(Self {
+            listener,
+            config: config.clone(),
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`; then takes no new calls and waits for those under way.
+    ///
+    /// # Errors
+    /// [`ServeError::Transport`].
+    pub async fn serve(self, context: Context, stop: CancellationToken) -> Result<(), ServeError> {
+        let limit = self.config.max_message_bytes;
+        macro_rules! limited {
+            ($server:ident :: $service:ident, $implementation:expr) => {
+                v1::$server::$service::new($implementation).max_decoding_message_size(limit)
+            };
+        }
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let mut router = self
+            .builder()
+            .add_service(health_service)
+            .add_service(limited!(
+                sms_service_server::SmsServiceServer,
+                Sms(context.clone())
+            ))
+            .add_service(limited!(
+                report_service_server::ReportServiceServer,
+                Reports(context.clone())
+            ))
+            .add_service(limited!(
+                inbox_service_server::InboxServiceServer,
+                Inbox(context.clone())
+            ))
+            .add_service(limited!(
+                lookup_service_server::LookupServiceServer,
+                Lookup(context.clone())
+            ))
+            .add_service(limited!(
+                event_service_server::EventServiceServer,
+                Events(context.clone())
+            ))
+            .add_service(limited!(
+                reference_service_server::ReferenceServiceServer,
+                Reference
+            ))
+            .add_service(limited!(
+                account_service_server::AccountServiceServer,
+                Account(context.clone())
+            ))
+            .add_service(limited!(admin_service_server::AdminServiceServer, Admin));
+        if self.config.reflection {
+            let build = || {
+                tonic_reflection::server::Builder::configure()
+                    .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            };
+            let failed =
+                |error: tonic_reflection::server::Error| ServeError::Transport(error.to_string());
+            // Many tools still speak v1alpha only.
+            router = router
+                .add_service(build().build_v1().map_err(failed)?)
+                .add_service(build().build_v1alpha().map_err(failed)?);
+        }
+        let watch = tokio::spawn(tell_health(health, context, stop.clone()));
+        let connections = Connections::new(self.listener, self.config.max_connections);
+        let served = router
+            .serve_with_incoming_shutdown(connections, stop.cancelled())
+            .await;
+        watch.abort();
+        let _ = watch.await;
+        served.map_err(|error| ServeError::Transport(error.to_string()))
+    }
+
+    fn builder(&self) -> Server {
+        Server::builder()
+            .tcp_nodelay(true)
+            .max_concurrent_streams(self.config.max_concurrent_calls_per_connection)
+            .http2_keepalive_interval(Some(self.config.keepalive_interval))
+            .http2_keepalive_timeout(Some(self.config.keepalive_timeout))
+            .http2_max_header_list_size(16 * 1024)
+            .max_connection_age(self.config.max_connection_age)
+            .max_connection_age_grace(self.config.max_connection_age_grace)
+    }
+}
+
+/// Health for each service tells the truth: what needs the event log serves while that can be written.
+async fn tell_health(health: HealthReporter, context: Context, stop: CancellationToken) {
+    use v1::{
+        account_service_server as account, event_service_server as event,
+        inbox_service_server as inbox, lookup_service_server as lookup,
+        reference_service_server as reference, report_service_server as report,
+        sms_service_server as sms,
+    };
+    let need_the_log = [
+        "",
+        sms::SERVICE_NAME,
+        report::SERVICE_NAME,
+        inbox::SERVICE_NAME,
+        event::SERVICE_NAME,
+    ];
+    let need_nothing = [
+        lookup::SERVICE_NAME,
+        reference::SERVICE_NAME,
+        account::SERVICE_NAME,
+    ];
+    let mut interval = tokio::time::interval(HEALTH_INTERVAL);
+    loop {
+        let stopping = tokio::select! {
+            () = stop.cancelled() => true,
+            _ = interval.tick() => false,
+        };
+        let status = |works: bool| {
+            if works {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            }
+        };
+        for service in need_the_log {
+            health
+                .set_service_status(service, status(!stopping && context.log.is_ready()))
+                .await;
+        }
+        for service in need_nothing {
+            health.set_service_status(service, status(!stopping)).await;
+        }
+        if stopping {
+            return;
+        }
+    }
+}
+
+/// Accepted connections, at most so many at once: more wait in the backlog.
+struct Connections {
+    listener: TcpListener,
+    permits: PollSemaphore,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Connections {
+    fn new(listener: TcpListener, most: usize) -> Self {
+        Self {
+            listener,
+            permits: PollSemaphore::new(Arc::new(Semaphore::new(most))),
+            permit: None,
+        }
+    }
+}
+
+impl Stream for Connections {
+    type Item = std::io::Result<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        if self.permit.is_none() {
+            self.permit = ready!(self.permits.poll_acquire(task));
+        }
+        loop {
+            match ready!(self.listener.poll_accept(task)) {
+                Ok((stream, _)) => {
+                    let _ = stream.set_nodelay(true);
+                    return Poll::Ready(Some(Ok(Connection {
+                        stream,
+                        _permit: self.permit.take(),
+                    })));
+                }
+                // One connection that failed while it was accepted, or too many open files: not the listener's end.
+                Err(error) => {
+                    tracing::warn!(%error, "a gRPC connection could not be accepted");
+                    if !matches!(
+                        error.kind(),
+                        std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset
+                    ) {
+                        task.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A connection that gives its place back when it is dropped.
+struct Connection {
+    stream: TcpStream,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut TaskContext<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(task, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        task: &mut TaskContext<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(task, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut TaskContext<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(task, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(task)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(task)
+    }
+}

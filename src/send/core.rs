@@ -1,0 +1,451 @@
+//! Puts the parts of `send/` together: the one [`Sender`] of the process.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use jiff::Timestamp;
+use tokio::{
+    sync::{Mutex, Semaphore, mpsc},
+    task::JoinHandle,
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Arrival, SendCommand, SendError, Sender, Sent,
+    call::{Call, Settled},
+    dispatcher::{Dispatcher, Pause, settle_all},
+    in_doubt::{Doubt, Resolver},
+    lanes::Lanes,
+    plan::{self, Defaults, OwnRequest, Part, Plan, PlannedMessage},
+    recorder::{Finished, Recorder},
+    registry::{Claim, Registry},
+};
+use crate::{
+    config,
+    events::{RecordedSend, SharedEventLog},
+    infobip::{
+        Client, WireDestination,
+        pacing::{LogQuota, SendPace},
+    },
+    proto::v1::Outcome,
+};
+
+/// What is kept back of the grace period to write `unknown` for what could not be resolved.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The sender of the process. Cheap to clone.
+#[derive(Clone)]
+pub struct SendCore(Arc<Inner>);
+
+struct Inner {
+    config: config::Send,
+    request_timeout: Duration,
+    defaults: Defaults,
+    log: SharedEventLog,
+    lanes: Arc<Lanes>,
+    recorder: Arc<Recorder>,
+    registry: Arc<Registry>,
+    doubts: mpsc::Sender<Doubt>,
+    capacity: Arc<Semaphore>,
+    closing: CancellationToken,
+    end_dispatcher: CancellationToken,
+    end_resolver: CancellationToken,
+    calls: TaskTracker,
+    tasks: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
+}
+
+/// What sending needs of the API.
+pub struct Api {
+    /// The client.
+    pub client: Client,
+    /// The rate of send requests.
+    pub pace: SendPace,
+    /// The quota of log requests, shared with others.
+    pub log_quota: Arc<LogQuota>,
+}
+
+/// A send that was begun.
+pub struct Begun {
+    core: Arc<Inner>,
+    call: Arc<Call>,
+    sent: JoinHandle<Result<Sent, SendError>>,
+}
+
+impl Begun {
+    /// The ids of the messages, without the application, in the order of the destinations.
+    pub fn message_ids(&self) -> impl Iterator<Item = &str> {
+        self.call.slots.iter().map(|slot| slot.message_id.as_str())
+    }
+
+    /// Waits for the results. May be called again after it was dropped half-way.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub async fn sent(&mut self) -> Result<Sent, SendError> {
+        (&mut self.sent)
+            .await
+            .unwrap_or(Err(SendError::ShuttingDown))
+    }
+
+    /// Takes back what no request has begun to carry. True where that was everything: then nothing was or will be sent.
+    #[must_use]
+    pub fn withdraw(&self) -> bool {
+        let mine =
+            |part: &Part| Arc::ptr_eq(&part.call, &self.call) && part.in_doubt_since.is_none();
+        for part in self.core.lanes.remove(mine) {
+            settle_all(&part, &SendError::Withdrawn);
+        }
+        self.call.is_withdrawn()
+    }
+}
+
+impl SendCore {
+    /// Starts the dispatcher and the resolver. `notify_url` is where reports are pushed to, where a caller names nothing.
+    #[must_use]
+    pub fn start(
+        config: &config::Send,
+        request_timeout: Duration,
+        notify_url: Option<String>,
+        api: Api,
+        log: SharedEventLog,
+    ) -> Self {
+        let Api {
+            client,
+            pace,
+            log_quota,
+        } = api;
+        let lanes = Arc::new(Lanes::default());
+        let recorder = Arc::new(Recorder::new(Arc::clone(&log)));
+        let (doubts, open_doubts) = mpsc::channel(config.queue_capacity);
+        let (end_dispatcher, end_resolver) = (CancellationToken::new(), CancellationToken::new());
+        let dispatcher = Arc::new(Dispatcher {
+            client: client.clone(),
+            pace,
+            config: config.clone(),
+            lanes: Arc::clone(&lanes),
+            recorder: Arc::clone(&recorder),
+            doubts: doubts.clone(),
+            pause: Pause::default(),
+        });
+        let resolver = Resolver {
+            client,
+            log_quota,
+            config: config.clone(),
+            lanes: Arc::clone(&lanes),
+            recorder: Arc::clone(&recorder),
+        };
+        let tasks = (
+            tokio::spawn(dispatcher.run(end_dispatcher.clone())),
+            tokio::spawn(resolver.run(open_doubts, end_resolver.clone())),
+        );
+        Self(Arc::new(Inner {
+            config: config.clone(),
+            request_timeout,
+            defaults: Defaults { notify_url },
+            log,
+            lanes,
+            recorder,
+            registry: Arc::default(),
+            doubts,
+            capacity: Arc::new(Semaphore::new(config.queue_capacity)),
+            closing: CancellationToken::new(),
+            end_dispatcher,
+            end_resolver,
+            calls: TaskTracker::new(),
+            tasks: Mutex::new(Some(tasks)),
+        }))
+    }
+
+    /// Begins a send: checks the request at once, and goes on whoever waits for it.
+    ///
+    /// # Errors
+    /// [`SendError`] where nothing was begun.
+    pub fn begin(&self, command: SendCommand) -> Result<Begun, SendError> {
+        let core = Arc::clone(&self.0);
+        let (call, plan, arrival) = core.admit(command)?;
+        let task = {
+            let (core, call) = (Arc::clone(&core), Arc::clone(&call));
+            async move { core.carry_out(call, plan, arrival).await }
+        };
+        let sent = core.calls.spawn(task);
+        Ok(Begun { core, call, sent })
+    }
+
+    /// Takes nothing new, waits for what is under way until the deadline, then ends: what was not attempted is given back
+    /// to its callers, what is in doubt becomes `unknown` (promise 8).
+    pub async fn drain(&self, deadline: Instant) {
+        self.0.drain(deadline).await;
+    }
+}
+
+impl Inner {
+    async fn drain(&self, deadline: Instant) {
+        self.closing.cancel();
+        let all = u32::try_from(self.config.queue_capacity).unwrap_or(u32::MAX);
+        let everything_done = self.capacity.acquire_many(all);
+        let last_words = deadline.checked_sub(LAST_WORDS).unwrap_or(deadline);
+        let _ = tokio::time::timeout_at(last_words, everything_done).await;
+        for part in self.lanes.remove(|part| part.in_doubt_since.is_none()) {
+            settle_all(&part, &SendError::ShuttingDown);
+        }
+        self.end_dispatcher.cancel();
+        if let Some((mut dispatcher, mut resolver)) = self.tasks.lock().await.take() {
+            if tokio::time::timeout_at(last_words, &mut dispatcher)
+                .await
+                .is_err()
+            {
+                tracing::warn!("requests are still under way at the end of the grace period");
+                dispatcher.abort();
+            }
+            self.end_resolver.cancel();
+            if tokio::time::timeout_at(deadline, &mut resolver)
+                .await
+                .is_err()
+            {
+                resolver.abort();
+            }
+        }
+        let left = self.lanes.remove(|_| true);
+        let unknown = left.into_iter().map(|part| {
+            Doubt::redelivered(part, Duration::ZERO).unknown("the bridge is shutting down")
+        });
+        self.recorder.record(unknown.collect()).await;
+        self.calls.close();
+        let _ = tokio::time::timeout_at(deadline, self.calls.wait()).await;
+    }
+
+    fn admit(&self, command: SendCommand) -> Result<(Arc<Call>, Planned, Arrival), SendError> {
+        if self.closing.is_cancelled() {
+            return Err(SendError::ShuttingDown);
+        }
+        let SendCommand {
+            application,
+            request,
+            arrival,
+        } = command;
+        let (request_id, bulk_id) = (request.request_id.clone(), request.bulk_id.clone());
+        let Plan {
+            slots,
+            messages,
+            own_request,
+            other_shapes,
+        } = plan::plan(&application, request, &self.defaults, Timestamp::now())
+            .map_err(SendError::Invalid)?;
+
+        let permits = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let Ok(permit) = Arc::clone(&self.capacity).try_acquire_many_owned(permits) else {
+            return Err(SendError::QueueFull {
+                retry_after: Duration::from_secs(1),
+            });
+        };
+        let call = Call::new(application, request_id, bulk_id, slots, permit);
+        Ok((
+            call,
+            Planned {
+                messages,
+                own_request,
+                other_shapes,
+            },
+            arrival,
+        ))
+    }
+
+    async fn carry_out(
+        &self,
+        call: Arc<Call>,
+        plan: Planned,
+        arrival: Arrival,
+    ) -> Result<Sent, SendError> {
+        let Planned {
+            messages,
+            own_request,
+            other_shapes,
+        } = plan;
+        let earlier = self.earlier(&call, other_shapes).await?;
+        let mut invalid = Vec::new();
+        for message in &messages {
+            if message.violations.is_empty() {
+                self.put_into_lanes(&call, message, own_request.as_ref(), &earlier, arrival)
+                    .await;
+            } else {
+                for slot in message.slots.clone() {
+                    invalid.push(Finished {
+                        call: Arc::clone(&call),
+                        slot,
+                        result: call.refusal(
+                            slot,
+                            Outcome::Rejected,
+                            "INVALID_MESSAGE",
+                            "the message is invalid: nothing was sent".to_owned(),
+                            message.violations.clone(),
+                        ),
+                    });
+                }
+            }
+        }
+        self.recorder.record(invalid).await;
+        call.finished().await
+    }
+
+    /// What earlier or concurrent calls did with the same ids, for each slot.
+    async fn earlier(
+        &self,
+        call: &Arc<Call>,
+        other_shapes: Vec<String>,
+    ) -> Result<HashMap<usize, Earlier>, SendError> {
+        let mut earlier = HashMap::new();
+        let mut claimed = Vec::new();
+        for (slot, of) in call
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.digest.is_some())
+        {
+            match self.registry.claim(call, slot) {
+                Claim::Mine => claimed.push((slot, of.wire_id.clone())),
+                Claim::Of(other, their_slot) => {
+                    let same = other
+                        .slots
+                        .get(their_slot)
+                        .is_some_and(|other| other.digest == of.digest);
+                    let what = if same {
+                        Earlier::UnderWay(other, their_slot)
+                    } else {
+                        Earlier::OtherContent
+                    };
+                    earlier.insert(slot, what);
+                }
+            }
+        }
+        if claimed.is_empty() {
+            return Ok(earlier);
+        }
+        let wire_ids: Vec<String> = claimed.iter().map(|(_, wire_id)| wire_id.clone()).collect();
+        let registry = Arc::clone(&self.registry);
+        let release = wire_ids.clone();
+        call.when_done(move || registry.release(&release));
+        let asked = wire_ids.into_iter().chain(other_shapes).collect();
+        let found = match self.log.find_sends(asked).await {
+            Ok(found) => found,
+            Err(error) => {
+                let error = SendError::LogUnavailable(error.to_string());
+                for slot in 0..call.slots.len() {
+                    call.settle(slot, Settled::Failed(error.clone()));
+                }
+                return Err(error);
+            }
+        };
+        let used_in_other_shape = found.iter().skip(claimed.len()).any(Option::is_some);
+        for ((slot, _), found) in claimed.into_iter().zip(found) {
+            let digest = call.slots[slot].digest;
+            let what = match found {
+                _ if used_in_other_shape => Earlier::OtherContent,
+                Some(found) if Some(found.digest) == digest => Earlier::Done(Box::new(found)),
+                Some(_) => Earlier::OtherContent,
+                None => continue,
+            };
+            earlier.insert(slot, what);
+        }
+        Ok(earlier)
+    }
+
+    async fn put_into_lanes(
+        &self,
+        call: &Arc<Call>,
+        message: &PlannedMessage,
+        own_request: Option<&Arc<OwnRequest>>,
+        earlier: &HashMap<usize, Earlier>,
+        arrival: Arrival,
+    ) {
+        let alone = own_request.cloned().or_else(|| {
+            // A scheduled message is a bulk of its own to the API.
+            let own = OwnRequest {
+                wire_bulk_id: None,
+                tracking: None,
+            };
+            message.message.send_at.is_some().then(|| Arc::new(own))
+        });
+        let part = |slots: Vec<usize>| Part {
+            call: Arc::clone(call),
+            message: Arc::clone(&message.message),
+            destinations: slots
+                .iter()
+                .filter_map(|slot| call.slots.get(*slot))
+                .map(|slot| WireDestination {
+                    to: slot.to.clone(),
+                    wire_id: slot.wire_id.clone(),
+                })
+                .collect(),
+            slots,
+            expires_at: message.expires_at,
+            urgent: message.urgent,
+            since: Instant::now(),
+            in_doubt_since: None,
+            alone: alone.clone(),
+        };
+        let mut new = Vec::new();
+        for slot in message.slots.clone() {
+            match earlier.get(&slot) {
+                None if arrival == Arrival::First => new.push(slot),
+                None => {
+                    self.resolve(Doubt::redelivered(part(vec![slot]), self.request_timeout))
+                        .await
+                }
+                Some(Earlier::Done(found)) if found.result.outcome() == Outcome::Unknown => {
+                    self.resolve(Doubt::redelivered(part(vec![slot]), self.request_timeout))
+                        .await;
+                }
+                Some(Earlier::Done(found)) => {
+                    call.settle_as(slot, Settled::Result(found.result.clone()));
+                }
+                Some(Earlier::UnderWay(other, their_slot)) => other.follow(*their_slot, call, slot),
+                Some(Earlier::OtherContent) => {
+                    let id = call.slots[slot].message_id.clone();
+                    call.settle(slot, Settled::Failed(SendError::IdReused { id }));
+                }
+            }
+        }
+        let most = if alone.is_some() {
+            usize::MAX
+        } else {
+            self.config.max_batch
+        };
+        self.lanes.push(
+            new.chunks(most.min(new.len().max(1)))
+                .map(|slots| part(slots.to_vec())),
+        );
+    }
+
+    async fn resolve(&self, doubt: Doubt) {
+        if let Err(mpsc::error::SendError(doubt)) = self.doubts.send(doubt).await {
+            self.recorder
+                .record(vec![doubt.unknown("the bridge is shutting down")])
+                .await;
+        }
+    }
+}
+
+/// What is to be done for a call.
+struct Planned {
+    messages: Vec<PlannedMessage>,
+    own_request: Option<Arc<OwnRequest>>,
+    other_shapes: Vec<String>,
+}
+
+/// What is known of an id that was used before.
+enum Earlier {
+    /// It is done.
+    Done(Box<RecordedSend>),
+    /// Another call sends it.
+    UnderWay(Arc<Call>, usize),
+    /// It was used for something else.
+    OtherContent,
+}
+
+impl Sender for SendCore {
+    fn send(&self, command: SendCommand) -> BoxFuture<'_, Result<Sent, SendError>> {
+        let begun = self.begin(command);
+        async move { begun?.sent().await }.boxed()
+    }
+}

@@ -1,0 +1,358 @@
+//! Puts parts into REST requests, a bounded number at once, and classifies each outcome once (DESIGN, "How a send stays
+//! single").
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    SendError,
+    backoff::backoff,
+    call::Settled,
+    in_doubt::Doubt,
+    lanes::Lanes,
+    outcome::{self, Verdict},
+    plan::Part,
+    recorder::{Finished, Recorder},
+};
+use crate::{
+    config,
+    infobip::{
+        BatchKind, CallError, Client, OutboundBatch, OutboundRow, SendAnswer, SendRow,
+        pacing::SendPace,
+    },
+    proto::v1::Outcome,
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Sends what waits in the lanes.
+pub(super) struct Dispatcher {
+    pub(super) client: Client,
+    pub(super) pace: SendPace,
+    pub(super) config: config::Send,
+    pub(super) lanes: Arc<Lanes>,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) doubts: mpsc::Sender<Doubt>,
+    pub(super) pause: Pause,
+}
+
+/// While the API can't be reached or says 429, nobody sends.
+#[derive(Default)]
+pub(super) struct Pause(Mutex<(u32, Option<Instant>)>);
+
+impl Pause {
+    /// Makes the pause longer; gives how long it is.
+    fn lengthen(&self, at_least: Option<Duration>) -> Duration {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        // Requests that were under way together fail together: that is one failure.
+        if state.1.is_none_or(|until| until <= now) {
+            let pause = backoff(state.0, FIRST_PAUSE, LONGEST_PAUSE);
+            *state = (
+                state.0 + 1,
+                Some(now + pause.max(at_least.unwrap_or_default())),
+            );
+        }
+        state.1.map_or(FIRST_PAUSE, |until| until - now)
+    }
+
+    fn end(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (0, None);
+    }
+
+    fn until(&self) -> Option<Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+}
+
+impl Dispatcher {
+    /// Runs until it is told to end; then waits for the requests under way.
+    pub(super) async fn run(self: Arc<Self>, end: CancellationToken) {
+        let slots = Arc::new(Semaphore::new(self.config.max_requests_in_flight));
+        let requests = TaskTracker::new();
+        loop {
+            let next = async {
+                if let Some(until) = self.pause.until() {
+                    tokio::time::sleep_until(until).await;
+                }
+                // The semaphore is never closed.
+                let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
+                self.pace.acquire().await;
+                Some((slot, self.lanes.take(self.config.max_batch).await))
+            };
+            let Some((slot, batch)) = (tokio::select! {
+                () = end.cancelled() => None,
+                next = next => next,
+            }) else {
+                break;
+            };
+            let dispatcher = Arc::clone(&self);
+            requests.spawn(async move {
+                dispatcher.send(batch).await;
+                drop(slot);
+            });
+        }
+        requests.close();
+        requests.wait().await;
+    }
+
+    async fn send(&self, parts: Vec<Part>) {
+        let parts = self.reject_expired(parts).await;
+        if parts.is_empty() {
+            return;
+        }
+        let answer = self.request(&parts).await;
+        match answer {
+            Ok(answer) => {
+                self.pause.end();
+                self.take_answer(parts, answer).await;
+            }
+            Err(CallError::NotSent { detail }) => self.put_back(parts, &detail, None).await,
+            Err(CallError::RateLimited { retry_after }) => {
+                self.put_back(parts, "it answers 429, too many requests", retry_after)
+                    .await;
+            }
+            Err(CallError::CredentialsRefused { http_status, text }) => {
+                let detail = format!(
+                    "HTTP {http_status}, {text}: check infobip.username and infobip.password, or infobip.api_key"
+                );
+                tracing::error!(
+                    http_status,
+                    "the API refuses the bridge's credentials: check infobip.username and infobip.password, or infobip.api_key"
+                );
+                self.fail(parts, &SendError::CredentialsRefused { detail })
+                    .await;
+            }
+            Err(CallError::Refused {
+                http_status,
+                code,
+                text,
+                validation_errors,
+            }) => {
+                let fields = validation_errors
+                    .iter()
+                    .map(|(field, what)| format!("{field}: {}", what.join(", ")));
+                let fields = fields.collect::<Vec<_>>().join("; ");
+                self.refused(
+                    parts,
+                    format!("HTTP {http_status} {code}: {text} {fields}")
+                        .trim_end()
+                        .to_owned(),
+                )
+                .await;
+            }
+            Err(CallError::InDoubt { detail }) => {
+                tracing::warn!(
+                    destinations = destinations(&parts),
+                    detail,
+                    "a send is in doubt: its messages are looked up in the logs"
+                );
+                for part in &parts {
+                    for index in 0..part.destinations.len() {
+                        self.doubt(part.only(index), true).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn request(&self, parts: &[Part]) -> Result<SendAnswer, CallError> {
+        let own = parts.first().and_then(|part| part.alone.as_deref());
+        let batch = OutboundBatch {
+            kind: parts.first().map_or(BatchKind::Text, Part::kind),
+            bulk_id: own.and_then(|own| own.wire_bulk_id.as_deref()),
+            tracking: own.and_then(|own| own.tracking.as_ref()),
+            messages: parts
+                .iter()
+                .map(|part| OutboundRow {
+                    message: &part.message,
+                    destinations: &part.destinations,
+                })
+                .collect(),
+        };
+        self.client.send(&batch).await
+    }
+
+    async fn take_answer(&self, parts: Vec<Part>, answer: SendAnswer) {
+        let mut rows = Rows::new(answer.rows, destinations(&parts));
+        let mut finished = Vec::new();
+        let mut position = 0;
+        for part in &parts {
+            if let Some(key) = &answer.tracking_process_key {
+                part.call.set_tracking_process_key(key);
+            }
+            for (index, destination) in part.destinations.iter().enumerate() {
+                let row = rows.take(&destination.wire_id, position);
+                position += 1;
+                let Some(row) = row else {
+                    // The answer leaves this destination out: it may have been taken.
+                    self.doubt(part.only(index), true).await;
+                    continue;
+                };
+                let outcome = match outcome::of_response(&row.status) {
+                    Verdict::Accepted => Outcome::Accepted,
+                    Verdict::Rejected => Outcome::Rejected,
+                    Verdict::AskTheLogs => {
+                        self.doubt(part.only(index), false).await;
+                        continue;
+                    }
+                };
+                let slot = part.slots[index];
+                let mut result = part.call.result(slot, outcome);
+                result.status = Some(row.status);
+                result.sms_count = row.sms_count;
+                finished.push(Finished {
+                    call: Arc::clone(&part.call),
+                    slot,
+                    result,
+                });
+            }
+        }
+        self.recorder.record(finished).await;
+    }
+
+    /// Nothing went out: the parts wait, unless they have waited long enough.
+    async fn put_back(&self, parts: Vec<Part>, detail: &str, at_least: Option<Duration>) {
+        let pause = self.pause.lengthen(at_least);
+        tracing::warn!(
+            pause_ms = u64::try_from(pause.as_millis()).unwrap_or_default(),
+            detail,
+            "the API can't be reached: sends wait"
+        );
+        self.lanes.put_back(parts);
+        // What is in doubt is never given up as untried, and for longer: the resolver says `unknown` of it in the end.
+        let waited_enough = |part: &Part| match part.in_doubt_since {
+            None => part.since.elapsed() + pause > self.config.retry_for,
+            Some(since) => since.elapsed() > self.config.in_doubt_for,
+        };
+        let error = SendError::Unavailable {
+            detail: detail.to_owned(),
+            retry_after: pause.max(Duration::from_secs(1)),
+        };
+        let given_up = self.lanes.remove(waited_enough);
+        self.fail(given_up, &error).await;
+    }
+
+    /// The request was refused as a whole, so nothing of it was sent: find the message that the API dislikes.
+    async fn refused(&self, mut parts: Vec<Part>, detail: String) {
+        if parts.len() == 1 && parts[0].destinations.len() > 1 {
+            let (one, other) = parts.remove(0).split();
+            parts = vec![one, other];
+        } else if parts.len() == 1 {
+            return self.reject(&parts[0], "API_REFUSED", detail).await;
+        }
+        let other = parts.split_off(parts.len() / 2);
+        // Boxed: a future can't hold itself.
+        Box::pin(self.send(parts)).await;
+        Box::pin(self.send(other)).await;
+    }
+
+    async fn reject(&self, part: &Part, reason: &str, detail: String) {
+        let finished = part.slots.iter().map(|slot| Finished {
+            call: Arc::clone(&part.call),
+            slot: *slot,
+            result: part
+                .call
+                .refusal(*slot, Outcome::Rejected, reason, detail.clone(), Vec::new()),
+        });
+        self.recorder.record(finished.collect()).await;
+    }
+
+    /// Ends parts of which nothing was attempted; those in doubt stay in doubt.
+    async fn fail(&self, parts: Vec<Part>, error: &SendError) {
+        for part in parts {
+            if part.in_doubt_since.is_none() {
+                settle_all(&part, error);
+            } else {
+                self.doubt(part, true).await;
+            }
+        }
+    }
+
+    async fn reject_expired(&self, parts: Vec<Part>) -> Vec<Part> {
+        let now = Timestamp::now();
+        let expired = |part: &Part| part.expires_at.is_some_and(|at| at <= now);
+        if !parts.iter().any(expired) {
+            return parts;
+        }
+        let (late, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(expired);
+        for part in late {
+            if part.in_doubt_since.is_none() {
+                self.reject(
+                    &part,
+                    "EXPIRED",
+                    "its expires_at passed before it could be sent: nothing was sent".to_owned(),
+                )
+                .await;
+            } else {
+                self.doubt(part, false).await;
+            }
+        }
+        parts
+    }
+
+    async fn doubt(&self, part: Part, may_send_again: bool) {
+        let doubt = Doubt::new(part, may_send_again, self.config.in_doubt_wait);
+        // The resolver ends after the dispatcher; it settles what it can't take.
+        if let Err(mpsc::error::SendError(doubt)) = self.doubts.send(doubt).await {
+            self.recorder
+                .record(vec![doubt.unknown("the bridge is shutting down")])
+                .await;
+        }
+    }
+}
+
+/// Settles all slots of a part of which nothing was attempted.
+pub(super) fn settle_all(part: &Part, error: &SendError) {
+    for slot in &part.slots {
+        part.call.settle(*slot, Settled::Failed(error.clone()));
+    }
+}
+
+fn destinations(parts: &[Part]) -> usize {
+    parts.iter().map(|part| part.destinations.len()).sum()
+}
+
+/// The rows of an answer, found by id; a row without one by its place, where no row is missing.
+struct Rows {
+    by_id: HashMap<String, SendRow>,
+    by_place: Vec<Option<SendRow>>,
+}
+
+impl Rows {
+    fn new(rows: Vec<SendRow>, expected: usize) -> Self {
+        let complete = rows.len() == expected;
+        let mut by_id = HashMap::with_capacity(rows.len());
+        let mut by_place = Vec::new();
+        for row in rows {
+            match &row.wire_id {
+                Some(id) => {
+                    by_id.insert(id.clone(), row);
+                    by_place.push(None);
+                }
+                None => by_place.push(Some(row)),
+            }
+        }
+        if !complete {
+            by_place.clear();
+        }
+        Self { by_id, by_place }
+    }
+
+    fn take(&mut self, wire_id: &str, place: usize) -> Option<SendRow> {
+        self.by_id
+            .remove(wire_id)
+            .or_else(|| self.by_place.get_mut(place)?.take())
+    }
+}

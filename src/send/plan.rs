@@ -1,0 +1,258 @@
+//! From a request to what waits in the lanes: addresses normalised, ids derived, defaults filled in.
+
+use std::{collections::HashSet, sync::Arc};
+
+use jiff::Timestamp;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use super::{
+    call::{Call, Slot},
+    validate,
+};
+use crate::{
+    events::ContentDigest,
+    infobip::{BatchKind, WireDestination},
+    message::{address::normalize_number, id, id::ApplicationName, time},
+    proto::v1::{self, FieldViolation, outbound_message::Content},
+};
+
+/// What the bridge fills in where a caller said nothing.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Defaults {
+    /// Where reports are pushed to: the bridge's own address (`http.public_url`).
+    pub(super) notify_url: Option<String>,
+}
+
+/// A message with one content and some of its destinations: what stands in `messages[]` of a REST request.
+#[derive(Clone)]
+pub(super) struct Part {
+    pub(super) call: Arc<Call>,
+    /// Without destinations.
+    pub(super) message: Arc<v1::OutboundMessage>,
+    pub(super) destinations: Vec<WireDestination>,
+    /// The slots of the destinations, in the same order.
+    pub(super) slots: Vec<usize>,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) urgent: bool,
+    /// When it was first put into a lane.
+    pub(super) since: Instant,
+    /// When a request with it first went out and its outcome was in doubt; such a part is never given up as untried.
+    pub(super) in_doubt_since: Option<Instant>,
+    /// Set where it goes out in a request of its own.
+    pub(super) alone: Option<Arc<OwnRequest>>,
+}
+
+/// What a request of its own carries beside its messages.
+#[derive(Debug)]
+pub(super) struct OwnRequest {
+    /// With the application.
+    pub(super) wire_bulk_id: Option<String>,
+    pub(super) tracking: Option<v1::Tracking>,
+}
+
+impl Part {
+    pub(super) fn kind(&self) -> BatchKind {
+        match self.message.content {
+            Some(Content::Binary(_)) => BatchKind::Binary,
+            Some(Content::Text(_)) | None => BatchKind::Text,
+        }
+    }
+
+    /// This part with one of its destinations only.
+    pub(super) fn only(&self, index: usize) -> Self {
+        Self {
+            destinations: vec![self.destinations[index].clone()],
+            slots: vec![self.slots[index]],
+            ..self.clone()
+        }
+    }
+
+    /// Splits the destinations in two.
+    pub(super) fn split(&self) -> (Self, Self) {
+        let middle = self.destinations.len() / 2;
+        let half = |range: std::ops::Range<usize>| Self {
+            destinations: self.destinations[range.clone()].to_vec(),
+            slots: self.slots[range].to_vec(),
+            ..self.clone()
+        };
+        (half(0..middle), half(middle..self.destinations.len()))
+    }
+}
+
+/// A message of a request that passed the checks, or its mistakes.
+pub(super) struct PlannedMessage {
+    pub(super) message: Arc<v1::OutboundMessage>,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) urgent: bool,
+    /// The slots of its destinations.
+    pub(super) slots: std::ops::Range<usize>,
+    /// Not empty: it is not sent.
+    pub(super) violations: Vec<FieldViolation>,
+}
+
+/// A whole request, planned.
+pub(super) struct Plan {
+    pub(super) slots: Vec<Slot>,
+    pub(super) messages: Vec<PlannedMessage>,
+    pub(super) own_request: Option<Arc<OwnRequest>>,
+    /// Wire ids that an earlier use of the request id with another number of destinations would have.
+    pub(super) other_shapes: Vec<String>,
+}
+
+/// Plans a request. `Err` where the request is wrong as a whole, or every message of it is.
+pub(super) fn plan(
+    application: &ApplicationName,
+    mut request: v1::SendSmsBulkRequest,
+    defaults: &Defaults,
+    now: Timestamp,
+) -> Result<Plan, Vec<FieldViolation>> {
+    let violations = validate::check_request(&request);
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    let total: usize = request
+        .messages
+        .iter()
+        .map(|message| message.destinations.len())
+        .sum();
+    let own_request = own_request(application, &request);
+    let mut seen_ids = HashSet::new();
+    let mut slots = Vec::with_capacity(total);
+    let mut messages = Vec::with_capacity(request.messages.len());
+    for (index, mut message) in std::mem::take(&mut request.messages)
+        .into_iter()
+        .enumerate()
+    {
+        let path = format!("messages[{index}]");
+        let violations = validate::check_message(&message, &path, &mut seen_ids, now);
+        let first = slots.len();
+        let destinations = std::mem::take(&mut message.destinations);
+        let repeatable = !request.request_id.is_empty()
+            || destinations
+                .iter()
+                .any(|destination| !destination.message_id.is_empty());
+        let digest = repeatable.then(|| DigestOf::new(&request, &message));
+        for destination in destinations {
+            let callers_id = !destination.message_id.is_empty() || !request.request_id.is_empty();
+            let to = normalize_number(&destination.to).unwrap_or(destination.to);
+            let message_id = if destination.message_id.is_empty() {
+                id::derive_message_id(&request.request_id, slots.len(), total)
+            } else {
+                destination.message_id
+            };
+            slots.push(Slot {
+                wire_id: application.wire_id(&message_id),
+                digest: digest
+                    .as_ref()
+                    .filter(|_| callers_id)
+                    .map(|digest| digest.with_destination(&to)),
+                to,
+                message_id,
+                message_index: i32::try_from(index).unwrap_or(i32::MAX),
+            });
+        }
+        let expires_at = message
+            .expires_at
+            .take()
+            .as_ref()
+            .and_then(time::from_proto);
+        let urgent = message.priority() == v1::Priority::Urgent;
+        fill_in(&mut message, defaults);
+        messages.push(PlannedMessage {
+            message: Arc::new(message),
+            expires_at,
+            urgent,
+            slots: first..slots.len(),
+            violations,
+        });
+    }
+    if messages
+        .iter()
+        .all(|message| !message.violations.is_empty())
+    {
+        return Err(messages
+            .into_iter()
+            .flat_map(|message| message.violations)
+            .collect());
+    }
+    let other_shapes = other_shapes(application, &request.request_id, &slots);
+    Ok(Plan {
+        slots,
+        messages,
+        own_request,
+        other_shapes,
+    })
+}
+
+/// A caller's bulk id or tracking stands at the top of a REST request, so such a request is not shared.
+fn own_request(
+    application: &ApplicationName,
+    request: &v1::SendSmsBulkRequest,
+) -> Option<Arc<OwnRequest>> {
+    let bulk_id = (!request.bulk_id.is_empty()).then(|| application.wire_id(&request.bulk_id));
+    if bulk_id.is_none() && request.tracking.is_none() {
+        return None;
+    }
+    Some(Arc::new(OwnRequest {
+        wire_bulk_id: bulk_id,
+        tracking: request.tracking.clone(),
+    }))
+}
+
+fn other_shapes(application: &ApplicationName, request_id: &str, slots: &[Slot]) -> Vec<String> {
+    if request_id.is_empty() {
+        return Vec::new();
+    }
+    let single = application.wire_id(request_id);
+    let first = application.wire_id(&format!("{request_id}~0"));
+    let other = if slots.len() == 1 { first } else { single };
+    if slots.iter().any(|slot| slot.wire_id == other) {
+        Vec::new()
+    } else {
+        vec![other]
+    }
+}
+
+fn fill_in(message: &mut v1::OutboundMessage, defaults: &Defaults) {
+    if message.notify_url.is_empty()
+        && let Some(url) = &defaults.notify_url
+    {
+        message.notify_url.clone_from(url);
+        "application/json".clone_into(&mut message.notify_content_type);
+    }
+}
+
+/// The digest of what a message asks for; each destination adds its number.
+struct DigestOf(Sha256);
+
+impl DigestOf {
+    fn new(request: &v1::SendSmsBulkRequest, message: &v1::OutboundMessage) -> Self {
+        let mut hash = Sha256::new();
+        // Lanes and deadlines say how soon, not what: a retry may change them.
+        let content = v1::OutboundMessage {
+            expires_at: None,
+            priority: 0,
+            ..message.clone()
+        };
+        hash.update(content.encode_to_vec());
+        hash.update(request.bulk_id.as_bytes());
+        hash.update([0]);
+        if let Some(tracking) = &request.tracking {
+            hash.update(tracking.encode_to_vec());
+        }
+        Self(hash)
+    }
+
+    fn with_destination(&self, to: &str) -> ContentDigest {
+        let mut hash = self.0.clone();
+        hash.update([0]);
+        hash.update(to.as_bytes());
+        let mut digest = ContentDigest::default();
+        for (byte, of_full) in digest.iter_mut().zip(hash.finalize()) {
+            *byte = of_full;
+        }
+        digest
+    }
+}

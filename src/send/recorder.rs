@@ -1,0 +1,84 @@
+//! Makes results durable, then tells the calls: the only way in which a slot gets a result.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    SendError,
+    backoff::backoff,
+    call::{Call, Settled},
+};
+use crate::{
+    events::{AppendError, NewEvent, SharedEventLog},
+    proto::v1,
+};
+
+/// How long a log that can't be written is tried before callers hear of it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A result for one slot of a call.
+pub(super) struct Finished {
+    pub(super) call: Arc<Call>,
+    pub(super) slot: usize,
+    pub(super) result: v1::SendResult,
+}
+
+/// Appends results to the event log.
+pub(super) struct Recorder {
+    log: SharedEventLog,
+}
+
+impl Recorder {
+    pub(super) fn new(log: SharedEventLog) -> Self {
+        Self { log }
+    }
+
+    /// Appends the results as events; settles their slots when they are durable (promise 5).
+    pub(super) async fn record(&self, finished: Vec<Finished>) {
+        if finished.is_empty() {
+            return;
+        }
+        let events = finished.iter().map(event).collect();
+        match self.append(events).await {
+            Ok(()) => {
+                for Finished { call, slot, result } in finished {
+                    call.settle(slot, Settled::Result(result));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, results = finished.len(), "results could not be made durable");
+                for Finished { call, slot, .. } in finished {
+                    call.settle(
+                        slot,
+                        Settled::Failed(SendError::LogUnavailable(error.to_string())),
+                    );
+                }
+            }
+        }
+    }
+
+    async fn append(&self, events: Vec<NewEvent>) -> Result<(), AppendError> {
+        let begun = Instant::now();
+        for attempt in 0.. {
+            match self.log.append(events.clone()).await {
+                Err(AppendError::Unavailable(_)) if begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(backoff(
+                        attempt,
+                        Duration::from_millis(100),
+                        Duration::from_secs(2),
+                    ))
+                    .await;
+                }
+                ended => return ended,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn event(finished: &Finished) -> NewEvent {
+    let Finished { call, slot, result } = finished;
+    let digest = call.slots.get(*slot).and_then(|slot| slot.digest);
+    NewEvent::send_result(&call.application, &call.request_id, digest, result.clone())
+}

@@ -1,0 +1,492 @@
+//! What is refused before anything is sent: all mistakes of a request at once, each with the path of its field.
+//!
+//! Refused is only what cannot be a number or a message at all. A doubtful number, an unknown language or
+//! transliteration is sent: Infobip decides (DESIGN, "gRPC").
+
+use std::collections::HashSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    message::{
+        address::{check_sender, normalize_number},
+        id::{check_bulk_id, check_caller_id},
+        time,
+    },
+    proto::v1::{self, FieldViolation, outbound_message::Content},
+};
+
+/// Destinations of one request at most.
+pub const MAX_DESTINATIONS: usize = 10_000;
+/// A text that is longer can't fit 25 segments, the API's most (manual, status 25), in any alphabet.
+const MAX_TEXT_CHARACTERS: usize = 4_000;
+/// 25 segments of 140 octets.
+const MAX_BINARY_OCTETS: usize = 3_500;
+/// WIRE.md, "Limits".
+const MAX_CALLBACK_DATA_CHARACTERS: usize = 4_000;
+/// WIRE.md, "Limits".
+const MAX_NOTIFY_URL_CHARACTERS: usize = 2_048;
+/// WIRE.md, "Details": `sendAt` up to 180 days ahead.
+const MAX_SCHEDULE: SignedDuration = SignedDuration::from_hours(180 * 24);
+/// How far a clock may be off before a `send_at` is called past.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
+
+/// Collects mistakes.
+#[derive(Default)]
+pub(super) struct Violations(Vec<FieldViolation>);
+
+impl Violations {
+    fn add(&mut self, field: impl Into<String>, description: impl ToString) {
+        self.0.push(FieldViolation {
+            field: field.into(),
+            description: description.to_string(),
+        });
+    }
+
+    /// The mistakes; empty for none.
+    pub(super) fn into_vec(self) -> Vec<FieldViolation> {
+        self.0
+    }
+}
+
+/// What is wrong with a request apart from its messages.
+pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolation> {
+    let mut violations = Violations::default();
+    if !request.request_id.is_empty()
+        && let Err(error) = check_caller_id(&request.request_id)
+    {
+        violations.add("request_id", error);
+    }
+    if !request.bulk_id.is_empty()
+        && let Err(error) = check_bulk_id(&request.bulk_id)
+    {
+        violations.add("bulk_id", error);
+    }
+    if request.messages.is_empty() {
+        violations.add("messages", "is empty: give at least one message");
+    }
+    let destinations: usize = request
+        .messages
+        .iter()
+        .map(|message| message.destinations.len())
+        .sum();
+    if destinations > MAX_DESTINATIONS {
+        violations.add(
+            "messages",
+            format!(
+                "have {destinations} destinations in all: at most {MAX_DESTINATIONS} in one request"
+            ),
+        );
+    }
+    if let Some(tracking) = &request.tracking {
+        if tracking.track.is_empty() {
+            violations.add("tracking.track", "is empty: say SMS or URL");
+        }
+        for (field, value) in [
+            ("tracking.track", &tracking.track),
+            ("tracking.process_key", &tracking.process_key),
+            ("tracking.type", &tracking.r#type),
+            ("tracking.base_url", &tracking.base_url),
+        ] {
+            check_length(&mut violations, field, value, 200);
+        }
+    }
+    violations.into_vec()
+}
+
+/// What is wrong with a message. `path` is where it stands, such as `messages[3]`; `seen_ids` are the message ids of the
+/// request so far.
+pub(super) fn check_message(
+    message: &v1::OutboundMessage,
+    path: &str,
+    seen_ids: &mut HashSet<String>,
+    now: Timestamp,
+) -> Vec<FieldViolation> {
+    let mut violations = Violations::default();
+    if !message.from.is_empty()
+        && let Err(error) = check_sender(&message.from)
+    {
+        violations.add(format!("{path}.from"), error);
+    }
+    check_destinations(&mut violations, message, path, seen_ids);
+    check_content(&mut violations, message, path);
+    check_names(&mut violations, message, path);
+    check_notification(&mut violations, message, path);
+    check_times(&mut violations, message, path, now);
+    check_window(&mut violations, message, path);
+    violations.into_vec()
+}
+
+fn check_destinations(
+    violations: &mut Violations,
+    message: &v1::OutboundMessage,
+    path: &str,
+    seen_ids: &mut HashSet<String>,
+) {
+    if message.destinations.is_empty() {
+        violations.add(
+            format!("{path}.destinations"),
+            "is empty: give at least one destination",
+        );
+    }
+    for (index, destination) in message.destinations.iter().enumerate() {
+        if let Err(error) = normalize_number(&destination.to) {
+            violations.add(format!("{path}.destinations[{index}].to"), error);
+        }
+        if destination.message_id.is_empty() {
+            continue;
+        }
+        let field = || format!("{path}.destinations[{index}].message_id");
+        if let Err(error) = check_caller_id(&destination.message_id) {
+            violations.add(field(), error);
+        } else if !seen_ids.insert(destination.message_id.clone()) {
+            violations.add(
+                field(),
+                "stands twice in this request: each destination needs an id of its own",
+            );
+        }
+    }
+}
+
+fn check_content(violations: &mut Violations, message: &v1::OutboundMessage, path: &str) {
+    match &message.content {
+        None => violations.add(
+            format!("{path}.text"),
+            "is missing: give a text or binary content",
+        ),
+        Some(Content::Text(text)) if text.is_empty() => {
+            violations.add(
+                format!("{path}.text"),
+                "is empty: give at least one character",
+            );
+        }
+        Some(Content::Text(text)) => {
+            check_length(
+                violations,
+                &format!("{path}.text"),
+                text,
+                MAX_TEXT_CHARACTERS,
+            );
+        }
+        Some(Content::Binary(binary)) => {
+            if !(1..=MAX_BINARY_OCTETS).contains(&binary.data.len()) {
+                violations.add(
+                    format!("{path}.binary.data"),
+                    format!(
+                        "has {} octets: 1 to {MAX_BINARY_OCTETS} can be sent",
+                        binary.data.len()
+                    ),
+                );
+            }
+            for (field, value) in [
+                ("data_coding", binary.data_coding),
+                ("esm_class", binary.esm_class),
+            ] {
+                if !(0..=255).contains(&value) {
+                    violations.add(
+                        format!("{path}.binary.{field}"),
+                        format!("is {value}: 0 to 255"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Names of the API's own that stay open: only their shape is checked.
+fn check_names(violations: &mut Violations, message: &v1::OutboundMessage, path: &str) {
+    if let Some(language) = &message.language {
+        check_name(
+            violations,
+            &format!("{path}.language.language_code"),
+            &language.language_code,
+            "TR, ES or PT",
+        );
+        if language.language_code.is_empty() {
+            violations.add(
+                format!("{path}.language.language_code"),
+                "is empty: say TR, ES or PT",
+            );
+        }
+    }
+    check_name(
+        violations,
+        &format!("{path}.transliteration"),
+        &message.transliteration,
+        "TURKISH, GREEK, CYRILLIC, CENTRAL_EUROPEAN or NON_UNICODE",
+    );
+    check_length(
+        violations,
+        &format!("{path}.campaign_id"),
+        &message.campaign_id,
+        255,
+    );
+    check_length(
+        violations,
+        &format!("{path}.operator_client_id"),
+        &message.operator_client_id,
+        255,
+    );
+    if let Some(india) = message
+        .regional
+        .as_ref()
+        .and_then(|regional| regional.india_dlt.as_ref())
+        && india.principal_entity_id.is_empty()
+    {
+        violations.add(
+            format!("{path}.regional.india_dlt.principal_entity_id"),
+            "is empty: India's registry asks for it",
+        );
+    }
+    if v1::Priority::try_from(message.priority).is_err() {
+        violations.add(
+            format!("{path}.priority"),
+            "is not a priority of this contract",
+        );
+    }
+}
+
+fn check_name(violations: &mut Violations, field: &str, value: &str, known: &str) {
+    let fits = value.len() <= 32
+        && value
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b == b'_' || b == b'-');
+    if !fits {
+        violations.add(
+            field,
+            format!("is not a name in capital letters, such as {known}"),
+        );
+    }
+}
+
+fn check_notification(violations: &mut Violations, message: &v1::OutboundMessage, path: &str) {
+    let url = &message.notify_url;
+    if !url.is_empty() {
+        let field = format!("{path}.notify_url");
+        if !(url.starts_with("http://") || url.starts_with("https://"))
+            || url.contains(char::is_whitespace)
+        {
+            violations.add(field.as_str(), "is not an http or https address");
+        }
+        check_length(violations, &field, url, MAX_NOTIFY_URL_CHARACTERS);
+    }
+    if !matches!(
+        message.notify_content_type.as_str(),
+        "" | "application/json" | "application/xml"
+    ) {
+        violations.add(
+            format!("{path}.notify_content_type"),
+            "is neither application/json nor application/xml",
+        );
+    }
+    check_length(
+        violations,
+        &format!("{path}.callback_data"),
+        &message.callback_data,
+        MAX_CALLBACK_DATA_CHARACTERS,
+    );
+}
+
+fn check_times(
+    violations: &mut Violations,
+    message: &v1::OutboundMessage,
+    path: &str,
+    now: Timestamp,
+) {
+    if let Some(validity) = &message.validity_period {
+        let whole_minutes = time::duration_from_proto(validity)
+            .is_some_and(|d| d.as_secs() >= 60 && d.as_secs() % 60 == 0 && d.subsec_nanos() == 0);
+        if !whole_minutes {
+            violations.add(
+                format!("{path}.validity_period"),
+                "is not a whole number of minutes, at least one",
+            );
+        }
+    }
+    if let Some(send_at) = &message.send_at {
+        let field = format!("{path}.send_at");
+        match time::from_proto(send_at) {
+            None => violations.add(field, "is not a time"),
+            Some(at) if at.duration_until(now) > CLOCK_TOLERANCE => {
+                violations.add(field, "is in the past")
+            }
+            Some(at) if now.duration_until(at) > MAX_SCHEDULE => {
+                violations.add(
+                    field,
+                    "is more than 180 days ahead, the most that the API schedules",
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    if message
+        .expires_at
+        .as_ref()
+        .is_some_and(|at| time::from_proto(at).is_none())
+    {
+        violations.add(format!("{path}.expires_at"), "is not a time");
+    }
+}
+
+fn check_window(violations: &mut Violations, message: &v1::OutboundMessage, path: &str) {
+    let Some(window) = &message.delivery_time_window else {
+        return;
+    };
+    let path = format!("{path}.delivery_time_window");
+    if window.days.is_empty() {
+        violations.add(format!("{path}.days"), "is empty: name at least one day");
+    }
+    for (index, day) in window.days.iter().enumerate() {
+        if v1::DayOfWeek::try_from(*day).is_ok_and(|day| day != v1::DayOfWeek::Unspecified) {
+            continue;
+        }
+        violations.add(format!("{path}.days[{index}]"), "is not a day");
+    }
+    let mut minute_of_day = |name: &str, time: Option<&v1::TimeOfDay>| {
+        let time = time?;
+        if (0..=23).contains(&time.hour) && (0..=59).contains(&time.minute) {
+            return Some(time.hour * 60 + time.minute);
+        }
+        violations.add(
+            format!("{path}.{name}"),
+            "is not a time of day: hour 0 to 23, minute 0 to 59",
+        );
+        None
+    };
+    let from = minute_of_day("from", window.from.as_ref());
+    let to = minute_of_day("to", window.to.as_ref());
+    if window.from.is_some() != window.to.is_some() {
+        violations.add(path, "has one of from and to: give both or none");
+    } else if let (Some(from), Some(to)) = (from, to)
+        && to - from < 60
+    {
+        violations.add(
+            path,
+            "is shorter than an hour: `to` must be at least an hour after `from`",
+        );
+    }
+}
+
+fn check_length(violations: &mut Violations, field: &str, value: &str, max: usize) {
+    // Bytes are never fewer than characters: most values are decided without counting.
+    if value.len() > max && value.chars().count() > max {
+        violations.add(field, format!("has more than {max} characters"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> v1::OutboundMessage {
+        v1::OutboundMessage {
+            from: "InfoSMS".into(),
+            destinations: vec![v1::Destination {
+                to: "+41793026727".into(),
+                message_id: String::new(),
+            }],
+            content: Some(Content::Text("Hello".into())),
+            ..Default::default()
+        }
+    }
+
+    fn fields(message: &v1::OutboundMessage) -> Vec<String> {
+        check_message(message, "m", &mut HashSet::new(), Timestamp::now())
+            .into_iter()
+            .map(|v| v.field)
+            .collect()
+    }
+
+    #[test]
+    fn a_good_message_has_no_violations() {
+        assert_eq!(fields(&message()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let wrong = v1::OutboundMessage {
+            from: "ab".into(),
+            destinations: vec![
+                v1::Destination {
+                    to: "nobody".into(),
+                    message_id: "a~b".into(),
+                },
+                v1::Destination {
+                    to: "1".into(),
+                    message_id: "same".into(),
+                },
+                v1::Destination {
+                    to: "2".into(),
+                    message_id: "same".into(),
+                },
+            ],
+            content: Some(Content::Binary(v1::BinaryContent {
+                data_coding: 256,
+                ..Default::default()
+            })),
+            language: Some(v1::Language::default()),
+            transliteration: "greek!".into(),
+            notify_url: "ftp://x".into(),
+            notify_content_type: "text/plain".into(),
+            callback_data: "x".repeat(4001),
+            validity_period: Some(pbjson_types::Duration {
+                seconds: 90,
+                nanos: 0,
+            }),
+            send_at: Some(pbjson_types::Timestamp {
+                seconds: 1,
+                nanos: 0,
+            }),
+            delivery_time_window: Some(v1::DeliveryTimeWindow {
+                days: vec![0],
+                from: Some(v1::TimeOfDay {
+                    hour: 10,
+                    minute: 0,
+                }),
+                to: Some(v1::TimeOfDay {
+                    hour: 10,
+                    minute: 59,
+                }),
+            }),
+            expires_at: Some(pbjson_types::Timestamp {
+                seconds: i64::MAX,
+                nanos: 0,
+            }),
+            ..Default::default()
+        };
+        assert_eq!(
+            fields(&wrong),
+            [
+                "m.from",
+                "m.destinations[0].to",
+                "m.destinations[0].message_id",
+                "m.destinations[2].message_id",
+                "m.binary.data",
+                "m.binary.data_coding",
+                "m.language.language_code",
+                "m.transliteration",
+                "m.notify_url",
+                "m.notify_content_type",
+                "m.callback_data",
+                "m.validity_period",
+                "m.send_at",
+                "m.expires_at",
+                "m.delivery_time_window.days[0]",
+                "m.delivery_time_window",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_bridge_does_not_know_is_passed_on() {
+        let open = v1::OutboundMessage {
+            language: Some(v1::Language {
+                language_code: "KLINGON".into(),
+                ..Default::default()
+            }),
+            transliteration: "ALL".into(),
+            ..message()
+        };
+        assert_eq!(fields(&open), Vec::<String>::new());
+    }
+}

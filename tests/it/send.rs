@@ -1,0 +1,346 @@
+//! How a send stays single: ids, doubts, refusals (promises 2 and 3).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use smsbridge::proto::v1::{self, Outcome};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::support::{
+    bridge::{TestBridge, text, text_with_id},
+    simulator::TestSimulator,
+};
+
+const TO: &str = "41793026727";
+
+fn handset_deliveries(ledger: &[Value]) -> Vec<u64> {
+    ledger
+        .iter()
+        .map(|message| message["handsetDeliveries"].as_u64().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_repeated_call_gets_the_first_ones_answer() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let first = bridge
+        .sms()
+        .send_sms(text_with_id("r1", &[TO, "41793026728"]))
+        .await
+        .unwrap()
+        .into_inner();
+    let again = bridge
+        .sms()
+        .send_sms(text_with_id("r1", &[TO, "41793026728"]))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(first, again);
+    assert_eq!(simulator.messages().await.len(), 2);
+
+    // A restart does not forget.
+    let folder = bridge.stop().await;
+    let bridge = TestBridge::at(&simulator.base_url(), folder, |_| ()).await;
+    let again = bridge
+        .sms()
+        .send_sms(text_with_id("r1", &[TO, "41793026728"]))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(first, again);
+    assert_eq!(simulator.messages().await.len(), 2);
+}
+
+#[tokio::test]
+async fn calls_with_the_same_id_at_once_send_once() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    simulator.fault(json!({"kind": "latency", "probability": 1.0, "ms": 100, "path": "/sms/1/text/advanced"})).await;
+    let calls: Vec<_> = (0..10)
+        .map(|_| {
+            let mut sms = bridge.sms();
+            tokio::spawn(async move {
+                sms.send_sms(text_with_id("same", &[TO]))
+                    .await
+                    .unwrap()
+                    .into_inner()
+            })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await.unwrap());
+    }
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert_eq!(simulator.messages().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_id_is_not_used_for_another_content() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    bridge
+        .sms()
+        .send_sms(text_with_id("r1", &[TO]))
+        .await
+        .unwrap();
+    for other in [
+        v1::SendSmsRequest {
+            request_id: "r1".into(),
+            ..text(&[TO], "something else")
+        },
+        text_with_id("r1", &["41793026728"]),
+        text_with_id("r1", &[TO, "41793026728"]),
+    ] {
+        let refused = bridge.sms().send_sms(other).await.unwrap_err();
+        assert_eq!(refused.code(), Code::AlreadyExists, "{refused:?}");
+        assert_eq!(
+            refused.get_details_error_info().unwrap().reason,
+            "ID_REUSED"
+        );
+    }
+    assert_eq!(simulator.messages().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_found_in_the_logs() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    simulator
+        .fault(json!({"kind": "accept_then_drop", "count": 1, "path": "/sms/1/text/advanced"}))
+        .await;
+    let sent = bridge
+        .sms()
+        .send_sms(text(&[TO], "once"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(sent.results[0].outcome(), Outcome::Accepted);
+    assert_eq!(handset_deliveries(&simulator.all_final().await), [1]);
+    let paths: Vec<_> = simulator
+        .requests()
+        .await
+        .iter()
+        .map(|request| request["path"].clone())
+        .collect();
+    assert_eq!(paths, ["/sms/1/text/advanced", "/sms/1/logs"]);
+}
+
+#[tokio::test]
+async fn what_was_lost_before_the_api_took_it_is_sent_again_after_a_look_into_the_logs() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    simulator.fault(json!({"kind": "status", "status": 502, "body": "<html>", "count": 1, "path": "/sms/1/text/advanced"})).await;
+    let sent = bridge
+        .sms()
+        .send_sms(text(&[TO], "once"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(sent.results[0].outcome(), Outcome::Accepted);
+    assert_eq!(handset_deliveries(&simulator.all_final().await), [1]);
+    let paths: Vec<_> = simulator
+        .requests()
+        .await
+        .iter()
+        .map(|request| request["path"].clone())
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "/sms/1/text/advanced",
+            "/sms/1/logs",
+            "/sms/1/text/advanced"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_bad_message_does_not_spoil_its_neighbours_in_a_batch() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    // While one request is slow the others gather and share the next.
+    simulator
+        .fault(json!({"kind": "latency", "count": 8, "ms": 150, "path": "/sms/1/text/advanced"}))
+        .await;
+    let calls: Vec<_> = (0..40)
+        .map(|n| {
+            let mut sms = bridge.sms();
+            let to = if n == 30 { "9990100612345" } else { TO };
+            tokio::spawn(async move {
+                sms.send_sms(text_with_id(&format!("r{n}"), &[to]))
+                    .await
+                    .unwrap()
+                    .into_inner()
+            })
+        })
+        .collect();
+    let mut outcomes = Vec::new();
+    for call in calls {
+        outcomes.push(call.await.unwrap().results[0].outcome());
+    }
+    let rejected: Vec<_> = (0..40)
+        .filter(|n| outcomes[*n] == Outcome::Rejected)
+        .collect();
+    assert_eq!(rejected, [30]);
+    assert!(simulator.requests().await.len() < 40, "requests are shared");
+}
+
+#[tokio::test]
+async fn all_mistakes_of_a_request_are_told_at_once() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let wrong = v1::SendSmsRequest {
+        request_id: "~".into(),
+        ..text(&["nobody"], "")
+    };
+    let refused = bridge.sms().send_sms(wrong).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let wrong = text(&["nobody", ""], "");
+    let refused = bridge.sms().send_sms(wrong).await.unwrap_err();
+    let fields: Vec<_> = refused
+        .get_details_bad_request()
+        .unwrap()
+        .field_violations
+        .into_iter()
+        .map(|violation| violation.field)
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "message.destinations[0].to",
+            "message.destinations[1].to",
+            "message.text"
+        ]
+    );
+    assert!(simulator.requests().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_bulk_rejects_an_invalid_message_alone() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let messages = [
+        text(&[TO], "fine"),
+        text(&["nobody"], "no number"),
+        text(&[TO], "fine too"),
+    ];
+    let bulk = v1::SendSmsBulkRequest {
+        bulk_id: "b1".into(),
+        messages: messages
+            .into_iter()
+            .map(|request| request.message.unwrap())
+            .collect(),
+        ..Default::default()
+    };
+    let sent = bridge.sms().send_sms_bulk(bulk).await.unwrap().into_inner();
+    assert_eq!(sent.bulk_id, "b1");
+    let outcomes: Vec<_> = sent.results.iter().map(v1::SendResult::outcome).collect();
+    assert_eq!(
+        outcomes,
+        [Outcome::Accepted, Outcome::Rejected, Outcome::Accepted]
+    );
+    let refusal = sent.results[1].refusal.as_ref().unwrap();
+    assert_eq!(
+        (
+            refusal.reason.as_str(),
+            refusal.violations[0].field.as_str()
+        ),
+        ("INVALID_MESSAGE", "messages[1].destinations[0].to")
+    );
+    assert_eq!(
+        simulator.requests().await.len(),
+        1,
+        "a caller's bulk is one request"
+    );
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_is_told_before_it_and_the_outcome_becomes_an_event() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let mut events = bridge.events().await;
+    simulator
+        .fault(json!({"kind": "latency", "count": 1, "ms": 800, "path": "/sms/1/text/advanced"}))
+        .await;
+    let mut request = tonic::Request::new(text_with_id("late", &[TO]));
+    request.set_timeout(Duration::from_millis(400));
+    let refused = bridge.sms().send_sms(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::DeadlineExceeded);
+    let info = refused
+        .get_details_error_info()
+        .expect("told by the bridge, not by the client's own clock");
+    assert_eq!(
+        (
+            info.metadata["in_doubt"].as_str(),
+            info.metadata["message_ids"].as_str()
+        ),
+        ("true", "late")
+    );
+    assert_eq!(events.next_of("send.accepted").await.request_id, "late");
+}
+
+#[tokio::test]
+async fn a_message_that_comes_too_late_to_matter_is_not_sent() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let mut request = text(&[TO], "your code is 1234");
+    request.message.as_mut().unwrap().expires_at = Some(pbjson_types::Timestamp {
+        seconds: 1_000_000_000,
+        nanos: 0,
+    });
+    let sent = bridge.sms().send_sms(request).await.unwrap().into_inner();
+    assert_eq!(sent.results[0].outcome(), Outcome::Rejected);
+    assert_eq!(sent.results[0].refusal.as_ref().unwrap().reason, "EXPIRED");
+    assert!(simulator.requests().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_api_that_is_down_is_unavailable_and_nothing_was_attempted() {
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bridge = TestBridge::at(&format!("http://{nowhere}"), folder, |config| {
+        config.send.retry_for = Duration::from_millis(300);
+    })
+    .await;
+    let refused = bridge
+        .sms()
+        .send_sms(text(&[TO], "Hello"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    assert_eq!(
+        refused.get_details_error_info().unwrap().reason,
+        "API_UNAVAILABLE"
+    );
+    assert!(refused.get_details_retry_info().is_some());
+    assert!(
+        bridge.all_events().await.is_empty(),
+        "no event without a cause"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_with_its_key() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.infobip.password = Some("wrong".into())
+    })
+    .await;
+    let refused = bridge
+        .sms()
+        .send_sms(text(&[TO], "Hello"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(
+        refused.message().contains("infobip.password"),
+        "{refused:?}"
+    );
+}

@@ -1,0 +1,199 @@
+//! A bridge, in this process on free ports, in front of a simulator.
+
+use std::time::Duration;
+
+use smsbridge::{
+    app::{Addresses, App},
+    config::Config,
+    proto::v1::{
+        self, Event, OutboundMessage, event_service_client::EventServiceClient,
+        outbound_message::Content, sms_service_client::SmsServiceClient,
+    },
+};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::{Streaming, transport::Channel};
+
+use super::{
+    DEADLINE,
+    simulator::{PASSWORD, TestSimulator, USERNAME},
+};
+
+/// A running bridge. [`TestBridge::stop`] ends it as SIGTERM would.
+pub struct TestBridge {
+    pub addresses: Addresses,
+    pub channel: Channel,
+    stop: CancellationToken,
+    running: Option<JoinHandle<Result<(), smsbridge::app::AppError>>>,
+    folder: Option<TempDir>,
+}
+
+impl TestBridge {
+    /// On the embedded log; reports are pushed to it.
+    pub async fn start(simulator: &TestSimulator) -> Self {
+        Self::with(simulator, |_| ()).await
+    }
+
+    /// With other switches.
+    pub async fn with(simulator: &TestSimulator, configure: impl FnOnce(&mut Config)) -> Self {
+        Self::at(
+            &simulator.base_url(),
+            tempfile::tempdir().unwrap(),
+            configure,
+        )
+        .await
+    }
+
+    /// In front of whatever is at `base_url`, with the log that is in `folder`.
+    pub async fn at(base_url: &str, folder: TempDir, configure: impl FnOnce(&mut Config)) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let flags = [
+            ("infobip.base_url", base_url),
+            ("infobip.username", USERNAME),
+            ("infobip.password", PASSWORD),
+            ("grpc.listen", "127.0.0.1:0"),
+            ("http.listen", "127.0.0.1:0"),
+            // Port 0: the one that http.listen got.
+            ("http.public_url", "http://127.0.0.1:0"),
+            ("admin.listen", "127.0.0.1:0"),
+            ("events.data_dir", folder.path().to_str().unwrap()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let mut config = Config::load(None, std::iter::empty(), &flags).unwrap();
+        // Tests don't wait where nothing is to be waited for.
+        config.send.in_doubt_wait = Duration::from_millis(20);
+        configure(&mut config);
+        let app = App::bind(config).await.unwrap();
+        let addresses = app.addresses();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(app.run(stop.clone()));
+        let channel = Channel::from_shared(format!("http://{}", addresses.grpc))
+            .unwrap()
+            .connect_lazy();
+        Self {
+            addresses,
+            channel,
+            stop,
+            running: Some(running),
+            folder: Some(folder),
+        }
+    }
+
+    pub fn sms(&self) -> SmsServiceClient<Channel> {
+        SmsServiceClient::new(self.channel.clone())
+    }
+
+    /// The events from now on.
+    pub async fn events(&self) -> EventReader {
+        self.read(v1::StreamEventsRequest::default()).await
+    }
+
+    /// All events up to now.
+    pub async fn all_events(&self) -> Vec<Event> {
+        use v1::stream_events_request::Start;
+        let since = Some(Start::Since(pbjson_types::Timestamp::default()));
+        let mut reader = self
+            .read(v1::StreamEventsRequest {
+                start: since,
+                end_at_head: true,
+                ..Default::default()
+            })
+            .await;
+        let mut events = Vec::new();
+        while let Some(event) = reader.next_or_end().await {
+            events.push(event);
+        }
+        events
+    }
+
+    pub async fn read(&self, request: v1::StreamEventsRequest) -> EventReader {
+        let mut client = EventServiceClient::new(self.channel.clone());
+        EventReader(client.stream_events(request).await.unwrap().into_inner())
+    }
+
+    /// The path that Infobip calls.
+    pub fn webhook(&self, endpoint: &str) -> String {
+        format!("http://{}/infobip/local/{endpoint}", self.addresses.http)
+    }
+
+    /// Begins to stop, as SIGTERM does.
+    pub fn begin_to_stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Stops and waits until it has; gives the folder of its log.
+    pub async fn stop(mut self) -> TempDir {
+        self.stop.cancel();
+        let running = self.running.take().unwrap();
+        tokio::time::timeout(DEADLINE, running)
+            .await
+            .expect("the bridge stops")
+            .unwrap()
+            .unwrap();
+        self.folder.take().unwrap()
+    }
+}
+
+impl Drop for TestBridge {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A stream of events.
+pub struct EventReader(Streaming<v1::StreamEventsResponse>);
+
+impl EventReader {
+    /// The next event; `None` where the stream ends.
+    pub async fn next_or_end(&mut self) -> Option<Event> {
+        let next = tokio::time::timeout(DEADLINE, self.0.message())
+            .await
+            .expect("an event in time");
+        next.unwrap().map(|response| response.event.unwrap())
+    }
+
+    /// The next event.
+    pub async fn next(&mut self) -> Event {
+        self.next_or_end().await.expect("the stream goes on")
+    }
+
+    /// The next event of a type.
+    pub async fn next_of(&mut self, event_type: &str) -> Event {
+        loop {
+            let event = self.next().await;
+            if event.r#type == event_type {
+                return event;
+            }
+        }
+    }
+}
+
+/// A text to some numbers.
+pub fn text(to: &[&str], text: &str) -> v1::SendSmsRequest {
+    let destinations = to
+        .iter()
+        .map(|to| v1::Destination {
+            to: (*to).to_owned(),
+            message_id: String::new(),
+        })
+        .collect();
+    let message = OutboundMessage {
+        from: "InfoSMS".into(),
+        destinations,
+        content: Some(Content::Text(text.into())),
+        ..Default::default()
+    };
+    v1::SendSmsRequest {
+        message: Some(message),
+        ..Default::default()
+    }
+}
+
+/// The same with a request id.
+pub fn text_with_id(request_id: &str, to: &[&str]) -> v1::SendSmsRequest {
+    v1::SendSmsRequest {
+        request_id: request_id.into(),
+        ..text(to, "Hello")
+    }
+}
