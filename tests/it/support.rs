@@ -1,8 +1,8 @@
 //! The harness: what the tests run against, each owning what it starts.
 
 pub mod account;
-pub mod broker;
 pub mod bridge;
+pub mod broker;
 pub mod receiver;
 pub mod samples;
 pub mod simulator;
