@@ -22,6 +22,7 @@ pub mod grpc;
 pub mod infobip;
 pub mod intake;
 pub mod message;
+pub mod ops;
 pub mod proto;
 pub mod send;
 pub mod simulator;

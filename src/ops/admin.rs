@@ -1,0 +1,171 @@
+//! The HTTP server of `admin.listen`: `/live`, `/ready`, `/metrics`.
+//!
+//! Invariants: `/live` depends on nothing; the server goes on while the process drains, so that `/ready` can be seen to
+//! fall, and it ends when its own token is cancelled, whatever its clients do.
+
+use std::{io, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{metrics::Metrics, readiness::Readiness};
+
+/// How long answers that are under way may take when the server is to end.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
+/// The media type of OpenMetrics' text format.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Serves until `stop` is cancelled: to be cancelled last, when everything else has drained.
+///
+/// # Errors
+/// Where the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    readiness: Readiness,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let app = Router::new()
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .route("/metrics", get(scrape))
+        .with_state((readiness, metrics));
+    let served = axum::serve(listener, app).with_graceful_shutdown({
+        let stop = stop.clone();
+        async move { stop.cancelled().await }
+    });
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(CLOSING_TIMEOUT).await;
+    };
+    tokio::select! {
+        served = served => served,
+        // A client that never ends its request does not hold the process.
+        () = overdue => Ok(()),
+    }
+}
+
+async fn ready(State((readiness, _)): State<(Readiness, Metrics)>) -> Response {
+    let missing = readiness.what_is_missing();
+    if missing.is_empty() {
+        (StatusCode::OK, "ready\n").into_response()
+    } else {
+        let text = format!("not ready\n{}\n", missing.join("\n"));
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
+}
+
+async fn scrape(State((_, metrics)): State<(Readiness, Metrics)>) -> Response {
+    match metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics could not be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+        task::JoinHandle,
+        time::timeout,
+    };
+
+    use super::*;
+
+    struct Admin {
+        address: SocketAddr,
+        readiness: Readiness,
+        metrics: Metrics,
+        stop: CancellationToken,
+        task: JoinHandle<io::Result<()>>,
+    }
+
+    async fn admin() -> Admin {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (readiness, metrics) = (Readiness::new(), Metrics::new());
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(serve(
+            listener,
+            readiness.clone(),
+            metrics.clone(),
+            stop.clone(),
+        ));
+        Admin {
+            address,
+            readiness,
+            metrics,
+            stop,
+            task,
+        }
+    }
+
+    /// The whole response, head and body.
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        response
+    }
+
+    #[tokio::test]
+    async fn ready_says_what_is_missing_and_live_does_not_care() {
+        let admin = admin().await;
+        let broker = admin.readiness.condition("broker");
+        broker.unmet("no connection");
+        let response = get(admin.address, "/ready").await;
+        assert!(response.starts_with("HTTP/1.1 503"), "{response}");
+        assert!(response.ends_with("broker: no connection\n"), "{response}");
+        let response = get(admin.address, "/live").await;
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        broker.met();
+        let response = get(admin.address, "/ready").await;
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        admin.readiness.fall();
+        let response = get(admin.address, "/ready").await;
+        assert!(response.starts_with("HTTP/1.1 503"), "{response}");
+        let response = get(admin.address, "/elsewhere").await;
+        assert!(response.starts_with("HTTP/1.1 404"), "{response}");
+    }
+
+    #[tokio::test]
+    async fn metrics_are_scraped() {
+        let admin = admin().await;
+        admin.metrics.amqp_reconnected();
+        let response = get(admin.address, "/metrics").await;
+        assert!(response.contains(OPEN_METRICS), "{response}");
+        assert!(
+            response.contains("\nsmsbridge_amqp_reconnects_total 1\n"),
+            "{response}"
+        );
+        assert!(response.ends_with("# EOF\n"), "{response}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_ends_does_not_hold_the_end() {
+        let admin = admin().await;
+        let mut stuck = TcpStream::connect(admin.address).await.unwrap();
+        stuck.write_all(b"GET /live HTTP/1.1\r\n").await.unwrap();
+        // Only one that was accepted can hold anything: the answer to a later connection says that it was.
+        get(admin.address, "/live").await;
+        admin.stop.cancel();
+        let ended = timeout(Duration::from_secs(30), admin.task).await;
+        ended.unwrap().unwrap().unwrap();
+        assert!(TcpStream::connect(admin.address).await.is_err());
+    }
+}

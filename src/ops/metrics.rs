@@ -1,0 +1,562 @@
+//! Counters, gauges and histograms, as `/metrics` shows them.
+//!
+//! Invariants: every label has a small closed set of values, so that nobody outside can make series; no label holds an
+//! application, an id, a number or a text. Names begin with `smsbridge_` and say their unit.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use tonic::Code;
+
+use crate::proto;
+
+/// Declares a label's values: each variant with its name.
+macro_rules! label {
+    ($(#[$doc:meta])* $label:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $label {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl EncodeLabelValue for $label {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+                EncodeLabelValue::encode(&match self { $(Self::$variant => $name,)+ }, encoder)
+            }
+        }
+    };
+}
+
+label! {
+    /// How a send ended.
+    SendOutcome {
+        /// Infobip took it.
+        Accepted = "accepted",
+        /// It was refused, here or there.
+        Rejected = "rejected",
+        /// Nobody knows.
+        Unknown = "unknown",
+    }
+}
+
+label! {
+    /// What is asked of the API.
+    Endpoint {
+        /// `/sms/1/text/advanced`, `/sms/1/binary/advanced`.
+        Send = "send",
+        /// `/sms/1/reports`.
+        Reports = "reports",
+        /// `/sms/1/logs`.
+        Logs = "logs",
+        /// `/sms/1/inbox/reports`.
+        Inbox = "inbox",
+        /// `/sms/1/inbox/logs`.
+        InboxLogs = "inbox_logs",
+        /// `/number/1/query`, `/number/1/notify`.
+        Lookup = "lookup",
+        /// `/sms/1/preview`.
+        Preview = "preview",
+        /// `/sms/1/bulks`, `/sms/1/bulks/status`.
+        Bulks = "bulks",
+        /// `/ct/1/log/end`.
+        Conversion = "conversion",
+        /// `/account/1/balance`.
+        Balance = "balance",
+    }
+}
+
+label! {
+    /// What came of a request to the API (DESIGN, "How a send stays single").
+    Classification {
+        /// It did what was asked.
+        Ok = "ok",
+        /// It refused what was asked.
+        Refused = "refused",
+        /// It refused the credentials.
+        CredentialsRefused = "credentials_refused",
+        /// 429: nothing was done.
+        RateLimited = "rate_limited",
+        /// No connection: nothing went out.
+        NotSent = "not_sent",
+        /// It may have done it.
+        InDoubt = "in_doubt",
+    }
+}
+
+label! {
+    /// What the look-up of a doubtful send led to.
+    Resolution {
+        /// The logs have it.
+        Found = "found",
+        /// The logs have it not: it was sent again, with the same id.
+        Resent = "resent",
+        /// Given up.
+        Unknown = "unknown",
+    }
+}
+
+label! {
+    /// Where Infobip calls.
+    Webhook {
+        /// `/reports`.
+        Reports = "reports",
+        /// `/inbound`.
+        Inbound = "inbound",
+        /// `/clicks`.
+        Clicks = "clicks",
+        /// `/lookups`.
+        Lookups = "lookups",
+    }
+}
+
+label! {
+    /// What became of a body that Infobip sent.
+    WebhookResult {
+        /// Its events are durable.
+        Stored = "stored",
+        /// It can't be read and is kept.
+        Quarantined = "quarantined",
+        /// Neither could be done: it was answered with 503 and comes again.
+        Unavailable = "unavailable",
+        /// Not from Infobip: wrong secret or password.
+        Unauthorized = "unauthorized",
+        /// Too large or not a request that this endpoint takes.
+        Refused = "refused",
+    }
+}
+
+label! {
+    /// A lane of sends.
+    Lane {
+        /// Overtakes.
+        Urgent = "urgent",
+        /// Everything else.
+        Normal = "normal",
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: SendOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    endpoint: Endpoint,
+    classification: Classification,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabel {
+    endpoint: Endpoint,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResolutionLabel {
+    resolution: Resolution,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TypeLabel {
+    r#type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabels {
+    endpoint: Webhook,
+    result: WebhookResult,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    method: &'static str,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MethodLabel {
+    method: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneLabel {
+    lane: Lane,
+}
+
+/// Durations from a millisecond to a minute.
+#[derive(Clone, Copy)]
+struct Seconds;
+
+impl MetricConstructor<Histogram> for Seconds {
+    fn new_metric(&self) -> Histogram {
+        const BOUNDS: [f64; 14] = [
+            0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
+        ];
+        Histogram::new(BOUNDS)
+    }
+}
+
+/// Everything that is counted. Cheap to clone; clones count together.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    send_results: Family<OutcomeLabel, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Family<EndpointLabel, Histogram, Seconds>,
+    batch_destinations: Histogram,
+    in_doubt: Gauge,
+    in_doubt_resolved: Family<ResolutionLabel, Counter>,
+    events_appended: Family<TypeLabel, Counter>,
+    late_pending_dropped: Counter,
+    webhook_bodies: Family<WebhookLabels, Counter>,
+    amqp_reconnects: Counter,
+    grpc_calls: Family<CallLabels, Counter>,
+    grpc_call_seconds: Family<MethodLabel, Histogram, Seconds>,
+    queued_destinations: Family<LaneLabel, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Everything at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("smsbridge");
+        let inner = Inner {
+            send_results: Family::default(),
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(Seconds),
+            batch_destinations: Histogram::new([
+                1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0,
+            ]),
+            in_doubt: Gauge::default(),
+            in_doubt_resolved: Family::default(),
+            events_appended: Family::default(),
+            late_pending_dropped: Counter::default(),
+            webhook_bodies: Family::default(),
+            amqp_reconnects: Counter::default(),
+            grpc_calls: Family::default(),
+            grpc_call_seconds: Family::new_with_constructor(Seconds),
+            queued_destinations: Family::default(),
+            registry: Registry::default(),
+        };
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", version);
+        registry.register(
+            "send_results",
+            "Results of sends, one for each destination",
+            inner.send_results.clone(),
+        );
+        registry.register(
+            "infobip_requests",
+            "Requests to the API",
+            inner.requests.clone(),
+        );
+        registry.register_with_unit(
+            "infobip_request",
+            "How long the API took to answer, failures included",
+            Unit::Seconds,
+            inner.request_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "send_batch",
+            "Destinations that shared one send request",
+            Unit::Other("destinations".to_owned()),
+            inner.batch_destinations.clone(),
+        );
+        registry.register_with_unit(
+            "in_doubt",
+            "Destinations whose outcome is being looked up",
+            Unit::Other("destinations".to_owned()),
+            inner.in_doubt.clone(),
+        );
+        registry.register(
+            "in_doubt_resolved",
+            "Destinations whose outcome was looked up, by what came of it",
+            inner.in_doubt_resolved.clone(),
+        );
+        registry.register(
+            "events_appended",
+            "Events that became durable",
+            inner.events_appended.clone(),
+        );
+        registry.register(
+            "late_pending_reports_dropped",
+            "Pending reports that came after the final one of their message",
+            inner.late_pending_dropped.clone(),
+        );
+        registry.register(
+            "webhook_bodies",
+            "Bodies that were sent to the HTTP endpoints for Infobip",
+            inner.webhook_bodies.clone(),
+        );
+        registry.register(
+            "amqp_reconnects",
+            "Sessions with the broker that had to be built anew",
+            inner.amqp_reconnects.clone(),
+        );
+        registry.register(
+            "grpc_calls",
+            "gRPC calls that ended",
+            inner.grpc_calls.clone(),
+        );
+        registry.register_with_unit(
+            "grpc_call",
+            "How long gRPC calls took until their response began",
+            Unit::Seconds,
+            inner.grpc_call_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "queued",
+            "Destinations that wait to be sent",
+            Unit::Other("destinations".to_owned()),
+            inner.queued_destinations.clone(),
+        );
+        Self(Arc::new(Inner { registry, ..inner }))
+    }
+
+    /// A destination got its result.
+    pub fn send_result(&self, outcome: SendOutcome) {
+        let label = OutcomeLabel { outcome };
+        self.0.send_results.get_or_create(&label).inc();
+    }
+
+    /// A request to the API ended.
+    pub fn request(&self, endpoint: Endpoint, classification: Classification, took: Duration) {
+        let labels = RequestLabels {
+            endpoint,
+            classification,
+        };
+        self.0.requests.get_or_create(&labels).inc();
+        let label = EndpointLabel { endpoint };
+        let seconds = self.0.request_seconds.get_or_create(&label);
+        seconds.observe(took.as_secs_f64());
+    }
+
+    /// A send request was put together.
+    pub fn batch(&self, destinations: u32) {
+        self.0.batch_destinations.observe(f64::from(destinations));
+    }
+
+    /// Destinations became doubtful.
+    pub fn in_doubt_opened(&self, destinations: u32) {
+        self.0.in_doubt.inc_by(i64::from(destinations));
+    }
+
+    /// A destination is doubtful no more.
+    pub fn in_doubt_resolved(&self, resolution: Resolution) {
+        self.0.in_doubt.dec();
+        let label = ResolutionLabel { resolution };
+        self.0.in_doubt_resolved.get_or_create(&label).inc();
+    }
+
+    /// An event of this type became durable.
+    pub fn event_appended(&self, event_type: &str) {
+        const TYPES: [&str; 14] = [
+            "send.accepted",
+            "send.rejected",
+            "send.unknown",
+            "report.pending",
+            "report.delivered",
+            "report.undeliverable",
+            "report.expired",
+            "report.rejected",
+            "report.other",
+            "report.missing",
+            "inbound.received",
+            "link.clicked",
+            "lookup.completed",
+            "command.invalid",
+        ];
+        let known = TYPES.into_iter().find(|known| *known == event_type);
+        let label = TypeLabel {
+            r#type: known.unwrap_or("other"),
+        };
+        self.0.events_appended.get_or_create(&label).inc();
+    }
+
+    /// A pending report came after the final one and was dropped.
+    pub fn late_pending_dropped(&self) {
+        self.0.late_pending_dropped.inc();
+    }
+
+    /// Infobip, or somebody who is not, sent a body.
+    pub fn webhook_body(&self, endpoint: Webhook, result: WebhookResult) {
+        let labels = WebhookLabels { endpoint, result };
+        self.0.webhook_bodies.get_or_create(&labels).inc();
+    }
+
+    /// A session with the broker was lost and built anew.
+    pub fn amqp_reconnected(&self) {
+        self.0.amqp_reconnects.inc();
+    }
+
+    /// A gRPC call ended. `method` as in the path, `package.Service/Method`; what the contract does not know is counted as
+    /// `unknown`, as anybody can call anything.
+    pub fn grpc_call(&self, method: &str, code: Code, took: Duration) {
+        let method = METHODS.get(method).map_or("unknown", String::as_str);
+        let labels = CallLabels {
+            method,
+            code: code_name(code),
+        };
+        self.0.grpc_calls.get_or_create(&labels).inc();
+        let label = MethodLabel { method };
+        let seconds = self.0.grpc_call_seconds.get_or_create(&label);
+        seconds.observe(took.as_secs_f64());
+    }
+
+    /// How many destinations wait in a lane now.
+    pub fn queued(&self, lane: Lane, destinations: usize) {
+        let destinations = i64::try_from(destinations).unwrap_or(i64::MAX);
+        let label = LaneLabel { lane };
+        self.0
+            .queued_destinations
+            .get_or_create(&label)
+            .set(destinations);
+    }
+
+    /// All of it, in OpenMetrics' text format.
+    ///
+    /// # Errors
+    /// Where a metric can't be written.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.0.registry)?;
+        Ok(text)
+    }
+}
+
+/// Every method of the contract, of health and of reflection.
+static METHODS: LazyLock<BTreeSet<String>> =
+    LazyLock::new(|| {
+        let contract = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap_or_default();
+        let mut methods = BTreeSet::new();
+        for file in &contract.file {
+            for service in &file.service {
+                methods.extend(service.method.iter().map(|method| {
+                    format!("{}.{}/{}", file.package(), service.name(), method.name())
+                }));
+            }
+        }
+        let others = [
+            "grpc.health.v1.Health/Check",
+            "grpc.health.v1.Health/List",
+            "grpc.health.v1.Health/Watch",
+            "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        ];
+        methods.extend(others.map(str::to_owned));
+        methods
+    });
+
+/// A code as gRPC's documents write it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_shown_with_its_labels_and_unit() {
+        let metrics = Metrics::new();
+        metrics.send_result(SendOutcome::Accepted);
+        metrics.request(
+            Endpoint::Send,
+            Classification::InDoubt,
+            Duration::from_millis(30),
+        );
+        metrics.batch(100);
+        metrics.in_doubt_opened(3);
+        metrics.in_doubt_resolved(Resolution::Found);
+        metrics.event_appended("report.delivered");
+        metrics.late_pending_dropped();
+        metrics.webhook_body(Webhook::Inbound, WebhookResult::Quarantined);
+        metrics.amqp_reconnected();
+        metrics.queued(Lane::Urgent, 7);
+        let took = Duration::from_millis(2);
+        metrics.grpc_call("smsbridge.v1.SmsService/SendSms", Code::Unavailable, took);
+        let text = metrics.clone().encode().unwrap();
+        for line in [
+            "smsbridge_send_results_total{outcome=\"accepted\"} 1",
+            "smsbridge_infobip_requests_total{endpoint=\"send\",classification=\"in_doubt\"} 1",
+            "smsbridge_infobip_request_seconds_bucket{le=\"0.05\",endpoint=\"send\"} 1",
+            "smsbridge_infobip_request_seconds_bucket{le=\"0.025\",endpoint=\"send\"} 0",
+            "smsbridge_send_batch_destinations_sum 100.0",
+            "smsbridge_in_doubt_destinations 2",
+            "smsbridge_in_doubt_resolved_total{resolution=\"found\"} 1",
+            "smsbridge_events_appended_total{type=\"report.delivered\"} 1",
+            "smsbridge_late_pending_reports_dropped_total 1",
+            "smsbridge_webhook_bodies_total{endpoint=\"inbound\",result=\"quarantined\"} 1",
+            "smsbridge_amqp_reconnects_total 1",
+            "smsbridge_grpc_calls_total{method=\"smsbridge.v1.SmsService/SendSms\",code=\"UNAVAILABLE\"} 1",
+            "smsbridge_grpc_call_seconds_count{method=\"smsbridge.v1.SmsService/SendSms\"} 1",
+            "smsbridge_queued_destinations{lane=\"urgent\"} 7",
+            concat!(
+                "smsbridge_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"} 1"
+            ),
+        ] {
+            assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn strangers_make_no_series() {
+        let metrics = Metrics::new();
+        for n in 0..1000 {
+            metrics.grpc_call(&format!("x.Y/Z{n}"), Code::Unimplemented, Duration::ZERO);
+            metrics.event_appended(&format!("made.up{n}"));
+        }
+        let text = metrics.encode().unwrap();
+        assert!(
+            text.contains("{method=\"unknown\",code=\"UNIMPLEMENTED\"} 1000"),
+            "{text}"
+        );
+        assert!(text.contains("{type=\"other\"} 1000"), "{text}");
+        assert!(text.lines().count() < 100, "{text}");
+    }
+}

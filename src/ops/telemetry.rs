@@ -1,0 +1,140 @@
+//! Log lines: text for people or JSON for machines, on stderr.
+//!
+//! The rules for every line of the crate: a sentence without values, ids and counts as fields beside it, units in the
+//! fields' names (`grace_ms`); a failure is logged once, where it is handled; never a phone number, a text or a credential.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, Registry,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+use crate::config::{Log, LogFormat};
+
+/// Why there are no logs.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `log.filter` is no filter.
+    #[error("`log.filter` is no filter: {0}; write `info`, or `smsbridge=debug,info`")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Something in this process logs already.
+    #[error("logging is set up already: {0}")]
+    AlreadySet(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Sets up logging for the process, on stderr: stdout belongs to results.
+///
+/// # Errors
+/// [`TelemetryError`].
+pub fn init(log: &Log) -> Result<(), TelemetryError> {
+    let is_terminal = io::stderr().is_terminal();
+    subscriber(log, is_terminal, io::stderr)?.try_init()?;
+    Ok(())
+}
+
+/// What writes the lines. `is_terminal` decides what `auto` means.
+fn subscriber<W>(
+    log: &Log,
+    is_terminal: bool,
+    writer: W,
+) -> Result<impl Subscriber + Send + Sync, TelemetryError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(&log.filter)?;
+    let as_text = match log.format {
+        LogFormat::Auto => is_terminal,
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    let lines = if as_text {
+        fmt::layer()
+            .with_ansi(is_terminal)
+            .with_writer(writer)
+            .boxed()
+    } else {
+        fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(writer)
+            .boxed()
+    };
+    Ok(Registry::default().with(filter).with(lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(format: LogFormat, is_terminal: bool) -> String {
+        let lines = Lines::default();
+        let log = Log {
+            filter: "smsbridge=info".to_owned(),
+            format,
+        };
+        let writer = lines.clone();
+        let subscriber = subscriber(&log, is_terminal, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(request_id = "r-1", wait_ms = 20, "an answer came late");
+            tracing::debug!("filtered out");
+        });
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn json_lines_carry_ids_as_fields() {
+        for written in [
+            written(LogFormat::Json, true),
+            written(LogFormat::Auto, false),
+        ] {
+            let line: serde_json::Value = serde_json::from_str(written.trim_end()).unwrap();
+            assert_eq!(line["message"], "an answer came late");
+            assert_eq!(line["request_id"], "r-1");
+            assert_eq!(line["wait_ms"], 20);
+            assert_eq!(line["level"], "INFO");
+        }
+    }
+
+    #[test]
+    fn text_is_coloured_on_a_terminal_only() {
+        assert!(written(LogFormat::Auto, true).contains('\u{1b}'));
+        let plain = written(LogFormat::Text, false);
+        assert!(!plain.contains('\u{1b}'), "{plain}");
+        assert!(
+            plain.contains("an answer came late request_id=\"r-1\" wait_ms=20"),
+            "{plain}"
+        );
+        assert_eq!(plain.lines().count(), 1, "{plain}");
+    }
+
+    #[test]
+    fn a_wrong_filter_is_named() {
+        let log = Log {
+            filter: "smsbridge=loud".to_owned(),
+            format: LogFormat::Json,
+        };
+        let error = subscriber(&log, false, io::sink).err().unwrap().to_string();
+        assert!(error.contains("log.filter"), "{error}");
+    }
+}
