@@ -283,6 +283,10 @@ impl Call<'_> {
     /// The body as what the endpoint expects.
     fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         let value = match content_type(self.headers)? {
+            // A list would be taken for the fields in their order.
+            Format::Json if self.body.trim_ascii_start().first() != Some(&b'{') => {
+                return Err(ApiError::invalid("body", "must be a JSON object"));
+            }
             Format::Json => match serde_json::from_slice(&self.body) {
                 Ok(read) => return Ok(read),
                 // Read again, slowly, to name the field.

@@ -113,7 +113,7 @@ impl Price<'_> {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"
 )]
-fn write_amount<S: Serializer>(amount: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn write_amount<S: Serializer>(amount: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if amount.fract() == 0.0 {
         serializer.serialize_u64(*amount as u64)
     } else {

@@ -294,18 +294,13 @@ impl MessageStore {
     /// read once.
     pub fn take_unread(
         &mut self,
-        bulk_id: Option<&str>,
-        message_id: Option<&str>,
+        bulk_ids: &[&str],
+        message_ids: &[&str],
         oldest_ms: i64,
         limit: usize,
     ) -> Vec<Row> {
-        let mut rows: Vec<Row> = match (message_id, bulk_id) {
-            (Some(id), _) => self.with_id(id).to_vec(),
-            (None, Some(bulk)) => self
-                .bulk(bulk)
-                .map(|bulk| bulk.rows().collect())
-                .unwrap_or_default(),
-            (None, None) => {
+        let mut rows: Vec<Row> = match (message_ids, bulk_ids) {
+            ([], []) => {
                 // What nobody read in 48 h is gone; it stands at the front.
                 while let Some((seq, row)) =
                     self.unread.first_key_value().map(|(seq, row)| (*seq, *row))
@@ -323,15 +318,27 @@ impl MessageStore {
                 }
                 self.unread.values().take(limit).copied().collect()
             }
+            ([], bulk_ids) => bulk_ids
+                .iter()
+                .filter_map(|id| self.bulk(id))
+                .flat_map(Bulk::rows)
+                .collect(),
+            (message_ids, _) => message_ids
+                .iter()
+                .flat_map(|id| self.with_id(id))
+                .copied()
+                .collect(),
         };
         rows.retain(|row| {
             self.get(*row).is_some_and(|message| {
                 message.unread.is_some()
                     && message.done_at_ms >= oldest_ms
-                    && bulk_id.is_none_or(|bulk| *message.bulk_id == *bulk)
+                    && (bulk_ids.is_empty() || bulk_ids.contains(&&*message.bulk_id))
             })
         });
         rows.sort_by_key(|row| self.get(*row).and_then(|message| message.unread));
+        // An id that was asked for twice.
+        rows.dedup();
         rows.truncate(limit);
         for row in &rows {
             if let Some(seq) = self.get_mut(*row).and_then(|message| message.unread.take()) {

@@ -145,6 +145,54 @@ async fn reports_of_a_bulk_leave_the_others_unread() {
 }
 
 #[tokio::test]
+async fn reports_take_several_ids_joined_or_repeated() {
+    let account = Account::open().await;
+    let ids = ["one", "two", "three", "four", "five"];
+    let destinations: Vec<_> = ids
+        .iter()
+        .map(|id| json!({"to": "41793026727", "messageId": id}))
+        .collect();
+    account
+        .post(
+            "/sms/1/text/advanced",
+            &json!({"messages": [{"destinations": destinations, "text": "Test SMS."}]}),
+        )
+        .await;
+    account.advance(MINUTE).await;
+    for (query, expected) in [
+        ("messageId=one,two,one", 2),
+        ("messageId=three&messageId=four", 2),
+        ("messageId=one", 0),
+    ] {
+        let (_, answer) = account.get(&format!("/sms/1/reports?{query}")).await;
+        assert_eq!(rows(&answer).len(), expected, "{query}");
+    }
+    assert_eq!(
+        column(&account.get("/sms/1/reports").await.1, "messageId"),
+        ["five"]
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_object_is_a_bad_request() {
+    let account = Account::open().await;
+    let listed =
+        json!(["BULK-ID", [{"destinations": [{"to": "41793026727"}], "text": "Test SMS."}], null]);
+    for body in [listed, json!("text"), json!(null), json!(7)] {
+        let (status, answer) = account.post("/sms/1/text/advanced", &body).await;
+        assert_eq!(status, 400, "{answer}");
+        assert_eq!(
+            answer["requestError"]["serviceException"]["messageId"],
+            "BAD_REQUEST"
+        );
+    }
+    assert_eq!(
+        account.get("/account/1/balance").await.1,
+        json!({"balance": 1_000_000, "currency": "EUR"})
+    );
+}
+
+#[tokio::test]
 async fn senders_and_destinations_are_checked_message_by_message() {
     let account = Account::open().await;
     for (from, accepted) in [

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
@@ -76,12 +76,16 @@ fn same(ours: &str, theirs: &str) -> bool {
 
 /// `GET /account/1/balance`.
 pub fn balance(call: &Call<'_>) -> Result<Reply, ApiError> {
+    #[derive(Serialize)]
+    struct Balance<'a> {
+        #[serde(serialize_with = "render::write_amount")]
+        balance: f64,
+        currency: &'a str,
+    }
     let micros = call.engine.lock().account.balance_micros;
-    let balance = render::price(micros, &call.engine.config.currency).amount();
-    Ok(call.answer(
-        "balanceResponse",
-        &json!({"balance": balance, "currency": call.engine.config.currency}),
-    ))
+    let currency = &call.engine.config.currency;
+    let balance = render::price(micros, currency).amount();
+    Ok(call.answer("balanceResponse", &Balance { balance, currency }))
 }
 
 /// `POST /auth/1/oauth2/token`: client credentials are the account's user name and password, as a form or JSON.

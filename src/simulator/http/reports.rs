@@ -11,10 +11,10 @@ pub fn pull(call: &Call<'_>) -> Result<Reply, ApiError> {
     let config = &call.engine.config;
     let mut state = call.engine.lock();
     let oldest_ms = state.clock.now_ms() - config.log_retention_ms;
-    let (bulk_id, message_id) = (call.query.get("bulkId"), call.query.get("messageId"));
+    let (bulk_ids, message_ids) = (call.query.list("bulkId"), call.query.list("messageId"));
     let rows = state
         .messages
-        .take_unread(bulk_id, message_id, oldest_ms, limit);
+        .take_unread(&bulk_ids, &message_ids, oldest_ms, limit);
     let reports: Vec<Report> = rows
         .into_iter()
         .filter_map(|row| {
