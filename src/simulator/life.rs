@@ -13,7 +13,7 @@ use crate::simulator::networks;
 use crate::simulator::outcome::{self, ByNumber, DELIVERED};
 use crate::simulator::push::{Payload, Report};
 use crate::simulator::state::{Link, State, Timer};
-use crate::simulator::store::{Message, Phase, Row};
+use crate::simulator::store::{Bulk, Message, Phase, Row};
 use crate::simulator::validate::{
     self, Body, Content, MessageDraft, SHORT_URL_CHARACTERS, SendDraft,
 };
@@ -39,6 +39,15 @@ pub struct Twist {
     pub early_push: bool,
     /// The logs show the messages so much later.
     pub log_lag_ms: i64,
+}
+
+/// What the messages of one request have in common.
+struct Arrival<'a> {
+    bulk_id: Arc<str>,
+    process_key: Option<Arc<str>>,
+    now_ms: i64,
+    twist: Twist,
+    config: &'a SimulatorConfig,
 }
 
 /// What a send is answered with.
@@ -101,25 +110,24 @@ impl State {
                 .to_uppercase()
                 .into(),
         });
+        let arrival = Arrival {
+            bulk_id,
+            process_key,
+            now_ms,
+            twist,
+            config,
+        };
         let mut results =
             Vec::with_capacity(draft.messages.iter().map(|m| m.destinations.len()).sum());
         for message in draft.messages {
-            self.submit_message(
-                message,
-                &bulk_id,
-                process_key.as_ref(),
-                now_ms,
-                twist,
-                config,
-                &mut results,
-            );
+            self.submit_message(message, &arrival, &mut results);
         }
-        if scheduled && let Some(bulk) = self.messages.bulk_mut(&bulk_id) {
+        if scheduled && let Some(bulk) = self.messages.bulk_mut(&arrival.bulk_id) {
             bulk.scheduled = true;
         }
         Submitted {
-            bulk_id: show_bulk_id.then_some(bulk_id),
-            process_key,
+            bulk_id: show_bulk_id.then_some(arrival.bulk_id),
+            process_key: arrival.process_key,
             results,
         }
     }
@@ -127,13 +135,10 @@ impl State {
     fn submit_message(
         &mut self,
         draft: MessageDraft,
-        bulk_id: &Arc<str>,
-        process_key: Option<&Arc<str>>,
-        now_ms: i64,
-        twist: Twist,
-        config: &SimulatorConfig,
+        arrival: &Arrival<'_>,
         results: &mut Vec<Answered>,
     ) {
+        let (now_ms, config) = (arrival.now_ms, arrival.config);
         let content_bytes = size_of_content(&draft.content);
         for (at, destination) in draft.destinations.into_iter().enumerate() {
             if destination.to.trim().is_empty() {
@@ -162,9 +167,7 @@ impl State {
                 &id,
                 digits.as_deref(),
                 price_micros,
-                now_ms,
-                twist,
-                config,
+                arrival,
             );
             let parts = draft.content.parts;
             let send_at_ms = draft.send_at_ms.filter(|at| *at > now_ms).unwrap_or(now_ms);
@@ -173,12 +176,12 @@ impl State {
                 let to = digits.unwrap_or_else(|_| destination.to.clone());
                 let message = Message {
                     id: id.clone(),
-                    bulk_id: bulk_id.clone(),
+                    bulk_id: arrival.bulk_id.clone(),
                     bytes: 512 + 2 * id.len() + to.len() + if at == 0 { content_bytes } else { 0 },
                     to: to.into(),
                     content: draft.content.clone(),
                     own_text: None,
-                    process_key: process_key.cloned(),
+                    process_key: arrival.process_key.clone(),
                     accepted: refusal.is_none(),
                     accepted_at_ms: now_ms,
                     sent_at_ms: if refusal.is_none() {
@@ -187,7 +190,7 @@ impl State {
                         now_ms
                     },
                     done_at_ms: now_ms,
-                    visible_at_ms: now_ms + twist.log_lag_ms,
+                    visible_at_ms: now_ms + arrival.twist.log_lag_ms,
                     status: refusal.map_or(SCHEDULED, Refusal::status),
                     error: 0,
                     phase: if refusal.is_none() {
@@ -208,7 +211,7 @@ impl State {
                         self.timers
                             .set(send_at_ms, Timer::Dispatch { row, schedule: 0 });
                     } else {
-                        self.dispatch(row, now_ms, twist.early_push, config);
+                        self.dispatch(row, now_ms, arrival.twist.early_push, config);
                     }
                 }
             }
@@ -226,10 +229,6 @@ impl State {
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all that can refuse a message, in one place"
-    )]
     fn refusal(
         &mut self,
         content: &Content,
@@ -237,11 +236,10 @@ impl State {
         id: &str,
         digits: Result<&str, &u16>,
         price_micros: u64,
-        now_ms: i64,
-        twist: Twist,
-        config: &SimulatorConfig,
+        arrival: &Arrival<'_>,
     ) -> Option<Refusal> {
-        if !twist.forget_ids && self.messages.knows(id) {
+        let (now_ms, config) = (arrival.now_ms, arrival.config);
+        if !arrival.twist.forget_ids && self.messages.knows(id) {
             return Some(Refusal::Seen);
         }
         let digits = match digits {
@@ -549,11 +547,7 @@ impl State {
 
     /// The rows of a bulk that were not sent yet.
     pub fn scheduled_rows(&self, bulk_id: &str) -> Vec<Row> {
-        let rows = self
-            .messages
-            .bulk(bulk_id)
-            .into_iter()
-            .flat_map(|bulk| bulk.rows());
+        let rows = self.messages.bulk(bulk_id).into_iter().flat_map(Bulk::rows);
         rows.filter(|row| {
             self.messages
                 .get(*row)

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::simulator::codes;
 use crate::simulator::dates::ApiDate;
 use crate::simulator::life::Submitted;
+use crate::simulator::networks::Network;
 use crate::simulator::push::Report;
 use crate::simulator::state::Received;
 use crate::simulator::store::{Message, MessageStore, Phase};
@@ -215,7 +216,7 @@ pub fn report_row<'a>(message: &'a Message, report: &Report, currency: &'a str) 
         sent_at: ApiDate(message.sent_at_ms),
         done_at: Some(ApiDate(report.done_at_ms)),
         sms_count: message.content.parts,
-        mcc_mnc: message.network.map(|network| network.mcc_mnc()),
+        mcc_mnc: message.network.map(Network::mcc_mnc),
         price: price(message.price_micros, currency),
         callback_data: message.content.callback_data.as_ref(),
         status: Status(report.status),
@@ -234,7 +235,7 @@ pub fn log_row<'a>(message: &'a Message, currency: &'a str) -> MessageRow<'a> {
         sent_at: ApiDate(message.sent_at_ms),
         done_at: (message.phase == Phase::Final).then_some(ApiDate(message.done_at_ms)),
         sms_count: message.content.parts,
-        mcc_mnc: message.network.map(|network| network.mcc_mnc()),
+        mcc_mnc: message.network.map(Network::mcc_mnc),
         price: price(message.price_micros, currency),
         callback_data: None,
         status: Status(message.status),

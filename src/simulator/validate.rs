@@ -377,7 +377,12 @@ fn check_message(
     } else {
         destinations
     };
-    let notify = check_notify(request.notify_url, request.notify_content_type, path, wrong);
+    let notify = check_notify(
+        request.notify_url,
+        request.notify_content_type.as_ref(),
+        path,
+        wrong,
+    );
     MessageDraft {
         content: Arc::new(Content {
             from,
@@ -443,7 +448,10 @@ fn check_binary(
         .filter(|c| !c.is_whitespace())
         .map(|c| c.to_ascii_lowercase())
         .collect();
-    if hex.is_empty() || hex.len() % 2 != 0 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if hex.is_empty()
+        || !hex.len().is_multiple_of(2)
+        || !hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
         wrong.add(
             path("binary.hex"),
             "must be octets in hexadecimal, like \"54 65 73 74\"",
@@ -535,7 +543,7 @@ pub fn preview_options(
 /// Where answers are pushed, of a lookup.
 pub fn lookup_notify(
     url: Option<Scalar>,
-    content_type: Option<Scalar>,
+    content_type: Option<&Scalar>,
 ) -> Result<Option<Notify>, ApiError> {
     let mut wrong = Violations::default();
     let notify = check_notify(url, content_type, &str::to_owned, &mut wrong);
@@ -554,11 +562,11 @@ pub fn schedule_ms(send_at: Option<&Scalar>, now_ms: i64) -> Result<i64, ApiErro
 
 fn check_notify(
     url: Option<Scalar>,
-    content_type: Option<Scalar>,
+    content_type: Option<&Scalar>,
     path: &dyn Fn(&str) -> String,
     wrong: &mut Violations,
 ) -> Option<Notify> {
-    let xml = match content_type.as_ref().map(|scalar| scalar.0.trim()) {
+    let xml = match content_type.map(|scalar| scalar.0.trim()) {
         None | Some("") => false,
         Some(kind) if kind.starts_with("application/json") => false,
         Some(kind) if kind.starts_with("application/xml") => true,

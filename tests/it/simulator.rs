@@ -152,7 +152,7 @@ async fn an_inbound_message_is_pushed_to_the_template_instead() {
     let template =
         receiver.url("/in?s=%sender%&r=%receiver%&t=%text%&b=%bin%&d=%datacoding%&m=%messageId%");
     let simulator = TestSimulator::with(|config| {
-        config.inbound = Some(smsbridge::simulator::InboundPush::Get(template))
+        config.inbound = Some(smsbridge::simulator::InboundPush::Get(template));
     })
     .await;
     let id = simulator

@@ -653,7 +653,7 @@ async fn inbound_octets_are_shown_and_posted() {
     let receiver = PushReceiver::start().await;
     let url = receiver.url("/inbox");
     let simulator = TestSimulator::with(|config| {
-        config.inbound = Some(smsbridge::simulator::InboundPush::Post(url))
+        config.inbound = Some(smsbridge::simulator::InboundPush::Post(url));
     })
     .await;
     simulator

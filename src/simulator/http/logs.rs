@@ -3,7 +3,7 @@
 use crate::simulator::envelope::ApiError;
 use crate::simulator::http::{Call, Reply};
 use crate::simulator::render::{self, MessageRow, Results, Status};
-use crate::simulator::store::{Message, MessageStore};
+use crate::simulator::store::{Bulk, Message, MessageStore};
 
 /// Longest id filter (WIRE.md "Limits").
 const FILTER_CHARACTERS: usize = 2048;
@@ -92,7 +92,7 @@ fn named<'a>(
         bulk_ids
             .iter()
             .filter_map(|id| messages.bulk(id))
-            .flat_map(|bulk| bulk.rows())
+            .flat_map(Bulk::rows)
             .collect()
     } else {
         message_ids

@@ -50,7 +50,7 @@ pub fn query(call: &Call<'_>) -> Result<Reply, ApiError> {
 pub fn notify(call: &Call<'_>) -> Result<Reply, ApiError> {
     let mut request: LookupRequest = call.read()?;
     let numbers = numbers(&mut request)?;
-    let notify = validate::lookup_notify(request.notify_url, request.notify_content_type)?;
+    let notify = validate::lookup_notify(request.notify_url, request.notify_content_type.as_ref())?;
     let notify = notify.ok_or_else(|| ApiError::invalid("notifyUrl", "must be given"))?;
     let config = &call.engine.config;
     let mut state = call.engine.lock();

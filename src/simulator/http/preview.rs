@@ -20,7 +20,7 @@ pub fn preview(call: &Call<'_>) -> Result<Reply, ApiError> {
         request.language_code.as_ref(),
         request.transliteration.as_ref(),
     )?;
-    let mut previews = vec![one(&text, &TextOptions::default(), json!({}))];
+    let mut previews = vec![one(&text, &TextOptions::default(), &json!({}))];
     if let Some(language) = language {
         let options = TextOptions {
             language: Some(language),
@@ -29,7 +29,7 @@ pub fn preview(call: &Call<'_>) -> Result<Reply, ApiError> {
         previews.push(one(
             &text,
             &options,
-            json!({"language": {"languageCode": language.as_str()}}),
+            &json!({"language": {"languageCode": language.as_str()}}),
         ));
     }
     if let Some(transliteration) = transliteration {
@@ -40,7 +40,7 @@ pub fn preview(call: &Call<'_>) -> Result<Reply, ApiError> {
         previews.push(one(
             &text,
             &options,
-            json!({"transliteration": transliteration.as_str()}),
+            &json!({"transliteration": transliteration.as_str()}),
         ));
     }
     Ok(call.answer(
@@ -49,7 +49,7 @@ pub fn preview(call: &Call<'_>) -> Result<Reply, ApiError> {
     ))
 }
 
-fn one(text: &str, options: &TextOptions, configuration: Value) -> Value {
+fn one(text: &str, options: &TextOptions, configuration: &Value) -> Value {
     let encoded = text::encode(text, options);
     json!({
         "textPreview": encoded.text,
