@@ -6,7 +6,7 @@ use jiff::{civil, tz::Offset};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::wire::scalar::{Object, Scalar};
+use super::wire::scalar::{Object, Scalar, unescape};
 use crate::{
     message::{codes, time},
     proto::v1,
@@ -103,14 +103,7 @@ fn skip(rest: &mut &[u8], any_of: &[u8]) -> Option<u8> {
 
 /// A moment for the contract; `None` where the API gave none or gave one that is no date.
 pub(super) fn proto_moment(said: &Scalar<'_>) -> Option<pbjson_types::Timestamp> {
-    let at = match said {
-        Scalar::Text(text) => moment(text)?,
-        Scalar::Integer(_) | Scalar::Float(_) => {
-            jiff::Timestamp::from_millisecond(said.long()?).ok()?
-        }
-        Scalar::Absent | Scalar::Flag(_) => return None,
-    };
-    Some(time::to_proto(at))
+    moment(said.as_str()?).map(time::to_proto)
 }
 
 /// A value that may be of any type, kept as it was written: callback data, decimals.
@@ -121,13 +114,11 @@ pub(super) fn raw_text(raw: Raw<'_>) -> String {
     let Some(raw) = raw.map(RawValue::get) else {
         return String::new();
     };
-    if raw.starts_with('"') {
-        return serde_json::from_str(raw).unwrap_or_default();
+    match raw.as_bytes().first() {
+        Some(b'"') => unescape(raw).map(Cow::into_owned).unwrap_or_default(),
+        Some(b'n') => String::new(),
+        _ => raw.to_owned(),
     }
-    if raw == "null" {
-        return String::new();
-    }
-    raw.to_owned()
 }
 
 /// A decimal, digit for digit as it was written: it never was a float. Only an exponent is written out.

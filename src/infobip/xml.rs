@@ -53,9 +53,9 @@ impl Element {
         self.name.eq_ignore_ascii_case("result") || self.name.eq_ignore_ascii_case("results")
     }
 
-    /// Whether it is a row that is being read: one of those with fields in it.
+    /// Whether it is a row that is being read: one of those with fields, and no rows, in it.
     fn is_row(&self) -> bool {
-        self.is_list_or_row() && !self.children.is_empty()
+        self.is_list_or_row() && !self.children.is_empty() && !self.has_list
     }
 
     fn into_json(self) -> Value {
@@ -89,6 +89,8 @@ struct Walk<'a> {
     rows: Vec<Cow<'static, str>>,
     bad: Vec<BadRow>,
     elements: usize,
+    /// Where the last row ended.
+    row_end: usize,
 }
 
 /// Why reading stopped, and where.
@@ -106,6 +108,7 @@ impl<'a> Walk<'a> {
             rows: Vec::new(),
             bad: Vec::new(),
             elements: 0,
+            row_end: 0,
         }
     }
 
@@ -124,17 +127,20 @@ impl<'a> Walk<'a> {
                 return Ok(());
             };
             // A broken row is dropped as a whole; a list that breaks between its rows stays open for the next ones.
-            let in_row = !self.open[innermost].has_list
-                && (self.open[innermost].is_row()
-                    || innermost + 1 < self.open.len()
-                    || self.open[innermost].name.eq_ignore_ascii_case("result"));
-            let (start, search_from) = if in_row {
-                let start = self.open[innermost].start;
+            let frame = &mut self.open[innermost];
+            let is_list = frame.has_list
+                || (frame.children.is_empty() && frame.name.eq_ignore_ascii_case("results"));
+            let (start, search_from) = if is_list {
+                // What a row without a beginning left in the list is part of what is broken.
+                frame.children.clear();
+                frame.text.clear();
+                let start = self.row_end.max(frame.start);
+                self.open.truncate(innermost + 1);
+                (start, broken.at + 1)
+            } else {
+                let start = frame.start;
                 self.open.truncate(innermost);
                 (start, broken.at.max(start + 1))
-            } else {
-                self.open.truncate(innermost + 1);
-                (broken.at, broken.at + 1)
             };
             let next = (self.bad.len() + 1 < MAX_BROKEN_ROWS)
                 .then(|| next_row(self.text, search_from))
@@ -168,17 +174,28 @@ impl<'a> Walk<'a> {
         loop {
             let at = from + usize::try_from(reader.buffer_position()).unwrap_or_default();
             let broken = |detail| Broken { at, detail };
-            match reader.read_event() {
+            let event = reader.read_event();
+            let after = from + usize::try_from(reader.buffer_position()).unwrap_or_default();
+            // A tag that lost its end swallows the next one without a word.
+            let is_tag = matches!(event, Ok(Event::Start(_) | Event::Empty(_) | Event::End(_)));
+            if is_tag
+                && self
+                    .text
+                    .get(at + 1..after)
+                    .is_some_and(|tag| tag.contains('<'))
+            {
+                return Err(broken("the XML has a tag without an end"));
+            }
+            match event {
                 Err(_) => return Err(broken("the XML is malformed")),
                 Ok(Event::Eof) if self.open.is_empty() => return Ok(()),
                 Ok(Event::Eof) => return Err(broken("the XML ends too early")),
                 Ok(Event::Start(tag)) => self.start(&tag, at).map_err(broken)?,
                 Ok(Event::Empty(tag)) => {
                     self.start(&tag, at).map_err(broken)?;
-                    let name = tag.name().into_inner().to_owned();
-                    self.end(&name).map_err(broken)?;
+                    self.end(tag.name().into_inner(), after).map_err(broken)?;
                 }
-                Ok(Event::End(tag)) => self.end(tag.name().into_inner()).map_err(broken)?,
+                Ok(Event::End(tag)) => self.end(tag.name().into_inner(), after).map_err(broken)?,
                 Ok(Event::Text(text)) => self.add_text(&text.xml10_content()),
                 Ok(Event::CData(text)) => self.add_text(&text.xml10_content()),
                 Ok(Event::GeneralRef(reference)) => match reference.resolve_char_ref() {
@@ -219,7 +236,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn end(&mut self, name: &str) -> Result<(), &'static str> {
+    fn end(&mut self, name: &str, after: usize) -> Result<(), &'static str> {
         if self
             .open
             .last()
@@ -240,6 +257,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         parent.has_list = true;
+        self.row_end = after;
         if !element.children.is_empty() {
             self.rows.push(Cow::Owned(element.into_json().to_string()));
         } else if !element.text.trim().is_empty() {
@@ -371,6 +389,8 @@ mod tests {
             ("<result><messageId>2</wrong></result>", 1),
             ("<result><messageId 2</messageId></result>", 1),
             ("<result>2</result>", 1),
+            ("<result><messageId>2</messageId></result", 1),
+            ("result><messageId>2</messageId></result>", 1),
         ] {
             let good = "<result><messageId>1</messageId></result>";
             let text = format!("<r><results>{good}{row}{good}</results></r>");

@@ -224,7 +224,7 @@ fn recover<'a>(text: &'a str, error: &serde_json::Error) -> Result<Split<'a>, Un
     let mut split = Split::default();
     loop {
         rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',');
-        if rest.is_empty() || rest.starts_with(']') {
+        if rest.is_empty() || rest.strip_prefix(']').is_some_and(is_end_of_list) {
             break;
         }
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&'a RawValue>();
@@ -262,15 +262,23 @@ fn is_end_of_row(after: &str) -> bool {
     )
 }
 
-/// Where the next row seems to begin: at the brace of `},{`. Objects within a row follow a colon.
+fn is_end_of_list(after: &str) -> bool {
+    matches!(
+        after.trim_start().as_bytes().first(),
+        None | Some(b',' | b'}')
+    )
+}
+
+/// Where the next row seems to begin: at a brace after a comma or another brace. Objects within a row follow a colon, and a
+/// text that looks like a row has its quotes escaped, so that it does not parse.
 fn next_row(rest: &str) -> Option<usize> {
-    let (mut before, mut last) = (0, 0);
+    let mut last = 0;
     for (at, byte) in rest.bytes().enumerate() {
-        if byte == b'{' && last == b',' && before == b'}' {
+        if byte == b'{' && matches!(last, b',' | b'}') {
             return Some(at);
         }
         if !byte.is_ascii_whitespace() {
-            (before, last) = (last, byte);
+            last = byte;
         }
     }
     None
@@ -332,6 +340,9 @@ mod tests {
             (r#"{"results":[{"id":1},{"id":2},{"id":"#, 2, 1),
             (r#"{"results":[{"id":1}}, {"id":2},{"id":3}]}"#, 2, 1),
             (r#"[{"id":1},{"id" 2},{"id":3}]"#, 2, 1),
+            (r#"[{"id":1},{"id":2,"x":{"y":1},{"id":3}]"#, 2, 1),
+            (r#"[{"id":1},"id":2},{"id":3}]"#, 2, 1),
+            (r#"[{"id":1,"t":"a \"},{\"id\":7},"x},{"id":3}]"#, 1, 2),
             (r#"{"results":[{"id":1},{"id":2}],"messageCount":}"#, 2, 0),
         ] {
             let found = rows(body).map(|(rows, bad)| (rows.len(), bad));

@@ -1,14 +1,13 @@
 //! Single values off the wire, whatever type they have there.
 //!
 //! A value of a wrong type never loses its row: a number may be a string and the other way round (WIRE.md, "Details that
-//! break clients"; XML has strings only).
+//! break clients"; XML has strings only). Values are taken raw and read when they are asked for, so that digits stay as they
+//! were written.
 
 use std::{borrow::Cow, fmt};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, de::Visitor};
+use serde_json::value::RawValue;
 
 /// A value that should be a string, a number or a boolean.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -16,10 +15,10 @@ pub(crate) enum Scalar<'a> {
     /// Missing, null, or something that has no single value.
     #[default]
     Absent,
+    /// A string.
     Text(Cow<'a, str>),
-    Integer(i64),
-    Float(f64),
-    Flag(bool),
+    /// A number or a boolean, as it was written.
+    Literal(&'a str),
 }
 
 impl<'a> Scalar<'a> {
@@ -28,18 +27,13 @@ impl<'a> Scalar<'a> {
         match self {
             Self::Absent => String::new(),
             Self::Text(text) => text.into_owned(),
-            Self::Integer(number) => number.to_string(),
-            Self::Float(number) => number.to_string(),
-            Self::Flag(flag) => flag.to_string(),
+            Self::Literal(literal) => literal.to_owned(),
         }
     }
 
     /// As text, where there is any.
     pub(crate) fn into_some_text(self) -> Option<String> {
-        match self {
-            Self::Absent => None,
-            scalar => Some(scalar.into_text()).filter(|text| !text.is_empty()),
-        }
+        Some(self.into_text()).filter(|text| !text.is_empty())
     }
 
     /// As the first of two names of one field that has a value.
@@ -50,42 +44,31 @@ impl<'a> Scalar<'a> {
         }
     }
 
+    /// As text without spaces around it.
     pub(crate) fn as_str(&self) -> Option<&str> {
         match self {
-            Self::Text(text) => Some(text),
-            _ => None,
+            Self::Absent => None,
+            Self::Text(text) => Some(text.trim()),
+            Self::Literal(literal) => Some(literal),
         }
     }
 
     /// As a whole number that fits the contract.
     pub(crate) fn integer(&self) -> Option<i32> {
-        i32::try_from(self.long()?).ok()
-    }
-
-    /// As a whole number.
-    pub(crate) fn long(&self) -> Option<i64> {
-        match self {
-            Self::Integer(number) => Some(*number),
-            Self::Float(number) if number.fract() == 0.0 && number.abs() < 9e15 => {
-                // Whole and well below 2^63: the conversion is exact.
-                #[allow(clippy::cast_possible_truncation)]
-                Some(*number as i64)
-            }
-            Self::Text(text) => text.trim().parse().ok(),
-            _ => None,
-        }
+        let text = self.as_str()?;
+        text.parse().ok().or_else(|| {
+            let number: f64 = text.parse().ok()?;
+            let fits = number.fract() == 0.0 && number.abs() <= f64::from(i32::MAX);
+            // Whole and small enough: the conversion is exact.
+            #[allow(clippy::cast_possible_truncation)]
+            fits.then_some(number as i32)
+        })
     }
 
     pub(crate) fn flag(&self) -> Option<bool> {
-        match self {
-            Self::Flag(flag) => Some(*flag),
-            Self::Integer(0) => Some(false),
-            Self::Integer(1) => Some(true),
-            Self::Text(text) => match text.trim() {
-                text if text.eq_ignore_ascii_case("true") || text == "1" => Some(true),
-                text if text.eq_ignore_ascii_case("false") || text == "0" => Some(false),
-                _ => None,
-            },
+        match self.as_str()? {
+            text if text.eq_ignore_ascii_case("true") || text == "1" => Some(true),
+            text if text.eq_ignore_ascii_case("false") || text == "0" => Some(false),
             _ => None,
         }
     }
@@ -93,95 +76,56 @@ impl<'a> Scalar<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Scalar<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Scalar::Text(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Scalar::Text(Cow::Owned(text.to_owned())))
-            }
-            fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
-                Ok(Scalar::Text(Cow::Owned(text)))
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-                Ok(Scalar::Integer(number))
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-                // Ids of 19 and 20 digits do not fit i64, but their digits matter only.
-                Ok(i64::try_from(number).map_or_else(
-                    |_| Scalar::Text(Cow::Owned(number.to_string())),
-                    Scalar::Integer,
-                ))
-            }
-            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-                Ok(Scalar::Float(number))
-            }
-            fn visit_bool<E>(self, flag: bool) -> Result<Self::Value, E> {
-                Ok(Scalar::Flag(flag))
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Scalar::Absent)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Absent)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-                while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Absent)
-            }
-        }
-        deserializer.deserialize_any(Any)
+        let raw = <&'de RawValue>::deserialize(deserializer)?.get();
+        Ok(match raw.as_bytes().first() {
+            Some(b'"') => unescape(raw).map_or(Self::Absent, Self::Text),
+            None | Some(b'{' | b'[' | b'n') => Self::Absent,
+            Some(_) => Self::Literal(raw),
+        })
     }
 }
 
-/// An object that may be missing, or be something else: then it is as if it were empty.
-#[derive(Debug, Clone, Default)]
+/// The text of a JSON string. Half of a surrogate pair, as a text that was cut between two messages has, becomes U+FFFD.
+pub(crate) fn unescape(raw: &str) -> Option<Cow<'_, str>> {
+    let quoted = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if !quoted.contains('\\') {
+        return Some(Cow::Borrowed(quoted));
+    }
+    struct Octets;
+    impl Visitor<'_> for Octets {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+        fn visit_bytes<E>(self, octets: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(octets.to_vec())
+        }
+    }
+    // As octets serde_json lets half a pair pass.
+    let octets = serde_json::Deserializer::from_str(raw)
+        .deserialize_bytes(Octets)
+        .ok()?;
+    Some(Cow::Owned(String::from_utf8(octets).unwrap_or_else(
+        |error| String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    )))
+}
+
+/// An object. Something else, or an object that is no such object, is as if it were missing.
+#[derive(Debug, Clone)]
 pub(crate) struct Object<T>(pub(crate) Option<T>);
+
+impl<T> Default for Object<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Any<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-            fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-                Ok(Object(None))
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-                Ok(Object(None))
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-                Ok(Object(None))
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-                Ok(Object(None))
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-                Ok(Object(None))
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Object(None))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Object(None))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
-                let fields = serde::de::value::MapAccessDeserializer::new(entries);
-                T::deserialize(fields).map(|object| Object(Some(object)))
-            }
-        }
-        deserializer.deserialize_any(Any(std::marker::PhantomData))
+        let raw = <&'de RawValue>::deserialize(deserializer)?.get();
+        let object = raw.starts_with('{').then(|| serde_json::from_str(raw));
+        Ok(Self(object.and_then(Result::ok)))
     }
 }
 
@@ -201,13 +145,21 @@ mod tests {
         assert_eq!(scalar("99999999999").integer(), None);
         assert_eq!(scalar("41793026727").into_text(), "41793026727");
         assert_eq!(
-            scalar("18446744073709551615").into_text(),
-            "18446744073709551615"
+            scalar("123456789012345678901234567890").into_text(),
+            "123456789012345678901234567890"
         );
+        assert_eq!(scalar("1e400").integer(), None);
         assert_eq!(scalar("\"TRUE\"").flag(), Some(true));
         assert_eq!(scalar("0").flag(), Some(false));
         for json in ["null", "[1,{}]", "{\"a\":[1]}"] {
             assert_eq!(scalar(json), Scalar::Absent, "{json}");
         }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_does_not_lose_the_text() {
+        assert_eq!(scalar(r#""Hi \ud83d\ude00 \u00e9""#).into_text(), "Hi 😀 é");
+        let cut = scalar(r#""Hi \ud83d""#).into_text();
+        assert!(cut.starts_with("Hi \u{fffd}"), "{cut}");
     }
 }
