@@ -4,18 +4,29 @@
 //! is bounded by `infobip.request_timeout`, body included; credentials are in one header value, marked sensitive. (hyper puts
 //! a request on a second connection by itself only where it knows that it wrote nothing of it on the first.)
 
+mod header;
+mod query;
+mod setup;
+
 use std::{fmt, sync::Arc, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::{Bytes, BytesMut};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
     Method, RequestBuilder, Response, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
-use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
+use self::{
+    header::{header, http_date, retry_after},
+    query::Pairs,
+    setup::{authorization, base_url, tls},
+};
+pub use self::{
+    query::{InboxLogsQuery, LogsQuery, ReportsQuery},
+    setup::ClientBuildError,
+};
 use super::{
     error::CallError,
     wire::{
@@ -26,12 +37,10 @@ use super::{
         send::{BatchKind, OutboundBatch, WireMoment},
     },
 };
-use crate::{config, message::codes, proto::v1};
+use crate::{config, proto::v1};
 
 /// The most of an error's body that is read, in bytes: what is longer is no envelope of the API.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
-/// The API may be told to wait no longer than this by a `Retry-After`.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How long an idle connection is kept: shorter than servers do, so that few requests meet a connection that just closes.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -58,30 +67,6 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientBuildError {
-    /// `infobip.base_url` is not of the form `https://host`.
-    #[error(
-        "infobip.base_url `{base_url}`: {detail}; it should be such as https://api.infobip.com"
-    )]
-    BaseUrl {
-        /// What was given, without a password.
-        base_url: String,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// Neither an API key nor a username and a password.
-    #[error("set infobip.username and infobip.password, or infobip.api_key")]
-    NoCredentials,
-    /// The credentials can't stand in a header.
-    #[error("the credentials hold characters that can't be sent: check infobip.api_key")]
-    BadCredentials,
-    /// TLS or the connection pool could not be set up.
-    #[error("the HTTP client can't be set up: {0}")]
-    Http(String),
-}
-
 /// A response as it came, for those who store it before they read it.
 #[derive(Clone)]
 pub struct Answer {
@@ -102,62 +87,6 @@ impl fmt::Debug for Answer {
             .field("server_time", &self.server_time)
             .finish()
     }
-}
-
-/// Filters of the logs (manual, "Getting SMS logs"). What is empty does not filter.
-#[derive(Clone, Default)]
-pub struct LogsQuery {
-    /// API: `from`.
-    pub from: Option<String>,
-    /// API: `to`.
-    pub to: Option<String>,
-    /// API: `bulkId`, as Infobip knows them.
-    pub bulk_ids: Vec<String>,
-    /// API: `messageId`, as Infobip knows them: [`LogsQuery::MAX_ID_CHARACTERS`] at most, commas included.
-    pub message_ids: Vec<String>,
-    /// API: `generalStatus`.
-    pub general_status: Option<v1::StatusGroup>,
-    /// API: `sentSince`, inclusive.
-    pub sent_since: Option<jiff::Timestamp>,
-    /// API: `sentUntil`, inclusive.
-    pub sent_until: Option<jiff::Timestamp>,
-    /// API: `limit`, at most 1000. `None`: 50.
-    pub limit: Option<u32>,
-    /// API: `mcc`.
-    pub mcc: Option<String>,
-    /// API: `mnc`.
-    pub mnc: Option<String>,
-}
-
-impl LogsQuery {
-    /// The longest that a list of ids may be, in characters, joined by commas (WIRE.md, "Limits").
-    pub const MAX_ID_CHARACTERS: usize = 2048;
-}
-
-/// Which unread reports. Reading them is destructive.
-#[derive(Clone, Default)]
-pub struct ReportsQuery {
-    /// API: `bulkId`, as Infobip knows it.
-    pub bulk_id: Option<String>,
-    /// API: `messageId`, as Infobip knows it.
-    pub message_id: Option<String>,
-    /// API: `limit`, at most 1000. `None`: 50.
-    pub limit: Option<u32>,
-}
-
-/// Filters of the log of received messages. What is empty does not filter.
-#[derive(Clone, Default)]
-pub struct InboxLogsQuery {
-    /// API: `to`, the number that received.
-    pub to: Option<String>,
-    /// API: `receivedSince`, inclusive.
-    pub received_since: Option<jiff::Timestamp>,
-    /// API: `receivedUntil`, inclusive.
-    pub received_until: Option<jiff::Timestamp>,
-    /// API: `limit`, at most 1000. `None`: 50.
-    pub limit: Option<u32>,
-    /// API: `keyword`; `NO_KEYWORD` finds messages without one.
-    pub keyword: Option<String>,
 }
 
 /// When a scheduled bulk is to be sent.
@@ -233,21 +162,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub async fn logs(&self, query: &LogsQuery) -> Result<Answer, CallError> {
-        let mut pairs = Pairs::default();
-        pairs.text("from", query.from.as_deref());
-        pairs.text("to", query.to.as_deref());
-        pairs.list("bulkId", &query.bulk_ids);
-        pairs.list("messageId", &query.message_ids);
-        let group = query
-            .general_status
-            .and_then(|group| codes::status_groups().iter().find(|row| row.group == group));
-        pairs.text("generalStatus", group.map(|row| row.name));
-        pairs.moment("sentSince", query.sent_since);
-        pairs.moment("sentUntil", query.sent_until);
-        pairs.number("limit", query.limit);
-        pairs.text("mcc", query.mcc.as_deref());
-        pairs.text("mnc", query.mnc.as_deref());
-        self.get("/sms/1/logs", &pairs).await
+        self.get("/sms/1/logs", &query.pairs()).await
     }
 
     /// Reads unread reports: `GET /sms/1/reports`. The API gives each once: where the answer does not arrive whole, what was
@@ -256,11 +171,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub async fn reports(&self, query: &ReportsQuery) -> Result<Answer, CallError> {
-        let mut pairs = Pairs::default();
-        pairs.text("bulkId", query.bulk_id.as_deref());
-        pairs.text("messageId", query.message_id.as_deref());
-        pairs.number("limit", query.limit);
-        self.get("/sms/1/reports", &pairs).await
+        self.get("/sms/1/reports", &query.pairs()).await
     }
 
     /// Reads unread received messages: `GET /sms/1/inbox/reports`, destructive as [`Client::reports`]. `limit` at most 1000;
@@ -279,13 +190,7 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub async fn inbox_logs(&self, query: &InboxLogsQuery) -> Result<Answer, CallError> {
-        let mut pairs = Pairs::default();
-        pairs.text("to", query.to.as_deref());
-        pairs.moment("receivedSince", query.received_since);
-        pairs.moment("receivedUntil", query.received_until);
-        pairs.number("limit", query.limit);
-        pairs.text("keyword", query.keyword.as_deref());
-        self.get("/sms/1/inbox/logs", &pairs).await
+        self.get("/sms/1/inbox/logs", &query.pairs()).await
     }
 
     /// Looks numbers up, at most 1000: `POST /number/1/query`. Each costs, so nothing that is in doubt should be asked again.
@@ -536,158 +441,4 @@ fn bulk_path(path: &str, bulk_id: &str) -> String {
         "{path}?bulkId={}",
         utf8_percent_encode(bulk_id, NON_ALPHANUMERIC)
     )
-}
-
-/// The pairs of a query string.
-#[derive(Default)]
-struct Pairs(Vec<(&'static str, String)>);
-
-impl Pairs {
-    fn text(&mut self, name: &'static str, value: Option<&str>) {
-        if let Some(value) = value {
-            self.0.push((name, value.to_owned()));
-        }
-    }
-
-    /// Comma-joined, as documented (WIRE.md).
-    fn list(&mut self, name: &'static str, values: &[String]) {
-        if !values.is_empty() {
-            self.0.push((name, values.join(",")));
-        }
-    }
-
-    fn moment(&mut self, name: &'static str, value: Option<jiff::Timestamp>) {
-        if let Some(value) = value {
-            self.0.push((name, WireMoment(value).to_string()));
-        }
-    }
-
-    fn number(&mut self, name: &'static str, value: Option<u32>) {
-        if let Some(value) = value {
-            self.0.push((name, value.to_string()));
-        }
-    }
-}
-
-fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
-    response.headers().get(name)?.to_str().ok()
-}
-
-fn http_date(said: &str) -> Option<jiff::Timestamp> {
-    jiff::fmt::rfc2822::DateTimeParser::new()
-        .parse_timestamp(said.trim())
-        .ok()
-}
-
-/// Seconds, or a date, which counts from the API's own clock where it shows it.
-fn retry_after(said: &str, server_time: Option<jiff::Timestamp>) -> Option<Duration> {
-    let said = said.trim();
-    let wait = match said.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let now = server_time.unwrap_or_else(jiff::Timestamp::now);
-            let wait = http_date(said)?.duration_since(now);
-            Duration::try_from(wait).unwrap_or(Duration::ZERO)
-        }
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
-}
-
-fn base_url(given: &str) -> Result<String, ClientBuildError> {
-    let wrong = |detail: &str, shown: &str| ClientBuildError::BaseUrl {
-        base_url: shown.to_owned(),
-        detail: detail.to_owned(),
-    };
-    let mut url = Url::parse(given.trim()).map_err(|error| wrong(&error.to_string(), given))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        let _ = (url.set_username(""), url.set_password(None));
-        return Err(wrong(
-            "credentials belong in infobip.username and infobip.password",
-            url.as_str(),
-        ));
-    }
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(wrong("it must begin with https:// or http://", given));
-    }
-    if !url.path().trim_matches('/').is_empty() || url.query().is_some() || url.fragment().is_some()
-    {
-        return Err(wrong("it must end after the host", given));
-    }
-    Ok(url.as_str().trim_end_matches('/').to_owned())
-}
-
-fn authorization(config: &config::Infobip) -> Result<HeaderValue, ClientBuildError> {
-    let value = match (&config.api_key, &config.username, &config.password) {
-        (Some(api_key), _, _) => format!("App {}", api_key.expose_secret()),
-        (None, Some(username), Some(password)) => {
-            let pair = format!("{username}:{}", password.expose_secret());
-            format!("Basic {}", BASE64.encode(pair))
-        }
-        _ => return Err(ClientBuildError::NoCredentials),
-    };
-    let mut value = HeaderValue::try_from(value).map_err(|_| ClientBuildError::BadCredentials)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// TLS with ring, trusting what the machine trusts and the roots that are compiled in: a container may have none.
-fn tls() -> Result<rustls::ClientConfig, ClientBuildError> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ClientBuildError::Http(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_base_url_ends_after_the_host() {
-        for given in [
-            "https://xyz.api.infobip.com",
-            "https://xyz.api.infobip.com/",
-        ] {
-            assert_eq!(base_url(given).unwrap(), "https://xyz.api.infobip.com");
-        }
-        assert_eq!(
-            base_url("http://127.0.0.1:8090").unwrap(),
-            "http://127.0.0.1:8090"
-        );
-        for given in [
-            "api.infobip.com",
-            "ftp://api.infobip.com",
-            "https://api.infobip.com/sms/1",
-            "https://x?y",
-            "",
-        ] {
-            assert!(base_url(given).is_err(), "{given}");
-        }
-        let refused = base_url("https://user:secret@api.infobip.com").unwrap_err();
-        assert!(!refused.to_string().contains("secret"));
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = http_date("Sun, 06 Nov 1994 08:49:37 GMT");
-        assert!(now.is_some());
-        assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
-        assert_eq!(
-            retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now),
-            Some(Duration::from_secs(60))
-        );
-        assert_eq!(
-            retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now),
-            Some(Duration::ZERO)
-        );
-        assert_eq!(retry_after("99999999999", now), Some(MAX_RETRY_AFTER));
-        assert_eq!(retry_after("soon", now), None);
-    }
 }

@@ -1,0 +1,56 @@
+//! Headers of a response that mean something here.
+
+use std::time::Duration;
+
+use reqwest::Response;
+
+/// The API may be told to wait no longer than this by a `Retry-After`.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// A header as text.
+pub(super) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+/// A date as HTTP writes it.
+pub(super) fn http_date(said: &str) -> Option<jiff::Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(said.trim())
+        .ok()
+}
+
+/// Seconds, or a date, which counts from the API's own clock where it shows it.
+pub(super) fn retry_after(said: &str, server_time: Option<jiff::Timestamp>) -> Option<Duration> {
+    let said = said.trim();
+    let wait = match said.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let now = server_time.unwrap_or_else(jiff::Timestamp::now);
+            let wait = http_date(said)?.duration_since(now);
+            Duration::try_from(wait).unwrap_or(Duration::ZERO)
+        }
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = http_date("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert!(now.is_some());
+        assert_eq!(retry_after("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(
+            retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now),
+            Some(Duration::from_secs(60))
+        );
+        assert_eq!(
+            retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now),
+            Some(Duration::ZERO)
+        );
+        assert_eq!(retry_after("99999999999", now), Some(MAX_RETRY_AFTER));
+        assert_eq!(retry_after("soon", now), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! What the reading operations can be asked for, and how that is written into a query string.
+
+use crate::{infobip::wire::send::WireMoment, message::codes, proto::v1};
+
+/// Filters of the logs (manual, "Getting SMS logs"). What is empty does not filter.
+#[derive(Clone, Default)]
+pub struct LogsQuery {
+    /// API: `from`.
+    pub from: Option<String>,
+    /// API: `to`.
+    pub to: Option<String>,
+    /// API: `bulkId`, as Infobip knows them.
+    pub bulk_ids: Vec<String>,
+    /// API: `messageId`, as Infobip knows them: [`LogsQuery::MAX_ID_CHARACTERS`] at most, commas included.
+    pub message_ids: Vec<String>,
+    /// API: `generalStatus`.
+    pub general_status: Option<v1::StatusGroup>,
+    /// API: `sentSince`, inclusive.
+    pub sent_since: Option<jiff::Timestamp>,
+    /// API: `sentUntil`, inclusive.
+    pub sent_until: Option<jiff::Timestamp>,
+    /// API: `limit`, at most 1000. `None`: 50.
+    pub limit: Option<u32>,
+    /// API: `mcc`.
+    pub mcc: Option<String>,
+    /// API: `mnc`.
+    pub mnc: Option<String>,
+}
+
+impl LogsQuery {
+    /// The longest that a list of ids may be, in characters, joined by commas (WIRE.md, "Limits").
+    pub const MAX_ID_CHARACTERS: usize = 2048;
+
+    /// As the API reads them.
+    pub(super) fn pairs(&self) -> Pairs {
+        let mut pairs = Pairs::default();
+        pairs.text("from", self.from.as_deref());
+        pairs.text("to", self.to.as_deref());
+        pairs.list("bulkId", &self.bulk_ids);
+        pairs.list("messageId", &self.message_ids);
+        let group = self
+            .general_status
+            .and_then(|group| codes::status_groups().iter().find(|row| row.group == group));
+        pairs.text("generalStatus", group.map(|row| row.name));
+        pairs.moment("sentSince", self.sent_since);
+        pairs.moment("sentUntil", self.sent_until);
+        pairs.number("limit", self.limit);
+        pairs.text("mcc", self.mcc.as_deref());
+        pairs.text("mnc", self.mnc.as_deref());
+        pairs
+    }
+}
+
+/// Which unread reports. Reading them is destructive.
+#[derive(Clone, Default)]
+pub struct ReportsQuery {
+    /// API: `bulkId`, as Infobip knows it.
+    pub bulk_id: Option<String>,
+    /// API: `messageId`, as Infobip knows it.
+    pub message_id: Option<String>,
+    /// API: `limit`, at most 1000. `None`: 50.
+    pub limit: Option<u32>,
+}
+
+impl ReportsQuery {
+    /// As the API reads them.
+    pub(super) fn pairs(&self) -> Pairs {
+        let mut pairs = Pairs::default();
+        pairs.text("bulkId", self.bulk_id.as_deref());
+        pairs.text("messageId", self.message_id.as_deref());
+        pairs.number("limit", self.limit);
+        pairs
+    }
+}
+
+/// Filters of the log of received messages. What is empty does not filter.
+#[derive(Clone, Default)]
+pub struct InboxLogsQuery {
+    /// API: `to`, the number that received.
+    pub to: Option<String>,
+    /// API: `receivedSince`, inclusive.
+    pub received_since: Option<jiff::Timestamp>,
+    /// API: `receivedUntil`, inclusive.
+    pub received_until: Option<jiff::Timestamp>,
+    /// API: `limit`, at most 1000. `None`: 50.
+    pub limit: Option<u32>,
+    /// API: `keyword`; `NO_KEYWORD` finds messages without one.
+    pub keyword: Option<String>,
+}
+
+impl InboxLogsQuery {
+    /// As the API reads them.
+    pub(super) fn pairs(&self) -> Pairs {
+        let mut pairs = Pairs::default();
+        pairs.text("to", self.to.as_deref());
+        pairs.moment("receivedSince", self.received_since);
+        pairs.moment("receivedUntil", self.received_until);
+        pairs.number("limit", self.limit);
+        pairs.text("keyword", self.keyword.as_deref());
+        pairs
+    }
+}
+
+/// The pairs of a query string.
+#[derive(Default)]
+pub(super) struct Pairs(pub(super) Vec<(&'static str, String)>);
+
+impl Pairs {
+    pub(super) fn text(&mut self, name: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.0.push((name, value.to_owned()));
+        }
+    }
+
+    /// Comma-joined, as documented (WIRE.md).
+    pub(super) fn list(&mut self, name: &'static str, values: &[String]) {
+        if !values.is_empty() {
+            self.0.push((name, values.join(",")));
+        }
+    }
+
+    pub(super) fn moment(&mut self, name: &'static str, value: Option<jiff::Timestamp>) {
+        if let Some(value) = value {
+            self.0.push((name, WireMoment(value).to_string()));
+        }
+    }
+
+    pub(super) fn number(&mut self, name: &'static str, value: Option<u32>) {
+        if let Some(value) = value {
+            self.0.push((name, value.to_string()));
+        }
+    }
+}
