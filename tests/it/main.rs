@@ -5,6 +5,7 @@
 
 mod amqp_log;
 mod cli;
+mod examples;
 mod first_light;
 mod infobip_client;
 mod send;

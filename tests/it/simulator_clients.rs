@@ -5,18 +5,13 @@
 //! elsewhere (`/sms/2/…`, `/sms/3/…`) is listed in docs/SIMULATOR.md.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use crate::support::account::Account;
+use crate::support::foreign::{self, Node, Python};
 use crate::support::simulator::{API_KEY, PASSWORD, USERNAME};
-
-const INSTALL_DEADLINE: Duration = Duration::from_secs(300);
-const RUN_DEADLINE: Duration = Duration::from_secs(60);
 
 fn clients(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -24,59 +19,8 @@ fn clients(path: &str) -> PathBuf {
         .join(path)
 }
 
-/// Runs a command to its end and answers its output; fails with what it said, or with what to install.
-async fn run(mut command: Command, deadline: Duration, to_install: &str) -> String {
-    let name = format!("{:?}", command.as_std());
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn();
-    let child = child
-        .unwrap_or_else(|error| panic!("{name} does not start ({error}): install {to_install}"));
-    let output = tokio::time::timeout(deadline, child.wait_with_output()).await;
-    let output = output
-        .unwrap_or_else(|_| panic!("{name} took longer than {deadline:?}"))
-        .expect("an output");
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        output.status.success(),
-        "{name} failed ({}): {stdout}{stderr}",
-        output.status
-    );
-    stdout.into_owned()
-}
-
-/// A folder that `install` has filled, made once for each content of the manifests.
-async fn installed(name: &str, manifests: &[PathBuf], install: impl AsyncFnOnce(&Path)) -> PathBuf {
-    let mut hash = Sha256::new();
-    for manifest in manifests {
-        hash.update(std::fs::read(manifest).expect("a manifest"));
-    }
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
-    let folder = root.join(format!("{name}-{}", &hex::encode(hash.finalize())[..16]));
-    if !folder.exists() {
-        std::fs::create_dir_all(&root).expect("a folder");
-        let fresh = tempfile::tempdir_in(&root).expect("a folder");
-        install(fresh.path()).await;
-        // Only a complete installation gets the name; another run may have been faster.
-        if std::fs::rename(fresh.path(), &folder).is_err() {
-            assert!(
-                folder.exists(),
-                "{} cannot be put in place",
-                folder.display()
-            );
-        }
-    }
-    folder
-}
-
 /// Runs a client's script and answers what it printed.
-async fn call(mut command: Command, account: &Account, to_install: &str) -> Value {
+async fn call(mut command: Command, account: &Account) -> Value {
     command
         .env("SIMULATOR_URL", account.base_url())
         .env("SIMULATOR_USERNAME", USERNAME)
@@ -85,35 +29,19 @@ async fn call(mut command: Command, account: &Account, to_install: &str) -> Valu
         .env("NOW", "2015-02-12T08:00:00+00:00")
         .env("SEND_AT", "2015-02-20T16:00:00.000+00:00")
         .env("SEND_AT_LATER", "2015-02-25T16:00:00+00:00");
-    let printed = run(command, RUN_DEADLINE, to_install).await;
+    let printed = foreign::run(command).await;
     serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
 }
 
 #[tokio::test]
 async fn npm_infobip_and_the_official_npm_sdk() {
-    const NODE: &str = "Node.js 18 or later with npm";
-    let manifests = [
+    let node = Node::with(&[
         clients("node/package.json"),
         clients("node/package-lock.json"),
-    ];
-    let folder = installed("node", &manifests, async |folder: &Path| {
-        for manifest in &manifests {
-            std::fs::copy(manifest, folder.join(manifest.file_name().expect("a name")))
-                .expect("a copy");
-        }
-        let mut command = Command::new("npm");
-        command
-            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-            .current_dir(folder);
-        run(command, INSTALL_DEADLINE, NODE).await;
-    })
+    ])
     .await;
     let account = Account::with_quiz().await;
-    let mut command = Command::new("node");
-    command
-        .arg(clients("node/calls.js"))
-        .env("NODE_PATH", folder.join("node_modules"));
-    let results = call(command, &account, NODE).await;
+    let results = call(node.script(&clients("node/calls.js")), &account).await;
 
     // infobip 0.1.0
     assert_eq!(
@@ -174,36 +102,10 @@ async fn npm_infobip_and_the_official_npm_sdk() {
 }
 
 async fn python(requirements: &str) -> Value {
-    const PYTHON: &str = "Python 3.10 or later with pip, as `python3`";
     let manifest = clients(&format!("python/{requirements}"));
-    let folder = installed(
-        requirements,
-        std::slice::from_ref(&manifest),
-        async |folder: &Path| {
-            let mut command = Command::new("python3");
-            command.args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-deps",
-                "--disable-pip-version-check",
-            ]);
-            command
-                .arg("--target")
-                .arg(folder)
-                .arg("--requirement")
-                .arg(&manifest);
-            run(command, INSTALL_DEADLINE, PYTHON).await;
-        },
-    )
-    .await;
+    let python = Python::with(&manifest, &["--no-deps"]).await;
     let account = Account::with_quiz().await;
-    let mut command = Command::new("python3");
-    command
-        .arg(clients("python/calls.py"))
-        .env("PYTHONPATH", folder);
-    call(command, &account, PYTHON).await
+    call(python.script(&clients("python/calls.py")), &account).await
 }
 
 /// What both versions have under `/sms/1/`.
