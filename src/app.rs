@@ -4,15 +4,17 @@
 //! stop, then drains in the order of promise 8: readiness falls, intake stops, what is in flight finishes, results become
 //! durable, the log is closed. Neighbours: knows all; `cli::serve` and `cli::demo` run it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Config,
+    amqp::{AmqpError, Endpoint, Publisher, Topology},
+    config::{self, Config, Engine},
     events::{
         SharedEventLog,
+        broker::BrokerLog,
         embedded::{EmbeddedLog, OpenError},
     },
     grpc::{self, GrpcServer, ServeError},
@@ -22,7 +24,7 @@ use crate::{
     },
     intake::Intake,
     ops::{self, metrics::Metrics, readiness::Readiness},
-    send::{Api, SendCore},
+    send::{Api, SendCore, guards::Guards},
     webhooks,
 };
 
@@ -35,6 +37,9 @@ pub enum AppError {
     /// The event log.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// The broker's address.
+    #[error(transparent)]
+    Amqp(#[from] AmqpError),
     /// The client of the API.
     #[error(transparent)]
     Client(#[from] ClientBuildError),
@@ -52,6 +57,42 @@ pub enum AppError {
     /// An address can't be read back.
     #[error("can't read the address of a bound port: {0}")]
     Address(std::io::Error),
+}
+
+/// The broker, where one is configured.
+struct Broker {
+    endpoint: Endpoint,
+    topology: Topology,
+    publisher: Arc<Publisher>,
+    confirm_timeout: Duration,
+}
+
+impl Broker {
+    /// Begins to connect; a broker that is down is waited for.
+    fn configured(config: &config::Amqp) -> Result<Option<Self>, AmqpError> {
+        let Some(url) = &config.url else {
+            return Ok(None);
+        };
+        let endpoint = Endpoint::parse(url)?;
+        let topology = Topology::new(config);
+        let confirm_timeout = config.confirm_timeout;
+        let publisher = Publisher::start(endpoint.clone(), topology.clone(), confirm_timeout);
+        Ok(Some(Self {
+            endpoint,
+            topology,
+            publisher: Arc::new(publisher),
+            confirm_timeout,
+        }))
+    }
+
+    fn event_log(&self) -> SharedEventLog {
+        Arc::new(BrokerLog::new(
+            Arc::clone(&self.publisher),
+            self.endpoint.clone(),
+            self.topology.clone(),
+            self.confirm_timeout,
+        ))
+    }
 }
 
 /// Where a bridge listens.
@@ -73,6 +114,7 @@ pub struct App {
     http: TcpListener,
     admin: TcpListener,
     log: SharedEventLog,
+    broker: Option<Broker>,
     client: Client,
 }
 
@@ -91,10 +133,14 @@ impl App {
             admin: admin.local_addr().map_err(AppError::Address)?,
         };
         let client = Client::new(&config.infobip)?;
-        let log: SharedEventLog = Arc::new(EmbeddedLog::open(
-            &config.events.data_dir,
-            config.events.retention,
-        )?);
+        let broker = Broker::configured(&config.amqp)?;
+        let log: SharedEventLog = match &broker {
+            Some(broker) if config.events.engine != Engine::Embedded => broker.event_log(),
+            _ => Arc::new(EmbeddedLog::open(
+                &config.events.data_dir,
+                config.events.retention,
+            )?),
+        };
         Ok(Self {
             config,
             addresses,
@@ -102,6 +148,7 @@ impl App {
             http,
             admin,
             log,
+            broker,
             client,
         })
     }
@@ -124,6 +171,7 @@ impl App {
             http,
             admin,
             log,
+            broker,
             client,
         } = self;
         let pushed_to = |endpoint: &str| {
@@ -143,6 +191,7 @@ impl App {
             &config.send,
             config.infobip.request_timeout,
             pushed_to("reports"),
+            Guards::new(&config.applications, std::time::Instant::now()),
             Api {
                 client: client.clone(),
                 pace: SendPace::new(config.infobip.send_requests_per_second),
@@ -221,6 +270,9 @@ impl App {
             servers.shutdown().await;
         }
         log.close().await;
+        if let Some(broker) = broker {
+            broker.publisher.close().await;
+        }
         // Probes are answered to the end.
         stop_admin.cancel();
         let _ = admin.await;

@@ -15,6 +15,7 @@ use super::{
     Arrival, SendCommand, SendError, Sender, Sent,
     call::{Call, Settled},
     dispatcher::{Dispatcher, Pause, settle_all},
+    guards::Guards,
     in_doubt::{Doubt, Resolver},
     lanes::Lanes,
     plan::{self, Defaults, OwnRequest, Part, Plan, PlannedMessage},
@@ -28,7 +29,7 @@ use crate::{
         Client, WireDestination,
         pacing::{LogQuota, SendPace},
     },
-    proto::v1::Outcome,
+    proto::v1::{self, Outcome},
 };
 
 /// What is kept back of the grace period to write `unknown` for what could not be resolved.
@@ -41,7 +42,8 @@ pub struct SendCore(Arc<Inner>);
 struct Inner {
     config: config::Send,
     request_timeout: Duration,
-    defaults: Defaults,
+    notify_url: Option<String>,
+    guards: Guards,
     log: SharedEventLog,
     lanes: Arc<Lanes>,
     recorder: Arc<Recorder>,
@@ -107,6 +109,7 @@ impl SendCore {
         config: &config::Send,
         request_timeout: Duration,
         notify_url: Option<String>,
+        guards: Guards,
         api: Api,
         log: SharedEventLog,
     ) -> Self {
@@ -142,7 +145,8 @@ impl SendCore {
         Self(Arc::new(Inner {
             config: config.clone(),
             request_timeout,
-            defaults: Defaults { notify_url },
+            notify_url,
+            guards,
             log,
             lanes,
             recorder,
@@ -230,8 +234,16 @@ impl Inner {
             messages,
             own_request,
             other_shapes,
-        } = plan::plan(&application, request, &self.defaults, Timestamp::now())
-            .map_err(SendError::Invalid)?;
+        } = plan::plan(
+            &application,
+            request,
+            &Defaults {
+                notify_url: self.notify_url.as_deref(),
+                sender: self.guards.default_sender(application.as_str()),
+            },
+            Timestamp::now(),
+        )
+        .map_err(SendError::Invalid)?;
 
         let permits = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         let Ok(permit) = Arc::clone(&self.capacity).try_acquire_many_owned(permits) else {
@@ -263,29 +275,73 @@ impl Inner {
             other_shapes,
         } = plan;
         let earlier = self.earlier(&call, other_shapes).await?;
-        let mut invalid = Vec::new();
+        let mut refused = Vec::new();
         for message in &messages {
-            if message.violations.is_empty() {
-                self.put_into_lanes(&call, message, own_request.as_ref(), &earlier, arrival)
-                    .await;
-            } else {
-                for slot in message.slots.clone() {
-                    invalid.push(Finished {
+            let mut allowed = Vec::new();
+            for slot in message.slots.clone() {
+                match self.refuse(&call, message, slot, &earlier) {
+                    None => allowed.push(slot),
+                    Some(result) => refused.push(Finished {
                         call: Arc::clone(&call),
                         slot,
-                        result: call.refusal(
-                            slot,
-                            Outcome::Rejected,
-                            "INVALID_MESSAGE",
-                            "the message is invalid: nothing was sent".to_owned(),
-                            message.violations.clone(),
-                        ),
-                    });
+                        result,
+                    }),
                 }
             }
+            self.put_into_lanes(
+                &call,
+                message,
+                allowed,
+                own_request.as_ref(),
+                &earlier,
+                arrival,
+            )
+            .await;
         }
-        self.recorder.record(invalid).await;
+        self.recorder.record(refused).await;
         call.finished().await
+    }
+
+    /// What the bridge itself has against sending, as a result; guards look at new messages only.
+    fn refuse(
+        &self,
+        call: &Call,
+        message: &PlannedMessage,
+        slot: usize,
+        earlier: &HashMap<usize, Earlier>,
+    ) -> Option<v1::SendResult> {
+        if !message.violations.is_empty() {
+            let detail = "the message is invalid: nothing was sent".to_owned();
+            let violations = message.violations.clone();
+            return Some(call.refusal(
+                slot,
+                Outcome::Rejected,
+                "INVALID_MESSAGE",
+                detail,
+                violations,
+            ));
+        }
+        if earlier.contains_key(&slot) {
+            return None;
+        }
+        let application = call.application.as_str();
+        let to = &call.slots.get(slot)?.to;
+        let refusal = self
+            .guards
+            .check(
+                application,
+                &message.message.from,
+                to,
+                std::time::Instant::now(),
+            )
+            .err()?;
+        Some(call.refusal(
+            slot,
+            Outcome::Rejected,
+            refusal.reason(),
+            refusal.to_string(),
+            Vec::new(),
+        ))
     }
 
     /// What earlier or concurrent calls did with the same ids, for each slot.
@@ -354,6 +410,7 @@ impl Inner {
         &self,
         call: &Arc<Call>,
         message: &PlannedMessage,
+        slots: Vec<usize>,
         own_request: Option<&Arc<OwnRequest>>,
         earlier: &HashMap<usize, Earlier>,
         arrival: Arrival,
@@ -385,7 +442,7 @@ impl Inner {
             alone: alone.clone(),
         };
         let mut new = Vec::new();
-        for slot in message.slots.clone() {
+        for slot in slots {
             match earlier.get(&slot) {
                 None if arrival == Arrival::First => new.push(slot),
                 None => {

@@ -19,10 +19,12 @@ use crate::{
 };
 
 /// What the bridge fills in where a caller said nothing.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Defaults {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Defaults<'a> {
     /// Where reports are pushed to: the bridge's own address (`http.public_url`).
-    pub(super) notify_url: Option<String>,
+    pub(super) notify_url: Option<&'a str>,
+    /// The application's default sender.
+    pub(super) sender: Option<&'a str>,
 }
 
 /// A message with one content and some of its destinations: what stands in `messages[]` of a REST request.
@@ -105,7 +107,7 @@ pub(super) struct Plan {
 pub(super) fn plan(
     application: &ApplicationName,
     mut request: v1::SendSmsBulkRequest,
-    defaults: &Defaults,
+    defaults: &Defaults<'_>,
     now: Timestamp,
 ) -> Result<Plan, Vec<FieldViolation>> {
     let violations = validate::check_request(&request);
@@ -215,11 +217,16 @@ fn other_shapes(application: &ApplicationName, request_id: &str, slots: &[Slot])
     }
 }
 
-fn fill_in(message: &mut v1::OutboundMessage, defaults: &Defaults) {
-    if message.notify_url.is_empty()
-        && let Some(url) = &defaults.notify_url
+fn fill_in(message: &mut v1::OutboundMessage, defaults: &Defaults<'_>) {
+    if message.from.is_empty()
+        && let Some(sender) = defaults.sender
     {
-        message.notify_url.clone_from(url);
+        sender.clone_into(&mut message.from);
+    }
+    if message.notify_url.is_empty()
+        && let Some(url) = defaults.notify_url
+    {
+        url.clone_into(&mut message.notify_url);
         "application/json".clone_into(&mut message.notify_content_type);
     }
 }

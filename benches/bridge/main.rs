@@ -1,0 +1,95 @@
+//! `cargo bench --bench bridge`: the bridge against its ceilings, in one run on one machine.
+//!
+//! The simulator and the bridge run as processes of their own, so that the bridge's CPU and memory are its own; the load
+//! comes from this process. Every row of ours stands beside the ceiling that it is held against, measured just before it;
+//! what counts is the ratio.
+
+mod load;
+mod process;
+mod report;
+
+use std::time::Duration;
+
+use self::{
+    load::{Load, Measured},
+    process::{Bridge, Simulator},
+    report::Report,
+};
+
+/// How long each row is measured, in seconds (`SMSBRIDGE_BENCH_SECONDS`).
+fn seconds() -> Duration {
+    let seconds = std::env::var("SMSBRIDGE_BENCH_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Duration::from_secs_f64(seconds.unwrap_or(5.0))
+}
+
+fn main() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut report = Report::default();
+    runtime.block_on(measure(&mut report));
+    println!("{report}");
+}
+
+async fn measure(report: &mut Report) {
+    let broker = std::env::var("SMSBRIDGE_BENCH_AMQP_URL").ok();
+    one_caller(report, None).await;
+    if let Some(url) = &broker {
+        one_caller(report, Some(url)).await;
+    }
+    for latency_ms in [0, 20] {
+        many_callers(report, latency_ms).await;
+    }
+    stream(report).await;
+}
+
+/// One caller at a time: what the bridge adds to a request.
+async fn one_caller(report: &mut Report, broker: Option<&str>) {
+    let simulator = Simulator::start(0).await;
+    let bridge = Bridge::start(&simulator, broker).await;
+    let load = Load::new(&simulator, &bridge, seconds());
+    let plain = load.plain_http(1).await;
+    let ours = load.unary(1).await;
+    let engine = if broker.is_some() {
+        "broker"
+    } else {
+        "embedded"
+    };
+    report.latency(
+        &format!("one caller, median, {engine} engine"),
+        plain.median,
+        ours.median,
+    );
+}
+
+/// 64 callers at once.
+async fn many_callers(report: &mut Report, latency_ms: u64) {
+    let simulator = Simulator::start(latency_ms).await;
+    let bridge = Bridge::start(&simulator, None).await;
+    let load = Load::new(&simulator, &bridge, seconds());
+    let plain = load.plain_http(64).await;
+    let before = bridge.usage();
+    let ours = load.unary(64).await;
+    let name = format!("64 unary callers, API at {latency_ms} ms");
+    report.rate(&name, &plain, &ours);
+    report.usage(&name, &bridge, before, &ours);
+}
+
+/// One stream with thousands in flight, against bare batched HTTP.
+async fn stream(report: &mut Report) {
+    let simulator = Simulator::start(0).await;
+    let bridge = Bridge::start(&simulator, None).await;
+    let load = Load::new(&simulator, &bridge, seconds());
+    let plain = load.batched_http(8, 100).await;
+    let before = bridge.usage();
+    let requests = simulator.requests().await;
+    let ours: Measured = load.stream(4000).await;
+    let requests = simulator.requests().await - requests;
+    report.rate("StreamSms, 4,000 in flight", &plain, &ours);
+    report.usage("StreamSms, 4,000 in flight", &bridge, before, &ours);
+    report.requests("StreamSms, 4,000 in flight", requests, ours.messages);
+}

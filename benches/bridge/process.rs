@@ -1,0 +1,182 @@
+//! The simulator and the bridge as processes, and what the bridge uses of the machine.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_smsbridge");
+
+/// Kills its process when it goes.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+async fn wait_for(address: SocketAddr) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < deadline, "nothing listens on {address}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A simulator whose every answer takes a while.
+pub struct Simulator {
+    pub address: SocketAddr,
+    client: reqwest::Client,
+    _process: Killed,
+}
+
+impl Simulator {
+    pub async fn start(latency_ms: u64) -> Self {
+        let address = free_port();
+        let process = Command::new(BINARY)
+            .args([
+                "simulate",
+                "--listen",
+                &address.to_string(),
+                "--logs-per-minute",
+                "0",
+            ])
+            .args(["--max-messages", "200000"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for(address).await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let simulator = Self {
+            address,
+            client,
+            _process: Killed(process),
+        };
+        if latency_ms > 0 {
+            let fault = format!(
+                r#"{{"kind":"latency","probability":1.0,"ms":{latency_ms},"path":"/sms/1/text/advanced"}}"#
+            );
+            let faults = format!("http://{address}/_sim/faults");
+            let set = simulator
+                .client
+                .post(faults)
+                .header("content-type", "application/json")
+                .body(fault);
+            assert!(set.send().await.unwrap().status().is_success());
+        }
+        simulator
+    }
+
+    /// How many requests came, since the start.
+    pub async fn requests(&self) -> u64 {
+        let answer = self
+            .client
+            .get(format!("http://{}/_sim/requests?limit=1", self.address))
+            .send()
+            .await
+            .unwrap();
+        let answer: serde_json::Value =
+            serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        answer["total"]
+            .as_u64()
+            .expect("the number of all requests")
+    }
+}
+
+/// A bridge in front of a simulator.
+pub struct Bridge {
+    pub address: SocketAddr,
+    process: Killed,
+    _folder: TempDir,
+}
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    pub cpu: Duration,
+    pub peak_bytes: u64,
+}
+
+impl Bridge {
+    pub async fn start(simulator: &Simulator, broker: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = free_port();
+        let mut command = Command::new(BINARY);
+        command
+            .args([
+                "serve",
+                "--infobip-base-url",
+                &format!("http://{}", simulator.address),
+            ])
+            .args(["--grpc-listen", &address.to_string()])
+            .args([
+                "--http-listen",
+                "127.0.0.1:0",
+                "--admin-listen",
+                "127.0.0.1:0",
+            ])
+            .args([
+                "--events-data-dir",
+                folder.path().to_str().unwrap(),
+                "--log-filter",
+                "error",
+            ])
+            .env("SMSBRIDGE_INFOBIP__USERNAME", "demo")
+            .env("SMSBRIDGE_INFOBIP__PASSWORD", "demo")
+            .stdout(Stdio::null());
+        if let Some(url) = broker {
+            command.env("SMSBRIDGE_AMQP__URL", url);
+        }
+        let process = Killed(command.spawn().unwrap());
+        wait_for(address).await;
+        Self {
+            address,
+            process,
+            _folder: folder,
+        }
+    }
+
+    /// What it has used up to now (Linux).
+    pub fn usage(&self) -> Usage {
+        let id = self.process.0.id();
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // After the name in brackets: utime and stime are the 12th and 13th, in ticks of 10 ms.
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        let ticks = |field: usize| {
+            fields
+                .get(field)
+                .and_then(|text| text.parse::<u64>().ok())
+                .unwrap_or_default()
+        };
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let peak_kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|rest| rest.split_whitespace().next())
+            .and_then(|text| text.parse::<u64>().ok())
+            .unwrap_or_default();
+        Usage {
+            cpu: Duration::from_millis((ticks(11) + ticks(12)) * 10),
+            peak_bytes: peak_kib * 1024,
+        }
+    }
+}
