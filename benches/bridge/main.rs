@@ -4,6 +4,14 @@
 //! comes from this process. Every row of ours stands beside the ceiling that it is held against, measured just before it;
 //! what counts is the ratio.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a bench ends where something is wrong, and prints"
+)]
+
 mod load;
 mod process;
 mod report;
