@@ -4,10 +4,10 @@
 //! other module of the crate and may be read on its own, from the outside in:
 //!
 //! - [`server`] owns the socket and breaks connections where a fault asks for it; [`http`] knows the endpoints, formats
-//!   and credentials, one file for each family; [`request`], [`validate`], [`envelope`] and [`render`] are what goes in
+//!   and credentials, one file for each family; [`request`], [`validate`], [`draft`], [`envelope`] and [`render`] are what goes in
 //!   and out.
 //! - [`state`] is the memory behind one lock: [`clock`] and timers, the messages in [`store`], pushes in [`push`].
-//!   [`life`] says what happens to a message, [`outcome`] how it ends.
+//!   [`acceptance`] lets a message in, [`life`] says what happens to it, [`outcome`] how it ends.
 //! - [`engine`] moves all of it: it fires timers in the order of virtual time and carries pushes out.
 //! - [`faults`] is what goes wrong on demand; [`requests`] what came in; [`dice`] where chance comes from.
 //! - [`codes`], [`text`], [`networks`], [`xml`] and [`dates`] are pure.
@@ -15,11 +15,13 @@
 //! Invariants: nothing waits under the lock; every timestamp is virtual; every memory is bounded; the same seed, the
 //! same requests and the same advances of the clock give the same ledger and the same pushes.
 
+mod acceptance;
 mod clock;
 pub mod codes;
 mod config;
 mod dates;
 mod dice;
+mod draft;
 mod engine;
 mod envelope;
 mod faults;

@@ -10,8 +10,8 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::simulator::acceptance::Twist;
 use crate::simulator::dice::Dice;
-use crate::simulator::life::Twist;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Serialize, Deserialize)]

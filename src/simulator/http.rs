@@ -31,11 +31,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::simulator::acceptance::Twist;
 use crate::simulator::dates::{self, ApiDate};
 use crate::simulator::engine::Engine;
 use crate::simulator::envelope::ApiError;
 use crate::simulator::faults::Ending;
-use crate::simulator::life::Twist;
 use crate::simulator::requests::Recorded;
 use crate::simulator::server::{Answer, Breaker, HttpResponse};
 use crate::simulator::xml;

@@ -15,10 +15,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::simulator::dates::ApiDate;
+use crate::simulator::draft::Notify;
 use crate::simulator::render;
 use crate::simulator::state::{Click, Received, State, Timer};
 use crate::simulator::store::Row;
-use crate::simulator::validate::Notify;
 use crate::simulator::xml;
 
 /// The number of a push.

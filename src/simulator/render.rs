@@ -8,14 +8,14 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use crate::simulator::acceptance::Submitted;
 use crate::simulator::codes;
 use crate::simulator::dates::ApiDate;
-use crate::simulator::life::Submitted;
+use crate::simulator::draft::Body;
 use crate::simulator::networks::Network;
 use crate::simulator::push::Report;
 use crate::simulator::state::Received;
 use crate::simulator::store::{Message, MessageStore, Phase};
-use crate::simulator::validate::Body;
 
 /// A status by its id. An id that no table has is written with a made-up name in the group REJECTED, because codes
 /// drift and clients must live with it.

@@ -12,10 +12,10 @@ use crate::simulator::clock::{Clock, Timers};
 use crate::simulator::config::{InboundPush, Keyword, SimulatorConfig};
 use crate::simulator::dates::ApiDate;
 use crate::simulator::dice::Dice;
+use crate::simulator::draft::Notify;
 use crate::simulator::push::{Outbox, Payload, PushId, Pushes};
 use crate::simulator::store::{MessageStore, Row};
 use crate::simulator::text::{self, Alphabet, TextOptions};
-use crate::simulator::validate::Notify;
 
 /// What happens at a time.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::simulator::config::Bounds;
+use crate::simulator::draft::Content;
 use crate::simulator::networks::Network;
-use crate::simulator::validate::Content;
 
 /// The number of a message's row.
 pub type Row = u64;

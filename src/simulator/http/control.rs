@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::simulator::config::Keyword;
 use crate::simulator::dates::ApiDate;
+use crate::simulator::draft::Body;
 use crate::simulator::engine::Engine;
 use crate::simulator::envelope::ApiError;
 use crate::simulator::http::{Format, Query, Reply};
 use crate::simulator::render::{self, Error, Status};
 use crate::simulator::state::{InboundContent, InboundDraft};
 use crate::simulator::store::{Message, Phase};
-use crate::simulator::validate::Body;
 
 /// Rows written under one hold of the lock.
 const BATCH: u64 = 2000;

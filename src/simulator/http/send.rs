@@ -1,6 +1,7 @@
 //! `/sms/1/text/*`, `/sms/1/binary/*` and `/sms/1/text/query`: manual "SEND SMS", "FULLY FEATURED TEXTUAL MESSAGE",
 //! "SMS to multiple destinations".
 
+use crate::simulator::draft::SendDraft;
 use crate::simulator::envelope::ApiError;
 use crate::simulator::http::{Call, Reply, account};
 use crate::simulator::render;
@@ -8,7 +9,7 @@ use crate::simulator::request::{
     AdvancedRequest, DestinationRequest, Flag, Integer, LanguageRequest, MessageRequest, OneOrMany,
     Scalar, TrackingRequest,
 };
-use crate::simulator::validate::{self, SendDraft};
+use crate::simulator::validate;
 
 /// The three shapes of a send request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
