@@ -191,7 +191,7 @@ async fn one_bad_message_is_rejected_and_its_neighbours_are_not() {
     assert_eq!(simulator.messages().await.len(), 2);
     assert_eq!(
         simulator.get("/account/1/balance").await,
-        json!({"balance": 0.0, "currency": "EUR"})
+        json!({"balance": 0, "currency": "EUR"})
     );
     let logs = simulator.get("/sms/1/logs?generalStatus=REJECTED").await;
     assert_eq!(
