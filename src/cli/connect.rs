@@ -207,6 +207,9 @@ impl Bridge {
 /// The largest answer that is read, in bytes: 10,000 look-ups with everything that the API said of them.
 pub const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
+/// What a connection that stands and yet carries no call can mean.
+const NO_GRPC: &str = "If it always does: is --address the bridge's gRPC port, is it http or https, and does it ask for a client certificate (--cert-file)?";
+
 /// No bridge answers at the address.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -238,14 +241,27 @@ impl From<Status> for CallError {
             metadata.extend(info.metadata.iter());
             metadata.sort();
         }
-        if !status.message().is_empty() {
-            text.push_str(&format!(": {}", status.message()));
+        // A status with a source was not the bridge's answer: the connection broke.
+        match std::error::Error::source(&status) {
+            Some(broken) => text.push_str(&format!(
+                ": the connection broke: {}\n  {NO_GRPC}",
+                root_cause(broken)
+            )),
+            None if status.message().is_empty() => {}
+            None => text.push_str(&format!(": {}", status.message())),
         }
-        for violation in details
+        let violations: Vec<_> = details
             .bad_request()
             .iter()
             .flat_map(|bad| &bad.field_violations)
-        {
+            .collect();
+        // The message may say all of the only mistake already.
+        let told = |description: &str| violations.len() == 1 && text.contains(description);
+        let untold: Vec<_> = violations
+            .iter()
+            .filter(|violation| !told(&violation.description))
+            .collect();
+        for violation in untold {
             text.push_str(&format!(
                 "\n  {}: {}",
                 violation.field, violation.description
@@ -288,8 +304,8 @@ fn code_name(code: Code) -> String {
 }
 
 /// The innermost reason of an error: tonic's own text is only "transport error".
-fn root_cause(error: &tonic::transport::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }

@@ -12,6 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use self::recorded_bridge::RecordedBridge;
 
+mod real_bridge;
 mod recorded_bridge;
 mod send_file;
 
@@ -293,6 +294,24 @@ async fn no_bridge_at_the_address_is_told_with_the_remedy() {
     for expected in [&*address, "refused", "smsbridge serve", "smsbridge demo"] {
         assert!(ended.stderr.contains(expected), "{}", ended.stderr);
     }
+}
+
+#[tokio::test]
+async fn a_port_that_speaks_no_grpc_is_told_as_such() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let _ = connection
+                .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+                .await;
+        }
+    });
+    let ended = run(["reports", "--address", &address]).await.expect(1);
+    for expected in ["the connection broke: ", "the bridge's gRPC port"] {
+        assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+    }
+    server.abort();
 }
 
 #[tokio::test]

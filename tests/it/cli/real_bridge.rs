@@ -1,0 +1,127 @@
+//! The commands against a bridge in front of a simulator: what one of them did, the others find.
+
+use super::*;
+use crate::support::{bridge::TestBridge, eventually, simulator::TestSimulator};
+
+async fn run_at<'a>(bridge: &TestBridge, args: impl AsRef<[&'a str]>) -> Ended {
+    end(smsbridge()
+        .env(
+            "SMSBRIDGE_ADDRESS",
+            format!("http://{}", bridge.addresses.grpc),
+        )
+        .args(args.as_ref()))
+    .await
+}
+
+#[tokio::test]
+async fn what_was_sent_is_found_in_events_and_logs() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let args = [
+        "send",
+        "41793026727",
+        "385911234567",
+        "--text",
+        "Hello",
+        "--request-id",
+        "r",
+        "--json",
+    ];
+    let sent = run_at(&bridge, args).await.expect(0).json_lines();
+    assert_eq!(sent[0]["results"][1]["messageId"], "r~1");
+    // Once more: the same answer, and nothing is sent.
+    assert_eq!(run_at(&bridge, args).await.expect(0).json_lines(), sent);
+    assert_eq!(simulator.messages().await.len(), 2);
+
+    let reports = eventually("both reports are events", async || {
+        let args = ["events", "--type", "report.*", "--json"];
+        let reports = run_at(&bridge, args).await.expect(0).json_lines();
+        (reports.len() == 2).then_some(reports)
+    })
+    .await;
+    let cursor = reports[0]["cursor"].as_str().unwrap();
+    let args = ["events", "--type", "report.*", "--json", "--from", cursor];
+    let rest = run_at(&bridge, args).await.expect(0).json_lines();
+    assert_eq!(rest, reports[1..]);
+
+    let args = ["logs", "--json", "--since", "1h", "--message-id", "r~1"];
+    let logs = run_at(&bridge, args).await.expect(0).json_lines();
+    assert_eq!(logs.len(), 1);
+    assert_eq!(
+        (&logs[0]["to"], &logs[0]["text"]),
+        (&json!("385911234567"), &json!("Hello"))
+    );
+    let looked_up = run_at(&bridge, ["lookup", "41793026727"]).await.expect(0);
+    assert!(looked_up.stdout.contains("22801"), "{}", looked_up.stdout);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_pulled_is_shown_once_and_stays_an_event() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;
+    run_at(
+        &bridge,
+        ["send", "41793026727", "--text", "x", "--request-id", "r"],
+    )
+    .await
+    .expect(0);
+    simulator
+        .inbound("41793026727", "41790000000", "Hi there")
+        .await;
+    let reports = eventually("the report is unread", async || {
+        let reports = run_at(&bridge, ["reports", "--json"])
+            .await
+            .expect(0)
+            .json_lines();
+        (!reports.is_empty()).then_some(reports)
+    })
+    .await;
+    assert_eq!((reports.len(), &reports[0]["messageId"]), (1, &json!("r")));
+    let messages = run_at(&bridge, ["inbox", "--json"])
+        .await
+        .expect(0)
+        .json_lines();
+    assert_eq!(
+        (messages.len(), &messages[0]["text"]),
+        (1, &json!("Hi there"))
+    );
+
+    let again = run_at(&bridge, ["inbox"]).await.expect(0);
+    assert_eq!(
+        (&*again.stdout, &*again.stderr),
+        ("", "no unread messages\n")
+    );
+    let listed = run_at(&bridge, ["inbox", "--list", "--json"])
+        .await
+        .expect(0);
+    assert_eq!(listed.json_lines(), messages);
+    let args = ["events", "--type", "report.#", "inbound.#", "--json"];
+    let events = run_at(&bridge, args).await.expect(0).json_lines();
+    let types: Vec<_> = events.iter().map(|event| &event["type"]).collect();
+    assert_eq!(types, ["report.delivered", "inbound.received"]);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_is_sent_once_however_often() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let numbers: Vec<_> = (0..2000).map(|n| format!("4179{n:07}")).collect();
+    std::fs::write(file.path(), numbers.join("\n")).unwrap();
+    let file = file.path().to_str().unwrap();
+    let args = ["send", "--file", file, "--text", "x", "--request-id", "run"];
+    for _ in 0..2 {
+        let ended = run_at(&bridge, args).await.expect(0);
+        assert!(
+            ended
+                .stderr
+                .starts_with("2000 sent: 2000 accepted, 0 rejected, 0 unknown"),
+            "{}",
+            ended.stderr
+        );
+    }
+    assert_eq!(simulator.messages().await.len(), 2000);
+    bridge.stop().await;
+}
