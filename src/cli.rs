@@ -57,6 +57,8 @@ pub struct Cli {
 enum Command {
     /// Run the bridge.
     Serve(serve::ServeArgs),
+    /// Simulate the Infobip SMS HTTP API.
+    Simulate(simulate::SimulateArgs),
     /// Run a simulator and a bridge in one process, and show every flow.
     Demo(demo::DemoArgs),
     /// Check the configuration and show each value with where it came from.
@@ -81,8 +83,6 @@ enum Command {
     Quarantine(quarantine::QuarantineArgs),
     /// Compare the API's logs with the event log now, and publish what is missing.
     Reconcile(reconcile::ReconcileArgs),
-    /// Simulate the Infobip SMS HTTP API.
-    Simulate(simulate::SimulateArgs),
 }
 
 impl Cli {
@@ -93,6 +93,7 @@ impl Cli {
     pub async fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Serve(args) => serve::run(args).await,
+            Command::Simulate(args) => simulate::run(args, simulate::until_signal()?).await,
             Command::Demo(args) => demo::run(args).await,
             Command::CheckConfig(args) => check_config::run(&args),
             Command::Token(args) => token::run(&args),
@@ -105,7 +106,6 @@ impl Cli {
             Command::Dead(args) => dead::run(args).await,
             Command::Quarantine(args) => quarantine::run(args).await,
             Command::Reconcile(args) => reconcile::run(args).await,
-            Command::Simulate(args) => simulate::run(args, simulate::until_signal()?).await,
         }
     }
 }
