@@ -95,6 +95,17 @@ impl Broker {
     }
 }
 
+impl AppError {
+    /// Whether a file that the configuration names is wrong.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Serve(ServeError::Tls(_) | ServeError::Tokens(_))
+        )
+    }
+}
+
 /// Where a bridge listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
@@ -124,7 +135,7 @@ impl App {
     /// # Errors
     /// [`AppError`]: one clear message that names the key or the address and the remedy.
     pub async fn bind(config: Config) -> Result<Self, AppError> {
-        let grpc = GrpcServer::bind(&config.grpc).await?;
+        let grpc = GrpcServer::bind(&config.grpc, &config.applications).await?;
         let http = grpc::bind(config.http.listen, "http.listen").await?;
         let admin = grpc::bind(config.admin.listen, "admin.listen").await?;
         let addresses = Addresses {

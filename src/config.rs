@@ -9,6 +9,7 @@ mod layers;
 mod load;
 mod mistake;
 mod read;
+pub mod tls;
 pub mod tokens;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};

@@ -6,6 +6,7 @@
 
 mod account;
 mod admin;
+pub mod auth;
 pub mod caller;
 mod deadline;
 mod event;
@@ -16,6 +17,7 @@ mod reference;
 mod report;
 mod server;
 mod sms;
+pub mod tls;
 
 use std::sync::Arc;
 

@@ -8,9 +8,39 @@
     rust_2018_idioms
 )]
 
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+
 /// The descriptor set of the contract, as reflection serves it.
 pub const DESCRIPTORS: &[u8] =
     include_bytes!(concat!(env!("OUT_DIR"), "/smsbridge_descriptors.bin"));
+
+/// Every method that the gRPC server has, as `package.Service/Method`: the contract's, health's and reflection's.
+pub fn methods() -> &'static BTreeSet<String> {
+    static METHODS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let contract = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
+        let mut methods = BTreeSet::new();
+        for file in &contract.file {
+            for service in &file.service {
+                methods.extend(service.method.iter().map(|method| {
+                    format!("{}.{}/{}", file.package(), service.name(), method.name())
+                }));
+            }
+        }
+        let others = [
+            "grpc.health.v1.Health/Check",
+            "grpc.health.v1.Health/List",
+            "grpc.health.v1.Health/Watch",
+            "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        ];
+        methods.extend(others.map(str::to_owned));
+        methods
+    });
+    &METHODS
+}
 
 /// Package `smsbridge.v1`.
 pub mod v1 {

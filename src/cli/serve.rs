@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CliError, config_args::ConfigArgs};
 use crate::{
-    app::App,
+    app::{App, AppError},
     ops::{shutdown::watch_signals, telemetry},
 };
 
@@ -32,7 +32,10 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     let shutdown = CancellationToken::new();
     let _signals = watch_signals(shutdown.clone())
         .map_err(|error| CliError::Failed(format!("can't listen for signals: {error}")))?;
-    let failed = |error: crate::app::AppError| CliError::Failed(error.to_string());
+    let failed = |error: AppError| match error {
+        error if error.is_configuration() => CliError::Configuration(error.to_string()),
+        error => CliError::Failed(error.to_string()),
+    };
     App::bind(config)
         .await
         .map_err(failed)?

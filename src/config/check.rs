@@ -17,6 +17,7 @@ use super::{
     Config, Engine,
     layers::Node,
     mistake::{Mistake, Origin},
+    tls::TlsFiles,
     tokens::Tokens,
 };
 use crate::message::{
@@ -106,32 +107,26 @@ pub(super) fn serve(config: &Config, mistakes: &mut Vec<Mistake>) {
                 .to_owned(),
         });
     }
-    for (key, file) in [
-        ("grpc.tls_cert_file", &config.grpc.tls_cert_file),
-        ("grpc.tls_key_file", &config.grpc.tls_key_file),
-        ("grpc.tls_client_ca_file", &config.grpc.tls_client_ca_file),
-        ("grpc.tokens_file", &config.grpc.tokens_file),
-    ] {
-        if let Some(path) = file
-            && let Err(error) = fs::read(path)
-        {
-            mistakes.push(Mistake {
-                key: key.to_owned(),
-                origin: Origin::Default,
-                problem: format!("can't read {}: {error}", path.display()),
-                remedy: "name a file that this process may read".to_owned(),
-            });
-        }
+    if let Err(wrong) = TlsFiles::read(&config.grpc) {
+        mistakes.extend(wrong);
     }
-    if let Some(path) = &config.grpc.tokens_file
-        && let Ok(text) = fs::read_to_string(path)
-        && let Err(error) = Tokens::parse(&text)
-    {
+    if let Some(path) = &config.grpc.tokens_file {
+        let (problem, remedy) = match fs::read_to_string(path).map(|text| Tokens::parse(&text)) {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => (
+                format!("{}: {error}", path.display()),
+                "correct it; `smsbridge token new` prints what belongs there",
+            ),
+            Err(error) => (
+                format!("can't read {}: {error}", path.display()),
+                "name a file that this process may read",
+            ),
+        };
         mistakes.push(Mistake {
             key: "grpc.tokens_file".to_owned(),
             origin: Origin::Default,
-            problem: format!("{}: {error}", path.display()),
-            remedy: "correct it; `smsbridge token new` prints what belongs there".to_owned(),
+            problem,
+            remedy: remedy.to_owned(),
         });
     }
 }

@@ -99,6 +99,12 @@ impl ConfigErrors {
     }
 }
 
+impl From<Vec<Mistake>> for ConfigErrors {
+    fn from(mistakes: Vec<Mistake>) -> Self {
+        Self(mistakes)
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_slice() {

@@ -8,6 +8,7 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use super::auth::Denied;
 use crate::{
     events::{AppendError, ReadError},
     infobip::CallError,
@@ -49,6 +50,8 @@ pub enum Failure {
         /// Of which messages.
         message_ids: Vec<String>,
     },
+    /// The caller may not do this, or not now.
+    Denied(Denied),
     /// Something must be configured first.
     NotConfigured {
         /// The key.
@@ -159,6 +162,7 @@ fn row(failure: Failure) -> Row {
                 .with("message_ids", named)
                 .with("message_count", message_ids.len())
         }
+        Failure::Denied(denied) => denied_row(&denied),
         Failure::NotConfigured { key, detail } => Row::new(
             Code::FailedPrecondition,
             "NOT_CONFIGURED",
@@ -239,6 +243,26 @@ fn api_row(error: CallError) -> Row {
         CallError::InDoubt { .. } => Row::new(Code::Unavailable, "API_ANSWER_LOST", message)
             .retry_after(SOON)
             .with("in_doubt", true),
+    }
+}
+
+fn denied_row(denied: &Denied) -> Row {
+    match denied {
+        Denied::CredentialsMissing { .. } => {
+            Row::new(Code::Unauthenticated, "CREDENTIALS_MISSING", denied)
+        }
+        Denied::TokenInvalid | Denied::CertificateUnusable(_) => {
+            Row::new(Code::Unauthenticated, "CREDENTIALS_INVALID", denied)
+        }
+        Denied::ApplicationInvalid(_) => {
+            Row::new(Code::InvalidArgument, "APPLICATION_INVALID", denied)
+        }
+        Denied::MethodNotAllowed { method, .. } => {
+            Row::new(Code::PermissionDenied, "METHOD_NOT_ALLOWED", denied).with("method", method)
+        }
+        Denied::QuotaExceeded { retry_after, .. } => {
+            Row::new(Code::ResourceExhausted, "QUOTA_EXCEEDED", denied).retry_after(*retry_after)
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The gRPC server: bound eagerly, hardened against idle and greedy clients, drained under a deadline.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -13,20 +14,30 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
 };
 use tokio_util::sync::{CancellationToken, PollSemaphore};
 use tonic::transport::{
-    Server,
+    Server, ServerTlsConfig,
     server::{Connected, TcpConnectInfo},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::{
-    Context, account::Account, admin::Admin, event::Events, inbox::Inbox, lookup::Lookup,
-    reference::Reference, report::Reports, sms::Sms,
+    Context,
+    account::Account,
+    admin::Admin,
+    auth::{AuthLayer, Authenticator, TokensFileError},
+    event::Events,
+    inbox::Inbox,
+    lookup::Lookup,
+    reference::Reference,
+    report::Reports,
+    sms::Sms,
+    tls::server_tls,
 };
 use crate::{
-    config,
+    config::{self, ConfigErrors},
     proto::{self, v1},
 };
 
@@ -48,6 +59,12 @@ pub enum ServeError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The files of TLS.
+    #[error(transparent)]
+    Tls(#[from] ConfigErrors),
+    /// The file of the tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokensFileError),
     /// Reflection or the transport can't be set up, or accepting failed.
     #[error("the gRPC server ended: {0}")]
     Transport(String),
@@ -71,18 +88,27 @@ pub async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener,
 pub struct GrpcServer {
     listener: TcpListener,
     config: config::Grpc,
+    tls: Option<ServerTlsConfig>,
+    authenticator: Arc<Authenticator>,
 }
 
 impl GrpcServer {
-    /// Binds `grpc.listen`.
+    /// Reads the files of TLS and tokens, and binds `grpc.listen`.
     ///
     /// # Errors
-    /// [`ServeError::Bind`].
-    pub async fn bind(config: &config::Grpc) -> Result<Self, ServeError> {
+    /// [`ServeError::Tls`], [`ServeError::Tokens`], [`ServeError::Bind`].
+    pub async fn bind(
+        config: &config::Grpc,
+        applications: &BTreeMap<String, config::Application>,
+    ) -> Result<Self, ServeError> {
+        let tls = server_tls(config)?;
+        let authenticator = Arc::new(Authenticator::new(config, applications)?);
         let listener = bind(config.listen, "grpc.listen").await?;
         Ok(Self {
             listener,
             config: config.clone(),
+            tls,
+            authenticator,
         })
     }
 
@@ -106,8 +132,13 @@ impl GrpcServer {
             };
         }
         let (health, health_service) = tonic_health::server::health_reporter();
-        let mut router = self
-            .builder()
+        let mut server = self.builder();
+        if let Some(tls) = self.tls {
+            let failed = |error: tonic::transport::Error| ServeError::Transport(error.to_string());
+            server = server.tls_config(tls).map_err(failed)?;
+        }
+        let mut router = server
+            .layer(AuthLayer::new(Arc::clone(&self.authenticator)))
             .add_service(health_service)
             .add_service(limited!(
                 sms_service_server::SmsServiceServer,
@@ -151,13 +182,14 @@ impl GrpcServer {
                 .add_service(build().build_v1().map_err(failed)?)
                 .add_service(build().build_v1alpha().map_err(failed)?);
         }
-        let watch = tokio::spawn(tell_health(health, context, stop.clone()));
+        let mut watches = JoinSet::new();
+        watches.spawn(tell_health(health, context, stop.clone()));
+        watches.spawn(self.authenticator.watch(stop.clone()));
         let connections = Connections::new(self.listener, self.config.max_connections);
         let served = router
             .serve_with_incoming_shutdown(connections, stop.cancelled())
             .await;
-        watch.abort();
-        let _ = watch.await;
+        watches.shutdown().await;
         served.map_err(|error| ServeError::Transport(error.to_string()))
     }
 

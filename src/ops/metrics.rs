@@ -3,12 +3,7 @@
 //! Invariants: every label has a small closed set of values, so that nobody outside can make series; no label holds an
 //! application, an id, a number or a text. Names begin with `smsbridge_` and say their unit.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
@@ -21,8 +16,6 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use tonic::Code;
 
 use crate::proto;
@@ -417,7 +410,9 @@ impl Metrics {
     /// A gRPC call ended. `method` as in the path, `package.Service/Method`; what the contract does not know is counted as
     /// `unknown`, as anybody can call anything.
     pub fn grpc_call(&self, method: &str, code: Code, took: Duration) {
-        let method = METHODS.get(method).map_or("unknown", String::as_str);
+        let method = proto::methods()
+            .get(method)
+            .map_or("unknown", String::as_str);
         let labels = CallLabels {
             method,
             code: code_name(code),
@@ -448,29 +443,6 @@ impl Metrics {
         Ok(text)
     }
 }
-
-/// Every method of the contract, of health and of reflection.
-static METHODS: LazyLock<BTreeSet<String>> =
-    LazyLock::new(|| {
-        let contract = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap_or_default();
-        let mut methods = BTreeSet::new();
-        for file in &contract.file {
-            for service in &file.service {
-                methods.extend(service.method.iter().map(|method| {
-                    format!("{}.{}/{}", file.package(), service.name(), method.name())
-                }));
-            }
-        }
-        let others = [
-            "grpc.health.v1.Health/Check",
-            "grpc.health.v1.Health/List",
-            "grpc.health.v1.Health/Watch",
-            "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-            "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        ];
-        methods.extend(others.map(str::to_owned));
-        methods
-    });
 
 /// A code as gRPC's documents write it.
 fn code_name(code: Code) -> &'static str {

@@ -1,0 +1,201 @@
+//! The files of the gRPC server's TLS, read and checked: what is wrong with one names its key, and is found before any port
+//! is bound.
+
+use std::{fs, path::Path};
+
+use rustls::{
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    sign::CertifiedKey,
+};
+
+use super::{
+    Grpc,
+    mistake::{Mistake, Origin},
+};
+
+/// The contents of the files, in PEM. No `Debug`: it holds a key.
+pub struct TlsFiles {
+    /// The server's certificate chain.
+    pub cert_pem: Vec<u8>,
+    /// Its private key.
+    pub key_pem: Vec<u8>,
+    /// What clients' certificates must come from, with mutual TLS.
+    pub client_ca_pem: Option<Vec<u8>>,
+}
+
+impl TlsFiles {
+    /// Reads the files that are configured; `None`: no TLS.
+    ///
+    /// # Errors
+    /// All mistakes: a file that can't be read or holds something else, a key that does not go with the certificate.
+    pub fn read(grpc: &Grpc) -> Result<Option<Self>, Vec<Mistake>> {
+        let (Some(cert_path), Some(key_path)) = (&grpc.tls_cert_file, &grpc.tls_key_file) else {
+            return Ok(None);
+        };
+        let mut mistakes = Vec::new();
+        let cert = read("grpc.tls_cert_file", cert_path, &mut mistakes);
+        let key = read("grpc.tls_key_file", key_path, &mut mistakes);
+        let chain = cert
+            .as_deref()
+            .and_then(|pem| certificates("grpc.tls_cert_file", cert_path, pem, &mut mistakes));
+        let private_key = key.as_deref().and_then(|pem| {
+            let read = PrivateKeyDer::from_pem_slice(pem).ok();
+            if read.is_none() {
+                mistakes.push(holds_no("grpc.tls_key_file", key_path, "private key"));
+            }
+            read
+        });
+        if let (Some(chain), Some(private_key)) = (chain, private_key)
+            && let Err(error) =
+                CertifiedKey::from_der(chain, private_key, &ring::default_provider())
+        {
+            mistakes.push(Mistake {
+                key: "grpc.tls_key_file".to_owned(),
+                origin: Origin::Default,
+                problem: format!(
+                    "the key in {} does not go with the first certificate in {}: {error}",
+                    key_path.display(),
+                    cert_path.display()
+                ),
+                remedy: "name the key of that certificate; a chain begins with the server's own"
+                    .to_owned(),
+            });
+        }
+        let client_ca = grpc.tls_client_ca_file.as_ref().and_then(|path| {
+            let pem = read("grpc.tls_client_ca_file", path, &mut mistakes)?;
+            certificates("grpc.tls_client_ca_file", path, &pem, &mut mistakes)?;
+            Some(pem)
+        });
+        match (cert, key) {
+            (Some(cert_pem), Some(key_pem)) if mistakes.is_empty() => Ok(Some(Self {
+                cert_pem,
+                key_pem,
+                client_ca_pem: client_ca,
+            })),
+            _ => Err(mistakes),
+        }
+    }
+}
+
+fn read(key: &str, path: &Path, mistakes: &mut Vec<Mistake>) -> Option<Vec<u8>> {
+    match fs::read(path) {
+        Ok(pem) => Some(pem),
+        Err(error) => {
+            mistakes.push(Mistake {
+                key: key.to_owned(),
+                origin: Origin::Default,
+                problem: format!("can't read {}: {error}", path.display()),
+                remedy: "name a file that this process may read".to_owned(),
+            });
+            None
+        }
+    }
+}
+
+/// The certificates of a file, at least one.
+fn certificates(
+    key: &str,
+    path: &Path,
+    pem: &[u8],
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let all: Option<Vec<_>> = CertificateDer::pem_slice_iter(pem)
+        .map(Result::ok)
+        .collect();
+    let all = all.filter(|all| !all.is_empty());
+    if all.is_none() {
+        mistakes.push(holds_no(key, path, "certificate"));
+    }
+    all
+}
+
+fn holds_no(key: &str, path: &Path, wanted: &str) -> Mistake {
+    Mistake {
+        key: key.to_owned(),
+        origin: Origin::Default,
+        problem: format!("{} holds no {wanted} in PEM", path.display()),
+        remedy: "name a PEM file, with lines such as -----BEGIN …-----".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rcgen::{KeyPair, generate_simple_self_signed};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::config::Config;
+
+    fn problems(grpc: &Grpc) -> Vec<(String, String)> {
+        let mistakes = TlsFiles::read(grpc).err().unwrap_or_default();
+        mistakes
+            .into_iter()
+            .map(|mistake| (mistake.key, mistake.problem))
+            .collect()
+    }
+
+    fn write(folder: &TempDir, name: &str, content: &str) -> Option<PathBuf> {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        Some(path)
+    }
+
+    #[test]
+    fn files_are_read_and_what_is_wrong_names_its_key() {
+        let folder = TempDir::new().unwrap();
+        let issued = generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let cert = write(&folder, "tls.crt", &issued.cert.pem());
+        let key = write(&folder, "tls.key", &issued.signing_key.serialize_pem());
+        let mut grpc = Config::load(None, std::iter::empty(), &[]).unwrap().grpc;
+        assert!(TlsFiles::read(&grpc).unwrap().is_none());
+
+        (grpc.tls_cert_file, grpc.tls_key_file) = (cert.clone(), key.clone());
+        assert!(
+            TlsFiles::read(&grpc)
+                .unwrap()
+                .unwrap()
+                .client_ca_pem
+                .is_none()
+        );
+        grpc.tls_client_ca_file.clone_from(&cert);
+        assert!(
+            TlsFiles::read(&grpc)
+                .unwrap()
+                .unwrap()
+                .client_ca_pem
+                .is_some()
+        );
+
+        (grpc.tls_cert_file, grpc.tls_key_file) = (key.clone(), cert);
+        grpc.tls_client_ca_file = Some(folder.path().join("gone"));
+        let [cert, key, ca] = problems(&grpc).try_into().unwrap();
+        assert!(
+            cert.0 == "grpc.tls_cert_file" && cert.1.contains("holds no certificate"),
+            "{cert:?}"
+        );
+        assert!(
+            key.0 == "grpc.tls_key_file" && key.1.contains("holds no private key"),
+            "{key:?}"
+        );
+        assert!(
+            ca.0 == "grpc.tls_client_ca_file" && ca.1.contains("gone"),
+            "{ca:?}"
+        );
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let folder = TempDir::new().unwrap();
+        let issued = generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let other = KeyPair::generate().unwrap().serialize_pem();
+        let mut grpc = Config::load(None, std::iter::empty(), &[]).unwrap().grpc;
+        grpc.tls_cert_file = write(&folder, "tls.crt", &issued.cert.pem());
+        grpc.tls_key_file = write(&folder, "tls.key", &other);
+        let [(key, problem)] = problems(&grpc).try_into().unwrap();
+        assert_eq!(key, "grpc.tls_key_file");
+        assert!(problem.contains("does not go with"), "{problem}");
+    }
+}

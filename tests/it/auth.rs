@@ -1,0 +1,486 @@
+//! Who may call the gRPC server: tokens, certificates, quotas, and everybody where nothing is configured.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use smsbridge::{
+    config::{
+        Application,
+        tokens::{hash, new_token},
+    },
+    grpc::auth::APPLICATION_METADATA,
+    proto::v1::{
+        Event, ListDeadLettersRequest, ListStatusesRequest, StreamEventsRequest,
+        admin_service_client::AdminServiceClient, event_service_client::EventServiceClient,
+        reference_service_client::ReferenceServiceClient, sms_service_client::SmsServiceClient,
+        stream_events_request::Start,
+    },
+};
+use tempfile::TempDir;
+use tonic::{
+    Code, Request, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Identity},
+};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
+use tonic_types::StatusExt as _;
+
+use crate::support::{
+    bridge::{TestBridge, text_with_id},
+    eventually,
+    simulator::TestSimulator,
+};
+
+fn token_entry(name: &str, token: &SecretString, application: &str, rest: &str) -> String {
+    let hash = hash(token);
+    format!(
+        "[[token]]\nname = \"{name}\"\nhash = \"{hash}\"\napplication = \"{application}\"\n{rest}\n"
+    )
+}
+
+fn with_token<T>(message: T, token: &SecretString) -> Request<T> {
+    with_metadata(
+        message,
+        "authorization",
+        &format!("Bearer {}", token.expose_secret()),
+    )
+}
+
+fn with_metadata<T>(message: T, key: &'static str, value: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert(key, value.parse().unwrap());
+    request
+}
+
+/// The code and the stable reason of an error.
+fn refusal<T>(answer: Result<T, Status>) -> (Code, String) {
+    let status = answer.err().expect("it is refused");
+    let info = status.get_details_error_info().expect("an ErrorInfo");
+    assert_eq!(info.domain, "smsbridge");
+    (status.code(), info.reason)
+}
+
+fn refused(code: Code, reason: &str) -> (Code, String) {
+    (code, reason.to_owned())
+}
+
+/// The cheapest call.
+async fn call(channel: &Channel, request: Request<ListStatusesRequest>) -> Result<(), Status> {
+    ReferenceServiceClient::new(channel.clone())
+        .list_statuses(request)
+        .await
+        .map(|_| ())
+}
+
+async fn call_with(channel: &Channel, token: &SecretString) -> Result<(), Status> {
+    call(channel, with_token(ListStatusesRequest {}, token)).await
+}
+
+/// All events that a caller sees.
+async fn events(
+    channel: &Channel,
+    request: impl FnOnce(StreamEventsRequest) -> Request<StreamEventsRequest>,
+) -> Vec<Event> {
+    let mut stream = EventServiceClient::new(channel.clone())
+        .stream_events(request(StreamEventsRequest {
+            start: Some(Start::Since(pbjson_types::Timestamp::default())),
+            end_at_head: true,
+            ..Default::default()
+        }))
+        .await
+        .unwrap()
+        .into_inner();
+    let mut events = Vec::new();
+    while let Some(response) = stream.message().await.unwrap() {
+        events.push(response.event.unwrap());
+    }
+    events
+}
+
+fn write(folder: &TempDir, name: &str, content: &str) -> PathBuf {
+    let path = folder.path().join(name);
+    fs::write(&path, content).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_token_says_who_calls_and_what_it_may() {
+    let simulator = TestSimulator::start().await;
+    let folder = TempDir::new().unwrap();
+    let [billing, other, reader, root, stranger] = std::array::from_fn(|_| new_token());
+    let only = "methods = [\"smsbridge.v1.ReferenceService/ListStatuses\"]";
+    let all = "methods = [\"*\"]\ngrants = [\"all-applications\"]";
+    let tokens = token_entry("billing", &billing, "billing", "")
+        + &token_entry("other", &other, "other", "")
+        + &token_entry("reader", &reader, "billing", only)
+        + &token_entry("root", &root, "ops", all);
+    let path = write(&folder, "tokens.toml", &tokens);
+    let bridge = TestBridge::with(&simulator, |config| config.grpc.tokens_file = Some(path)).await;
+    let channel = &bridge.channel;
+    let mut sms = SmsServiceClient::new(channel.clone());
+    let message = || text_with_id("r-1", &["41793026727"]);
+
+    assert_eq!(
+        refusal(sms.send_sms(message()).await),
+        refused(Code::Unauthenticated, "CREDENTIALS_MISSING")
+    );
+    let invalid = refused(Code::Unauthenticated, "CREDENTIALS_INVALID");
+    let unknown = with_token(message(), &stranger);
+    assert_eq!(refusal(sms.send_sms(unknown).await), invalid);
+    let basic = with_metadata(message(), "authorization", "Basic dTpw");
+    assert_eq!(refusal(sms.send_sms(basic).await), invalid);
+    let not_allowed = refused(Code::PermissionDenied, "METHOD_NOT_ALLOWED");
+    let not_its_method = with_token(message(), &reader);
+    assert_eq!(refusal(sms.send_sms(not_its_method).await), not_allowed);
+    assert!(simulator.messages().await.is_empty(), "nothing was sent");
+
+    sms.send_sms(with_token(message(), &billing)).await.unwrap();
+    call_with(channel, &reader).await.unwrap();
+
+    // Who sees what came of it.
+    for (token, sees_it) in [(&billing, true), (&other, false), (&root, true)] {
+        let seen = events(channel, |request| with_token(request, token)).await;
+        let seen = seen.iter().find(|event| event.request_id == "r-1");
+        assert_eq!(seen.is_some(), sees_it);
+        assert!(seen.is_none_or(|event| event.application == "billing"));
+    }
+
+    // An operator's methods need to be named in the token.
+    let mut admin = AdminServiceClient::new(channel.clone());
+    let list = ListDeadLettersRequest::default;
+    let denied = admin.list_dead_letters(with_token(list(), &billing)).await;
+    assert_eq!(refusal(denied), not_allowed);
+    let let_through = admin.list_dead_letters(with_token(list(), &root)).await;
+    let code = let_through.map_or_else(|status| status.code(), |_| Code::Ok);
+    assert!(
+        !matches!(code, Code::PermissionDenied | Code::Unauthenticated),
+        "{code:?}"
+    );
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn health_asks_for_nothing_and_reflection_for_any_token() {
+    let simulator = TestSimulator::start().await;
+    let folder = TempDir::new().unwrap();
+    let token = new_token();
+    let tokens = token_entry("a", &token, "billing", "methods = []");
+    let path = write(&folder, "tokens.toml", &tokens);
+    let bridge = TestBridge::with(&simulator, |config| config.grpc.tokens_file = Some(path)).await;
+    let channel = &bridge.channel;
+    HealthClient::new(channel.clone())
+        .check(HealthCheckRequest::default())
+        .await
+        .unwrap();
+    let ask = || {
+        tokio_stream::iter([ServerReflectionRequest {
+            message_request: Some(MessageRequest::ListServices(String::new())),
+            ..Default::default()
+        }])
+    };
+    let mut reflection = ServerReflectionClient::new(channel.clone());
+    let without = reflection.server_reflection_info(ask()).await;
+    assert_eq!(
+        refusal(without),
+        refused(Code::Unauthenticated, "CREDENTIALS_MISSING")
+    );
+    let answers = reflection
+        .server_reflection_info(with_token(ask(), &token))
+        .await
+        .unwrap();
+    assert!(answers.into_inner().message().await.unwrap().is_some());
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_changed_tokens_file_is_read_again_and_a_broken_one_is_not() {
+    let simulator = TestSimulator::start().await;
+    let folder = TempDir::new().unwrap();
+    let [old, new] = std::array::from_fn(|_| new_token());
+    let path = write(
+        &folder,
+        "tokens.toml",
+        &token_entry("old", &old, "billing", ""),
+    );
+    let tokens_file = path.clone();
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.tokens_file = Some(tokens_file);
+    })
+    .await;
+    let channel = &bridge.channel;
+    call_with(channel, &old).await.unwrap();
+    assert!(call_with(channel, &new).await.is_err());
+
+    replace(&path, &token_entry("new", &new, "billing", ""));
+    eventually("the new token is valid", || async {
+        call_with(channel, &new).await.ok()
+    })
+    .await;
+    assert_eq!(
+        refusal(call_with(channel, &old).await),
+        refused(Code::Unauthenticated, "CREDENTIALS_INVALID")
+    );
+
+    // A broken file keeps the tokens; the next good one is noticed, so the broken one was seen before it.
+    replace(&path, "[[token]]\nname = ");
+    let replaced = tokio::time::Instant::now();
+    while replaced.elapsed() < std::time::Duration::from_millis(2500) {
+        call_with(channel, &new).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    replace(&path, &token_entry("old", &old, "billing", ""));
+    eventually("the old token is valid again", || async {
+        call_with(channel, &old).await.ok()
+    })
+    .await;
+    bridge.stop().await;
+}
+
+/// As a deployment does: the file is never half there.
+fn replace(path: &Path, content: &str) {
+    let beside = path.with_extension("new");
+    fs::write(&beside, content).unwrap();
+    fs::rename(beside, path).unwrap();
+}
+
+#[tokio::test]
+async fn quotas_are_for_each_token_and_for_each_application() {
+    let simulator = TestSimulator::start().await;
+    let folder = TempDir::new().unwrap();
+    let [slow, one, two] = std::array::from_fn(|_| new_token());
+    let tokens = token_entry("slow", &slow, "billing", "calls_per_second = 2")
+        + &token_entry("one", &one, "capped", "")
+        + &token_entry("two", &two, "capped", "");
+    let path = write(&folder, "tokens.toml", &tokens);
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.tokens_file = Some(path);
+        let capped = Application {
+            calls_per_second: 1,
+            ..Application::default()
+        };
+        config.applications.insert("capped".to_owned(), capped);
+    })
+    .await;
+    let channel = &bridge.channel;
+    for (tokens, whose) in [
+        ([&slow, &slow, &slow], "the token `slow`"),
+        ([&one, &two, &one], "the application `capped`"),
+    ] {
+        let mut denied = None;
+        // However slow this machine is: the quota of a second is used up within one.
+        for token in tokens.into_iter().cycle().take(50) {
+            if let Err(status) = call_with(channel, token).await {
+                denied = Some(status);
+                break;
+            }
+        }
+        let status = denied.expect("a call too many");
+        assert!(status.message().contains(whose), "{status:?}");
+        let wait = status
+            .get_details_retry_info()
+            .unwrap()
+            .retry_delay
+            .unwrap();
+        assert!(!wait.is_zero() && wait.as_secs() <= 1, "{wait:?}");
+        assert_eq!(
+            refusal::<()>(Err(status)),
+            refused(Code::ResourceExhausted, "QUOTA_EXCEEDED")
+        );
+        // After that long it is let through.
+        tokio::time::sleep(wait).await;
+        call_with(channel, tokens[0]).await.unwrap();
+    }
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn with_nothing_configured_a_caller_may_name_its_application() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let channel = &bridge.channel;
+    let mut sms = SmsServiceClient::new(channel.clone());
+    for (id, application) in [("r-1", "billing"), ("r-2", "shop")] {
+        let message = text_with_id(id, &["41793026727"]);
+        let request = with_metadata(message, APPLICATION_METADATA, application);
+        sms.send_sms(request).await.unwrap();
+    }
+    let mut applications: Vec<_> = events(channel, Request::new)
+        .await
+        .into_iter()
+        .filter(|event| event.r#type == "send.accepted")
+        .map(|event| event.application)
+        .collect();
+    applications.sort();
+    assert_eq!(applications, ["billing", "shop"], "who names none sees all");
+    let own = events(channel, |request| {
+        with_metadata(request, APPLICATION_METADATA, "shop")
+    })
+    .await;
+    assert!(!own.is_empty() && own.iter().all(|event| event.application == "shop"));
+    let wrong = with_metadata(ListStatusesRequest {}, APPLICATION_METADATA, "Shop!");
+    assert_eq!(
+        refusal(call(channel, wrong).await),
+        refused(Code::InvalidArgument, "APPLICATION_INVALID")
+    );
+    bridge.stop().await;
+}
+
+/// A certificate authority and what it issues, in PEM.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    /// A certificate and its key.
+    fn issue(&self, common_name: &str, usage: ExtendedKeyUsagePurpose) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        params.extended_key_usages = vec![usage];
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+}
+
+/// A connection to the bridge by TLS.
+fn tls_channel(
+    bridge: &TestBridge,
+    authority: &Authority,
+    identity: Option<(String, String)>,
+) -> Channel {
+    let mut tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(&authority.pem))
+        .domain_name("localhost");
+    if let Some((certificate, key)) = identity {
+        tls = tls.identity(Identity::from_pem(certificate, key));
+    }
+    Channel::from_shared(format!("https://{}", bridge.addresses.grpc))
+        .unwrap()
+        .tls_config(tls)
+        .unwrap()
+        .connect_lazy()
+}
+
+/// A bridge that serves TLS and knows the authority's clients.
+async fn tls_bridge(
+    simulator: &TestSimulator,
+    folder: &TempDir,
+    authority: &Authority,
+    tokens: Option<&str>,
+) -> TestBridge {
+    let (certificate, key) = authority.issue("bridge", ExtendedKeyUsagePurpose::ServerAuth);
+    let cert_file = write(folder, "tls.crt", &certificate);
+    let key_file = write(folder, "tls.key", &key);
+    let ca_file = write(folder, "ca.crt", &authority.pem);
+    let tokens_file = tokens.map(|tokens| write(folder, "tokens.toml", tokens));
+    TestBridge::with(simulator, |config| {
+        config.grpc.tls_cert_file = Some(cert_file);
+        config.grpc.tls_key_file = Some(key_file);
+        config.grpc.tls_client_ca_file = Some(ca_file);
+        config.grpc.tokens_file = tokens_file;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_certificate_is_its_application() {
+    let simulator = TestSimulator::start().await;
+    let folder = TempDir::new().unwrap();
+    let (authority, foreign) = (Authority::new(), Authority::new());
+    let client = |authority: &Authority, name: &str| {
+        Some(authority.issue(name, ExtendedKeyUsagePurpose::ClientAuth))
+    };
+    let bridge = tls_bridge(&simulator, &folder, &authority, None).await;
+    let billing = tls_channel(&bridge, &authority, client(&authority, "billing"));
+    SmsServiceClient::new(billing.clone())
+        .send_sms(text_with_id("r-1", &["41793026727"]))
+        .await
+        .unwrap();
+    let seen = events(&billing, Request::new).await;
+    assert!(seen.iter().any(|event| event.request_id == "r-1"));
+    assert!(seen.iter().all(|event| event.application == "billing"));
+    let denied = AdminServiceClient::new(billing)
+        .list_dead_letters(ListDeadLettersRequest::default())
+        .await;
+    assert_eq!(
+        refusal(denied),
+        refused(Code::PermissionDenied, "METHOD_NOT_ALLOWED")
+    );
+    let shop = tls_channel(&bridge, &authority, client(&authority, "shop"));
+    assert!(events(&shop, Request::new).await.is_empty());
+
+    let unnamed = tls_channel(
+        &bridge,
+        &authority,
+        client(&authority, "Not An Application"),
+    );
+    assert_eq!(
+        refusal(call(&unnamed, Request::new(ListStatusesRequest {})).await),
+        refused(Code::Unauthenticated, "CREDENTIALS_INVALID")
+    );
+    // Strangers do not get past the handshake.
+    for identity in [None, client(&foreign, "billing")] {
+        let stranger = tls_channel(&bridge, &authority, identity);
+        let answer = call(&stranger, Request::new(ListStatusesRequest {})).await;
+        let status = answer.unwrap_err();
+        assert!(
+            status.get_details_error_info().is_none(),
+            "no answer of the bridge: {status:?}"
+        );
+        assert!(
+            matches!(status.code(), Code::Unavailable | Code::Unknown),
+            "{status:?}"
+        );
+    }
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn beside_tokens_a_certificate_is_optional() {
+    let simulator = TestSimulator::start().await;
+    let folder = TempDir::new().unwrap();
+    let authority = Authority::new();
+    let token = new_token();
+    let tokens = token_entry("a", &token, "billing", "");
+    let bridge = tls_bridge(&simulator, &folder, &authority, Some(&tokens)).await;
+    let bare = tls_channel(&bridge, &authority, None);
+    call_with(&bare, &token).await.unwrap();
+    let without = call(&bare, Request::new(ListStatusesRequest {})).await;
+    assert_eq!(
+        refusal(without),
+        refused(Code::Unauthenticated, "CREDENTIALS_MISSING")
+    );
+    let identity = authority.issue("shop", ExtendedKeyUsagePurpose::ClientAuth);
+    let certified = tls_channel(&bridge, &authority, Some(identity));
+    call(&certified, Request::new(ListStatusesRequest {}))
+        .await
+        .unwrap();
+    assert!(
+        call_with(&certified, &new_token()).await.is_err(),
+        "a wrong token is not healed by a certificate"
+    );
+    bridge.stop().await;
+}
