@@ -11,6 +11,7 @@ import time
 import uuid
 
 import pika
+import pika.exceptions
 
 
 def main() -> int:
@@ -93,4 +94,11 @@ def main() -> int:
     return 0
 
 
-sys.exit(main())
+try:
+    sys.exit(main())
+except pika.exceptions.AMQPConnectionError as error:
+    sys.exit(f"can't reach the broker: {error!r}")
+except pika.exceptions.ChannelClosedByBroker as error:
+    sys.exit(f"{error.reply_text}: does a bridge with this prefix run on the broker?")
+except pika.exceptions.UnroutableError:
+    sys.exit("nobody takes commands: does a bridge with this prefix run on the broker?")
