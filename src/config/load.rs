@@ -65,13 +65,20 @@ impl Config {
         flags: &[(String, String)],
     ) -> Result<Loaded, ConfigErrors> {
         let (loaded, mut mistakes) = load(file, environment, flags);
+        let before = mistakes.len();
         check::serve(&loaded.config, &mut mistakes);
+        for mistake in &mut mistakes[before..] {
+            let set = loaded.effective.iter().find(|set| set.key == mistake.key);
+            if let Some(set) = set {
+                mistake.origin = set.origin.clone();
+            }
+        }
         ConfigErrors::unless_empty(mistakes)?;
         Ok(loaded)
     }
 
-    /// Checks what `serve` needs and other commands do not: credentials for the API, and that the files of certificates and
-    /// tokens can be read.
+    /// Checks what `serve` needs and other commands do not: credentials for the API, and the files of certificates and
+    /// tokens. A configuration does not know where its values came from: every mistake has the origin `default`.
     ///
     /// # Errors
     /// Every mistake at once.

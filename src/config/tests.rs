@@ -413,6 +413,11 @@ fn serve_needs_credentials_and_readable_files() {
         report.contains("grpc.tokens_file") && report.contains("/nonexistent/t"),
         "{report}"
     );
+    let mut variables = CREDENTIALS.to_vec();
+    variables.push(("SMSBRIDGE_GRPC__TOKENS_FILE", "/nonexistent/t"));
+    let errors = Config::load_for_serve(None, environment(&variables), &[]);
+    let origin = errors.err().unwrap().mistakes()[0].origin.to_string();
+    assert_eq!(origin, "environment SMSBRIDGE_GRPC__TOKENS_FILE");
     // With the other mistakes, and one slip is one mistake.
     let file = file("[send]\nmax_batch = 0\n[infobip]\nusername = 3\n");
     let errors = Config::load_for_serve(Some(file.path()), environment(&[]), &[])
