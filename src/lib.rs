@@ -16,6 +16,7 @@
 pub mod amqp;
 pub mod app;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod events;
 pub mod grpc;

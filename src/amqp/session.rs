@@ -46,6 +46,12 @@ impl Endpoint {
         Ok(Self { uri, address })
     }
 
+    /// Whom the bridge connects as.
+    #[must_use]
+    pub fn username(&self) -> &str {
+        &self.uri.authority.userinfo.username
+    }
+
     /// Host, port and virtual host.
     #[must_use]
     pub fn address(&self) -> &str {

@@ -6,6 +6,7 @@
 mod amqp_log;
 mod auth;
 mod cli;
+mod commands;
 mod examples;
 mod first_light;
 mod infobip_client;

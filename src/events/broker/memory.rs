@@ -1,13 +1,11 @@
 //! What this process remembers of what it published: the results of sends, and which messages have a final report.
 //!
-//! Bounded: each part keeps two generations and forgets the older one when the younger is full.
+//! Bounded: what is older than a generation or two is forgotten.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, Hash, RandomState},
-};
+use std::hash::{BuildHasher as _, RandomState};
 
 use crate::{
+    amqp::generations::Generations,
     events::{NewEvent, RecordedSend},
     proto::v1::event::Payload,
 };
@@ -56,51 +54,5 @@ impl Memory {
     /// The result of an earlier send.
     pub(super) fn send(&self, wire_id: &String) -> Option<RecordedSend> {
         self.sends.get(wire_id).cloned()
-    }
-}
-
-/// A map that forgets the oldest entries: between `N` and `2 * N` of them stay.
-struct Generations<K, V, const N: usize> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
-}
-
-impl<K, V, const N: usize> Default for Generations<K, V, N> {
-    fn default() -> Self {
-        Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
-        }
-    }
-}
-
-impl<K: Hash + Eq, V, const N: usize> Generations<K, V, N> {
-    fn insert(&mut self, key: K, value: V) {
-        if self.young.len() >= N {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(key, value);
-    }
-
-    fn get(&self, key: &K) -> Option<&V> {
-        self.young.get(key).or_else(|| self.old.get(key))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn generations_keep_the_youngest_and_stay_bounded() {
-        let mut map = Generations::<u32, u32, 10>::default();
-        for key in 0..1000 {
-            map.insert(key, key);
-            for recent in key.saturating_sub(9)..=key {
-                assert_eq!(map.get(&recent), Some(&recent), "{recent} of {key}");
-            }
-            assert!(map.young.len() + map.old.len() <= 20);
-        }
-        assert_eq!(map.get(&0), None);
     }
 }

@@ -26,6 +26,7 @@ use smsbridge::{
     amqp::{Endpoint, Publisher, Topology},
     config,
 };
+use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 use super::eventually;
@@ -84,6 +85,11 @@ impl TestBroker {
     /// Where it is.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::parse(&self.url.clone().into()).expect("the broker's URL is one")
+    }
+
+    /// A way to the broker that can be cut.
+    pub async fn proxy(&self) -> Proxy {
+        Proxy::start(&self.url).await
     }
 
     /// A publisher that is ready, so that everything is declared.
@@ -200,6 +206,53 @@ impl Client {
                 .expect("acked")
         );
         Some(got.delivery)
+    }
+}
+
+/// A relay in front of the broker, whose connections can be cut.
+pub struct Proxy {
+    /// The broker's URL by way of the relay.
+    pub url: String,
+    cut: tokio::sync::watch::Sender<u32>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    async fn start(url: &str) -> Self {
+        let (before, after) = url.split_once('@').expect("the URL has a user");
+        let (broker, vhost) = after.split_once('/').expect("the URL has a virtual host");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let (cut, cuts) = tokio::sync::watch::channel(0);
+        let broker = broker.to_owned();
+        let url = format!("{before}@127.0.0.1:{port}/{vhost}");
+        let task = tokio::spawn(async move {
+            while let Ok((mut here, _)) = listener.accept().await {
+                let (broker, mut cuts) = (broker.clone(), cuts.clone());
+                cuts.mark_unchanged();
+                tokio::spawn(async move {
+                    let Ok(mut there) = TcpStream::connect(broker).await else {
+                        return;
+                    };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut here, &mut there) => {}
+                        _ = cuts.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { url, cut, task }
+    }
+
+    /// Ends all connections of now.
+    pub fn cut(&self) {
+        self.cut.send_modify(|count| *count += 1);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

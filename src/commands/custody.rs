@@ -1,0 +1,332 @@
+//! Moving a command to another queue: published with a confirm there, then acknowledged here.
+//!
+//! Invariants: a command is in at least one queue at any moment; a moved command carries what must not be lost on the way
+//! (attempts, first sight, its deadline, doubt) in headers, as the broker's own are removed or ignored.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    message::Delivery,
+    options::BasicAckOptions,
+    types::{AMQPValue, FieldTable, LongString},
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Context,
+    command::{Envelope, Invalid, now_ms},
+    ledger::Key,
+};
+use crate::{
+    amqp::{
+        Message, codec,
+        session::Backoff,
+        topology::{RETRY_DELAY_HEADER, RETRY_DELAYS, delay_name},
+    },
+    events::NewEvent,
+    message::id::ApplicationName,
+    proto::v1,
+    send::Arrival,
+};
+
+/// How often it was put into a retry queue.
+const ATTEMPT: &str = "smsbridge-attempt";
+/// When the bridge first saw it, in milliseconds since 1970.
+pub(super) const FIRST_SEEN: &str = "smsbridge-first-seen";
+/// When it lapses, in milliseconds since 1970.
+pub(super) const EXPIRES_AT: &str = "smsbridge-expires-at";
+/// It may have been sent already.
+pub(super) const IN_DOUBT: &str = "smsbridge-in-doubt";
+/// The routing key that its publisher used.
+pub(super) const ROUTING_KEY: &str = "smsbridge-routing-key";
+/// The user who published it: the bridge may publish as itself only.
+pub(super) const USER_ID: &str = "smsbridge-user-id";
+/// On dead letters: the stable reason.
+const REASON: &str = "smsbridge-reason";
+/// On dead letters: what happened, for people.
+const DETAIL: &str = "smsbridge-detail";
+/// On dead letters: whose it is.
+const APPLICATION: &str = "smsbridge-application";
+/// On dead letters: when, in milliseconds since 1970.
+const DIED_AT: &str = "smsbridge-died-at";
+
+/// How much earlier than the edge the sender may hear that the process ends.
+const INTAKE_END: Duration = Duration::from_secs(3);
+
+/// Where a command goes that can't be carried out now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Back {
+    /// To a retry queue, for at least so long.
+    Later(Duration),
+    /// To its queue, as if it had not been taken.
+    Untouched,
+}
+
+impl Context {
+    /// Puts a command back and acknowledges it. `doubt`: something may have been sent.
+    pub(super) async fn put_back(
+        &self,
+        queue: &str,
+        delivery: &Delivery,
+        body: Bytes,
+        back: Back,
+        doubt: Arrival,
+        key: Option<&Key>,
+    ) {
+        let envelope = Envelope::new(delivery);
+        let mut headers = own_headers(delivery);
+        headers.insert(FIRST_SEEN.into(), number(envelope.first_seen_ms()));
+        headers.insert(ROUTING_KEY.into(), text(&envelope.routing_key()));
+        if doubt == Arrival::Redelivered {
+            headers.insert(IN_DOUBT.into(), AMQPValue::Boolean(true));
+        }
+        let mut properties = self.own_properties(delivery, &mut headers);
+        if let Some(at) = envelope.lapses_at_ms() {
+            headers.insert(EXPIRES_AT.into(), number(at));
+            let left = at.saturating_sub(now_ms()).max(1);
+            properties = properties.with_expiration(codec::lossy_short(&left.to_string()));
+        }
+        let exchange = match back {
+            Back::Untouched => {
+                // Earlier it would only be delivered to this process again.
+                let ended = self.intake_ended.cancelled();
+                if tokio::time::timeout(INTAKE_END, ended).await.is_err() {
+                    tracing::warn!("the sender shuts down, but the commands' edge does not");
+                }
+                String::new()
+            }
+            Back::Later(at_least) => {
+                let attempt = codec::number_header(Some(&headers), ATTEMPT)
+                    .unwrap_or_default()
+                    .max(0);
+                headers.insert(ATTEMPT.into(), number(attempt.saturating_add(1)));
+                let delay = retry_delay(attempt, at_least);
+                headers.insert(RETRY_DELAY_HEADER.into(), text(&delay_name(delay)));
+                self.commands.topology.retry()
+            }
+        };
+        let message = Message {
+            exchange,
+            routing_key: queue.to_owned(),
+            properties: properties.with_headers(headers),
+            body,
+        };
+        if self.moved(delivery, message).await {
+            self.acknowledge(delivery, key).await;
+        }
+    }
+
+    /// Says that a command is invalid, lays it into `dead`, and acknowledges it.
+    pub(super) async fn bury(&self, delivery: &Delivery, invalid: Invalid, key: Option<&Key>) {
+        let envelope = Envelope::new(delivery);
+        let commands = &self.commands;
+        let application = envelope
+            .application(commands.application_from, commands.endpoint.username())
+            .unwrap_or_else(|_| ApplicationName::default_application());
+        let request_id = envelope.request_id();
+        let routing_key = envelope.routing_key();
+        tracing::warn!(
+            %application,
+            request_id,
+            reason = invalid.reason,
+            "a command is invalid and goes to the dead letters"
+        );
+        let mut headers = own_headers(delivery);
+        let mut properties = self.own_properties(delivery, &mut headers);
+        for (name, value) in [
+            (REASON, invalid.reason),
+            (DETAIL, &invalid.detail),
+            (APPLICATION, application.as_str()),
+            (ROUTING_KEY, &routing_key),
+        ] {
+            headers.insert(name.into(), text(value));
+        }
+        headers.insert(DIED_AT.into(), number(now_ms()));
+        properties = properties.with_headers(headers);
+
+        let event = NewEvent::invalid_command(
+            &application,
+            &request_id,
+            &hex::encode(Sha256::digest(&delivery.data)),
+            v1::InvalidCommand {
+                reason: invalid.reason.to_owned(),
+                detail: invalid.detail,
+                routing_key,
+                violations: invalid.violations,
+            },
+        );
+        if !self.appended(delivery, event).await {
+            return;
+        }
+        let message = Message {
+            exchange: String::new(),
+            routing_key: commands.topology.dead(),
+            properties,
+            body: Bytes::copy_from_slice(&delivery.data),
+        };
+        if self.moved(delivery, message).await {
+            self.acknowledge(delivery, key).await;
+        }
+    }
+
+    /// Acknowledges; remembers the command where that failed, as the broker will deliver it again.
+    pub(super) async fn acknowledge(&self, delivery: &Delivery, key: Option<&Key>) {
+        let acknowledged = delivery.acker.ack(BasicAckOptions::default()).await;
+        match (acknowledged, key) {
+            (Ok(true), Some(key)) => self.ledger.note_acknowledged(key),
+            (Ok(true), None) => {}
+            (Ok(false) | Err(_), Some(key)) => self.ledger.note_unacknowledged(key.clone()),
+            (Ok(false) | Err(_), None) => {
+                tracing::debug!("a command without a request id could not be acknowledged");
+            }
+        }
+    }
+
+    /// Makes an event durable; `false` where the delivery came back to the broker meanwhile, or the process ends.
+    pub(super) async fn appended(&self, delivery: &Delivery, event: NewEvent) -> bool {
+        self.insist(delivery, "an event", || {
+            let appending = self.commands.log.append(vec![event.clone()]);
+            async move { appending.await.map_err(|error| error.to_string()) }
+        })
+        .await
+    }
+
+    async fn moved(&self, delivery: &Delivery, message: Message) -> bool {
+        self.insist(delivery, "a command", || {
+            let publishing = self.commands.publisher.publish_mandatory(message.clone());
+            async move { publishing.await.map_err(|error| error.to_string()) }
+        })
+        .await
+    }
+
+    /// Tries until it succeeds, as long as the delivery is ours. At shutdown it is tried once more; then the broker
+    /// delivers it again.
+    async fn insist<F>(&self, delivery: &Delivery, what: &str, attempt: impl Fn() -> F) -> bool
+    where
+        F: Future<Output = Result<(), String>>,
+    {
+        let mut backoff = Backoff::default();
+        loop {
+            let last = self.shutdown.is_cancelled();
+            match attempt().await {
+                Ok(()) => return true,
+                Err(error) if last || !delivery.acker.usable() => {
+                    tracing::warn!(
+                        error,
+                        "{what} could not be stored: the broker keeps the command"
+                    );
+                    return false;
+                }
+                Err(error) => tracing::debug!(error, "{what} could not be stored, trying again"),
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => {}
+                () = tokio::time::sleep(backoff.next_wait()) => {}
+            }
+        }
+    }
+
+    /// The properties of a command that the bridge publishes again: the publisher's, but for the user, which moves to a
+    /// header, and the expiration.
+    fn own_properties(&self, delivery: &Delivery, headers: &mut FieldTable) -> BasicProperties {
+        let original = &delivery.properties;
+        let bridge_user = self.commands.endpoint.username();
+        let mut own = codec::properties(
+            original
+                .content_type()
+                .as_ref()
+                .map_or(codec::JSON, |content_type| content_type.as_str()),
+        );
+        if let Some(user) = original.user_id() {
+            if user.as_str() != bridge_user {
+                headers.insert(USER_ID.into(), text(user.as_str()));
+            }
+            own = own.with_user_id(codec::lossy_short(bridge_user));
+        }
+        if let Some(value) = original.message_id() {
+            own = own.with_message_id(value.clone());
+        }
+        if let Some(value) = original.correlation_id() {
+            own = own.with_correlation_id(value.clone());
+        }
+        if let Some(value) = original.reply_to() {
+            own = own.with_reply_to(value.clone());
+        }
+        if let Some(value) = original.app_id() {
+            own = own.with_app_id(value.clone());
+        }
+        if let Some(value) = original.kind() {
+            own = own.with_type(value.clone());
+        }
+        if let Some(value) = original.content_encoding() {
+            own = own.with_content_encoding(value.clone());
+        }
+        if let Some(value) = original.timestamp() {
+            own = own.with_timestamp(*value);
+        }
+        if let Some(value) = original.priority() {
+            own = own.with_priority(*value);
+        }
+        own
+    }
+}
+
+/// The headers of the publisher and of the bridge: without those of the broker, and those that would route copies.
+fn own_headers(delivery: &Delivery) -> FieldTable {
+    let mut own = FieldTable::default();
+    for (name, value) in delivery.properties.headers().iter().flatten() {
+        let brokers = [
+            "x-death",
+            "x-first-death-",
+            "x-last-death-",
+            "x-delivery-count",
+            "x-acquired-count",
+        ];
+        let routes = ["CC", "BCC", RETRY_DELAY_HEADER].contains(&name.as_str());
+        if !routes && !brokers.iter().any(|start| name.as_str().starts_with(start)) {
+            own.insert(name.clone(), value.clone());
+        }
+    }
+    own
+}
+
+/// Longer with each attempt, and at least as long as asked for, as far as there is a queue with such a wait.
+fn retry_delay(attempt: i64, at_least: Duration) -> Duration {
+    let longest = RETRY_DELAYS[RETRY_DELAYS.len() - 1];
+    let by_attempt = usize::try_from(attempt)
+        .ok()
+        .and_then(|attempt| RETRY_DELAYS.get(attempt))
+        .copied()
+        .unwrap_or(longest);
+    RETRY_DELAYS
+        .into_iter()
+        .find(|delay| *delay >= by_attempt.max(at_least))
+        .unwrap_or(longest)
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(value))
+}
+
+fn number(value: i64) -> AMQPValue {
+    AMQPValue::LongLongInt(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_with_attempts_and_with_what_was_asked() {
+        let seconds =
+            |attempt, at_least| retry_delay(attempt, Duration::from_secs(at_least)).as_secs();
+        assert_eq!(seconds(0, 0), 1);
+        assert_eq!(seconds(1, 0), 10);
+        assert_eq!(seconds(2, 0), 60);
+        assert_eq!(seconds(i64::MAX, 0), 60);
+        assert_eq!(seconds(0, 5), 10);
+        assert_eq!(seconds(0, 3600), 60);
+    }
+}

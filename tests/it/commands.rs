@@ -1,0 +1,720 @@
+//! Commands by the queue, with a scripted sender in place of the API: what the edge promises on its own.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, future::BoxFuture};
+use lapin::{BasicProperties, types::AMQPValue};
+use prost::Message as _;
+use smsbridge::{
+    amqp::{Endpoint, codec::text_header},
+    commands::{self, Commands},
+    events::{EventLog as _, NewEvent, SharedEventLog, Start, broker::BrokerLog},
+    message::id::derive_message_id,
+    proto::v1::{self, event::Payload, outbound_message::Content},
+    send::{Arrival, SendCommand, SendError, Sender, Sent},
+};
+use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    broker::{Client, TestBroker},
+    eventually,
+};
+
+/// Answers by the text of the message, and appends results to the log as the real sender does.
+struct ScriptedSender {
+    log: SharedEventLog,
+    seen: Mutex<Vec<SendCommand>>,
+    /// Texts that are held until a permit is added.
+    held: Semaphore,
+    shutting_down: AtomicBool,
+}
+
+impl ScriptedSender {
+    fn seen(&self) -> Vec<SendCommand> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    fn texts(&self) -> Vec<String> {
+        self.seen().iter().map(text_of).collect()
+    }
+
+    /// How often a command with this text came.
+    fn count(&self, text: &str) -> usize {
+        self.texts().iter().filter(|seen| *seen == text).count()
+    }
+}
+
+fn text_of(command: &SendCommand) -> String {
+    match &command.request.messages[0].content {
+        Some(Content::Text(text)) => text.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+impl Sender for ScriptedSender {
+    fn send(&self, command: SendCommand) -> BoxFuture<'_, Result<Sent, SendError>> {
+        Box::pin(async move {
+            let text = text_of(&command);
+            let before = self.count(&text);
+            self.seen.lock().unwrap().push(command.clone());
+            if self.shutting_down.load(Ordering::SeqCst) {
+                return Err(SendError::ShuttingDown);
+            }
+            let first_time = before == 0;
+            match text.as_str() {
+                "held" => self.held.acquire().await.unwrap().forget(),
+                "invalid" => {
+                    return Err(SendError::Invalid(vec![v1::FieldViolation {
+                        field: "messages[0].from".into(),
+                        description: "is wrong".into(),
+                    }]));
+                }
+                "unavailable once" if first_time => {
+                    return Err(SendError::Unavailable {
+                        detail: "down".into(),
+                        retry_after: Duration::ZERO,
+                    });
+                }
+                "log down once" if first_time => {
+                    return Err(SendError::LogUnavailable("down".into()));
+                }
+                _ => {}
+            }
+            let request = &command.request;
+            let total = request.messages.iter().map(|m| m.destinations.len()).sum();
+            let mut results = Vec::new();
+            let mut events = Vec::new();
+            for (index, message) in request.messages.iter().enumerate() {
+                let expired = message
+                    .expires_at
+                    .is_some_and(|at| at.seconds <= jiff::Timestamp::now().as_second());
+                for (n, destination) in message.destinations.iter().enumerate() {
+                    let mut result = v1::SendResult {
+                        to: destination.to.clone(),
+                        message_id: derive_message_id(&request.request_id, results.len(), total),
+                        outcome: v1::Outcome::Accepted.into(),
+                        message_index: index.try_into().unwrap(),
+                        ..Default::default()
+                    };
+                    let refuse = |result: &mut v1::SendResult, reason: &str, retryable| {
+                        result.set_outcome(v1::Outcome::Rejected);
+                        result.refusal = Some(v1::Refusal {
+                            reason: reason.into(),
+                            retryable,
+                            ..Default::default()
+                        });
+                    };
+                    if expired {
+                        refuse(&mut result, "EXPIRED", false);
+                    } else if text == "second later" && first_time && n == 1 {
+                        refuse(&mut result, "API_UNAVAILABLE", true);
+                        results.push(result);
+                        continue;
+                    }
+                    events.push(NewEvent::send_result(
+                        &command.application,
+                        &request.request_id,
+                        None,
+                        result.clone(),
+                    ));
+                    results.push(result);
+                }
+            }
+            self.log
+                .append(events)
+                .await
+                .map_err(|error| SendError::LogUnavailable(error.to_string()))?;
+            Ok(Sent {
+                tracking_process_key: String::new(),
+                results,
+            })
+        })
+    }
+}
+
+/// A bridge's AMQP edge, with its log and a client beside it.
+struct Edge {
+    broker: TestBroker,
+    client: Client,
+    log: Arc<BrokerLog>,
+    sender: Arc<ScriptedSender>,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Edge {
+    async fn start() -> Self {
+        let broker = TestBroker::start().await;
+        let endpoint = broker.endpoint();
+        Self::start_at(broker, endpoint).await
+    }
+
+    /// Consumes by way of `endpoint`.
+    async fn start_at(broker: TestBroker, endpoint: Endpoint) -> Self {
+        let publisher = broker.publisher().await;
+        let log = Arc::new(BrokerLog::new(
+            publisher.clone(),
+            broker.endpoint(),
+            broker.topology(),
+            broker.config().confirm_timeout,
+        ));
+        let sender = Arc::new(ScriptedSender {
+            log: log.clone(),
+            seen: Mutex::new(Vec::new()),
+            held: Semaphore::new(0),
+            shutting_down: AtomicBool::new(false),
+        });
+        let shutdown = CancellationToken::new();
+        let commands = Commands {
+            endpoint,
+            topology: broker.topology(),
+            publisher,
+            sender: sender.clone(),
+            log: log.clone(),
+            application_from: broker.config().application_from,
+            prefetch: broker.config().prefetch,
+        };
+        let task = tokio::spawn(commands::run(commands, shutdown.clone()));
+        Self {
+            client: broker.client().await,
+            broker,
+            log,
+            sender,
+            shutdown,
+            task,
+        }
+    }
+
+    async fn publish(&self, routing_key: &str, properties: BasicProperties, body: &[u8]) {
+        let commands = self.broker.topology().commands();
+        let properties = properties.with_delivery_mode(2);
+        self.client
+            .publish(&commands, routing_key, properties, body)
+            .await;
+    }
+
+    async fn publish_text(&self, request_id: &str, text: &str) {
+        let properties = BasicProperties::default()
+            .with_app_id("billing".into())
+            .with_message_id(request_id.into());
+        self.publish("sms.send", properties, json(text, 1).as_bytes())
+            .await;
+    }
+
+    /// What the log has, as `type message-id`.
+    async fn events(&self) -> Vec<v1::Event> {
+        let start = Start::Since(jiff::Timestamp::UNIX_EPOCH);
+        let mut stream = self.log.read(start, true).await.unwrap();
+        let mut events = Vec::new();
+        while let Some(batch) = stream.next().await {
+            events.extend(batch.unwrap());
+        }
+        events
+    }
+
+    /// Waits until the log has so many events of a type with distinct ids.
+    async fn await_events(&self, event_type: &str, count: usize) -> Vec<v1::Event> {
+        let what = format!("{count} events {event_type}");
+        eventually(&what, || async {
+            let mut events = self.events().await;
+            events.retain(|event| event.r#type == event_type);
+            let mut distinct = HashMap::new();
+            for event in events {
+                distinct.entry(event.id.clone()).or_insert(event);
+            }
+            (distinct.len() == count).then(|| distinct.into_values().collect())
+        })
+        .await
+    }
+
+    /// Ends the edge and checks that all queues but `dead` are empty and nothing waits for an acknowledgement.
+    async fn stop(self) {
+        let topology = self.broker.topology();
+        self.shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(20), self.task)
+            .await
+            .expect("the edge drains")
+            .unwrap();
+        for queue in [
+            topology.send_normal(),
+            topology.send_urgent(),
+            topology.returned(),
+        ] {
+            let left = self.client.try_take(&queue).await;
+            assert!(left.is_none(), "left in {queue}: {left:?}");
+        }
+        self.log.close().await;
+    }
+}
+
+fn json(text: &str, destinations: usize) -> String {
+    let to: Vec<_> = (0..destinations)
+        .map(|n| serde_json::json!({"to": format!("4179302672{n}")}))
+        .collect();
+    serde_json::json!({"message": {"from": "InfoSMS", "destinations": to, "text": text}})
+        .to_string()
+}
+
+fn request(text: &str) -> v1::SendSmsRequest {
+    serde_json::from_str(&json(text, 1)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_in_both_encodings_become_sends_and_replies() {
+    let edge = Edge::start().await;
+    let replies = edge
+        .client
+        .bind_queue(&edge.broker.topology().events(), "no.such.event", &[])
+        .await;
+    let with_reply = |request_id: &str, content_type: &str| {
+        BasicProperties::default()
+            .with_app_id("billing".into())
+            .with_message_id(request_id.into())
+            .with_content_type(content_type.into())
+            .with_reply_to(replies.as_str().into())
+            .with_correlation_id("c-7".into())
+    };
+    edge.publish(
+        "sms.send",
+        with_reply("r-json", "application/json; charset=utf-8"),
+        json("one", 2).as_bytes(),
+    )
+    .await;
+    let reply = edge.client.take(&replies).await;
+    let response: v1::SendSmsResponse = serde_json::from_slice(&reply.data).unwrap();
+    let ids: Vec<_> = response
+        .results
+        .iter()
+        .map(|r| r.message_id.as_str())
+        .collect();
+    assert_eq!(ids, ["r-json~0", "r-json~1"]);
+    assert_eq!(
+        reply.properties.correlation_id().as_ref().unwrap().as_str(),
+        "c-7"
+    );
+
+    for content_type in ["application/protobuf", "application/x-protobuf"] {
+        edge.publish(
+            "sms.send.urgent",
+            with_reply(&content_type.replace('/', "-"), content_type),
+            &request("two").encode_to_vec(),
+        )
+        .await;
+        let reply = edge.client.take(&replies).await;
+        let response = v1::SendSmsResponse::decode(reply.data.as_slice()).unwrap();
+        assert_eq!(response.results.len(), 1);
+        let kind = reply.properties.kind().as_ref().unwrap().as_str();
+        assert_eq!(kind, "smsbridge.v1.SendSmsResponse");
+    }
+
+    let bulk = v1::SendSmsBulkRequest {
+        messages: vec![
+            request("three").message.unwrap(),
+            request("four").message.unwrap(),
+        ],
+        ..Default::default()
+    };
+    edge.publish(
+        "sms.send",
+        with_reply("r-bulk", "application/json")
+            .with_type("smsbridge.v1.SendSmsBulkRequest".into()),
+        &serde_json::to_vec(&bulk).unwrap(),
+    )
+    .await;
+    let reply = edge.client.take(&replies).await;
+    let response: v1::SendSmsBulkResponse = serde_json::from_slice(&reply.data).unwrap();
+    assert_eq!(response.results.len(), 2);
+
+    let seen = edge.sender.seen();
+    assert_eq!(seen[0].application.as_str(), "billing");
+    assert_eq!(seen[0].request.request_id, "r-json");
+    assert_eq!(seen[0].arrival, Arrival::First);
+    let priorities: Vec<_> = seen
+        .iter()
+        .map(|s| s.request.messages[0].priority())
+        .collect();
+    use v1::Priority::{Unspecified, Urgent};
+    assert_eq!(priorities, [Unspecified, Urgent, Urgent, Unspecified]);
+    let events = edge.await_events("send.accepted", 6).await;
+    assert!(events.iter().all(|event| event.application == "billing"));
+    edge.stop().await;
+}
+
+/// Promises 1 and 7: what cannot be read is dead at once with its reason, and its neighbours are not held up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_dead_and_neighbours_go_on() {
+    let edge = Edge::start().await;
+    let plain = BasicProperties::default;
+    let unknown_field = r#"{"message": {"destinations": [{"to": "1"}], "text": "x", "txet": "y"}}"#;
+    let wrong: Vec<(&str, BasicProperties, Vec<u8>)> = vec![
+        ("UNREADABLE_BODY", plain(), b"{".to_vec()),
+        ("UNREADABLE_BODY", plain(), unknown_field.into()),
+        (
+            "UNREADABLE_BODY",
+            plain().with_content_type("application/protobuf".into()),
+            vec![0xff; 9],
+        ),
+        (
+            "UNSUPPORTED_CONTENT_TYPE",
+            plain().with_content_type("text/plain".into()),
+            json("a", 1).into(),
+        ),
+        (
+            "UNKNOWN_TYPE",
+            plain().with_type("smsbridge.v1.Event".into()),
+            json("b", 1).into(),
+        ),
+        (
+            "INVALID_APPLICATION",
+            plain().with_app_id("No Such".into()),
+            json("c", 1).into(),
+        ),
+        (
+            "INVALID_REQUEST_ID",
+            plain().with_message_id("a~0".into()),
+            json("d", 1).into(),
+        ),
+        ("INVALID_MESSAGE", plain(), b"{}".to_vec()),
+        (
+            "INVALID_MESSAGE",
+            plain().with_message_id("r-invalid".into()),
+            json("invalid", 1).into(),
+        ),
+    ];
+    for (n, (_, properties, body)) in wrong.iter().enumerate() {
+        edge.publish("sms.send", properties.clone(), body).await;
+        edge.publish_text(&format!("good-{n}"), "good").await;
+    }
+    edge.await_events("send.accepted", wrong.len()).await;
+    let invalid = edge.await_events("command.invalid", wrong.len()).await;
+
+    let mut expected: Vec<(String, Vec<u8>)> = wrong
+        .iter()
+        .map(|(reason, _, body)| ((*reason).to_owned(), body.clone()))
+        .collect();
+    let dead = edge.broker.topology().dead();
+    let mut letters = Vec::new();
+    for _ in &wrong {
+        let letter = edge.client.take(&dead).await;
+        let headers = letter.properties.headers().as_ref();
+        assert_eq!(
+            text_header(headers, "smsbridge-routing-key").as_deref(),
+            Some("sms.send")
+        );
+        letters.push((
+            text_header(headers, "smsbridge-reason").unwrap(),
+            letter.data,
+        ));
+    }
+    expected.sort();
+    letters.sort();
+    assert_eq!(letters, expected);
+    assert!(edge.client.try_take(&dead).await.is_none());
+
+    let refused = invalid
+        .iter()
+        .find(|event| event.request_id == "r-invalid")
+        .unwrap();
+    assert!(
+        matches!(&refused.payload, Some(Payload::InvalidCommand(invalid))
+        if invalid.violations[0].field == "message.from")
+    );
+    edge.stop().await;
+}
+
+/// A mistyped routing key is confirmed by the broker and would be dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unroutable_command_is_dead_not_lost() {
+    let edge = Edge::start().await;
+    let properties = BasicProperties::default().with_app_id("billing".into());
+    edge.publish("sms.sned", properties, json("x", 1).as_bytes())
+        .await;
+    let letter = edge.client.take(&edge.broker.topology().dead()).await;
+    let headers = letter.properties.headers().as_ref();
+    assert_eq!(
+        text_header(headers, "smsbridge-reason").as_deref(),
+        Some("UNROUTABLE")
+    );
+    let events = edge.await_events("command.invalid", 1).await;
+    assert!(
+        matches!(&events[0].payload, Some(Payload::InvalidCommand(invalid))
+        if invalid.routing_key == "sms.sned")
+    );
+    assert_eq!(events[0].application, "billing");
+    assert!(edge.sender.seen().is_empty());
+    edge.stop().await;
+}
+
+/// What can't be done now comes back later, and is first-seen still; what is in doubt stays in doubt.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_now_comes_back() {
+    let edge = Edge::start().await;
+    edge.publish_text("r1", "unavailable once").await;
+    edge.publish_text("r2", "log down once").await;
+    edge.await_events("send.accepted", 2).await;
+    let seen = edge.sender.seen();
+    let arrivals = |text: &str| -> Vec<Arrival> {
+        let of_text = seen.iter().filter(|command| text_of(command) == text);
+        of_text.map(|command| command.arrival).collect()
+    };
+    assert_eq!(
+        arrivals("unavailable once"),
+        [Arrival::First, Arrival::First]
+    );
+    assert_eq!(
+        arrivals("log down once"),
+        [Arrival::First, Arrival::Redelivered]
+    );
+    assert!(
+        seen.iter()
+            .all(|command| command.application.as_str() == "billing")
+    );
+    assert!(
+        seen.iter()
+            .all(|command| command.request.request_id.starts_with('r'))
+    );
+    edge.stop().await;
+}
+
+/// Without a request id only the destinations of which nothing was attempted may be tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_command_without_an_id_only_the_untried_part_comes_back() {
+    let edge = Edge::start().await;
+    edge.publish(
+        "sms.send",
+        BasicProperties::default(),
+        json("second later", 3).as_bytes(),
+    )
+    .await;
+    edge.await_events("send.accepted", 3).await;
+    let seen = edge.sender.seen();
+    let to: Vec<Vec<&str>> = seen
+        .iter()
+        .map(|command| {
+            let destinations = &command.request.messages[0].destinations;
+            destinations.iter().map(|d| d.to.as_str()).collect()
+        })
+        .collect();
+    assert_eq!(
+        to,
+        [
+            vec!["41793026720", "41793026721", "41793026722"],
+            vec!["41793026721"]
+        ]
+    );
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lapsed_command_is_rejected_not_sent_late() {
+    let edge = Edge::start().await;
+    // Lapses in its queue, which nobody consumes yet.
+    edge.shutdown.cancel();
+    let Edge {
+        broker,
+        client,
+        log,
+        task,
+        ..
+    } = edge;
+    task.await.unwrap();
+    log.close().await;
+    let properties = BasicProperties::default()
+        .with_app_id("billing".into())
+        .with_message_id("r-late".into())
+        .with_delivery_mode(2)
+        .with_expiration("50".into());
+    client
+        .publish(
+            &broker.topology().commands(),
+            "sms.send",
+            properties,
+            json("late", 1).as_bytes(),
+        )
+        .await;
+    let returned = broker.topology().returned();
+    eventually("the command lapsed", || async {
+        let declared = client
+            .channel
+            .queue_declare(
+                returned.as_str().into(),
+                lapin::options::QueueDeclareOptions {
+                    passive: true,
+                    ..Default::default()
+                },
+                Default::default(),
+            )
+            .await
+            .unwrap();
+        (declared.message_count() == 1).then_some(())
+    })
+    .await;
+    let endpoint = broker.endpoint();
+    let edge = Edge::start_at(broker, endpoint).await;
+    let events = edge.await_events("send.rejected", 1).await;
+    assert_eq!(events[0].request_id, "r-late");
+    assert!(matches!(&events[0].payload, Some(Payload::Result(result))
+        if result.refusal.as_ref().unwrap().reason == "EXPIRED"));
+    assert_eq!(edge.sender.seen()[0].arrival, Arrival::First);
+    edge.stop().await;
+}
+
+/// Promise 2 at this edge: a broker session lost while commands are under way makes none of them begin twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_session_repeats_nothing() {
+    let broker = TestBroker::start().await;
+    let proxy = broker.proxy().await;
+    let endpoint = Endpoint::parse(&proxy.url.clone().into()).unwrap();
+    let edge = Edge::start_at(broker, endpoint).await;
+    for n in 0..20 {
+        edge.publish_text(&format!("r{n}"), "held").await;
+    }
+    eventually("all are under way", || async {
+        (edge.sender.count("held") == 20).then_some(())
+    })
+    .await;
+    // Ten end while there is no session to acknowledge them on, ten after they were delivered again.
+    proxy.cut();
+    edge.sender.held.add_permits(10);
+    edge.await_events("send.accepted", 10).await;
+    edge.publish_text("after", "good").await;
+    eventually("the edge consumes again", || async {
+        (edge.sender.count("good") == 1).then_some(())
+    })
+    .await;
+    edge.sender.held.add_permits(10);
+    edge.await_events("send.accepted", 21).await;
+    assert_eq!(
+        edge.sender.count("held"),
+        20,
+        "nothing was handed to the sender again"
+    );
+    edge.stop().await;
+}
+
+/// Without a request id a command is carried out at most once: delivered again, it is reported unknown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redelivered_command_without_an_id_is_never_sent_again() {
+    let edge = Edge::start().await;
+    edge.shutdown.cancel();
+    let Edge {
+        broker,
+        client,
+        log,
+        task,
+        ..
+    } = edge;
+    task.await.unwrap();
+    log.close().await;
+    let queue = broker.topology().send_normal();
+    for request_id in ["", "r1"] {
+        let mut properties = BasicProperties::default().with_delivery_mode(2);
+        if !request_id.is_empty() {
+            properties = properties.with_message_id(request_id.into());
+        }
+        client
+            .publish("", &queue, properties, json("again", 1).as_bytes())
+            .await;
+    }
+    // Taken once by a consumer that went away.
+    for _ in 0..2 {
+        let get = client
+            .channel
+            .basic_get(queue.as_str().into(), Default::default());
+        assert!(get.await.unwrap().is_some());
+    }
+    drop(client);
+    let endpoint = broker.endpoint();
+    let edge = Edge::start_at(broker, endpoint).await;
+    let unknown = edge.await_events("send.unknown", 1).await;
+    assert!(matches!(&unknown[0].payload, Some(Payload::Result(result))
+        if result.refusal.as_ref().unwrap().reason == "REDELIVERED_WITHOUT_REQUEST_ID"));
+    edge.await_events("send.accepted", 1).await;
+    let seen = edge.sender.seen();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(
+        (seen[0].request.request_id.as_str(), seen[0].arrival),
+        ("r1", Arrival::Redelivered)
+    );
+    edge.stop().await;
+}
+
+/// Promise 8: what is in flight finishes; what was not begun is back in its queue and does not look tried.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_finishes_what_began_and_gives_the_rest_back_untouched() {
+    let edge = Edge::start().await;
+    for n in 0..5 {
+        edge.publish_text(&format!("r{n}"), "held").await;
+    }
+    eventually("all are under way", || async {
+        (edge.sender.count("held") == 5).then_some(())
+    })
+    .await;
+    edge.sender.shutting_down.store(true, Ordering::SeqCst);
+    for n in 0..5 {
+        edge.publish_text(&format!("late-{n}"), "late").await;
+    }
+    edge.shutdown.cancel();
+    edge.sender.held.add_permits(5);
+    let Edge {
+        broker,
+        client,
+        log,
+        sender,
+        task,
+        ..
+    } = edge;
+    tokio::time::timeout(Duration::from_secs(20), task)
+        .await
+        .expect("it drains")
+        .unwrap();
+    assert_eq!(sender.count("held"), 5);
+    let queue = broker.topology().send_normal();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let back = client.take(&queue).await;
+        assert!(!back.redelivered, "it looks tried");
+        let headers = back.properties.headers().as_ref();
+        assert!(headers.is_none_or(|headers| !headers.contains_key("smsbridge-in-doubt")));
+        assert_eq!(
+            back.properties.app_id().as_ref().unwrap().as_str(),
+            "billing"
+        );
+        ids.push(back.properties.message_id().as_ref().unwrap().to_string());
+    }
+    ids.sort();
+    assert_eq!(ids, ["late-0", "late-1", "late-2", "late-3", "late-4"]);
+    assert!(client.try_take(&queue).await.is_none());
+    log.close().await;
+}
+
+/// A burst larger than the prefetch goes through whole, each command once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_goes_through_whole() {
+    let edge = Edge::start().await;
+    let subscriber = edge
+        .client
+        .bind_queue(
+            &edge.broker.topology().events(),
+            "send.accepted.billing",
+            &[("x-queue-type", AMQPValue::LongString("quorum".into()))],
+        )
+        .await;
+    for n in 0..500 {
+        edge.publish_text(&format!("r{n}"), "good").await;
+    }
+    let events = edge.await_events("send.accepted", 500).await;
+    assert_eq!(edge.sender.seen().len(), 500);
+    let first = edge.client.take(&subscriber).await;
+    let id = first.properties.message_id().as_ref().unwrap().to_string();
+    assert!(events.iter().any(|event| event.id == id));
+    edge.stop().await;
+}
