@@ -183,16 +183,17 @@ impl Readers {
         loop {
             self.wait_for_deliveries(&channel).await?;
             let mut newest: Option<Delivery> = None;
-            while let Some(Some(delivery)) = consumer.next().now_or_never() {
-                newest = Some(delivery.map_err(unavailable)?);
+            while let Some(next) = consumer.next().now_or_never() {
+                let delivery = delivered(next)?;
+                if matches!(bound, Bound::First) {
+                    return Ok(Some(offset_of(&delivery)?));
+                }
+                newest = Some(delivery);
             }
             let Some(newest) = newest else {
                 return Ok(found);
             };
             found = Some(offset_of(&newest)?);
-            if matches!(bound, Bound::First) {
-                return Ok(found);
-            }
             // `last` is the last chunk: more of it may follow.
             acknowledge_up_to(&newest).await?;
         }
