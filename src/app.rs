@@ -16,6 +16,7 @@ use crate::{
         SharedEventLog,
         broker::BrokerLog,
         embedded::{EmbeddedLog, OpenError},
+        subscription::Subscriptions,
     },
     grpc::{self, GrpcServer, ServeError},
     infobip::{
@@ -219,6 +220,7 @@ impl App {
             client,
             log_quota,
             intake: intake.clone(),
+            subscriptions: Subscriptions::new(Arc::clone(&log), tasks.clone(), closing.clone()),
             lookups_url: pushed_to("lookups"),
             closing: closing.clone(),
             tasks: tasks.clone(),

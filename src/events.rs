@@ -8,6 +8,7 @@ pub mod broker;
 pub mod embedded;
 pub mod filter;
 pub mod new_event;
+pub mod subscription;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -42,6 +43,30 @@ pub trait EventLog: Send + Sync + 'static {
     /// Keeps an authenticated body that cannot be read, durably.
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>>;
 
+    /// The cursor of the newest event.
+    ///
+    /// # Errors
+    /// [`ReadError::NoSubscriptions`] where the engine has none.
+    fn head_cursor(&self) -> Result<String, ReadError> {
+        Err(ReadError::NoSubscriptions)
+    }
+
+    /// A subscription as it was last saved.
+    fn find_subscription(
+        &self,
+        _key: SubscriptionKey,
+    ) -> BoxFuture<'_, Result<Option<SavedSubscription>, ReadError>> {
+        Box::pin(std::future::ready(Err(ReadError::NoSubscriptions)))
+    }
+
+    /// Saves a subscription, durably.
+    fn save_subscription(
+        &self,
+        _subscription: SavedSubscription,
+    ) -> BoxFuture<'_, Result<(), AppendError>> {
+        Box::pin(std::future::ready(Err(AppendError::Closed)))
+    }
+
     /// Whether the log can be written now: what readiness asks.
     fn is_ready(&self) -> bool;
 
@@ -74,6 +99,26 @@ pub struct RecordedSend {
 
 /// A digest over what a request asks for, so that a repeated id with other content is noticed.
 pub type ContentDigest = [u8; 16];
+
+/// The name of a subscription in its application.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SubscriptionKey {
+    /// Whose it is.
+    pub application: String,
+    /// Its name there.
+    pub name: String,
+}
+
+/// A subscription as the log keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavedSubscription {
+    /// Which one.
+    pub key: SubscriptionKey,
+    /// Which events it wants.
+    pub filter: Option<v1::EventFilter>,
+    /// All events up to this one are done.
+    pub cursor: String,
+}
 
 /// An authenticated body that could not be read.
 #[derive(Clone)]
@@ -118,6 +163,9 @@ pub enum ReadError {
         /// Where the log begins: reading after it gives the oldest event.
         oldest_cursor: String,
     },
+    /// The engine has no subscriptions.
+    #[error("this event engine has no subscriptions yet")]
+    NoSubscriptions,
     /// The disk or the broker refused or did not answer in time.
     #[error("the event log can't be read: {0}")]
     Unavailable(String),

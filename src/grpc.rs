@@ -26,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::server::{GrpcServer, ServeError, bind};
 use self::{deadline::Deadline, failure::Failure};
 use crate::{
-    events::SharedEventLog,
+    events::{SharedEventLog, subscription::Subscriptions},
     infobip::{Client, pacing::LogQuota},
     intake::Intake,
     message::id::check_caller_id,
@@ -46,6 +46,8 @@ pub struct Context {
     pub log_quota: Arc<LogQuota>,
     /// From the API's rows to events.
     pub intake: Intake,
+    /// Subscriptions that have listeners.
+    pub subscriptions: Subscriptions,
     /// Where the API pushes the answers to asynchronous look-ups.
     pub lookups_url: Option<String>,
     /// Cancelled when the process ends: streams that follow end then.

@@ -28,7 +28,8 @@ use self::{
     writer::{Job, Writer},
 };
 use super::{
-    AppendError, EventLog, EventStream, NewEvent, Quarantined, ReadError, RecordedSend, Start,
+    AppendError, EventLog, EventStream, NewEvent, Quarantined, ReadError, RecordedSend,
+    SavedSubscription, Start, SubscriptionKey,
 };
 
 /// Appends that wait for the writer at most; more make their callers wait.
@@ -201,6 +202,28 @@ impl EventLog for EmbeddedLog {
 
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
         self.write(|reply| Job::Quarantine { body, reply }).boxed()
+    }
+
+    fn head_cursor(&self) -> Result<String, ReadError> {
+        Ok(self.id.cursor(*self.head.borrow()))
+    }
+
+    fn find_subscription(
+        &self,
+        key: SubscriptionKey,
+    ) -> BoxFuture<'_, Result<Option<SavedSubscription>, ReadError>> {
+        self.readers.find_subscription(key).boxed()
+    }
+
+    fn save_subscription(
+        &self,
+        subscription: SavedSubscription,
+    ) -> BoxFuture<'_, Result<(), AppendError>> {
+        self.write(|reply| Job::SaveSubscription {
+            subscription,
+            reply,
+        })
+        .boxed()
     }
 
     fn is_ready(&self) -> bool {

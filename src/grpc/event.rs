@@ -1,18 +1,27 @@
 //! `EventService`: reading the event log.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Context, caller::Caller, failure::Failure};
 use crate::{
-    events::{Filter, Start},
+    events::{
+        Filter, Start, SubscriptionKey,
+        subscription::{Attached, Listener, Words},
+    },
     message::time,
     proto::v1::{
         self, event_service_server::EventService, stream_events_request::Start as RequestedStart,
+        subscribe_request::Action, subscribe_response::Item,
     },
 };
+
+/// How long a listener may take to say what it wants.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The service.
 #[derive(Clone)]
@@ -65,11 +74,94 @@ impl EventService for Events {
 
     async fn subscribe(
         &self,
-        _request: Request<Streaming<v1::SubscribeRequest>>,
+        request: Request<Streaming<v1::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        Err(Failure::NotBuilt {
-            detail: "read with StreamEvents and keep the cursor",
-        }
-        .into())
+        let caller = Caller::of(&request);
+        let mut said = request.into_inner();
+        let first = tokio::time::timeout(START_TIMEOUT, said.message())
+            .await
+            .map_err(|_| Failure::invalid("start", "did not come within 30 s"))??;
+        let Some(Action::Start(start)) = first.and_then(|request| request.action) else {
+            return Err(Failure::invalid("start", "must be the first message").into());
+        };
+        let attached = self.attach(&caller, start).await?;
+        let ready = v1::SubscriptionReady {
+            created: attached.created,
+            cursor: attached.cursor,
+        };
+        self.0
+            .tasks
+            .spawn(hear(said, attached.words, self.0.closing.clone()));
+        let ready = stream::once(std::future::ready(Ok(response(Item::Ready(ready)))));
+        let deliveries = ReceiverStream::new(attached.deliveries)
+            .map(|delivery| Ok(response(Item::Delivery(delivery))));
+        Ok(Response::new(Box::pin(ready.chain(deliveries))))
     }
+}
+
+impl Events {
+    async fn attach(
+        &self,
+        caller: &Caller,
+        start: v1::SubscriptionStart,
+    ) -> Result<Attached, Failure> {
+        let fits = (1..=64).contains(&start.name.len())
+            && start
+                .name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !fits {
+            return Err(Failure::invalid(
+                "start.name",
+                "has not 1 to 64 characters of a-z, 0-9 and -",
+            ));
+        }
+        let max_outstanding = match start.max_outstanding {
+            0 => 100,
+            1..=10_000 => start.max_outstanding.unsigned_abs() as usize,
+            _ => {
+                return Err(Failure::invalid(
+                    "start.max_outstanding",
+                    "is not between 1 and 10000",
+                ));
+            }
+        };
+        let key = SubscriptionKey {
+            application: caller.application.to_string(),
+            name: start.name,
+        };
+        let listener = Listener {
+            filter: start.filter,
+            visible: caller.visible().map(str::to_owned),
+            max_outstanding,
+        };
+        Ok(self.0.subscriptions.attach(key, listener).await?)
+    }
+}
+
+/// Hears what a listener says until it goes; then what it holds goes to others.
+async fn hear(mut said: Streaming<v1::SubscribeRequest>, words: Words, closing: CancellationToken) {
+    loop {
+        let request = tokio::select! {
+            () = closing.cancelled() => break,
+            request = said.message() => request,
+        };
+        match request {
+            Ok(Some(v1::SubscribeRequest {
+                action: Some(action),
+            })) => match action {
+                Action::Acknowledge(done) => words.acknowledge(done.delivery_ids).await,
+                Action::Reject(again) => words.reject(again.delivery_ids).await,
+                // Said once is enough.
+                Action::Start(_) => {}
+            },
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+    words.detach().await;
+}
+
+fn response(item: Item) -> v1::SubscribeResponse {
+    v1::SubscribeResponse { item: Some(item) }
 }

@@ -272,6 +272,11 @@ fn read_row(error: &ReadError) -> Row {
         ReadError::OutOfRange { oldest_cursor, .. } => {
             Row::new(Code::OutOfRange, "CURSOR_TOO_OLD", error).with("oldest_cursor", oldest_cursor)
         }
+        ReadError::NoSubscriptions => Row::new(
+            Code::Unimplemented,
+            "NOT_BUILT_YET",
+            format!("{error}: read with StreamEvents and keep the cursor"),
+        ),
         ReadError::Unavailable(_) => {
             Row::new(Code::Unavailable, "EVENT_LOG_UNAVAILABLE", error).retry_after(SOON)
         }

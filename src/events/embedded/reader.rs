@@ -11,7 +11,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::watch;
 
 use super::{
-    super::{ContentDigest, EventStream, ReadError, RecordedSend},
+    super::{
+        ContentDigest, EventStream, ReadError, RecordedSend, SavedSubscription, SubscriptionKey,
+    },
     cursor::LogId,
     schema::{self, kind},
 };
@@ -82,6 +84,28 @@ impl Readers {
                     Ok(row.and_then(|(digest, body)| recorded_send(digest?, &body)))
                 })
                 .collect()
+        })
+        .await
+    }
+
+    /// See [`super::super::EventLog::find_subscription`].
+    pub(super) async fn find_subscription(
+        self: &Arc<Self>,
+        key: SubscriptionKey,
+    ) -> Result<Option<SavedSubscription>, ReadError> {
+        self.query(move |connection| {
+            let row: Option<(Option<Vec<u8>>, String)> = connection
+                .query_row(
+                    "SELECT filter, cursor FROM subscription WHERE application = ?1 AND name = ?2",
+                    params![key.application, key.name],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .optional()?;
+            Ok(row.map(|(filter, cursor)| SavedSubscription {
+                key,
+                filter: filter.and_then(|filter| v1::EventFilter::decode(filter.as_slice()).ok()),
+                cursor,
+            }))
         })
         .await
     }

@@ -32,6 +32,14 @@ const TABLES: &str = "
         body BLOB NOT NULL
     );
     CREATE INDEX event_by_wire_id ON event (wire_id, kind) WHERE wire_id IS NOT NULL;
+    CREATE TABLE subscription (
+        application TEXT NOT NULL,
+        name TEXT NOT NULL,
+        filter BLOB,
+        cursor TEXT NOT NULL,
+        used_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (application, name)
+    );
     CREATE TABLE quarantine (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         came_at_ms INTEGER NOT NULL,

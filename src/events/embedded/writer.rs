@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use prost::Message as _;
+use prost::Message;
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    super::{AppendError, NewEvent, Quarantined},
+    super::{AppendError, NewEvent, Quarantined, SavedSubscription},
     schema::{self, kind},
 };
 
@@ -37,6 +37,13 @@ pub(super) enum Job {
     Quarantine {
         /// The body.
         body: Quarantined,
+        /// Answered after the fsync.
+        reply: Reply,
+    },
+    /// Saves a subscription's position.
+    SaveSubscription {
+        /// As it is to be found again.
+        subscription: SavedSubscription,
         /// Answered after the fsync.
         reply: Reply,
     },
@@ -103,7 +110,9 @@ impl Writer {
         for job in jobs.drain(..) {
             match job {
                 // A caller that went away does not mind.
-                Job::Append { reply, .. } | Job::Quarantine { reply, .. } => {
+                Job::Append { reply, .. }
+                | Job::Quarantine { reply, .. }
+                | Job::SaveSubscription { reply, .. } => {
                     let _ = reply.send(answer.clone());
                 }
                 Job::Trim => {}
@@ -138,6 +147,21 @@ impl Writer {
                             body.body.as_ref()
                         ])?;
                 }
+                Job::SaveSubscription { subscription, .. } => {
+                    let filter = subscription.filter.as_ref().map(Message::encode_to_vec);
+                    transaction
+                        .prepare_cached(
+                            "INSERT OR REPLACE INTO subscription (application, name, filter, cursor, used_at_ms)
+                             VALUES (?1, ?2, ?3, ?4, ?5)",
+                        )?
+                        .execute(params![
+                            subscription.key.application,
+                            subscription.key.name,
+                            filter,
+                            subscription.cursor,
+                            self.newest_ms
+                        ])?;
+                }
                 Job::Trim => trim(&transaction, oldest_ms)?,
             }
         }
@@ -150,7 +174,7 @@ impl Writer {
 fn size(job: &Job) -> usize {
     match job {
         Job::Append { events, .. } => events.len(),
-        Job::Quarantine { .. } | Job::Trim => 1,
+        Job::Quarantine { .. } | Job::SaveSubscription { .. } | Job::Trim => 1,
     }
 }
 
