@@ -368,7 +368,15 @@ pub async fn handle(
     pause(verdict.wait_before_ms).await;
 
     let answered = match &verdict.ending {
-        Some((_, ending)) if !ending.processes() => Err(ApiError::general()),
+        // Not carried out, but the ledger of requests says what it was about.
+        Some((_, ending)) if !ending.processes() => match read_body(engine, body).await {
+            Ok(body) => {
+                let mut reply = Reply::error(format, &ApiError::general());
+                reply.message_ids = send::ids_asked_for(&body);
+                Ok(reply)
+            }
+            Err(error) => Err(error),
+        },
         _ => match read_body(engine, body).await {
             Ok(body) => {
                 let call = Call {

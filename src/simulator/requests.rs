@@ -31,7 +31,8 @@ pub struct Recorded {
     /// The fault that struck it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<&'static str>,
-    /// Ids of the messages that it sent, or that its rows reported.
+    /// Ids of the messages that it sent, or that its rows reported; of a send that a fault kept from being carried out,
+    /// those that it named.
     #[serde(serialize_with = "render::ids", skip_serializing_if = "Vec::is_empty")]
     pub message_ids: Vec<Arc<str>>,
 }

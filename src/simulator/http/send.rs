@@ -127,3 +127,30 @@ async fn submit(call: &Call<'_>, draft: SendDraft) -> Result<Reply, ApiError> {
         .collect();
     Ok(reply)
 }
+
+/// The message ids that a body of the advanced endpoints names; none where it can't be read.
+pub fn ids_asked_for(body: &[u8]) -> Vec<Arc<str>> {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        messages: Vec<Message>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Message {
+        destinations: Vec<Destination>,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Destination {
+        message_id: Option<Arc<str>>,
+    }
+    let Ok(body) = serde_json::from_slice::<Body>(body) else {
+        return Vec::new();
+    };
+    let destinations = body
+        .messages
+        .into_iter()
+        .flat_map(|message| message.destinations);
+    destinations
+        .filter_map(|destination| destination.message_id)
+        .collect()
+}
