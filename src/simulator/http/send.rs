@@ -1,6 +1,8 @@
 //! `/sms/1/text/*`, `/sms/1/binary/*` and `/sms/1/text/query`: manual "SEND SMS", "FULLY FEATURED TEXTUAL MESSAGE",
 //! "SMS to multiple destinations".
 
+use std::sync::Arc;
+
 use crate::simulator::draft::SendDraft;
 use crate::simulator::envelope::ApiError;
 use crate::simulator::http::{Call, Reply, account};
