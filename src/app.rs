@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     amqp::{AmqpError, Endpoint, Publisher, Topology},
+    commands::{self, Commands},
     config::{self, Config, Engine},
     events::{
         SharedEventLog,
@@ -227,6 +228,18 @@ impl App {
         };
 
         // Infobip is heard until the last moment: its reports must not wait for a retry that we can spare it.
+        let consuming = broker.as_ref().map(|broker| {
+            let commands = Commands {
+                endpoint: broker.endpoint.clone(),
+                topology: broker.topology.clone(),
+                publisher: Arc::clone(&broker.publisher),
+                sender: Arc::new(sender.clone()),
+                log: Arc::clone(&log),
+                application_from: config.amqp.application_from,
+                prefetch: config.amqp.prefetch,
+            };
+            tokio::spawn(commands::run(commands, closing.clone()))
+        });
         let stop_http = CancellationToken::new();
         let http_config = config.http.clone();
         let mut servers = JoinSet::new();
@@ -273,6 +286,14 @@ impl App {
         readiness.fall();
         closing.cancel();
         sender.drain(deadline).await;
+        if let Some(consuming) = consuming {
+            // Acknowledgements follow the results.
+            if tokio::time::timeout_at(deadline, consuming).await.is_err() {
+                tracing::warn!(
+                    "commands were still under way at the end of the grace period: the broker delivers them again"
+                );
+            }
+        }
         tasks.close();
         let _ = tokio::time::timeout_at(deadline, tasks.wait()).await;
         stop_http.cancel();

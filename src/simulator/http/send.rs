@@ -143,7 +143,7 @@ pub fn ids_asked_for(body: &[u8]) -> Vec<Arc<str>> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Destination {
-        message_id: Option<Arc<str>>,
+        message_id: Option<String>,
     }
     let Ok(body) = serde_json::from_slice::<Body>(body) else {
         return Vec::new();
@@ -153,6 +153,6 @@ pub fn ids_asked_for(body: &[u8]) -> Vec<Arc<str>> {
         .into_iter()
         .flat_map(|message| message.destinations);
     destinations
-        .filter_map(|destination| destination.message_id)
+        .filter_map(|destination| destination.message_id.map(Arc::from))
         .collect()
 }
