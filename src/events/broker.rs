@@ -55,7 +55,7 @@ impl BrokerLog {
     ) -> Self {
         Self {
             publisher,
-            readers: Readers::new(endpoint, topology.events_log()),
+            readers: Readers::new(endpoint, topology.clone()),
             topology,
             memory: Mutex::new(Memory::default()),
             append_timeout: confirm_timeout * 3,

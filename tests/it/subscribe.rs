@@ -89,7 +89,8 @@ async fn events_wait_while_nobody_listens_and_come_again_until_they_are_acknowle
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     send(&bridge, ["before"]).await;
-    let mut first = Listener::attach(&bridge, 10).await;
+    // One at a time: the second comes when the first is acknowledged.
+    let mut first = Listener::attach(&bridge, 1).await;
     assert!(first.ready.created, "it begins at now");
     send(&bridge, ["a", "b"]).await;
     let a = first.next().await;

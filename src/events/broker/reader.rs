@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    amqp::{AmqpError, Endpoint, Session, codec, session::Backoff},
+    amqp::{AmqpError, Endpoint, Session, Topology, codec, session::Backoff},
     events::{EventStream, ReadError, Start},
     message::time,
     proto::v1,
@@ -36,16 +36,18 @@ const REPLICA_LAG: Duration = Duration::from_secs(2);
 /// All readers of this process. They share one connection, apart from the publisher's.
 pub(super) struct Readers {
     endpoint: Endpoint,
+    topology: Topology,
     stream: String,
     session: Mutex<Option<Arc<Session>>>,
     closed: CancellationToken,
 }
 
 impl Readers {
-    pub(super) fn new(endpoint: Endpoint, stream: String) -> Self {
+    pub(super) fn new(endpoint: Endpoint, topology: Topology) -> Self {
         Self {
             endpoint,
-            stream,
+            stream: topology.events_log(),
+            topology,
             session: Mutex::new(None),
             closed: CancellationToken::new(),
         }
@@ -133,6 +135,9 @@ impl Readers {
         let session = Session::open(&self.endpoint, "reader")
             .await
             .map_err(unavailable)?;
+        // A reader may come before the publisher has declared what it reads.
+        let declaring = session.consuming_channel(1).await.map_err(unavailable)?;
+        self.topology.declare(&declaring).await.map_err(unavailable)?;
         Ok(slot.insert(Arc::new(session)).clone())
     }
 
