@@ -503,7 +503,7 @@ impl Task {
         match self.log.save_subscription(saved).await {
             Ok(()) => self.unsaved = false,
             Err(error) => {
-                tracing::warn!(%error, "a subscription's position can't be saved: trying again")
+                tracing::warn!(%error, "a subscription's position can't be saved: trying again");
             }
         }
     }

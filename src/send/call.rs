@@ -16,6 +16,10 @@ use crate::{
 
 /// How a slot ended.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every slot ends with a result"
+)]
 pub(super) enum Settled {
     /// With a result, durable as an event.
     Result(v1::SendResult),

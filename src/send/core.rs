@@ -447,7 +447,7 @@ impl Inner {
                 None if arrival == Arrival::First => new.push(slot),
                 None => {
                     self.resolve(Doubt::redelivered(part(vec![slot]), self.request_timeout))
-                        .await
+                        .await;
                 }
                 Some(Earlier::Done(found)) if found.result.outcome() == Outcome::Unknown => {
                     self.resolve(Doubt::redelivered(part(vec![slot]), self.request_timeout))

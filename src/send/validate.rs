@@ -308,7 +308,7 @@ fn check_times(
         match time::from_proto(send_at) {
             None => violations.add(field, "is not a time"),
             Some(at) if at.duration_until(now) > CLOCK_TOLERANCE => {
-                violations.add(field, "is in the past")
+                violations.add(field, "is in the past");
             }
             Some(at) if now.duration_until(at) > MAX_SCHEDULE => {
                 violations.add(

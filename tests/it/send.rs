@@ -330,7 +330,7 @@ async fn an_api_that_is_down_is_unavailable_and_nothing_was_attempted() {
 async fn a_wrong_password_is_told_with_its_key() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        config.infobip.password = Some("wrong".into())
+        config.infobip.password = Some("wrong".into());
     })
     .await;
     let refused = bridge

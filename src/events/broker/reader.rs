@@ -137,7 +137,10 @@ impl Readers {
             .map_err(unavailable)?;
         // A reader may come before the publisher has declared what it reads.
         let declaring = session.consuming_channel(1).await.map_err(unavailable)?;
-        self.topology.declare(&declaring).await.map_err(unavailable)?;
+        self.topology
+            .declare(&declaring)
+            .await
+            .map_err(unavailable)?;
         Ok(slot.insert(Arc::new(session)).clone())
     }
 

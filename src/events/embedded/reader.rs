@@ -134,7 +134,7 @@ impl Readers {
                         events.push(event);
                     }
                     Err(error) => {
-                        tracing::error!(seq = last, %error, "an event can't be decoded: skipped")
+                        tracing::error!(seq = last, %error, "an event can't be decoded: skipped");
                     }
                 }
             }
