@@ -8,6 +8,7 @@ use tokio::process::Command;
 
 use crate::support::{
     bridge::TestBridge,
+    broker::TestBroker,
     eventually,
     foreign::{Ended, Node, Python, end, run},
     simulator::TestSimulator,
@@ -293,5 +294,42 @@ async fn grpcurl_sends_by_reflection() {
     }
     assert_ne!(results[0]["messageId"], results[1]["messageId"]);
     assert_eq!(simulator.messages().await.len(), 2);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn python_publishes_commands_and_reads_events() {
+    let python = Python::with(&requirements(), &[GRPCURL]).await;
+    let broker = TestBroker::start().await;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;
+    let ready = format!("http://{}/ready", bridge.addresses.admin);
+    eventually("the bridge is ready", async || {
+        let answer = reqwest::get(&ready).await.unwrap();
+        answer.status().is_success().then_some(())
+    })
+    .await;
+    let send = |to: &[&str]| {
+        let mut command = python.script(&repository("examples/python/amqp_send.py"));
+        command.args(to).args(["--text", "Hello"]).args([
+            "--amqp-url",
+            &broker.url,
+            "--prefix",
+            &broker.prefix,
+        ]);
+        command
+    };
+
+    let printed = run(send(&[FIRST, SECOND])).await;
+    for event in ["send.accepted", "report.delivered"] {
+        for to in [FIRST, SECOND] {
+            assert!(printed.contains(&format!("{event}  {to}  ")), "{printed}");
+        }
+    }
+    assert_eq!(simulator.messages().await.len(), 2);
+
+    let ended = end(send(&[REJECTED])).await;
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    assert!(ended.stdout.contains("send.rejected"), "{ended:?}");
     bridge.stop().await;
 }
