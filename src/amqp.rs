@@ -36,8 +36,8 @@ pub enum AmqpError {
     },
     /// A queue or exchange is there already with other properties.
     #[error(
-        "`{name}` is on the broker already, declared in another way: {detail}. Delete it once it is empty, or set another \
-         amqp.prefix"
+        "`{name}` is on the broker already, declared in another way: {detail}. Put the setting back, or delete `{name}` once \
+         nothing in it is needed, or set another amqp.prefix"
     )]
     Conflict {
         /// The queue or exchange.

@@ -33,6 +33,7 @@ pub mod serve;
 pub mod simulate;
 pub mod time;
 pub mod token;
+pub mod topology;
 
 /// Exit status of a command that failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -63,6 +64,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Check the configuration and show each value with where it came from.
     CheckConfig(check_config::CheckConfigArgs),
+    /// Show what the bridge needs on the broker, or declare it.
+    Topology(topology::TopologyArgs),
     /// Make the tokens that gRPC callers show.
     Token(token::TokenArgs),
     /// Send a message to some numbers, or one for each record of a file.
@@ -96,6 +99,7 @@ impl Cli {
             Command::Simulate(args) => simulate::run(args, simulate::until_signal()?).await,
             Command::Demo(args) => demo::run(args).await,
             Command::CheckConfig(args) => check_config::run(&args),
+            Command::Topology(args) => topology::run(args).await,
             Command::Token(args) => token::run(&args),
             Command::Send(args) => send::run(*args).await,
             Command::Reports(args) => reports::run(args).await,

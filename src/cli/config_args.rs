@@ -65,6 +65,18 @@ impl ConfigArgs {
         .collect()
     }
 
+    /// Loads the configuration like [`Self::load_for_serve`], without asking for what only a running bridge needs.
+    ///
+    /// # Errors
+    /// [`CliError::Configuration`] with every mistake.
+    pub fn load(&self) -> Result<Config, CliError> {
+        Ok(Config::load(
+            self.file(),
+            process_environment(),
+            &self.flags(),
+        )?)
+    }
+
     /// Loads the configuration of a bridge from the file, this process's environment and the flags.
     ///
     /// # Errors

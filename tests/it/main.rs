@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod amqp_log;
+mod amqp_topology;
 mod auth;
 mod cli;
 mod commands;

@@ -1,0 +1,136 @@
+//! `smsbridge topology`: what the bridge needs on the broker, printed or declared.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use lapin::{
+    ExchangeKind,
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::{Value, json};
+
+use super::{CliError, config_args::ConfigArgs};
+use crate::amqp::{AmqpError, Endpoint, Session, Topology};
+
+/// Arguments of `topology`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  smsbridge topology
+  SMSBRIDGE_AMQP__URL=amqp://guest:guest@127.0.0.1:5672/%2f smsbridge topology --declare
+
+The bridge declares all of it itself whenever it connects. Declare it beforehand where the bridge's user may not configure
+the broker.")]
+pub struct TopologyArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print JSON, in the shape of RabbitMQ's definitions
+    #[arg(long)]
+    json: bool,
+    /// Declare it on the broker that amqp.url names
+    #[arg(long)]
+    declare: bool,
+}
+
+/// Prints the topology, and declares it where that is asked for.
+///
+/// # Errors
+/// [`CliError::Configuration`] with every mistake; [`CliError::Failed`] where the broker refuses.
+pub async fn run(args: TopologyArgs) -> Result<(), CliError> {
+    let config = args.config.load()?;
+    let topology = Topology::new(&config.amqp);
+    if args.declare {
+        let url = config.amqp.url.as_ref().ok_or_else(|| {
+            CliError::Configuration("amqp.url is not set: --declare needs a broker".into())
+        })?;
+        let failed = |error: AmqpError| CliError::Failed(error.to_string());
+        let endpoint = Endpoint::parse(url).map_err(failed)?;
+        declare(&endpoint, &topology).await.map_err(failed)?;
+    }
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{:#}", definitions(&topology))?;
+    } else {
+        write_table(&topology, &mut out)?;
+    }
+    Ok(out.flush()?)
+}
+
+async fn declare(endpoint: &Endpoint, topology: &Topology) -> Result<(), AmqpError> {
+    let session = Session::open(endpoint, "topology").await?;
+    let channel = session.consuming_channel(1).await?;
+    let declared = topology.declare(&channel).await;
+    session.close().await;
+    declared
+}
+
+fn write_table(topology: &Topology, out: &mut impl Write) -> io::Result<()> {
+    for exchange in topology.exchanges() {
+        let kind = kind_name(&exchange.kind);
+        let arguments = as_json(&exchange.arguments);
+        writeln!(out, "exchange  {}  {kind}  {arguments}", exchange.name)?;
+    }
+    for queue in topology.queues() {
+        writeln!(
+            out,
+            "queue     {}  {}",
+            queue.name,
+            as_json(&queue.arguments)
+        )?;
+    }
+    for binding in topology.bindings() {
+        let by = match binding.routing_key.as_str() {
+            "" => as_json(&binding.arguments).to_string(),
+            key => key.to_owned(),
+        };
+        writeln!(
+            out,
+            "binding   {} -> {}  {by}",
+            binding.exchange, binding.queue
+        )?;
+    }
+    Ok(())
+}
+
+/// RabbitMQ's export format, without a virtual host: `rabbitmqctl import_definitions` and the operators read it.
+fn definitions(topology: &Topology) -> Value {
+    let exchanges = topology.exchanges().into_iter().map(|exchange| {
+        json!({
+            "name": exchange.name, "type": kind_name(&exchange.kind), "durable": true,
+            "auto_delete": false, "internal": false, "arguments": as_json(&exchange.arguments),
+        })
+    });
+    let queues = topology.queues().into_iter().map(|queue| {
+        json!({
+            "name": queue.name, "durable": true, "auto_delete": false, "arguments": as_json(&queue.arguments),
+        })
+    });
+    let bindings = topology.bindings().into_iter().map(|binding| {
+        json!({
+            "source": binding.exchange, "destination": binding.queue, "destination_type": "queue",
+            "routing_key": binding.routing_key, "arguments": as_json(&binding.arguments),
+        })
+    });
+    json!({
+        "exchanges": exchanges.collect::<Vec<_>>(),
+        "queues": queues.collect::<Vec<_>>(),
+        "bindings": bindings.collect::<Vec<_>>(),
+    })
+}
+
+fn kind_name(kind: &ExchangeKind) -> String {
+    format!("{kind:?}").to_lowercase()
+}
+
+/// Arguments as JSON: the topology has numbers and texts only.
+fn as_json(arguments: &FieldTable) -> Value {
+    let entries = arguments.into_iter().map(|(name, value)| {
+        let value = match value {
+            AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into(),
+            AMQPValue::LongInt(number) => (*number).into(),
+            AMQPValue::LongLongInt(number) => (*number).into(),
+            other => format!("{other:?}").into(),
+        };
+        (name.to_string(), value)
+    });
+    Value::Object(entries.collect())
+}
