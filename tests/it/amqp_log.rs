@@ -143,6 +143,8 @@ async fn a_cursor_that_was_truncated_is_out_of_range() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
     let client = broker.client().await;
+    // The readers' session stands already: it declares the stream as it should be.
+    read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
     small_stream(&client, &broker).await;
 
     log.append(vec![accepted("oldest")]).await.unwrap();
