@@ -135,12 +135,13 @@ impl Readers {
         let session = Session::open(&self.endpoint, "reader")
             .await
             .map_err(unavailable)?;
-        // A reader may come before the publisher has declared what it reads.
+        // A reader may come before the publisher has declared what it reads. What stands there in another way is the
+        // publisher's to tell: it can be read all the same.
         let declaring = session.consuming_channel(1).await.map_err(unavailable)?;
-        self.topology
-            .declare(&declaring)
-            .await
-            .map_err(unavailable)?;
+        match self.topology.declare(&declaring).await {
+            Ok(()) | Err(AmqpError::Conflict { .. }) => {}
+            Err(error) => return Err(unavailable(error)),
+        }
         Ok(slot.insert(Arc::new(session)).clone())
     }
 
