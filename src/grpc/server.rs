@@ -132,6 +132,8 @@ impl GrpcServer {
             };
         }
         let (health, health_service) = tonic_health::server::health_reporter();
+        // Before the first call can ask.
+        set_health(&health, &context, false).await;
         let mut server = self.builder();
         if let Some(tls) = self.tls {
             let failed = |error: tonic::transport::Error| ServeError::Transport(error.to_string());
@@ -205,8 +207,17 @@ impl GrpcServer {
     }
 }
 
-/// Health for each service tells the truth: what needs the event log serves while that can be written.
+/// Keeps health up to date until `stop`.
 async fn tell_health(health: HealthReporter, context: Context, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(HEALTH_INTERVAL);
+    while stop.run_until_cancelled(interval.tick()).await.is_some() {
+        set_health(&health, &context, false).await;
+    }
+    set_health(&health, &context, true).await;
+}
+
+/// Health for each service tells the truth: what needs the event log serves while that can be written.
+async fn set_health(health: &HealthReporter, context: &Context, stopping: bool) {
     use v1::{
         account_service_server as account, event_service_server as event,
         inbox_service_server as inbox, lookup_service_server as lookup,
@@ -225,30 +236,20 @@ async fn tell_health(health: HealthReporter, context: Context, stop: Cancellatio
         reference::SERVICE_NAME,
         account::SERVICE_NAME,
     ];
-    let mut interval = tokio::time::interval(HEALTH_INTERVAL);
-    loop {
-        let stopping = tokio::select! {
-            () = stop.cancelled() => true,
-            _ = interval.tick() => false,
-        };
-        let status = |works: bool| {
-            if works {
-                ServingStatus::Serving
-            } else {
-                ServingStatus::NotServing
-            }
-        };
-        for service in need_the_log {
-            health
-                .set_service_status(service, status(!stopping && context.log.is_ready()))
-                .await;
+    let status = |works: bool| {
+        if works {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
         }
-        for service in need_nothing {
-            health.set_service_status(service, status(!stopping)).await;
-        }
-        if stopping {
-            return;
-        }
+    };
+    for service in need_the_log {
+        health
+            .set_service_status(service, status(!stopping && context.log.is_ready()))
+            .await;
+    }
+    for service in need_nothing {
+        health.set_service_status(service, status(!stopping)).await;
     }
 }
 
