@@ -21,6 +21,7 @@ pub mod tls;
 
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::server::{GrpcServer, ServeError, bind};
@@ -30,7 +31,7 @@ use crate::{
     infobip::{Client, pacing::LogQuota},
     intake::Intake,
     message::id::check_caller_id,
-    send::SendCore,
+    send::{SendCore, SendError},
 };
 
 /// What the services stand on. Cheap to clone.
@@ -68,6 +69,12 @@ async fn in_time<T>(
             message_ids: Vec::new(),
         }),
     }
+}
+
+/// What came of work that goes on when its caller went away.
+async fn finished<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
+    work.await
+        .unwrap_or(Err(Failure::Send(SendError::ShuttingDown)))
 }
 
 /// A caller's message id; `~` is in those that the bridge derived.

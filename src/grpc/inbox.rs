@@ -20,6 +20,7 @@ impl InboxService for Inbox {
         request: Request<v1::PullReceivedMessagesRequest>,
     ) -> Result<Response<v1::PullReceivedMessagesResponse>, Status> {
         let caller = Caller::of(&request);
+        let deadline = Deadline::of(request.metadata());
         let limit = pull_limit(request.get_ref().limit)?;
         // Read once: what the API gave must not get lost when the caller goes away.
         let context = self.0.clone();
@@ -32,9 +33,7 @@ impl InboxService for Inbox {
                     .await?,
             )
         });
-        let inbox = pulled
-            .await
-            .map_err(|_| Failure::Send(crate::send::SendError::ShuttingDown))??;
+        let inbox = super::in_time(deadline, super::finished(pulled)).await?;
         let messages = inbox
             .events
             .into_iter()

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Context, caller::Caller, failure::Failure, pull_limit};
+use super::{Context, caller::Caller, deadline::Deadline, failure::Failure, pull_limit};
 use crate::{
     infobip::ReportsQuery,
     intake::IntakeError,
@@ -21,6 +21,7 @@ impl ReportService for Reports {
         request: Request<v1::PullDeliveryReportsRequest>,
     ) -> Result<Response<v1::PullDeliveryReportsResponse>, Status> {
         let caller = Caller::of(&request);
+        let deadline = Deadline::of(request.metadata());
         let request = request.into_inner();
         let wire = |id: &str| (!id.is_empty()).then(|| caller.application.wire_id(id));
         if !request.bulk_id.is_empty() {
@@ -45,9 +46,7 @@ impl ReportService for Reports {
                     .await?,
             )
         });
-        let events = pulled
-            .await
-            .map_err(|_| Failure::Send(crate::send::SendError::ShuttingDown))??;
+        let events = super::in_time(deadline, super::finished(pulled)).await?;
         let reports = events
             .into_iter()
             .filter(|event| caller.may_see(&event.application))
