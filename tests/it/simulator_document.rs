@@ -2,7 +2,8 @@
 //! tests that hold it. Here every named test must exist, and no line of the manual may be left out.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+
+use crate::support::document::{quoted, read, rows, test_exists};
 
 /// The manual's sections, as its contents print them.
 const SECTIONS: &[&str] = &[
@@ -149,55 +150,19 @@ fn table() -> Vec<Line> {
         .split_once("\n## The manual, line by line\n")
         .expect("the table's heading");
     let table = rest.split("\n## ").next().unwrap_or_default();
-    let rows = table.lines().filter(|line| line.starts_with('|')).skip(2);
-    rows.map(|row| {
-        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [section, kind, what, tests] = cells[..] else {
-            panic!("not four cells: {row}")
-        };
-        let tests = tests
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .map(str::to_owned)
-            .collect();
-        Line {
-            section: section.into(),
-            kind: kind.into(),
-            what: what.into(),
-            tests,
-        }
-    })
-    .collect()
-}
-
-fn read(path: &str) -> Option<String> {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).ok()
-}
-
-/// Whether `theme::test` (in `tests/it/`) or `simulator::…::tests::test` (beside the code) is a test.
-fn exists(test: &str) -> bool {
-    let (module, name) = test.rsplit_once("::").unwrap_or(("", test));
-    let file = match module.strip_suffix("::tests") {
-        Some(module) => format!("src/{}.rs", module.replace("::", "/")),
-        None => format!("tests/it/{}.rs", module.replace("::", "/")),
-    };
-    let Some(source) = read(&file) else {
-        return false;
-    };
-    let before: Vec<_> = source.split(&format!("fn {name}(")).collect();
-    let attributes = before
-        .first()
-        .unwrap_or(&"")
-        .lines()
-        .rev()
-        .skip(1)
-        .take(4)
-        .collect::<Vec<_>>();
-    before.len() == 2
-        && attributes
-            .iter()
-            .any(|line| line.trim().starts_with("#[") && line.contains("test"))
+    rows(table)
+        .map(|cells| {
+            let [section, kind, what, tests] = cells[..] else {
+                panic!("not four cells: {cells:?}")
+            };
+            Line {
+                section: section.into(),
+                kind: kind.into(),
+                what: what.into(),
+                tests: quoted(tests),
+            }
+        })
+        .collect()
 }
 
 #[test]
@@ -206,7 +171,7 @@ fn every_test_that_the_table_names_exists() {
         let at = format!("{} | {} | {}", line.section, line.kind, line.what);
         assert!(!line.tests.is_empty(), "no test: {at}");
         for test in &line.tests {
-            assert!(exists(test), "{test} is no test of this project: {at}");
+            assert!(test_exists(test), "{test} is no test of this project: {at}");
         }
     }
 }

@@ -1,0 +1,380 @@
+//! A test for each row of the error table (docs/ERRORS.md) that a caller can bring about and that no other theme holds.
+
+use serde_json::{Value, json};
+use smsbridge::{
+    config::Application,
+    proto::v1::{
+        self, account_service_client::AccountServiceClient,
+        event_service_client::EventServiceClient, inbox_service_client::InboxServiceClient,
+        lookup_service_client::LookupServiceClient, stream_events_request::Start,
+    },
+};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+
+use super::{TO, by, in_hours, refusal};
+use crate::support::{
+    bridge::{TestBridge, text},
+    simulator::TestSimulator,
+};
+
+/// `GetBalance` while the API fails like this.
+async fn balance_with(fault: Value) -> Status {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    simulator.fault(fault).await;
+    AccountServiceClient::new(bridge.channel.clone())
+        .get_balance(v1::GetBalanceRequest {})
+        .await
+        .unwrap_err()
+}
+
+#[tokio::test]
+async fn what_the_api_answers_to_a_read_has_a_row_each() {
+    for (fault, code, reason, waits) in [
+        (
+            json!({"kind": "status", "status": 429}),
+            Code::ResourceExhausted,
+            "API_RATE_LIMITED",
+            true,
+        ),
+        (
+            json!({"kind": "status", "status": 400}),
+            Code::InvalidArgument,
+            "API_REFUSED",
+            false,
+        ),
+        (
+            json!({"kind": "status", "status": 405}),
+            Code::FailedPrecondition,
+            "API_REFUSED",
+            false,
+        ),
+        (
+            json!({"kind": "status", "status": 404}),
+            Code::NotFound,
+            "API_NOT_FOUND",
+            false,
+        ),
+        (
+            json!({"kind": "status", "status": 403}),
+            Code::FailedPrecondition,
+            "API_CREDENTIALS_REFUSED",
+            false,
+        ),
+        (
+            json!({"kind": "html"}),
+            Code::Unavailable,
+            "API_ANSWER_LOST",
+            true,
+        ),
+        (
+            json!({"kind": "reset"}),
+            Code::Unavailable,
+            "API_ANSWER_LOST",
+            true,
+        ),
+    ] {
+        let status = balance_with(fault.clone()).await;
+        assert_eq!(
+            status.get_details_retry_info().is_some(),
+            waits,
+            "{fault}: {status:?}"
+        );
+        assert_eq!(
+            refusal::<()>(Err(status)),
+            (code, reason.to_owned()),
+            "{fault}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_api_that_nobody_listens_for_is_unavailable_to_reads() {
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bridge = TestBridge::at(&format!("http://{nowhere}"), folder, |_| ()).await;
+    let answer = AccountServiceClient::new(bridge.channel.clone())
+        .get_balance(v1::GetBalanceRequest {})
+        .await;
+    assert_eq!(
+        refusal(answer),
+        (Code::Unavailable, "API_UNAVAILABLE".into())
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_answer_is_unreadable() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    simulator
+        .fault(json!({"kind": "html", "status": 200}))
+        .await;
+    let answer = bridge
+        .sms()
+        .list_sms_logs(v1::ListSmsLogsRequest::default())
+        .await;
+    let unreadable = (Code::Unavailable, "API_ANSWER_UNREADABLE".to_owned());
+    assert_eq!(refusal(answer), unreadable);
+    let answer = InboxServiceClient::new(bridge.channel.clone())
+        .pull_received_messages(v1::PullReceivedMessagesRequest::default())
+        .await;
+    assert_eq!(refusal(answer), unreadable);
+}
+
+#[tokio::test]
+async fn a_full_queue_says_when_to_come_again() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.send.queue_capacity = 1).await;
+    let status = bridge
+        .sms()
+        .send_sms(text(&[TO, "41793026728"], "Hello"))
+        .await
+        .unwrap_err();
+    assert!(status.get_details_retry_info().is_some());
+    assert_eq!(
+        refusal::<()>(Err(status)),
+        (Code::ResourceExhausted, "QUEUE_FULL".into())
+    );
+    assert!(simulator.requests().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_used_up_quota_of_logs_says_when_it_is_not() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.infobip.log_requests_per_minute = 2;
+    })
+    .await;
+    let mut denied = None;
+    for _ in 0..3 {
+        let answer = bridge
+            .sms()
+            .list_sms_logs(v1::ListSmsLogsRequest::default())
+            .await;
+        denied = answer.err().or(denied);
+    }
+    let status = denied.expect("more than the quota");
+    assert!(status.get_details_retry_info().is_some());
+    assert_eq!(
+        refusal::<()>(Err(status)),
+        (Code::ResourceExhausted, "LOG_QUOTA_EXHAUSTED".into())
+    );
+}
+
+#[tokio::test]
+async fn a_cursor_that_nobody_gave_is_bad() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let answer = EventServiceClient::new(bridge.channel.clone())
+        .stream_events(v1::StreamEventsRequest {
+            start: Some(Start::Cursor("nonsense".into())),
+            ..Default::default()
+        })
+        .await;
+    assert_eq!(
+        refusal(answer.map(|_| ())),
+        (Code::InvalidArgument, "BAD_CURSOR".into())
+    );
+}
+
+#[tokio::test]
+async fn an_asynchronous_lookup_needs_an_address() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;
+    let status = LookupServiceClient::new(bridge.channel.clone())
+        .request_number_lookup(v1::RequestNumberLookupRequest {
+            to: vec![TO.into()],
+        })
+        .await
+        .unwrap_err();
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.metadata["key"], "http.public_url");
+    assert_eq!(
+        refusal::<()>(Err(status)),
+        (Code::FailedPrecondition, "NOT_CONFIGURED".into())
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_application_is_refused() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let answer = bridge
+        .sms()
+        .send_sms(by("No Application", text(&[TO], "Hello")))
+        .await;
+    assert_eq!(
+        refusal(answer),
+        (Code::InvalidArgument, "APPLICATION_INVALID".into())
+    );
+}
+
+#[tokio::test]
+async fn wrong_requests_name_their_field_and_reach_nobody() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let mut sms = bridge.sms();
+    let mut lookup = LookupServiceClient::new(bridge.channel.clone());
+    let logs = v1::ListSmsLogsRequest::default;
+    let bulk = |status: v1::BulkStatus| v1::UpdateBulkStatusRequest {
+        bulk_id: "b".into(),
+        status: status.into(),
+    };
+    let moved = |hours: i64| v1::RescheduleBulkRequest {
+        bulk_id: "b".into(),
+        send_at: Some(in_hours(hours)),
+    };
+    let numbers = |to: &[&str]| v1::LookupNumbersRequest {
+        to: to.iter().map(|to| (*to).to_owned()).collect(),
+        ..Default::default()
+    };
+    let refused: Vec<(&str, Status)> = vec![
+        (
+            "message",
+            sms.send_sms(v1::SendSmsRequest::default())
+                .await
+                .unwrap_err(),
+        ),
+        (
+            "page_size",
+            sms.list_sms_logs(v1::ListSmsLogsRequest {
+                page_size: 1001,
+                ..logs()
+            })
+            .await
+            .unwrap_err(),
+        ),
+        (
+            "page_token",
+            sms.list_sms_logs(v1::ListSmsLogsRequest {
+                page_token: "?".into(),
+                ..logs()
+            })
+            .await
+            .unwrap_err(),
+        ),
+        (
+            "message_ids[1]",
+            sms.list_sms_logs(v1::ListSmsLogsRequest {
+                message_ids: vec!["fine".into(), "not fine".into()],
+                ..logs()
+            })
+            .await
+            .unwrap_err(),
+        ),
+        (
+            "text",
+            sms.preview_sms(v1::PreviewSmsRequest::default())
+                .await
+                .unwrap_err(),
+        ),
+        (
+            "bulk_id",
+            sms.get_bulk(v1::GetBulkRequest::default())
+                .await
+                .unwrap_err(),
+        ),
+        ("send_at", sms.reschedule_bulk(moved(-1)).await.unwrap_err()),
+        (
+            "status",
+            sms.update_bulk_status(bulk(v1::BulkStatus::Finished))
+                .await
+                .unwrap_err(),
+        ),
+        (
+            "message_id",
+            sms.confirm_conversion(v1::ConfirmConversionRequest::default())
+                .await
+                .unwrap_err(),
+        ),
+        ("to", lookup.lookup_numbers(numbers(&[])).await.unwrap_err()),
+        (
+            "to[1]",
+            lookup
+                .lookup_numbers(numbers(&[TO, "nobody"]))
+                .await
+                .unwrap_err(),
+        ),
+        (
+            "limit",
+            InboxServiceClient::new(bridge.channel.clone())
+                .pull_received_messages(v1::PullReceivedMessagesRequest { limit: -1 })
+                .await
+                .unwrap_err(),
+        ),
+    ];
+    for (field, status) in refused {
+        let fields: Vec<_> = status
+            .get_details_bad_request()
+            .unwrap_or_else(|| panic!("{field}: {status:?}"))
+            .field_violations
+            .into_iter()
+            .map(|violation| violation.field)
+            .collect();
+        assert_eq!(fields, [field]);
+        assert_eq!(
+            refusal::<()>(Err(status)),
+            (Code::InvalidArgument, "INVALID_REQUEST".into())
+        );
+    }
+    assert!(simulator.requests().await.is_empty());
+}
+
+#[tokio::test]
+async fn guards_reject_a_destination_with_their_reason() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        let guarded = Application {
+            allowed_senders: vec!["InfoSMS".into()],
+            allowed_country_prefixes: vec!["41".into()],
+            max_messages_per_number_per_hour: 1,
+            ..Application::default()
+        };
+        config.applications.insert("guarded".into(), guarded);
+    })
+    .await;
+    let mut other_sender = text(&[TO], "Hello");
+    other_sender.message.as_mut().unwrap().from = "Other".into();
+    for (request, reason) in [
+        (text(&[TO], "Hello"), None),
+        (text(&[TO], "Hello"), Some("NUMBER_CAP_REACHED")),
+        (
+            text(&["385911234567"], "Hello"),
+            Some("COUNTRY_NOT_ALLOWED"),
+        ),
+        (other_sender, Some("SENDER_NOT_ALLOWED")),
+    ] {
+        let sent = bridge
+            .sms()
+            .send_sms(by("guarded", request))
+            .await
+            .unwrap()
+            .into_inner();
+        let refusal = sent.results[0].refusal.as_ref();
+        assert_eq!(refusal.map(|refusal| refusal.reason.as_str()), reason);
+    }
+    assert_eq!(simulator.messages().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_follows_ends_when_the_bridge_stops() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let (_open, said) = tokio::sync::mpsc::channel(1);
+    let said = tokio_stream::wrappers::ReceiverStream::new(said);
+    let mut answers = bridge
+        .sms()
+        .stream_sms(Request::new(said))
+        .await
+        .unwrap()
+        .into_inner();
+    bridge.begin_to_stop();
+    assert_eq!(
+        refusal(answers.message().await),
+        (Code::Unavailable, "SHUTTING_DOWN".into())
+    );
+}
