@@ -27,7 +27,9 @@ pub enum AmqpError {
     )]
     BadUrl(String),
     /// No connection could be made.
-    #[error("the broker at {address} can't be reached: {detail}")]
+    #[error(
+        "the broker at {address} can't be reached: {detail}; is it running, and is amqp.url right?"
+    )]
     Unreachable {
         /// Host, port and virtual host.
         address: String,

@@ -269,7 +269,7 @@ impl App {
             Metrics::new(),
             stop_admin.clone(),
         ));
-        tracing::info!(grpc = %addresses.grpc, http = %addresses.http, admin = %addresses.admin, "ready");
+        tracing::info!(grpc = %addresses.grpc, http = %addresses.http, admin = %addresses.admin, "listening");
 
         // Whichever comes first: the wish to stop, or a server that can't go on.
         let ended = tokio::select! {

@@ -40,7 +40,7 @@ impl Endpoint {
         let mut uri: AMQPUri = url.expose_secret().parse().map_err(AmqpError::BadUrl)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         let address = format!(
-            "{}:{}/{}",
+            "{}:{} (vhost {})",
             uri.authority.host, uri.authority.port, uri.vhost
         );
         Ok(Self { uri, address })
