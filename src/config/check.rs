@@ -500,6 +500,14 @@ fn bounds(config: &Config, checks: &mut Checks<'_>) {
             );
         }
     }
+    if infobip.connect_timeout >= infobip.request_timeout {
+        // A request that timed out is in doubt; one that found no connection is not.
+        checks.say(
+            &["infobip.connect_timeout", "infobip.request_timeout"],
+            "is not shorter than infobip.request_timeout",
+            "choose a shorter one, so that an API that is down is known to be",
+        );
+    }
 }
 
 fn applications(config: &Config, checks: &mut Checks<'_>) {
