@@ -318,7 +318,7 @@ async fn a_scheduled_bulk_is_read_moved_paused_resumed_and_cancelled() {
     let (first, later) = (in_hours(5), in_hours(9));
     let mut scheduled = text(&[TO], "later");
     scheduled.bulk_id = "spring".into();
-    scheduled.message.as_mut().unwrap().send_at = Some(first.clone());
+    scheduled.message.as_mut().unwrap().send_at = Some(first);
     let sent = bridge.sms().send_sms(scheduled).await.unwrap().into_inner();
     assert_eq!(sent.bulk_id, "spring");
     let bulk_id = || "spring".to_owned();
@@ -328,10 +328,10 @@ async fn a_scheduled_bulk_is_read_moved_paused_resumed_and_cancelled() {
     assert_eq!((bulk.bulk_id, bulk.send_at), (bulk_id(), Some(first)));
     let moved = v1::RescheduleBulkRequest {
         bulk_id: bulk_id(),
-        send_at: Some(later.clone()),
+        send_at: Some(later),
     };
     let moved = bridge.sms().reschedule_bulk(moved).await.unwrap();
-    assert_eq!(moved.into_inner().send_at, Some(later.clone()));
+    assert_eq!(moved.into_inner().send_at, Some(later));
     let bulk = bridge.sms().get_bulk(get()).await.unwrap().into_inner();
     assert_eq!(bulk.send_at, Some(later));
 
