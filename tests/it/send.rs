@@ -344,3 +344,40 @@ async fn a_wrong_password_is_told_with_its_key() {
         "{refused:?}"
     );
 }
+
+#[tokio::test]
+async fn an_urgent_message_overtakes_what_waits() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.send.max_batch = 1;
+        config.send.max_requests_in_flight = 1;
+    })
+    .await;
+    // While the first is under way the others gather.
+    simulator
+        .fault(json!({"kind": "latency", "count": 1, "ms": 800, "path": "/sms/1/text/advanced"}))
+        .await;
+    let requests = (0..20).map(|n| {
+        let mut request = text_with_id(&format!("r{n}"), &[TO]);
+        if n == 19 {
+            request.message.as_mut().unwrap().priority = v1::Priority::Urgent.into();
+        }
+        v1::StreamSmsRequest {
+            correlation: n.to_string(),
+            request: Some(request),
+        }
+    });
+    let mut answers = bridge
+        .sms()
+        .stream_sms(tokio_stream::iter(requests))
+        .await
+        .unwrap()
+        .into_inner();
+    let mut order = Vec::new();
+    while let Some(answer) = answers.message().await.unwrap() {
+        order.push(answer.correlation);
+    }
+    assert_eq!(order.len(), 20);
+    let urgent = order.iter().position(|one| one == "19").unwrap();
+    assert!(urgent < 10, "{order:?}");
+}
