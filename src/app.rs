@@ -71,14 +71,19 @@ struct Broker {
 
 impl Broker {
     /// Begins to connect; a broker that is down is waited for.
-    fn configured(config: &config::Amqp) -> Result<Option<Self>, AmqpError> {
+    fn configured(config: &config::Amqp, metrics: &Metrics) -> Result<Option<Self>, AmqpError> {
         let Some(url) = &config.url else {
             return Ok(None);
         };
         let endpoint = Endpoint::parse(url)?;
         let topology = Topology::new(config);
         let confirm_timeout = config.confirm_timeout;
-        let publisher = Publisher::start(endpoint.clone(), topology.clone(), confirm_timeout);
+        let publisher = Publisher::start(
+            endpoint.clone(),
+            topology.clone(),
+            confirm_timeout,
+            metrics.clone(),
+        );
         Ok(Some(Self {
             endpoint,
             topology,
@@ -87,12 +92,13 @@ impl Broker {
         }))
     }
 
-    fn event_log(&self) -> SharedEventLog {
+    fn event_log(&self, metrics: Metrics) -> SharedEventLog {
         Arc::new(BrokerLog::new(
             Arc::clone(&self.publisher),
             self.endpoint.clone(),
             self.topology.clone(),
             self.confirm_timeout,
+            metrics,
         ))
     }
 }
@@ -129,6 +135,7 @@ pub struct App {
     log: SharedEventLog,
     broker: Option<Broker>,
     client: Client,
+    metrics: Metrics,
 }
 
 impl App {
@@ -145,13 +152,17 @@ impl App {
             http: http.local_addr().map_err(AppError::Address)?,
             admin: admin.local_addr().map_err(AppError::Address)?,
         };
-        let client = Client::new(&config.infobip)?;
-        let broker = Broker::configured(&config.amqp)?;
+        let metrics = Metrics::new();
+        let client = Client::new(&config.infobip, metrics.clone())?;
+        let broker = Broker::configured(&config.amqp, &metrics)?;
         let log: SharedEventLog = match &broker {
-            Some(broker) if config.events.engine != Engine::Embedded => broker.event_log(),
+            Some(broker) if config.events.engine != Engine::Embedded => {
+                broker.event_log(metrics.clone())
+            }
             _ => Arc::new(EmbeddedLog::open(
                 &config.events.data_dir,
                 config.events.retention,
+                metrics.clone(),
             )?),
         };
         Ok(Self {
@@ -163,6 +174,7 @@ impl App {
             log,
             broker,
             client,
+            metrics,
         })
     }
 
@@ -186,6 +198,7 @@ impl App {
             log,
             broker,
             client,
+            metrics,
         } = self;
         let pushed_to = |endpoint: &str| {
             let url = config.http.public_url.as_deref()?.trim_end_matches('/');
@@ -211,6 +224,7 @@ impl App {
                 log_quota: Arc::clone(&log_quota),
             },
             Arc::clone(&log),
+            metrics.clone(),
         );
         let intake = Intake::new(Arc::clone(&log), &config.applications);
         let closing = CancellationToken::new();
@@ -223,6 +237,7 @@ impl App {
             intake: intake.clone(),
             subscriptions: Subscriptions::new(Arc::clone(&log), tasks.clone(), closing.clone()),
             lookups_url: pushed_to("lookups"),
+            metrics: metrics.clone(),
             closing: closing.clone(),
             tasks: tasks.clone(),
         };
@@ -249,8 +264,9 @@ impl App {
         });
         servers.spawn({
             let stop = stop_http.clone();
+            let metrics = metrics.clone();
             async move {
-                let served = webhooks::serve(http, &http_config, intake, stop).await;
+                let served = webhooks::serve(http, &http_config, intake, metrics, stop).await;
                 served.map_err(|source| AppError::Http {
                     address: addresses.http,
                     source,
@@ -266,7 +282,7 @@ impl App {
         let admin = tokio::spawn(ops::admin::serve(
             admin,
             readiness.clone(),
-            Metrics::new(),
+            metrics,
             stop_admin.clone(),
         ));
         tracing::info!(grpc = %addresses.grpc, http = %addresses.http, admin = %addresses.admin, "listening");

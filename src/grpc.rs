@@ -8,6 +8,7 @@ mod account;
 mod admin;
 pub mod auth;
 pub mod caller;
+mod calls;
 mod deadline;
 mod event;
 pub mod failure;
@@ -31,6 +32,7 @@ use crate::{
     infobip::{Client, pacing::LogQuota},
     intake::Intake,
     message::id::check_caller_id,
+    ops::metrics::Metrics,
     send::{SendCore, SendError},
 };
 
@@ -51,6 +53,8 @@ pub struct Context {
     pub subscriptions: Subscriptions,
     /// Where the API pushes the answers to asynchronous look-ups.
     pub lookups_url: Option<String>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Cancelled when the process ends: streams that follow end then.
     pub closing: CancellationToken,
     /// Work that goes on when its caller went away; awaited at shutdown.

@@ -24,6 +24,7 @@ use crate::{
     config,
     intake::{Intake, IntakeError},
     message::id::ApplicationName,
+    ops::metrics::{Metrics, Webhook, WebhookResult},
 };
 
 /// How long a body may take to arrive.
@@ -41,7 +42,11 @@ struct Webhooks {
     intake: Intake,
     gate: Gate,
     max_body_bytes: usize,
+    metrics: Metrics,
 }
+
+/// What became of a body, and what Infobip is told.
+type Answered = (WebhookResult, Response);
 
 /// Serves until `stop`, then finishes what came.
 ///
@@ -51,6 +56,7 @@ pub async fn serve(
     listener: TcpListener,
     config: &config::Http,
     intake: Intake,
+    metrics: Metrics,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let basic = config
@@ -64,6 +70,7 @@ pub async fn serve(
             basic,
         },
         max_body_bytes: config.max_body_bytes,
+        metrics,
     });
     let routes = Router::new()
         .route("/infobip/{secret}/reports", post(reports))
@@ -81,7 +88,7 @@ pub async fn serve(
 
 impl Gate {
     #[allow(clippy::result_large_err, reason = "the error is the whole answer")]
-    fn check(&self, secret: &str, headers: &HeaderMap) -> Result<(), Response> {
+    fn check(&self, secret: &str, headers: &HeaderMap) -> Result<(), Answered> {
         let same = |one: &str, other: &str| bool::from(one.as_bytes().ct_eq(other.as_bytes()));
         if let Some((username, password)) = &self.basic {
             let expected = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
@@ -94,21 +101,25 @@ impl Gate {
             }
             if self.secret.is_none() {
                 let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"smsbridge\"")];
-                return Err((StatusCode::UNAUTHORIZED, challenge).into_response());
+                let response = (StatusCode::UNAUTHORIZED, challenge).into_response();
+                return Err((WebhookResult::Unauthorized, response));
             }
         }
         match &self.secret {
             None => Ok(()),
             Some(expected) if same(secret, expected.expose_secret()) => Ok(()),
             // Not 401: whoever guesses learns nothing.
-            Some(_) => Err(StatusCode::NOT_FOUND.into_response()),
+            Some(_) => Err((
+                WebhookResult::Unauthorized,
+                StatusCode::NOT_FOUND.into_response(),
+            )),
         }
     }
 }
 
 impl Webhooks {
     /// Checks who calls and reads the body.
-    async fn admit(&self, secret: &str, request: Request) -> Result<(String, Bytes), Response> {
+    async fn admit(&self, secret: &str, request: Request) -> Result<(String, Bytes), Answered> {
         self.gate.check(secret, request.headers())?;
         let content_type = request
             .headers()
@@ -124,32 +135,40 @@ impl Webhooks {
         .await
         {
             Ok(Ok(body)) => Ok((content_type, body)),
-            Ok(Err(_)) => Err((
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!(
+            Ok(Err(_)) => {
+                let detail = format!(
                     "the body has more than {} bytes (http.max_body_bytes), or broke off",
                     self.max_body_bytes
-                ),
-            )
-                .into_response()),
-            Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into_response()),
+                );
+                let response = (StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
+                Err((WebhookResult::Refused, response))
+            }
+            Err(_) => Err((
+                WebhookResult::Refused,
+                StatusCode::REQUEST_TIMEOUT.into_response(),
+            )),
         }
+    }
+
+    fn counted(&self, endpoint: Webhook, (result, response): Answered) -> Response {
+        self.metrics.webhook_body(endpoint, result);
+        response
     }
 }
 
 /// 200 only where it is durable.
-fn answer<T>(done: Result<T, IntakeError>) -> Response {
+fn answer<T>(done: Result<T, IntakeError>) -> Answered {
     match done {
-        Ok(_) => StatusCode::OK.into_response(),
+        Ok(_) => (WebhookResult::Stored, StatusCode::OK.into_response()),
         // It is in quarantine: to get it again would not help.
-        Err(IntakeError::Unreadable(_)) => StatusCode::OK.into_response(),
+        Err(IntakeError::Unreadable(_)) => {
+            (WebhookResult::Quarantined, StatusCode::OK.into_response())
+        }
         Err(IntakeError::Log(error)) => {
             tracing::error!(%error, "a push could not be stored: Infobip is asked to try again");
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                [(header::RETRY_AFTER, "5")],
-            )
-                .into_response()
+            let later = [(header::RETRY_AFTER, "5")];
+            let response = (StatusCode::SERVICE_UNAVAILABLE, later).into_response();
+            (WebhookResult::Unavailable, response)
         }
     }
 }
@@ -161,12 +180,13 @@ async fn reports(
     Path(secret): Path<String>,
     request: Request,
 ) -> Response {
-    match webhooks.admit(&secret, request).await {
+    let answered = match webhooks.admit(&secret, request).await {
         Ok((content_type, body)) => {
             answer(webhooks.intake.pushed_reports(&content_type, body).await)
         }
         Err(refused) => refused,
-    }
+    };
+    webhooks.counted(Webhook::Reports, answered)
 }
 
 async fn inbound(
@@ -174,10 +194,11 @@ async fn inbound(
     Path(secret): Path<String>,
     request: Request,
 ) -> Response {
-    match webhooks.admit(&secret, request).await {
+    let answered = match webhooks.admit(&secret, request).await {
         Ok((content_type, body)) => answer(webhooks.intake.pulled_inbox(&content_type, body).await),
         Err(refused) => refused,
-    }
+    };
+    webhooks.counted(Webhook::Inbound, answered)
 }
 
 /// Infobip pushes a received message by GET (manual, "Push received messages").
@@ -187,19 +208,21 @@ async fn inbound_by_query(
     Query(parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refused) = webhooks.gate.check(&secret, &headers) {
-        return refused;
-    }
-    answer(webhooks.intake.pushed_query(&parameters).await)
+    let answered = match webhooks.gate.check(&secret, &headers) {
+        Ok(()) => answer(webhooks.intake.pushed_query(&parameters).await),
+        Err(refused) => refused,
+    };
+    webhooks.counted(Webhook::Inbound, answered)
 }
 
 async fn clicks(State(webhooks): Shared, Path(secret): Path<String>, request: Request) -> Response {
-    match webhooks.admit(&secret, request).await {
+    let answered = match webhooks.admit(&secret, request).await {
         Ok((content_type, body)) => {
             answer(webhooks.intake.pushed_clicks(&content_type, body).await)
         }
         Err(refused) => refused,
-    }
+    };
+    webhooks.counted(Webhook::Clicks, answered)
 }
 
 #[derive(serde::Deserialize)]
@@ -218,7 +241,7 @@ async fn lookups(
         .application
         .and_then(|name| ApplicationName::parse(&name).ok())
         .unwrap_or_else(ApplicationName::default_application);
-    match webhooks.admit(&secret, request).await {
+    let answered = match webhooks.admit(&secret, request).await {
         Ok((content_type, body)) => answer(
             webhooks
                 .intake
@@ -226,5 +249,6 @@ async fn lookups(
                 .await,
         ),
         Err(refused) => refused,
-    }
+    };
+    webhooks.counted(Webhook::Lookups, answered)
 }

@@ -27,6 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{AmqpError, Endpoint, Session, Topology, session::Backoff, topology::short};
+use crate::ops::metrics::Metrics;
 
 /// Pipelined publications that wait for their confirm at once at most.
 const MAX_IN_FLIGHT: usize = 4096;
@@ -74,10 +75,21 @@ impl Publisher {
     /// Begins to connect, and to declare the topology. Does not wait: a broker that is down is a matter of
     /// [`Publisher::is_ready`].
     #[must_use]
-    pub fn start(endpoint: Endpoint, topology: Topology, confirm_timeout: Duration) -> Self {
+    pub fn start(
+        endpoint: Endpoint,
+        topology: Topology,
+        confirm_timeout: Duration,
+        metrics: Metrics,
+    ) -> Self {
         let (announce, link) = watch::channel(None);
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(keep_up(endpoint, topology, announce, shutdown.clone()));
+        let task = tokio::spawn(keep_up(
+            endpoint,
+            topology,
+            announce,
+            metrics,
+            shutdown.clone(),
+        ));
         Self {
             link,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
@@ -293,9 +305,11 @@ async fn keep_up(
     endpoint: Endpoint,
     topology: Topology,
     announce: watch::Sender<Option<Arc<Link>>>,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) {
     let mut backoff = Backoff::default();
+    let mut is_first = true;
     loop {
         let connected = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -305,6 +319,9 @@ async fn keep_up(
             Ok(link) => {
                 tracing::info!(address = endpoint.address(), "publishing to the broker");
                 backoff.reset();
+                if !std::mem::take(&mut is_first) {
+                    metrics.amqp_reconnected();
+                }
                 let link = Arc::new(link);
                 announce.send_replace(Some(link.clone()));
                 tokio::select! {

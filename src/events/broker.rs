@@ -26,7 +26,10 @@ use self::{memory::Memory, reader::Readers};
 use super::{
     AppendError, EventLog, EventStream, NewEvent, Quarantined, ReadError, RecordedSend, Start,
 };
-use crate::amqp::{AmqpError, Endpoint, Message, Publisher, Topology, codec};
+use crate::{
+    amqp::{AmqpError, Endpoint, Message, Publisher, Topology, codec},
+    ops::metrics::Metrics,
+};
 
 /// Attempts for one event: a lost session, two refusals by the exchange, the stream alone.
 const MAX_ATTEMPTS: usize = 5;
@@ -42,6 +45,7 @@ pub struct BrokerLog {
     /// No event is tried longer than this before the caller hears of it.
     append_timeout: Duration,
     stream_only: AtomicU64,
+    metrics: Metrics,
 }
 
 impl BrokerLog {
@@ -52,6 +56,7 @@ impl BrokerLog {
         endpoint: Endpoint,
         topology: Topology,
         confirm_timeout: Duration,
+        metrics: Metrics,
     ) -> Self {
         Self {
             publisher,
@@ -60,6 +65,7 @@ impl BrokerLog {
             memory: Mutex::new(Memory::default()),
             append_timeout: confirm_timeout * 3,
             stream_only: AtomicU64::new(0),
+            metrics,
         }
     }
 
@@ -97,6 +103,7 @@ impl BrokerLog {
             for (mut waiting, answer) in waiting.into_iter().zip(answers) {
                 match answer {
                     Ok(()) => {
+                        self.metrics.event_appended(&waiting.new.event.r#type);
                         if waiting.route == Route::StreamAlone {
                             self.count_stream_only();
                         }
@@ -115,13 +122,22 @@ impl BrokerLog {
             }
             // A final report of the same message may have gone by meanwhile.
             let memory = self.memory();
-            again.retain(|waiting| memory.allows(waiting.new));
+            again.retain(|waiting| self.allows(&memory, waiting.new));
             drop(memory);
             waiting = again;
         }
         Err(AppendError::Unavailable(
             "the broker did not confirm, however it was asked".into(),
         ))
+    }
+
+    /// Whether an event may be published; counts what may not.
+    fn allows(&self, memory: &Memory, new: &NewEvent) -> bool {
+        let allowed = memory.allows(new);
+        if !allowed {
+            self.metrics.late_pending_dropped();
+        }
+        allowed
     }
 
     fn count_stream_only(&self) {
@@ -190,7 +206,7 @@ impl EventLog for BrokerLog {
                 let mut memory = self.memory();
                 // Before they are published: a pending report that comes meanwhile must not overtake.
                 events.iter().for_each(|new| memory.note_final(new));
-                events.retain(|new| memory.allows(new));
+                events.retain(|new| self.allows(&memory, new));
             }
             self.publish(&events).await?;
             let mut memory = self.memory();

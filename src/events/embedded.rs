@@ -31,6 +31,7 @@ use super::{
     AppendError, EventLog, EventStream, NewEvent, Quarantined, ReadError, RecordedSend,
     SavedSubscription, Start, SubscriptionKey,
 };
+use crate::ops::metrics::Metrics;
 
 /// Appends that wait for the writer at most; more make their callers wait.
 const WAITING_APPENDS: usize = 1024;
@@ -85,7 +86,7 @@ impl EmbeddedLog {
     ///
     /// # Errors
     /// [`OpenError`] where the folder or the file can't be used.
-    pub fn open(folder: &Path, retention: Duration) -> Result<Self, OpenError> {
+    pub fn open(folder: &Path, retention: Duration, metrics: Metrics) -> Result<Self, OpenError> {
         let in_folder = |source| OpenError::Folder {
             path: folder.to_owned(),
             source,
@@ -114,7 +115,13 @@ impl EmbeddedLog {
         let (jobs, waiting) = mpsc::channel(WAITING_APPENDS);
         let (head_sender, head) = watch::channel(head_seq);
         let healthy = Arc::new(AtomicBool::new(true));
-        let writer = Writer::new(connection, head_sender, Arc::clone(&healthy), retention);
+        let writer = Writer::new(
+            connection,
+            head_sender,
+            Arc::clone(&healthy),
+            retention,
+            metrics,
+        );
         let thread = std::thread::Builder::new()
             .name("event-log".to_owned())
             .spawn(move || writer.run(waiting))

@@ -52,6 +52,8 @@ pub enum Failure {
     },
     /// The caller may not do this, or not now.
     Denied(Denied),
+    /// As many calls as `grpc.max_concurrent_calls` allows are under way.
+    Overloaded,
     /// Something must be configured first.
     NotConfigured {
         /// The key.
@@ -163,6 +165,12 @@ fn row(failure: Failure) -> Row {
                 .with("message_count", message_ids.len())
         }
         Failure::Denied(denied) => denied_row(&denied),
+        Failure::Overloaded => Row::new(
+            Code::ResourceExhausted,
+            "OVERLOADED",
+            "as many calls as grpc.max_concurrent_calls allows are under way: nothing was done, try again later",
+        )
+        .retry_after(SOON),
         Failure::NotConfigured { key, detail } => Row::new(
             Code::FailedPrecondition,
             "NOT_CONFIGURED",

@@ -28,6 +28,7 @@ use super::{
     account::Account,
     admin::Admin,
     auth::{AuthLayer, Authenticator, TokensFileError},
+    calls::CallsLayer,
     event::Events,
     inbox::Inbox,
     lookup::Lookup,
@@ -140,6 +141,10 @@ impl GrpcServer {
             server = server.tls_config(tls).map_err(failed)?;
         }
         let mut router = server
+            .layer(CallsLayer::new(
+                self.config.max_concurrent_calls,
+                context.metrics.clone(),
+            ))
             .layer(AuthLayer::new(Arc::clone(&self.authenticator)))
             .add_service(health_service)
             .add_service(limited!(

@@ -8,7 +8,11 @@ mod header;
 mod query;
 mod setup;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -37,7 +41,11 @@ use super::{
         send::{BatchKind, OutboundBatch, WireMoment},
     },
 };
-use crate::{config, proto::v1};
+use crate::{
+    config,
+    ops::metrics::{Classification, Endpoint, Metrics},
+    proto::v1,
+};
 
 /// The most of an error's body that is read, in bytes: what is longer is no envelope of the API.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
@@ -57,6 +65,7 @@ struct Inner {
     text_url: Url,
     binary_url: Url,
     max_response_bytes: usize,
+    metrics: Metrics,
 }
 
 impl fmt::Debug for Client {
@@ -99,11 +108,11 @@ pub struct BulkSchedule {
 }
 
 impl Client {
-    /// Makes a client. Connects to nothing.
+    /// Makes a client that counts its requests. Connects to nothing.
     ///
     /// # Errors
     /// [`ClientBuildError`] where the base URL or the credentials are missing or wrong.
-    pub fn new(config: &config::Infobip) -> Result<Self, ClientBuildError> {
+    pub fn new(config: &config::Infobip, metrics: Metrics) -> Result<Self, ClientBuildError> {
         let base_url = base_url(&config.base_url)?;
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, authorization(config)?);
@@ -136,6 +145,7 @@ impl Client {
                 base_url,
                 http,
                 max_response_bytes: config.max_response_bytes,
+                metrics,
             }),
         })
     }
@@ -153,8 +163,10 @@ impl Client {
             detail: "the request could not be written".to_owned(),
         })?;
         let request = with_json(self.inner.http.post(url.clone()), body);
-        let answer = self.call(request).await?;
-        read_answer(&answer, read_send_answer)
+        self.call(Endpoint::Send, request, |answer| {
+            read_answer(&answer, read_send_answer)
+        })
+        .await
     }
 
     /// Reads the logs: `GET /sms/1/logs`. Read the answer with [`wire::read_logs`].
@@ -162,7 +174,8 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub async fn logs(&self, query: &LogsQuery) -> Result<Answer, CallError> {
-        self.get("/sms/1/logs", &query.pairs()).await
+        self.get(Endpoint::Logs, "/sms/1/logs", &query.pairs(), Ok)
+            .await
     }
 
     /// Reads unread reports: `GET /sms/1/reports`. The API gives each once: where the answer does not arrive whole, what was
@@ -171,7 +184,8 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub async fn reports(&self, query: &ReportsQuery) -> Result<Answer, CallError> {
-        self.get("/sms/1/reports", &query.pairs()).await
+        self.get(Endpoint::Reports, "/sms/1/reports", &query.pairs(), Ok)
+            .await
     }
 
     /// Reads unread received messages: `GET /sms/1/inbox/reports`, destructive as [`Client::reports`]. `limit` at most 1000;
@@ -182,7 +196,8 @@ impl Client {
     pub async fn inbox(&self, limit: Option<u32>) -> Result<Answer, CallError> {
         let mut pairs = Pairs::default();
         pairs.number("limit", limit);
-        self.get("/sms/1/inbox/reports", &pairs).await
+        self.get(Endpoint::Inbox, "/sms/1/inbox/reports", &pairs, Ok)
+            .await
     }
 
     /// Reads the log of received messages: `GET /sms/1/inbox/logs`. Read the answer with [`wire::read_inbox`].
@@ -190,7 +205,8 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub async fn inbox_logs(&self, query: &InboxLogsQuery) -> Result<Answer, CallError> {
-        self.get("/sms/1/inbox/logs", &query.pairs()).await
+        self.get(Endpoint::InboxLogs, "/sms/1/inbox/logs", &query.pairs(), Ok)
+            .await
     }
 
     /// Looks numbers up, at most 1000: `POST /number/1/query`. Each costs, so nothing that is in doubt should be asked again.
@@ -203,12 +219,8 @@ impl Client {
             notify_url: None,
             notify_content_type: None,
         };
-        let answer = self
-            .with_body(Method::POST, "/number/1/query", &request)
-            .await?;
-        read_answer(&answer, |body| {
-            wire::read_lookups(&answer.content_type, body)
-        })
+        let request = self.with_body(Method::POST, "/number/1/query", &request)?;
+        self.call(Endpoint::Lookup, request, read_lookups).await
     }
 
     /// Asks for numbers to be looked up, the answers to be pushed to `notify_url` as JSON: `POST /number/1/notify`.
@@ -225,12 +237,8 @@ impl Client {
             notify_url: Some(notify_url),
             notify_content_type: Some("application/json"),
         };
-        let answer = self
-            .with_body(Method::POST, "/number/1/notify", &request)
-            .await?;
-        read_answer(&answer, |body| {
-            wire::read_lookups(&answer.content_type, body)
-        })
+        let request = self.with_body(Method::POST, "/number/1/notify", &request)?;
+        self.call(Endpoint::Lookup, request, read_lookups).await
     }
 
     /// Shows how a text would be split: `POST /sms/1/preview`.
@@ -246,10 +254,11 @@ impl Client {
             language_code: &request.language_code,
             transliteration: &request.transliteration,
         };
-        let answer = self
-            .with_body(Method::POST, "/sms/1/preview", &request)
-            .await?;
-        read_answer(&answer, other::read_previews)
+        let request = self.with_body(Method::POST, "/sms/1/preview", &request)?;
+        self.call(Endpoint::Preview, request, |answer| {
+            read_answer(&answer, other::read_previews)
+        })
+        .await
     }
 
     /// When a scheduled bulk is to be sent: `GET /sms/1/bulks`. `bulk_id` as Infobip knows it.
@@ -259,8 +268,10 @@ impl Client {
     pub async fn get_bulk(&self, bulk_id: &str) -> Result<BulkSchedule, CallError> {
         let mut pairs = Pairs::default();
         pairs.text("bulkId", Some(bulk_id));
-        let answer = self.get("/sms/1/bulks", &pairs).await?;
-        read_schedule(&answer, bulk_id)
+        self.get(Endpoint::Bulks, "/sms/1/bulks", &pairs, |answer| {
+            read_schedule(&answer, bulk_id)
+        })
+        .await
     }
 
     /// Moves a scheduled bulk: `PUT /sms/1/bulks`. Trying again is safe.
@@ -276,8 +287,11 @@ impl Client {
         let request = other::Reschedule {
             send_at: WireMoment(send_at),
         };
-        let answer = self.with_body(Method::PUT, &path, &request).await?;
-        read_schedule(&answer, bulk_id)
+        let request = self.with_body(Method::PUT, &path, &request)?;
+        self.call(Endpoint::Bulks, request, |answer| {
+            read_schedule(&answer, bulk_id)
+        })
+        .await
     }
 
     /// The state of a scheduled bulk: `GET /sms/1/bulks/status`.
@@ -287,8 +301,10 @@ impl Client {
     pub async fn get_bulk_status(&self, bulk_id: &str) -> Result<v1::BulkStatus, CallError> {
         let mut pairs = Pairs::default();
         pairs.text("bulkId", Some(bulk_id));
-        let answer = self.get("/sms/1/bulks/status", &pairs).await?;
-        read_answer(&answer, other::read_bulk_status)
+        self.get(Endpoint::Bulks, "/sms/1/bulks/status", &pairs, |answer| {
+            read_answer(&answer, other::read_bulk_status)
+        })
+        .await
     }
 
     /// Pauses, resumes or cancels a scheduled bulk: `PUT /sms/1/bulks/status`. Trying again is safe.
@@ -304,10 +320,11 @@ impl Client {
             detail: "no state of a bulk was given".to_owned(),
         })?;
         let path = bulk_path("/sms/1/bulks/status", bulk_id);
-        let answer = self
-            .with_body(Method::PUT, &path, &other::UpdateStatus { status })
-            .await?;
-        read_answer(&answer, other::read_bulk_status)
+        let request = self.with_body(Method::PUT, &path, &other::UpdateStatus { status })?;
+        self.call(Endpoint::Bulks, request, |answer| {
+            read_answer(&answer, other::read_bulk_status)
+        })
+        .await
     }
 
     /// Says that a message led to a conversion: `POST /ct/1/log/end/{messageId}`. Answers the process key.
@@ -320,8 +337,10 @@ impl Client {
             utf8_percent_encode(wire_id, NON_ALPHANUMERIC)
         );
         let request = self.inner.http.post(self.url(&path));
-        let answer = self.call(request).await?;
-        read_answer(&answer, other::read_conversion)
+        self.call(Endpoint::Conversion, request, |answer| {
+            read_answer(&answer, other::read_conversion)
+        })
+        .await
     }
 
     /// What is left of the credit: `GET /account/1/balance`.
@@ -329,37 +348,65 @@ impl Client {
     /// # Errors
     /// [`CallError`]
     pub async fn balance(&self) -> Result<v1::GetBalanceResponse, CallError> {
-        let answer = self.get("/account/1/balance", &Pairs::default()).await?;
-        read_answer(&answer, other::read_balance)
+        let pairs = Pairs::default();
+        self.get(Endpoint::Balance, "/account/1/balance", &pairs, |answer| {
+            read_answer(&answer, other::read_balance)
+        })
+        .await
     }
 
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.inner.base_url)
     }
 
-    async fn get(&self, path: &str, pairs: &Pairs) -> Result<Answer, CallError> {
-        self.call(self.inner.http.get(self.url(path)).query(&pairs.0))
-            .await
+    async fn get<T>(
+        &self,
+        endpoint: Endpoint,
+        path: &str,
+        pairs: &Pairs,
+        read: impl FnOnce(Answer) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let request = self.inner.http.get(self.url(path)).query(&pairs.0);
+        self.call(endpoint, request, read).await
     }
 
-    async fn with_body(
+    fn with_body(
         &self,
         method: Method,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<RequestBuilder, CallError> {
         let body = serde_json::to_vec(body).map_err(|_| CallError::NotSent {
             detail: "the request could not be written".to_owned(),
         })?;
-        self.call(with_json(
-            self.inner.http.request(method, self.url(path)),
-            body,
-        ))
-        .await
+        let request = self.inner.http.request(method, self.url(path));
+        Ok(with_json(request, body))
     }
 
-    /// Makes the request. Only an answer with a 2xx that arrived whole is `Ok`.
-    async fn call(&self, request: RequestBuilder) -> Result<Answer, CallError> {
+    /// Makes the request, reads the answer, and counts what came of both.
+    async fn call<T>(
+        &self,
+        endpoint: Endpoint,
+        request: RequestBuilder,
+        read: impl FnOnce(Answer) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let begun = Instant::now();
+        let outcome = self.exchange(request).await.and_then(read);
+        let classification = match &outcome {
+            Ok(_) => Classification::Ok,
+            Err(CallError::NotSent { .. }) => Classification::NotSent,
+            Err(CallError::RateLimited { .. }) => Classification::RateLimited,
+            Err(CallError::Refused { .. }) => Classification::Refused,
+            Err(CallError::CredentialsRefused { .. }) => Classification::CredentialsRefused,
+            Err(CallError::InDoubt { .. }) => Classification::InDoubt,
+        };
+        let took = begun.elapsed();
+        self.inner.metrics.request(endpoint, classification, took);
+        outcome
+    }
+
+    /// Only an answer with a 2xx that arrived whole is `Ok`.
+    async fn exchange(&self, request: RequestBuilder) -> Result<Answer, CallError> {
         let response = request
             .send()
             .await
@@ -424,6 +471,12 @@ fn read_answer<T>(
     read: impl FnOnce(&[u8]) -> Result<T, UnreadableBody>,
 ) -> Result<T, CallError> {
     read(&answer.body).map_err(|unreadable| CallError::in_doubt(unreadable.to_string()))
+}
+
+fn read_lookups(answer: Answer) -> Result<Rows<LookupRow>, CallError> {
+    read_answer(&answer, |body| {
+        wire::read_lookups(&answer.content_type, body)
+    })
 }
 
 fn read_schedule(answer: &Answer, asked_for: &str) -> Result<BulkSchedule, CallError> {

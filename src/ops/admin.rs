@@ -74,7 +74,13 @@ async fn scrape(State((_, metrics)): State<(Readiness, Metrics)>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::{
+        net::SocketAddr,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -126,14 +132,17 @@ mod tests {
     #[tokio::test]
     async fn ready_says_what_is_missing_and_live_does_not_care() {
         let admin = admin().await;
-        let broker = admin.readiness.condition("broker");
-        broker.unmet("no connection");
+        let is_connected = Arc::new(AtomicBool::new(false));
+        admin.readiness.probe("broker", {
+            let is_connected = Arc::clone(&is_connected);
+            move || (!is_connected.load(Ordering::Relaxed)).then(|| "no connection".to_owned())
+        });
         let response = get(admin.address, "/ready").await;
         assert!(response.starts_with("HTTP/1.1 503"), "{response}");
         assert!(response.ends_with("broker: no connection\n"), "{response}");
         let response = get(admin.address, "/live").await;
         assert!(response.starts_with("HTTP/1.1 200"), "{response}");
-        broker.met();
+        is_connected.store(true, Ordering::Relaxed);
         let response = get(admin.address, "/ready").await;
         assert!(response.starts_with("HTTP/1.1 200"), "{response}");
         admin.readiness.fall();

@@ -145,6 +145,18 @@ label! {
     }
 }
 
+/// A method of the gRPC server, `package.Service/Method`. What it does not have is `unknown`, as anybody can call anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrpcMethod(&'static str);
+
+impl GrpcMethod {
+    /// By its name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(proto::methods().get(name).map_or("unknown", String::as_str))
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
     outcome: SendOutcome,
@@ -308,7 +320,7 @@ impl Metrics {
         );
         registry.register(
             "amqp_reconnects",
-            "Sessions with the broker that had to be built anew",
+            "Publishing sessions with the broker that were built anew",
             inner.amqp_reconnects.clone(),
         );
         registry.register(
@@ -354,9 +366,9 @@ impl Metrics {
         self.0.batch_destinations.observe(f64::from(destinations));
     }
 
-    /// Destinations became doubtful.
-    pub fn in_doubt_opened(&self, destinations: u32) {
-        self.0.in_doubt.inc_by(i64::from(destinations));
+    /// A destination became doubtful.
+    pub fn in_doubt_opened(&self) {
+        self.0.in_doubt.inc();
     }
 
     /// A destination is doubtful no more.
@@ -402,17 +414,14 @@ impl Metrics {
         self.0.webhook_bodies.get_or_create(&labels).inc();
     }
 
-    /// A session with the broker was lost and built anew.
+    /// The publishing session with the broker was lost and built anew.
     pub fn amqp_reconnected(&self) {
         self.0.amqp_reconnects.inc();
     }
 
-    /// A gRPC call ended. `method` as in the path, `package.Service/Method`; what the contract does not know is counted as
-    /// `unknown`, as anybody can call anything.
-    pub fn grpc_call(&self, method: &str, code: Code, took: Duration) {
-        let method = proto::methods()
-            .get(method)
-            .map_or("unknown", String::as_str);
+    /// A gRPC call ended, `took` until its response began.
+    pub fn grpc_call(&self, method: GrpcMethod, code: Code, took: Duration) {
+        let GrpcMethod(method) = method;
         let labels = CallLabels {
             method,
             code: code_name(code),
@@ -423,14 +432,18 @@ impl Metrics {
         seconds.observe(took.as_secs_f64());
     }
 
-    /// How many destinations wait in a lane now.
+    /// Destinations came to wait in a lane.
     pub fn queued(&self, lane: Lane, destinations: usize) {
-        let destinations = i64::try_from(destinations).unwrap_or(i64::MAX);
         let label = LaneLabel { lane };
-        self.0
-            .queued_destinations
-            .get_or_create(&label)
-            .set(destinations);
+        let gauge = self.0.queued_destinations.get_or_create(&label);
+        gauge.inc_by(i64::try_from(destinations).unwrap_or(i64::MAX));
+    }
+
+    /// Destinations wait in a lane no more.
+    pub fn unqueued(&self, lane: Lane, destinations: usize) {
+        let label = LaneLabel { lane };
+        let gauge = self.0.queued_destinations.get_or_create(&label);
+        gauge.dec_by(i64::try_from(destinations).unwrap_or(i64::MAX));
     }
 
     /// All of it, in OpenMetrics' text format.
@@ -481,15 +494,19 @@ mod tests {
             Duration::from_millis(30),
         );
         metrics.batch(100);
-        metrics.in_doubt_opened(3);
+        for _ in 0..3 {
+            metrics.in_doubt_opened();
+        }
         metrics.in_doubt_resolved(Resolution::Found);
         metrics.event_appended("report.delivered");
         metrics.late_pending_dropped();
         metrics.webhook_body(Webhook::Inbound, WebhookResult::Quarantined);
         metrics.amqp_reconnected();
-        metrics.queued(Lane::Urgent, 7);
+        metrics.queued(Lane::Urgent, 10);
+        metrics.unqueued(Lane::Urgent, 3);
         let took = Duration::from_millis(2);
-        metrics.grpc_call("smsbridge.v1.SmsService/SendSms", Code::Unavailable, took);
+        let method = GrpcMethod::named("smsbridge.v1.SmsService/SendSms");
+        metrics.grpc_call(method, Code::Unavailable, took);
         let text = metrics.clone().encode().unwrap();
         for line in [
             "smsbridge_send_results_total{outcome=\"accepted\"} 1",
@@ -520,7 +537,8 @@ mod tests {
     fn strangers_make_no_series() {
         let metrics = Metrics::new();
         for n in 0..1000 {
-            metrics.grpc_call(&format!("x.Y/Z{n}"), Code::Unimplemented, Duration::ZERO);
+            let method = GrpcMethod::named(&format!("x.Y/Z{n}"));
+            metrics.grpc_call(method, Code::Unimplemented, Duration::ZERO);
             metrics.event_appended(&format!("made.up{n}"));
         }
         let text = metrics.encode().unwrap();

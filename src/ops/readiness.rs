@@ -1,6 +1,6 @@
 //! Whether this process can do its job: a set of named conditions, all of which must hold, and the end of the process.
 //!
-//! Invariants: what is not said to hold does not; after [`Readiness::fall`] it is never ready again; nothing here depends on
+//! Invariants: after [`Readiness::fall`] it is never ready again; nothing here depends on
 //! Infobip, as a replica that is taken out because the API is down helps nobody.
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,20 +25,6 @@ impl Readiness {
         Self::default()
     }
 
-    /// Adds a condition that does not hold until its owner says so.
-    #[must_use]
-    pub fn condition(&self, name: &'static str) -> Condition {
-        let unmet = Arc::new(RwLock::new(Some("not yet".to_owned())));
-        let probed = Arc::clone(&unmet);
-        self.probe(name, move || {
-            probed
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        });
-        Condition { unmet }
-    }
-
     /// Adds a condition that is asked whenever somebody wants to know: `None` where it holds, else why not. The answer must
     /// come at once.
     pub fn probe(
@@ -56,12 +42,6 @@ impl Readiness {
         state.is_ending = true;
     }
 
-    /// Whether all conditions hold.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.what_is_missing().is_empty()
-    }
-
     /// What does not hold, each as `name: why`. Empty: ready.
     #[must_use]
     pub fn what_is_missing(&self) -> Vec<String> {
@@ -77,28 +57,6 @@ impl Readiness {
     }
 }
 
-/// One condition, in the hands of who knows.
-#[derive(Clone)]
-pub struct Condition {
-    unmet: Arc<RwLock<Option<String>>>,
-}
-
-impl Condition {
-    /// It holds.
-    pub fn met(&self) {
-        self.set(None);
-    }
-
-    /// It does not hold (any more), and why: for operators, without addresses' credentials.
-    pub fn unmet(&self, why: impl Into<String>) {
-        self.set(Some(why.into()));
-    }
-
-    fn set(&self, why: Option<String>) {
-        *self.unmet.write().unwrap_or_else(PoisonError::into_inner) = why;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,27 +64,18 @@ mod tests {
     #[test]
     fn every_condition_must_hold() {
         let readiness = Readiness::new();
-        assert!(readiness.is_ready());
-        let broker = readiness.condition("broker");
-        let log = readiness.condition("event log");
-        assert_eq!(
-            readiness.what_is_missing(),
-            ["broker: not yet", "event log: not yet"]
-        );
-        broker.met();
-        assert!(!readiness.is_ready());
-        log.met();
-        assert!(readiness.is_ready());
-        broker.unmet("no connection");
-        assert_eq!(readiness.what_is_missing(), ["broker: no connection"]);
+        assert!(readiness.what_is_missing().is_empty());
+        readiness.probe("broker", || None);
+        assert!(readiness.what_is_missing().is_empty());
+        readiness.probe("event log", || Some("the disk is full".to_owned()));
+        assert_eq!(readiness.what_is_missing(), ["event log: the disk is full"]);
     }
 
     #[test]
     fn the_end_is_final() {
         let readiness = Readiness::new();
-        let broker = readiness.condition("broker");
+        readiness.probe("broker", || None);
         readiness.fall();
-        broker.met();
         assert_eq!(
             readiness.what_is_missing(),
             ["shutdown: the process is ending"]

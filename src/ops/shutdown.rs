@@ -1,13 +1,9 @@
-//! How the process ends: SIGTERM or SIGINT asks for it, a second one forces it, and work in flight gets `shutdown.grace`.
+//! How the process is asked to end: SIGTERM or SIGINT asks for it, a second one forces it. `app` drains.
 
-use std::{future::Future, io, process, time::Duration};
+use std::{io, process};
 
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    task::JoinHandle,
-    time::{Instant, timeout_at},
-};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle, task::TaskTracker};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// Exit status of a process that was ended by a second signal, with work unfinished.
 const EXIT_FORCED: i32 = 1;
@@ -53,67 +49,6 @@ async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
     }
 }
 
-/// The tasks of the process and the wish that they end. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Shutdown {
-    token: CancellationToken,
-    tasks: TaskTracker,
-    grace: Duration,
-}
-
-/// Work that did not finish in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{tasks} tasks did not finish within `shutdown.grace` ({grace:?})")]
-pub struct Unfinished {
-    /// How many tasks.
-    pub tasks: usize,
-    /// How long they had.
-    pub grace: Duration,
-}
-
-impl Shutdown {
-    /// A process that gives its work `grace` to finish.
-    #[must_use]
-    pub fn new(grace: Duration) -> Self {
-        Self {
-            token: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            grace,
-        }
-    }
-
-    /// Cancelled when the process is to end.
-    #[must_use]
-    pub fn token(&self) -> CancellationToken {
-        self.token.clone()
-    }
-
-    /// Runs work that [`Shutdown::drain`] waits for. It is to watch the token, or to be short.
-    pub fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.tasks.spawn(work)
-    }
-
-    /// Asks everything to end, and waits until it has, `shutdown.grace` at most.
-    ///
-    /// # Errors
-    /// [`Unfinished`] says how much did not end in time.
-    pub async fn drain(&self) -> Result<(), Unfinished> {
-        let deadline = Instant::now() + self.grace;
-        self.token.cancel();
-        self.tasks.close();
-        timeout_at(deadline, self.tasks.wait())
-            .await
-            .map_err(|_| Unfinished {
-                tasks: self.tasks.len(),
-                grace: self.grace,
-            })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -122,41 +57,7 @@ mod tests {
         process::{Child, Command, Stdio},
     };
 
-    use tokio::sync::oneshot;
-
     use super::*;
-
-    #[tokio::test]
-    async fn what_is_in_flight_finishes() {
-        let shutdown = Shutdown::new(Duration::from_secs(60));
-        let (finish, finished) = oneshot::channel::<()>();
-        let token = shutdown.token();
-        let work = shutdown.spawn(async move {
-            token.cancelled().await;
-            finished.await.is_ok()
-        });
-        let drained = tokio::spawn({
-            let shutdown = shutdown.clone();
-            async move { shutdown.drain().await }
-        });
-        shutdown.token().cancelled().await;
-        assert!(!drained.is_finished(), "the work is still there");
-        finish.send(()).unwrap();
-        assert_eq!(drained.await.unwrap(), Ok(()));
-        assert!(work.await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn what_does_not_finish_is_counted() {
-        let grace = Duration::from_millis(20);
-        let shutdown = Shutdown::new(grace);
-        for _ in 0..2 {
-            shutdown.spawn(std::future::pending::<()>());
-        }
-        let before = Instant::now();
-        assert_eq!(shutdown.drain().await, Err(Unfinished { tasks: 2, grace }));
-        assert!(before.elapsed() >= grace);
-    }
 
     /// Set in the process that gets the signals: this test, run again alone.
     const CHILD: &str = "SMSBRIDGE_TEST_SIGNALLED_CHILD";

@@ -16,7 +16,7 @@ use super::{
     call::{Call, Settled},
     dispatcher::{Dispatcher, Pause, settle_all},
     guards::Guards,
-    in_doubt::{Doubt, Resolver},
+    in_doubt::{Doubt, Doubts, Resolver},
     lanes::Lanes,
     plan::{self, Defaults, OwnRequest, Part, Plan, PlannedMessage},
     recorder::{Finished, Recorder},
@@ -29,6 +29,7 @@ use crate::{
         Client, WireDestination,
         pacing::{LogQuota, SendPace},
     },
+    ops::metrics::Metrics,
     proto::v1::{self, Outcome},
 };
 
@@ -48,7 +49,7 @@ struct Inner {
     lanes: Arc<Lanes>,
     recorder: Arc<Recorder>,
     registry: Arc<Registry>,
-    doubts: mpsc::Sender<Doubt>,
+    doubts: Doubts,
     capacity: Arc<Semaphore>,
     closing: CancellationToken,
     end_dispatcher: CancellationToken,
@@ -112,15 +113,21 @@ impl SendCore {
         guards: Guards,
         api: Api,
         log: SharedEventLog,
+        metrics: Metrics,
     ) -> Self {
         let Api {
             client,
             pace,
             log_quota,
         } = api;
-        let lanes = Arc::new(Lanes::default());
-        let recorder = Arc::new(Recorder::new(Arc::clone(&log)));
-        let (doubts, open_doubts) = mpsc::channel(config.queue_capacity);
+        let lanes = Arc::new(Lanes::new(metrics.clone()));
+        let recorder = Arc::new(Recorder::new(Arc::clone(&log), metrics.clone()));
+        let (to_resolver, open_doubts) = mpsc::channel(config.queue_capacity);
+        let doubts = Doubts {
+            resolver: to_resolver,
+            recorder: Arc::clone(&recorder),
+            metrics: metrics.clone(),
+        };
         let (end_dispatcher, end_resolver) = (CancellationToken::new(), CancellationToken::new());
         let dispatcher = Arc::new(Dispatcher {
             client: client.clone(),
@@ -130,6 +137,7 @@ impl SendCore {
             recorder: Arc::clone(&recorder),
             doubts: doubts.clone(),
             pause: Pause::default(),
+            metrics: metrics.clone(),
         });
         let resolver = Resolver {
             client,
@@ -137,6 +145,7 @@ impl SendCore {
             config: config.clone(),
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
+            metrics,
         };
         let tasks = (
             tokio::spawn(dispatcher.run(end_dispatcher.clone())),
@@ -446,11 +455,13 @@ impl Inner {
             match earlier.get(&slot) {
                 None if arrival == Arrival::First => new.push(slot),
                 None => {
-                    self.resolve(Doubt::redelivered(part(vec![slot]), self.request_timeout))
+                    self.doubts
+                        .open(Doubt::redelivered(part(vec![slot]), self.request_timeout))
                         .await;
                 }
                 Some(Earlier::Done(found)) if found.result.outcome() == Outcome::Unknown => {
-                    self.resolve(Doubt::redelivered(part(vec![slot]), self.request_timeout))
+                    self.doubts
+                        .open(Doubt::redelivered(part(vec![slot]), self.request_timeout))
                         .await;
                 }
                 Some(Earlier::Done(found)) => {
@@ -472,14 +483,6 @@ impl Inner {
             new.chunks(most.min(new.len().max(1)))
                 .map(|slots| part(slots.to_vec())),
         );
-    }
-
-    async fn resolve(&self, doubt: Doubt) {
-        if let Err(mpsc::error::SendError(doubt)) = self.doubts.send(doubt).await {
-            self.recorder
-                .record(vec![doubt.unknown("the bridge is shutting down")])
-                .await;
-        }
     }
 }
 

@@ -8,17 +8,14 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::Instant,
-};
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     SendError,
     backoff::backoff,
     call::Settled,
-    in_doubt::Doubt,
+    in_doubt::{Doubt, Doubts},
     lanes::Lanes,
     outcome::{self, Verdict},
     plan::Part,
@@ -30,6 +27,7 @@ use crate::{
         BatchKind, CallError, Client, OutboundBatch, OutboundRow, SendAnswer, SendRow,
         pacing::SendPace,
     },
+    ops::metrics::Metrics,
     proto::v1::Outcome,
 };
 
@@ -43,8 +41,9 @@ pub(super) struct Dispatcher {
     pub(super) config: config::Send,
     pub(super) lanes: Arc<Lanes>,
     pub(super) recorder: Arc<Recorder>,
-    pub(super) doubts: mpsc::Sender<Doubt>,
+    pub(super) doubts: Doubts,
     pub(super) pause: Pause,
+    pub(super) metrics: Metrics,
 }
 
 /// While the API can't be reached or says 429, nobody sends.
@@ -181,6 +180,8 @@ impl Dispatcher {
                 })
                 .collect(),
         };
+        let size = u32::try_from(destinations(parts)).unwrap_or(u32::MAX);
+        self.metrics.batch(size);
         self.client.send(&batch).await
     }
 
@@ -304,12 +305,7 @@ impl Dispatcher {
 
     async fn doubt(&self, part: Part, may_send_again: bool) {
         let doubt = Doubt::new(part, may_send_again, self.config.in_doubt_wait);
-        // The resolver ends after the dispatcher; it settles what it can't take.
-        if let Err(mpsc::error::SendError(doubt)) = self.doubts.send(doubt).await {
-            self.recorder
-                .record(vec![doubt.unknown("the bridge is shutting down")])
-                .await;
-        }
+        self.doubts.open(doubt).await;
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
         pacing::{LogQuota, Priority},
         wire::{self, LogRow},
     },
+    ops::metrics::{Metrics, Resolution},
     proto::v1::{self, Outcome},
 };
 
@@ -127,6 +128,27 @@ impl Doubt {
     }
 }
 
+/// The way to the [`Resolver`].
+#[derive(Clone)]
+pub(super) struct Doubts {
+    pub(super) resolver: mpsc::Sender<Doubt>,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) metrics: Metrics,
+}
+
+impl Doubts {
+    /// Hands a doubt to the resolver; settles what that can't take any more.
+    pub(super) async fn open(&self, doubt: Doubt) {
+        self.metrics.in_doubt_opened();
+        if let Err(mpsc::error::SendError(doubt)) = self.resolver.send(doubt).await {
+            self.metrics.in_doubt_resolved(Resolution::Unknown);
+            self.recorder
+                .record(vec![doubt.unknown("the bridge is shutting down")])
+                .await;
+        }
+    }
+}
+
 /// Asks the logs for what is in doubt.
 pub(super) struct Resolver {
     pub(super) client: Client,
@@ -134,6 +156,7 @@ pub(super) struct Resolver {
     pub(super) config: config::Send,
     pub(super) lanes: Arc<Lanes>,
     pub(super) recorder: Arc<Recorder>,
+    pub(super) metrics: Metrics,
 }
 
 impl Resolver {
@@ -165,7 +188,10 @@ impl Resolver {
         }
         let left = open
             .iter()
-            .map(|doubt| doubt.unknown("the bridge is shutting down"))
+            .map(|doubt| {
+                self.metrics.in_doubt_resolved(Resolution::Unknown);
+                doubt.unknown("the bridge is shutting down")
+            })
             .collect();
         self.recorder.record(left).await;
     }
@@ -212,13 +238,16 @@ impl Resolver {
         for mut doubt in due {
             let answered_at = asked.answered.get(doubt.wire_id());
             if let Some(row) = asked.rows.get(doubt.wire_id()) {
+                self.metrics.in_doubt_resolved(Resolution::Found);
                 finished.push(doubt.found(&row.log));
             } else if answered_at.is_some_and(|at| *at >= doubt.not_found_counts_from)
                 && doubt.may_send_again
                 && !doubt.is_expired()
             {
+                self.metrics.in_doubt_resolved(Resolution::Resent);
                 resend.push(doubt.part);
             } else if doubt.since.elapsed() >= self.config.in_doubt_for {
+                self.metrics.in_doubt_resolved(Resolution::Unknown);
                 finished.push(doubt.unknown("it took too long"));
             } else {
                 let wait = backoff(doubt.asked, self.config.in_doubt_wait, LONGEST_WAIT);

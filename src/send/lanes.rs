@@ -11,6 +11,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::plan::Part;
+use crate::ops::metrics::{Lane, Metrics};
 
 #[derive(Default)]
 struct State {
@@ -19,13 +20,21 @@ struct State {
 }
 
 /// The two lanes.
-#[derive(Default)]
 pub(super) struct Lanes {
     state: Mutex<State>,
     filled: Notify,
+    metrics: Metrics,
 }
 
 impl Lanes {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self {
+            state: Mutex::default(),
+            filled: Notify::new(),
+            metrics,
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -34,6 +43,7 @@ impl Lanes {
     pub(super) fn push(&self, parts: impl IntoIterator<Item = Part>) {
         let mut state = self.state();
         for part in parts {
+            self.metrics.queued(lane(&part), part.destinations.len());
             state.lane(part.urgent).push_back(part);
         }
         drop(state);
@@ -44,6 +54,7 @@ impl Lanes {
     pub(super) fn put_back(&self, parts: Vec<Part>) {
         let mut state = self.state();
         for part in parts.into_iter().rev() {
+            self.metrics.queued(lane(&part), part.destinations.len());
             state.lane(part.urgent).push_front(part);
         }
         drop(state);
@@ -57,6 +68,7 @@ impl Lanes {
             let filled = self.filled.notified();
             let batch = self.state().take(max);
             if !batch.is_empty() {
+                self.count_out(&batch);
                 // Another request may take what is left.
                 self.filled.notify_one();
                 return batch;
@@ -75,7 +87,14 @@ impl Lanes {
             *state.lane(urgent) = stay.into();
             removed.extend(out);
         }
+        self.count_out(&removed);
         removed
+    }
+
+    fn count_out(&self, parts: &[Part]) {
+        for part in parts {
+            self.metrics.unqueued(lane(part), part.destinations.len());
+        }
     }
 }
 
@@ -106,6 +125,15 @@ impl State {
             }
         }
         batch
+    }
+}
+
+/// The lane that a part waits in.
+fn lane(part: &Part) -> Lane {
+    if part.urgent {
+        Lane::Urgent
+    } else {
+        Lane::Normal
     }
 }
 

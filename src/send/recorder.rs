@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     events::{AppendError, NewEvent, SharedEventLog},
-    proto::v1,
+    ops::metrics::{Metrics, SendOutcome},
+    proto::v1::{self, Outcome},
 };
 
 /// How long a log that can't be written is tried before callers hear of it.
@@ -27,11 +28,12 @@ pub(super) struct Finished {
 /// Appends results to the event log.
 pub(super) struct Recorder {
     log: SharedEventLog,
+    metrics: Metrics,
 }
 
 impl Recorder {
-    pub(super) fn new(log: SharedEventLog) -> Self {
-        Self { log }
+    pub(super) fn new(log: SharedEventLog, metrics: Metrics) -> Self {
+        Self { log, metrics }
     }
 
     /// Appends the results as events; settles their slots when they are durable (promise 5).
@@ -43,6 +45,11 @@ impl Recorder {
         match self.append(events).await {
             Ok(()) => {
                 for Finished { call, slot, result } in finished {
+                    self.metrics.send_result(match result.outcome() {
+                        Outcome::Accepted => SendOutcome::Accepted,
+                        Outcome::Rejected => SendOutcome::Rejected,
+                        Outcome::Unknown | Outcome::Unspecified => SendOutcome::Unknown,
+                    });
                     call.settle(slot, Settled::Result(result));
                 }
             }

@@ -13,6 +13,7 @@ use smsbridge::{
         EventLog as _, NewEvent, Quarantined, ReadError, Start, broker::BrokerLog, new_event::owner,
     },
     message::id::ApplicationName,
+    ops::metrics::Metrics,
     proto::v1::{self, event::Payload},
 };
 
@@ -24,6 +25,7 @@ async fn log(broker: &TestBroker) -> BrokerLog {
         broker.endpoint(),
         broker.topology(),
         broker.config().confirm_timeout,
+        Metrics::new(),
     )
 }
 

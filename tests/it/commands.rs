@@ -17,6 +17,7 @@ use smsbridge::{
     commands::{self, Commands},
     events::{EventLog as _, NewEvent, SharedEventLog, Start, broker::BrokerLog},
     message::id::derive_message_id,
+    ops::metrics::Metrics,
     proto::v1::{self, event::Payload, outbound_message::Content},
     send::{Arrival, SendCommand, SendError, Sender, Sent},
 };
@@ -165,6 +166,7 @@ impl Edge {
             broker.endpoint(),
             broker.topology(),
             broker.config().confirm_timeout,
+            Metrics::new(),
         ));
         let sender = Arc::new(ScriptedSender {
             log: log.clone(),

@@ -11,6 +11,7 @@ use smsbridge::{
         BatchKind, CallError, Client, InboxLogsQuery, LogsQuery, OutboundBatch, OutboundRow,
         ReportsQuery, SendAnswer, WireDestination, wire,
     },
+    ops::metrics::Metrics,
     proto::v1::{self, StatusGroup, outbound_message::Content},
 };
 use tokio::{
@@ -48,7 +49,7 @@ fn config(base_url: &str) -> config::Infobip {
 }
 
 fn client(base_url: &str) -> Client {
-    Client::new(&config(base_url)).unwrap()
+    Client::new(&config(base_url), Metrics::new()).unwrap()
 }
 
 async fn send(client: &Client) -> Result<SendAnswer, CallError> {
@@ -192,7 +193,7 @@ async fn an_api_key_takes_the_place_of_the_password() {
         .await;
     let mut config = config(&server.uri());
     config.api_key = Some(SecretString::from("k3y"));
-    let client = Client::new(&config).unwrap();
+    let client = Client::new(&config, Metrics::new()).unwrap();
     send(&client).await.unwrap();
     assert!(!format!("{client:?}").contains("k3y"));
 }
@@ -284,7 +285,7 @@ async fn a_connection_that_can_not_be_made_in_time_was_not_used() {
     }
     let mut config = config(&format!("http://{address}"));
     config.connect_timeout = Duration::from_millis(200);
-    let outcome = send(&Client::new(&config).unwrap()).await;
+    let outcome = send(&Client::new(&config, Metrics::new()).unwrap()).await;
     assert!(
         matches!(&outcome, Err(CallError::NotSent { detail }) if detail.contains("infobip.connect_timeout")),
         "{outcome:?}"
@@ -348,7 +349,7 @@ async fn an_answer_that_does_not_come_is_in_doubt() {
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
         });
-        let outcome = send(&Client::new(&config).unwrap()).await;
+        let outcome = send(&Client::new(&config, Metrics::new()).unwrap()).await;
         assert_in_doubt(&outcome, "timeout");
         assert!(
             outcome
@@ -648,11 +649,11 @@ async fn the_other_operations_ask_as_documented() {
 fn a_client_needs_an_address_and_credentials() {
     let mut none = config("https://api.infobip.com");
     none.password = None;
-    assert!(Client::new(&none).is_err());
-    assert!(Client::new(&config("api.infobip.com")).is_err());
+    assert!(Client::new(&none, Metrics::new()).is_err());
+    assert!(Client::new(&config("api.infobip.com"), Metrics::new()).is_err());
     let mut odd = config("https://api.infobip.com");
     odd.api_key = Some(SecretString::from("a\nb"));
-    let refused = Client::new(&odd).unwrap_err().to_string();
+    let refused = Client::new(&odd, Metrics::new()).unwrap_err().to_string();
     assert!(refused.contains("infobip.api_key"), "{refused}");
 }
 

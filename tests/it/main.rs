@@ -16,6 +16,8 @@ mod first_light;
 mod grpc_fields;
 mod grpc_methods;
 mod infobip_client;
+mod metrics;
+mod overload;
 mod send;
 mod simulator;
 mod simulator_clients;

@@ -16,6 +16,7 @@ use super::{
     super::{AppendError, NewEvent, Quarantined, SavedSubscription},
     schema::{self, kind},
 };
+use crate::ops::metrics::Metrics;
 
 /// Events that one transaction holds at most: enough to make the fsync cheap, few enough to answer soon.
 const EVENTS_PER_COMMIT: usize = 2000;
@@ -58,6 +59,7 @@ pub(super) struct Writer {
     healthy: Arc<AtomicBool>,
     retention_ms: i64,
     newest_ms: i64,
+    metrics: Metrics,
 }
 
 impl Writer {
@@ -66,6 +68,7 @@ impl Writer {
         head: watch::Sender<i64>,
         healthy: Arc<AtomicBool>,
         retention: Duration,
+        metrics: Metrics,
     ) -> Self {
         let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
         Self {
@@ -74,6 +77,7 @@ impl Writer {
             healthy,
             retention_ms,
             newest_ms: 0,
+            metrics,
         }
     }
 
@@ -126,11 +130,20 @@ impl Writer {
         let oldest_ms = self.newest_ms.saturating_sub(self.retention_ms);
         let transaction = self.connection.transaction()?;
         let mut head = None;
+        // Counted when they are durable.
+        let (mut appended, mut late) = (Vec::new(), 0);
         for job in jobs {
             match job {
                 Job::Append { events, .. } => {
                     for event in events {
-                        head = insert(&transaction, event, self.newest_ms)?.or(head);
+                        match insert(&transaction, event, self.newest_ms)? {
+                            Inserted::At(seq) => {
+                                head = Some(seq);
+                                appended.push(event.event.r#type.as_str());
+                            }
+                            Inserted::Known => {}
+                            Inserted::TooLate => late += 1,
+                        }
                     }
                 }
                 Job::Quarantine { body, .. } => {
@@ -166,6 +179,12 @@ impl Writer {
             }
         }
         transaction.commit()?;
+        for event_type in appended {
+            self.metrics.event_appended(event_type);
+        }
+        for _ in 0..late {
+            self.metrics.late_pending_dropped();
+        }
         Ok(head)
     }
 }
@@ -178,8 +197,18 @@ fn size(job: &Job) -> usize {
     }
 }
 
-/// Writes an event unless its id is there, or it is pending and its message has a final report. Gives its sequence number.
-fn insert(connection: &Connection, new: &NewEvent, at_ms: i64) -> rusqlite::Result<Option<i64>> {
+/// What became of an event.
+enum Inserted {
+    /// It got this sequence number.
+    At(i64),
+    /// Its id was there.
+    Known,
+    /// It is pending, and its message has a final report.
+    TooLate,
+}
+
+/// Writes an event unless its id is there, or it is pending and its message has a final report.
+fn insert(connection: &Connection, new: &NewEvent, at_ms: i64) -> rusqlite::Result<Inserted> {
     let kind = if new.is_final_report() {
         kind::FINAL_REPORT
     } else if new.is_pending_report() {
@@ -197,7 +226,7 @@ fn insert(connection: &Connection, new: &NewEvent, at_ms: i64) -> rusqlite::Resu
                 event_id = new.event.id,
                 "a pending report came after a final one: dropped"
             );
-            return Ok(None);
+            return Ok(Inserted::TooLate);
         }
     }
     let id = uuid::Uuid::parse_str(&new.event.id).unwrap_or_else(|_| {
@@ -217,7 +246,11 @@ fn insert(connection: &Connection, new: &NewEvent, at_ms: i64) -> rusqlite::Resu
             new.digest.as_ref().map(<[u8; 16]>::as_slice),
             new.event.encode_to_vec()
         ])?;
-    Ok((inserted == 1).then(|| connection.last_insert_rowid()))
+    Ok(if inserted == 1 {
+        Inserted::At(connection.last_insert_rowid())
+    } else {
+        Inserted::Known
+    })
 }
 
 fn trim(connection: &Connection, oldest_ms: i64) -> rusqlite::Result<()> {

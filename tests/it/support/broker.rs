@@ -25,6 +25,7 @@ use lapin::{
 use smsbridge::{
     amqp::{Endpoint, Publisher, Topology},
     config,
+    ops::metrics::Metrics,
 };
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -98,6 +99,7 @@ impl TestBroker {
             self.endpoint(),
             self.topology(),
             self.config().confirm_timeout,
+            Metrics::new(),
         );
         eventually("the publisher is ready", || {
             let ready = publisher.is_ready();

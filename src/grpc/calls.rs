@@ -1,0 +1,161 @@
+//! What stands around every call: it is counted, and beyond `grpc.max_concurrent_calls` it is turned away at once.
+//!
+//! Invariants: a call is counted once, when its response ended or nobody waits for it any more, and holds its place until
+//! then; health is answered however much is under way. Neighbours: `server` puts it outermost, `ops::metrics` counts.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use super::failure::Failure;
+use crate::ops::metrics::{GrpcMethod, Metrics};
+
+const HEALTH: &str = "grpc.health.v1.Health/";
+/// Where a response's code stands: in its trailers, or in its headers where it has nothing else.
+const STATUS: &str = "grpc-status";
+
+/// Puts [`Calls`] around services.
+#[derive(Clone)]
+pub(super) struct CallsLayer {
+    places: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+impl CallsLayer {
+    /// At most so many calls at once.
+    pub(super) fn new(most: usize, metrics: Metrics) -> Self {
+        let most = most.min(Semaphore::MAX_PERMITS);
+        Self {
+            places: Arc::new(Semaphore::new(most)),
+            metrics,
+        }
+    }
+}
+
+impl<S> Layer<S> for CallsLayer {
+    type Service = Calls<S>;
+
+    fn layer(&self, inner: S) -> Calls<S> {
+        Calls {
+            layer: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// Services whose calls are counted and bounded.
+#[derive(Clone)]
+pub(super) struct Calls<S> {
+    layer: CallsLayer,
+    inner: S,
+}
+
+impl<S, B, R> Service<http::Request<B>> for Calls<S>
+where
+    S: Service<http::Request<B>, Response = http::Response<R>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    R: Default + Send + 'static,
+{
+    type Response = http::Response<CountedBody<R>>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+
+    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(task)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let path = request.uri().path();
+        let method = path.strip_prefix('/').unwrap_or(path);
+        let place = Arc::clone(&self.layer.places).try_acquire_owned().ok();
+        let is_refused = place.is_none() && !method.starts_with(HEALTH);
+        let mut call = Call {
+            metrics: self.layer.metrics.clone(),
+            method: GrpcMethod::named(method),
+            begun: Instant::now(),
+            took: None,
+            code: Code::Cancelled,
+            _place: place,
+        };
+        let answering = (!is_refused).then(|| self.inner.call(request));
+        Box::pin(async move {
+            let response = match answering {
+                Some(answering) => answering.await?,
+                None => Status::from(Failure::Overloaded).into_http(),
+            };
+            call.took = Some(call.begun.elapsed());
+            call.hear(response.headers());
+            Ok(response.map(|inner| CountedBody { inner, call }))
+        })
+    }
+}
+
+/// A call under way; counted when dropped.
+struct Call {
+    metrics: Metrics,
+    method: GrpcMethod,
+    begun: Instant,
+    /// Until the response began.
+    took: Option<Duration>,
+    /// Cancelled until the response says something else.
+    code: Code,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Call {
+    fn hear(&mut self, headers: &HeaderMap) {
+        if let Some(status) = headers.get(STATUS) {
+            self.code = Code::from_bytes(status.as_bytes());
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let took = self.took.unwrap_or_else(|| self.begun.elapsed());
+        self.metrics.grpc_call(self.method, self.code, took);
+    }
+}
+
+/// A response's body, which tells its call how it ended.
+pub(super) struct CountedBody<R> {
+    inner: R,
+    call: Call,
+}
+
+impl<R: Body + Unpin> Body for CountedBody<R> {
+    type Data = R::Data;
+    type Error = R::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(task));
+        if let Some(Ok(frame)) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            self.call.hear(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,81 @@
+//! `/metrics` shows what happened, and nothing about whom.
+
+use serde_json::json;
+use smsbridge::proto::v1::Outcome;
+
+use crate::support::{
+    bridge::{TestBridge, text},
+    eventually,
+    simulator::TestSimulator,
+};
+
+const NUMBER: &str = "41793026727";
+const TEXT: &str = "Your code is seven";
+
+async fn get(bridge: &TestBridge, path: &str) -> (u16, String) {
+    let url = format!("http://{}{path}", bridge.addresses.admin);
+    let answer = reqwest::get(url).await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// Waits until all of the lines are shown; gives the whole page.
+async fn shown(bridge: &TestBridge, lines: &[&str]) -> String {
+    let mut last = String::new();
+    for line in lines {
+        last = eventually(line, || async {
+            let (_, page) = get(bridge, "/metrics").await;
+            page.lines().any(|shown| shown == *line).then_some(page)
+        })
+        .await;
+    }
+    last
+}
+
+#[tokio::test]
+async fn what_happened_is_counted_and_nobody_is_named() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let send = async |to: &str| {
+        let sent = bridge.sms().send_sms(text(&[to], TEXT)).await.unwrap();
+        sent.into_inner().results[0].outcome()
+    };
+    let mut events = bridge.events().await;
+
+    assert_eq!(send(NUMBER).await, Outcome::Accepted);
+    events.next_of("report.delivered").await;
+    assert_eq!(send("12").await, Outcome::Rejected);
+    simulator
+        .fault(json!({"kind": "accept_then_drop", "path": "/sms/1/text/advanced", "count": 1}))
+        .await;
+    assert_eq!(send(NUMBER).await, Outcome::Accepted, "found in the logs");
+    events.next_of("report.delivered").await;
+    let broken = reqwest::Client::new()
+        .post(bridge.webhook("reports"))
+        .body(format!("<html>{NUMBER}"));
+    assert_eq!(broken.send().await.unwrap().status(), 200);
+
+    let page = shown(
+        &bridge,
+        &[
+            r#"smsbridge_send_results_total{outcome="accepted"} 2"#,
+            r#"smsbridge_send_results_total{outcome="rejected"} 1"#,
+            r#"smsbridge_infobip_requests_total{endpoint="send",classification="in_doubt"} 1"#,
+            r#"smsbridge_infobip_request_seconds_count{endpoint="send"} 3"#,
+            "smsbridge_send_batch_destinations_sum 3.0",
+            r#"smsbridge_in_doubt_resolved_total{resolution="found"} 1"#,
+            "smsbridge_in_doubt_destinations 0",
+            r#"smsbridge_queued_destinations{lane="normal"} 0"#,
+            r#"smsbridge_events_appended_total{type="send.accepted"} 2"#,
+            r#"smsbridge_events_appended_total{type="report.delivered"} 2"#,
+            r#"smsbridge_webhook_bodies_total{endpoint="reports",result="stored"} 2"#,
+            r#"smsbridge_webhook_bodies_total{endpoint="reports",result="quarantined"} 1"#,
+            r#"smsbridge_grpc_calls_total{method="smsbridge.v1.SmsService/SendSms",code="OK"} 3"#,
+            r#"smsbridge_grpc_call_seconds_count{method="smsbridge.v1.SmsService/SendSms"} 3"#,
+        ],
+    )
+    .await;
+    for private in [NUMBER, TEXT] {
+        assert!(!page.contains(private), "{private} in\n{page}");
+    }
+    assert_eq!(get(&bridge, "/ready").await, (200, "ready\n".to_owned()));
+}
