@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn an_endpoint_never_shows_its_password() {
         let endpoint = Endpoint::parse(&"amqp://me:secret@broker.example:5673/sms".into()).unwrap();
-        assert_eq!(format!("{endpoint:?}"), "broker.example:5673/sms");
+        assert_eq!(format!("{endpoint:?}"), "broker.example:5673 (vhost sms)");
         let error = Endpoint::parse(&"http://me:secret@broker.example".into()).unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
     }

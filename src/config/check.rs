@@ -500,7 +500,7 @@ fn bounds(config: &Config, checks: &mut Checks<'_>) {
             );
         }
     }
-    if infobip.connect_timeout >= infobip.request_timeout {
+    if infobip.connect_timeout >= infobip.request_timeout && infobip.request_timeout >= ms(1) {
         // A request that timed out is in doubt; one that found no connection is not.
         checks.say(
             &["infobip.connect_timeout", "infobip.request_timeout"],
