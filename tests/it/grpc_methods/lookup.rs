@@ -1,0 +1,61 @@
+//! `LookupService`.
+
+use smsbridge::proto::v1::{self, event::Payload, lookup_service_client::LookupServiceClient};
+
+use super::{TO, by};
+use crate::support::{bridge::TestBridge, simulator::TestSimulator};
+
+#[tokio::test]
+async fn more_numbers_than_the_api_takes_are_looked_up_in_order() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let to: Vec<String> = (0..2_001)
+        .map(|n| (41_793_020_000_u64 + n).to_string())
+        .collect();
+    let found = LookupServiceClient::new(bridge.channel.clone())
+        .lookup_numbers(v1::LookupNumbersRequest {
+            to: to.clone(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    let numbers: Vec<_> = found.results.iter().map(|row| row.to.clone()).collect();
+    assert_eq!(numbers, to);
+    let row = &found.results[0];
+    assert!(row.mcc_mnc.starts_with("228"), "{row:?}");
+    let network = row.original_network.as_ref().unwrap();
+    assert_eq!(
+        (
+            network.country_name.as_str(),
+            network.country_prefix.as_str()
+        ),
+        ("Switzerland", "41")
+    );
+    assert!(row.ported.is_some() && row.status.is_some() && row.error.is_some());
+    assert!(row.source_payload.contains(&to[0]));
+    assert_eq!(simulator.requests().await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_requested_lookup_becomes_an_event_of_the_application_that_asked() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let mut events = bridge.events().await;
+    let request = v1::RequestNumberLookupRequest {
+        to: vec![TO.into()],
+    };
+    let taken = LookupServiceClient::new(bridge.channel.clone())
+        .request_number_lookup(by("shop", request))
+        .await
+        .unwrap()
+        .into_inner();
+    let status = taken.results[0].status.as_ref().unwrap();
+    assert_eq!(status.name, "PENDING_WAITING_DELIVERY");
+    let event = events.next_of("lookup.completed").await;
+    assert_eq!(event.application, "shop");
+    let Some(Payload::Lookup(lookup)) = event.payload else {
+        panic!("no look-up")
+    };
+    assert_eq!(lookup.to, TO);
+}

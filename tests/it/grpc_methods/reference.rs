@@ -1,0 +1,73 @@
+//! `ReferenceService` and `AccountService`: what needs no message.
+
+use smsbridge::proto::v1::{
+    self, ErrorGroup, StatusGroup, account_service_client::AccountServiceClient,
+    reference_service_client::ReferenceServiceClient,
+};
+
+use crate::support::{bridge::TestBridge, simulator::TestSimulator};
+
+#[tokio::test]
+async fn the_code_tables_are_the_manuals() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let mut reference = ReferenceServiceClient::new(bridge.channel.clone());
+    let statuses = reference
+        .list_statuses(v1::ListStatusesRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((statuses.statuses.len(), statuses.groups.len()), (34, 6));
+    let groups: Vec<_> = statuses
+        .groups
+        .iter()
+        .map(|group| (group.id, group.name.as_str(), group.r#final))
+        .collect();
+    assert_eq!(
+        groups,
+        [
+            (0, "ACCEPTED", false),
+            (1, "PENDING", false),
+            (2, "UNDELIVERABLE", true),
+            (3, "DELIVERED", true),
+            (4, "EXPIRED", true),
+            (5, "REJECTED", true)
+        ]
+    );
+    let delivered = statuses.statuses.iter().find(|row| row.id == 5).unwrap();
+    assert_eq!(
+        (delivered.name.as_str(), delivered.group()),
+        ("DELIVERED_TO_HANDSET", StatusGroup::Delivered)
+    );
+
+    let errors = reference
+        .list_errors(v1::ListErrorsRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((errors.errors.len(), errors.groups.len()), (91, 4));
+    let absent = errors.errors.iter().find(|row| row.id == 27).unwrap();
+    assert_eq!(
+        (absent.name.as_str(), absent.group(), absent.permanent),
+        ("EC_ABSENT_SUBSCRIBER", ErrorGroup::Handset, false)
+    );
+}
+
+#[tokio::test]
+async fn the_balance_is_a_decimal_string() {
+    let simulator = TestSimulator::with(|config| {
+        config.balance_micros = 12_345_600;
+        config.currency = "CHF".into();
+    })
+    .await;
+    let bridge = TestBridge::start(&simulator).await;
+    let balance = AccountServiceClient::new(bridge.channel.clone())
+        .get_balance(v1::GetBalanceRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (balance.balance.as_str(), balance.currency.as_str()),
+        ("12.3456", "CHF")
+    );
+}
