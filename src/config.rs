@@ -87,6 +87,9 @@ pub struct Send {
     pub max_batch: usize,
     /// Send requests that are under way at once at most.
     pub max_requests_in_flight: usize,
+    /// How long a message waits at most for others to share its request, while other requests are under way.
+    #[serde(with = "duration")]
+    pub gather_for: Duration,
     /// Destinations that wait or are under way at most; more are refused.
     pub queue_capacity: usize,
     /// How long an API that can't be reached is tried before a caller hears UNAVAILABLE.

@@ -24,7 +24,7 @@ pub type EventStream = Pin<Box<dyn Stream<Item = Result<Vec<v1::Event>, ReadErro
 pub trait EventLog: Send + Sync + 'static {
     /// Makes the events durable, in their order. When it returns `Ok`, they are; when it returns an error, some of them may
     /// be: appending the same events again does no harm, as their ids are the same.
-    fn append(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<(), AppendError>>;
+    fn append(&self, events: Batch) -> BoxFuture<'_, Result<(), AppendError>>;
 
     /// Reads from `start`. With `end_at_head` the stream ends where the log ended at the call, else it waits for more.
     fn read(
@@ -73,6 +73,9 @@ pub trait EventLog: Send + Sync + 'static {
     /// Writes what is buffered and ends the engine's tasks.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
+
+/// Events to append. Shared, since who appends them may have to try again, or goes on with what they hold.
+pub type Batch = Arc<Vec<NewEvent>>;
 
 /// The log as its users hold it.
 pub type SharedEventLog = Arc<dyn EventLog>;

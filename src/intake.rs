@@ -239,11 +239,13 @@ impl Intake {
     }
 
     async fn append(&self, events: Vec<NewEvent>) -> Result<Vec<v1::Event>, IntakeError> {
-        let shown = events.iter().map(|new| new.event.clone()).collect();
-        if !events.is_empty() {
-            self.log.append(events).await?;
+        if events.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(shown)
+        let events = Arc::new(events);
+        self.log.append(Arc::clone(&events)).await?;
+        let events = Arc::unwrap_or_clone(events);
+        Ok(events.into_iter().map(|new| new.event).collect())
     }
 
     /// The rows of a body; what can't be read of it goes into quarantine first.

@@ -3,7 +3,7 @@
 //! Invariants: a command is in at least one queue at any moment; a moved command carries what must not be lost on the way
 //! (attempts, first sight, its deadline, doubt) in headers, as the broker's own are removed or ignored.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lapin::{
@@ -186,8 +186,9 @@ impl Context {
 
     /// Makes an event durable; `false` where the delivery came back to the broker meanwhile, or the process ends.
     pub(super) async fn appended(&self, delivery: &Delivery, event: NewEvent) -> bool {
+        let events = Arc::new(vec![event]);
         self.insist(delivery, "an event", || {
-            let appending = self.commands.log.append(vec![event.clone()]);
+            let appending = self.commands.log.append(Arc::clone(&events));
             async move { appending.await.map_err(|error| error.to_string()) }
         })
         .await

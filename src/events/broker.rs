@@ -24,7 +24,8 @@ use uuid::Uuid;
 
 use self::{memory::Memory, reader::Readers};
 use super::{
-    AppendError, EventLog, EventStream, NewEvent, Quarantined, ReadError, RecordedSend, Start,
+    AppendError, Batch, EventLog, EventStream, NewEvent, Quarantined, ReadError, RecordedSend,
+    Start,
 };
 use crate::{
     amqp::{AmqpError, Endpoint, Message, Publisher, Topology, codec},
@@ -79,9 +80,9 @@ impl BrokerLog {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn publish(&self, events: &[NewEvent]) -> Result<(), AppendError> {
+    async fn publish(&self, events: &[&NewEvent]) -> Result<(), AppendError> {
         let mut waiting = Vec::with_capacity(events.len());
-        for new in events {
+        for &new in events {
             let body = codec::event_body(&new.event).map_err(|error| {
                 AppendError::Unavailable(format!("an event can't be written as JSON: {error}"))
             })?;
@@ -103,7 +104,7 @@ impl BrokerLog {
             for (mut waiting, answer) in waiting.into_iter().zip(answers) {
                 match answer {
                     Ok(()) => {
-                        self.metrics.event_appended(&waiting.new.event.r#type);
+                        self.metrics.events_appended(&waiting.new.event.r#type, 1);
                         if waiting.route == Route::StreamAlone {
                             self.count_stream_only();
                         }
@@ -200,17 +201,18 @@ impl Waiting<'_> {
 }
 
 impl EventLog for BrokerLog {
-    fn append(&self, mut events: Vec<NewEvent>) -> BoxFuture<'_, Result<(), AppendError>> {
+    fn append(&self, events: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
-            {
+            let allowed: Vec<&NewEvent> = {
                 let mut memory = self.memory();
                 // Before they are published: a pending report that comes meanwhile must not overtake.
                 events.iter().for_each(|new| memory.note_final(new));
-                events.retain(|new| self.allows(&memory, new));
-            }
-            self.publish(&events).await?;
+                let allowed = |new: &&NewEvent| self.allows(&memory, new);
+                events.iter().filter(allowed).collect()
+            };
+            self.publish(&allowed).await?;
             let mut memory = self.memory();
-            events.iter().for_each(|new| memory.note_send(new));
+            allowed.iter().for_each(|new| memory.note_send(new));
             Ok(())
         })
     }

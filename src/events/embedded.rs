@@ -1,9 +1,11 @@
 //! The embedded engine: an SQLite file in `events.data_dir`, written by one thread in group commits.
 //!
-//! Invariants: an append is answered after the fsync of the transaction that holds it; an event's id is there once; a
+//! Invariants: an append is answered after the fsync of the transaction that holds it; an event's id is there once (results of
+//! messages whose ids the bridge made come once by themselves); a
 //! pending report is not written after a final one of the same message (promise 6); sequence numbers only grow, so that a
 //! cursor stays true. One process owns the folder, by a lock file. Neighbours: `events` has the trait, `app` opens it.
 
+mod chunk;
 mod cursor;
 mod reader;
 mod schema;
@@ -28,7 +30,7 @@ use self::{
     writer::{Job, Writer},
 };
 use super::{
-    AppendError, EventLog, EventStream, NewEvent, Quarantined, ReadError, RecordedSend,
+    AppendError, Batch, EventLog, EventStream, Quarantined, ReadError, RecordedSend,
     SavedSubscription, Start, SubscriptionKey,
 };
 use crate::ops::metrics::Metrics;
@@ -160,7 +162,7 @@ impl EmbeddedLog {
 }
 
 impl EventLog for EmbeddedLog {
-    fn append(&self, events: Vec<NewEvent>) -> BoxFuture<'_, Result<(), AppendError>> {
+    fn append(&self, events: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
         self.write(|reply| Job::Append { events, reply }).boxed()
     }
 

@@ -192,6 +192,21 @@ impl NewEvent {
         }
     }
 
+    /// Whether it is the result of a send.
+    #[must_use]
+    pub fn is_result(&self) -> bool {
+        matches!(&self.event.payload, Some(Payload::Result(_)))
+    }
+
+    /// The result that it is.
+    #[must_use]
+    pub fn into_result(self) -> Option<v1::SendResult> {
+        match self.event.payload {
+            Some(Payload::Result(result)) => Some(result),
+            _ => None,
+        }
+    }
+
     /// Whether it is a report after which nothing more happens to its message.
     #[must_use]
     pub fn is_final_report(&self) -> bool {

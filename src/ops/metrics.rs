@@ -378,8 +378,8 @@ impl Metrics {
         self.0.in_doubt_resolved.get_or_create(&label).inc();
     }
 
-    /// An event of this type became durable.
-    pub fn event_appended(&self, event_type: &str) {
+    /// So many events of this type became durable.
+    pub fn events_appended(&self, event_type: &str, count: u64) {
         const TYPES: [&str; 14] = [
             "send.accepted",
             "send.rejected",
@@ -400,7 +400,7 @@ impl Metrics {
         let label = TypeLabel {
             r#type: known.unwrap_or("other"),
         };
-        self.0.events_appended.get_or_create(&label).inc();
+        self.0.events_appended.get_or_create(&label).inc_by(count);
     }
 
     /// A pending report came after the final one and was dropped.
@@ -498,7 +498,7 @@ mod tests {
             metrics.in_doubt_opened();
         }
         metrics.in_doubt_resolved(Resolution::Found);
-        metrics.event_appended("report.delivered");
+        metrics.events_appended("report.delivered", 1);
         metrics.late_pending_dropped();
         metrics.webhook_body(Webhook::Inbound, WebhookResult::Quarantined);
         metrics.amqp_reconnected();
@@ -539,7 +539,7 @@ mod tests {
         for n in 0..1000 {
             let method = GrpcMethod::named(&format!("x.Y/Z{n}"));
             metrics.grpc_call(method, Code::Unimplemented, Duration::ZERO);
-            metrics.event_appended(&format!("made.up{n}"));
+            metrics.events_appended(&format!("made.up{n}"), 1);
         }
         let text = metrics.encode().unwrap();
         assert!(

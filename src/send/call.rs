@@ -1,11 +1,12 @@
 //! A call: one request from an edge while its results are gathered.
 //!
-//! Invariants: each slot is settled once; a call is done when its last slot is settled; a slot that waits for the same id
-//! in another call is settled by that one. Neighbours: `core` makes calls, `dispatcher` and `in_doubt` settle slots.
+//! Invariants: each slot is settled once; a call is done when its last slot is settled, and answers then, once; a slot that
+//! waits for the same id in another call is settled by that one. Neighbours: `core` makes calls, `dispatcher` and `in_doubt`
+//! settle slots.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{SendError, Sent};
 use crate::{
@@ -42,6 +43,9 @@ pub(super) struct Slot {
     pub(super) digest: Option<ContentDigest>,
 }
 
+/// Who is told what came of a call. It must not block: it is called by whoever settles the last slot.
+pub(super) type Answer = Box<dyn FnOnce(Result<Sent, SendError>) + Send>;
+
 struct State {
     settled: Vec<Option<Settled>>,
     open: usize,
@@ -50,8 +54,11 @@ struct State {
     followers: Vec<(usize, Arc<Call>, usize)>,
     /// Released when the call is done.
     permit: Option<OwnedSemaphorePermit>,
+    /// Called when the call is done, before the answer. Set where ids are claimed, so that other calls may still ask for
+    /// the results.
+    release: Option<Box<dyn FnOnce() + Send>>,
     /// Called when the call is done.
-    on_done: Option<Box<dyn FnOnce() + Send>>,
+    answer: Option<Answer>,
 }
 
 /// A request while its results are gathered.
@@ -61,7 +68,6 @@ pub(super) struct Call {
     pub(super) bulk_id: String,
     pub(super) slots: Vec<Slot>,
     state: Mutex<State>,
-    done: watch::Sender<bool>,
 }
 
 impl Call {
@@ -71,6 +77,7 @@ impl Call {
         bulk_id: String,
         slots: Vec<Slot>,
         permit: OwnedSemaphorePermit,
+        answer: Answer,
     ) -> Arc<Self> {
         let open = slots.len();
         let state = State {
@@ -79,16 +86,15 @@ impl Call {
             tracking_process_key: String::new(),
             followers: Vec::new(),
             permit: Some(permit),
-            on_done: None,
+            release: None,
+            answer: Some(answer),
         };
-        let done = watch::Sender::new(open == 0);
         Arc::new(Self {
             application,
             request_id,
             bulk_id,
             slots,
             state: Mutex::new(state),
-            done,
         })
     }
 
@@ -126,38 +132,40 @@ impl Call {
         }
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Settles a slot; the first time counts.
     pub(super) fn settle(&self, slot: usize, settled: Settled) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.settled[slot].is_some() {
+        let mut state = self.state();
+        if state.open == 0 || state.settled[slot].is_some() {
             return;
         }
-        let mut followers = Vec::new();
-        let mut index = 0;
-        while index < state.followers.len() {
-            if state.followers[index].0 == slot {
-                followers.push(state.followers.swap_remove(index));
-            } else {
-                index += 1;
-            }
-        }
-        state.settled[slot] = Some(settled.clone());
+        let followers: Vec<_> = state
+            .followers
+            .extract_if(.., |(followed, ..)| *followed == slot)
+            .map(|(_, call, their_slot)| (call, their_slot, settled.clone()))
+            .collect();
+        state.settled[slot] = Some(settled);
         state.open -= 1;
-        let done = state.open == 0;
-        let on_done = if done { state.on_done.take() } else { None };
-        if done {
+        let done = (state.open == 0).then(|| {
             state.permit = None;
-        }
+            let outcome = self.outcome(&mut state);
+            (state.release.take(), state.answer.take(), outcome)
+        });
         // Not under the lock: followers and the registry have locks of their own.
         drop(state);
-        if let Some(on_done) = on_done {
-            on_done();
+        if let Some((release, answer, outcome)) = done {
+            if let Some(release) = release {
+                release();
+            }
+            if let Some(answer) = answer {
+                answer(outcome);
+            }
         }
-        if done {
-            self.done.send_replace(true);
-        }
-        for (_, call, their_slot) in followers {
-            call.settle_as(their_slot, settled.clone());
+        for (call, their_slot, settled) in followers {
+            call.settle_as(their_slot, settled);
         }
     }
 
@@ -175,7 +183,7 @@ impl Call {
 
     /// Settles `their_slot` of `call` as soon as `slot` is.
     pub(super) fn follow(&self, slot: usize, call: &Arc<Call>, their_slot: usize) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         match state.settled[slot].clone() {
             Some(settled) => {
                 drop(state);
@@ -187,37 +195,24 @@ impl Call {
 
     /// Notes the tracking process of the request.
     pub(super) fn set_tracking_process_key(&self, key: &str) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        key.clone_into(&mut state.tracking_process_key);
+        key.clone_into(&mut self.state().tracking_process_key);
     }
 
-    /// Calls `hook` when every slot is settled, before anybody hears of it.
-    pub(super) fn when_done(&self, hook: impl FnOnce() + Send + 'static) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .on_done = Some(Box::new(hook));
+    /// Calls `release` when every slot is settled, before anybody hears of it.
+    pub(super) fn release_when_done(&self, release: impl FnOnce() + Send + 'static) {
+        self.state().release = Some(Box::new(release));
     }
 
     /// Whether every slot was taken back before anything was attempted.
     pub(super) fn is_withdrawn(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state
+        self.state()
             .settled
             .iter()
             .all(|settled| matches!(settled, Some(Settled::Failed(SendError::Withdrawn))))
     }
 
-    /// Waits until every slot is settled.
-    pub(super) async fn finished(&self) -> Result<Sent, SendError> {
-        let mut done = self.done.subscribe();
-        // The sender lives in self: it can't be gone.
-        let _ = done.wait_for(|done| *done).await;
-        self.outcome()
-    }
-
-    fn outcome(&self) -> Result<Sent, SendError> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What the settled slots come to. Takes the results out, unless other calls may still ask for them.
+    fn outcome(&self, state: &mut State) -> Result<Sent, SendError> {
         let settled = || state.settled.iter().flatten();
         let all_failed = settled().all(|settled| matches!(settled, Settled::Failed(_)));
         // A log that can't be written fails the whole call: its caller must not take any result for granted.
@@ -229,17 +224,22 @@ impl Call {
         if let Some(error) = failure {
             return Err(error.clone());
         }
-        let results = state
-            .settled
-            .iter()
-            .enumerate()
-            .filter_map(|(slot, settled)| match settled.as_ref()? {
-                Settled::Result(result) => Some(result.clone()),
-                Settled::Failed(error) => Some(self.not_attempted(slot, error)),
-            });
+        let settled = if state.release.is_some() {
+            state.settled.clone()
+        } else {
+            std::mem::take(&mut state.settled)
+        };
+        let results =
+            settled
+                .into_iter()
+                .enumerate()
+                .filter_map(|(slot, settled)| match settled? {
+                    Settled::Result(result) => Some(result),
+                    Settled::Failed(error) => Some(self.not_attempted(slot, &error)),
+                });
         Ok(Sent {
-            tracking_process_key: state.tracking_process_key.clone(),
             results: results.collect(),
+            tracking_process_key: std::mem::take(&mut state.tracking_process_key),
         })
     }
 

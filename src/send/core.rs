@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use tokio::{
-    sync::{Mutex, Semaphore, mpsc},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinHandle,
     time::Instant,
 };
@@ -13,12 +13,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Arrival, SendCommand, SendError, Sender, Sent,
-    call::{Call, Settled},
+    call::{Answer, Call, Settled},
     dispatcher::{Dispatcher, Pause, settle_all},
     guards::Guards,
     in_doubt::{Doubt, Doubts, Resolver},
     lanes::Lanes,
-    plan::{self, Defaults, OwnRequest, Part, Plan, PlannedMessage},
+    plan::{self, Defaults, OwnRequest, Part, Plan, Planned, PlannedMessage},
     recorder::{Finished, Recorder},
     registry::{Claim, Registry},
 };
@@ -29,6 +29,7 @@ use crate::{
         Client, WireDestination,
         pacing::{LogQuota, SendPace},
     },
+    message::id::ApplicationName,
     ops::metrics::Metrics,
     proto::v1::{self, Outcome},
 };
@@ -72,7 +73,7 @@ pub struct Api {
 pub struct Begun {
     core: Arc<Inner>,
     call: Arc<Call>,
-    sent: JoinHandle<Result<Sent, SendError>>,
+    sent: oneshot::Receiver<Result<Sent, SendError>>,
 }
 
 impl Begun {
@@ -175,14 +176,27 @@ impl SendCore {
     /// # Errors
     /// [`SendError`] where nothing was begun.
     pub fn begin(&self, command: SendCommand) -> Result<Begun, SendError> {
+        let (answer, sent) = oneshot::channel();
+        let answer = Box::new(move |outcome| {
+            // Nobody may wait any more.
+            let _ = answer.send(outcome);
+        });
         let core = Arc::clone(&self.0);
-        let (call, plan, arrival) = core.admit(command)?;
-        let task = {
-            let (core, call) = (Arc::clone(&core), Arc::clone(&call));
-            async move { core.carry_out(call, plan, arrival).await }
-        };
-        let sent = core.calls.spawn(task);
+        let call = core.carry_out(core.admit(command)?, answer);
         Ok(Begun { core, call, sent })
+    }
+
+    /// Sends, and calls `answer` when it is done: a task for each of thousands of messages in flight would cost more than
+    /// the messages do. `answer` must not block.
+    pub fn send_then(
+        &self,
+        command: SendCommand,
+        answer: impl FnOnce(Result<Sent, SendError>) + Send + 'static,
+    ) {
+        match self.0.admit(command) {
+            Ok(admitted) => drop(self.0.carry_out(admitted, Box::new(answer))),
+            Err(error) => answer(Err(error)),
+        }
     }
 
     /// Takes nothing new, waits for what is under way until the deadline, then ends: what was not attempted is given back
@@ -228,24 +242,18 @@ impl Inner {
         let _ = tokio::time::timeout_at(deadline, self.calls.wait()).await;
     }
 
-    fn admit(&self, command: SendCommand) -> Result<(Arc<Call>, Planned, Arrival), SendError> {
+    fn admit(&self, command: SendCommand) -> Result<Admitted, SendError> {
         if self.closing.is_cancelled() {
             return Err(SendError::ShuttingDown);
         }
         let SendCommand {
             application,
-            request,
+            mut request,
             arrival,
         } = command;
-        let (request_id, bulk_id) = (request.request_id.clone(), request.bulk_id.clone());
-        let Plan {
-            slots,
-            messages,
-            own_request,
-            other_shapes,
-        } = plan::plan(
+        let plan = plan::plan(
             &application,
-            request,
+            &mut request,
             &Defaults {
                 notify_url: self.notify_url.as_deref(),
                 sender: self.guards.default_sender(application.as_str()),
@@ -253,62 +261,84 @@ impl Inner {
             Timestamp::now(),
         )
         .map_err(SendError::Invalid)?;
-
-        let permits = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let permits = u32::try_from(plan.slots.len()).unwrap_or(u32::MAX);
         let Ok(permit) = Arc::clone(&self.capacity).try_acquire_many_owned(permits) else {
             return Err(SendError::QueueFull {
                 retry_after: Duration::from_secs(1),
             });
         };
-        let call = Call::new(application, request_id, bulk_id, slots, permit);
-        Ok((
-            call,
-            Planned {
-                messages,
-                own_request,
-                other_shapes,
-            },
+        Ok(Admitted {
+            application,
+            request_id: request.request_id,
+            bulk_id: request.bulk_id,
+            plan,
+            permit,
             arrival,
-        ))
+        })
     }
 
-    async fn carry_out(
+    fn carry_out(self: &Arc<Self>, admitted: Admitted, answer: Answer) -> Arc<Call> {
+        let Admitted {
+            application,
+            request_id,
+            bulk_id,
+            plan: Plan { slots, planned },
+            permit,
+            arrival,
+        } = admitted;
+        let call = Call::new(application, request_id, bulk_id, slots, permit, answer);
+        let core = Arc::clone(self);
+        if call.slots.iter().all(|slot| slot.digest.is_none()) {
+            // Nobody can have used these ids before: there is nothing to wait for.
+            let placed = self.place(&call, &planned, &HashMap::new(), arrival);
+            if !placed.is_empty() {
+                self.calls.spawn(async move { core.settle(placed).await });
+            }
+        } else {
+            let call = Arc::clone(&call);
+            self.calls.spawn(async move {
+                if let Some(earlier) = core.earlier(&call, &planned.other_shapes).await {
+                    let placed = core.place(&call, &planned, &earlier, arrival);
+                    core.settle(placed).await;
+                }
+            });
+        }
+        call
+    }
+
+    /// Puts what may be sent into the lanes, and says what else is to be done.
+    fn place(
         &self,
-        call: Arc<Call>,
-        plan: Planned,
+        call: &Arc<Call>,
+        planned: &Planned,
+        earlier: &HashMap<usize, Earlier>,
         arrival: Arrival,
-    ) -> Result<Sent, SendError> {
-        let Planned {
-            messages,
-            own_request,
-            other_shapes,
-        } = plan;
-        let earlier = self.earlier(&call, other_shapes).await?;
-        let mut refused = Vec::new();
-        for message in &messages {
-            let mut allowed = Vec::new();
+    ) -> Placed {
+        let mut placed = Placed::default();
+        for message in &planned.messages {
+            let mut allowed = Vec::with_capacity(message.slots.len());
             for slot in message.slots.clone() {
-                match self.refuse(&call, message, slot, &earlier) {
+                match self.refuse(call, message, slot, earlier) {
                     None => allowed.push(slot),
-                    Some(result) => refused.push(Finished {
-                        call: Arc::clone(&call),
+                    Some(result) => placed.refused.push(Finished {
+                        call: Arc::clone(call),
                         slot,
                         result,
                     }),
                 }
             }
-            self.put_into_lanes(
-                &call,
-                message,
-                allowed,
-                own_request.as_ref(),
-                &earlier,
-                arrival,
-            )
-            .await;
+            let own_request = planned.own_request.as_ref();
+            let doubts = self.put_into_lanes(call, message, allowed, own_request, earlier, arrival);
+            placed.doubts.extend(doubts);
         }
-        self.recorder.record(refused).await;
-        call.finished().await
+        placed
+    }
+
+    async fn settle(&self, placed: Placed) {
+        for doubt in placed.doubts {
+            self.doubts.open(doubt).await;
+        }
+        self.recorder.record(placed.refused).await;
     }
 
     /// What the bridge itself has against sending, as a result; guards look at new messages only.
@@ -353,12 +383,13 @@ impl Inner {
         ))
     }
 
-    /// What earlier or concurrent calls did with the same ids, for each slot.
+    /// What earlier or concurrent calls did with the same ids, for each slot; `None` where it can't be known, and the call
+    /// has failed.
     async fn earlier(
         &self,
         call: &Arc<Call>,
-        other_shapes: Vec<String>,
-    ) -> Result<HashMap<usize, Earlier>, SendError> {
+        other_shapes: &[String],
+    ) -> Option<HashMap<usize, Earlier>> {
         let mut earlier = HashMap::new();
         let mut claimed = Vec::new();
         for (slot, of) in call
@@ -384,12 +415,13 @@ impl Inner {
             }
         }
         if claimed.is_empty() {
-            return Ok(earlier);
+            return Some(earlier);
         }
         let wire_ids: Vec<String> = claimed.iter().map(|(_, wire_id)| wire_id.clone()).collect();
         let registry = Arc::clone(&self.registry);
         let release = wire_ids.clone();
-        call.when_done(move || registry.release(&release));
+        call.release_when_done(move || registry.release(&release));
+        let other_shapes = other_shapes.iter().cloned();
         let asked = wire_ids.into_iter().chain(other_shapes).collect();
         let found = match self.log.find_sends(asked).await {
             Ok(found) => found,
@@ -398,7 +430,7 @@ impl Inner {
                 for slot in 0..call.slots.len() {
                     call.settle(slot, Settled::Failed(error.clone()));
                 }
-                return Err(error);
+                return None;
             }
         };
         let used_in_other_shape = found.iter().skip(claimed.len()).any(Option::is_some);
@@ -412,10 +444,11 @@ impl Inner {
             };
             earlier.insert(slot, what);
         }
-        Ok(earlier)
+        Some(earlier)
     }
 
-    async fn put_into_lanes(
+    /// Puts the slots of a message that are new into the lanes; gives those that are in doubt.
+    fn put_into_lanes(
         &self,
         call: &Arc<Call>,
         message: &PlannedMessage,
@@ -423,7 +456,7 @@ impl Inner {
         own_request: Option<&Arc<OwnRequest>>,
         earlier: &HashMap<usize, Earlier>,
         arrival: Arrival,
-    ) {
+    ) -> Vec<Doubt> {
         let alone = own_request.cloned().or_else(|| {
             // A scheduled message is a bulk of its own to the API.
             let own = OwnRequest {
@@ -450,19 +483,15 @@ impl Inner {
             in_doubt_since: None,
             alone: alone.clone(),
         };
-        let mut new = Vec::new();
+        let doubt = |slot| Doubt::redelivered(part(vec![slot]), self.request_timeout);
+        let mut new = Vec::with_capacity(slots.len());
+        let mut doubts = Vec::new();
         for slot in slots {
             match earlier.get(&slot) {
                 None if arrival == Arrival::First => new.push(slot),
-                None => {
-                    self.doubts
-                        .open(Doubt::redelivered(part(vec![slot]), self.request_timeout))
-                        .await;
-                }
+                None => doubts.push(doubt(slot)),
                 Some(Earlier::Done(found)) if found.result.outcome() == Outcome::Unknown => {
-                    self.doubts
-                        .open(Doubt::redelivered(part(vec![slot]), self.request_timeout))
-                        .await;
+                    doubts.push(doubt(slot));
                 }
                 Some(Earlier::Done(found)) => {
                     call.settle_as(slot, Settled::Result(found.result.clone()));
@@ -483,14 +512,31 @@ impl Inner {
             new.chunks(most.min(new.len().max(1)))
                 .map(|slots| part(slots.to_vec())),
         );
+        doubts
     }
 }
 
-/// What is to be done for a call.
-struct Planned {
-    messages: Vec<PlannedMessage>,
-    own_request: Option<Arc<OwnRequest>>,
-    other_shapes: Vec<String>,
+/// A command that may be carried out.
+struct Admitted {
+    application: ApplicationName,
+    request_id: String,
+    bulk_id: String,
+    plan: Plan,
+    permit: OwnedSemaphorePermit,
+    arrival: Arrival,
+}
+
+/// What is still to be done for a call beside what is in the lanes.
+#[derive(Default)]
+struct Placed {
+    refused: Vec<Finished>,
+    doubts: Vec<Doubt>,
+}
+
+impl Placed {
+    fn is_empty(&self) -> bool {
+        self.refused.is_empty() && self.doubts.is_empty()
+    }
 }
 
 /// What is known of an id that was used before.

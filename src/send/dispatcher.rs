@@ -16,7 +16,7 @@ use super::{
     backoff::backoff,
     call::Settled,
     in_doubt::{Doubt, Doubts},
-    lanes::Lanes,
+    lanes::{Due, Lanes},
     outcome::{self, Verdict},
     plan::Part,
     recorder::{Finished, Recorder},
@@ -88,7 +88,7 @@ impl Dispatcher {
                 // The semaphore is never closed.
                 let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
                 self.pace.acquire().await;
-                Some((slot, self.lanes.take(self.config.max_batch).await))
+                Some((slot, self.next_batch(&requests).await))
             };
             let Some((slot, batch)) = (tokio::select! {
                 () = end.cancelled() => None,
@@ -97,13 +97,42 @@ impl Dispatcher {
                 break;
             };
             let dispatcher = Arc::clone(&self);
-            requests.spawn(async move {
+            let under_way = requests.token();
+            tokio::spawn(async move {
                 dispatcher.send(batch).await;
-                drop(slot);
+                drop((slot, under_way));
+                dispatcher.lanes.request_ended();
             });
         }
         requests.close();
         requests.wait().await;
+    }
+
+    /// Waits for something to send, and gathers: with requests under way, others may share the next one.
+    async fn next_batch(&self, requests: &TaskTracker) -> Vec<Part> {
+        loop {
+            let changed = self.lanes.changed();
+            let gather_for = if requests.is_empty() {
+                Duration::ZERO
+            } else {
+                self.config.gather_for
+            };
+            match self.lanes.due(self.config.max_batch, gather_for) {
+                Due::Now => {
+                    // Calls that were read from the same socket are about to come in.
+                    tokio::task::yield_now().await;
+                    let batch = self.lanes.take(self.config.max_batch);
+                    if !batch.is_empty() {
+                        return batch;
+                    }
+                }
+                Due::At(at) => {
+                    // Either is a reason to look again.
+                    let _ = tokio::time::timeout_at(at, changed).await;
+                }
+                Due::Never => changed.await,
+            }
+        }
     }
 
     async fn send(&self, parts: Vec<Part>) {
@@ -320,35 +349,42 @@ fn destinations(parts: &[Part]) -> usize {
     parts.iter().map(|part| part.destinations.len()).sum()
 }
 
-/// The rows of an answer, found by id; a row without one by its place, where no row is missing.
+/// The rows of an answer. They come in the order of the request as a rule, and are looked for by id where they do not; a row
+/// without an id is known by its place, where no row is missing.
 struct Rows {
-    by_id: HashMap<String, SendRow>,
-    by_place: Vec<Option<SendRow>>,
+    rows: Vec<Option<SendRow>>,
+    complete: bool,
+    /// Made when a row is first not where it should be.
+    places: Option<HashMap<String, usize>>,
 }
 
 impl Rows {
     fn new(rows: Vec<SendRow>, expected: usize) -> Self {
-        let complete = rows.len() == expected;
-        let mut by_id = HashMap::with_capacity(rows.len());
-        let mut by_place = Vec::new();
-        for row in rows {
-            match &row.wire_id {
-                Some(id) => {
-                    by_id.insert(id.clone(), row);
-                    by_place.push(None);
-                }
-                None => by_place.push(Some(row)),
-            }
+        Self {
+            complete: rows.len() == expected,
+            rows: rows.into_iter().map(Some).collect(),
+            places: None,
         }
-        if !complete {
-            by_place.clear();
-        }
-        Self { by_id, by_place }
     }
 
     fn take(&mut self, wire_id: &str, place: usize) -> Option<SendRow> {
-        self.by_id
-            .remove(wire_id)
-            .or_else(|| self.by_place.get_mut(place)?.take())
+        let there = self.rows.get(place).and_then(Option::as_ref);
+        let place = match there.map(|row| row.wire_id.as_deref()) {
+            Some(Some(id)) if id == wire_id => place,
+            Some(None) if self.complete => self.place_of(wire_id).unwrap_or(place),
+            _ => self.place_of(wire_id)?,
+        };
+        self.rows.get_mut(place)?.take()
+    }
+
+    fn place_of(&mut self, wire_id: &str) -> Option<usize> {
+        let rows = &self.rows;
+        let places = self.places.get_or_insert_with(|| {
+            let with_id = rows.iter().enumerate();
+            with_id
+                .filter_map(|(place, row)| Some((row.as_ref()?.wire_id.clone()?, place)))
+                .collect()
+        });
+        places.get(wire_id).copied()
     }
 }

@@ -1,14 +1,18 @@
 //! The lanes: what waits to be put into a request, urgent before normal.
 //!
-//! Nobody waits for a batch to fill: while all requests are under way parts gather here, and the next request takes as
-//! many as fit. What waits is bounded by the permits of its calls.
+//! While requests are under way parts gather here, for `send.gather_for` at most, and the next request takes as many as fit;
+//! while none is, nobody waits, and what is urgent never does. What waits is bounded by the permits of its calls.
 
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
 
 use super::plan::Part;
 use crate::ops::metrics::{Lane, Metrics};
@@ -17,12 +21,25 @@ use crate::ops::metrics::{Lane, Metrics};
 struct State {
     urgent: VecDeque<Part>,
     normal: VecDeque<Part>,
+    /// Destinations in both.
+    destinations: usize,
+}
+
+/// When a request should take what waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Now.
+    Now,
+    /// Then, or when something changes.
+    At(Instant),
+    /// Nothing waits.
+    Never,
 }
 
 /// The two lanes.
 pub(super) struct Lanes {
     state: Mutex<State>,
-    filled: Notify,
+    changed: Notify,
     metrics: Metrics,
 }
 
@@ -30,7 +47,7 @@ impl Lanes {
     pub(super) fn new(metrics: Metrics) -> Self {
         Self {
             state: Mutex::default(),
-            filled: Notify::new(),
+            changed: Notify::new(),
             metrics,
         }
     }
@@ -43,38 +60,55 @@ impl Lanes {
     pub(super) fn push(&self, parts: impl IntoIterator<Item = Part>) {
         let mut state = self.state();
         for part in parts {
-            self.metrics.queued(lane(&part), part.destinations.len());
+            self.count_in(&mut state, &part);
             state.lane(part.urgent).push_back(part);
         }
         drop(state);
-        self.filled.notify_one();
+        self.changed.notify_one();
     }
 
     /// Puts parts back where they came from, in their order.
     pub(super) fn put_back(&self, parts: Vec<Part>) {
         let mut state = self.state();
         for part in parts.into_iter().rev() {
-            self.metrics.queued(lane(&part), part.destinations.len());
+            self.count_in(&mut state, &part);
             state.lane(part.urgent).push_front(part);
         }
         drop(state);
-        self.filled.notify_one();
+        self.changed.notify_one();
     }
 
-    /// Waits for parts and takes as many as belong in one request: at most `max` destinations, or all of one request of its
-    /// own.
-    pub(super) async fn take(&self, max: usize) -> Vec<Part> {
-        loop {
-            let filled = self.filled.notified();
-            let batch = self.state().take(max);
-            if !batch.is_empty() {
-                self.count_out(&batch);
-                // Another request may take what is left.
-                self.filled.notify_one();
-                return batch;
-            }
-            filled.await;
+    /// Resolves when something came in, or a request ended, since the last time.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// A request ended: others may take what waits.
+    pub(super) fn request_ended(&self) {
+        self.changed.notify_one();
+    }
+
+    /// When a request of at most `max` destinations should take what waits, where nobody waits longer than `gather_for`.
+    pub(super) fn due(&self, max: usize, gather_for: Duration) -> Due {
+        let state = self.state();
+        if !state.urgent.is_empty() || state.destinations >= max {
+            return Due::Now;
         }
+        match state.normal.front() {
+            None => Due::Never,
+            // It shares its request with nobody.
+            Some(first) if first.alone.is_some() => Due::Now,
+            Some(first) if first.since.elapsed() >= gather_for => Due::Now,
+            Some(first) => Due::At(first.since + gather_for),
+        }
+    }
+
+    /// Takes as many parts as belong in one request: at most `max` destinations, or all of one request of its own.
+    pub(super) fn take(&self, max: usize) -> Vec<Part> {
+        let mut state = self.state();
+        let batch = state.take(max);
+        self.count_out(&mut state, &batch);
+        batch
     }
 
     /// Takes out what `unwanted` says.
@@ -87,12 +121,18 @@ impl Lanes {
             *state.lane(urgent) = stay.into();
             removed.extend(out);
         }
-        self.count_out(&removed);
+        self.count_out(&mut state, &removed);
         removed
     }
 
-    fn count_out(&self, parts: &[Part]) {
+    fn count_in(&self, state: &mut State, part: &Part) {
+        state.destinations += part.destinations.len();
+        self.metrics.queued(lane(part), part.destinations.len());
+    }
+
+    fn count_out(&self, state: &mut State, parts: &[Part]) {
         for part in parts {
+            state.destinations -= part.destinations.len();
             self.metrics.unqueued(lane(part), part.destinations.len());
         }
     }

@@ -97,20 +97,25 @@ pub(super) struct PlannedMessage {
 /// A whole request, planned.
 pub(super) struct Plan {
     pub(super) slots: Vec<Slot>,
+    pub(super) planned: Planned,
+}
+
+/// What is to be done for a call.
+pub(super) struct Planned {
     pub(super) messages: Vec<PlannedMessage>,
     pub(super) own_request: Option<Arc<OwnRequest>>,
     /// Wire ids that an earlier use of the request id with another number of destinations would have.
     pub(super) other_shapes: Vec<String>,
 }
 
-/// Plans a request. `Err` where the request is wrong as a whole, or every message of it is.
+/// Plans a request, whose messages it takes out. `Err` where the request is wrong as a whole, or every message of it is.
 pub(super) fn plan(
     application: &ApplicationName,
-    mut request: v1::SendSmsBulkRequest,
+    request: &mut v1::SendSmsBulkRequest,
     defaults: &Defaults<'_>,
     now: Timestamp,
 ) -> Result<Plan, Vec<FieldViolation>> {
-    let violations = validate::check_request(&request);
+    let violations = validate::check_request(request);
     if !violations.is_empty() {
         return Err(violations);
     }
@@ -119,7 +124,7 @@ pub(super) fn plan(
         .iter()
         .map(|message| message.destinations.len())
         .sum();
-    let own_request = own_request(application, &request);
+    let own_request = own_request(application, request);
     let mut seen_ids = HashSet::new();
     let mut slots = Vec::with_capacity(total);
     let mut messages = Vec::with_capacity(request.messages.len());
@@ -135,7 +140,7 @@ pub(super) fn plan(
             || destinations
                 .iter()
                 .any(|destination| !destination.message_id.is_empty());
-        let digest = repeatable.then(|| DigestOf::new(&request, &message));
+        let digest = repeatable.then(|| DigestOf::new(request, &message));
         for destination in destinations {
             let callers_id = !destination.message_id.is_empty() || !request.request_id.is_empty();
             let to = normalize_number(&destination.to).unwrap_or(destination.to);
@@ -182,9 +187,11 @@ pub(super) fn plan(
     let other_shapes = other_shapes(application, &request.request_id, &slots);
     Ok(Plan {
         slots,
-        messages,
-        own_request,
-        other_shapes,
+        planned: Planned {
+            messages,
+            own_request,
+            other_shapes,
+        },
     })
 }
 

@@ -10,7 +10,7 @@ use super::{
     call::{Call, Settled},
 };
 use crate::{
-    events::{AppendError, NewEvent, SharedEventLog},
+    events::{AppendError, Batch, NewEvent, SharedEventLog},
     ops::metrics::{Metrics, SendOutcome},
     proto::v1::{self, Outcome},
 };
@@ -41,34 +41,46 @@ impl Recorder {
         if finished.is_empty() {
             return;
         }
-        let events = finished.iter().map(event).collect();
-        match self.append(events).await {
+        let mut slots = Vec::with_capacity(finished.len());
+        let mut events = Vec::with_capacity(finished.len());
+        for Finished { call, slot, result } in finished {
+            let digest = call.slots.get(slot).and_then(|slot| slot.digest);
+            events.push(NewEvent::send_result(
+                &call.application,
+                &call.request_id,
+                digest,
+                result,
+            ));
+            slots.push((call, slot));
+        }
+        let events = Arc::new(events);
+        match self.append(&events).await {
             Ok(()) => {
-                for Finished { call, slot, result } in finished {
-                    self.metrics.send_result(match result.outcome() {
-                        Outcome::Accepted => SendOutcome::Accepted,
-                        Outcome::Rejected => SendOutcome::Rejected,
-                        Outcome::Unknown | Outcome::Unspecified => SendOutcome::Unknown,
-                    });
-                    call.settle(slot, Settled::Result(result));
+                for ((call, slot), new) in slots.into_iter().zip(Arc::unwrap_or_clone(events)) {
+                    if let Some(result) = new.into_result() {
+                        self.metrics.send_result(match result.outcome() {
+                            Outcome::Accepted => SendOutcome::Accepted,
+                            Outcome::Rejected => SendOutcome::Rejected,
+                            Outcome::Unknown | Outcome::Unspecified => SendOutcome::Unknown,
+                        });
+                        call.settle(slot, Settled::Result(result));
+                    }
                 }
             }
             Err(error) => {
-                tracing::error!(%error, results = finished.len(), "results could not be made durable");
-                for Finished { call, slot, .. } in finished {
-                    call.settle(
-                        slot,
-                        Settled::Failed(SendError::LogUnavailable(error.to_string())),
-                    );
+                tracing::error!(%error, results = slots.len(), "results could not be made durable");
+                for (call, slot) in slots {
+                    let error = SendError::LogUnavailable(error.to_string());
+                    call.settle(slot, Settled::Failed(error));
                 }
             }
         }
     }
 
-    async fn append(&self, events: Vec<NewEvent>) -> Result<(), AppendError> {
+    async fn append(&self, events: &Batch) -> Result<(), AppendError> {
         let begun = Instant::now();
         for attempt in 0.. {
-            match self.log.append(events.clone()).await {
+            match self.log.append(Arc::clone(events)).await {
                 Err(AppendError::Unavailable(_)) if begun.elapsed() < PATIENCE => {
                     tokio::time::sleep(backoff(
                         attempt,
@@ -82,10 +94,4 @@ impl Recorder {
         }
         Ok(())
     }
-}
-
-fn event(finished: &Finished) -> NewEvent {
-    let Finished { call, slot, result } = finished;
-    let digest = call.slots.get(*slot).and_then(|slot| slot.digest);
-    NewEvent::send_result(&call.application, &call.request_id, digest, result.clone())
 }

@@ -94,9 +94,11 @@ async fn what_was_appended_is_read_from_any_place() {
     let mut live = log.read(Start::Now, false).await.unwrap();
 
     let names: Vec<String> = (0..1000).map(|n| format!("m{n}")).collect();
-    log.append(names.iter().map(|name| accepted(name)).collect())
-        .await
-        .unwrap();
+    log.append(Arc::new(
+        names.iter().map(|name| accepted(name)).collect::<Vec<_>>(),
+    ))
+    .await
+    .unwrap();
 
     let all = read_to_head(&log, Start::Since(before)).await;
     assert_eq!(ids(&all), names, "in the order they were appended in");
@@ -128,7 +130,7 @@ async fn what_was_appended_is_read_from_any_place() {
 async fn cursors_of_no_log_are_refused() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
-    log.append(vec![accepted("m0")]).await.unwrap();
+    log.append(Arc::new(vec![accepted("m0")])).await.unwrap();
     for cursor in ["", "17", "stream:x", "stream:7"] {
         let refused = log.read(Start::After(cursor.into()), false).await.err();
         assert!(
@@ -149,7 +151,9 @@ async fn a_cursor_that_was_truncated_is_out_of_range() {
     read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
     small_stream(&client, &broker).await;
 
-    log.append(vec![accepted("oldest")]).await.unwrap();
+    log.append(Arc::new(vec![accepted("oldest")]))
+        .await
+        .unwrap();
     let cursor = read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await[0]
         .cursor
         .clone();
@@ -158,7 +162,7 @@ async fn a_cursor_that_was_truncated_is_out_of_range() {
     for _ in 0..50 {
         let mut event = accepted("filler");
         event.event.source_payload.clone_from(&filler);
-        log.append(vec![event; 20]).await.unwrap();
+        log.append(Arc::new(vec![event; 20])).await.unwrap();
         match log.read(Start::After(cursor.clone()), true).await {
             Err(ReadError::OutOfRange {
                 oldest_cursor: oldest,
@@ -247,7 +251,7 @@ async fn a_full_subscriber_does_not_keep_events_out_of_the_stream() {
     let mut appended = 0;
     while log.stream_only_total() == 0 {
         assert!(appended < 200, "the queue never refused");
-        log.append(vec![accepted(&format!("m{appended}"))])
+        log.append(Arc::new(vec![accepted(&format!("m{appended}"))]))
             .await
             .unwrap();
         appended += 1;
@@ -267,19 +271,19 @@ async fn a_pending_report_never_follows_a_final_one() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
     use v1::StatusGroup::{Delivered, Pending};
-    log.append(vec![report("billing.a", Pending, false)])
+    log.append(Arc::new(vec![report("billing.a", Pending, false)]))
         .await
         .unwrap();
-    log.append(vec![
+    log.append(Arc::new(vec![
         report("billing.b", Delivered, true),
         report("billing.b", Pending, false),
-    ])
+    ]))
     .await
     .unwrap();
-    log.append(vec![
+    log.append(Arc::new(vec![
         report("billing.b", Pending, false),
         report("billing.c", Pending, false),
-    ])
+    ]))
     .await
     .unwrap();
     let events = read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
@@ -293,12 +297,12 @@ async fn what_is_no_event_is_skipped() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
     let client = broker.client().await;
-    log.append(vec![accepted("m0")]).await.unwrap();
+    log.append(Arc::new(vec![accepted("m0")])).await.unwrap();
     let events = broker.topology().events();
     client
         .publish(&events, "send.accepted.billing", Default::default(), b"{")
         .await;
-    log.append(vec![accepted("m1")]).await.unwrap();
+    log.append(Arc::new(vec![accepted("m1")])).await.unwrap();
     let read = read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
     assert_eq!(ids(&read), ["m0", "m1"]);
     log.close().await;
@@ -308,7 +312,7 @@ async fn what_is_no_event_is_skipped() {
 async fn results_are_remembered_by_wire_id() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
-    log.append(vec![accepted("m1")]).await.unwrap();
+    log.append(Arc::new(vec![accepted("m1")])).await.unwrap();
     let found = log
         .find_sends(vec!["billing.m1".into(), "shop.m1".into()])
         .await

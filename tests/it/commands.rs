@@ -130,7 +130,7 @@ impl Sender for ScriptedSender {
                 }
             }
             self.log
-                .append(events)
+                .append(Arc::new(events))
                 .await
                 .map_err(|error| SendError::LogUnavailable(error.to_string()))?;
             Ok(Sent {

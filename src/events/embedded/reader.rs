@@ -14,13 +14,14 @@ use super::{
     super::{
         ContentDigest, EventStream, ReadError, RecordedSend, SavedSubscription, SubscriptionKey,
     },
+    chunk::encoded_events,
     cursor::LogId,
     schema::{self, kind},
 };
 use crate::proto::v1::{self, event::Payload};
 
 /// Events that a reader holds at once at most.
-const EVENTS_PER_BATCH: i64 = 256;
+const EVENTS_PER_BATCH: usize = 256;
 /// Connections that are kept open; more are opened while they are needed.
 const KEPT_CONNECTIONS: usize = 3;
 
@@ -41,9 +42,9 @@ impl Readers {
     /// The oldest sequence number there is, or the one after `head` in an empty log.
     pub(super) async fn oldest(self: &Arc<Self>, head: i64) -> Result<i64, ReadError> {
         let found = self
-            .query(|connection| schema::event_at_or_after(connection, 0))
+            .query(|connection| schema::chunk_at_or_after(connection, 0))
             .await?;
-        Ok(found.map_or(head + 1, |(seq, _)| seq))
+        Ok(found.map_or(head + 1, |chunk| chunk.first_seq))
     }
 
     /// The sequence number before the first event that was appended at `at_ms` or later.
@@ -53,8 +54,8 @@ impl Readers {
             let (mut low, mut high) = (0, head);
             while low < high {
                 let middle = low + (high - low) / 2;
-                match schema::event_at_or_after(connection, middle + 1)? {
-                    Some((seq, appended)) if appended < at_ms => low = seq,
+                match schema::chunk_at_or_after(connection, middle + 1)? {
+                    Some(chunk) if chunk.appended_at_ms < at_ms => low = chunk.last_seq,
                     _ => high = middle,
                 }
             }
@@ -69,19 +70,22 @@ impl Readers {
         wire_ids: Vec<String>,
     ) -> Result<Vec<Option<RecordedSend>>, ReadError> {
         self.query(move |connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT digest, body FROM event WHERE wire_id = ?1 AND kind = ?2
+            let mut known = connection.prepare_cached(
+                "SELECT digest, seq FROM known WHERE wire_id = ?1 AND kind = ?2
                  ORDER BY seq DESC LIMIT 1",
             )?;
             wire_ids
                 .iter()
                 .map(|wire_id| {
-                    let row: Option<(Option<ContentDigest>, Vec<u8>)> = query
+                    let found: Option<(Option<ContentDigest>, i64)> = known
                         .query_row(params![wire_id, kind::RESULT], |row| {
                             Ok((row.get(0)?, row.get(1)?))
                         })
                         .optional()?;
-                    Ok(row.and_then(|(digest, body)| recorded_send(digest?, &body)))
+                    let Some((Some(digest), seq)) = found else {
+                        return Ok(None);
+                    };
+                    Ok(result(connection, seq)?.map(|result| RecordedSend { digest, result }))
                 })
                 .collect()
         })
@@ -118,25 +122,36 @@ impl Readers {
         end: Option<i64>,
     ) -> Result<(Vec<v1::Event>, i64), ReadError> {
         self.query(move |connection| {
+            let end = end.unwrap_or(i64::MAX);
             let mut query = connection.prepare_cached(
-                "SELECT seq, body FROM event WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
+                "SELECT first_seq, last_seq, events FROM chunk WHERE last_seq > ?1 ORDER BY last_seq",
             )?;
-            let mut rows =
-                query.query(params![after, end.unwrap_or(i64::MAX), EVENTS_PER_BATCH])?;
+            let mut chunks = query.query(params![after])?;
             let mut events = Vec::new();
             let mut last = after;
-            while let Some(row) = rows.next()? {
-                last = row.get(0)?;
-                let body = row.get_ref(1)?;
-                match v1::Event::decode(body.as_blob().unwrap_or_default()) {
-                    Ok(mut event) => {
-                        event.cursor = id.cursor(last);
-                        events.push(event);
+            'chunks: while let Some(chunk) = chunks.next()? {
+                let (first_seq, last_seq): (i64, i64) = (chunk.get(0)?, chunk.get(1)?);
+                let encoded = chunk.get_ref(2)?.as_blob().unwrap_or_default();
+                for (seq, event) in encoded_events(first_seq, encoded) {
+                    if seq <= after {
+                        continue;
                     }
-                    Err(error) => {
-                        tracing::error!(seq = last, %error, "an event can't be decoded: skipped");
+                    if seq > end || events.len() >= EVENTS_PER_BATCH {
+                        break 'chunks;
+                    }
+                    last = seq;
+                    match v1::Event::decode(event) {
+                        Ok(mut event) => {
+                            event.cursor = id.cursor(seq);
+                            events.push(event);
+                        }
+                        Err(error) => {
+                            tracing::error!(seq, %error, "an event can't be decoded: skipped");
+                        }
                     }
                 }
+                // Beyond what could be read of a damaged chunk.
+                last = last.max(last_seq.min(end));
             }
             Ok((events, last))
         })
@@ -174,11 +189,22 @@ impl Readers {
     }
 }
 
-fn recorded_send(digest: ContentDigest, body: &[u8]) -> Option<RecordedSend> {
-    match v1::Event::decode(body).ok()?.payload? {
-        Payload::Result(result) => Some(RecordedSend { digest, result }),
+/// The result in the event with this sequence number.
+fn result(connection: &Connection, seq: i64) -> rusqlite::Result<Option<v1::SendResult>> {
+    let mut query = connection.prepare_cached(
+        "SELECT first_seq, events FROM chunk WHERE last_seq >= ?1 ORDER BY last_seq LIMIT 1",
+    )?;
+    let mut chunks = query.query(params![seq])?;
+    let Some(chunk) = chunks.next()? else {
+        return Ok(None);
+    };
+    let encoded = chunk.get_ref(1)?.as_blob().unwrap_or_default();
+    let event = encoded_events(chunk.get(0)?, encoded).find(|(of, _)| *of == seq);
+    let event = event.and_then(|(_, event)| v1::Event::decode(event).ok());
+    Ok(event.and_then(|event| match event.payload? {
+        Payload::Result(result) => Some(result),
         _ => None,
-    }
+    }))
 }
 
 /// Reads on from `after`, to `end` or for ever.

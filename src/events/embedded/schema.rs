@@ -1,4 +1,7 @@
 //! The tables of the embedded log.
+//!
+//! Events stand in chunks: one row for what a transaction appended, since a row and two index entries for each event cost
+//! several times what the event itself does. Only what is looked for by its message has an entry in `known`.
 
 use std::path::Path;
 
@@ -6,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::cursor::LogId;
 
-/// What an event is to the log; stored, so never renumbered.
+/// What a known event is to the log; stored, so never renumbered.
 pub(super) mod kind {
     /// Anything without a rule of its own.
     pub(in super::super) const OTHER: i64 = 0;
@@ -18,20 +21,28 @@ pub(super) mod kind {
     pub(in super::super) const FINAL_REPORT: i64 = 3;
 }
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
+/// - `log`: one row; `head` is the newest sequence number that was ever trimmed, so that none is given twice.
+/// - `chunk`: events `first_seq..=last_seq`, each with its length before it.
+/// - `known`: the ids that must not come twice. By message first: those of one message, and of messages of one time, stand
+///   together, so that the index stays in memory however long the log is.
 const TABLES: &str = "
-    CREATE TABLE log (id INTEGER NOT NULL);
-    CREATE TABLE event (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT,
-        id BLOB NOT NULL UNIQUE,
+    CREATE TABLE log (id INTEGER NOT NULL, head INTEGER NOT NULL);
+    CREATE TABLE chunk (
+        last_seq INTEGER PRIMARY KEY,
+        first_seq INTEGER NOT NULL,
         appended_at_ms INTEGER NOT NULL,
-        kind INTEGER NOT NULL,
-        wire_id TEXT,
-        digest BLOB,
-        body BLOB NOT NULL
+        events BLOB NOT NULL
     );
-    CREATE INDEX event_by_wire_id ON event (wire_id, kind) WHERE wire_id IS NOT NULL;
+    CREATE TABLE known (
+        seq INTEGER PRIMARY KEY,
+        wire_id TEXT NOT NULL,
+        id BLOB NOT NULL,
+        kind INTEGER NOT NULL,
+        digest BLOB
+    );
+    CREATE UNIQUE INDEX known_by_message ON known (wire_id, id);
     CREATE TABLE subscription (
         application TEXT NOT NULL,
         name TEXT NOT NULL,
@@ -62,7 +73,10 @@ pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     if version == 0 {
         let transaction = connection.transaction()?;
         transaction.execute_batch(TABLES)?;
-        transaction.execute("INSERT INTO log (id) VALUES (?1)", [rand::random::<u32>()])?;
+        transaction.execute(
+            "INSERT INTO log (id, head) VALUES (?1, 0)",
+            [rand::random::<u32>()],
+        )?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     } else if version != VERSION {
@@ -96,25 +110,37 @@ pub(super) fn log_id(connection: &Connection) -> rusqlite::Result<LogId> {
 
 /// The newest sequence number that was ever given, 0 for none.
 pub(super) fn head(connection: &Connection) -> rusqlite::Result<i64> {
-    let head = connection
-        .query_row(
-            "SELECT seq FROM sqlite_sequence WHERE name = 'event'",
-            [],
-            |row| row.get(0),
-        )
-        .optional()?;
-    Ok(head.unwrap_or(0))
+    connection.query_row(
+        "SELECT max(head, ifnull((SELECT max(last_seq) FROM chunk), 0)) FROM log",
+        [],
+        |row| row.get(0),
+    )
 }
 
-/// The first sequence number not below `seq` and when it was appended.
-pub(super) fn event_at_or_after(
+/// Where a chunk stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChunkPlace {
+    pub(super) first_seq: i64,
+    pub(super) last_seq: i64,
+    pub(super) appended_at_ms: i64,
+}
+
+/// The first chunk with an event of this sequence number or a later one.
+pub(super) fn chunk_at_or_after(
     connection: &Connection,
     seq: i64,
-) -> rusqlite::Result<Option<(i64, i64)>> {
+) -> rusqlite::Result<Option<ChunkPlace>> {
     connection
         .prepare_cached(
-            "SELECT seq, appended_at_ms FROM event WHERE seq >= ?1 ORDER BY seq LIMIT 1",
+            "SELECT first_seq, last_seq, appended_at_ms FROM chunk WHERE last_seq >= ?1
+             ORDER BY last_seq LIMIT 1",
         )?
-        .query_row(params![seq], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row(params![seq], |row| {
+            Ok(ChunkPlace {
+                first_seq: row.get(0)?,
+                last_seq: row.get(1)?,
+                appended_at_ms: row.get(2)?,
+            })
+        })
         .optional()
 }

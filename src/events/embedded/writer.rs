@@ -8,20 +8,20 @@ use std::{
     time::Duration,
 };
 
-use prost::Message;
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    super::{AppendError, NewEvent, Quarantined, SavedSubscription},
+    super::{AppendError, Batch, NewEvent, Quarantined, SavedSubscription},
+    chunk::Chunk,
     schema::{self, kind},
 };
 use crate::ops::metrics::Metrics;
 
 /// Events that one transaction holds at most: enough to make the fsync cheap, few enough to answer soon.
 const EVENTS_PER_COMMIT: usize = 2000;
-/// Old events that one trim removes at most, so that appends do not wait long.
-const EVENTS_PER_TRIM: i64 = 5000;
+/// Old events that one trim looks at, at most and by their sequence numbers, so that appends do not wait long.
+const EVENTS_PER_TRIM: i64 = 50_000;
 
 type Reply = oneshot::Sender<Result<(), AppendError>>;
 
@@ -30,7 +30,7 @@ pub(super) enum Job {
     /// Writes events.
     Append {
         /// In their order.
-        events: Vec<NewEvent>,
+        events: Batch,
         /// Answered after the fsync.
         reply: Reply,
     },
@@ -55,7 +55,10 @@ pub(super) enum Job {
 /// The thread's state.
 pub(super) struct Writer {
     connection: Connection,
+    /// The newest durable event.
     head: watch::Sender<i64>,
+    /// A chunk's memory, used again.
+    buffer: Vec<u8>,
     healthy: Arc<AtomicBool>,
     retention_ms: i64,
     newest_ms: i64,
@@ -74,6 +77,7 @@ impl Writer {
         Self {
             connection,
             head,
+            buffer: Vec::new(),
             healthy,
             retention_ms,
             newest_ms: 0,
@@ -101,7 +105,7 @@ impl Writer {
         self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
         let answer = match outcome {
             Ok(head) => {
-                if let Some(head) = head {
+                if head > *self.head.borrow() {
                     self.head.send_replace(head);
                 }
                 Ok(())
@@ -112,37 +116,48 @@ impl Writer {
             }
         };
         for job in jobs.drain(..) {
-            match job {
-                // A caller that went away does not mind.
-                Job::Append { reply, .. }
-                | Job::Quarantine { reply, .. }
-                | Job::SaveSubscription { reply, .. } => {
-                    let _ = reply.send(answer.clone());
+            let reply = match job {
+                Job::Append { events, reply } => {
+                    // Before the answer: who asked has them for itself again.
+                    drop(events);
+                    reply
                 }
-                Job::Trim => {}
-            }
+                Job::Quarantine { reply, .. } | Job::SaveSubscription { reply, .. } => reply,
+                Job::Trim => continue,
+            };
+            // A caller that went away does not mind.
+            let _ = reply.send(answer.clone());
         }
     }
 
-    /// Writes all jobs in one transaction; gives the new head where it moved.
-    fn write(&mut self, jobs: &[Job]) -> rusqlite::Result<Option<i64>> {
+    /// Writes all jobs in one transaction; gives the newest sequence number.
+    fn write(&mut self, jobs: &[Job]) -> rusqlite::Result<i64> {
         self.newest_ms = self.newest_ms.max(jiff::Timestamp::now().as_millisecond());
         let oldest_ms = self.newest_ms.saturating_sub(self.retention_ms);
+        let head = *self.head.borrow();
         let transaction = self.connection.transaction()?;
-        let mut head = None;
+        let mut chunk = Chunk::after(head, std::mem::take(&mut self.buffer));
         // Counted when they are durable.
-        let (mut appended, mut late) = (Vec::new(), 0);
+        let (mut appended, mut late): (Vec<(&str, u64)>, _) = (Vec::new(), 0);
         for job in jobs {
             match job {
                 Job::Append { events, .. } => {
-                    for event in events {
-                        match insert(&transaction, event, self.newest_ms)? {
-                            Inserted::At(seq) => {
-                                head = Some(seq);
-                                appended.push(event.event.r#type.as_str());
+                    for new in events.iter() {
+                        match note(&transaction, new, chunk.last_seq() + 1)? {
+                            Noted::New => {
+                                chunk.push(&new.event);
+                                match appended.last_mut() {
+                                    Some((r#type, count)) if *r#type == new.event.r#type => {
+                                        *count += 1;
+                                    }
+                                    _ => appended.push((&new.event.r#type, 1)),
+                                }
                             }
-                            Inserted::Known => {}
-                            Inserted::TooLate => late += 1,
+                            Noted::Known => {}
+                            Noted::TooLate => late += 1,
+                        }
+                        if chunk.is_full() {
+                            chunk = write_chunk(&transaction, chunk, self.newest_ms)?;
                         }
                     }
                 }
@@ -161,7 +176,10 @@ impl Writer {
                         ])?;
                 }
                 Job::SaveSubscription { subscription, .. } => {
-                    let filter = subscription.filter.as_ref().map(Message::encode_to_vec);
+                    let filter = subscription
+                        .filter
+                        .as_ref()
+                        .map(prost::Message::encode_to_vec);
                     transaction
                         .prepare_cached(
                             "INSERT OR REPLACE INTO subscription (application, name, filter, cursor, used_at_ms)
@@ -178,13 +196,18 @@ impl Writer {
                 Job::Trim => trim(&transaction, oldest_ms)?,
             }
         }
+        if !chunk.is_empty() {
+            chunk = write_chunk(&transaction, chunk, self.newest_ms)?;
+        }
         transaction.commit()?;
-        for event_type in appended {
-            self.metrics.event_appended(event_type);
+        for (event_type, count) in appended {
+            self.metrics.events_appended(event_type, count);
         }
         for _ in 0..late {
             self.metrics.late_pending_dropped();
         }
+        let head = chunk.last_seq();
+        self.buffer = chunk.events;
         Ok(head)
     }
 }
@@ -197,69 +220,98 @@ fn size(job: &Job) -> usize {
     }
 }
 
-/// What became of an event.
-enum Inserted {
-    /// It got this sequence number.
-    At(i64),
+/// What an event is to what the log knows.
+enum Noted {
+    /// It is to be appended.
+    New,
     /// Its id was there.
     Known,
     /// It is pending, and its message has a final report.
     TooLate,
 }
 
-/// Writes an event unless its id is there, or it is pending and its message has a final report.
-fn insert(connection: &Connection, new: &NewEvent, at_ms: i64) -> rusqlite::Result<Inserted> {
+/// Notes an event's id under the sequence number that it is to get, unless the id is there, or the event is pending and its
+/// message has a final report.
+fn note(connection: &Connection, new: &NewEvent, seq: i64) -> rusqlite::Result<Noted> {
     let kind = if new.is_final_report() {
         kind::FINAL_REPORT
     } else if new.is_pending_report() {
         kind::PENDING_REPORT
-    } else if new.event.r#type.starts_with("send.") {
+    } else if new.is_result() {
+        // Without a digest its message has an id of the bridge's own making, which comes once and nobody asks for.
+        if new.digest.is_none() {
+            return Ok(Noted::New);
+        }
         kind::RESULT
     } else {
         kind::OTHER
     };
     if kind == kind::PENDING_REPORT {
         let mut final_report =
-            connection.prepare_cached("SELECT 1 FROM event WHERE wire_id = ?1 AND kind = ?2")?;
+            connection.prepare_cached("SELECT 1 FROM known WHERE wire_id = ?1 AND kind = ?2")?;
         if final_report.exists(params![new.wire_id, kind::FINAL_REPORT])? {
             tracing::debug!(
                 event_id = new.event.id,
                 "a pending report came after a final one: dropped"
             );
-            return Ok(Inserted::TooLate);
+            return Ok(Noted::TooLate);
         }
     }
     let id = uuid::Uuid::parse_str(&new.event.id).unwrap_or_else(|_| {
         uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, new.event.id.as_bytes())
     });
-    let wire_id = (!new.wire_id.is_empty()).then_some(&new.wire_id);
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO event (id, appended_at_ms, kind, wire_id, digest, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO known (seq, wire_id, id, kind, digest) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (wire_id, id) DO NOTHING",
         )?
         .execute(params![
+            seq,
+            new.wire_id,
             id.as_bytes(),
-            at_ms,
             kind,
-            wire_id,
             new.digest.as_ref().map(<[u8; 16]>::as_slice),
-            new.event.encode_to_vec()
         ])?;
     Ok(if inserted == 1 {
-        Inserted::At(connection.last_insert_rowid())
+        Noted::New
     } else {
-        Inserted::Known
+        Noted::Known
     })
 }
 
+/// Writes a chunk; gives the next one, empty.
+fn write_chunk(connection: &Connection, chunk: Chunk, at_ms: i64) -> rusqlite::Result<Chunk> {
+    let last_seq = chunk.last_seq();
+    connection
+        .prepare_cached(
+            "INSERT INTO chunk (last_seq, first_seq, appended_at_ms, events) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![last_seq, chunk.first_seq, at_ms, chunk.events])?;
+    Ok(Chunk::after(last_seq, chunk.events))
+}
+
 fn trim(connection: &Connection, oldest_ms: i64) -> rusqlite::Result<()> {
-    let Some((first, _)) = schema::event_at_or_after(connection, 0)? else {
+    let Some(oldest) = schema::chunk_at_or_after(connection, 0)? else {
         return Ok(());
     };
     // Appended times only grow with the sequence, so a run from the oldest on is enough.
-    connection
-        .prepare_cached("DELETE FROM event WHERE seq < ?1 AND appended_at_ms < ?2")?
-        .execute(params![first.saturating_add(EVENTS_PER_TRIM), oldest_ms])?;
+    let newest_old: Option<i64> = connection
+        .prepare_cached(
+            "SELECT max(last_seq) FROM chunk WHERE last_seq < ?1 AND appended_at_ms < ?2",
+        )?
+        .query_row(
+            params![oldest.first_seq.saturating_add(EVENTS_PER_TRIM), oldest_ms],
+            |row| row.get(0),
+        )?;
+    let Some(newest_old) = newest_old else {
+        return Ok(());
+    };
+    for sql in [
+        "DELETE FROM chunk WHERE last_seq <= ?1",
+        "DELETE FROM known WHERE seq <= ?1",
+        "UPDATE log SET head = max(head, ?1)",
+    ] {
+        connection.prepare_cached(sql)?.execute([newest_old])?;
+    }
     Ok(())
 }

@@ -13,13 +13,11 @@ use super::{Failure, Sms, as_bulk, name_as_single};
 use crate::{
     grpc::caller::Caller,
     proto::v1::{self, Outcome},
-    send::{Arrival, Begun, SendCommand, SendError},
+    send::{Arrival, SendCommand, SendError, Sent},
 };
 
-/// Messages in flight on one stream at most.
+/// Messages on one stream at most whose answers the caller has not read.
 const IN_FLIGHT: usize = 5_000;
-/// Answers that wait for the caller to read them at most.
-const UNREAD: usize = 256;
 /// The longest correlation, in characters.
 const MAX_CORRELATION_CHARACTERS: usize = 128;
 
@@ -27,101 +25,95 @@ const MAX_CORRELATION_CHARACTERS: usize = 128;
 pub(in crate::grpc) type Responses =
     Pin<Box<dyn Stream<Item = Result<v1::StreamSmsResponse, Status>> + Send>>;
 
-/// Opens a stream: a task reads, sends, and answers until the caller has closed its side and all is answered.
+/// An answer that waits to be read, with its message's place in [`IN_FLIGHT`].
+type Waiting = (
+    Result<v1::StreamSmsResponse, Status>,
+    Option<OwnedSemaphorePermit>,
+);
+
+/// Opens a stream: a task reads and sends; answers come until the caller has closed its side and all is answered.
 pub(super) fn open(
     sms: Sms,
     caller: Caller,
     requests: Streaming<v1::StreamSmsRequest>,
 ) -> Responses {
-    let (answers, waiting) = mpsc::channel(UNREAD);
+    // One more than there are messages in flight: the error that ends the stream.
+    let (answers, waiting) = mpsc::channel(IN_FLIGHT + 1);
     let tasks = sms.0.tasks.clone();
     tasks.spawn(read(sms, caller, requests, answers));
-    Box::pin(ReceiverStream::new(waiting))
+    Box::pin(ReceiverStream::new(waiting).map(|(answer, _place)| answer))
 }
 
 async fn read(
     sms: Sms,
     caller: Caller,
     mut requests: Streaming<v1::StreamSmsRequest>,
-    answers: mpsc::Sender<Result<v1::StreamSmsResponse, Status>>,
+    answers: mpsc::Sender<Waiting>,
 ) {
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
+    let end = |failure: Status| {
+        // There is room: see `open`.
+        let _ = answers.try_send((Err(failure), None));
+    };
     loop {
         let next = tokio::select! {
             next = requests.next() => next,
             // The caller is gone; what was begun goes on and becomes events.
             () = answers.closed() => return,
             () = sms.0.closing.cancelled() => {
-                let _ = answers.send(Err(Failure::Send(SendError::ShuttingDown).into())).await;
-                return;
+                return end(Failure::Send(SendError::ShuttingDown).into());
             }
         };
         let request = match next {
             None => return,
             Some(Ok(request)) => request,
-            Some(Err(status)) => {
-                let _ = answers.send(Err(status)).await;
-                return;
-            }
+            Some(Err(status)) => return end(status),
         };
-        let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
-            return;
+        let place = tokio::select! {
+            place = Arc::clone(&in_flight).acquire_owned() => place.ok(),
+            () = answers.closed() => return,
         };
         if request.correlation.chars().count() > MAX_CORRELATION_CHARACTERS {
-            let failure = Failure::invalid("correlation", "has more than 128 characters");
-            let _ = answers.send(Err(failure.into())).await;
-            return;
+            return end(Failure::invalid("correlation", "has more than 128 characters").into());
         }
-        let correlation = request.correlation;
-        match begin(&sms, &caller, request.request) {
-            Ok(begun) => {
-                sms.0
-                    .tasks
-                    .spawn(answer(begun, correlation, answers.clone(), permit));
-            }
-            Err(error) => {
-                if answers.send(Ok(refused(correlation, error))).await.is_err() {
-                    return;
-                }
-            }
-        }
+        begin(&sms, &caller, request, place, answers.clone());
     }
 }
 
+/// Begins to send a message, and sees to its answer.
 fn begin(
     sms: &Sms,
     caller: &Caller,
-    request: Option<v1::SendSmsRequest>,
-) -> Result<Begun, SendError> {
+    request: v1::StreamSmsRequest,
+    place: Option<OwnedSemaphorePermit>,
+    answers: mpsc::Sender<Waiting>,
+) {
+    let v1::StreamSmsRequest {
+        correlation,
+        request,
+    } = request;
+    let answer = move |outcome: Result<Sent, SendError>| {
+        let response = match outcome {
+            Ok(sent) => v1::StreamSmsResponse {
+                correlation,
+                results: sent.results,
+            },
+            Err(error) => refused(correlation, error),
+        };
+        // There is room: see `open`. A caller that went away learns it from the events.
+        let _ = answers.try_send((Ok(response), place));
+    };
     let request = match as_bulk(request.unwrap_or_default()) {
         Ok(request) => request,
-        Err(Failure::Invalid(violations)) => return Err(SendError::Invalid(violations)),
-        Err(_) => return Err(SendError::Invalid(Vec::new())),
+        Err(Failure::Invalid(violations)) => return answer(Err(SendError::Invalid(violations))),
+        Err(_) => return answer(Err(SendError::Invalid(Vec::new()))),
     };
-    let application = caller.application.clone();
-    sms.0.sender.begin(SendCommand {
-        application,
+    let command = SendCommand {
+        application: caller.application.clone(),
         request,
         arrival: Arrival::First,
-    })
-}
-
-async fn answer(
-    mut begun: Begun,
-    correlation: String,
-    answers: mpsc::Sender<Result<v1::StreamSmsResponse, Status>>,
-    permit: OwnedSemaphorePermit,
-) {
-    let response = match begun.sent().await {
-        Ok(sent) => v1::StreamSmsResponse {
-            correlation,
-            results: sent.results,
-        },
-        Err(error) => refused(correlation, error),
     };
-    // A caller that went away learns it from the events.
-    let _ = answers.send(Ok(response)).await;
-    drop(permit);
+    sms.0.sender.send_then(command, answer);
 }
 
 /// A message of which nothing was attempted, without breaking the stream for its neighbours.
