@@ -56,15 +56,24 @@ impl Checks<'_> {
             return;
         }
         let key = keys.first().copied().unwrap_or_default();
+        let (key, origin) = self.origin_of(key);
         self.mistakes.push(Mistake {
-            key: key.to_owned(),
-            origin: self
-                .tree
-                .at(key)
-                .map_or(Origin::Default, |node| node.origin.clone()),
+            key,
+            origin,
             problem: problem.into(),
             remedy: remedy.into(),
         });
+    }
+
+    /// The key that a value stands under, and where it came from; of a secret in a file, the key that names the file.
+    fn origin_of(&self, key: &str) -> (String, Origin) {
+        let file_key = format!("{key}_file");
+        for key in [key, &file_key] {
+            if let Some(node) = self.tree.at(key) {
+                return (key.to_owned(), node.origin.clone());
+            }
+        }
+        (key.to_owned(), Origin::Default)
     }
 }
 
@@ -500,6 +509,14 @@ fn bounds(config: &Config, checks: &mut Checks<'_>) {
                 format!("choose {min:?} to {max:?}"),
             );
         }
+    }
+    if send.in_doubt_for <= infobip.request_timeout && send.in_doubt_for >= ms(1) {
+        // What the logs do not show counts as never sent only when a request could no longer be under way.
+        checks.say(
+            &["send.in_doubt_for", "infobip.request_timeout"],
+            "is not longer than infobip.request_timeout",
+            "choose a longer one, or no doubt can be resolved",
+        );
     }
     if infobip.connect_timeout >= infobip.request_timeout && infobip.request_timeout >= ms(1) {
         // A request that timed out is in doubt; one that found no connection is not.

@@ -356,6 +356,39 @@ fn a_secret_and_its_file_exclude_each_other_and_the_file_must_be_there() {
     assert!(missing.problem.ends_with("is empty"), "{missing}");
 }
 
+/// What is wrong with a secret in a file is said of the key that names the file, with the layer that set it.
+#[test]
+fn a_mistake_in_a_secrets_file_names_its_key_and_layer() {
+    let secret = file("not/a/segment");
+    let path = secret.path().display().to_string();
+    let from_environment = mistake("", &[("SMSBRIDGE_HTTP__SECRET_FILE", &path)]);
+    assert_eq!(
+        (
+            from_environment.key.as_str(),
+            from_environment.origin.to_string().as_str()
+        ),
+        (
+            "http.secret_file",
+            "environment SMSBRIDGE_HTTP__SECRET_FILE"
+        )
+    );
+    assert!(!from_environment.to_string().contains("not/a/segment"));
+    for (section, key) in [
+        ("amqp", "url_file"),
+        ("http", "basic_password_file"),
+        ("infobip", "password_file"),
+    ] {
+        let named = mistake(&format!("[{section}]\n{key} = \"{path}\""), &[]);
+        assert_eq!(named.key, format!("{section}.{key}"), "{named}");
+        assert!(named.origin.to_string().ends_with(".toml:2"), "{named}");
+    }
+    let both = mistake(
+        &format!("[infobip]\napi_key_file = \"{path}\""),
+        &CREDENTIALS,
+    );
+    assert_eq!(both.key, "infobip.api_key_file", "{both}");
+}
+
 #[test]
 fn addresses_have_a_scheme_and_no_path() {
     for bad in [
@@ -521,6 +554,19 @@ fn numbers_have_bounds() {
     ] {
         let key = format!("{section}.{}", line.split(' ').next().unwrap());
         assert_eq!(mistake(&format!("[{section}]\n{line}"), &[]).key, key);
+    }
+}
+
+#[test]
+fn times_that_belong_together_fit() {
+    for (text, key) in [
+        (
+            "[infobip]\nconnect_timeout = \"30s\"",
+            "infobip.connect_timeout",
+        ),
+        ("[send]\nin_doubt_for = \"30s\"", "send.in_doubt_for"),
+    ] {
+        assert_eq!(mistake(text, &[]).key, key, "{text}");
     }
 }
 
