@@ -14,6 +14,7 @@ mod event;
 pub mod failure;
 mod inbox;
 mod lookup;
+mod pull;
 mod reference;
 mod report;
 mod server;
@@ -85,13 +86,4 @@ async fn finished<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure>
 fn caller_id<'a>(field: &str, id: &'a str) -> Result<&'a str, Failure> {
     check_caller_id(&id.replace('~', "-")).map_err(|error| Failure::invalid(field, error))?;
     Ok(id)
-}
-
-/// The `limit` of a pull: 1 to 1000, 50 where nothing is said (WIRE.md, "Limits").
-fn pull_limit(limit: i32) -> Result<u32, Failure> {
-    match limit {
-        0 => Ok(50),
-        1..=1000 => Ok(limit.unsigned_abs()),
-        _ => Err(Failure::invalid("limit", "is not between 1 and 1000")),
-    }
 }

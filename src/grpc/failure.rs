@@ -120,12 +120,7 @@ impl Row {
 /// The table.
 fn row(failure: Failure) -> Row {
     match failure {
-        Failure::Invalid(violations) | Failure::Send(SendError::Invalid(violations)) => Row::new(
-            Code::InvalidArgument,
-            "INVALID_REQUEST",
-            summary(&violations),
-        )
-        .violations(violations),
+        Failure::Invalid(violations) => invalid_row(violations),
         Failure::Send(error) => send_row(error),
         Failure::Api(error) => api_row(error),
         Failure::UnreadableAnswer(detail) => Row::new(
@@ -185,13 +180,16 @@ fn row(failure: Failure) -> Row {
     }
 }
 
+fn invalid_row(violations: Vec<FieldViolation>) -> Row {
+    let summary = summary(&violations);
+    Row::new(Code::InvalidArgument, "INVALID_REQUEST", summary).violations(violations)
+}
+
 fn send_row(error: SendError) -> Row {
     let reason = error.reason();
     let message = error.to_string();
     match error {
-        SendError::Invalid(violations) => {
-            Row::new(Code::InvalidArgument, reason, message).violations(violations)
-        }
+        SendError::Invalid(violations) => invalid_row(violations),
         SendError::IdReused { id } => Row::new(Code::AlreadyExists, reason, message).with("id", id),
         SendError::QueueFull { retry_after } => {
             Row::new(Code::ResourceExhausted, reason, message).retry_after(retry_after)
@@ -200,10 +198,10 @@ fn send_row(error: SendError) -> Row {
             Row::new(Code::Unavailable, reason, message).retry_after(retry_after)
         }
         SendError::CredentialsRefused { .. } => Row::new(Code::FailedPrecondition, reason, message),
-        SendError::Withdrawn => {
-            Row::new(Code::DeadlineExceeded, reason, message).with("in_doubt", false)
+        // Of a message that two calls share; the one whose deadline took it back hears that.
+        SendError::Withdrawn | SendError::ShuttingDown => {
+            Row::new(Code::Unavailable, reason, message).retry_after(SOON)
         }
-        SendError::ShuttingDown => Row::new(Code::Unavailable, reason, message).retry_after(SOON),
         SendError::LogUnavailable(_) => {
             // The API may have the messages: with the same ids a repeated call does not send them twice.
             Row::new(Code::Unavailable, reason, message)

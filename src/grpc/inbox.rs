@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Context, caller::Caller, deadline::Deadline, failure::Failure, pull_limit};
+use super::{Context, caller::Caller, deadline::Deadline, failure::Failure, pull};
 use crate::{
     infobip::{InboxLogsQuery, wire},
     message::time,
@@ -21,17 +21,17 @@ impl InboxService for Inbox {
     ) -> Result<Response<v1::PullReceivedMessagesResponse>, Status> {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
-        let limit = pull_limit(request.get_ref().limit)?;
+        let limit = pull::limit(request.get_ref().limit)?;
         // Read once: what the API gave must not get lost when the caller goes away.
         let context = self.0.clone();
         let pulled = self.0.tasks.spawn(async move {
+            pull::can_be_kept(&context)?;
             let answer = context.client.inbox(Some(limit)).await?;
-            Ok::<_, Failure>(
-                context
-                    .intake
-                    .pulled_inbox(&answer.content_type, answer.body)
-                    .await?,
-            )
+            let store = || {
+                let body = answer.body.clone();
+                context.intake.pulled_inbox(&answer.content_type, body)
+            };
+            pull::keep(store).await
         });
         let inbox = super::in_time(deadline, super::finished(pulled)).await?;
         let messages = inbox
@@ -79,7 +79,7 @@ impl Inbox {
             received_until: moment("received_until", request.received_until.as_ref())?,
             to: given(request.to),
             keyword: given(request.keyword),
-            limit: Some(pull_limit(request.limit)?),
+            limit: Some(pull::limit(request.limit)?),
         };
         let answer = self.0.client.inbox_logs(&query).await?;
         let read = wire::read_inbox(&answer.content_type, &answer.body)

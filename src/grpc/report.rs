@@ -2,10 +2,9 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Context, caller::Caller, deadline::Deadline, failure::Failure, pull_limit};
+use super::{Context, caller::Caller, deadline::Deadline, failure::Failure, pull};
 use crate::{
     infobip::ReportsQuery,
-    intake::IntakeError,
     message::id::check_bulk_id,
     proto::v1::{self, event::Payload, report_service_server::ReportService},
 };
@@ -33,18 +32,18 @@ impl ReportService for Reports {
         let query = ReportsQuery {
             bulk_id: wire(&request.bulk_id),
             message_id: wire(&request.message_id),
-            limit: Some(pull_limit(request.limit)?),
+            limit: Some(pull::limit(request.limit)?),
         };
         // Read once: what the API gave must not get lost when the caller goes away.
         let context = self.0.clone();
         let pulled = self.0.tasks.spawn(async move {
+            pull::can_be_kept(&context)?;
             let answer = context.client.reports(&query).await?;
-            Ok::<_, Failure>(
-                context
-                    .intake
-                    .pulled_reports(&answer.content_type, answer.body)
-                    .await?,
-            )
+            let store = || {
+                let body = answer.body.clone();
+                context.intake.pulled_reports(&answer.content_type, body)
+            };
+            pull::keep(store).await
         });
         let events = super::in_time(deadline, super::finished(pulled)).await?;
         let reports = events
@@ -56,14 +55,5 @@ impl ReportService for Reports {
             })
             .collect();
         Ok(Response::new(v1::PullDeliveryReportsResponse { reports }))
-    }
-}
-
-impl From<IntakeError> for Failure {
-    fn from(error: IntakeError) -> Self {
-        match error {
-            IntakeError::Log(error) => Self::Append(error),
-            IntakeError::Unreadable(detail) => Self::UnreadableAnswer(detail),
-        }
     }
 }

@@ -1,6 +1,8 @@
 //! One test for each gRPC method that no other theme holds, over real sockets; the rows of the error table are in `errors`.
 
+mod doubt;
 mod errors;
+mod log_errors;
 mod logs;
 mod lookup;
 mod pulls;

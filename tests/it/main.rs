@@ -18,6 +18,7 @@ mod grpc_methods;
 mod infobip_client;
 mod metrics;
 mod overload;
+mod returned;
 mod send;
 mod simulator;
 mod simulator_clients;

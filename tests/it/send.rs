@@ -199,6 +199,10 @@ async fn all_mistakes_of_a_request_are_told_at_once() {
     };
     let refused = bridge.sms().send_sms(wrong).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+    assert_eq!(
+        refused.get_details_error_info().unwrap().reason,
+        "INVALID_REQUEST"
+    );
     let wrong = text(&["nobody", ""], "");
     let refused = bridge.sms().send_sms(wrong).await.unwrap_err();
     let fields: Vec<_> = refused
@@ -273,6 +277,7 @@ async fn a_deadline_that_passes_is_told_before_it_and_the_outcome_becomes_an_eve
     let info = refused
         .get_details_error_info()
         .expect("told by the bridge, not by the client's own clock");
+    assert_eq!(info.reason, "DEADLINE_EXCEEDED");
     assert_eq!(
         (
             info.metadata["in_doubt"].as_str(),
@@ -339,6 +344,10 @@ async fn a_wrong_password_is_told_with_its_key() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(
+        refused.get_details_error_info().unwrap().reason,
+        "API_CREDENTIALS_REFUSED"
+    );
     assert!(
         refused.message().contains("infobip.password"),
         "{refused:?}"

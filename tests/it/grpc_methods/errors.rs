@@ -4,13 +4,17 @@ use serde_json::{Value, json};
 use smsbridge::{
     config::Application,
     proto::v1::{
-        self, account_service_client::AccountServiceClient,
+        self, Outcome, account_service_client::AccountServiceClient,
         event_service_client::EventServiceClient, inbox_service_client::InboxServiceClient,
         lookup_service_client::LookupServiceClient, stream_events_request::Start,
     },
 };
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
+use wiremock::{
+    Mock, MockServer, ResponseTemplate,
+    matchers::{any, body_string_contains},
+};
 
 use super::{TO, by, in_hours, refusal};
 use crate::support::{
@@ -358,6 +362,57 @@ async fn guards_reject_a_destination_with_their_reason() {
         assert_eq!(refusal.map(|refusal| refusal.reason.as_str()), reason);
     }
     assert_eq!(simulator.messages().await.len(), 1);
+}
+
+/// An API that refuses every request with the text "bad" in it, and accepts what others carry.
+async fn api_that_refuses_one() -> MockServer {
+    let api = MockServer::start().await;
+    let refused = json!({"requestError": {"serviceException": {"messageId": "BAD_REQUEST", "text": "Bad request"}}});
+    Mock::given(body_string_contains("\"bad\""))
+        .respond_with(ResponseTemplate::new(400).set_body_json(refused))
+        .mount(&api)
+        .await;
+    let accept = |request: &wiremock::Request| {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let sent = body["messages"].as_array().unwrap().iter();
+        let rows: Vec<_> = sent
+            .flat_map(|message| message["destinations"].as_array().unwrap())
+            .map(|to| {
+                json!({"to": to["to"], "messageId": to["messageId"], "smsCount": 1,
+                       "status": {"groupId": 1, "groupName": "PENDING", "id": 7, "name": "PENDING_ENROUTE"}})
+            })
+            .collect();
+        ResponseTemplate::new(200).set_body_json(json!({"messages": rows}))
+    };
+    Mock::given(any()).respond_with(accept).mount(&api).await;
+    api
+}
+
+#[tokio::test]
+async fn what_the_api_refuses_alone_is_rejected_alone() {
+    let api = api_that_refuses_one().await;
+    let folder = tempfile::tempdir().unwrap();
+    let bridge = TestBridge::at(&api.uri(), folder, |_| ()).await;
+    let messages = ["fine", "bad", "fine too"].map(|said| text(&[TO], said).message.unwrap());
+    let bulk = v1::SendSmsBulkRequest {
+        messages: messages.into(),
+        ..Default::default()
+    };
+    let sent = bridge.sms().send_sms_bulk(bulk).await.unwrap().into_inner();
+    let outcomes: Vec<_> = sent.results.iter().map(v1::SendResult::outcome).collect();
+    assert_eq!(
+        outcomes,
+        [Outcome::Accepted, Outcome::Rejected, Outcome::Accepted]
+    );
+    let refusal = sent.results[1].refusal.as_ref().unwrap();
+    assert_eq!(
+        (refusal.reason.as_str(), refusal.retryable),
+        ("API_REFUSED", false)
+    );
+    let requests = api.received_requests().await.unwrap();
+    let first: Value = serde_json::from_slice(&requests[0].body).unwrap();
+    let shared = first["messages"].as_array().unwrap().len();
+    assert_eq!(shared, 3, "all shared the request that was refused");
 }
 
 #[tokio::test]

@@ -1,0 +1,101 @@
+//! What a send hears that was not settled in time: taken back, or unknown.
+
+use std::time::Duration;
+
+use serde_json::json;
+use smsbridge::proto::v1::Outcome;
+use tonic::{Code, Request};
+use tonic_types::StatusExt as _;
+
+use super::{TO, refusal};
+use crate::support::{
+    bridge::{TestBridge, text_with_id},
+    eventually,
+    simulator::TestSimulator,
+};
+
+const PATH: &str = "/sms/1/text/advanced";
+
+/// Two calls with one id: the first one's deadline takes the message back before a request carried it, and the second
+/// one, which had no deadline, hears that nothing was sent and that it may come again.
+#[tokio::test]
+async fn what_its_first_caller_took_back_is_told_to_the_second() {
+    let simulator = TestSimulator::start().await;
+    let bridge =
+        TestBridge::with(&simulator, |config| config.send.max_requests_in_flight = 1).await;
+    simulator
+        .fault(json!({"kind": "latency", "count": 1, "ms": 3_000, "path": PATH}))
+        .await;
+    let send = |id: &str, timeout: Option<Duration>| {
+        let mut request = Request::new(text_with_id(id, &[TO]));
+        if let Some(timeout) = timeout {
+            request.set_timeout(timeout);
+        }
+        let mut sms = bridge.sms();
+        tokio::spawn(async move { sms.send_sms(request).await })
+    };
+    let in_the_way = send("in-the-way", None);
+    eventually("the only request is under way", async || {
+        let under_way = simulator.requests().await.len() == 1;
+        under_way.then_some(())
+    })
+    .await;
+    let first = send("twice", Some(Duration::from_millis(1_500)));
+    let metrics = format!("http://{}/metrics", bridge.addresses.admin);
+    eventually("the first call waits", async || {
+        let page = reqwest::get(&metrics).await.unwrap().text().await.unwrap();
+        page.contains("smsbridge_queued_destinations{lane=\"normal\"} 1")
+            .then_some(())
+    })
+    .await;
+    let second = send("twice", None);
+
+    let status = first.await.unwrap().unwrap_err();
+    assert_eq!(
+        status.get_details_error_info().unwrap().metadata["in_doubt"],
+        "false"
+    );
+    assert_eq!(
+        refusal::<()>(Err(status)),
+        (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".into())
+    );
+    let status = second.await.unwrap().unwrap_err();
+    assert!(status.get_details_retry_info().is_some());
+    assert_eq!(
+        refusal::<()>(Err(status)),
+        (Code::Unavailable, "WITHDRAWN".into())
+    );
+    in_the_way.await.unwrap().unwrap();
+    let again = send("twice", None).await.unwrap().unwrap().into_inner();
+    assert_eq!(again.results[0].outcome(), Outcome::Accepted);
+    assert_eq!(simulator.messages().await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_nobody_knows_is_unknown_until_it_is_asked_again() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        // Asked again, "not found" counts only a request timeout later.
+        config.infobip.request_timeout = Duration::from_secs(1);
+        config.send.in_doubt_for = Duration::from_millis(1_500);
+    })
+    .await;
+    simulator
+        .fault(json!({"kind": "reset", "path": PATH}))
+        .await;
+    simulator
+        .fault(json!({"kind": "status", "status": 503, "path": "/sms/1/logs"}))
+        .await;
+    let send = async || {
+        let sent = bridge.sms().send_sms(text_with_id("r1", &[TO])).await;
+        sent.unwrap().into_inner().results.remove(0)
+    };
+    let result = send().await;
+    assert_eq!(result.outcome(), Outcome::Unknown);
+    let refusal = result.refusal.unwrap();
+    assert_eq!(refusal.reason, "OUTCOME_UNKNOWN");
+
+    simulator.heal().await;
+    assert_eq!(send().await.outcome(), Outcome::Accepted);
+    assert_eq!(simulator.messages().await.len(), 1);
+}

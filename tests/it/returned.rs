@@ -1,0 +1,82 @@
+//! What the broker gives back in `returned` without its having lapsed is dead, with the reason.
+
+use lapin::{
+    BasicProperties,
+    options::{BasicGetOptions, BasicNackOptions},
+};
+use smsbridge::{amqp::codec::text_header, proto::v1::event::Payload};
+
+use crate::support::{
+    bridge::TestBridge,
+    broker::{Client, TestBroker},
+    eventually,
+    simulator::TestSimulator,
+};
+
+const COMMAND: &[u8] = br#"{"message": {"destinations": [{"to": "41793026727"}], "text": "x"}}"#;
+
+/// Takes the next message of a queue and refuses it; false where there is none.
+async fn refuse(client: &Client, queue: &str, requeue: bool) -> bool {
+    let get = client
+        .channel
+        .basic_get(queue.into(), BasicGetOptions::default());
+    let Some(got) = get.await.unwrap() else {
+        return false;
+    };
+    let multiple = false;
+    let options = BasicNackOptions { requeue, multiple };
+    got.acker.nack(options).await.unwrap()
+}
+
+/// A command that was delivered over and over, and one that somebody else's consumer refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_gives_back_for_another_reason_is_dead() {
+    let broker = TestBroker::start().await;
+    // Declares the queues, and nobody consumes yet.
+    drop(broker.publisher().await);
+    let client = broker.client().await;
+    let queue = broker.topology().send_normal();
+    let publish = async |request_id: &str| {
+        let properties = BasicProperties::default().with_message_id(request_id.into());
+        client.publish("", &queue, properties, COMMAND).await;
+    };
+    publish("refused").await;
+    assert!(refuse(&client, &queue, false).await);
+    publish("again").await;
+    let mut deliveries = 0;
+    while refuse(&client, &queue, true).await {
+        deliveries += 1;
+    }
+    assert!(deliveries > 1_000, "{deliveries}");
+
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;
+    let mut letters = Vec::new();
+    for _ in 0..2 {
+        let letter = client.take(&broker.topology().dead()).await;
+        let reason = text_header(letter.properties.headers().as_ref(), "smsbridge-reason");
+        let request_id = letter.properties.message_id().clone().unwrap();
+        letters.push((request_id.to_string(), reason.unwrap()));
+    }
+    letters.sort();
+    let dead = |id: &str, reason: &str| (id.to_owned(), reason.to_owned());
+    let expected = [dead("again", "DELIVERY_LIMIT"), dead("refused", "RETURNED")];
+    assert_eq!(letters, expected);
+    let told = eventually("both are events", async || {
+        let events = bridge.all_events().await;
+        let mut told: Vec<_> = events
+            .into_iter()
+            .filter_map(|event| match event.payload {
+                Some(Payload::InvalidCommand(invalid)) => Some((event.request_id, invalid.reason)),
+                _ => None,
+            })
+            .collect();
+        told.sort();
+        told.dedup();
+        (told.len() == 2).then_some(told)
+    })
+    .await;
+    assert_eq!(told, expected);
+    assert!(simulator.requests().await.is_empty(), "nothing was sent");
+    bridge.stop().await;
+}
