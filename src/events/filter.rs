@@ -8,7 +8,7 @@ use crate::proto::v1;
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     types: Vec<TypePattern>,
-    applications: HashSet<String>,
+    applications: Option<HashSet<String>>,
     message_ids: HashSet<String>,
 }
 
@@ -58,11 +58,16 @@ impl Filter {
                 .iter()
                 .map(|pattern| TypePattern::new(pattern))
                 .collect();
-            compiled.applications = filter.applications.iter().cloned().collect();
+            if !filter.applications.is_empty() {
+                compiled.applications = Some(filter.applications.iter().cloned().collect());
+            }
             compiled.message_ids = filter.message_ids.iter().cloned().collect();
         }
         if let Some(visible) = visible {
-            compiled.applications = HashSet::from([visible.to_owned()]);
+            let wanted = compiled.applications.take();
+            let is_wanted = wanted.is_none_or(|wanted| wanted.contains(visible));
+            let own = is_wanted.then(|| visible.to_owned());
+            compiled.applications = Some(own.into_iter().collect());
         }
         compiled
     }
@@ -70,7 +75,9 @@ impl Filter {
     /// Whether a reader with this filter wants the event.
     #[must_use]
     pub fn wants(&self, event: &v1::Event) -> bool {
-        (self.applications.is_empty() || self.applications.contains(&event.application))
+        self.applications
+            .as_ref()
+            .is_none_or(|wanted| wanted.contains(&event.application))
             && (self.types.is_empty()
                 || self
                     .types

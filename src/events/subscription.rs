@@ -38,6 +38,7 @@ pub struct Subscriptions {
 }
 
 /// What a listener brings.
+#[derive(Clone)]
 pub struct Listener {
     /// Which events: replaces what the subscription had.
     pub filter: Option<v1::EventFilter>,
@@ -135,7 +136,7 @@ impl Subscriptions {
     pub async fn attach(
         &self,
         key: SubscriptionKey,
-        mut listener: Listener,
+        listener: Listener,
     ) -> Result<Attached, ReadError> {
         loop {
             let running = self.running().get(&key).cloned();
@@ -144,22 +145,19 @@ impl Subscriptions {
                 None => self.open(key.clone(), listener.filter.clone()).await?,
             };
             let (reply, attached) = oneshot::channel();
-            match words.send(Word::Attach { listener, reply }).await {
-                Ok(()) => {}
-                // Its last listener left meanwhile: begin anew.
-                Err(mpsc::error::SendError(Word::Attach { listener: back, .. })) => {
-                    listener = back;
-                    continue;
-                }
-                Err(_) => {
-                    return Err(ReadError::Unavailable(
-                        "the process is shutting down".to_owned(),
-                    ));
-                }
+            let listener = listener.clone();
+            if words.send(Word::Attach { listener, reply }).await.is_ok()
+                && let Ok(attached) = attached.await
+            {
+                return Ok(attached);
             }
-            return attached.await.map_err(|_| {
-                ReadError::Unavailable("the subscription just ended: try again".to_owned())
-            });
+            if self.closing.is_cancelled() {
+                return Err(ReadError::Unavailable(
+                    "the process is shutting down".to_owned(),
+                ));
+            }
+            // Its last listener left meanwhile: begin anew, when its task is gone.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -195,6 +195,80 @@ async fn a_send_carries_every_field() {
 }
 
 #[tokio::test]
+async fn a_bulk_carries_every_field() {
+    let accepted = |n: u8| {
+        json!({"to": TO, "messageId": format!("default.r1~{n}"), "smsCount": 1,
+               "status": status(7, "PENDING_ENROUTE", 1, "PENDING")})
+    };
+    let (api, bridge) = bridge_of(
+        json!({"bulkId": "default.spring", "trackingProcessKey": "key-1", "messages": [accepted(0), accepted(2)]}),
+    )
+    .await;
+    let request = v1::SendSmsBulkRequest {
+        request_id: "r1".into(),
+        bulk_id: "spring".into(),
+        messages: ["one", "nobody", "two"]
+            .map(|text| {
+                let to = if text == "nobody" { "x" } else { TO };
+                crate::support::bridge::text(&[to], text).message.unwrap()
+            })
+            .into(),
+        tracking: Some(v1::Tracking {
+            track: "URL".into(),
+            ..Default::default()
+        }),
+    };
+    let sent = bridge.sms().send_sms_bulk(request).await.unwrap();
+    let sent = sent.into_inner();
+    assert_eq!(
+        (sent.bulk_id.as_str(), sent.tracking_process_key.as_str()),
+        ("spring", "key-1")
+    );
+    let results: Vec<_> = sent
+        .results
+        .iter()
+        .map(|result| {
+            (
+                result.message_index,
+                result.outcome(),
+                result.bulk_id.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        results,
+        [
+            (0, v1::Outcome::Accepted, "spring"),
+            (1, v1::Outcome::Rejected, "spring"),
+            (2, v1::Outcome::Accepted, "spring")
+        ]
+    );
+    let refusal = sent.results[1].refusal.as_ref().unwrap();
+    assert_eq!(
+        (refusal.reason.as_str(), refusal.retryable),
+        ("INVALID_MESSAGE", false)
+    );
+    assert!(!refusal.detail.is_empty());
+    let [v1::FieldViolation { field, description }] = refusal.violations.as_slice() else {
+        panic!("{refusal:?}")
+    };
+    assert_eq!(field, "messages[1].destinations[0].to");
+    assert!(!description.is_empty());
+    let (_, body) = asked(&api).await;
+    assert_eq!(
+        (&body["bulkId"], &body["tracking"]),
+        (&json!("default.spring"), &json!({"track": "URL"}))
+    );
+    let texts: Vec<_> = body["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| &message["text"])
+        .collect();
+    assert_eq!(texts, ["one", "two"]);
+}
+
+#[tokio::test]
 async fn octets_carry_every_field() {
     let (api, bridge) = bridge_of(json!({"messages": [
         {"to": TO, "messageId": "default.m1", "smsCount": 1, "status": status(7, "PENDING_ENROUTE", 1, "PENDING")}]}))
@@ -335,7 +409,7 @@ async fn a_lookup_row_carries_every_field() {
     let found = LookupServiceClient::new(bridge.channel.clone())
         .lookup_numbers(v1::LookupNumbersRequest {
             to: vec![TO.into()],
-            ..Default::default()
+            request_id: "l1".into(),
         })
         .await
         .unwrap();

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use smsbridge::proto::v1::{
-    Acknowledge, Delivery, EventFilter, SubscribeRequest, SubscriptionReady, SubscriptionStart,
-    event_service_client::EventServiceClient, subscribe_request::Action, subscribe_response::Item,
+    Acknowledge, Delivery, EventFilter, Reject, SubscribeRequest, SubscriptionReady,
+    SubscriptionStart, event_service_client::EventServiceClient, subscribe_request::Action,
+    subscribe_response::Item,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -135,4 +136,34 @@ async fn listeners_compete_and_hold_no_more_than_they_asked_for() {
     let mut late = Listener::attach(&bridge, 5).await;
     let again = late.next().await;
     assert_eq!((request_id(&again), again.attempt), (request_id(&first), 2));
+}
+
+#[tokio::test]
+async fn a_rejected_delivery_comes_again_and_a_filter_is_kept() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let mut listener = Listener::attach(&bridge, 2).await;
+    // Its filter lets results through, not the reports that follow them.
+    send(&bridge, ["a", "b", "c"]).await;
+    let (a, b) = (listener.next().await, listener.next().await);
+    assert_ne!(a.delivery_id, b.delivery_id);
+    let again = SubscribeRequest {
+        action: Some(Action::Reject(Reject {
+            delivery_ids: vec![b.delivery_id.clone()],
+        })),
+    };
+    listener.say.send(again).await.unwrap();
+    let again = listener.next().await;
+    assert_eq!((request_id(&again).as_str(), again.attempt), ("b", 2));
+    for delivery in [&a, &again] {
+        listener.acknowledge(delivery).await;
+    }
+    let cursor = again.event.unwrap().cursor;
+    // There is room for it: both acknowledgements were heard.
+    assert_eq!(request_id(&listener.next().await), "c");
+    drop(listener);
+    let mut later = Listener::attach(&bridge, 10).await;
+    assert!(!later.ready.created);
+    assert_eq!(later.ready.cursor, cursor, "it goes on after what is done");
+    assert_eq!(request_id(&later.next().await), "c");
 }

@@ -34,11 +34,20 @@ async fn the_code_tables_are_the_manuals() {
             (5, "REJECTED", true)
         ]
     );
-    let delivered = statuses.statuses.iter().find(|row| row.id == 5).unwrap();
-    assert_eq!(
-        (delivered.name.as_str(), delivered.group()),
-        ("DELIVERED_TO_HANDSET", StatusGroup::Delivered)
-    );
+    let group = &statuses.groups[3];
+    assert_eq!(group.group(), StatusGroup::Delivered);
+    assert!(!group.description.is_empty());
+    let network = statuses.statuses.iter().find(|row| row.id == 6).unwrap();
+    let expected = v1::Status {
+        group_id: 5,
+        group_name: "REJECTED".into(),
+        id: 6,
+        name: "REJECTED_NETWORK".into(),
+        description: "Network is forbidden".into(),
+        action: "Contact account manager".into(),
+        group: StatusGroup::Rejected.into(),
+    };
+    assert_eq!(*network, expected);
 
     let errors = reference
         .list_errors(v1::ListErrorsRequest {})
@@ -46,11 +55,24 @@ async fn the_code_tables_are_the_manuals() {
         .unwrap()
         .into_inner();
     assert_eq!((errors.errors.len(), errors.groups.len()), (91, 4));
-    let absent = errors.errors.iter().find(|row| row.id == 27).unwrap();
+    let handset = &errors.groups[1];
     assert_eq!(
-        (absent.name.as_str(), absent.group(), absent.permanent),
-        ("EC_ABSENT_SUBSCRIBER", ErrorGroup::Handset, false)
+        (handset.id, handset.name.as_str(), handset.group()),
+        (1, "HANDSET_ERRORS", ErrorGroup::Handset)
     );
+    assert!(!handset.description.is_empty());
+    let absent = errors.errors.iter().find(|row| row.id == 27).unwrap();
+    let expected = v1::Error {
+        group_id: 1,
+        group_name: "HANDSET_ERRORS".into(),
+        id: 27,
+        name: "EC_ABSENT_SUBSCRIBER".into(),
+        description: "Absent Subscriber".into(),
+        action: String::new(),
+        group: ErrorGroup::Handset.into(),
+        permanent: false,
+    };
+    assert_eq!(*absent, expected);
 }
 
 #[tokio::test]

@@ -122,7 +122,8 @@ async fn a_scheduled_bulk_is_read_moved_paused_resumed_and_cancelled() {
         send_at: Some(later),
     };
     let moved = bridge.sms().reschedule_bulk(moved).await.unwrap();
-    assert_eq!(moved.into_inner().send_at, Some(later));
+    let moved = moved.into_inner();
+    assert_eq!((moved.bulk_id, moved.send_at), (bulk_id(), Some(later)));
     let bulk = bridge.sms().get_bulk(get()).await.unwrap().into_inner();
     assert_eq!(bulk.send_at, Some(later));
 
@@ -136,13 +137,15 @@ async fn a_scheduled_bulk_is_read_moved_paused_resumed_and_cancelled() {
             status: wanted.into(),
         };
         let changed = bridge.sms().update_bulk_status(change).await.unwrap();
-        assert_eq!(changed.into_inner().status(), wanted);
+        let changed = changed.into_inner();
+        assert_eq!((changed.status(), changed.bulk_id), (wanted, bulk_id()));
         let status = bridge
             .sms()
             .get_bulk_status(v1::GetBulkStatusRequest { bulk_id: bulk_id() })
             .await
             .unwrap();
-        assert_eq!(status.into_inner().status(), wanted);
+        let status = status.into_inner();
+        assert_eq!((status.status(), status.bulk_id), (wanted, bulk_id()));
     }
     // Another application's bulk is none.
     assert_eq!(

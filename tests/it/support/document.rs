@@ -24,25 +24,46 @@ pub fn quoted(cell: &str) -> Vec<String> {
 
 /// Whether `theme::test` (in `tests/it/`) or `module::…::tests::test` (beside the code) is a test.
 pub fn test_exists(test: &str) -> bool {
+    test_body(test).is_some()
+}
+
+/// The text of such a test, with the functions of its file that it names; `None` where it is none.
+pub fn test_body(test: &str) -> Option<String> {
     let (module, name) = test.rsplit_once("::").unwrap_or(("", test));
     let file = match module.strip_suffix("::tests") {
         Some(module) => format!("src/{}.rs", module.replace("::", "/")),
         None => format!("tests/it/{}.rs", module.replace("::", "/")),
     };
-    let Some(source) = read(&file) else {
-        return false;
-    };
-    let before: Vec<_> = source.split(&format!("fn {name}(")).collect();
-    let attributes = before
-        .first()
-        .unwrap_or(&"")
+    let source = read(&file)?;
+    let (before, _) = source.split_once(&format!("fn {name}("))?;
+    let attributes = before.lines().rev().skip(1).take(4);
+    let is_test = attributes
+        .map(str::trim)
+        .any(|line| line.starts_with("#[") && line.contains("test"));
+    if !is_test {
+        return None;
+    }
+    let mut body = function(&source, name)?;
+    let functions = source.split("fn ").skip(1);
+    for name in functions.filter_map(|after| after.split(['(', '<']).next()) {
+        if body.contains(&format!("{name}(")) {
+            body.push_str(&function(&source, name).unwrap_or_default());
+        }
+    }
+    Some(body)
+}
+
+/// The text of a function: it ends with the line that closes what its first line opened.
+fn function(source: &str, name: &str) -> Option<String> {
+    let begins = |start: &str| source.split_once(start);
+    let (before, after) =
+        begins(&format!("fn {name}(")).or_else(|| begins(&format!("fn {name}<")))?;
+    let indent: String = before
         .lines()
-        .rev()
-        .skip(1)
-        .take(4)
-        .collect::<Vec<_>>();
-    before.len() == 2
-        && attributes
-            .iter()
-            .any(|line| line.trim().starts_with("#[") && line.contains("test"))
+        .last()?
+        .chars()
+        .take_while(|c| c.is_whitespace())
+        .collect();
+    let (body, _) = after.split_once(&format!("\n{indent}}}\n"))?;
+    Some(body.to_owned())
 }

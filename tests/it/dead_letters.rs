@@ -1,10 +1,13 @@
-//! What the broker gives back in `returned` without its having lapsed is dead, with the reason.
+//! Commands that end in `smsbridge.dead`, at a whole bridge: what the broker gave back, and what is wrong.
 
 use lapin::{
     BasicProperties,
     options::{BasicGetOptions, BasicNackOptions},
 };
-use smsbridge::{amqp::codec::text_header, proto::v1::event::Payload};
+use smsbridge::{
+    amqp::codec::text_header,
+    proto::v1::{FieldViolation, InvalidCommand, event::Payload},
+};
 
 use crate::support::{
     bridge::TestBridge,
@@ -78,5 +81,43 @@ async fn what_the_broker_gives_back_for_another_reason_is_dead() {
     .await;
     assert_eq!(told, expected);
     assert!(simulator.requests().await.is_empty(), "nothing was sent");
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_command_carries_every_field() {
+    let broker = TestBroker::start().await;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;
+    drop(broker.publisher().await);
+    let client = broker.client().await;
+    let wrong = br#"{"message": {"destinations": [{"to": "41793026727"}], "text": ""}}"#;
+    let properties = BasicProperties::default().with_message_id("r1".into());
+    let commands = broker.topology().commands();
+    client
+        .publish(&commands, "sms.send", properties, wrong)
+        .await;
+    let event = eventually("it is told", async || {
+        let events = bridge.all_events().await;
+        events
+            .into_iter()
+            .find(|event| event.r#type == "command.invalid")
+    })
+    .await;
+    let Some(Payload::InvalidCommand(invalid)) = event.payload else {
+        panic!("no command")
+    };
+    let [FieldViolation { field, description }] = invalid.violations.as_slice() else {
+        panic!("{invalid:?}")
+    };
+    assert_eq!(field, "message.text");
+    assert!(!description.is_empty());
+    let expected = InvalidCommand {
+        reason: "INVALID_MESSAGE".into(),
+        routing_key: "sms.send".into(),
+        ..invalid.clone()
+    };
+    assert_eq!(invalid, expected);
+    assert!(invalid.detail.contains("mistake"), "{invalid:?}");
     bridge.stop().await;
 }
