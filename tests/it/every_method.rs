@@ -1,0 +1,277 @@
+//! Every method of the contract, called by programs of others: grpcurl (reflection v1alpha), buf (reflection v1), and the
+//! stubs that grpcio-tools generates for Python. A method that is added to the contract needs a call in [`calls`].
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+use smsbridge::proto;
+
+use crate::support::{
+    bridge::TestBridge,
+    foreign::{Ended, GRPC_TOOLS, Python, end, run},
+    simulator::TestSimulator,
+};
+
+const TO: &str = "41793026727";
+
+/// One call, and what its answer has in it.
+struct Call {
+    method: &'static str,
+    requests: Vec<Value>,
+    answered: &'static str,
+}
+
+fn at(hours: i64) -> String {
+    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(hours);
+    format!("{at:.0}")
+}
+
+/// Each method at least once, in an order in which each finds what it needs.
+fn calls() -> Vec<Call> {
+    let message = json!({"destinations": [{"to": TO}], "text": "Hello"});
+    let scheduled = json!({"destinations": [{"to": TO}], "text": "Later", "sendAt": at(5)});
+    let on_a_stream = |mark: &str| json!({"correlation": mark, "request": {"message": message}});
+    let spring = || json!({"bulkId": "spring"});
+    let mut calls = Vec::new();
+    let mut call = |method, requests: Vec<Value>, answered| {
+        calls.push(Call {
+            method,
+            requests,
+            answered,
+        });
+    };
+    call(
+        "SmsService/SendSms",
+        vec![
+            json!({"requestId": "pin-1", "message": message, "tracking": {"track": "SMS", "type": "ONE_TIME_PIN"}}),
+        ],
+        "OUTCOME_ACCEPTED",
+    );
+    call(
+        "SmsService/SendSmsBulk",
+        vec![json!({"bulkId": "spring", "messages": [scheduled]})],
+        "OUTCOME_ACCEPTED",
+    );
+    call(
+        "SmsService/StreamSms",
+        vec![on_a_stream("first"), on_a_stream("second")],
+        "second",
+    );
+    call("SmsService/ListSmsLogs", vec![json!({})], "pin-1");
+    call(
+        "SmsService/PreviewSms",
+        vec![json!({"text": "Hello"})],
+        "originalText",
+    );
+    call("SmsService/GetBulk", vec![spring()], "sendAt");
+    call(
+        "SmsService/RescheduleBulk",
+        vec![json!({"bulkId": "spring", "sendAt": at(9)})],
+        "sendAt",
+    );
+    call(
+        "SmsService/GetBulkStatus",
+        vec![spring()],
+        "BULK_STATUS_PENDING",
+    );
+    call(
+        "SmsService/UpdateBulkStatus",
+        vec![json!({"bulkId": "spring", "status": "BULK_STATUS_PAUSED"})],
+        "BULK_STATUS_PAUSED",
+    );
+    call(
+        "SmsService/ConfirmConversion",
+        vec![json!({"messageId": "pin-1"})],
+        "processKey",
+    );
+    call(
+        "ReportService/PullDeliveryReports",
+        vec![json!({})],
+        "DELIVERED_TO_HANDSET",
+    );
+    call(
+        "InboxService/PullReceivedMessages",
+        vec![json!({})],
+        "Hi there",
+    );
+    call(
+        "InboxService/ListReceivedMessages",
+        vec![json!({})],
+        "Hi there",
+    );
+    call(
+        "LookupService/LookupNumbers",
+        vec![json!({"to": [TO]})],
+        "mccMnc",
+    );
+    call(
+        "LookupService/RequestNumberLookup",
+        vec![json!({"to": [TO]})],
+        "PENDING_WAITING_DELIVERY",
+    );
+    call(
+        "EventService/StreamEvents",
+        vec![
+            json!({"since": "2020-01-01T00:00:00Z", "endAtHead": true, "filter": {"types": ["send.#"]}}),
+        ],
+        "send.accepted",
+    );
+    call(
+        "EventService/Subscribe",
+        vec![json!({"start": {"name": "mine"}})],
+        "created",
+    );
+    call(
+        "ReferenceService/ListStatuses",
+        vec![json!({})],
+        "DELIVERED_TO_HANDSET",
+    );
+    call(
+        "ReferenceService/ListErrors",
+        vec![json!({})],
+        "EC_ABSENT_SUBSCRIBER",
+    );
+    call("AccountService/GetBalance", vec![json!({})], "balance");
+    for method in [
+        "AdminService/ListDeadLetters",
+        "AdminService/ReplayDeadLetters",
+        "AdminService/DiscardDeadLetters",
+        "AdminService/ListQuarantined",
+        "AdminService/ReplayQuarantined",
+        "AdminService/DiscardQuarantined",
+        "AdminService/Reconcile",
+    ] {
+        call(method, vec![json!({})], NOT_BUILT);
+    }
+    calls
+}
+
+/// What the methods say that wait for a later version; all others answer OK.
+const NOT_BUILT: &str = "not part of this version";
+
+impl Call {
+    fn full_name(&self) -> String {
+        format!("smsbridge.v1.{}", self.method)
+    }
+
+    /// The requests as command-line clients take them.
+    fn data(&self) -> String {
+        let requests = self.requests.iter().map(Value::to_string);
+        requests.collect::<Vec<_>>().join("\n")
+    }
+
+    fn assert_ended(&self, ended: &Ended) {
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(said.contains(self.answered), "{}: {said}", self.method);
+        let is_built = self.answered != NOT_BUILT;
+        assert_eq!(ended.status == Some(0), is_built, "{}: {said}", self.method);
+        assert_eq!(
+            said.to_lowercase().contains("unimplemented"),
+            !is_built,
+            "{}: {said}",
+            self.method
+        );
+    }
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+async fn python() -> Python {
+    Python::with(&repository("examples/python/requirements.txt"), GRPC_TOOLS).await
+}
+
+/// A bridge with something to pull: a message and a report that nobody pushes.
+async fn bridge() -> (TestSimulator, TestBridge) {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    simulator.inbound(TO, "41790000000", "Hi there").await;
+    let unpushed =
+        json!({"destinations": [{"to": TO, "messageId": "default.raw-1"}], "text": "Hello"});
+    simulator.send(unpushed).await;
+    simulator.all_final().await;
+    (simulator, bridge)
+}
+
+#[test]
+fn no_method_is_left_out() {
+    let called: BTreeSet<_> = calls().iter().map(Call::full_name).collect();
+    let ours = proto::methods().iter();
+    let ours: BTreeSet<_> = ours
+        .filter(|method| method.starts_with("smsbridge."))
+        .cloned()
+        .collect();
+    assert_eq!(called, ours);
+}
+
+#[tokio::test]
+async fn grpcurl_calls_every_method() {
+    let python = python().await;
+    let (_simulator, bridge) = bridge().await;
+    let address = bridge.addresses.grpc.to_string();
+    for call in calls() {
+        let mut grpcurl = python.program("grpcurl");
+        grpcurl.args([
+            "-plaintext",
+            "-d",
+            &call.data(),
+            &address,
+            &call.full_name(),
+        ]);
+        call.assert_ended(&end(grpcurl).await);
+    }
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn buf_calls_every_method() {
+    let python = python().await;
+    let (_simulator, bridge) = bridge().await;
+    for call in calls() {
+        let mut buf = python.program("buf");
+        let url = format!("http://{}/{}", bridge.addresses.grpc, call.full_name());
+        buf.args(["curl", "--protocol", "grpc", "--http2-prior-knowledge"])
+            .args(["--reflect-protocol", "grpc-v1", "-d", &call.data(), &url]);
+        call.assert_ended(&end(buf).await);
+    }
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn pythons_stubs_call_every_method() {
+    let python = python().await;
+    let (_simulator, bridge) = bridge().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut make = python.script(&repository("examples/python/make_stubs.py"));
+    make.arg(folder.path());
+    run(make).await;
+    let calls = calls();
+    let list: Vec<_> = calls
+        .iter()
+        .map(|call| json!({"method": call.full_name(), "requests": call.requests}))
+        .collect();
+    let file = folder.path().join("calls.json");
+    std::fs::write(&file, Value::from(list).to_string()).unwrap();
+    let mut script = python.script(&repository("tests/clients/python/every_method.py"));
+    script
+        .arg(bridge.addresses.grpc.to_string())
+        .arg(&file)
+        .env("PYTHONPATH", folder.path());
+    let answers: Vec<Value> = serde_json::from_str(&run(script).await).unwrap();
+    assert_eq!(answers.len(), calls.len());
+    for (call, answer) in calls.iter().zip(answers) {
+        let said = answer["answers"].to_string();
+        assert!(said.contains(call.answered), "{}: {answer}", call.method);
+        let code = if call.answered == NOT_BUILT {
+            "UNIMPLEMENTED"
+        } else {
+            "OK"
+        };
+        assert_eq!(answer["code"], code, "{}: {said}", call.method);
+    }
+    bridge.stop().await;
+}
