@@ -15,6 +15,7 @@ pub mod failure;
 mod inbox;
 mod lookup;
 mod pull;
+pub mod quota;
 mod reference;
 mod report;
 mod server;

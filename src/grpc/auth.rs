@@ -24,10 +24,6 @@ use std::{
 };
 
 use futures_util::future::Either;
-use governor::{
-    DefaultDirectRateLimiter, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
-};
 use http::{Extensions, HeaderMap, header::AUTHORIZATION};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -37,7 +33,11 @@ use tonic::{
 use tower::{Layer, Service};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
-use super::{caller::Caller, failure::Failure};
+use super::{
+    caller::Caller,
+    failure::Failure,
+    quota::{Limit, Quotas},
+};
 use crate::{
     config::{
         self,
@@ -135,32 +135,7 @@ pub enum TokensFileError {
 pub struct Authenticator {
     tokens: Option<TokensFile>,
     takes_certificates: bool,
-    applications: HashMap<String, Limit>,
-}
-
-/// A rate and what is left of it.
-struct Limit {
-    calls_per_second: NonZeroU32,
-    limiter: DefaultDirectRateLimiter,
-}
-
-impl Limit {
-    fn new(calls_per_second: NonZeroU32) -> Self {
-        Self {
-            calls_per_second,
-            limiter: RateLimiter::direct(Quota::per_second(calls_per_second)),
-        }
-    }
-
-    fn take(&self, whose: impl FnOnce() -> String) -> Result<(), Denied> {
-        self.limiter
-            .check()
-            .map_err(|not_until| Denied::QuotaExceeded {
-                whose: whose(),
-                calls_per_second: self.calls_per_second,
-                retry_after: not_until.wait_time_from(DefaultClock::default().now()),
-            })
-    }
+    applications: HashMap<String, Arc<Limit>>,
 }
 
 struct TokensFile {
@@ -171,7 +146,7 @@ struct TokensFile {
 /// The content of a tokens file, with what is left of each token's quota by its name.
 struct Known {
     tokens: Tokens,
-    limits: HashMap<String, Limit>,
+    limits: HashMap<String, Arc<Limit>>,
     version: Option<Version>,
 }
 
@@ -310,15 +285,16 @@ impl Authenticator {
             .takes_certificates
             .then(|| peer_common_name(extensions))
             .flatten();
-        let caller = match (&self.tokens, bearer_token(headers), certificate) {
+        let mut caller = match (&self.tokens, bearer_token(headers), certificate) {
             (Some(file), Some(token), _) => {
                 let known = file.known();
                 let grant = known.tokens.find(token).ok_or(Denied::TokenInvalid)?;
                 check_method(&grant.methods, &grant.name, method, is_reflection)?;
+                let mut caller = caller_of(grant);
                 if let Some(limit) = known.limits.get(&grant.name) {
-                    limit.take(|| format!("the token `{}`", grant.name))?;
+                    count(&mut caller, limit, || format!("the token `{}`", grant.name))?;
                 }
-                caller_of(grant)
+                caller
             }
             (_, _, Some(common_name)) => {
                 let application =
@@ -328,6 +304,7 @@ impl Authenticator {
                     application,
                     sees_all: false,
                     name: common_name,
+                    quotas: Quotas::default(),
                 }
             }
             (Some(_), None, None) if self.takes_certificates => {
@@ -348,7 +325,10 @@ impl Authenticator {
             (None, _, None) => anonymous(headers)?,
         };
         if let Some(limit) = self.applications.get(caller.application.as_str()) {
-            limit.take(|| format!("the application `{}`", caller.application))?;
+            let application = caller.application.clone();
+            count(&mut caller, limit, || {
+                format!("the application `{application}`")
+            })?;
         }
         Ok(Some(caller))
     }
@@ -358,6 +338,20 @@ impl TokensFile {
     fn known(&self) -> Arc<Known> {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Counts a call against a limit, which messages on its stream will count against too.
+fn count(
+    caller: &mut Caller,
+    limit: &Arc<Limit>,
+    whose: impl FnOnce() -> String,
+) -> Result<(), Denied> {
+    caller.quotas.add(limit);
+    limit.take().map_err(|retry_after| Denied::QuotaExceeded {
+        whose: whose(),
+        calls_per_second: limit.calls_per_second,
+        retry_after,
+    })
 }
 
 fn check_method(
@@ -381,6 +375,7 @@ fn caller_of(grant: &Grant) -> Caller {
         application: grant.application.clone(),
         sees_all: grant.sees_all,
         name: grant.name.clone(),
+        quotas: Quotas::default(),
     }
 }
 

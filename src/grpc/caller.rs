@@ -2,10 +2,11 @@
 
 use tonic::Request;
 
+use super::quota::Quotas;
 use crate::message::id::ApplicationName;
 
 /// Who calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     /// The application that it acts for.
     pub application: ApplicationName,
@@ -13,6 +14,8 @@ pub struct Caller {
     pub sees_all: bool,
     /// The name of its credential, for logs and metrics.
     pub name: String,
+    /// What its calls count against; they were counted already, messages on a stream were not.
+    pub quotas: Quotas,
 }
 
 impl Caller {
@@ -23,6 +26,7 @@ impl Caller {
             application: ApplicationName::default_application(),
             sees_all: true,
             name: "anonymous".to_owned(),
+            quotas: Quotas::default(),
         }
     }
 

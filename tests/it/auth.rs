@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rcgen::{
@@ -16,10 +17,10 @@ use smsbridge::{
     },
     grpc::auth::APPLICATION_METADATA,
     proto::v1::{
-        Event, ListDeadLettersRequest, ListStatusesRequest, StreamEventsRequest,
-        admin_service_client::AdminServiceClient, event_service_client::EventServiceClient,
-        reference_service_client::ReferenceServiceClient, sms_service_client::SmsServiceClient,
-        stream_events_request::Start,
+        Event, ListDeadLettersRequest, ListStatusesRequest, Outcome, StreamEventsRequest,
+        StreamSmsRequest, admin_service_client::AdminServiceClient,
+        event_service_client::EventServiceClient, reference_service_client::ReferenceServiceClient,
+        sms_service_client::SmsServiceClient, stream_events_request::Start,
     },
 };
 use tempfile::TempDir;
@@ -299,6 +300,43 @@ async fn quotas_are_for_each_token_and_for_each_application() {
         tokio::time::sleep(wait).await;
         call_with(channel, tokens[0]).await.unwrap();
     }
+    bridge.stop().await;
+}
+
+/// A stream is no way around a quota: its messages wait for their turn, and none is refused.
+#[tokio::test]
+async fn messages_on_a_stream_count_as_calls_do() {
+    const RATE: u32 = 10;
+    const MESSAGES: u32 = 30;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        let capped = Application {
+            calls_per_second: RATE,
+            ..Application::default()
+        };
+        config.applications.insert("capped".to_owned(), capped);
+    })
+    .await;
+    let messages = (0..MESSAGES).map(|n| StreamSmsRequest {
+        correlation: n.to_string(),
+        request: Some(text_with_id(&format!("r{n}"), &["41793026727"])),
+    });
+    let messages = tokio_stream::iter(messages);
+    let begun = std::time::Instant::now();
+    let mut answers = SmsServiceClient::new(bridge.channel.clone())
+        .stream_sms(with_metadata(messages, APPLICATION_METADATA, "capped"))
+        .await
+        .unwrap()
+        .into_inner();
+    let mut accepted = 0;
+    while let Some(answer) = answers.message().await.unwrap() {
+        assert_eq!(answer.results[0].outcome(), Outcome::Accepted, "{answer:?}");
+        accepted += 1;
+    }
+    assert_eq!(accepted, MESSAGES);
+    // The call itself and a second's worth at once, the rest at the rate.
+    let least = Duration::from_secs(1) * (MESSAGES - RATE) / RATE;
+    assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
     bridge.stop().await;
 }
 

@@ -73,6 +73,14 @@ async fn read(
             place = Arc::clone(&in_flight).acquire_owned() => place.ok(),
             () = answers.closed() => return,
         };
+        // Each message counts as a call does, but waits: the caller's sending is paced with it.
+        tokio::select! {
+            () = caller.quotas.wait() => {}
+            () = answers.closed() => return,
+            () = sms.0.closing.cancelled() => {
+                return end(Failure::Send(SendError::ShuttingDown).into());
+            }
+        }
         if request.correlation.chars().count() > MAX_CORRELATION_CHARACTERS {
             return end(Failure::invalid("correlation", "has more than 128 characters").into());
         }
