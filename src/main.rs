@@ -46,12 +46,23 @@ fn run(cli: Cli) -> Result<(), CliError> {
     {
         return Err(CliError::Failed("the TLS provider is set already".into()));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
+    let runtime = runtime()
         .build()
         .map_err(|error| CliError::Failed(format!("can't start the runtime: {error}")))?;
     let result = runtime.block_on(cli.run());
     // A read of a terminal or a pipe can't be cancelled: don't wait for it.
     runtime.shutdown_background();
     result
+}
+
+/// Half of the processors for the runtime: the event log's thread and the system's side of the network want the rest, and
+/// every worker more costs memory and hand-overs (docs/BENCHMARKS.md). tokio's own TOKIO_WORKER_THREADS says otherwise.
+fn runtime() -> tokio::runtime::Builder {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.enable_all();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        runtime.worker_threads(processors.div_ceil(2));
+    }
+    runtime
 }

@@ -19,11 +19,16 @@ const TO: &str = "41793026727";
 const TEXT: &str = "Your code is 123456";
 
 /// What came of a load.
+#[derive(Default)]
 pub struct Measured {
     pub messages: u64,
     pub elapsed: Duration,
     /// Of single calls; zero for streams.
     pub median: Duration,
+    /// What the bridge used; zero where that was not looked at.
+    pub cpu: Duration,
+    /// How many requests the simulator got; zero where that was not looked at.
+    pub requests: u64,
 }
 
 impl Measured {
@@ -152,6 +157,7 @@ impl Load {
             messages: took.len() as u64,
             elapsed,
             median: took[took.len() / 2],
+            ..Measured::default()
         }
     }
 
@@ -194,7 +200,7 @@ impl Load {
         Measured {
             messages,
             elapsed: begun.elapsed(),
-            median: Duration::ZERO,
+            ..Measured::default()
         }
     }
 }

@@ -9,6 +9,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use super::load::Measured;
+
 const BINARY: &str = env!("CARGO_BIN_EXE_smsbridge");
 
 /// Kills its process when it goes.
@@ -104,13 +106,6 @@ pub struct Bridge {
     _folder: TempDir,
 }
 
-/// What a process has used.
-#[derive(Debug, Clone, Copy)]
-pub struct Usage {
-    pub cpu: Duration,
-    pub peak_bytes: u64,
-}
-
 impl Bridge {
     pub async fn start(simulator: &Simulator, broker: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -150,33 +145,39 @@ impl Bridge {
         }
     }
 
-    /// What it has used up to now (Linux).
-    pub fn usage(&self) -> Usage {
+    /// Runs a load, and notes the processor time that it cost the bridge (Linux).
+    pub async fn used_by(&self, load: impl Future<Output = Measured>) -> Measured {
+        let before = self.cpu();
+        let measured = load.await;
+        Measured {
+            cpu: self.cpu() - before,
+            ..measured
+        }
+    }
+
+    fn cpu(&self) -> Duration {
         let id = self.process.0.id();
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         // After the name in brackets: utime and stime are the 12th and 13th, in ticks of 10 ms.
-        let fields: Vec<&str> = stat
-            .rsplit(')')
-            .next()
-            .unwrap_or_default()
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let ticks: u64 = fields
             .split_whitespace()
-            .collect();
-        let ticks = |field: usize| {
-            fields
-                .get(field)
-                .and_then(|text| text.parse::<u64>().ok())
-                .unwrap_or_default()
-        };
+            .skip(11)
+            .take(2)
+            .filter_map(|ticks| ticks.parse::<u64>().ok())
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// The most memory that it had up to now, in bytes (Linux).
+    pub fn peak_bytes(&self) -> u64 {
+        let id = self.process.0.id();
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
         let peak_kib = status
             .lines()
             .find_map(|line| line.strip_prefix("VmHWM:"))
             .and_then(|rest| rest.split_whitespace().next())
-            .and_then(|text| text.parse::<u64>().ok())
-            .unwrap_or_default();
-        Usage {
-            cpu: Duration::from_millis((ticks(11) + ticks(12)) * 10),
-            peak_bytes: peak_kib * 1024,
-        }
+            .and_then(|text| text.parse::<u64>().ok());
+        peak_kib.unwrap_or_default() * 1024
     }
 }

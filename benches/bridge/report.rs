@@ -2,10 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{
-    load::Measured,
-    process::{Bridge, Usage},
-};
+use super::{load::Measured, process::Bridge};
 
 struct Row {
     what: String,
@@ -46,9 +43,8 @@ impl Report {
     }
 
     /// What the bridge used.
-    pub fn usage(&mut self, what: &str, bridge: &Bridge, before: Usage, ours: &Measured) {
-        let after = bridge.usage();
-        let cpu = (after.cpu - before.cpu).as_secs_f64() * 1e3 / ours.messages as f64;
+    pub fn usage(&mut self, what: &str, bridge: &Bridge, ours: &Measured) {
+        let cpu = ours.cpu.as_secs_f64() * 1e3 / ours.messages as f64;
         self.0.push(Row {
             what: format!("{what}: the bridge's CPU per 1,000"),
             ceiling: String::new(),
@@ -59,18 +55,18 @@ impl Report {
         self.0.push(Row {
             what: format!("{what}: the bridge's peak memory"),
             ceiling: String::new(),
-            ours: format!("{:.1} MB", after.peak_bytes as f64 / 1e6),
+            ours: format!("{:.1} MB", bridge.peak_bytes() as f64 / 1e6),
             ratio: String::new(),
             goal: "under 40 MB",
         });
     }
 
     /// How well sends are put together.
-    pub fn requests(&mut self, what: &str, requests: u64, messages: u64) {
+    pub fn requests(&mut self, what: &str, ours: &Measured) {
         self.0.push(Row {
             what: format!("{what}: REST requests per 1,000"),
             ceiling: String::new(),
-            ours: format!("{:.1}", requests as f64 * 1e3 / messages as f64),
+            ours: format!("{:.1}", ours.requests as f64 * 1e3 / ours.messages as f64),
             ratio: String::new(),
             goal: "at most 20",
         });

@@ -303,7 +303,6 @@ impl Authenticator {
                 Caller {
                     application,
                     sees_all: false,
-                    name: common_name,
                     quotas: Quotas::default(),
                 }
             }
@@ -374,7 +373,6 @@ fn caller_of(grant: &Grant) -> Caller {
     Caller {
         application: grant.application.clone(),
         sees_all: grant.sees_all,
-        name: grant.name.clone(),
         quotas: Quotas::default(),
     }
 }

@@ -12,8 +12,6 @@ pub struct Caller {
     pub application: ApplicationName,
     /// Whether it may see rows and events of all applications.
     pub sees_all: bool,
-    /// The name of its credential, for logs and metrics.
-    pub name: String,
     /// What its calls count against; they were counted already, messages on a stream were not.
     pub quotas: Quotas,
 }
@@ -25,7 +23,6 @@ impl Caller {
         Self {
             application: ApplicationName::default_application(),
             sees_all: true,
-            name: "anonymous".to_owned(),
             quotas: Quotas::default(),
         }
     }

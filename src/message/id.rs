@@ -4,7 +4,10 @@
 //! application on every path with no state (DESIGN, "Applications and ids"). Application names hold no dot, so the split
 //! is exact.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use uuid::Uuid;
 
@@ -55,7 +58,8 @@ impl ApplicationName {
     /// The application of callers that name none.
     #[must_use]
     pub fn default_application() -> Self {
-        Self(DEFAULT_APPLICATION.into())
+        static NAME: LazyLock<Arc<str>> = LazyLock::new(|| DEFAULT_APPLICATION.into());
+        Self(Arc::clone(&NAME))
     }
 
     /// The application of what the account did without the bridge.
@@ -73,7 +77,7 @@ impl ApplicationName {
     /// The id that Infobip sees for this application's message or bulk id.
     #[must_use]
     pub fn wire_id(&self, id: &str) -> String {
-        format!("{}.{id}", self.0)
+        [&self.0, ".", id].concat()
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Arrival, SendCommand, SendError, Sender, Sent,
     call::{Answer, Call, Settled},
-    dispatcher::{Dispatcher, Pause, settle_all},
+    dispatcher::{Dispatcher, Latency, Pause, settle_all},
     guards::Guards,
     in_doubt::{Doubt, Doubts, Resolver},
     lanes::Lanes,
@@ -138,6 +138,7 @@ impl SendCore {
             recorder: Arc::clone(&recorder),
             doubts: doubts.clone(),
             pause: Pause::default(),
+            latency: Latency::default(),
             metrics: metrics.clone(),
         });
         let resolver = Resolver {
@@ -371,7 +372,7 @@ impl Inner {
                 application,
                 &message.message.from,
                 to,
-                std::time::Instant::now(),
+                std::time::Instant::now,
             )
             .err()?;
         Some(call.refusal(

@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -43,7 +46,26 @@ pub(super) struct Dispatcher {
     pub(super) recorder: Arc<Recorder>,
     pub(super) doubts: Doubts,
     pub(super) pause: Pause,
+    pub(super) latency: Latency,
     pub(super) metrics: Metrics,
+}
+
+/// How long the API takes for a request as a rule: a moving average.
+#[derive(Default)]
+pub(super) struct Latency(AtomicU64);
+
+impl Latency {
+    fn note(&self, took: Duration) {
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        // Two that come at once may cost one of them: an average bears that.
+        let usual_us = self.0.load(Ordering::Relaxed);
+        let usual_us = usual_us - usual_us / 8 + took_us / 8;
+        self.0.store(usual_us, Ordering::Relaxed);
+    }
+
+    fn usual(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// While the API can't be reached or says 429, nobody sends.
@@ -115,7 +137,7 @@ impl Dispatcher {
             let gather_for = if requests.is_empty() {
                 Duration::ZERO
             } else {
-                self.config.gather_for
+                self.config.gather_for.min(self.latency.usual() / 10)
             };
             match self.lanes.due(self.config.max_batch, gather_for) {
                 Due::Now => {
@@ -211,7 +233,12 @@ impl Dispatcher {
         };
         let size = u32::try_from(destinations(parts)).unwrap_or(u32::MAX);
         self.metrics.batch(size);
-        self.client.send(&batch).await
+        let begun = Instant::now();
+        let answer = self.client.send(&batch).await;
+        if answer.is_ok() {
+            self.latency.note(begun.elapsed());
+        }
+        answer
     }
 
     async fn take_answer(&self, parts: Vec<Part>, answer: SendAnswer) {

@@ -67,7 +67,8 @@ pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // Every commit is on the disk when it returns: custody rests on it (promise 5).
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "cache_size", -4096)?;
+    // In KiB. Appends stand at the end of the file, and the index's newest pages are few.
+    connection.pragma_update(None, "cache_size", -2048)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version == 0 {

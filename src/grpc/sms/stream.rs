@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Messages on one stream at most whose answers the caller has not read.
-const IN_FLIGHT: usize = 5_000;
+const IN_FLIGHT: usize = 2_500;
 /// The longest correlation, in characters.
 const MAX_CORRELATION_CHARACTERS: usize = 128;
 
@@ -57,6 +57,9 @@ async fn read(
     };
     loop {
         let next = tokio::select! {
+            // In this order: a message that is there costs no look at the others, and the two below are looked at whenever
+            // the caller pauses for a moment, or is made to.
+            biased;
             next = requests.next() => next,
             // The caller is gone; what was begun goes on and becomes events.
             () = answers.closed() => return,
@@ -70,11 +73,13 @@ async fn read(
             Some(Err(status)) => return end(status),
         };
         let place = tokio::select! {
+            biased;
             place = Arc::clone(&in_flight).acquire_owned() => place.ok(),
             () = answers.closed() => return,
         };
         // Each message counts as a call does, but waits: the caller's sending is paced with it.
         tokio::select! {
+            biased;
             () = caller.quotas.wait() => {}
             () = answers.closed() => return,
             () = sms.0.closing.cancelled() => {
