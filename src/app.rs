@@ -144,6 +144,7 @@ impl App {
     /// # Errors
     /// [`AppError`]: one clear message that names the key or the address and the remedy.
     pub async fn bind(config: Config) -> Result<Self, AppError> {
+        ops::open_files::raise_limit();
         let grpc = GrpcServer::bind(&config.grpc, &config.applications).await?;
         let http = grpc::bind(config.http.listen, "http.listen").await?;
         let admin = grpc::bind(config.admin.listen, "admin.listen").await?;

@@ -21,6 +21,7 @@ mod report;
 mod server;
 mod sms;
 pub mod tls;
+mod unread;
 
 use std::sync::Arc;
 

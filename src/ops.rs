@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod metrics;
+pub mod open_files;
 pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;

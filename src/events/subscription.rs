@@ -25,6 +25,9 @@ use crate::proto::v1;
 
 /// How often the position is saved at most.
 const SAVE_INTERVAL: Duration = Duration::from_millis(200);
+/// Events after the first that is not acknowledged at most: what is acknowledged behind it must be remembered. A listener
+/// that keeps one delivery for ever stops its subscription there, as the position that is saved stands still too.
+const MAX_UNSETTLED: usize = 100_000;
 /// Words of listeners that wait for the task at most.
 const WAITING_WORDS: usize = 256;
 
@@ -89,6 +92,11 @@ impl Words {
                 done: false,
             })
             .await;
+    }
+
+    /// Waits until the subscription ended by itself.
+    pub async fn ended(&self) {
+        self.words.closed().await;
     }
 
     /// Ends the listening.
@@ -287,7 +295,10 @@ impl Task {
     ) {
         loop {
             self.deliver();
-            let wants_more = self.read.is_empty() && self.due.is_empty() && self.has_room();
+            let wants_more = self.read.is_empty()
+                && self.due.is_empty()
+                && self.unsettled.len() < MAX_UNSETTLED
+                && self.has_room();
             tokio::select! {
                 () = closing.cancelled() => break,
                 word = said.recv() => match word {

@@ -1,4 +1,5 @@
-//! What stands around every call: it is counted, and beyond `grpc.max_concurrent_calls` it is turned away at once.
+//! What stands around every call: it is counted, beyond `grpc.max_concurrent_calls` it is turned away at once, and what
+//! tonic says of one that it can't read is put into our words.
 //!
 //! Invariants: a call is counted once, when its response ended or nobody waits for it any more, and holds its place until
 //! then; health is answered however much is under way. Neighbours: `server` puts it outermost, `ops::metrics` counts.
@@ -11,13 +12,13 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::failure::Failure;
+use super::{failure::Failure, unread};
 use crate::ops::metrics::{GrpcMethod, Metrics};
 
 const HEALTH: &str = "grpc.health.v1.Health/";
@@ -28,15 +29,17 @@ const STATUS: &str = "grpc-status";
 #[derive(Clone)]
 pub(super) struct CallsLayer {
     places: Arc<Semaphore>,
+    max_message_bytes: usize,
     metrics: Metrics,
 }
 
 impl CallsLayer {
-    /// At most so many calls at once.
-    pub(super) fn new(most: usize, metrics: Metrics) -> Self {
+    /// At most so many calls at once, with messages of at most so many bytes.
+    pub(super) fn new(most: usize, max_message_bytes: usize, metrics: Metrics) -> Self {
         let most = most.min(Semaphore::MAX_PERMITS);
         Self {
             places: Arc::new(Semaphore::new(most)),
+            max_message_bytes,
             metrics,
         }
     }
@@ -80,6 +83,7 @@ where
         let method = path.strip_prefix('/').unwrap_or(path);
         let place = Arc::clone(&self.layer.places).try_acquire_owned().ok();
         let is_refused = place.is_none() && !method.starts_with(HEALTH);
+        let max_message_bytes = self.layer.max_message_bytes;
         let mut call = Call {
             metrics: self.layer.metrics.clone(),
             method: GrpcMethod::named(method),
@@ -88,15 +92,31 @@ where
             code: Code::Cancelled,
             _place: place,
         };
+        if !unread::is_grpc(request.headers()) {
+            let mut response = http::Response::new(R::default());
+            *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            call.code = Code::InvalidArgument;
+            let response = response.map(|inner| CountedBody {
+                inner,
+                call,
+                max_message_bytes,
+            });
+            return Box::pin(std::future::ready(Ok(response)));
+        }
         let answering = (!is_refused).then(|| self.inner.call(request));
         Box::pin(async move {
-            let response = match answering {
+            let mut response = match answering {
                 Some(answering) => answering.await?,
                 None => Status::from(Failure::Overloaded).into_http(),
             };
             call.took = Some(call.begun.elapsed());
+            unread::reword(response.headers_mut(), max_message_bytes);
             call.hear(response.headers());
-            Ok(response.map(|inner| CountedBody { inner, call }))
+            Ok(response.map(|inner| CountedBody {
+                inner,
+                call,
+                max_message_bytes,
+            }))
         })
     }
 }
@@ -132,6 +152,7 @@ impl Drop for Call {
 pub(super) struct CountedBody<R> {
     inner: R,
     call: Call,
+    max_message_bytes: usize,
 }
 
 impl<R: Body + Unpin> Body for CountedBody<R> {
@@ -142,10 +163,11 @@ impl<R: Body + Unpin> Body for CountedBody<R> {
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(task));
-        if let Some(Ok(frame)) = &frame
-            && let Some(trailers) = frame.trailers_ref()
+        let mut frame = ready!(Pin::new(&mut self.inner).poll_frame(task));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
         {
+            unread::reword(trailers, self.max_message_bytes);
             self.call.hear(trailers);
         }
         Poll::Ready(frame)

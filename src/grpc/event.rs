@@ -3,6 +3,7 @@
 use std::{pin::Pin, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -89,13 +90,21 @@ impl EventService for Events {
             created: attached.created,
             cursor: attached.cursor,
         };
-        self.0
-            .tasks
-            .spawn(hear(said, attached.words, self.0.closing.clone()));
+        let (failure, failed) = oneshot::channel();
+        let closing = self.0.closing.clone();
+        self.0.tasks.spawn(async move {
+            if let Err(status) = hear(said, attached.words, closing).await {
+                // Whoever went away does not hear it.
+                let _ = failure.send(status);
+            }
+        });
         let ready = stream::once(std::future::ready(Ok(response(Item::Ready(ready)))));
         let deliveries = ReceiverStream::new(attached.deliveries)
             .map(|delivery| Ok(response(Item::Delivery(delivery))));
-        Ok(Response::new(Box::pin(ready.chain(deliveries))))
+        let failed = stream::once(failed).filter_map(async |failed| failed.ok().map(Err));
+        Ok(Response::new(Box::pin(
+            ready.chain(deliveries).chain(failed),
+        )))
     }
 }
 
@@ -139,11 +148,16 @@ impl Events {
     }
 }
 
-/// Hears what a listener says until it goes; then what it holds goes to others.
-async fn hear(mut said: Streaming<v1::SubscribeRequest>, words: Words, closing: CancellationToken) {
-    loop {
+/// Hears what a listener says until it goes or can't be understood; then what it holds goes to others.
+async fn hear(
+    mut said: Streaming<v1::SubscribeRequest>,
+    words: Words,
+    closing: CancellationToken,
+) -> Result<(), Status> {
+    let ended = loop {
         let request = tokio::select! {
-            () = closing.cancelled() => break,
+            () = closing.cancelled() => break Ok(()),
+            () = words.ended() => break Ok(()),
             request = said.message() => request,
         };
         match request {
@@ -156,10 +170,12 @@ async fn hear(mut said: Streaming<v1::SubscribeRequest>, words: Words, closing: 
                 Action::Start(_) => {}
             },
             Ok(Some(_)) => {}
-            Ok(None) | Err(_) => break,
+            Ok(None) => break Ok(()),
+            Err(status) => break Err(status),
         }
-    }
+    };
     words.detach().await;
+    ended
 }
 
 fn response(item: Item) -> v1::SubscribeResponse {

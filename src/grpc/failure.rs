@@ -54,6 +54,23 @@ pub enum Failure {
     Denied(Denied),
     /// As many calls as `grpc.max_concurrent_calls` allows are under way.
     Overloaded,
+    /// The request is no message of this method.
+    Unreadable {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A message is larger than `grpc.max_message_bytes`.
+    MessageTooLarge {
+        /// The limit.
+        max_message_bytes: usize,
+    },
+    /// The request is compressed.
+    EncodingUnknown {
+        /// With what.
+        detail: String,
+    },
+    /// There is no such service or method.
+    MethodUnknown,
     /// Something must be configured first.
     NotConfigured {
         /// The key.
@@ -166,6 +183,27 @@ fn row(failure: Failure) -> Row {
             "as many calls as grpc.max_concurrent_calls allows are under way: nothing was done, try again later",
         )
         .retry_after(SOON),
+        Failure::Unreadable { detail } => Row::new(
+            Code::InvalidArgument,
+            "UNREADABLE_REQUEST",
+            format!("the request can't be read: {detail}"),
+        ),
+        Failure::MessageTooLarge { max_message_bytes } => Row::new(
+            Code::ResourceExhausted,
+            "MESSAGE_TOO_LARGE",
+            format!("a message has more than the {max_message_bytes} bytes that grpc.max_message_bytes allows: split it"),
+        )
+        .with("max_message_bytes", max_message_bytes),
+        Failure::EncodingUnknown { detail } => Row::new(
+            Code::Unimplemented,
+            "ENCODING_UNKNOWN",
+            format!("{detail}: send it uncompressed"),
+        ),
+        Failure::MethodUnknown => Row::new(
+            Code::Unimplemented,
+            "METHOD_UNKNOWN",
+            "there is no such service or method here: compare the caller's proto files with reflection",
+        ),
         Failure::NotConfigured { key, detail } => Row::new(
             Code::FailedPrecondition,
             "NOT_CONFIGURED",

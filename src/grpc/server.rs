@@ -15,6 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
+    time::Sleep,
 };
 use tokio_util::sync::{CancellationToken, PollSemaphore};
 use tonic::transport::{
@@ -39,9 +40,16 @@ use super::{
 };
 use crate::{
     config::{self, ConfigErrors},
+    ops::open_files,
     proto::{self, v1},
 };
 
+/// How long accepting rests after it failed, as it does where no more files may be opened.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Files that connections leave to the rest of the process: the event log, the API's connections, the other ports.
+const OTHER_FILES: usize = 256;
+/// The bytes that every HTTP/2 connection begins with, "PRI * HTTP/2.0…" (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
 /// How often health is brought up to date.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -143,6 +151,7 @@ impl GrpcServer {
         let mut router = server
             .layer(CallsLayer::new(
                 self.config.max_concurrent_calls,
+                limit,
                 context.metrics.clone(),
             ))
             .layer(AuthLayer::new(Arc::clone(&self.authenticator)))
@@ -192,7 +201,11 @@ impl GrpcServer {
         let mut watches = JoinSet::new();
         watches.spawn(tell_health(health, context, stop.clone()));
         watches.spawn(self.authenticator.watch(stop.clone()));
-        let connections = Connections::new(self.listener, self.config.max_connections);
+        let connections = Connections::new(
+            self.listener,
+            allowed_connections(self.config.max_connections),
+            self.config.keepalive_timeout,
+        );
         let served = router
             .serve_with_incoming_shutdown(connections, stop.cancelled())
             .await;
@@ -258,19 +271,42 @@ async fn set_health(health: &HealthReporter, context: &Context, stopping: bool) 
     }
 }
 
+/// As many connections as `grpc.max_connections` says and the files of this process allow.
+fn allowed_connections(wanted: usize) -> usize {
+    let Some(files) = open_files::limit() else {
+        return wanted;
+    };
+    let allowed = files.saturating_sub(OTHER_FILES).max(1);
+    if allowed < wanted {
+        tracing::warn!(
+            max_connections = wanted,
+            open_files = files,
+            allowed,
+            "grpc.max_connections is more than the limit of open files allows: raise that (ulimit -n, LimitNOFILE)"
+        );
+    }
+    wanted.min(allowed)
+}
+
 /// Accepted connections, at most so many at once: more wait in the backlog.
 struct Connections {
     listener: TcpListener,
     permits: PollSemaphore,
     permit: Option<OwnedSemaphorePermit>,
+    /// How long a connection may take to begin.
+    first_word: Duration,
+    /// After accepting failed.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connections {
-    fn new(listener: TcpListener, most: usize) -> Self {
+    fn new(listener: TcpListener, most: usize, first_word: Duration) -> Self {
         Self {
             listener,
             permits: PollSemaphore::new(Arc::new(Semaphore::new(most))),
             permit: None,
+            first_word,
+            pause: None,
         }
     }
 }
@@ -283,34 +319,50 @@ impl Stream for Connections {
             self.permit = ready!(self.permits.poll_acquire(task));
         }
         loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(task));
+                self.pause = None;
+            }
             match ready!(self.listener.poll_accept(task)) {
                 Ok((stream, _)) => {
                     let _ = stream.set_nodelay(true);
                     return Poll::Ready(Some(Ok(Connection {
                         stream,
+                        silence: Some(Silence {
+                            until: Box::pin(tokio::time::sleep(self.first_word)),
+                            bytes_read: 0,
+                        }),
                         _permit: self.permit.take(),
                     })));
                 }
-                // One connection that failed while it was accepted, or too many open files: not the listener's end.
-                Err(error) => {
-                    tracing::warn!(%error, "a gRPC connection could not be accepted");
-                    if !matches!(
+                // One connection that failed while it was accepted: not the listener's end.
+                Err(error)
+                    if matches!(
                         error.kind(),
                         std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset
-                    ) {
-                        task.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
+                    ) => {}
+                // The process is out of files or memory: trying again at once would only burn what is left.
+                Err(error) => {
+                    tracing::warn!(%error, "a gRPC connection can't be accepted: waiting a little");
+                    self.pause = Some(Box::pin(tokio::time::sleep(ACCEPT_PAUSE)));
                 }
             }
         }
     }
 }
 
-/// A connection that gives its place back when it is dropped.
+/// A connection that gives its place back when it is dropped, and fails where it does not begin in time: keepalive and
+/// maximum age count from its preface.
 struct Connection {
     stream: TcpStream,
+    /// Until its preface is read.
+    silence: Option<Silence>,
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+struct Silence {
+    until: Pin<Box<Sleep>>,
+    bytes_read: usize,
 }
 
 impl Connected for Connection {
@@ -327,7 +379,18 @@ impl AsyncRead for Connection {
         task: &mut TaskContext<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(task, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(task, buffer);
+        if let Some(silence) = &mut self.silence {
+            silence.bytes_read += buffer.filled().len() - before;
+            if silence.bytes_read >= PREFACE_BYTES {
+                self.silence = None;
+            } else if read.is_pending() {
+                ready!(silence.until.as_mut().poll(task));
+                return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
     }
 }
 
