@@ -31,7 +31,6 @@ pub fn methods() -> &'static BTreeSet<String> {
         }
         let others = [
             "grpc.health.v1.Health/Check",
-            "grpc.health.v1.Health/List",
             "grpc.health.v1.Health/Watch",
             "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
             "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",

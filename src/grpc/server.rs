@@ -155,7 +155,7 @@ impl GrpcServer {
                 context.metrics.clone(),
             ))
             .layer(AuthLayer::new(Arc::clone(&self.authenticator)))
-            .add_service(health_service)
+            .add_service(health_service.max_decoding_message_size(limit))
             .add_service(limited!(
                 sms_service_server::SmsServiceServer,
                 Sms(context.clone())
@@ -195,8 +195,18 @@ impl GrpcServer {
                 |error: tonic_reflection::server::Error| ServeError::Transport(error.to_string());
             // Many tools still speak v1alpha only.
             router = router
-                .add_service(build().build_v1().map_err(failed)?)
-                .add_service(build().build_v1alpha().map_err(failed)?);
+                .add_service(
+                    build()
+                        .build_v1()
+                        .map_err(failed)?
+                        .max_decoding_message_size(limit),
+                )
+                .add_service(
+                    build()
+                        .build_v1alpha()
+                        .map_err(failed)?
+                        .max_decoding_message_size(limit),
+                );
         }
         let mut watches = JoinSet::new();
         watches.spawn(tell_health(health, context, stop.clone()));
@@ -205,6 +215,7 @@ impl GrpcServer {
             self.listener,
             allowed_connections(self.config.max_connections),
             self.config.keepalive_timeout,
+            self.config.max_connection_age + self.config.max_connection_age_grace,
         );
         let served = router
             .serve_with_incoming_shutdown(connections, stop.cancelled())
@@ -220,8 +231,8 @@ impl GrpcServer {
             .http2_keepalive_interval(Some(self.config.keepalive_interval))
             .http2_keepalive_timeout(Some(self.config.keepalive_timeout))
             .http2_max_header_list_size(16 * 1024)
+            // With a grace period of its own it would cut connections without having asked them to end first.
             .max_connection_age(self.config.max_connection_age)
-            .max_connection_age_grace(self.config.max_connection_age_grace)
     }
 }
 
@@ -295,17 +306,20 @@ struct Connections {
     permit: Option<OwnedSemaphorePermit>,
     /// How long a connection may take to begin.
     first_word: Duration,
+    /// How long it may live.
+    lifetime: Duration,
     /// After accepting failed.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connections {
-    fn new(listener: TcpListener, most: usize, first_word: Duration) -> Self {
+    fn new(listener: TcpListener, most: usize, first_word: Duration, lifetime: Duration) -> Self {
         Self {
             listener,
             permits: PollSemaphore::new(Arc::new(Semaphore::new(most))),
             permit: None,
             first_word,
+            lifetime,
             pause: None,
         }
     }
@@ -328,10 +342,9 @@ impl Stream for Connections {
                     let _ = stream.set_nodelay(true);
                     return Poll::Ready(Some(Ok(Connection {
                         stream,
-                        silence: Some(Silence {
-                            until: Box::pin(tokio::time::sleep(self.first_word)),
-                            bytes_read: 0,
-                        }),
+                        bytes_to_begin: PREFACE_BYTES,
+                        lifetime: self.lifetime,
+                        until: Box::pin(tokio::time::sleep(self.first_word)),
                         _permit: self.permit.take(),
                     })));
                 }
@@ -351,18 +364,15 @@ impl Stream for Connections {
     }
 }
 
-/// A connection that gives its place back when it is dropped, and fails where it does not begin in time: keepalive and
-/// maximum age count from its preface.
+/// A connection that gives its place back when it is dropped. It fails where it does not begin in time, as keepalive and
+/// maximum age begin with its preface, and where it is still there when its lifetime is over.
 struct Connection {
     stream: TcpStream,
-    /// Until its preface is read.
-    silence: Option<Silence>,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-struct Silence {
+    /// Of its preface, not read yet.
+    bytes_to_begin: usize,
+    lifetime: Duration,
     until: Pin<Box<Sleep>>,
-    bytes_read: usize,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connected for Connection {
@@ -381,14 +391,17 @@ impl AsyncRead for Connection {
     ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(task, buffer);
-        if let Some(silence) = &mut self.silence {
-            silence.bytes_read += buffer.filled().len() - before;
-            if silence.bytes_read >= PREFACE_BYTES {
-                self.silence = None;
-            } else if read.is_pending() {
-                ready!(silence.until.as_mut().poll(task));
-                return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
+        if self.bytes_to_begin > 0 {
+            let bytes_read = buffer.filled().len() - before;
+            self.bytes_to_begin = self.bytes_to_begin.saturating_sub(bytes_read);
+            if self.bytes_to_begin == 0 {
+                let end = tokio::time::Instant::now() + self.lifetime;
+                self.until.as_mut().reset(end);
             }
+        }
+        if read.is_pending() {
+            ready!(self.until.as_mut().poll(task));
+            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
         }
         read
     }

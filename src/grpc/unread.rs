@@ -35,11 +35,9 @@ pub(super) fn reword(headers: &mut HeaderMap, max_message_bytes: usize) {
         return;
     };
     let detail = || {
-        status
-            .message()
-            .chars()
-            .take(MAX_DETAIL_CHARACTERS)
-            .collect()
+        // prost names a field as Rust writes it.
+        let words = status.message().replace("r#", "");
+        words.chars().take(MAX_DETAIL_CHARACTERS).collect()
     };
     let failure = match status.code() {
         Code::Internal => Failure::Unreadable { detail: detail() },

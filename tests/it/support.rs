@@ -5,9 +5,13 @@ pub mod bridge;
 pub mod broker;
 pub mod document;
 pub mod foreign;
+pub mod http2;
+pub mod process;
+pub mod raw_call;
 pub mod receiver;
 pub mod samples;
 pub mod simulator;
+pub mod wire;
 
 use std::time::Duration;
 

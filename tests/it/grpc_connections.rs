@@ -1,0 +1,174 @@
+//! Very many connections, and connections that do nothing: they cost little, end when they should, and nobody waits for them.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use serde_json::json;
+use smsbridge::{
+    ops::open_files,
+    proto::v1::{self, reference_service_client::ReferenceServiceClient},
+};
+use tonic::transport::Channel;
+
+use crate::support::{
+    bridge::{TestBridge, text},
+    eventually,
+    http2::{self, Http2, frame},
+    process::BridgeProcess,
+    simulator::TestSimulator,
+};
+
+const IDLE: usize = 10_000;
+
+async fn list_statuses(channel: &Channel) {
+    let mut client = ReferenceServiceClient::new(channel.clone());
+    let request = v1::ListStatusesRequest::default();
+    client.list_statuses(request).await.unwrap();
+}
+
+/// An idle connection: one in three says nothing at all, one has begun, one has begun a call and goes no further.
+async fn idle(address: std::net::SocketAddr, number: usize) -> Http2 {
+    if number.is_multiple_of(3) {
+        return Http2::silent(address).await;
+    }
+    let mut connection = Http2::begun(address).await;
+    let (kind, ..) = connection.read().await.expect("the server's SETTINGS");
+    assert_eq!(kind, http2::SETTINGS);
+    if number % 3 == 1 {
+        let call = http2::call_headers(1, "/smsbridge.v1.SmsService/SendSms");
+        connection.write(&call).await;
+    }
+    connection
+}
+
+#[tokio::test]
+async fn ten_thousand_idle_connections_cost_little_and_keep_nobody_waiting() {
+    open_files::raise_limit();
+    let files = open_files::limit().unwrap_or(usize::MAX);
+    assert!(
+        files >= IDLE + 500,
+        "{IDLE} connections need as many open files, and the hard limit is {files}: raise it (ulimit -Hn)"
+    );
+    let simulator = TestSimulator::start().await;
+    let settings = [
+        // What says nothing is ended after 20 s by default: too soon for a slow machine.
+        ("SMSBRIDGE_GRPC__KEEPALIVE_TIMEOUT", "2m"),
+        // Calls that were only begun are waited for.
+        ("SMSBRIDGE_SHUTDOWN__GRACE", "1s"),
+    ];
+    let bridge = BridgeProcess::start(&simulator, &settings).await;
+    let before_mb = bridge.peak_memory_mb();
+    let mut connections: Vec<Http2> = stream::iter(0..IDLE)
+        .map(|number| idle(bridge.address, number))
+        .buffer_unordered(200)
+        .collect()
+        .await;
+    eventually("all are accepted", async || {
+        (bridge.open_files() > IDLE).then_some(())
+    })
+    .await;
+
+    let mut sms = bridge.sms().await;
+    for _ in 0..20 {
+        let sent = sms.send_sms(text(&["41793026727"], "x")).await.unwrap();
+        assert_eq!(sent.into_inner().results.len(), 1);
+    }
+    let memory_mb = bridge.peak_memory_mb() - before_mb;
+    // Measured: 20 KB for a connection, most of it what h2 and tonic keep for one that has begun.
+    assert!(
+        memory_mb < 400,
+        "{IDLE} idle connections take {memory_mb} MB"
+    );
+
+    let (ended, said) = bridge.stop().await;
+    assert!(ended.success(), "{said}");
+    for connection in &mut connections {
+        connection.read_to_end().await;
+    }
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_until_one_ends() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.grpc.max_connections = 2).await;
+    let address = bridge.addresses.grpc;
+    let (mut first, mut second) = (Http2::begun(address).await, Http2::begun(address).await);
+    first.read().await.expect("the first is served");
+    second.read().await.expect("the second is served");
+    let mut third = Http2::begun(address).await;
+    let waiting = tokio::time::timeout(Duration::from_millis(100), third.read()).await;
+    assert!(waiting.is_err(), "{waiting:?}");
+    drop(first);
+    third.read().await.expect("the third is served");
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn connections_that_do_nothing_are_ended() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.keepalive_interval = Duration::from_millis(100);
+        config.grpc.keepalive_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let address = bridge.addresses.grpc;
+    // A client that answers pings stays, however little it does.
+    list_statuses(&bridge.channel).await;
+    let mut stays = Http2::begun(address).await;
+    let mut pings = 0;
+    while pings < 3 {
+        let (kind, flags, payload) = stays.read().await.expect("it stays");
+        if kind == http2::PING && flags == 0 {
+            stays
+                .write(&frame(http2::PING, http2::ACK, 0, &payload))
+                .await;
+            pings += 1;
+        }
+    }
+
+    Http2::silent(address).await.read_to_end().await;
+    let mut half = Http2::silent(address).await;
+    half.write(&http2::PREFACE[..10]).await;
+    half.read_to_end().await;
+    for number in [1, 2] {
+        idle(address, number).await.read_to_end().await;
+    }
+    list_statuses(&bridge.channel).await;
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn old_connections_are_asked_to_end_and_then_ended() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.max_connection_age = Duration::from_millis(100);
+        config.grpc.max_connection_age_grace = Duration::from_millis(100);
+    })
+    .await;
+    for number in [1, 2] {
+        let kinds = idle(bridge.addresses.grpc, number)
+            .await
+            .read_to_end()
+            .await;
+        assert!(kinds.contains(&http2::GOAWAY), "{kinds:?}");
+    }
+    // A client comes back by itself.
+    list_statuses(&bridge.channel).await;
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_on_an_old_connection_is_answered_within_the_grace_period() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.max_connection_age = Duration::from_millis(50);
+        config.grpc.max_connection_age_grace = Duration::from_secs(30);
+    })
+    .await;
+    let slow =
+        json!({"kind": "latency", "ms": 300, "probability": 1.0, "path": "/sms/1/text/advanced"});
+    simulator.fault(slow).await;
+    let sent = bridge.sms().send_sms(text(&["41793026727"], "x")).await;
+    assert_eq!(sent.unwrap().into_inner().results.len(), 1);
+    bridge.stop().await;
+}

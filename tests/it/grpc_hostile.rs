@@ -1,0 +1,321 @@
+//! Callers that send what no gRPC library sends: each hears a clear status or loses its connection, and others notice nothing.
+
+use prost_types::field_descriptor_proto::Type;
+use smsbridge::proto::{
+    self,
+    v1::{self, reference_service_client::ReferenceServiceClient},
+};
+use tonic::Code;
+
+use crate::support::{
+    bridge::TestBridge,
+    http2::{self, Http2, frame},
+    raw_call::{call, framed},
+    simulator::TestSimulator,
+    wire::{Contract, delimited},
+};
+
+/// A small message limit makes large messages cheap.
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+/// The end of no varint.
+const GARBAGE: [u8; 12] = [0xff; 12];
+
+async fn bridge(simulator: &TestSimulator) -> TestBridge {
+    TestBridge::with(simulator, |config| {
+        config.grpc.max_message_bytes = MAX_MESSAGE_BYTES;
+    })
+    .await
+}
+
+async fn neighbour_is_served(bridge: &TestBridge) {
+    let mut client = ReferenceServiceClient::new(bridge.channel.clone());
+    let request = v1::ListStatusesRequest::default();
+    let answer = client.list_statuses(request).await.unwrap();
+    assert!(!answer.into_inner().statuses.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_http2_ends_its_connection_alone() {
+    let simulator = TestSimulator::start().await;
+    let bridge = bridge(&simulator).await;
+    let http1 = b"GET / HTTP/1.1\r\nhost: bridge\r\n\r\n".to_vec();
+    let tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03not the hello it says it is".to_vec();
+    for bytes in [
+        vec![0; 100],
+        http1,
+        tls,
+        b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n".to_vec(),
+    ] {
+        let mut connection = Http2::silent(bridge.addresses.grpc).await;
+        connection.write(&bytes).await;
+        connection.read_to_end().await;
+        neighbour_is_served(&bridge).await;
+    }
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_frame_ends_its_connection_alone() {
+    let simulator = TestSimulator::start().await;
+    let bridge = bridge(&simulator).await;
+    let window = (i32::MAX as u32).to_be_bytes();
+    let broken = [
+        ("larger than 16 KiB", frame(http2::DATA, 0, 1, &[0; 16_385])),
+        ("DATA of no stream", frame(http2::DATA, 0, 0, b"x")),
+        ("DATA before HEADERS", frame(http2::DATA, 0, 1, b"x")),
+        (
+            "headers that are no HPACK",
+            frame(http2::HEADERS, http2::END_HEADERS, 1, &GARBAGE),
+        ),
+        (
+            "CONTINUATION of nothing",
+            frame(http2::CONTINUATION, 0, 1, b"x"),
+        ),
+        ("a stream of the server's", http2::call_headers(2, "/x")),
+        (
+            "SETTINGS of 5 bytes",
+            frame(http2::SETTINGS, 0, 0, b"12345"),
+        ),
+        ("PING of 1 byte", frame(http2::PING, 0, 0, b"1")),
+        (
+            "a window beyond 2^31-1",
+            frame(http2::WINDOW_UPDATE, 0, 0, &window),
+        ),
+    ];
+    for (what, bytes) in broken {
+        let mut connection = Http2::begun(bridge.addresses.grpc).await;
+        connection.write(&bytes).await;
+        let kinds = connection.read_to_end().await;
+        assert!(kinds.contains(&http2::GOAWAY), "{what}: {kinds:?}");
+        neighbour_is_served(&bridge).await;
+    }
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_message_is_the_callers_mistake_on_every_method() {
+    let simulator = TestSimulator::start().await;
+    let bridge = bridge(&simulator).await;
+    let too_large = u32::try_from(MAX_MESSAGE_BYTES + 1).unwrap().to_be_bytes();
+    let unreadable = (Code::InvalidArgument, "UNREADABLE_REQUEST");
+    let bodies = [
+        ("garbage", framed(&GARBAGE), unreadable),
+        (
+            "a group that nothing ends",
+            framed(&[0x0b, 0x0b]),
+            unreadable,
+        ),
+        (
+            "a field that ends after the message",
+            framed(&[0x0a, 0x7f]),
+            unreadable,
+        ),
+        (
+            "an unknown flag",
+            [&[7][..], &framed(&[])[1..]].concat(),
+            unreadable,
+        ),
+        (
+            "compressed without an encoding",
+            [&[1][..], &framed(&[])[1..]].concat(),
+            unreadable,
+        ),
+        ("half a prefix", vec![0, 0, 0], unreadable),
+        (
+            "half a message",
+            framed(&[0; 100])[..50].to_vec(),
+            unreadable,
+        ),
+        (
+            "a prefix of too much",
+            [&[0][..], &too_large].concat(),
+            (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
+        ),
+    ];
+    // Reflection is the library's own: it ends its stream at what it can't read.
+    let methods = proto::methods().iter();
+    for method in methods.filter(|method| !method.starts_with("grpc.reflection.")) {
+        for (what, body, (code, reason)) in &bodies {
+            let answer = call(&bridge.channel, method, &[], body.clone()).await;
+            assert_eq!(
+                answer.reason(),
+                (*code, (*reason).to_owned()),
+                "{what} for {method}: {answer:?}"
+            );
+        }
+        let gzip = [("grpc-encoding", "gzip")];
+        let answer = call(&bridge.channel, method, &gzip, framed(&[])).await;
+        assert_eq!(
+            answer.reason(),
+            (Code::Unimplemented, "ENCODING_UNKNOWN".into()),
+            "{method}: {answer:?}"
+        );
+    }
+    for method in Contract::read().methods {
+        if !method.is_client_streaming {
+            let answer = call(&bridge.channel, &method.path, &[], Vec::new()).await;
+            assert_eq!(
+                answer.reason(),
+                (Code::InvalidArgument, "UNREADABLE_REQUEST".into()),
+                "{method:?}"
+            );
+        }
+    }
+    neighbour_is_served(&bridge).await;
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn what_breaks_in_the_middle_of_a_stream_is_said_at_its_end() {
+    let simulator = TestSimulator::start().await;
+    let bridge = bridge(&simulator).await;
+    // Field 1 of SubscribeRequest is the start, field 1 of that its name.
+    let start = framed(&delimited(1, &delimited(1, b"broken")));
+    for (method, first) in [
+        ("SmsService/StreamSms", framed(&[])),
+        ("EventService/Subscribe", start),
+    ] {
+        let body = [first, framed(&GARBAGE)].concat();
+        let answer = call(
+            &bridge.channel,
+            &format!("smsbridge.v1.{method}"),
+            &[],
+            body,
+        )
+        .await;
+        assert!(
+            !answer.body.is_empty(),
+            "{method}: the first message is answered"
+        );
+        assert_eq!(
+            answer.reason(),
+            (Code::InvalidArgument, "UNREADABLE_REQUEST".into()),
+            "{method}"
+        );
+    }
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_call_of_this_bridge_is_told_so() {
+    let simulator = TestSimulator::start().await;
+    let bridge = bridge(&simulator).await;
+    for path in [
+        "smsbridge.v1.SmsService/Nothing",
+        "smsbridge.v2.SmsService/SendSms",
+        "x",
+        "",
+    ] {
+        let answer = call(&bridge.channel, path, &[], framed(&[])).await;
+        assert_eq!(
+            answer.reason(),
+            (Code::Unimplemented, "METHOD_UNKNOWN".into()),
+            "{path:?}"
+        );
+    }
+    let method = "smsbridge.v1.ReferenceService/ListStatuses";
+    for kind in ["application/json", "text/html", "application/grp", ""] {
+        let answer = call(
+            &bridge.channel,
+            method,
+            &[("content-type", kind)],
+            framed(&[]),
+        )
+        .await;
+        assert_eq!(
+            (answer.http_status, answer.body.len()),
+            (415, 0),
+            "{kind:?}: {answer:?}"
+        );
+    }
+    let answer = call(
+        &bridge.channel,
+        method,
+        &[("content-type", "application/grpc+proto")],
+        framed(&[]),
+    )
+    .await;
+    assert_eq!(answer.reason().0, Code::Ok);
+    let large = "x".repeat(17 * 1024);
+    let answer = call(&bridge.channel, method, &[("x-large", &large)], framed(&[])).await;
+    assert_eq!(answer.http_status, 431, "{answer:?}");
+    neighbour_is_served(&bridge).await;
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_up_to_the_limit_is_read_and_a_larger_one_is_told_the_limit() {
+    let simulator = TestSimulator::start().await;
+    let bridge = bridge(&simulator).await;
+    // An unknown field of any length is read over; its key and length are 4 bytes.
+    let of = |bytes: usize| framed(&delimited(15, &vec![b'x'; bytes - 4]));
+    let method = "smsbridge.v1.ReferenceService/ListStatuses";
+    let answer = call(&bridge.channel, method, &[], of(MAX_MESSAGE_BYTES)).await;
+    assert_eq!(answer.reason().0, Code::Ok);
+    let answer = call(&bridge.channel, method, &[], of(MAX_MESSAGE_BYTES + 1)).await;
+    assert_eq!(
+        answer.reason(),
+        (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".into())
+    );
+    let status = answer.status.unwrap();
+    assert!(
+        status
+            .message()
+            .contains(&format!("{MAX_MESSAGE_BYTES} bytes")),
+        "{status:?}"
+    );
+    bridge.stop().await;
+}
+
+/// Wire bytes of a message with one string that is no UTF-8, for each string within so many levels, with the name that its
+/// reader knows it by.
+fn broken_strings(contract: &Contract, message: &str, levels: usize) -> Vec<(String, Vec<u8>)> {
+    let mut broken = Vec::new();
+    let message = &contract.messages[message];
+    for field in &message.field {
+        let name = match field.oneof_index {
+            Some(index) if !field.proto3_optional() => {
+                message.oneof_decl[usize::try_from(index).unwrap()].name()
+            }
+            _ => field.name(),
+        };
+        match field.r#type() {
+            Type::String => broken.push((name.to_owned(), delimited(field.number(), b"\xc3\x28"))),
+            Type::Message if levels > 0 => {
+                let inner = broken_strings(contract, field.type_name(), levels - 1);
+                let inner = inner.into_iter();
+                broken.extend(inner.map(|(name, bytes)| (name, delimited(field.number(), &bytes))));
+            }
+            _ => {}
+        }
+    }
+    broken
+}
+
+#[tokio::test]
+async fn text_that_is_no_utf8_is_refused_by_the_name_of_its_field() {
+    let simulator = TestSimulator::start().await;
+    let bridge = bridge(&simulator).await;
+    let contract = Contract::read();
+    let mut strings = 0;
+    for method in &contract.methods {
+        for (field, message) in broken_strings(&contract, &method.request, 3) {
+            let answer = call(&bridge.channel, &method.path, &[], framed(&message)).await;
+            assert_eq!(
+                answer.reason(),
+                (Code::InvalidArgument, "UNREADABLE_REQUEST".into()),
+                "{field} of {}: {answer:?}",
+                method.path
+            );
+            let status = answer.status.unwrap();
+            assert!(
+                status.message().contains(&format!(".{field}")),
+                "{field}: {status:?}"
+            );
+            strings += 1;
+        }
+    }
+    assert!(strings > 50, "{strings} strings were broken");
+    assert!(simulator.messages().await.is_empty());
+    bridge.stop().await;
+}

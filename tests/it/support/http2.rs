@@ -1,0 +1,95 @@
+//! HTTP/2 frames by hand, for connections that no library would make (RFC 9113).
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::DEADLINE;
+
+/// What every connection begins with.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+pub const ACK: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+
+/// A frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [&head, payload].concat()
+}
+
+/// The HEADERS of a gRPC call that goes on (RFC 7541: literals without indexing).
+pub fn call_headers(stream: u32, path: &str) -> Vec<u8> {
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    frame(HEADERS, END_HEADERS, stream, &block)
+}
+
+/// A connection.
+pub struct Http2(TcpStream);
+
+impl Http2 {
+    /// Connects and says nothing.
+    pub async fn silent(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// Connects and begins; the server's SETTINGS have not come yet.
+    pub async fn begun(address: SocketAddr) -> Self {
+        let mut connection = Self::silent(address).await;
+        connection.write(PREFACE).await;
+        connection.write(&frame(SETTINGS, 0, 0, &[])).await;
+        connection
+    }
+
+    pub async fn write(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.unwrap();
+    }
+
+    /// The next frame's kind, flags and payload; `None`: the connection ended.
+    pub async fn read(&mut self) -> Option<(u8, u8, Vec<u8>)> {
+        let reading = async {
+            let mut head = [0; 9];
+            self.0.read_exact(&mut head).await.ok()?;
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            self.0.read_exact(&mut payload).await.ok()?;
+            Some((head[3], head[4], payload))
+        };
+        tokio::time::timeout(DEADLINE, reading)
+            .await
+            .expect("a frame, or the end, in time")
+    }
+
+    /// Reads to the end of the connection; the kinds of the frames before it.
+    pub async fn read_to_end(&mut self) -> Vec<u8> {
+        let mut kinds = Vec::new();
+        while let Some((kind, ..)) = self.read().await {
+            kinds.push(kind);
+        }
+        kinds
+    }
+}

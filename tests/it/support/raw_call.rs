@@ -1,0 +1,93 @@
+//! gRPC calls whose bytes a test chooses, over a real connection.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use tonic::{Code, Status, body::Body, transport::Channel};
+use tonic_types::StatusExt as _;
+use tower::{Service as _, ServiceExt as _};
+
+use super::DEADLINE;
+
+/// What came back.
+#[derive(Debug)]
+pub struct RawAnswer {
+    pub http_status: u16,
+    /// The answer's messages, framed.
+    pub body: Vec<u8>,
+    /// `None`: the answer ended, or was given up, without a status.
+    pub status: Option<Status>,
+}
+
+impl RawAnswer {
+    /// Its code and the reason of its ErrorInfo, empty where it has none.
+    pub fn reason(&self) -> (Code, String) {
+        let status = self.status.as_ref();
+        let status = status.unwrap_or_else(|| panic!("no gRPC status: {self:?}"));
+        let info = status.get_details_error_info();
+        (
+            status.code(),
+            info.map(|info| info.reason).unwrap_or_default(),
+        )
+    }
+}
+
+/// A message as a frame.
+pub fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0], &length[..], message].concat()
+}
+
+/// Calls `path` (`package.Service/Method`) with a body and then the half-close.
+pub async fn call(
+    channel: &Channel,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> RawAnswer {
+    call_within(channel, path, headers, body, DEADLINE)
+        .await
+        .unwrap_or_else(|| panic!("{path} is not answered within {DEADLINE:?}"))
+}
+
+/// The same; `None` where the answer has not begun after `patience`. A stream that goes on after that is given up.
+pub async fn call_within(
+    channel: &Channel,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+    patience: Duration,
+) -> Option<RawAnswer> {
+    let mut request = http::Request::post(format!("/{path}")).header("te", "trailers");
+    if !headers.iter().any(|(name, _)| *name == "content-type") {
+        request = request.header("content-type", "application/grpc");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::new(Full::new(Bytes::from(body))));
+    let mut channel = channel.clone();
+    let answering = channel.ready().await.unwrap().call(request.unwrap());
+    let answer = tokio::time::timeout(patience, answering).await.ok()?;
+    let (parts, mut body) = answer
+        .unwrap_or_else(|error| panic!("{path}: {error:?}"))
+        .into_parts();
+    let mut answer = RawAnswer {
+        http_status: parts.status.as_u16(),
+        body: Vec::new(),
+        status: Status::from_header_map(&parts.headers),
+    };
+    let rest = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.unwrap_or_else(|error| panic!("{path}: {error:?}"));
+            if let Some(trailers) = frame.trailers_ref() {
+                answer.status = Status::from_header_map(trailers);
+            } else if let Ok(data) = frame.into_data() {
+                answer.body.extend_from_slice(&data);
+            }
+        }
+    };
+    let _ = tokio::time::timeout(patience, rest).await;
+    Some(answer)
+}
