@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::{failure::Failure, unread};
+use super::{deadline, failure::Failure, unread};
 use crate::ops::metrics::{GrpcMethod, Metrics};
 
 const HEALTH: &str = "grpc.health.v1.Health/";
@@ -103,10 +103,18 @@ where
             });
             return Box::pin(std::future::ready(Ok(response)));
         }
+        let timeout = deadline::timeout(request.headers());
         let answering = (!is_refused).then(|| self.inner.call(request));
         Box::pin(async move {
             let mut response = match answering {
-                Some(answering) => answering.await?,
+                Some(answering) => match timeout {
+                    None => answering.await?,
+                    // Handlers answer earlier than this. What did not is dropped, as tonic would: it says CANCELLED then.
+                    Some(timeout) => match tokio::time::timeout(timeout, answering).await {
+                        Ok(answered) => answered?,
+                        Err(_) => too_late().into_http(),
+                    },
+                },
                 None => Status::from(Failure::Overloaded).into_http(),
             };
             call.took = Some(call.begun.elapsed());
@@ -119,6 +127,13 @@ where
             }))
         })
     }
+}
+
+fn too_late() -> Status {
+    Status::from(Failure::Deadline {
+        in_doubt: true,
+        message_ids: Vec::new(),
+    })
 }
 
 /// A call under way; counted when dropped.

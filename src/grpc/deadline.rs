@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
@@ -12,10 +13,7 @@ pub(super) struct Deadline(Option<Instant>);
 impl Deadline {
     /// Reads `grpc-timeout`.
     pub(super) fn of(metadata: &MetadataMap) -> Self {
-        let timeout = metadata
-            .get("grpc-timeout")
-            .and_then(|value| parse(value.to_str().ok()?));
-        Self(timeout.and_then(|timeout| {
+        Self(timeout(metadata.as_ref()).and_then(|timeout| {
             let margin =
                 (timeout / 10).clamp(Duration::from_millis(20), Duration::from_millis(200));
             Instant::now().checked_add(timeout.saturating_sub(margin))
@@ -29,6 +27,11 @@ impl Deadline {
             Some(at) => tokio::time::timeout_at(at, future).await.ok(),
         }
     }
+}
+
+/// What `grpc-timeout` says.
+pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    parse(headers.get("grpc-timeout")?.to_str().ok()?)
 }
 
 /// At most 8 digits and a unit (gRPC over HTTP/2, "Timeout").

@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::support::{
     bridge::TestBridge,
     http2::{self, Http2, frame},
-    raw_call::{call, framed},
+    raw_call::{RawCaller, framed},
     simulator::TestSimulator,
     wire::{Contract, delimited},
 };
@@ -96,6 +96,7 @@ async fn a_broken_frame_ends_its_connection_alone() {
 async fn a_broken_message_is_the_callers_mistake_on_every_method() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
+    let caller = RawCaller::connect(bridge.addresses.grpc).await;
     let too_large = u32::try_from(MAX_MESSAGE_BYTES + 1).unwrap().to_be_bytes();
     let unreadable = (Code::InvalidArgument, "UNREADABLE_REQUEST");
     let bodies = [
@@ -136,7 +137,7 @@ async fn a_broken_message_is_the_callers_mistake_on_every_method() {
     let methods = proto::methods().iter();
     for method in methods.filter(|method| !method.starts_with("grpc.reflection.")) {
         for (what, body, (code, reason)) in &bodies {
-            let answer = call(&bridge.channel, method, &[], body.clone()).await;
+            let answer = caller.call(method, &[], body.clone()).await;
             assert_eq!(
                 answer.reason(),
                 (*code, (*reason).to_owned()),
@@ -144,7 +145,7 @@ async fn a_broken_message_is_the_callers_mistake_on_every_method() {
             );
         }
         let gzip = [("grpc-encoding", "gzip")];
-        let answer = call(&bridge.channel, method, &gzip, framed(&[])).await;
+        let answer = caller.call(method, &gzip, framed(&[])).await;
         assert_eq!(
             answer.reason(),
             (Code::Unimplemented, "ENCODING_UNKNOWN".into()),
@@ -153,7 +154,7 @@ async fn a_broken_message_is_the_callers_mistake_on_every_method() {
     }
     for method in Contract::read().methods {
         if !method.is_client_streaming {
-            let answer = call(&bridge.channel, &method.path, &[], Vec::new()).await;
+            let answer = caller.call(&method.path, &[], Vec::new()).await;
             assert_eq!(
                 answer.reason(),
                 (Code::InvalidArgument, "UNREADABLE_REQUEST".into()),
@@ -169,6 +170,7 @@ async fn a_broken_message_is_the_callers_mistake_on_every_method() {
 async fn what_breaks_in_the_middle_of_a_stream_is_said_at_its_end() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
+    let caller = RawCaller::connect(bridge.addresses.grpc).await;
     // Field 1 of SubscribeRequest is the start, field 1 of that its name.
     let start = framed(&delimited(1, &delimited(1, b"broken")));
     for (method, first) in [
@@ -176,13 +178,9 @@ async fn what_breaks_in_the_middle_of_a_stream_is_said_at_its_end() {
         ("EventService/Subscribe", start),
     ] {
         let body = [first, framed(&GARBAGE)].concat();
-        let answer = call(
-            &bridge.channel,
-            &format!("smsbridge.v1.{method}"),
-            &[],
-            body,
-        )
-        .await;
+        let answer = caller
+            .call(&format!("smsbridge.v1.{method}"), &[], body)
+            .await;
         assert!(
             !answer.body.is_empty(),
             "{method}: the first message is answered"
@@ -200,13 +198,14 @@ async fn what_breaks_in_the_middle_of_a_stream_is_said_at_its_end() {
 async fn what_is_no_call_of_this_bridge_is_told_so() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
+    let caller = RawCaller::connect(bridge.addresses.grpc).await;
     for path in [
         "smsbridge.v1.SmsService/Nothing",
         "smsbridge.v2.SmsService/SendSms",
         "x",
         "",
     ] {
-        let answer = call(&bridge.channel, path, &[], framed(&[])).await;
+        let answer = caller.call(path, &[], framed(&[])).await;
         assert_eq!(
             answer.reason(),
             (Code::Unimplemented, "METHOD_UNKNOWN".into()),
@@ -215,29 +214,27 @@ async fn what_is_no_call_of_this_bridge_is_told_so() {
     }
     let method = "smsbridge.v1.ReferenceService/ListStatuses";
     for kind in ["application/json", "text/html", "application/grp", ""] {
-        let answer = call(
-            &bridge.channel,
-            method,
-            &[("content-type", kind)],
-            framed(&[]),
-        )
-        .await;
+        let answer = caller
+            .call(method, &[("content-type", kind)], framed(&[]))
+            .await;
         assert_eq!(
             (answer.http_status, answer.body.len()),
             (415, 0),
             "{kind:?}: {answer:?}"
         );
     }
-    let answer = call(
-        &bridge.channel,
-        method,
-        &[("content-type", "application/grpc+proto")],
-        framed(&[]),
-    )
-    .await;
+    let answer = caller
+        .call(
+            method,
+            &[("content-type", "application/grpc+proto")],
+            framed(&[]),
+        )
+        .await;
     assert_eq!(answer.reason().0, Code::Ok);
     let large = "x".repeat(17 * 1024);
-    let answer = call(&bridge.channel, method, &[("x-large", &large)], framed(&[])).await;
+    let answer = caller
+        .call(method, &[("x-large", &large)], framed(&[]))
+        .await;
     assert_eq!(answer.http_status, 431, "{answer:?}");
     neighbour_is_served(&bridge).await;
     bridge.stop().await;
@@ -247,12 +244,13 @@ async fn what_is_no_call_of_this_bridge_is_told_so() {
 async fn a_message_up_to_the_limit_is_read_and_a_larger_one_is_told_the_limit() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
+    let caller = RawCaller::connect(bridge.addresses.grpc).await;
     // An unknown field of any length is read over; its key and length are 4 bytes.
     let of = |bytes: usize| framed(&delimited(15, &vec![b'x'; bytes - 4]));
     let method = "smsbridge.v1.ReferenceService/ListStatuses";
-    let answer = call(&bridge.channel, method, &[], of(MAX_MESSAGE_BYTES)).await;
+    let answer = caller.call(method, &[], of(MAX_MESSAGE_BYTES)).await;
     assert_eq!(answer.reason().0, Code::Ok);
-    let answer = call(&bridge.channel, method, &[], of(MAX_MESSAGE_BYTES + 1)).await;
+    let answer = caller.call(method, &[], of(MAX_MESSAGE_BYTES + 1)).await;
     assert_eq!(
         answer.reason(),
         (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".into())
@@ -296,11 +294,12 @@ fn broken_strings(contract: &Contract, message: &str, levels: usize) -> Vec<(Str
 async fn text_that_is_no_utf8_is_refused_by_the_name_of_its_field() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
+    let caller = RawCaller::connect(bridge.addresses.grpc).await;
     let contract = Contract::read();
     let mut strings = 0;
     for method in &contract.methods {
         for (field, message) in broken_strings(&contract, &method.request, 3) {
-            let answer = call(&bridge.channel, &method.path, &[], framed(&message)).await;
+            let answer = caller.call(&method.path, &[], framed(&message)).await;
             assert_eq!(
                 answer.reason(),
                 (Code::InvalidArgument, "UNREADABLE_REQUEST".into()),

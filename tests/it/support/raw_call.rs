@@ -1,14 +1,23 @@
-//! gRPC calls whose bytes a test chooses, over a real connection.
+//! gRPC calls whose bytes a test chooses, over a real connection, with no gRPC library on this side.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use tonic::{Code, Status, body::Body, transport::Channel};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-use tower::{Service as _, ServiceExt as _};
 
 use super::DEADLINE;
+
+/// A connection.
+#[derive(Clone)]
+pub struct RawCaller {
+    address: SocketAddr,
+    connection: SendRequest<Full<Bytes>>,
+}
 
 /// What came back.
 #[derive(Debug)]
@@ -39,55 +48,66 @@ pub fn framed(message: &[u8]) -> Vec<u8> {
     [&[0], &length[..], message].concat()
 }
 
-/// Calls `path` (`package.Service/Method`) with a body and then the half-close.
-pub async fn call(
-    channel: &Channel,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: Vec<u8>,
-) -> RawAnswer {
-    call_within(channel, path, headers, body, DEADLINE)
-        .await
-        .unwrap_or_else(|| panic!("{path} is not answered within {DEADLINE:?}"))
-}
-
-/// The same; `None` where the answer has not begun after `patience`. A stream that goes on after that is given up.
-pub async fn call_within(
-    channel: &Channel,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: Vec<u8>,
-    patience: Duration,
-) -> Option<RawAnswer> {
-    let mut request = http::Request::post(format!("/{path}")).header("te", "trailers");
-    if !headers.iter().any(|(name, _)| *name == "content-type") {
-        request = request.header("content-type", "application/grpc");
-    }
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Body::new(Full::new(Bytes::from(body))));
-    let mut channel = channel.clone();
-    let answering = channel.ready().await.unwrap().call(request.unwrap());
-    let answer = tokio::time::timeout(patience, answering).await.ok()?;
-    let (parts, mut body) = answer
-        .unwrap_or_else(|error| panic!("{path}: {error:?}"))
-        .into_parts();
-    let mut answer = RawAnswer {
-        http_status: parts.status.as_u16(),
-        body: Vec::new(),
-        status: Status::from_header_map(&parts.headers),
-    };
-    let rest = async {
-        while let Some(frame) = body.frame().await {
-            let frame = frame.unwrap_or_else(|error| panic!("{path}: {error:?}"));
-            if let Some(trailers) = frame.trailers_ref() {
-                answer.status = Status::from_header_map(trailers);
-            } else if let Ok(data) = frame.into_data() {
-                answer.body.extend_from_slice(&data);
-            }
+impl RawCaller {
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+        // It ends with its last sender.
+        tokio::spawn(connection);
+        Self {
+            address,
+            connection: sender,
         }
-    };
-    let _ = tokio::time::timeout(patience, rest).await;
-    Some(answer)
+    }
+
+    /// Calls `path` (`package.Service/Method`) with a body and then the half-close.
+    pub async fn call(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> RawAnswer {
+        self.call_within(path, headers, body, DEADLINE)
+            .await
+            .unwrap_or_else(|| panic!("{path} is not answered within {DEADLINE:?}"))
+    }
+
+    /// The same; `None` where the answer has not begun after `patience`. A stream that goes on after that is given up.
+    pub async fn call_within(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+        patience: Duration,
+    ) -> Option<RawAnswer> {
+        let mut request = http::Request::post(format!("http://{}/{path}", self.address));
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", "application/grpc");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).unwrap();
+        let mut connection = self.connection.clone();
+        connection.ready().await.unwrap();
+        let answering = connection.send_request(request);
+        let answer = tokio::time::timeout(patience, answering).await.ok()?;
+        let (parts, mut body) = answer
+            .unwrap_or_else(|error| panic!("{path}: {error:?}"))
+            .into_parts();
+        let mut answer = RawAnswer {
+            http_status: parts.status.as_u16(),
+            body: Vec::new(),
+            status: Status::from_header_map(&parts.headers),
+        };
+        let rest = async {
+            while let Some(frame) = body.frame().await {
+                let frame = frame.unwrap_or_else(|error| panic!("{path}: {error:?}"));
+                if let Some(trailers) = frame.trailers_ref() {
+                    answer.status = Status::from_header_map(trailers);
+                } else if let Ok(data) = frame.into_data() {
+                    answer.body.extend_from_slice(&data);
+                }
+            }
+        };
+        let _ = tokio::time::timeout(patience, rest).await;
+        Some(answer)
+    }
 }

@@ -1,0 +1,168 @@
+//! Anything on every method: it is answered, in the words of docs/ERRORS.md, and nothing panics.
+//!
+//! Requests are made from the descriptor set, so that new fields and methods are met without a word here. A few hundred by
+//! default; `SMSBRIDGE_FUZZ_SECONDS` says how long to go on (`make fuzz`).
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proptest::{
+    strategy::{Strategy as _, ValueTree as _},
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use tonic::Code;
+
+use self::requests::{Fuzzed, calls};
+use crate::support::{
+    document::{quoted, read, rows},
+    process::BridgeProcess,
+    raw_call::{RawCaller, framed},
+    simulator::TestSimulator,
+    wire::Contract,
+};
+
+mod requests;
+
+/// A stream that follows is given up after this.
+const FOLLOWED: Duration = Duration::from_millis(100);
+/// Calls under way at once.
+const AT_ONCE: usize = 8;
+
+/// The documented pairs of code and reason.
+fn documented() -> BTreeSet<(String, String)> {
+    let document = read("docs/ERRORS.md").unwrap();
+    let table = document
+        .split("\n## ")
+        .find(|part| part.starts_with("Errors of a whole call"));
+    rows(table.unwrap())
+        .map(|cells| (cells[1].to_owned(), quoted(cells[0]).remove(0)))
+        .collect()
+}
+
+/// INVALID_ARGUMENT for `InvalidArgument`.
+fn written(code: Code) -> String {
+    let mut name = String::new();
+    for character in format!("{code:?}").chars() {
+        if character.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(character.to_ascii_uppercase());
+    }
+    name
+}
+
+async fn check(
+    caller: &RawCaller,
+    documented: &BTreeSet<(String, String)>,
+    call: &Fuzzed,
+) -> Result<Code, String> {
+    let body = call
+        .messages
+        .iter()
+        .map(|message| framed(message))
+        .collect::<Vec<_>>()
+        .concat();
+    let headers: Vec<_> = call
+        .headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let is_followed = call.method.path.ends_with("/StreamEvents");
+    let patience = if is_followed {
+        FOLLOWED
+    } else {
+        Duration::from_secs(20)
+    };
+    let Some(answer) = caller
+        .call_within(&call.method.path, &headers, body, patience)
+        .await
+    else {
+        return if is_followed {
+            Ok(Code::Ok)
+        } else {
+            Err("no answer".to_owned())
+        };
+    };
+    if answer.http_status != 200 {
+        return Err(format!("HTTP {}", answer.http_status));
+    }
+    let Some(status) = &answer.status else {
+        return if is_followed {
+            Ok(Code::Ok)
+        } else {
+            Err("no status".to_owned())
+        };
+    };
+    let (code, reason) = answer.reason();
+    let is_documented = code == Code::Ok || documented.contains(&(written(code), reason));
+    is_documented
+        .then_some(code)
+        .ok_or_else(|| format!("{status:?}"))
+}
+
+#[test]
+fn anything_on_any_method_gets_a_documented_answer() {
+    let seconds = std::env::var("SMSBRIDGE_FUZZ_SECONDS").ok();
+    let until =
+        seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.parse().unwrap()));
+    // A run of minutes draws anew each time; a short one is the same everywhere.
+    let rng = match until {
+        Some(_) => {
+            let seed = [
+                *uuid::Uuid::new_v4().as_bytes(),
+                *uuid::Uuid::new_v4().as_bytes(),
+            ];
+            TestRng::from_seed(RngAlgorithm::ChaCha, &seed.concat())
+        }
+        None => TestRng::deterministic_rng(RngAlgorithm::ChaCha),
+    };
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let documented = documented();
+    let contract = Arc::new(Contract::read());
+    let strategy = calls(&contract);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let simulator = TestSimulator::with(|config| {
+            config.logs_per_minute = 0;
+            config.speed = 1000.0;
+            config.bounds.messages = 2000;
+        })
+        .await;
+        let bridge = BridgeProcess::start(&simulator, &[]).await;
+        let caller = RawCaller::connect(bridge.address).await;
+        let mut answered = BTreeSet::new();
+        let mut cases = 0_u32;
+        while until.map_or(cases < 800, |until| Instant::now() < until) {
+            let round: Vec<_> = (0..AT_ONCE)
+                .map(|_| strategy.new_tree(&mut runner).unwrap().current())
+                .collect();
+            let checks = round.iter().map(|call| check(&caller, &documented, call));
+            for (call, checked) in round
+                .iter()
+                .zip(futures_util::future::join_all(checks).await)
+            {
+                let code = checked
+                    .unwrap_or_else(|wrong| panic!("after {cases} cases: {wrong}\n{call:?}"));
+                answered.insert((call.method.path.clone(), code == Code::Ok));
+                cases += 1;
+            }
+        }
+        let peak_mb = bridge.peak_memory_mb();
+        let (ended, said) = bridge.stop().await;
+        assert!(ended.success() && !said.contains("panicked"), "{said}");
+        for method in &contract.methods {
+            assert!(
+                answered.iter().any(|(path, _)| *path == method.path),
+                "{} was not reached",
+                method.path
+            );
+        }
+        let worked: Vec<_> = answered.iter().filter(|(_, is_ok)| *is_ok).collect();
+        assert!(worked.len() > 10, "only these ever worked: {worked:?}");
+        assert!(peak_mb < 256, "the bridge took {peak_mb} MB");
+        assert!(!simulator.messages().await.is_empty(), "nothing was sent");
+    });
+}

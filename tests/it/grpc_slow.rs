@@ -1,0 +1,190 @@
+//! Callers that write and do not read, read and do not acknowledge: the bridge stops taking and keeps little, others are
+//! served, and who comes back gets everything.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::stream;
+use smsbridge::proto::v1::{
+    self, Outcome, event_service_client::EventServiceClient, sms_service_client::SmsServiceClient,
+    stream_events_request::Start, subscribe_request::Action, subscribe_response::Item,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Streaming, transport::Channel};
+
+use crate::support::{
+    DEADLINE, bridge::text, eventually, process::BridgeProcess, simulator::TestSimulator,
+};
+
+const MESSAGES: usize = 8_000;
+/// Of these the bridge may take: 5,000 in flight, 256 answered and unread, and what fits into the buffers of a connection.
+const TAKEN_AT_MOST: usize = 6_000;
+/// Of these the writer may be rid of: the bridge also grants 1 MiB to each stream, at about 900 bytes a message.
+const WRITTEN_AT_MOST: usize = 7_500;
+const OUTSTANDING: usize = 100;
+
+/// A connection that takes in next to nothing on a stream that is not read.
+async fn narrow(bridge: &BridgeProcess) -> Channel {
+    let endpoint = bridge.endpoint().initial_stream_window_size(1024);
+    endpoint.connect().await.unwrap()
+}
+
+async fn next<T>(stream: &mut Streaming<T>) -> Option<T> {
+    let next = tokio::time::timeout(DEADLINE, stream.message()).await;
+    next.expect("a message in time").unwrap()
+}
+
+fn numbered(number: usize) -> v1::StreamSmsRequest {
+    let mut request = text(&["41793026727"], "x");
+    request.message.as_mut().unwrap().callback_data = "x".repeat(800);
+    v1::StreamSmsRequest {
+        correlation: number.to_string(),
+        request: Some(request),
+    }
+}
+
+async fn taken(simulator: &TestSimulator) -> usize {
+    let state = simulator.get("/_sim/state").await;
+    usize::try_from(state["messages"].as_u64().unwrap()).unwrap()
+}
+
+/// How many messages the simulator has got when no more come.
+async fn taken_at_last(simulator: &TestSimulator) -> usize {
+    let mut last = taken(simulator).await;
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        match taken(simulator).await {
+            now if now == last => return now,
+            now => last = now,
+        }
+    }
+}
+
+/// What the writer makes happen, and not its neighbour.
+fn of_the_writer() -> Option<v1::EventFilter> {
+    Some(v1::EventFilter {
+        applications: vec!["default".into()],
+        ..Default::default()
+    })
+}
+
+async fn subscribe(channel: Channel) -> (mpsc::Sender<Action>, Streaming<v1::SubscribeResponse>) {
+    let (actions, said) = mpsc::channel(8);
+    let start = v1::SubscriptionStart {
+        name: "slow".into(),
+        filter: of_the_writer(),
+        max_outstanding: i32::try_from(OUTSTANDING).unwrap(),
+        ..Default::default()
+    };
+    actions.send(Action::Start(start)).await.unwrap();
+    let requests =
+        tokio_stream::StreamExt::map(ReceiverStream::new(said), |action| v1::SubscribeRequest {
+            action: Some(action),
+        });
+    let mut client = EventServiceClient::new(channel);
+    let mut deliveries = client.subscribe(requests).await.unwrap().into_inner();
+    let ready = next(&mut deliveries).await.unwrap().item;
+    assert!(matches!(ready, Some(Item::Ready(_))), "{ready:?}");
+    (actions, deliveries)
+}
+
+#[tokio::test]
+async fn slow_readers_hold_up_themselves_alone() {
+    // No reports: the events are the results.
+    let simulator = TestSimulator::with(|config| {
+        config.delivery_latency_ms = (3_600_000, 3_600_000);
+    })
+    .await;
+    let bridge = BridgeProcess::start(&simulator, &[]).await;
+    let (acknowledgements, mut deliveries) = subscribe(narrow(&bridge).await).await;
+    let mut events = EventServiceClient::new(narrow(&bridge).await)
+        .stream_events(v1::StreamEventsRequest {
+            start: Some(Start::Since(pbjson_types::Timestamp::default())),
+            filter: of_the_writer(),
+            ..Default::default()
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    let written = Arc::new(AtomicUsize::new(0));
+    let requests = stream::iter((0..MESSAGES).map({
+        let written = Arc::clone(&written);
+        move |number| {
+            written.fetch_add(1, Ordering::Relaxed);
+            numbered(number)
+        }
+    }));
+    let mut writer = SmsServiceClient::new(narrow(&bridge).await);
+    let mut answers = writer.stream_sms(requests).await.unwrap().into_inner();
+
+    eventually("the stream is full", async || {
+        (taken(&simulator).await > 5_000).then_some(())
+    })
+    .await;
+    let taken = taken_at_last(&simulator).await;
+    assert!(taken < TAKEN_AT_MOST, "{taken} messages were taken");
+    let written = written.load(Ordering::Relaxed);
+    assert!(written < WRITTEN_AT_MOST, "{written} messages were written");
+    let mut neighbour = bridge.sms().await;
+    for _ in 0..50 {
+        let mut request = Request::new(text(&["41793026727"], "x"));
+        let application = "neighbour".parse().unwrap();
+        request
+            .metadata_mut()
+            .insert("x-smsbridge-application", application);
+        request.set_timeout(Duration::from_secs(5));
+        let sent = neighbour.send_sms(request).await.unwrap().into_inner();
+        assert_eq!(sent.results[0].outcome(), Outcome::Accepted);
+    }
+
+    let mut answered = HashSet::new();
+    while let Some(answer) = next(&mut answers).await {
+        assert_eq!(answer.results[0].outcome(), Outcome::Accepted);
+        assert!(answered.insert(answer.correlation));
+    }
+    assert_eq!(answered.len(), MESSAGES);
+
+    let mut read = HashSet::new();
+    while read.len() < MESSAGES {
+        let event = next(&mut events).await.unwrap().event.unwrap();
+        assert_eq!(event.r#type, "send.accepted");
+        assert!(read.insert(event.id), "an event came twice");
+    }
+
+    let mut delivered = HashSet::new();
+    while delivered.len() < MESSAGES {
+        let mut ids = Vec::new();
+        while ids.len() < OUTSTANDING.min(MESSAGES - delivered.len()) {
+            let Some(Item::Delivery(delivery)) = next(&mut deliveries).await.unwrap().item else {
+                panic!("no delivery");
+            };
+            ids.push(delivery.delivery_id);
+        }
+        if delivered.is_empty() {
+            let more = tokio::time::timeout(Duration::from_millis(100), deliveries.message());
+            assert!(
+                more.await.is_err(),
+                "more than {OUTSTANDING} are outstanding"
+            );
+        }
+        delivered.extend(ids.iter().cloned());
+        let done = v1::Acknowledge { delivery_ids: ids };
+        acknowledgements
+            .send(Action::Acknowledge(done))
+            .await
+            .unwrap();
+    }
+
+    let peak_mb = bridge.peak_memory_mb();
+    assert!(peak_mb < 128, "the bridge took {peak_mb} MB");
+    drop((acknowledgements, deliveries, events, answers));
+    let (ended, said) = bridge.stop().await;
+    assert!(ended.success(), "{said}");
+}
