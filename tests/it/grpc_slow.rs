@@ -81,7 +81,6 @@ async fn subscribe(channel: Channel) -> (mpsc::Sender<Action>, Streaming<v1::Sub
         name: "slow".into(),
         filter: of_the_writer(),
         max_outstanding: i32::try_from(OUTSTANDING).unwrap(),
-        ..Default::default()
     };
     actions.send(Action::Start(start)).await.unwrap();
     let requests =
