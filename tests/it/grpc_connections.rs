@@ -74,9 +74,10 @@ async fn ten_thousand_idle_connections_cost_little_and_keep_nobody_waiting() {
         assert_eq!(sent.into_inner().results.len(), 1);
     }
     let memory_mb = bridge.peak_memory_mb() - before_mb;
-    // Measured: 20 KB for a connection, most of it what h2 and tonic keep for one that has begun.
+    // Measured: 20 KB a connection with the system's allocator, 37 KB with mimalloc, most of it what h2 and tonic keep for
+    // one that has begun.
     assert!(
-        memory_mb < 400,
+        memory_mb < 600,
         "{IDLE} idle connections take {memory_mb} MB"
     );
 
