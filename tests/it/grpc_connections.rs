@@ -101,6 +101,7 @@ async fn more_connections_than_allowed_wait_until_one_ends() {
     assert!(waiting.is_err(), "{waiting:?}");
     drop(first);
     third.read().await.expect("the third is served");
+    drop((second, third));
     bridge.stop().await;
 }
 

@@ -51,6 +51,7 @@ pub fn framed(message: &[u8]) -> Vec<u8> {
 impl RawCaller {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .unwrap();
