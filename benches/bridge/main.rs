@@ -116,11 +116,12 @@ async fn many_callers(report: &mut Report, latency_ms: u64) {
     let simulator = Simulator::start(latency_ms).await;
     let bridge = Bridge::start(&simulator, None).await;
     let load = Load::new(&simulator, &bridge, seconds());
-    let ours = async || bridge.used_by(load.unary(64)).await;
+    let ours = async || simulator.asked_by(bridge.used_by(load.unary(64))).await;
     let (plain, ours) = beside(async || load.plain_http(64).await, ours).await;
     let name = format!("64 unary callers, API at {latency_ms} ms");
     report.rate(&name, &plain, &ours);
     report.usage(&name, &bridge, &ours);
+    report.requests(&name, &ours);
 }
 
 /// One stream with thousands in flight, against bare batched HTTP.
@@ -128,12 +129,7 @@ async fn stream(report: &mut Report) {
     let simulator = Simulator::start(0).await;
     let bridge = Bridge::start(&simulator, None).await;
     let load = Load::new(&simulator, &bridge, seconds());
-    let ours = async || {
-        let before = simulator.requests().await;
-        let mut ours = bridge.used_by(load.stream(4000)).await;
-        ours.requests = simulator.requests().await - before;
-        ours
-    };
+    let ours = async || simulator.asked_by(bridge.used_by(load.stream(4000))).await;
     let (plain, ours) = beside(async || load.batched_http(8, 100).await, ours).await;
     let name = "StreamSms, 4,000 in flight";
     report.rate(name, &plain, &ours);

@@ -83,8 +83,18 @@ impl Simulator {
         simulator
     }
 
+    /// Runs a load, and notes how many requests came of it.
+    pub async fn asked_by(&self, load: impl Future<Output = Measured>) -> Measured {
+        let before = self.requests().await;
+        let measured = load.await;
+        Measured {
+            requests: self.requests().await - before,
+            ..measured
+        }
+    }
+
     /// How many requests came, since the start.
-    pub async fn requests(&self) -> u64 {
+    async fn requests(&self) -> u64 {
         let answer = self
             .client
             .get(format!("http://{}/_sim/requests?limit=1", self.address))
