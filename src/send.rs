@@ -102,6 +102,9 @@ pub enum SendError {
     /// The process ends.
     #[error("the bridge is shutting down: try another replica, or again in a moment")]
     ShuttingDown,
+    /// It can't be known whether the ids were used before, so nothing was sent.
+    #[error("the event log can't be read, so nothing was sent: {0}")]
+    LogUnreadable(String),
     /// The results can't be made durable.
     #[error("the event log can't be written: {0}")]
     LogUnavailable(String),
@@ -119,7 +122,7 @@ impl SendError {
             Self::CredentialsRefused { .. } => "API_CREDENTIALS_REFUSED",
             Self::Withdrawn => "WITHDRAWN",
             Self::ShuttingDown => "SHUTTING_DOWN",
-            Self::LogUnavailable(_) => "EVENT_LOG_UNAVAILABLE",
+            Self::LogUnreadable(_) | Self::LogUnavailable(_) => "EVENT_LOG_UNAVAILABLE",
         }
     }
 
@@ -132,6 +135,7 @@ impl SendError {
             | Self::Unavailable { .. }
             | Self::Withdrawn
             | Self::ShuttingDown
+            | Self::LogUnreadable(_)
             | Self::LogUnavailable(_) => true,
         }
     }

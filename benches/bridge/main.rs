@@ -12,6 +12,7 @@
     reason = "a bench ends where something is wrong, and prints"
 )]
 
+mod confirm;
 mod load;
 mod process;
 mod report;
@@ -89,26 +90,21 @@ async fn beside(
     pairs.swap_remove(ROUNDS / 2)
 }
 
-/// One caller at a time: what the bridge adds to a request.
+/// One caller at a time: what the bridge adds to a request, and with a broker what its confirm alone takes.
 async fn one_caller(report: &mut Report, broker: Option<&str>) {
     let simulator = Simulator::start(0).await;
     let bridge = Bridge::start(&simulator, broker).await;
     let load = Load::new(&simulator, &bridge, seconds());
-    let (plain, ours) = beside(
-        async || load.plain_http(1).await,
-        async || load.unary(1).await,
-    )
-    .await;
-    let engine = if broker.is_some() {
-        "broker"
-    } else {
-        "embedded"
-    };
-    report.latency(
-        &format!("one caller, median, {engine} engine"),
-        plain.median,
-        ours.median,
-    );
+    let ours = async || load.unary(1).await;
+    let (plain, ours) = beside(async || load.plain_http(1).await, ours).await;
+    match broker {
+        None => report.latency("one caller, median, embedded engine", &plain, &ours, None),
+        Some(url) => {
+            let confirm = confirm::confirms(url, seconds()).await;
+            let name = "one caller, median, broker engine";
+            report.latency(name, &plain, &ours, Some(&confirm));
+        }
+    }
 }
 
 /// 64 callers at once.

@@ -1,6 +1,6 @@
 //! The table that the bench prints.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use super::{load::Measured, process::Bridge};
 
@@ -9,7 +9,7 @@ struct Row {
     ceiling: String,
     ours: String,
     ratio: String,
-    goal: &'static str,
+    goal: String,
 }
 
 /// Rows in the order in which they were measured.
@@ -17,17 +17,28 @@ struct Row {
 pub struct Report(Vec<Row>);
 
 impl Report {
-    /// Latencies and the difference between them.
-    pub fn latency(&mut self, what: &str, ceiling: Duration, ours: Duration) {
+    /// Latencies and the difference between them, of which a bare confirm is the broker's part.
+    pub fn latency(
+        &mut self,
+        what: &str,
+        ceiling: &Measured,
+        ours: &Measured,
+        confirm: Option<&Measured>,
+    ) {
+        let ms = |measured: &Measured| measured.median.as_secs_f64() * 1e3;
+        let confirm_ms = confirm.map_or(0.0, ms);
         self.0.push(Row {
             what: what.to_owned(),
-            ceiling: format!("{:.3} ms", ceiling.as_secs_f64() * 1e3),
-            ours: format!("{:.3} ms", ours.as_secs_f64() * 1e3),
-            ratio: format!(
-                "{:+.3} ms",
-                (ours.as_secs_f64() - ceiling.as_secs_f64()) * 1e3
-            ),
-            goal: "at most +0.5 ms (broker: and one bare confirm)",
+            ceiling: format!("{:.3} ms", ms(ceiling)),
+            ours: format!("{:.3} ms", ms(ours)),
+            ratio: format!("{:+.3} ms", ms(ours) - ms(ceiling)),
+            goal: match confirm {
+                None => "at most +0.5 ms".to_owned(),
+                Some(_) => format!(
+                    "at most +{:.3} ms (0.5 and one bare confirm)",
+                    0.5 + confirm_ms
+                ),
+            },
         });
     }
 
@@ -38,7 +49,7 @@ impl Report {
             ceiling: format!("{:.0}/s", ceiling.rate()),
             ours: format!("{:.0}/s", ours.rate()),
             ratio: format!("{:.2}", ours.rate() / ceiling.rate()),
-            goal: "at least 0.50",
+            goal: "at least 0.50".to_owned(),
         });
     }
 
@@ -50,14 +61,14 @@ impl Report {
             ceiling: String::new(),
             ours: format!("{cpu:.3} s"),
             ratio: String::new(),
-            goal: "under 0.040 s",
+            goal: "under 0.040 s".to_owned(),
         });
         self.0.push(Row {
             what: format!("{what}: the bridge's peak memory"),
             ceiling: String::new(),
             ours: format!("{:.1} MB", bridge.peak_bytes() as f64 / 1e6),
             ratio: String::new(),
-            goal: "under 40 MB",
+            goal: "under 40 MB".to_owned(),
         });
     }
 
@@ -68,7 +79,7 @@ impl Report {
             ceiling: String::new(),
             ours: format!("{:.1}", ours.requests as f64 * 1e3 / ours.messages as f64),
             ratio: String::new(),
-            goal: "at most 20",
+            goal: "at most 20".to_owned(),
         });
     }
 }

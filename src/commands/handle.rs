@@ -122,8 +122,10 @@ async fn attempt(
                 | SendError::Unavailable { retry_after, .. } => (later(retry_after), arrival),
                 SendError::CredentialsRefused { .. } => (later(CREDENTIALS_WAIT), arrival),
                 SendError::LogUnavailable(_) => (later(Duration::ZERO), Arrival::Redelivered),
-                // Nobody takes a command back; nothing was attempted.
-                SendError::Withdrawn => (later(Duration::ZERO), arrival),
+                // Nothing was attempted; nobody takes a command back.
+                SendError::LogUnreadable(_) | SendError::Withdrawn => {
+                    (later(Duration::ZERO), arrival)
+                }
                 SendError::ShuttingDown => (Back::Untouched, arrival),
             };
             context

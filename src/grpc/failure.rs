@@ -1,7 +1,9 @@
 //! Every error that a caller can hear, mapped to a gRPC status in one table (docs/ERRORS.md is its picture).
 //!
 //! Each status carries `google.rpc` details: ErrorInfo with a stable reason and the domain `smsbridge` always, BadRequest
-//! with all mistakes at once, RetryInfo where waiting helps.
+//! with all mistakes at once (as many as a status can carry: `bounds`), RetryInfo where waiting helps.
+
+mod bounds;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -20,8 +22,6 @@ use crate::{
 pub const DOMAIN: &str = "smsbridge";
 /// When to try again where nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
-/// Message ids that an ErrorInfo names at most: metadata is bounded to a few kilobytes by most clients.
-const MAX_NAMED_IDS: usize = 50;
 
 /// What a caller can hear.
 #[derive(Debug, Clone)]
@@ -110,7 +110,7 @@ impl Row {
         Self {
             code,
             reason,
-            message: message.to_string(),
+            message: bounds::message(message.to_string()),
             retry_after: None,
             violations: Vec::new(),
             metadata: Vec::new(),
@@ -125,11 +125,19 @@ impl Row {
     }
 
     fn violations(self, violations: Vec<FieldViolation>) -> Self {
-        Self { violations, ..self }
+        Self {
+            violations: bounds::violations(violations),
+            ..self
+        }
     }
 
     fn with(mut self, key: &'static str, value: impl ToString) -> Self {
-        self.metadata.push((key, value.to_string()));
+        self.metadata.push((key, bounds::value(value.to_string())));
+        self
+    }
+
+    fn with_ids(mut self, key: &'static str, ids: &[String]) -> Self {
+        self.metadata.push((key, bounds::ids(ids)));
         self
     }
 }
@@ -165,15 +173,9 @@ fn row(failure: Failure) -> Row {
             } else {
                 "the deadline passed before anything was sent: nothing will be"
             };
-            let named = message_ids
-                .iter()
-                .take(MAX_NAMED_IDS)
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(",");
             Row::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
                 .with("in_doubt", in_doubt)
-                .with("message_ids", named)
+                .with_ids("message_ids", &message_ids)
                 .with("message_count", message_ids.len())
         }
         Failure::Denied(denied) => denied_row(&denied),
@@ -220,7 +222,10 @@ fn row(failure: Failure) -> Row {
 
 fn invalid_row(violations: Vec<FieldViolation>) -> Row {
     let summary = summary(&violations);
-    Row::new(Code::InvalidArgument, "INVALID_REQUEST", summary).violations(violations)
+    let mistakes = violations.len();
+    Row::new(Code::InvalidArgument, "INVALID_REQUEST", summary)
+        .violations(violations)
+        .with("mistakes", mistakes)
 }
 
 fn send_row(error: SendError) -> Row {
@@ -240,6 +245,9 @@ fn send_row(error: SendError) -> Row {
         SendError::Withdrawn | SendError::ShuttingDown => {
             Row::new(Code::Unavailable, reason, message).retry_after(SOON)
         }
+        SendError::LogUnreadable(_) => Row::new(Code::Unavailable, reason, message)
+            .retry_after(SOON)
+            .with("in_doubt", false),
         SendError::LogUnavailable(_) => {
             // The API may have the messages: with the same ids a repeated call does not send them twice.
             Row::new(Code::Unavailable, reason, message)
@@ -331,7 +339,7 @@ fn summary(violations: &[FieldViolation]) -> String {
     match violations {
         [only] => format!("{} {}", only.field, only.description),
         all => format!(
-            "the request has {} mistakes; each is in the details",
+            "the request has {} mistakes; the details name them, the first ones where they are many",
             all.len()
         ),
     }
@@ -384,5 +392,44 @@ impl From<ReadError> for Failure {
 impl From<AppendError> for Failure {
     fn from(error: AppendError) -> Self {
         Self::Append(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_status_is_longer_than_clients_take() {
+        let long = "\u{e4}".repeat(20_000);
+        let violation = FieldViolation {
+            field: long.clone(),
+            description: long.clone(),
+        };
+        for failure in [
+            Failure::Invalid(vec![violation.clone(); 10_000]),
+            Failure::Invalid(vec![violation]),
+            Failure::Read(ReadError::BadCursor {
+                cursor: long.clone(),
+            }),
+            Failure::Send(SendError::IdReused { id: long.clone() }),
+            Failure::Send(SendError::Unavailable {
+                detail: long.clone(),
+                retry_after: SOON,
+            }),
+            Failure::Deadline {
+                in_doubt: true,
+                message_ids: vec!["x".repeat(128); 10_000],
+            },
+        ] {
+            let response: http::Response<()> = Status::from(failure.clone()).into_http();
+            let bytes: usize = response
+                .headers()
+                .iter()
+                .map(|(name, value)| name.as_str().len() + value.len() + 32)
+                .sum();
+            let reason = row(failure).reason;
+            assert!(bytes < 7_500, "{reason}: {bytes} bytes");
+        }
     }
 }

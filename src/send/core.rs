@@ -427,7 +427,7 @@ impl Inner {
         let found = match self.log.find_sends(asked).await {
             Ok(found) => found,
             Err(error) => {
-                let error = SendError::LogUnavailable(error.to_string());
+                let error = SendError::LogUnreadable(error.to_string());
                 for slot in 0..call.slots.len() {
                     call.settle(slot, Settled::Failed(error.clone()));
                 }

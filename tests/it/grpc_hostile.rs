@@ -3,9 +3,13 @@
 use prost_types::field_descriptor_proto::Type;
 use smsbridge::proto::{
     self,
-    v1::{self, reference_service_client::ReferenceServiceClient},
+    v1::{
+        self, event_service_client::EventServiceClient,
+        reference_service_client::ReferenceServiceClient,
+    },
 };
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use crate::support::{
     bridge::TestBridge,
@@ -288,6 +292,46 @@ fn broken_strings(contract: &Contract, message: &str, levels: usize) -> Vec<(Str
         }
     }
     broken
+}
+
+#[tokio::test]
+async fn thousands_of_mistakes_fit_into_one_status() {
+    let simulator = TestSimulator::start().await;
+    let bridge = bridge(&simulator).await;
+    let wrong = v1::Destination {
+        to: "no number".into(),
+        message_id: String::new(),
+    };
+    let message = v1::OutboundMessage {
+        destinations: vec![wrong; 3_000],
+        content: Some(v1::outbound_message::Content::Text("x".into())),
+        ..Default::default()
+    };
+    let request = v1::SendSmsRequest {
+        message: Some(message),
+        ..Default::default()
+    };
+    let status = bridge.sms().send_sms(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.reason, "INVALID_REQUEST");
+    assert_eq!(info.metadata["mistakes"], "3000");
+    let told = status.get_details_bad_request().unwrap().field_violations;
+    assert!((10..3_000).contains(&told.len()), "{} told", told.len());
+    assert_eq!(told[1].field, "message.destinations[1].to");
+
+    // What is quoted of a request is not longer either.
+    let long_cursor = v1::StreamEventsRequest {
+        start: Some(v1::stream_events_request::Start::Cursor("7".repeat(20_000))),
+        ..Default::default()
+    };
+    let mut events = EventServiceClient::new(bridge.channel.clone());
+    let status = match events.stream_events(long_cursor).await {
+        Ok(stream) => stream.into_inner().message().await.unwrap_err(),
+        Err(status) => status,
+    };
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.reason, "BAD_CURSOR");
 }
 
 #[tokio::test]

@@ -86,7 +86,10 @@ async fn nothing_is_sent_while_the_event_log_cannot_be_read() {
     bridge.sms().send_sms(earlier).await.unwrap();
     database.each("ALTER TABLE TABLE_NAME RENAME TO TABLE_NAME_gone");
     let send = || text_with_id("r1", &[TO]);
-    log_unavailable(bridge.sms().send_sms(send()).await);
+    let status = bridge.sms().send_sms(send()).await.unwrap_err();
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.metadata["in_doubt"], "false", "nothing went out");
+    log_unavailable::<()>(Err(status));
     let since = v1::StreamEventsRequest {
         start: Some(Start::Since(pbjson_types::Timestamp::default())),
         end_at_head: true,
