@@ -10,6 +10,8 @@ const UNDELIVERABLE: u16 = 9;
 const EXPIRED: u16 = 15;
 /// DELIVERED_TO_HANDSET.
 pub const DELIVERED: u16 = 5;
+/// NO_ERROR.
+const NO_ERROR: u16 = 0;
 /// EC_VALIDITYEXPIRED.
 const VALIDITY_EXPIRED: u16 = 4101;
 /// EC_ABSENT_SUBSCRIBER: the temporary error of chance.
@@ -22,7 +24,7 @@ const UNKNOWN_SUBSCRIBER: u16 = 1;
 pub enum ByNumber {
     /// `99901` + status id in 3 digits: that status at once.
     Status(u16),
-    /// `99902` + error id in 4 digits: a final report with that error.
+    /// `99902` + error id in 4 digits: a final report with that error, after an intermediate one if it is temporary.
     Failed(u16),
     /// `99903` + error id in 4 digits: an intermediate report with it, then delivered.
     Intermediate(u16),
@@ -70,14 +72,16 @@ pub fn fate(digits: &str, message_id: &str, validity_ms: i64, config: &Simulator
         status: DELIVERED,
         error: 0,
     };
-    let failed = |error: u16| Fate {
-        status: if codes::error(error).is_some_and(|row| row.permanent) {
-            UNDELIVERABLE
-        } else {
-            EXPIRED
-        },
-        error,
-        ..delivered
+    let failed = |error: u16| {
+        let permanent = codes::error(error).is_some_and(|row| row.permanent);
+        // Every temporary error is told while the message may still arrive (manual "Intermediate delivery reports").
+        let temporary = !permanent && error != NO_ERROR;
+        Fate {
+            intermediate: temporary.then_some((latency / 2, error)),
+            status: if permanent { UNDELIVERABLE } else { EXPIRED },
+            error,
+            ..delivered
+        }
     };
     let through = |error: u16| Fate {
         intermediate: Some((latency / 2, error)),

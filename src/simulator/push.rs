@@ -507,6 +507,18 @@ mod tests {
     }
 
     #[test]
+    fn one_of_text_and_octets_alone_is_always_filled() {
+        assert_eq!(
+            fill_template("http://a.example/?t=%text%", &received("ж", "0436", 8)),
+            "http://a.example/?t=%D0%B6"
+        );
+        assert_eq!(
+            fill_template("http://a.example/?b=%bin%", &received("a", "61", 0)),
+            "http://a.example/?b=61"
+        );
+    }
+
+    #[test]
     fn the_other_parameters_and_escaping() {
         assert_eq!(
             fill_template(

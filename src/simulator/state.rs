@@ -189,8 +189,8 @@ pub struct Click {
 pub struct Device {
     /// Phone, Tablet or Desktop.
     pub device_type: &'static str,
-    /// Operating system.
-    pub os: &'static str,
+    /// Operating system, with its major version where it is known.
+    pub os: String,
     /// Maker.
     pub device_name: &'static str,
     /// Of the number (manual: "Network prefix").

@@ -310,13 +310,15 @@ mod tests {
                 "{length}"
             );
         }
-        let both = language(Language::Pt, true, true);
-        for (length, parts, left) in [(152, 1, 0), (153, 2, 139), (292, 2, 0), (293, 3, 145)] {
-            assert_eq!(
-                measured(&"ã".repeat(length), &both),
-                (Alphabet::Gsm7, parts, left),
-                "{length}"
-            );
+        for (code, letter) in [(Language::Pt, "ã"), (Language::Tr, "ğ")] {
+            let both = language(code, true, true);
+            for (length, parts, left) in [(152, 1, 0), (153, 2, 139), (292, 2, 0), (293, 3, 145)] {
+                assert_eq!(
+                    measured(&letter.repeat(length), &both),
+                    (Alphabet::Gsm7, parts, left),
+                    "{code:?} {length}"
+                );
+            }
         }
     }
 

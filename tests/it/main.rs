@@ -29,6 +29,7 @@ mod send;
 mod simulator;
 mod simulator_clients;
 mod simulator_document;
+mod simulator_edges;
 mod simulator_endpoints;
 mod simulator_faults;
 mod simulator_fuzz;

@@ -516,7 +516,7 @@ async fn clicks_tell_number_prefixes_and_operating_system() {
     let sample = json!({"notificationType": "CLICKED", "recipient": "41793026727", "url": "https://www.example.com/",
         "sendDateTime": 1_704_106_800_000_i64, "messageId": "a28dd97c-1ffb-4fcf-99f1-0b557ed381da",
         "bulkId": "17575032561857950495083", "callbackData": "Callback data",
-        "recipientInfo": {"deviceType": "Phone", "os": "iOS", "deviceName": "Apple",
+        "recipientInfo": {"deviceType": "Phone", "os": "iOS 12", "deviceName": "Apple",
                           "networkPrefix": "79", "countryPrefix": "41"},
         "geoLocationInfo": {"countryName": "Switzerland"}});
     assert_like(

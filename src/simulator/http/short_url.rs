@@ -59,26 +59,83 @@ pub fn follow(call: &Call<'_>, path: &str) -> Result<Reply, ApiError> {
     Ok(Reply::redirect(location))
 }
 
-/// Kind, operating system and maker of a device, as its User-Agent says.
-fn device(user_agent: &str) -> (&'static str, &'static str, &'static str) {
+/// Kind, operating system and maker of a device, as its User-Agent says. The system has its major version where that
+/// is told, as in the official sample of the push (`iOS 12`).
+fn device(user_agent: &str) -> (&'static str, String, &'static str) {
     let has = |word: &str| user_agent.contains(word);
-    if has("iPad") {
-        ("Tablet", "iOS", "Apple")
+    let (kind, os, before_version, maker) = if has("iPad") {
+        ("Tablet", "iOS", " OS ", "Apple")
     } else if has("iPhone") {
-        ("Phone", "iOS", "Apple")
+        ("Phone", "iOS", " OS ", "Apple")
     } else if has("Android") {
-        (
-            if has("Mobile") { "Phone" } else { "Tablet" },
-            "Android",
-            "Android",
-        )
+        let kind = if has("Mobile") { "Phone" } else { "Tablet" };
+        (kind, "Android", "Android ", "Android")
     } else if has("Windows") {
-        ("Desktop", "Windows", "PC")
+        ("Desktop", "Windows", "Windows NT ", "PC")
     } else if has("Mac OS X") {
-        ("Desktop", "macOS", "Apple")
+        ("Desktop", "macOS", "Mac OS X ", "Apple")
     } else if has("Linux") {
-        ("Desktop", "Linux", "PC")
+        return ("Desktop", "Linux".into(), "PC");
     } else {
-        ("Unknown", "Unknown", "Unknown")
+        return ("Unknown", "Unknown".into(), "Unknown");
+    };
+    let version = user_agent
+        .split_once(before_version)
+        .map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next())
+        .and_then(|major| major.filter(|major| !major.is_empty()));
+    let os = match version {
+        Some(major) => format!("{os} {major}"),
+        None => os.to_owned(),
+    };
+    (kind, os, maker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_agent_tells_kind_system_and_maker() {
+        for (user_agent, kind, os, maker) in [
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 12_0 like Mac OS X)",
+                "Phone",
+                "iOS 12",
+                "Apple",
+            ),
+            (
+                "Mozilla/5.0 (iPad; CPU OS 17_2 like Mac OS X)",
+                "Tablet",
+                "iOS 17",
+                "Apple",
+            ),
+            (
+                "Mozilla/5.0 (Linux; Android 13; Pixel 7) Mobile Safari/537.36",
+                "Phone",
+                "Android 13",
+                "Android",
+            ),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64)",
+                "Desktop",
+                "Windows 10",
+                "PC",
+            ),
+            (
+                "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)",
+                "Desktop",
+                "macOS 10",
+                "Apple",
+            ),
+            ("Mozilla/5.0 (X11; Linux x86_64)", "Desktop", "Linux", "PC"),
+            ("Android", "Tablet", "Android", "Android"),
+            ("curl/8.0", "Unknown", "Unknown", "Unknown"),
+        ] {
+            assert_eq!(
+                device(user_agent),
+                (kind, os.to_owned(), maker),
+                "{user_agent}"
+            );
+        }
     }
 }
