@@ -8,10 +8,13 @@ mod account;
 mod bulks;
 mod control;
 mod conversion;
+mod endpoint;
+mod format;
 mod inbox;
 mod logs;
 mod lookup;
 mod preview;
+mod query;
 mod reports;
 mod send;
 mod short_url;
@@ -21,12 +24,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+    CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -39,15 +41,9 @@ use crate::simulator::faults::Ending;
 use crate::simulator::requests::Recorded;
 use crate::simulator::server::{Answer, Breaker, HttpResponse};
 use crate::simulator::xml;
-
-/// JSON or XML.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// `application/json`.
-    Json,
-    /// `application/xml`.
-    Xml,
-}
+use endpoint::Endpoint;
+pub use format::Format;
+pub use query::Query;
 
 /// A request as the endpoints see it.
 #[derive(Debug)]
@@ -70,74 +66,6 @@ pub struct Reply {
     retry_after_seconds: Option<u64>,
     /// For the ledger of requests.
     message_ids: Vec<Arc<str>>,
-}
-
-/// The query's parameters, decoded.
-#[derive(Debug, Default)]
-pub struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn parse(raw: &str) -> Self {
-        let decode = |text: &str| {
-            let spaced = text.replace('+', " ");
-            percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
-        };
-        let pairs = raw.split('&').filter(|pair| !pair.is_empty());
-        Self(
-            pairs
-                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-                .map(|(n, v)| (decode(n), decode(v)))
-                .collect(),
-        )
-    }
-
-    /// The first value that is not empty.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(key, value)| key == name && !value.is_empty())
-            .map(|(_, value)| value.as_str())
-    }
-
-    /// All values of a list: repeated, comma-joined, with and without `[]` (WIRE.md).
-    pub fn list(&self, name: &str) -> Vec<&str> {
-        let named = self
-            .0
-            .iter()
-            .filter(|(key, _)| key.strip_suffix("[]").unwrap_or(key) == name);
-        named
-            .flat_map(|(_, value)| value.split(','))
-            .map(str::trim)
-            .filter(|value| !value.is_empty())
-            .collect()
-    }
-
-    /// A whole number.
-    pub fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        self.get(name)
-            .map(|text| {
-                text.trim()
-                    .parse()
-                    .map_err(|_| ApiError::invalid(name, "must be a whole number"))
-            })
-            .transpose()
-    }
-
-    /// A date.
-    pub fn date(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        self.get(name)
-            .map(|text| dates::parse(text).ok_or_else(|| ApiError::invalid(name, "must be a date")))
-            .transpose()
-    }
-
-    /// `limit`: 50 unless given, at most 1000 (WIRE.md "Limits").
-    pub fn limit(&self) -> Result<usize, ApiError> {
-        match self.number("limit")? {
-            None => Ok(50),
-            Some(limit) if limit < 1 => Err(ApiError::invalid("limit", "must be at least 1")),
-            Some(limit) => Ok(usize::try_from(limit).unwrap_or(usize::MAX).min(1000)),
-        }
-    }
 }
 
 impl Reply {
@@ -203,86 +131,10 @@ fn xml_names(error: &ApiError) -> Value {
     value
 }
 
-/// The vendor's endpoints.
-#[derive(Debug, PartialEq, Eq)]
-enum Endpoint {
-    Send(send::Shape, bool),
-    Query,
-    Reports,
-    Logs,
-    Inbox,
-    InboxLogs,
-    Lookup,
-    LookupNotify,
-    Bulks,
-    BulkStatus,
-    Preview,
-    Conversion(String),
-    Balance,
-    OauthToken,
-    Session,
-    ShortUrl(String),
-}
-
-impl Endpoint {
-    fn of(path: &str) -> Option<Self> {
-        Some(match path.trim_end_matches('/') {
-            "/sms/1/text/single" => Self::Send(send::Shape::Single, false),
-            "/sms/1/text/multi" => Self::Send(send::Shape::Multi, false),
-            "/sms/1/text/advanced" => Self::Send(send::Shape::Advanced, false),
-            "/sms/1/binary/single" => Self::Send(send::Shape::Single, true),
-            "/sms/1/binary/multi" => Self::Send(send::Shape::Multi, true),
-            "/sms/1/binary/advanced" => Self::Send(send::Shape::Advanced, true),
-            "/sms/1/text/query" => Self::Query,
-            "/sms/1/reports" => Self::Reports,
-            "/sms/1/logs" => Self::Logs,
-            "/sms/1/inbox/reports" => Self::Inbox,
-            "/sms/1/inbox/logs" => Self::InboxLogs,
-            "/number/1/query" => Self::Lookup,
-            "/number/1/notify" => Self::LookupNotify,
-            "/sms/1/bulks" => Self::Bulks,
-            "/sms/1/bulks/status" => Self::BulkStatus,
-            "/sms/1/preview" => Self::Preview,
-            "/account/1/balance" => Self::Balance,
-            "/auth/1/oauth2/token" => Self::OauthToken,
-            "/auth/1/session" => Self::Session,
-            other => match other.strip_prefix("/ct/1/log/end/") {
-                Some(id) if !id.is_empty() && !id.contains('/') => {
-                    Self::Conversion(percent_decode_str(id).decode_utf8_lossy().into_owned())
-                }
-                _ if other.split('/').count() == 3 => Self::ShortUrl(other.to_owned()),
-                _ => return None,
-            },
-        })
-    }
-
-    fn allows(&self, method: &Method) -> bool {
-        match self {
-            Self::Query
-            | Self::Reports
-            | Self::Logs
-            | Self::Inbox
-            | Self::InboxLogs
-            | Self::Balance
-            | Self::ShortUrl(_) => *method == Method::GET,
-            Self::Bulks | Self::BulkStatus => *method == Method::GET || *method == Method::PUT,
-            _ => *method == Method::POST,
-        }
-    }
-
-    /// The query interface carries its own credentials; tokens are asked for with them; links are for everyone.
-    fn authenticates_itself(&self) -> bool {
-        matches!(
-            self,
-            Self::Query | Self::OauthToken | Self::Session | Self::ShortUrl(_)
-        )
-    }
-}
-
 impl Call<'_> {
     /// The body as what the endpoint expects.
     fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        let value = match content_type(self.headers)? {
+        let value = match format::content_type(self.headers)? {
             // A list would be taken for the fields in their order.
             Format::Json if self.body.trim_ascii_start().first() != Some(&b'{') => {
                 return Err(ApiError::invalid("body", "must be a JSON object"));
@@ -362,8 +214,8 @@ pub async fn handle(
         };
         return respond(engine, reply);
     }
-    let (path, suffix) = strip_suffix(parts.uri.path());
-    let format = suffix.unwrap_or_else(|| asked_format(&parts.headers));
+    let (path, suffix) = format::strip_suffix(parts.uri.path());
+    let format = suffix.unwrap_or_else(|| format::asked_format(&parts.headers));
     let verdict = engine.faults.judge(&parts.method, path, engine.now_ms());
     pause(verdict.wait_before_ms).await;
 
@@ -494,70 +346,6 @@ fn respond(engine: &Engine, reply: Reply) -> HttpResponse {
 async fn pause(ms: u64) {
     if ms > 0 {
         tokio::time::sleep(Duration::from_millis(ms)).await;
-    }
-}
-
-fn strip_suffix(path: &str) -> (&str, Option<Format>) {
-    for (suffix, format) in [(".json", Format::Json), (".xml", Format::Xml)] {
-        if let Some(path) = path.strip_suffix(suffix) {
-            return (path, Some(format));
-        }
-    }
-    (path, None)
-}
-
-/// The format of the answer: what `Accept` prefers; where it does not care, that of the request's body; else JSON.
-fn asked_format(headers: &HeaderMap) -> Format {
-    let mut best: Option<(f32, Format)> = None;
-    for accept in headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|v| v.split(','))
-    {
-        let mut parts = accept.split(';').map(str::trim);
-        let format = match parts
-            .next()
-            .unwrap_or_default()
-            .to_ascii_lowercase()
-            .as_str()
-        {
-            "application/json" => Format::Json,
-            "application/xml" | "text/xml" => Format::Xml,
-            _ => continue,
-        };
-        let quality = parts
-            .find_map(|part| part.strip_prefix("q=")?.parse().ok())
-            .unwrap_or(1.0);
-        if best.is_none_or(|(other, _)| quality > other) {
-            best = Some((quality, format));
-        }
-    }
-    best.map(|(_, format)| format)
-        .or_else(|| content_type(headers).ok())
-        .unwrap_or(Format::Json)
-}
-
-/// The format of the body. A missing Content-Type is the manual's "General error"; another one is a bad request.
-fn content_type(headers: &HeaderMap) -> Result<Format, ApiError> {
-    let Some(value) = headers.get(CONTENT_TYPE) else {
-        return Err(ApiError::general());
-    };
-    let value = value.to_str().unwrap_or_default();
-    match value
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase()
-        .as_str()
-    {
-        "application/json" => Ok(Format::Json),
-        "application/xml" | "text/xml" => Ok(Format::Xml),
-        _ => Err(ApiError::invalid(
-            "Content-Type",
-            "must be application/json or application/xml",
-        )),
     }
 }
 

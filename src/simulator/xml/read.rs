@@ -1,0 +1,274 @@
+//! From a document to the JSON value that the same request would have as JSON.
+
+use quick_xml::Reader;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::Event;
+use serde_json::{Map, Value};
+
+use super::{forbidden, item_name};
+
+/// The longest document read, in octets.
+pub const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// The deepest nesting read, the root included. The API's own documents go 6 deep.
+pub const MAX_DEPTH: usize = 32;
+/// The most elements read: a small document must not become a large tree.
+pub const MAX_ELEMENTS: usize = 500_000;
+
+/// Why a body is not a document that the API takes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum XmlError {
+    /// More than [`MAX_BYTES`].
+    #[error("the XML body has {0} octets, at most {MAX_BYTES} are read")]
+    TooLarge(usize),
+    /// Deeper than [`MAX_DEPTH`].
+    #[error("the XML body nests elements more than {MAX_DEPTH} deep")]
+    TooDeep,
+    /// More than [`MAX_ELEMENTS`].
+    #[error("the XML body has more than {MAX_ELEMENTS} elements")]
+    TooManyElements,
+    /// Not UTF-8, or declared to be something else.
+    #[error("the XML body is not UTF-8")]
+    Encoding,
+    /// A document type declaration.
+    #[error("the XML body has a document type declaration, which is refused")]
+    DocumentType,
+    /// An entity that XML itself does not define.
+    #[error("the XML body refers to an entity that XML does not define")]
+    Entity,
+    /// A character that XML 1.0 forbids.
+    #[error("the XML body has a character that XML 1.0 forbids")]
+    Character,
+    /// Nothing but blanks and comments.
+    #[error("the XML body has no root element")]
+    NoRoot,
+    /// Not well-formed; at which octet.
+    #[error("the XML body is not well-formed at octet {0}")]
+    Malformed(u64),
+}
+
+/// An element's content.
+enum Content {
+    Text(String),
+    Children(Vec<(String, Content)>),
+}
+
+/// An element that is still open.
+struct Open {
+    name: String,
+    text: String,
+    children: Vec<(String, Content)>,
+}
+
+impl Open {
+    fn close(self) -> (String, Content) {
+        let content = if self.children.is_empty() {
+            Content::Text(self.text)
+        } else {
+            Content::Children(self.children)
+        };
+        (self.name, content)
+    }
+}
+
+/// Reads a document into the JSON value that the same request would have as JSON, with strings for leaves.
+///
+/// The known lists (`messages`, `destinations`, `results`, `previews`, `days`, and `to` where it holds several) become
+/// arrays. An empty root is an empty object.
+///
+/// ```text
+/// <request><to><to>41793026727</to></to></request> → {"to": ["41793026727"]}
+/// ```
+pub fn to_json(body: &[u8]) -> Result<Value, XmlError> {
+    Ok(match read(body)? {
+        Content::Children(children) => Value::Object(object(children)),
+        Content::Text(text) if text.trim().is_empty() => Value::Object(Map::new()),
+        Content::Text(text) => Value::String(text),
+    })
+}
+
+/// Parses a document and answers its root's content.
+fn read(body: &[u8]) -> Result<Content, XmlError> {
+    if body.len() > MAX_BYTES {
+        return Err(XmlError::TooLarge(body.len()));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| XmlError::Encoding)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.contains(forbidden) {
+        return Err(XmlError::Character);
+    }
+    let mut reader = Reader::from_str(text);
+    let mut open: Vec<Open> = Vec::new();
+    let mut root: Option<Content> = None;
+    let mut elements = 0_usize;
+    loop {
+        let at = reader.buffer_position();
+        let malformed = || XmlError::Malformed(at);
+        let event = reader.read_event().map_err(|_| malformed())?;
+        let closed = match event {
+            Event::Start(start) => {
+                admit(&mut elements, open.len(), root.is_some(), at)?;
+                open.push(Open {
+                    name: start.local_name().into_inner().to_owned(),
+                    text: String::new(),
+                    children: Vec::new(),
+                });
+                None
+            }
+            Event::Empty(start) => {
+                admit(&mut elements, open.len(), root.is_some(), at)?;
+                Some((
+                    start.local_name().into_inner().to_owned(),
+                    Content::Text(String::new()),
+                ))
+            }
+            Event::End(_) => Some(open.pop().ok_or_else(malformed)?.close()),
+            Event::Text(text) => {
+                append(&mut open, &text.xml10_content(), at)?;
+                None
+            }
+            Event::CData(text) => {
+                append(&mut open, &text.xml10_content(), at)?;
+                None
+            }
+            Event::GeneralRef(reference) => {
+                let character = reference.resolve_char_ref().map_err(|_| malformed())?;
+                match character {
+                    Some(character) if forbidden(character) => return Err(XmlError::Character),
+                    Some(character) => {
+                        append(&mut open, character.encode_utf8(&mut [0; 4]), at)?;
+                    }
+                    None => {
+                        let text = resolve_predefined_entity(&reference).ok_or(XmlError::Entity)?;
+                        append(&mut open, text, at)?;
+                    }
+                }
+                None
+            }
+            Event::Decl(declaration) => {
+                if let Some(encoding) = declaration.encoding() {
+                    let encoding = encoding.map_err(|_| malformed())?;
+                    let known = ["utf-8", "utf8", "us-ascii"];
+                    if !known
+                        .iter()
+                        .any(|known| encoding.eq_ignore_ascii_case(known))
+                    {
+                        return Err(XmlError::Encoding);
+                    }
+                }
+                None
+            }
+            Event::DocType(_) => return Err(XmlError::DocumentType),
+            Event::Comment(_) | Event::PI(_) => None,
+            Event::Eof if open.is_empty() => return root.ok_or(XmlError::NoRoot),
+            Event::Eof => return Err(malformed()),
+        };
+        if let Some((name, content)) = closed {
+            match open.last_mut() {
+                Some(parent) => parent.children.push((name, content)),
+                None => root = Some(content),
+            }
+        }
+    }
+}
+
+/// Whether another element may begin here.
+fn admit(elements: &mut usize, depth: usize, root_ended: bool, at: u64) -> Result<(), XmlError> {
+    *elements += 1;
+    if root_ended {
+        Err(XmlError::Malformed(at))
+    } else if depth >= MAX_DEPTH {
+        Err(XmlError::TooDeep)
+    } else if *elements > MAX_ELEMENTS {
+        Err(XmlError::TooManyElements)
+    } else {
+        Ok(())
+    }
+}
+
+/// Adds text to the innermost open element; outside the root only blanks may stand.
+fn append(open: &mut [Open], text: &str, at: u64) -> Result<(), XmlError> {
+    match open.last_mut() {
+        Some(element) => element.text.push_str(text),
+        None if text.trim().is_empty() => {}
+        None => return Err(XmlError::Malformed(at)),
+    }
+    Ok(())
+}
+
+/// An element's children as an object. Of a repeated element that is no list, the last one counts, as in JSON.
+fn object(children: Vec<(String, Content)>) -> Map<String, Value> {
+    let mut fields = Map::new();
+    for (name, content) in children {
+        let Some(item) = item_name(&name) else {
+            fields.insert(name, value(content));
+            continue;
+        };
+        let mut items = items(&name, item, content);
+        // `to` is a number in a destination, a list in a request, an object in a time window.
+        if name == "to" && !fields.contains_key("to") {
+            let field = match items {
+                Items::One(value) => value,
+                Items::Several(values) => Value::Array(values),
+            };
+            fields.insert(name, field);
+            continue;
+        }
+        match fields.get_mut(&name) {
+            Some(Value::Array(all)) => items.move_into(all),
+            Some(first) => {
+                let mut all = vec![first.take()];
+                items.move_into(&mut all);
+                *first = Value::Array(all);
+            }
+            None => {
+                let mut all = Vec::new();
+                items.move_into(&mut all);
+                fields.insert(name, Value::Array(all));
+            }
+        }
+    }
+    fields
+}
+
+/// What one element of a list's name stands for.
+enum Items {
+    /// An item itself: the list is bare.
+    One(Value),
+    /// The wrapper around items.
+    Several(Vec<Value>),
+}
+
+impl Items {
+    fn move_into(&mut self, all: &mut Vec<Value>) {
+        match self {
+            Self::One(value) => all.push(value.take()),
+            Self::Several(values) => all.append(values),
+        }
+    }
+}
+
+fn items(list: &str, item: &str, content: Content) -> Items {
+    match content {
+        Content::Children(children)
+            if children
+                .iter()
+                .all(|(name, _)| name == item || name == list) =>
+        {
+            Items::Several(
+                children
+                    .into_iter()
+                    .map(|(_, content)| value(content))
+                    .collect(),
+            )
+        }
+        Content::Text(text) if text.trim().is_empty() && list != "to" => Items::Several(Vec::new()),
+        content => Items::One(value(content)),
+    }
+}
+
+fn value(content: Content) -> Value {
+    match content {
+        Content::Text(text) => Value::String(text),
+        Content::Children(children) => Value::Object(object(children)),
+    }
+}
