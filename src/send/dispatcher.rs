@@ -137,7 +137,7 @@ impl Dispatcher {
             let gather_for = if requests.is_empty() {
                 Duration::ZERO
             } else {
-                self.config.gather_for.min(self.latency.usual() / 10)
+                self.config.gather_for.min(self.latency.usual() / 4)
             };
             match self.lanes.due(self.config.max_batch, gather_for) {
                 Due::Now => {
