@@ -1,7 +1,8 @@
 //! The event log: every result, report, received message, click and finished look-up, durable and in order.
 //!
 //! Two engines behind one trait: [`EventLog`]. Invariants: [`EventLog::append`] returns only when the events are durable
-//! (fsync or confirm), and an event whose id the log has already is not there twice on the embedded engine. Neighbours:
+//! (fsync or confirm), and an event whose id the log has already is not there twice on the embedded engine (but for results of
+//! messages whose ids the bridge made, which come once by themselves). Neighbours:
 //! `send` and `intake` append, `grpc` reads, `app` chooses the engine.
 
 pub mod broker;

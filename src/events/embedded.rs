@@ -274,9 +274,17 @@ async fn trim_now_and_then(jobs: mpsc::WeakSender<Job>) {
     let mut interval = tokio::time::interval(TRIM_INTERVAL);
     loop {
         interval.tick().await;
-        let Some(jobs) = jobs.upgrade() else { return };
-        if jobs.send(Job::Trim).await.is_err() {
-            return;
+        // One run after the other, with appends between them.
+        loop {
+            let Some(jobs) = jobs.upgrade() else { return };
+            let (more, is_there_more) = oneshot::channel();
+            if jobs.send(Job::Trim { more }).await.is_err() {
+                return;
+            }
+            drop(jobs);
+            if !is_there_more.await.unwrap_or(false) {
+                break;
+            }
         }
     }
 }

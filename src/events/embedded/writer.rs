@@ -20,8 +20,8 @@ use crate::ops::metrics::Metrics;
 
 /// Events that one transaction holds at most: enough to make the fsync cheap, few enough to answer soon.
 const EVENTS_PER_COMMIT: usize = 2000;
-/// Old events that one trim looks at, at most and by their sequence numbers, so that appends do not wait long.
-const EVENTS_PER_TRIM: i64 = 50_000;
+/// Old events that one trim removes at most, so that appends do not wait long; another follows where more are old.
+const EVENTS_PER_TRIM: i64 = 5_000;
 
 type Reply = oneshot::Sender<Result<(), AppendError>>;
 
@@ -48,8 +48,11 @@ pub(super) enum Job {
         /// Answered after the fsync.
         reply: Reply,
     },
-    /// Removes what is too old.
-    Trim,
+    /// Removes what is too old, a run of it.
+    Trim {
+        /// Answered with whether there is more of it.
+        more: oneshot::Sender<bool>,
+    },
 }
 
 /// The thread's state.
@@ -62,6 +65,7 @@ pub(super) struct Writer {
     healthy: Arc<AtomicBool>,
     retention_ms: i64,
     newest_ms: i64,
+    more_to_trim: bool,
     metrics: Metrics,
 }
 
@@ -81,6 +85,7 @@ impl Writer {
             healthy,
             retention_ms,
             newest_ms: 0,
+            more_to_trim: false,
             metrics,
         }
     }
@@ -123,7 +128,10 @@ impl Writer {
                     reply
                 }
                 Job::Quarantine { reply, .. } | Job::SaveSubscription { reply, .. } => reply,
-                Job::Trim => continue,
+                Job::Trim { more } => {
+                    let _ = more.send(answer.is_ok() && self.more_to_trim);
+                    continue;
+                }
             };
             // A caller that went away does not mind.
             let _ = reply.send(answer.clone());
@@ -193,7 +201,9 @@ impl Writer {
                             self.newest_ms
                         ])?;
                 }
-                Job::Trim => trim(&transaction, oldest_ms)?,
+                Job::Trim { .. } => {
+                    self.more_to_trim = trim(&transaction, oldest_ms, EVENTS_PER_TRIM)?;
+                }
             }
         }
         if !chunk.is_empty() {
@@ -216,7 +226,7 @@ impl Writer {
 fn size(job: &Job) -> usize {
     match job {
         Job::Append { events, .. } => events.len(),
-        Job::Quarantine { .. } | Job::SaveSubscription { .. } | Job::Trim => 1,
+        Job::Quarantine { .. } | Job::SaveSubscription { .. } | Job::Trim { .. } => 1,
     }
 }
 
@@ -290,9 +300,10 @@ fn write_chunk(connection: &Connection, chunk: Chunk, at_ms: i64) -> rusqlite::R
     Ok(Chunk::after(last_seq, chunk.events))
 }
 
-fn trim(connection: &Connection, oldest_ms: i64) -> rusqlite::Result<()> {
+/// Removes chunks older than `oldest_ms`, as far as the oldest `events` events reach; says whether there are more.
+fn trim(connection: &Connection, oldest_ms: i64, events: i64) -> rusqlite::Result<bool> {
     let Some(oldest) = schema::chunk_at_or_after(connection, 0)? else {
-        return Ok(());
+        return Ok(false);
     };
     // Appended times only grow with the sequence, so a run from the oldest on is enough.
     let newest_old: Option<i64> = connection
@@ -300,11 +311,11 @@ fn trim(connection: &Connection, oldest_ms: i64) -> rusqlite::Result<()> {
             "SELECT max(last_seq) FROM chunk WHERE last_seq < ?1 AND appended_at_ms < ?2",
         )?
         .query_row(
-            params![oldest.first_seq.saturating_add(EVENTS_PER_TRIM), oldest_ms],
+            params![oldest.first_seq.saturating_add(events), oldest_ms],
             |row| row.get(0),
         )?;
     let Some(newest_old) = newest_old else {
-        return Ok(());
+        return Ok(false);
     };
     for sql in [
         "DELETE FROM chunk WHERE last_seq <= ?1",
@@ -313,5 +324,40 @@ fn trim(connection: &Connection, oldest_ms: i64) -> rusqlite::Result<()> {
     ] {
         connection.prepare_cached(sql)?.execute([newest_old])?;
     }
-    Ok(())
+    let left = schema::chunk_at_or_after(connection, 0)?;
+    Ok(left.is_some_and(|left| left.appended_at_ms < oldest_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1;
+
+    #[test]
+    fn trims_follow_each_other_until_nothing_old_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.sqlite");
+        let connection = schema::open_for_writing(&path).unwrap();
+        let mut chunk = Chunk::after(0, Vec::new());
+        // Four chunks of ten events, appended at 1, 2, 3 and 4 ms.
+        for at_ms in 1..=4 {
+            for _ in 0..10 {
+                chunk.push(&v1::Event::default());
+            }
+            chunk = write_chunk(&connection, chunk, at_ms).unwrap();
+        }
+        let oldest = || {
+            schema::chunk_at_or_after(&connection, 0)
+                .unwrap()
+                .map(|chunk| chunk.first_seq)
+        };
+        assert!(trim(&connection, 4, 25).unwrap(), "one more is old");
+        assert_eq!(oldest(), Some(21));
+        assert!(!trim(&connection, 4, 25).unwrap());
+        assert_eq!(oldest(), Some(31));
+        assert!(!trim(&connection, 4, 25).unwrap(), "the last is not old");
+        assert!(!trim(&connection, 5, 25).unwrap());
+        assert_eq!(oldest(), None);
+        assert_eq!(schema::head(&connection).unwrap(), 40, "numbers only grow");
+    }
 }
