@@ -63,9 +63,7 @@ async fn read(
             next = requests.next() => next,
             // The caller is gone; what was begun goes on and becomes events.
             () = answers.closed() => return,
-            () = sms.0.closing.cancelled() => {
-                return end(Failure::Send(SendError::ShuttingDown).into());
-            }
+            () = sms.0.closing.cancelled() => break,
         };
         let request = match next {
             None => return,
@@ -82,14 +80,19 @@ async fn read(
             biased;
             () = caller.quotas.wait() => {}
             () = answers.closed() => return,
-            () = sms.0.closing.cancelled() => {
-                return end(Failure::Send(SendError::ShuttingDown).into());
-            }
+            // It is answered that the bridge stops.
+            () = sms.0.closing.cancelled() => {}
         }
         if request.correlation.chars().count() > MAX_CORRELATION_CHARACTERS {
             return end(Failure::invalid("correlation", "has more than 128 characters").into());
         }
         begin(&sms, &caller, request, place, answers.clone());
+    }
+    // The bridge stops: what was begun is answered before the stream ends (promise 8).
+    let everything = u32::try_from(IN_FLIGHT).unwrap_or(u32::MAX);
+    tokio::select! {
+        _ = in_flight.acquire_many(everything) => end(Failure::Send(SendError::ShuttingDown).into()),
+        () = answers.closed() => {}
     }
 }
 

@@ -19,6 +19,7 @@ use wiremock::{
 use super::{TO, by, in_hours, refusal};
 use crate::support::{
     bridge::{TestBridge, text},
+    eventually,
     simulator::TestSimulator,
 };
 
@@ -428,6 +429,40 @@ async fn a_stream_that_follows_ends_when_the_bridge_stops() {
         .unwrap()
         .into_inner();
     bridge.begin_to_stop();
+    assert_eq!(
+        refusal(answers.message().await),
+        (Code::Unavailable, "SHUTTING_DOWN".into())
+    );
+}
+
+#[tokio::test]
+async fn what_a_stream_has_in_flight_is_answered_before_the_bridge_stops() {
+    let simulator = TestSimulator::start().await;
+    simulator
+        .fault(json!({"kind": "latency", "ms": 400, "path": "/sms/1/text/advanced"}))
+        .await;
+    let bridge = TestBridge::start(&simulator).await;
+    let (say, said) = tokio::sync::mpsc::channel(1);
+    let said = tokio_stream::wrappers::ReceiverStream::new(said);
+    let mut answers = bridge
+        .sms()
+        .stream_sms(Request::new(said))
+        .await
+        .unwrap()
+        .into_inner();
+    let message = v1::StreamSmsRequest {
+        correlation: "mine".into(),
+        request: Some(text(&[TO], "under way")),
+    };
+    say.send(message).await.unwrap();
+    eventually("the request is under way", async || {
+        (!simulator.requests().await.is_empty()).then_some(())
+    })
+    .await;
+    bridge.begin_to_stop();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert_eq!(answer.correlation, "mine");
+    assert_eq!(answer.results[0].outcome(), Outcome::Accepted);
     assert_eq!(
         refusal(answers.message().await),
         (Code::Unavailable, "SHUTTING_DOWN".into())
