@@ -24,10 +24,12 @@ use crate::support::{
 };
 
 const MESSAGES: usize = 8_000;
-/// Of these the bridge may take: 5,000 in flight, 256 answered and unread, and what fits into the buffers of a connection.
-const TAKEN_AT_MOST: usize = 6_000;
+/// Of these the bridge may have in flight, answered and unread ones among them.
+const IN_FLIGHT: usize = 2_500;
+/// Of these it may take: what fits into the buffers of a connection is in flight no more.
+const TAKEN_AT_MOST: usize = IN_FLIGHT + 1_000;
 /// Of these the writer may be rid of: the bridge also grants 1 MiB to each stream, at about 900 bytes a message.
-const WRITTEN_AT_MOST: usize = 7_500;
+const WRITTEN_AT_MOST: usize = TAKEN_AT_MOST + 1_500;
 const OUTSTANDING: usize = 100;
 
 /// A connection that takes in next to nothing on a stream that is not read.
@@ -124,7 +126,7 @@ async fn slow_readers_hold_up_themselves_alone() {
     let mut answers = writer.stream_sms(requests).await.unwrap().into_inner();
 
     eventually("the stream is full", async || {
-        (taken(&simulator).await > 5_000).then_some(())
+        (taken(&simulator).await >= IN_FLIGHT).then_some(())
     })
     .await;
     let taken = taken_at_last(&simulator).await;
