@@ -79,7 +79,7 @@ impl Report {
             ceiling: String::new(),
             ours: format!("{:.1}", ours.requests as f64 * 1e3 / ours.messages as f64),
             ratio: String::new(),
-            goal: "at most 20".to_owned(),
+            goal: "at most 20 at full load".to_owned(),
         });
     }
 }
