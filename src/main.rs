@@ -8,7 +8,7 @@ use std::{
 use clap::Parser as _;
 use smsbridge::cli::{Cli, CliError, EXIT_USAGE};
 
-/// A quarter of the bridge's time went into the system's allocator (docs/BENCHMARKS.md).
+/// A quarter of a stream's time went into the system's libc, most of it the allocator (docs/BENCHMARKS.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

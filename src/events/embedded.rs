@@ -1,9 +1,8 @@
 //! The embedded engine: an SQLite file in `events.data_dir`, written by one thread in group commits.
 //!
-//! Invariants: an append is answered after the fsync of the transaction that holds it; an event's id is there once (results of
-//! messages whose ids the bridge made come once by themselves); a
-//! pending report is not written after a final one of the same message (promise 6); sequence numbers only grow, so that a
-//! cursor stays true. One process owns the folder, by a lock file. Neighbours: `events` has the trait, `app` opens it.
+//! Invariants: an append is answered after the fsync of the transaction that holds it; an event's id is there once (results
+//! of messages whose ids the bridge made come once by themselves); a pending report is not written after a final one of the
+//! same message (promise 6); sequence numbers only grow, so that a cursor stays true. One process owns the folder, by a lock file. Neighbours: `events` has the trait, `app` opens it.
 
 mod chunk;
 mod cursor;

@@ -224,19 +224,23 @@ impl Call {
         if let Some(error) = failure {
             return Err(error.clone());
         }
-        let settled = if state.release.is_some() {
-            state.settled.clone()
-        } else {
-            std::mem::take(&mut state.settled)
-        };
-        let results =
-            settled
-                .into_iter()
-                .enumerate()
-                .filter_map(|(slot, settled)| match settled? {
+        let is_claimed = state.release.is_some();
+        let results = state
+            .settled
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(slot, settled)| {
+                // A slot that was taken from is neither failed nor withdrawn.
+                let settled = if is_claimed {
+                    settled.clone()
+                } else {
+                    settled.take()
+                };
+                match settled? {
                     Settled::Result(result) => Some(result),
                     Settled::Failed(error) => Some(self.not_attempted(slot, &error)),
-                });
+                }
+            });
         Ok(Sent {
             results: results.collect(),
             tracking_process_key: std::mem::take(&mut state.tracking_process_key),
@@ -255,5 +259,54 @@ impl Call {
             refusal: Some(refusal),
             ..self.result(slot, v1::Outcome::Rejected)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+
+    fn call(answer: Answer) -> Arc<Call> {
+        let slot = Slot {
+            to: "41793026727".into(),
+            message_id: "m".into(),
+            wire_id: "default.m".into(),
+            message_index: 0,
+            digest: None,
+        };
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let application = ApplicationName::default_application();
+        Call::new(
+            application,
+            String::new(),
+            String::new(),
+            vec![slot],
+            place,
+            answer,
+        )
+    }
+
+    /// Its caller's deadline may pass in the moment in which it is done: "nothing was sent" would be a lie.
+    #[test]
+    fn what_was_sent_is_never_withdrawn() {
+        let (answer, mut answered) = oneshot::channel();
+        let call = call(Box::new(move |outcome| answer.send(outcome).unwrap()));
+        let accepted = call.result(0, v1::Outcome::Accepted);
+        call.settle(0, Settled::Result(accepted.clone()));
+        call.settle(0, Settled::Failed(SendError::Withdrawn));
+        assert!(!call.is_withdrawn());
+        assert_eq!(answered.try_recv().unwrap().unwrap().results, [accepted]);
+    }
+
+    #[test]
+    fn what_was_taken_back_whole_is_withdrawn() {
+        let call = call(Box::new(|outcome| {
+            assert_eq!(outcome, Err(SendError::Withdrawn));
+        }));
+        assert!(!call.is_withdrawn());
+        call.settle(0, Settled::Failed(SendError::Withdrawn));
+        assert!(call.is_withdrawn());
     }
 }
