@@ -225,24 +225,22 @@ impl Call {
             return Err(error.clone());
         }
         let is_claimed = state.release.is_some();
-        let results = state
-            .settled
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(slot, settled)| {
-                // A slot that was taken from is neither failed nor withdrawn.
-                let settled = if is_claimed {
-                    settled.clone()
-                } else {
-                    settled.take()
-                };
-                match settled? {
-                    Settled::Result(result) => Some(result),
-                    Settled::Failed(error) => Some(self.not_attempted(slot, &error)),
-                }
-            });
+        let mut results = Vec::with_capacity(state.settled.len());
+        for (slot, settled) in state.settled.iter_mut().enumerate() {
+            let settled = if is_claimed {
+                settled.clone()
+            } else {
+                settled.take()
+            };
+            // A slot that was taken from is neither failed nor withdrawn.
+            match settled {
+                Some(Settled::Result(result)) => results.push(result),
+                Some(Settled::Failed(error)) => results.push(self.not_attempted(slot, &error)),
+                None => {}
+            }
+        }
         Ok(Sent {
-            results: results.collect(),
+            results,
             tracking_process_key: std::mem::take(&mut state.tracking_process_key),
         })
     }

@@ -132,8 +132,7 @@ pub(super) fn plan(
         .into_iter()
         .enumerate()
     {
-        let path = format!("messages[{index}]");
-        let violations = validate::check_message(&message, &path, &mut seen_ids, now);
+        let violations = validate::check_message(&message, index, &mut seen_ids, now);
         let first = slots.len();
         let destinations = std::mem::take(&mut message.destinations);
         let repeatable = !request.request_id.is_empty()

@@ -3,7 +3,7 @@
 //! Refused is only what cannot be a number or a message at all. A doubtful number, an unknown language or
 //! transliteration is sent: Infobip decides (DESIGN, "gRPC").
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt::Display};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -31,21 +31,24 @@ const MAX_SCHEDULE: SignedDuration = SignedDuration::from_hours(180 * 24);
 /// How far a clock may be off before a `send_at` is called past.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
-/// Collects mistakes.
+/// Collects mistakes. Paths are put together only where one is found.
 #[derive(Default)]
-pub(super) struct Violations(Vec<FieldViolation>);
+struct Violations {
+    /// Which message of the request the fields belong to; `None` for the request's own.
+    message: Option<usize>,
+    found: Vec<FieldViolation>,
+}
 
 impl Violations {
-    fn add(&mut self, field: impl Into<String>, description: impl ToString) {
-        self.0.push(FieldViolation {
-            field: field.into(),
+    fn add(&mut self, field: impl Display, description: impl ToString) {
+        let field = match self.message {
+            None => field.to_string(),
+            Some(index) => format!("messages[{index}].{field}"),
+        };
+        self.found.push(FieldViolation {
+            field,
             description: description.to_string(),
         });
-    }
-
-    /// The mistakes; empty for none.
-    pub(super) fn into_vec(self) -> Vec<FieldViolation> {
-        self.0
     }
 }
 
@@ -91,87 +94,74 @@ pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolat
             check_length(&mut violations, field, value, 200);
         }
     }
-    violations.into_vec()
+    violations.found
 }
 
-/// What is wrong with a message. `path` is where it stands, such as `messages[3]`; `seen_ids` are the message ids of the
-/// request so far.
+/// What is wrong with a message. `index` is its place in the request; `seen_ids` are the message ids of the request so far.
 pub(super) fn check_message(
     message: &v1::OutboundMessage,
-    path: &str,
+    index: usize,
     seen_ids: &mut HashSet<String>,
     now: Timestamp,
 ) -> Vec<FieldViolation> {
-    let mut violations = Violations::default();
+    let mut violations = Violations {
+        message: Some(index),
+        ..Violations::default()
+    };
     if !message.from.is_empty()
         && let Err(error) = check_sender(&message.from)
     {
-        violations.add(format!("{path}.from"), error);
+        violations.add("from", error);
     }
-    check_destinations(&mut violations, message, path, seen_ids);
-    check_content(&mut violations, message, path);
-    check_names(&mut violations, message, path);
-    check_notification(&mut violations, message, path);
-    check_times(&mut violations, message, path, now);
-    check_window(&mut violations, message, path);
-    violations.into_vec()
+    check_destinations(&mut violations, message, seen_ids);
+    check_content(&mut violations, message);
+    check_names(&mut violations, message);
+    check_notification(&mut violations, message);
+    check_times(&mut violations, message, now);
+    check_window(&mut violations, message);
+    violations.found
 }
 
 fn check_destinations(
     violations: &mut Violations,
     message: &v1::OutboundMessage,
-    path: &str,
     seen_ids: &mut HashSet<String>,
 ) {
     if message.destinations.is_empty() {
-        violations.add(
-            format!("{path}.destinations"),
-            "is empty: give at least one destination",
-        );
+        violations.add("destinations", "is empty: give at least one destination");
     }
     for (index, destination) in message.destinations.iter().enumerate() {
         if let Err(error) = normalize_number(&destination.to) {
-            violations.add(format!("{path}.destinations[{index}].to"), error);
+            violations.add(format_args!("destinations[{index}].to"), error);
         }
         if destination.message_id.is_empty() {
             continue;
         }
-        let field = || format!("{path}.destinations[{index}].message_id");
+        let field = format_args!("destinations[{index}].message_id");
         if let Err(error) = check_caller_id(&destination.message_id) {
-            violations.add(field(), error);
+            violations.add(field, error);
         } else if !seen_ids.insert(destination.message_id.clone()) {
             violations.add(
-                field(),
+                field,
                 "stands twice in this request: each destination needs an id of its own",
             );
         }
     }
 }
 
-fn check_content(violations: &mut Violations, message: &v1::OutboundMessage, path: &str) {
+fn check_content(violations: &mut Violations, message: &v1::OutboundMessage) {
     match &message.content {
-        None => violations.add(
-            format!("{path}.text"),
-            "is missing: give a text or binary content",
-        ),
+        None => violations.add("text", "is missing: give a text or binary content"),
         Some(Content::Text(text)) if text.is_empty() => {
-            violations.add(
-                format!("{path}.text"),
-                "is empty: give at least one character",
-            );
+            violations.add("text", "is empty: give at least one character");
         }
         Some(Content::Text(text)) => {
-            check_length(
-                violations,
-                &format!("{path}.text"),
-                text,
-                MAX_TEXT_CHARACTERS,
-            );
+            check_length(violations, "text", text, MAX_TEXT_CHARACTERS);
         }
         Some(Content::Binary(binary)) => {
             if !(1..=MAX_BINARY_OCTETS).contains(&binary.data.len()) {
                 violations.add(
-                    format!("{path}.binary.data"),
+                    "binary.data",
                     format!(
                         "has {} octets: 1 to {MAX_BINARY_OCTETS} can be sent",
                         binary.data.len()
@@ -184,7 +174,7 @@ fn check_content(violations: &mut Violations, message: &v1::OutboundMessage, pat
             ] {
                 if !(0..=255).contains(&value) {
                     violations.add(
-                        format!("{path}.binary.{field}"),
+                        format_args!("binary.{field}"),
                         format!("is {value}: 0 to 255"),
                     );
                 }
@@ -194,36 +184,28 @@ fn check_content(violations: &mut Violations, message: &v1::OutboundMessage, pat
 }
 
 /// Names of the API's own that stay open: only their shape is checked.
-fn check_names(violations: &mut Violations, message: &v1::OutboundMessage, path: &str) {
+fn check_names(violations: &mut Violations, message: &v1::OutboundMessage) {
     if let Some(language) = &message.language {
         check_name(
             violations,
-            &format!("{path}.language.language_code"),
+            "language.language_code",
             &language.language_code,
             "TR, ES or PT",
         );
         if language.language_code.is_empty() {
-            violations.add(
-                format!("{path}.language.language_code"),
-                "is empty: say TR, ES or PT",
-            );
+            violations.add("language.language_code", "is empty: say TR, ES or PT");
         }
     }
     check_name(
         violations,
-        &format!("{path}.transliteration"),
+        "transliteration",
         &message.transliteration,
         "TURKISH, GREEK, CYRILLIC, CENTRAL_EUROPEAN or NON_UNICODE",
     );
+    check_length(violations, "campaign_id", &message.campaign_id, 255);
     check_length(
         violations,
-        &format!("{path}.campaign_id"),
-        &message.campaign_id,
-        255,
-    );
-    check_length(
-        violations,
-        &format!("{path}.operator_client_id"),
+        "operator_client_id",
         &message.operator_client_id,
         255,
     );
@@ -234,15 +216,12 @@ fn check_names(violations: &mut Violations, message: &v1::OutboundMessage, path:
         && india.principal_entity_id.is_empty()
     {
         violations.add(
-            format!("{path}.regional.india_dlt.principal_entity_id"),
+            "regional.india_dlt.principal_entity_id",
             "is empty: India's registry asks for it",
         );
     }
     if v1::Priority::try_from(message.priority).is_err() {
-        violations.add(
-            format!("{path}.priority"),
-            "is not a priority of this contract",
-        );
+        violations.add("priority", "is not a priority of this contract");
     }
 }
 
@@ -259,52 +238,47 @@ fn check_name(violations: &mut Violations, field: &str, value: &str, known: &str
     }
 }
 
-fn check_notification(violations: &mut Violations, message: &v1::OutboundMessage, path: &str) {
+fn check_notification(violations: &mut Violations, message: &v1::OutboundMessage) {
     let url = &message.notify_url;
     if !url.is_empty() {
-        let field = format!("{path}.notify_url");
+        let field = "notify_url";
         if !(url.starts_with("http://") || url.starts_with("https://"))
             || url.contains(char::is_whitespace)
         {
-            violations.add(field.as_str(), "is not an http or https address");
+            violations.add(field, "is not an http or https address");
         }
-        check_length(violations, &field, url, MAX_NOTIFY_URL_CHARACTERS);
+        check_length(violations, field, url, MAX_NOTIFY_URL_CHARACTERS);
     }
     if !matches!(
         message.notify_content_type.as_str(),
         "" | "application/json" | "application/xml"
     ) {
         violations.add(
-            format!("{path}.notify_content_type"),
+            "notify_content_type",
             "is neither application/json nor application/xml",
         );
     }
     check_length(
         violations,
-        &format!("{path}.callback_data"),
+        "callback_data",
         &message.callback_data,
         MAX_CALLBACK_DATA_CHARACTERS,
     );
 }
 
-fn check_times(
-    violations: &mut Violations,
-    message: &v1::OutboundMessage,
-    path: &str,
-    now: Timestamp,
-) {
+fn check_times(violations: &mut Violations, message: &v1::OutboundMessage, now: Timestamp) {
     if let Some(validity) = &message.validity_period {
         let whole_minutes = time::duration_from_proto(validity)
             .is_some_and(|d| d.as_secs() >= 60 && d.as_secs() % 60 == 0 && d.subsec_nanos() == 0);
         if !whole_minutes {
             violations.add(
-                format!("{path}.validity_period"),
+                "validity_period",
                 "is not a whole number of minutes, at least one",
             );
         }
     }
     if let Some(send_at) = &message.send_at {
-        let field = format!("{path}.send_at");
+        let field = "send_at";
         match time::from_proto(send_at) {
             None => violations.add(field, "is not a time"),
             Some(at) if at.duration_until(now) > CLOCK_TOLERANCE => {
@@ -324,23 +298,28 @@ fn check_times(
         .as_ref()
         .is_some_and(|at| time::from_proto(at).is_none())
     {
-        violations.add(format!("{path}.expires_at"), "is not a time");
+        violations.add("expires_at", "is not a time");
     }
 }
 
-fn check_window(violations: &mut Violations, message: &v1::OutboundMessage, path: &str) {
+fn check_window(violations: &mut Violations, message: &v1::OutboundMessage) {
     let Some(window) = &message.delivery_time_window else {
         return;
     };
-    let path = format!("{path}.delivery_time_window");
     if window.days.is_empty() {
-        violations.add(format!("{path}.days"), "is empty: name at least one day");
+        violations.add(
+            "delivery_time_window.days",
+            "is empty: name at least one day",
+        );
     }
     for (index, day) in window.days.iter().enumerate() {
         if v1::DayOfWeek::try_from(*day).is_ok_and(|day| day != v1::DayOfWeek::Unspecified) {
             continue;
         }
-        violations.add(format!("{path}.days[{index}]"), "is not a day");
+        violations.add(
+            format_args!("delivery_time_window.days[{index}]"),
+            "is not a day",
+        );
     }
     let mut minute_of_day = |name: &str, time: Option<&v1::TimeOfDay>| {
         let time = time?;
@@ -348,7 +327,7 @@ fn check_window(violations: &mut Violations, message: &v1::OutboundMessage, path
             return Some(time.hour * 60 + time.minute);
         }
         violations.add(
-            format!("{path}.{name}"),
+            format_args!("delivery_time_window.{name}"),
             "is not a time of day: hour 0 to 23, minute 0 to 59",
         );
         None
@@ -356,12 +335,15 @@ fn check_window(violations: &mut Violations, message: &v1::OutboundMessage, path
     let from = minute_of_day("from", window.from.as_ref());
     let to = minute_of_day("to", window.to.as_ref());
     if window.from.is_some() != window.to.is_some() {
-        violations.add(path, "has one of from and to: give both or none");
+        violations.add(
+            "delivery_time_window",
+            "has one of from and to: give both or none",
+        );
     } else if let (Some(from), Some(to)) = (from, to)
         && to - from < 60
     {
         violations.add(
-            path,
+            "delivery_time_window",
             "is shorter than an hour: `to` must be at least an hour after `from`",
         );
     }
@@ -391,7 +373,7 @@ mod tests {
     }
 
     fn fields(message: &v1::OutboundMessage) -> Vec<String> {
-        check_message(message, "m", &mut HashSet::new(), Timestamp::now())
+        check_message(message, 0, &mut HashSet::new(), Timestamp::now())
             .into_iter()
             .map(|v| v.field)
             .collect()
@@ -457,22 +439,22 @@ mod tests {
         assert_eq!(
             fields(&wrong),
             [
-                "m.from",
-                "m.destinations[0].to",
-                "m.destinations[0].message_id",
-                "m.destinations[2].message_id",
-                "m.binary.data",
-                "m.binary.data_coding",
-                "m.language.language_code",
-                "m.transliteration",
-                "m.notify_url",
-                "m.notify_content_type",
-                "m.callback_data",
-                "m.validity_period",
-                "m.send_at",
-                "m.expires_at",
-                "m.delivery_time_window.days[0]",
-                "m.delivery_time_window",
+                "messages[0].from",
+                "messages[0].destinations[0].to",
+                "messages[0].destinations[0].message_id",
+                "messages[0].destinations[2].message_id",
+                "messages[0].binary.data",
+                "messages[0].binary.data_coding",
+                "messages[0].language.language_code",
+                "messages[0].transliteration",
+                "messages[0].notify_url",
+                "messages[0].notify_content_type",
+                "messages[0].callback_data",
+                "messages[0].validity_period",
+                "messages[0].send_at",
+                "messages[0].expires_at",
+                "messages[0].delivery_time_window.days[0]",
+                "messages[0].delivery_time_window",
             ]
         );
     }
