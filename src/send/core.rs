@@ -121,7 +121,7 @@ impl SendCore {
             pace,
             log_quota,
         } = api;
-        let lanes = Arc::new(Lanes::new(metrics.clone()));
+        let lanes = Arc::new(Lanes::new(config.max_batch, metrics.clone()));
         let recorder = Arc::new(Recorder::new(Arc::clone(&log), metrics.clone()));
         let (to_resolver, open_doubts) = mpsc::channel(config.queue_capacity);
         let doubts = Doubts {
@@ -139,6 +139,7 @@ impl SendCore {
             doubts: doubts.clone(),
             pause: Pause::default(),
             latency: Latency::default(),
+            unanswered: TaskTracker::new(),
             metrics: metrics.clone(),
         });
         let resolver = Resolver {

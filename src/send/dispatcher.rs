@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +13,10 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{sync::Semaphore, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use super::{
     SendError,
@@ -47,6 +51,8 @@ pub(super) struct Dispatcher {
     pub(super) doubts: Doubts,
     pub(super) pause: Pause,
     pub(super) latency: Latency,
+    /// Requests that the API has not answered yet.
+    pub(super) unanswered: TaskTracker,
     pub(super) metrics: Metrics,
 }
 
@@ -110,7 +116,7 @@ impl Dispatcher {
                 // The semaphore is never closed.
                 let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
                 self.pace.acquire().await;
-                Some((slot, self.next_batch(&requests).await))
+                Some((slot, self.next_batch().await))
             };
             let Some((slot, batch)) = (tokio::select! {
                 () = end.cancelled() => None,
@@ -119,50 +125,60 @@ impl Dispatcher {
                 break;
             };
             let dispatcher = Arc::clone(&self);
-            let under_way = requests.token();
-            tokio::spawn(async move {
-                dispatcher.send(batch).await;
-                drop((slot, under_way));
-                dispatcher.lanes.request_ended();
+            let unanswered = self.unanswered.token();
+            requests.spawn(async move {
+                dispatcher.send(batch, unanswered).await;
+                drop(slot);
             });
         }
         requests.close();
         requests.wait().await;
     }
 
-    /// Waits for something to send, and gathers: with requests under way, others may share the next one.
-    async fn next_batch(&self, requests: &TaskTracker) -> Vec<Part> {
+    /// Waits for something to send, and gathers: with requests unanswered, others may share the next one.
+    async fn next_batch(&self) -> Vec<Part> {
+        // One timer for a whole batch: each that is set wakes the runtime's driver.
+        let mut gathered = pin!(tokio::time::sleep_until(Instant::now()));
         loop {
             let changed = self.lanes.changed();
-            let gather_for = if requests.is_empty() {
+            let gather_for = if self.unanswered.is_empty() {
                 Duration::ZERO
             } else {
                 self.config.gather_for.min(self.latency.usual() / 4)
             };
-            match self.lanes.due(self.config.max_batch, gather_for) {
+            match self.lanes.due(gather_for) {
                 Due::Now => {
                     // Calls that were read from the same socket are about to come in.
                     tokio::task::yield_now().await;
-                    let batch = self.lanes.take(self.config.max_batch);
+                    let batch = self.lanes.take();
                     if !batch.is_empty() {
                         return batch;
                     }
                 }
                 Due::At(at) => {
+                    if gathered.deadline() != at {
+                        gathered.as_mut().reset(at);
+                    }
                     // Either is a reason to look again.
-                    let _ = tokio::time::timeout_at(at, changed).await;
+                    tokio::select! {
+                        () = &mut gathered => {}
+                        () = changed => {}
+                    }
                 }
                 Due::Never => changed.await,
             }
         }
     }
 
-    async fn send(&self, parts: Vec<Part>) {
+    async fn send(&self, parts: Vec<Part>, unanswered: TaskTrackerToken) {
         let parts = self.reject_expired(parts).await;
         if parts.is_empty() {
             return;
         }
         let answer = self.request(&parts).await;
+        // What gathers goes now: it does not wait until these results are durable.
+        drop(unanswered);
+        self.lanes.request_answered();
         match answer {
             Ok(answer) => {
                 self.pause.end();
@@ -311,8 +327,8 @@ impl Dispatcher {
         }
         let other = parts.split_off(parts.len() / 2);
         // Boxed: a future can't hold itself.
-        Box::pin(self.send(parts)).await;
-        Box::pin(self.send(other)).await;
+        Box::pin(self.send(parts, self.unanswered.token())).await;
+        Box::pin(self.send(other, self.unanswered.token())).await;
     }
 
     async fn reject(&self, part: &Part, reason: &str, detail: String) {

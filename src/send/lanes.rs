@@ -40,14 +40,18 @@ pub(super) enum Due {
 pub(super) struct Lanes {
     state: Mutex<State>,
     changed: Notify,
+    /// Destinations of a request at most.
+    max_batch: usize,
     metrics: Metrics,
 }
 
 impl Lanes {
-    pub(super) fn new(metrics: Metrics) -> Self {
+    /// Lanes for requests of at most so many destinations.
+    pub(super) fn new(max_batch: usize, metrics: Metrics) -> Self {
         Self {
             state: Mutex::default(),
             changed: Notify::new(),
+            max_batch,
             metrics,
         }
     }
@@ -59,12 +63,18 @@ impl Lanes {
     /// Puts parts at the end of their lanes.
     pub(super) fn push(&self, parts: impl IntoIterator<Item = Part>) {
         let mut state = self.state();
+        // What only joins others that gather does not change when they are due.
+        let mut is_news = state.destinations == 0;
         for part in parts {
+            is_news |= part.urgent;
             self.count_in(&mut state, &part);
             state.lane(part.urgent).push_back(part);
         }
+        is_news |= state.destinations >= self.max_batch;
         drop(state);
-        self.changed.notify_one();
+        if is_news {
+            self.changed.notify_one();
+        }
     }
 
     /// Puts parts back where they came from, in their order.
@@ -78,20 +88,20 @@ impl Lanes {
         self.changed.notify_one();
     }
 
-    /// Resolves when something came in, or a request ended, since the last time.
+    /// Resolves when something came in that may be due earlier than what was there, or a request was answered, since the last time.
     pub(super) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
 
-    /// A request ended: others may take what waits.
-    pub(super) fn request_ended(&self) {
+    /// A request was answered: the next one may take what waits.
+    pub(super) fn request_answered(&self) {
         self.changed.notify_one();
     }
 
-    /// When a request of at most `max` destinations should take what waits, where nobody waits longer than `gather_for`.
-    pub(super) fn due(&self, max: usize, gather_for: Duration) -> Due {
+    /// When a request should take what waits, where nobody waits longer than `gather_for`.
+    pub(super) fn due(&self, gather_for: Duration) -> Due {
         let state = self.state();
-        if !state.urgent.is_empty() || state.destinations >= max {
+        if !state.urgent.is_empty() || state.destinations >= self.max_batch {
             return Due::Now;
         }
         match state.normal.front() {
@@ -103,10 +113,10 @@ impl Lanes {
         }
     }
 
-    /// Takes as many parts as belong in one request: at most `max` destinations, or all of one request of its own.
-    pub(super) fn take(&self, max: usize) -> Vec<Part> {
+    /// Takes as many parts as belong in one request: at most `max_batch` destinations, or all of one request of its own.
+    pub(super) fn take(&self) -> Vec<Part> {
         let mut state = self.state();
-        let batch = state.take(max);
+        let batch = state.take(self.max_batch);
         self.count_out(&mut state, &batch);
         batch
     }
