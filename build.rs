@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_well_known_types(true)
         .extern_path(".google.protobuf", "::pbjson_types")
         .bytes(".")
+        .codec_path("crate::proto::codec::LeanCodec")
         .compile_fds(descriptors)?;
 
     pbjson_build::Builder::new()

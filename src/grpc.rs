@@ -19,6 +19,7 @@ pub mod quota;
 mod reference;
 mod report;
 mod server;
+mod services;
 mod sms;
 pub mod tls;
 mod unread;

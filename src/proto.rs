@@ -8,6 +8,8 @@
     rust_2018_idioms
 )]
 
+pub mod codec;
+
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use prost::Message as _;

@@ -35,6 +35,7 @@ use super::{
     lookup::Lookup,
     reference::Reference,
     report::Reports,
+    services::Services,
     sms::Sms,
     tls::server_tls,
 };
@@ -148,43 +149,37 @@ impl GrpcServer {
             let failed = |error: tonic::transport::Error| ServeError::Transport(error.to_string());
             server = server.tls_config(tls).map_err(failed)?;
         }
-        let mut router = server
-            .layer(CallsLayer::new(
-                self.config.max_concurrent_calls,
-                limit,
-                context.metrics.clone(),
-            ))
-            .layer(AuthLayer::new(Arc::clone(&self.authenticator)))
-            .add_service(health_service.max_decoding_message_size(limit))
-            .add_service(limited!(
+        let mut services = Services::default()
+            .with(health_service.max_decoding_message_size(limit))
+            .with(limited!(
                 sms_service_server::SmsServiceServer,
                 Sms(context.clone())
             ))
-            .add_service(limited!(
+            .with(limited!(
                 report_service_server::ReportServiceServer,
                 Reports(context.clone())
             ))
-            .add_service(limited!(
+            .with(limited!(
                 inbox_service_server::InboxServiceServer,
                 Inbox(context.clone())
             ))
-            .add_service(limited!(
+            .with(limited!(
                 lookup_service_server::LookupServiceServer,
                 Lookup(context.clone())
             ))
-            .add_service(limited!(
+            .with(limited!(
                 event_service_server::EventServiceServer,
                 Events(context.clone())
             ))
-            .add_service(limited!(
+            .with(limited!(
                 reference_service_server::ReferenceServiceServer,
                 Reference
             ))
-            .add_service(limited!(
+            .with(limited!(
                 account_service_server::AccountServiceServer,
                 Account(context.clone())
             ))
-            .add_service(limited!(admin_service_server::AdminServiceServer, Admin));
+            .with(limited!(admin_service_server::AdminServiceServer, Admin));
         if self.config.reflection {
             let build = || {
                 tonic_reflection::server::Builder::configure()
@@ -194,20 +189,19 @@ impl GrpcServer {
             let failed =
                 |error: tonic_reflection::server::Error| ServeError::Transport(error.to_string());
             // Many tools still speak v1alpha only.
-            router = router
-                .add_service(
-                    build()
-                        .build_v1()
-                        .map_err(failed)?
-                        .max_decoding_message_size(limit),
-                )
-                .add_service(
-                    build()
-                        .build_v1alpha()
-                        .map_err(failed)?
-                        .max_decoding_message_size(limit),
-                );
+            let v1 = build().build_v1().map_err(failed)?;
+            let v1alpha = build().build_v1alpha().map_err(failed)?;
+            services = services
+                .with(v1.max_decoding_message_size(limit))
+                .with(v1alpha.max_decoding_message_size(limit));
         }
+        let server = server
+            .layer(CallsLayer::new(
+                self.config.max_concurrent_calls,
+                limit,
+                context.metrics.clone(),
+            ))
+            .layer(AuthLayer::new(Arc::clone(&self.authenticator)));
         let mut watches = JoinSet::new();
         watches.spawn(tell_health(health, context, stop.clone()));
         watches.spawn(self.authenticator.watch(stop.clone()));
@@ -217,8 +211,8 @@ impl GrpcServer {
             self.config.keepalive_timeout,
             self.config.max_connection_age + self.config.max_connection_age_grace,
         );
-        let served = router
-            .serve_with_incoming_shutdown(connections, stop.cancelled())
+        let served = server
+            .serve_with_incoming_shutdown(services, connections, stop.cancelled())
             .await;
         watches.shutdown().await;
         served.map_err(|error| ServeError::Transport(error.to_string()))
@@ -345,6 +339,7 @@ impl Stream for Connections {
                         bytes_to_begin: PREFACE_BYTES,
                         lifetime: self.lifetime,
                         until: Box::pin(tokio::time::sleep(self.first_word)),
+                        write_is_due: false,
                         _permit: self.permit.take(),
                     })));
                 }
@@ -366,13 +361,31 @@ impl Stream for Connections {
 
 /// A connection that gives its place back when it is dropped. It fails where it does not begin in time, as keepalive and
 /// maximum age begin with its preface, and where it is still there when its lifetime is over.
+///
+/// A write lets the tasks that are ready go first, once: calls that were settled together, as those of one REST request
+/// are, then answer in one system call rather than in one each.
 struct Connection {
     stream: TcpStream,
     /// Of its preface, not read yet.
     bytes_to_begin: usize,
     lifetime: Duration,
     until: Pin<Box<Sleep>>,
+    /// The others have had their turn.
+    write_is_due: bool,
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    /// Pending once before each write, at the end of the runtime's queue.
+    fn let_others_go_first(&mut self, task: &TaskContext<'_>) -> Poll<()> {
+        self.write_is_due = !self.write_is_due;
+        if self.write_is_due {
+            // What wakes itself while it runs is put behind all that is ready.
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
 }
 
 impl Connected for Connection {
@@ -413,6 +426,7 @@ impl AsyncWrite for Connection {
         task: &mut TaskContext<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
+        ready!(self.let_others_go_first(task));
         Pin::new(&mut self.stream).poll_write(task, bytes)
     }
 
@@ -421,6 +435,7 @@ impl AsyncWrite for Connection {
         task: &mut TaskContext<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
+        ready!(self.let_others_go_first(task));
         Pin::new(&mut self.stream).poll_write_vectored(task, slices)
     }
 

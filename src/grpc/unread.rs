@@ -28,7 +28,11 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Puts tonic's own status, in headers or trailers, into our words; leaves every other.
 pub(super) fn reword(headers: &mut HeaderMap, max_message_bytes: usize) {
-    if headers.contains_key(DETAILS) {
+    // Nearly every call ends with OK: nothing is to be put together for it.
+    let is_fine = headers
+        .get(Status::GRPC_STATUS)
+        .is_none_or(|code| code == "0");
+    if is_fine || headers.contains_key(DETAILS) {
         return;
     }
     let Some(status) = Status::from_header_map(headers) else {
