@@ -6,6 +6,7 @@
 
 mod chunk;
 mod cursor;
+mod look_ups;
 mod reader;
 mod schema;
 mod writer;
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     cursor::LogId,
+    look_ups::LookUps,
     reader::Readers,
     writer::{Job, Writer},
 };
@@ -76,6 +78,7 @@ pub struct EmbeddedLog {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     head: watch::Receiver<i64>,
     readers: Arc<Readers>,
+    look_ups: Arc<LookUps>,
     healthy: Arc<AtomicBool>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     trimmer: Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -128,11 +131,13 @@ impl EmbeddedLog {
             .spawn(move || writer.run(waiting))
             .map_err(in_folder)?;
         let trimmer = tokio::spawn(trim_now_and_then(jobs.downgrade()));
+        let readers = Arc::new(Readers::new(path));
         Ok(Self {
             id,
             jobs: Mutex::new(Some(jobs)),
             head,
-            readers: Arc::new(Readers::new(path)),
+            look_ups: LookUps::new(Arc::clone(&readers)),
+            readers,
             healthy,
             writer: Mutex::new(Some(thread)),
             trimmer: Mutex::new(Some(trimmer)),
@@ -205,7 +210,7 @@ impl EventLog for EmbeddedLog {
         &self,
         wire_ids: Vec<String>,
     ) -> BoxFuture<'_, Result<Vec<Option<RecordedSend>>, ReadError>> {
-        self.readers.find_sends(wire_ids).boxed()
+        self.look_ups.find(wire_ids).boxed()
     }
 
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {

@@ -64,34 +64,6 @@ impl Readers {
         .await
     }
 
-    /// See [`super::super::EventLog::find_sends`].
-    pub(super) async fn find_sends(
-        self: &Arc<Self>,
-        wire_ids: Vec<String>,
-    ) -> Result<Vec<Option<RecordedSend>>, ReadError> {
-        self.query(move |connection| {
-            let mut known = connection.prepare_cached(
-                "SELECT digest, seq FROM known WHERE wire_id = ?1 AND kind = ?2
-                 ORDER BY seq DESC LIMIT 1",
-            )?;
-            wire_ids
-                .iter()
-                .map(|wire_id| {
-                    let found: Option<(Option<ContentDigest>, i64)> = known
-                        .query_row(params![wire_id, kind::RESULT], |row| {
-                            Ok((row.get(0)?, row.get(1)?))
-                        })
-                        .optional()?;
-                    let Some((Some(digest), seq)) = found else {
-                        return Ok(None);
-                    };
-                    Ok(result(connection, seq)?.map(|result| RecordedSend { digest, result }))
-                })
-                .collect()
-        })
-        .await
-    }
-
     /// See [`super::super::EventLog::find_subscription`].
     pub(super) async fn find_subscription(
         self: &Arc<Self>,
@@ -163,30 +135,54 @@ impl Readers {
         query: impl FnOnce(&Connection) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R, ReadError> {
         let readers = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || {
-            let idle = readers
-                .idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop();
-            let connection = match idle {
-                Some(connection) => connection,
-                None => schema::open_for_reading(&readers.path)?,
-            };
-            let result = query(&connection);
-            let mut idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            if result.is_ok() && idle.len() < KEPT_CONNECTIONS {
-                idle.push(connection);
-            }
-            result
-        })
-        .await;
-        match done {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(error)) => Err(ReadError::Unavailable(error.to_string())),
+        match tokio::task::spawn_blocking(move || readers.read(query)).await {
+            Ok(result) => result.map_err(unavailable),
             Err(_) => Err(ReadError::Unavailable("the reading task ended".to_owned())),
         }
     }
+
+    /// Reads with one of the connections. It blocks.
+    pub(super) fn read<R>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<R>,
+    ) -> rusqlite::Result<R> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle().pop();
+        let connection = match kept {
+            Some(connection) => connection,
+            None => schema::open_for_reading(&self.path)?,
+        };
+        let result = query(&connection);
+        let mut idle = idle();
+        if result.is_ok() && idle.len() < KEPT_CONNECTIONS {
+            idle.push(connection);
+        }
+        result
+    }
+}
+
+pub(super) fn unavailable(error: rusqlite::Error) -> ReadError {
+    ReadError::Unavailable(error.to_string())
+}
+
+/// What was sent under an id, where its caller could repeat it.
+pub(super) fn find_send(
+    connection: &Connection,
+    wire_id: &str,
+) -> rusqlite::Result<Option<RecordedSend>> {
+    let found: Option<(Option<ContentDigest>, i64)> = connection
+        .prepare_cached(
+            "SELECT digest, seq FROM known WHERE wire_id = ?1 AND kind = ?2
+             ORDER BY seq DESC LIMIT 1",
+        )?
+        .query_row(params![wire_id, kind::RESULT], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let Some((Some(digest), seq)) = found else {
+        return Ok(None);
+    };
+    Ok(result(connection, seq)?.map(|result| RecordedSend { digest, result }))
 }
 
 /// The result in the event with this sequence number.
