@@ -20,15 +20,15 @@ RUN awk '/^\[/ { skip = /^\[\[(test|bench)\]\]/ } !skip' Cargo.toml > Cargo.toml
  && echo 'fn main() {}' > build.rs \
  && cp build.rs src/main.rs \
  && touch src/lib.rs \
- && cargo build --release --locked \
+ && cargo build --profile dist --locked \
  && rm -r src build.rs
 COPY build.rs ./
 COPY proto proto
 COPY src src
 # Cargo goes by modification times: the files from the context may be older than the stubs.
 RUN touch build.rs src/main.rs src/lib.rs \
- && cargo build --release --locked \
- && install -D target/release/smsbridge /image/usr/local/bin/smsbridge \
+ && cargo build --profile dist --locked \
+ && install -D target/dist/smsbridge /image/usr/local/bin/smsbridge \
  && install -D /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt \
  && install -d -o 65532 -g 65532 /image/var/lib/smsbridge
 

@@ -37,6 +37,13 @@ impl Measured {
     }
 }
 
+/// Whether the callers' sends can be repeated safely: those with a request id are looked for in the event log first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum RequestIds {
+    None,
+    Unique,
+}
+
 /// Where the load goes and for how long.
 pub struct Load {
     simulator: String,
@@ -102,7 +109,7 @@ impl Load {
     }
 
     /// So many callers, one message a call, on one connection for every 16 of them.
-    pub async fn unary(&self, callers: usize) -> Measured {
+    pub async fn unary(&self, callers: usize, request_ids: RequestIds) -> Measured {
         let mut channels = Vec::new();
         for _ in 0..callers.div_ceil(16) {
             channels.push(
@@ -116,10 +123,15 @@ impl Load {
         }
         let one = |caller: usize| {
             let client = SmsServiceClient::new(channels[caller / 16].clone());
+            let ids = Arc::clone(&self.ids);
             move || {
                 let mut client = client.clone();
+                let mut request = request();
+                if request_ids == RequestIds::Unique {
+                    request.request_id = format!("bench-{}", ids.fetch_add(1, Ordering::Relaxed));
+                }
                 async move {
-                    let sent = client.send_sms(request()).await.unwrap().into_inner();
+                    let sent = client.send_sms(request).await.unwrap().into_inner();
                     assert_eq!(sent.results[0].outcome(), v1::Outcome::Accepted);
                 }
             }

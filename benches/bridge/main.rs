@@ -24,7 +24,7 @@ use std::time::Duration;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use self::{
-    load::{Load, Measured},
+    load::{Load, Measured, RequestIds},
     process::{Bridge, Simulator},
     report::Report,
 };
@@ -59,16 +59,18 @@ async fn measure(report: &mut Report) {
         .collect();
     let wanted = |name: &str| named.is_empty() || named.iter().any(|named| named == name);
     if wanted("one") {
-        one_caller(report, None).await;
+        one_caller(report, None, RequestIds::None).await;
+        one_caller(report, None, RequestIds::Unique).await;
         if let Ok(url) = std::env::var("SMSBRIDGE_BENCH_AMQP_URL") {
-            one_caller(report, Some(&url)).await;
+            one_caller(report, Some(&url), RequestIds::None).await;
         }
     }
     if wanted("many") {
-        many_callers(report, 0).await;
+        many_callers(report, 0, RequestIds::None).await;
+        many_callers(report, 0, RequestIds::Unique).await;
     }
     if wanted("slow") {
-        many_callers(report, 20).await;
+        many_callers(report, 20, RequestIds::None).await;
     }
     if wanted("stream") {
         stream(report).await;
@@ -91,14 +93,17 @@ async fn beside(
 }
 
 /// One caller at a time: what the bridge adds to a request, and with a broker what its confirm alone takes.
-async fn one_caller(report: &mut Report, broker: Option<&str>) {
+async fn one_caller(report: &mut Report, broker: Option<&str>, request_ids: RequestIds) {
     let simulator = Simulator::start(0).await;
     let bridge = Bridge::start(&simulator, broker).await;
     let load = Load::new(&simulator, &bridge, seconds());
-    let ours = async || load.unary(1).await;
+    let ours = async || load.unary(1, request_ids).await;
     let (plain, ours) = beside(async || load.plain_http(1).await, ours).await;
     match broker {
-        None => report.latency("one caller, median, embedded engine", &plain, &ours, None),
+        None => {
+            let name = format!("one caller, median, embedded engine{}", suffix(request_ids));
+            report.latency(&name, &plain, &ours, None);
+        }
         Some(url) => {
             let confirm = confirm::confirms(url, seconds()).await;
             let name = "one caller, median, broker engine";
@@ -107,14 +112,28 @@ async fn one_caller(report: &mut Report, broker: Option<&str>) {
     }
 }
 
+fn suffix(request_ids: RequestIds) -> &'static str {
+    match request_ids {
+        RequestIds::None => "",
+        RequestIds::Unique => ", with request ids",
+    }
+}
+
 /// 64 callers at once.
-async fn many_callers(report: &mut Report, latency_ms: u64) {
+async fn many_callers(report: &mut Report, latency_ms: u64, request_ids: RequestIds) {
     let simulator = Simulator::start(latency_ms).await;
     let bridge = Bridge::start(&simulator, None).await;
     let load = Load::new(&simulator, &bridge, seconds());
-    let ours = async || simulator.asked_by(bridge.used_by(load.unary(64))).await;
+    let ours = async || {
+        simulator
+            .asked_by(bridge.used_by(load.unary(64, request_ids)))
+            .await
+    };
     let (plain, ours) = beside(async || load.plain_http(64).await, ours).await;
-    let name = format!("64 unary callers, API at {latency_ms} ms");
+    let name = format!(
+        "64 unary callers, API at {latency_ms} ms{}",
+        suffix(request_ids)
+    );
     report.rate(&name, &plain, &ours);
     report.usage(&name, &bridge, &ours);
     report.requests(&name, &ours);

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::{Context, caller::Caller, deadline::Deadline, failure::Failure};
 use crate::{
     proto::v1::{self, FieldViolation, sms_service_server::SmsService},
-    send::{Arrival, SendCommand, SendError, Sent},
+    send::{Arrival, Begun, SendCommand, SendError, Sent},
 };
 
 /// The service.
@@ -17,29 +17,27 @@ use crate::{
 pub(super) struct Sms(pub(super) Context);
 
 impl Sms {
-    /// Sends, and answers a little before the caller's deadline whatever happens. What is under way then goes on.
-    async fn send(
-        &self,
-        caller: &Caller,
-        deadline: Deadline,
-        request: v1::SendSmsBulkRequest,
-    ) -> Result<Sent, Failure> {
-        let command = SendCommand {
-            application: caller.application.clone(),
+    /// Begins to send. Not within the future that waits: that would keep room for the request until it is answered.
+    fn begin(&self, caller: Caller, request: v1::SendSmsBulkRequest) -> Result<Begun, Failure> {
+        Ok(self.0.sender.begin(SendCommand {
+            application: caller.application,
             request,
             arrival: Arrival::First,
-        };
-        let mut begun = self.0.sender.begin(command)?;
-        let Some(sent) = deadline.wait(begun.sent()).await else {
-            let in_doubt = !begun.withdraw();
-            let message_ids = begun.message_ids().map(str::to_owned).collect();
-            return Err(Failure::Deadline {
-                in_doubt,
-                message_ids,
-            });
-        };
-        Ok(sent?)
+        })?)
     }
+}
+
+/// What came of a send, a little before the caller's deadline whatever happens. What is under way then goes on.
+async fn sent_in_time(mut begun: Begun, deadline: Deadline) -> Result<Sent, Failure> {
+    let Some(sent) = deadline.wait(begun.sent()).await else {
+        let in_doubt = !begun.withdraw();
+        let message_ids = begun.message_ids().map(str::to_owned).collect();
+        return Err(Failure::Deadline {
+            in_doubt,
+            message_ids,
+        });
+    };
+    Ok(sent?)
 }
 
 /// One message is a bulk of one.
@@ -84,10 +82,8 @@ impl SmsService for Sms {
         let deadline = Deadline::of(request.metadata());
         let request = as_bulk(request.into_inner())?;
         let bulk_id = request.bulk_id.clone();
-        let sent = self
-            .send(&caller, deadline, request)
-            .await
-            .map_err(single)?;
+        let begun = self.begin(caller, request).map_err(single)?;
+        let sent = sent_in_time(begun, deadline).await.map_err(single)?;
         Ok(Response::new(v1::SendSmsResponse {
             bulk_id,
             results: sent.results,
@@ -103,7 +99,8 @@ impl SmsService for Sms {
         let deadline = Deadline::of(request.metadata());
         let request = request.into_inner();
         let bulk_id = request.bulk_id.clone();
-        let sent = self.send(&caller, deadline, request).await?;
+        let begun = self.begin(caller, request)?;
+        let sent = sent_in_time(begun, deadline).await?;
         Ok(Response::new(v1::SendSmsBulkResponse {
             bulk_id,
             results: sent.results,
