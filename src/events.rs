@@ -98,7 +98,7 @@ pub struct RecordedSend {
     /// What was sent: equal content has an equal digest.
     pub digest: ContentDigest,
     /// The result.
-    pub result: v1::SendResult,
+    pub result: Box<v1::SendResult>,
 }
 
 /// A digest over what a request asks for, so that a repeated id with other content is noticed.

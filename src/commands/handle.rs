@@ -160,7 +160,8 @@ async fn report_unknown(context: &Context, delivery: &Delivery, command: &Comman
                 }),
                 ..Default::default()
             };
-            let event = NewEvent::send_result(&command.send.application, "", None, result);
+            let event =
+                NewEvent::send_result(&command.send.application, "", None, Box::new(result));
             if !context.appended(delivery, event).await {
                 return;
             }

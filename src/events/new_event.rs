@@ -32,7 +32,7 @@ impl NewEvent {
         application: &ApplicationName,
         request_id: &str,
         digest: Option<ContentDigest>,
-        result: v1::SendResult,
+        result: Box<v1::SendResult>,
     ) -> Self {
         let event_type = match result.outcome() {
             v1::Outcome::Accepted => "send.accepted",
@@ -86,7 +86,7 @@ impl NewEvent {
         let event = v1::Event {
             id,
             source_payload,
-            ..event(event_type, &application, Payload::Report(report))
+            ..event(event_type, &application, Payload::Report(Box::new(report)))
         };
         Self {
             event,
@@ -109,7 +109,7 @@ impl NewEvent {
             ..event(
                 "inbound.received",
                 application.as_str(),
-                Payload::Received(received),
+                Payload::Received(Box::new(received)),
             )
         };
         Self {
@@ -130,7 +130,11 @@ impl NewEvent {
         let event = v1::Event {
             id,
             source_payload,
-            ..event("link.clicked", &application, Payload::Click(click))
+            ..event(
+                "link.clicked",
+                &application,
+                Payload::Click(Box::new(click)),
+            )
         };
         Self {
             event,
@@ -153,7 +157,7 @@ impl NewEvent {
             ..event(
                 "lookup.completed",
                 application.as_str(),
-                Payload::Lookup(lookup),
+                Payload::Lookup(Box::new(lookup)),
             )
         };
         Self {
@@ -182,7 +186,7 @@ impl NewEvent {
             ..event(
                 "command.invalid",
                 application.as_str(),
-                Payload::InvalidCommand(invalid),
+                Payload::InvalidCommand(Box::new(invalid)),
             )
         };
         Self {
@@ -200,7 +204,7 @@ impl NewEvent {
 
     /// The result that it is.
     #[must_use]
-    pub fn into_result(self) -> Option<v1::SendResult> {
+    pub fn into_result(self) -> Option<Box<v1::SendResult>> {
         match self.event.payload {
             Some(Payload::Result(result)) => Some(result),
             _ => None,

@@ -39,7 +39,7 @@ impl InboxService for Inbox {
             .into_iter()
             .filter(|event| caller.may_see(&event.application))
             .filter_map(|event| match event.payload {
-                Some(Payload::Received(received)) => Some(received),
+                Some(Payload::Received(received)) => Some(*received),
                 _ => None,
             })
             .collect();

@@ -50,7 +50,7 @@ impl ReportService for Reports {
             .into_iter()
             .filter(|event| caller.may_see(&event.application))
             .filter_map(|event| match event.payload {
-                Some(Payload::Report(report)) => Some(report),
+                Some(Payload::Report(report)) => Some(*report),
                 _ => None,
             })
             .collect();

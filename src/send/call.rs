@@ -17,13 +17,9 @@ use crate::{
 
 /// How a slot ended.
 #[derive(Debug, Clone)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly every slot ends with a result"
-)]
 pub(super) enum Settled {
     /// With a result, durable as an event.
-    Result(v1::SendResult),
+    Result(Box<v1::SendResult>),
     /// Without: nothing was attempted, or the result could not be made durable.
     Failed(SendError),
 }
@@ -99,16 +95,16 @@ impl Call {
     }
 
     /// A result of a slot, without status.
-    pub(super) fn result(&self, slot: usize, outcome: v1::Outcome) -> v1::SendResult {
+    pub(super) fn result(&self, slot: usize, outcome: v1::Outcome) -> Box<v1::SendResult> {
         let of = &self.slots[slot];
-        v1::SendResult {
+        Box::new(v1::SendResult {
             to: of.to.clone(),
             message_id: of.message_id.clone(),
             outcome: outcome.into(),
             message_index: of.message_index,
             bulk_id: self.bulk_id.clone(),
             ..v1::SendResult::default()
-        }
+        })
     }
 
     /// A result that the bridge itself decided.
@@ -119,17 +115,16 @@ impl Call {
         reason: &str,
         detail: String,
         violations: Vec<FieldViolation>,
-    ) -> v1::SendResult {
+    ) -> Box<v1::SendResult> {
         let refusal = v1::Refusal {
             reason: reason.to_owned(),
             detail,
             retryable: false,
             violations,
         };
-        v1::SendResult {
-            refusal: Some(refusal),
-            ..self.result(slot, outcome)
-        }
+        let mut result = self.result(slot, outcome);
+        result.refusal = Some(refusal);
+        result
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -170,14 +165,10 @@ impl Call {
     }
 
     /// Settles a slot with what another call, or an earlier one, got for the same id.
-    pub(super) fn settle_as(&self, slot: usize, settled: Settled) {
-        let settled = match settled {
-            Settled::Result(result) => Settled::Result(v1::SendResult {
-                message_index: self.slots[slot].message_index,
-                ..result
-            }),
-            failed @ Settled::Failed(_) => failed,
-        };
+    pub(super) fn settle_as(&self, slot: usize, mut settled: Settled) {
+        if let Settled::Result(result) = &mut settled {
+            result.message_index = self.slots[slot].message_index;
+        }
         self.settle(slot, settled);
     }
 
@@ -234,8 +225,8 @@ impl Call {
             };
             // A slot that was taken from is neither failed nor withdrawn.
             match settled {
-                Some(Settled::Result(result)) => results.push(result),
-                Some(Settled::Failed(error)) => results.push(self.not_attempted(slot, &error)),
+                Some(Settled::Result(result)) => results.push(*result),
+                Some(Settled::Failed(error)) => results.push(*self.not_attempted(slot, &error)),
                 None => {}
             }
         }
@@ -246,17 +237,16 @@ impl Call {
     }
 
     /// A destination of which nothing was attempted, beside others that were.
-    fn not_attempted(&self, slot: usize, error: &SendError) -> v1::SendResult {
+    fn not_attempted(&self, slot: usize, error: &SendError) -> Box<v1::SendResult> {
         let refusal = v1::Refusal {
             reason: error.reason().to_owned(),
             detail: error.to_string(),
             retryable: error.is_retryable(),
             violations: error.violations().to_vec(),
         };
-        v1::SendResult {
-            refusal: Some(refusal),
-            ..self.result(slot, v1::Outcome::Rejected)
-        }
+        let mut result = self.result(slot, v1::Outcome::Rejected);
+        result.refusal = Some(refusal);
+        result
     }
 }
 
@@ -295,7 +285,7 @@ mod tests {
         call.settle(0, Settled::Result(accepted.clone()));
         call.settle(0, Settled::Failed(SendError::Withdrawn));
         assert!(!call.is_withdrawn());
-        assert_eq!(answered.try_recv().unwrap().unwrap().results, [accepted]);
+        assert_eq!(answered.try_recv().unwrap().unwrap().results, [*accepted]);
     }
 
     #[test]

@@ -350,7 +350,7 @@ impl Inner {
         message: &PlannedMessage,
         slot: usize,
         earlier: &HashMap<usize, Earlier>,
-    ) -> Option<v1::SendResult> {
+    ) -> Option<Box<v1::SendResult>> {
         if !message.violations.is_empty() {
             let detail = "the message is invalid: nothing was sent".to_owned();
             let violations = message.violations.clone();

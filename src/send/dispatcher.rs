@@ -258,8 +258,9 @@ impl Dispatcher {
     }
 
     async fn take_answer(&self, parts: Vec<Part>, answer: SendAnswer) {
-        let mut rows = Rows::new(answer.rows, destinations(&parts));
-        let mut finished = Vec::new();
+        let expected = destinations(&parts);
+        let mut rows = Rows::new(answer.rows, expected);
+        let mut finished = Vec::with_capacity(expected);
         let mut position = 0;
         for part in &parts {
             if let Some(key) = &answer.tracking_process_key {

@@ -82,7 +82,7 @@ impl Doubt {
             .map_or("", |destination| &destination.wire_id)
     }
 
-    fn finished(&self, result: v1::SendResult) -> Finished {
+    fn finished(&self, result: Box<v1::SendResult>) -> Finished {
         Finished {
             call: Arc::clone(&self.part.call),
             slot: self.slot(),

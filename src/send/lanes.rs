@@ -158,7 +158,8 @@ impl State {
     }
 
     fn take(&mut self, max: usize) -> Vec<Part> {
-        let mut batch: Vec<Part> = Vec::new();
+        let waiting = self.urgent.len() + self.normal.len();
+        let mut batch: Vec<Part> = Vec::with_capacity(waiting.min(max));
         let mut room = max;
         for urgent in [true, false] {
             let lane = self.lane(urgent);

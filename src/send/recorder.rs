@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Finished {
     pub(super) call: Arc<Call>,
     pub(super) slot: usize,
-    pub(super) result: v1::SendResult,
+    pub(super) result: Box<v1::SendResult>,
 }
 
 /// Appends results to the event log.

@@ -40,7 +40,7 @@ fn accepted(message_id: &str) -> NewEvent {
         &ApplicationName::parse("billing").unwrap(),
         "r1",
         Some([7; 16]),
-        result,
+        Box::new(result),
     )
 }
 

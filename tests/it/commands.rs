@@ -124,7 +124,7 @@ impl Sender for ScriptedSender {
                         &command.application,
                         &request.request_id,
                         None,
-                        result.clone(),
+                        Box::new(result.clone()),
                     ));
                     results.push(result);
                 }

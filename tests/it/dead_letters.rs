@@ -115,9 +115,9 @@ async fn an_invalid_command_carries_every_field() {
     let expected = InvalidCommand {
         reason: "INVALID_MESSAGE".into(),
         routing_key: "sms.send".into(),
-        ..invalid.clone()
+        ..(*invalid).clone()
     };
-    assert_eq!(invalid, expected);
+    assert_eq!(*invalid, expected);
     assert!(invalid.detail.contains("mistake"), "{invalid:?}");
     bridge.stop().await;
 }

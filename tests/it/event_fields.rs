@@ -49,7 +49,7 @@ async fn an_event_carries_every_field() {
     let Some(Payload::Result(result)) = event.payload else {
         panic!("no result")
     };
-    assert_eq!([result], *sent.results);
+    assert_eq!([*result], *sent.results);
 
     let delivered = events.next_of("report.delivered").await;
     assert_ne!(delivered.id, event.id);
@@ -223,5 +223,5 @@ async fn a_pushed_message_carries_every_field() {
         user_data_header: b"\x05\x00\x03\x0c\x02\x01"[..].into(),
         ..Default::default()
     };
-    assert_eq!(received, expected);
+    assert_eq!(*received, expected);
 }

@@ -485,7 +485,7 @@ async fn a_click_carries_every_field() {
         network_prefix: "79".into(),
         country_prefix: "41".into(),
     };
-    assert_eq!(click, expected);
+    assert_eq!(*click, expected);
 }
 
 #[tokio::test]

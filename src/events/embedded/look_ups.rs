@@ -137,11 +137,11 @@ mod tests {
     };
 
     fn result(message_id: &str) -> NewEvent {
-        let result = v1::SendResult {
+        let result = Box::new(v1::SendResult {
             message_id: message_id.to_owned(),
             outcome: v1::Outcome::Accepted.into(),
             ..v1::SendResult::default()
-        };
+        });
         let digest = Some([7; 16]);
         NewEvent::send_result(&ApplicationName::default_application(), "", digest, result)
     }

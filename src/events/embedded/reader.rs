@@ -186,7 +186,7 @@ pub(super) fn find_send(
 }
 
 /// The result in the event with this sequence number.
-fn result(connection: &Connection, seq: i64) -> rusqlite::Result<Option<v1::SendResult>> {
+fn result(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Box<v1::SendResult>>> {
     let mut query = connection.prepare_cached(
         "SELECT first_seq, events FROM chunk WHERE last_seq >= ?1 ORDER BY last_seq LIMIT 1",
     )?;
