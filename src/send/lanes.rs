@@ -1,6 +1,6 @@
 //! The lanes: what waits to be put into a request, urgent before normal.
 //!
-//! While requests are under way parts gather here, for `send.gather_for` at most, and the next request takes as many as fit;
+//! While requests are unanswered parts gather here, for `send.gather_for` at most, and the next request takes as many as fit;
 //! while none is, nobody waits, and what is urgent never does. What waits is bounded by the permits of its calls.
 
 use std::{
@@ -196,4 +196,72 @@ fn belong_together(first: &Part, part: &Part, room: usize) -> bool {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             _ => false,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::{infobip::WireDestination, message::id::ApplicationName, send::call::Call};
+
+    fn part(urgent: bool) -> Part {
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let application = ApplicationName::default_application();
+        let answer = Box::new(|_| {});
+        let destination = WireDestination {
+            to: "41793026727".into(),
+            wire_id: "default.m".into(),
+        };
+        Part {
+            call: Call::new(
+                application,
+                String::new(),
+                String::new(),
+                Vec::new(),
+                place,
+                answer,
+            ),
+            message: Arc::default(),
+            destinations: vec![destination],
+            slots: vec![0],
+            expires_at: None,
+            urgent,
+            since: Instant::now(),
+            in_doubt_since: None,
+            alone: None,
+        }
+    }
+
+    /// What joins others wakes nobody; what is due earlier than they are does, whatever else waits.
+    #[tokio::test]
+    async fn only_news_wakes_the_dispatcher() {
+        let lanes = Lanes::new(4, Metrics::new());
+        let gather_for = Duration::from_secs(3600);
+        let woken = || lanes.changed().now_or_never().is_some();
+
+        assert_eq!(lanes.due(gather_for), Due::Never);
+        let first = part(false);
+        let at = first.since + gather_for;
+        lanes.push([first]);
+        assert!(woken(), "the first");
+        assert_eq!(lanes.due(gather_for), Due::At(at));
+        lanes.push([part(false)]);
+        assert!(!woken(), "it joins the first");
+        assert_eq!(lanes.due(gather_for), Due::At(at));
+        lanes.push([part(true)]);
+        assert!(woken(), "urgent");
+        assert_eq!(lanes.due(gather_for), Due::Now);
+
+        assert_eq!(lanes.take().len(), 3);
+        lanes.push([part(false), part(false), part(false)]);
+        assert!(woken(), "the first again");
+        lanes.push([part(false)]);
+        assert!(woken(), "a request is full");
+        assert_eq!(lanes.due(gather_for), Due::Now);
+        assert_eq!(lanes.take().len(), 4);
+        lanes.request_answered();
+        assert!(woken(), "an answer");
+    }
 }

@@ -92,6 +92,7 @@ impl Running {
 
     fn answer(&self, waiting: Vec<LookUp>) {
         let mut waiting = waiting.into_iter();
+        let mut erred = None;
         let outcome = self.look_ups.readers.read(|connection| {
             // One snapshot, and one lock of the file, for all of them.
             let snapshot = connection.unchecked_transaction()?;
@@ -100,15 +101,22 @@ impl Running {
                     .iter()
                     .map(|wire_id| find_send(&snapshot, wire_id))
                     .collect();
-                // A caller that went away does not mind.
-                let _ = reply.send(found.map_err(unavailable));
+                // A caller that went away does not mind. Who erred, and with it who comes after, is told below.
+                match found {
+                    Ok(found) => drop(reply.send(Ok(found))),
+                    Err(error) => {
+                        erred = Some(reply);
+                        // So that this connection is not kept.
+                        return Err(error);
+                    }
+                }
             }
             Ok(())
         });
         if let Err(error) = outcome {
-            let detail = error.to_string();
-            for LookUp { reply, .. } in waiting {
-                let _ = reply.send(Err(ReadError::Unavailable(detail.clone())));
+            let rest = waiting.map(|look_up| look_up.reply);
+            for reply in erred.into_iter().chain(rest) {
+                let _ = reply.send(Err(unavailable(&error)));
             }
         }
     }
@@ -192,12 +200,15 @@ mod tests {
             look_ups: Arc::clone(&look_ups),
             is_done: false,
         });
-        assert!(matches!(
-            waiting.await.unwrap(),
-            Err(ReadError::Unavailable(_))
-        ));
+        let deadline = Duration::from_secs(30);
+        let heard = tokio::time::timeout(deadline, waiting).await.unwrap();
+        assert!(matches!(heard.unwrap(), Err(ReadError::Unavailable(_))));
         // The next one begins anew, and hears of what it finds: no such file.
-        let error = look_ups.find(vec!["a".into()]).await.unwrap_err();
+        let next = look_ups.find(vec!["a".into()]);
+        let error = tokio::time::timeout(deadline, next)
+            .await
+            .unwrap()
+            .unwrap_err();
         assert!(error.to_string().contains("open"), "{error}");
     }
 }

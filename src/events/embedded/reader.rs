@@ -136,7 +136,7 @@ impl Readers {
     ) -> Result<R, ReadError> {
         let readers = Arc::clone(self);
         match tokio::task::spawn_blocking(move || readers.read(query)).await {
-            Ok(result) => result.map_err(unavailable),
+            Ok(result) => result.map_err(|error| unavailable(&error)),
             Err(_) => Err(ReadError::Unavailable("the reading task ended".to_owned())),
         }
     }
@@ -161,7 +161,7 @@ impl Readers {
     }
 }
 
-pub(super) fn unavailable(error: rusqlite::Error) -> ReadError {
+pub(super) fn unavailable(error: &rusqlite::Error) -> ReadError {
     ReadError::Unavailable(error.to_string())
 }
 

@@ -416,18 +416,24 @@ async fn what_the_api_refuses_alone_is_rejected_alone() {
     assert_eq!(shared, 3, "all shared the request that was refused");
 }
 
+/// A stream of messages that stays open as long as its sender is kept.
+async fn open_stream(
+    bridge: &TestBridge,
+) -> (
+    tokio::sync::mpsc::Sender<v1::StreamSmsRequest>,
+    tonic::Streaming<v1::StreamSmsResponse>,
+) {
+    let (say, said) = tokio::sync::mpsc::channel(1);
+    let said = tokio_stream::wrappers::ReceiverStream::new(said);
+    let answers = bridge.sms().stream_sms(Request::new(said)).await.unwrap();
+    (say, answers.into_inner())
+}
+
 #[tokio::test]
 async fn a_stream_that_follows_ends_when_the_bridge_stops() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
-    let (_open, said) = tokio::sync::mpsc::channel(1);
-    let said = tokio_stream::wrappers::ReceiverStream::new(said);
-    let mut answers = bridge
-        .sms()
-        .stream_sms(Request::new(said))
-        .await
-        .unwrap()
-        .into_inner();
+    let (_open, mut answers) = open_stream(&bridge).await;
     bridge.begin_to_stop();
     assert_eq!(
         refusal(answers.message().await),
@@ -442,14 +448,7 @@ async fn what_a_stream_has_in_flight_is_answered_before_the_bridge_stops() {
         .fault(json!({"kind": "latency", "ms": 400, "path": "/sms/1/text/advanced"}))
         .await;
     let bridge = TestBridge::start(&simulator).await;
-    let (say, said) = tokio::sync::mpsc::channel(1);
-    let said = tokio_stream::wrappers::ReceiverStream::new(said);
-    let mut answers = bridge
-        .sms()
-        .stream_sms(Request::new(said))
-        .await
-        .unwrap()
-        .into_inner();
+    let (say, mut answers) = open_stream(&bridge).await;
     let message = v1::StreamSmsRequest {
         correlation: "mine".into(),
         request: Some(text(&[TO], "under way")),
