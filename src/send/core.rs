@@ -139,7 +139,6 @@ impl SendCore {
             doubts: doubts.clone(),
             pause: Pause::default(),
             latency: Latency::default(),
-            unanswered: TaskTracker::new(),
             metrics: metrics.clone(),
         });
         let resolver = Resolver {

@@ -13,17 +13,14 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{sync::Semaphore, time::Instant};
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
-};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     SendError,
     backoff::backoff,
     call::Settled,
     in_doubt::{Doubt, Doubts},
-    lanes::{Due, Lanes},
+    lanes::{Due, Lanes, UnderWay},
     outcome::{self, Verdict},
     plan::Part,
     recorder::{Finished, Recorder},
@@ -40,6 +37,8 @@ use crate::{
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Callers can't be back sooner, and timers are no finer than a millisecond.
+const SHORTEST_GATHERING: Duration = Duration::from_millis(2);
 
 /// Sends what waits in the lanes.
 pub(super) struct Dispatcher {
@@ -51,8 +50,6 @@ pub(super) struct Dispatcher {
     pub(super) doubts: Doubts,
     pub(super) pause: Pause,
     pub(super) latency: Latency,
-    /// Requests that the API has not answered yet.
-    pub(super) unanswered: TaskTracker,
     pub(super) metrics: Metrics,
 }
 
@@ -118,16 +115,15 @@ impl Dispatcher {
                 self.pace.acquire().await;
                 Some((slot, self.next_batch().await))
             };
-            let Some((slot, batch)) = (tokio::select! {
+            let Some((slot, (batch, under_way))) = (tokio::select! {
                 () = end.cancelled() => None,
                 next = next => next,
             }) else {
                 break;
             };
             let dispatcher = Arc::clone(&self);
-            let unanswered = self.unanswered.token();
             requests.spawn(async move {
-                dispatcher.send(batch, unanswered).await;
+                dispatcher.send(batch, under_way).await;
                 drop(slot);
             });
         }
@@ -135,23 +131,17 @@ impl Dispatcher {
         requests.wait().await;
     }
 
-    /// Waits for something to send, and gathers: with requests unanswered, others may share the next one.
-    async fn next_batch(&self) -> Vec<Part> {
+    /// Waits for something to send, and gathers while others may come to share it (`lanes`).
+    async fn next_batch(&self) -> (Vec<Part>, UnderWay) {
         // One timer for a whole batch: each that is set wakes the runtime's driver.
         let mut gathered = pin!(tokio::time::sleep_until(Instant::now()));
         loop {
             let changed = self.lanes.changed();
-            let gather_for = if self.unanswered.is_empty() {
-                Duration::ZERO
-            } else {
-                self.config.gather_for.min(self.latency.usual() / 4)
-            };
-            match self.lanes.due(gather_for) {
+            match self.lanes.due(self.gather_for()) {
                 Due::Now => {
                     // Calls that were read from the same socket are about to come in.
                     tokio::task::yield_now().await;
-                    let batch = self.lanes.take();
-                    if !batch.is_empty() {
+                    if let Some(batch) = self.lanes.take(self.latency.usual()) {
                         return batch;
                     }
                 }
@@ -170,26 +160,38 @@ impl Dispatcher {
         }
     }
 
-    async fn send(&self, parts: Vec<Part>, unanswered: TaskTrackerToken) {
+    /// How long a message may wait for others: little beside what the API takes.
+    fn gather_for(&self) -> Duration {
+        let little = (self.latency.usual() / 4).max(SHORTEST_GATHERING);
+        self.config.gather_for.min(little)
+    }
+
+    async fn send(&self, parts: Vec<Part>, under_way: UnderWay) {
         let parts = self.reject_expired(parts).await;
         if parts.is_empty() {
             return;
         }
-        let answer = self.request(&parts).await;
-        // What gathers goes now: it does not wait until these results are durable.
-        drop(unanswered);
-        self.lanes.request_answered();
-        match answer {
+        match self.request(&parts).await {
             Ok(answer) => {
                 self.pause.end();
-                self.take_answer(parts, answer).await;
+                let given = self.take_answer(parts, answer).await;
+                under_way.results_given(given, self.gather_for());
             }
-            Err(CallError::NotSent { detail }) => self.put_back(parts, &detail, None).await,
-            Err(CallError::RateLimited { retry_after }) => {
+            Err(error) => {
+                drop(under_way);
+                self.take_error(parts, error).await;
+            }
+        }
+    }
+
+    async fn take_error(&self, parts: Vec<Part>, error: CallError) {
+        match error {
+            CallError::NotSent { detail } => self.put_back(parts, &detail, None).await,
+            CallError::RateLimited { retry_after } => {
                 self.put_back(parts, "it answers 429, too many requests", retry_after)
                     .await;
             }
-            Err(CallError::CredentialsRefused { http_status, text }) => {
+            CallError::CredentialsRefused { http_status, text } => {
                 let detail = format!(
                     "HTTP {http_status}, {text}: check infobip.username and infobip.password, or infobip.api_key"
                 );
@@ -200,12 +202,12 @@ impl Dispatcher {
                 self.fail(parts, &SendError::CredentialsRefused { detail })
                     .await;
             }
-            Err(CallError::Refused {
+            CallError::Refused {
                 http_status,
                 code,
                 text,
                 validation_errors,
-            }) => {
+            } => {
                 let fields = validation_errors
                     .iter()
                     .map(|(field, what)| format!("{field}: {}", what.join(", ")));
@@ -218,7 +220,7 @@ impl Dispatcher {
                 )
                 .await;
             }
-            Err(CallError::InDoubt { detail }) => {
+            CallError::InDoubt { detail } => {
                 tracing::warn!(
                     destinations = destinations(&parts),
                     detail,
@@ -257,7 +259,8 @@ impl Dispatcher {
         answer
     }
 
-    async fn take_answer(&self, parts: Vec<Part>, answer: SendAnswer) {
+    /// Gives the results to their calls; says how many.
+    async fn take_answer(&self, parts: Vec<Part>, answer: SendAnswer) -> usize {
         let expected = destinations(&parts);
         let mut rows = Rows::new(answer.rows, expected);
         let mut finished = Vec::with_capacity(expected);
@@ -293,7 +296,9 @@ impl Dispatcher {
                 });
             }
         }
+        let given = finished.len();
         self.recorder.record(finished).await;
+        given
     }
 
     /// Nothing went out: the parts wait, unless they have waited long enough.
@@ -328,8 +333,10 @@ impl Dispatcher {
         }
         let other = parts.split_off(parts.len() / 2);
         // Boxed: a future can't hold itself.
-        Box::pin(self.send(parts, self.unanswered.token())).await;
-        Box::pin(self.send(other, self.unanswered.token())).await;
+        for parts in [parts, other] {
+            let under_way = self.lanes.begin(self.latency.usual());
+            Box::pin(self.send(parts, under_way)).await;
+        }
     }
 
     async fn reject(&self, part: &Part, reason: &str, detail: String) {

@@ -189,6 +189,40 @@ async fn a_bad_message_does_not_spoil_its_neighbours_in_a_batch() {
     assert!(simulator.requests().await.len() < 40, "requests are shared");
 }
 
+/// Callers who each send one message after the other come to share their requests, though the first to be back finds the API idle.
+#[tokio::test]
+async fn callers_who_wait_for_their_answers_share_requests() {
+    const CALLERS: usize = 16;
+    const ROUNDS: usize = 8;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.send.gather_for = Duration::from_secs(1);
+    })
+    .await;
+    simulator
+        .fault(json!({"kind": "latency", "probability": 1.0, "ms": 400, "path": "/sms/1/text/advanced"}))
+        .await;
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let mut sms = bridge.sms();
+            // Not all take the same time until they send the next one.
+            let busy_for = Duration::from_millis(caller as u64);
+            tokio::spawn(async move {
+                for _ in 0..ROUNDS {
+                    sms.send_sms(text(&[TO], "hello")).await.unwrap();
+                    tokio::time::sleep(busy_for).await;
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    // One for each round, and some until they have found each other; with no waiting for each other two or more a round.
+    let requests = simulator.requests().await.len();
+    assert!(requests <= ROUNDS * 3 / 2, "{requests} requests");
+}
+
 #[tokio::test]
 async fn all_mistakes_of_a_request_are_told_at_once() {
     let simulator = TestSimulator::start().await;
