@@ -37,6 +37,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .codec_path("crate::proto::codec::LeanCodec")
         // An event has the size of its own fields, not of the largest thing that can be in it.
         .boxed(".smsbridge.v1.Event.payload")
+        // Nor have messages and results that of what few of them have.
+        .boxed(".smsbridge.v1.OutboundMessage.language")
+        .boxed(".smsbridge.v1.OutboundMessage.delivery_time_window")
+        .boxed(".smsbridge.v1.OutboundMessage.regional")
+        .boxed(".smsbridge.v1.SendSmsRequest.tracking")
+        .boxed(".smsbridge.v1.SendSmsBulkRequest.tracking")
+        .boxed(".smsbridge.v1.SendResult.refusal")
         .compile_fds(descriptors)?;
 
     pbjson_build::Builder::new()

@@ -203,10 +203,12 @@ fn message(args: &SendArgs) -> OutboundMessage {
         from: args.from.clone().unwrap_or_default(),
         content: args.hex.as_ref().map(binary).or_else(text),
         flash: args.flash,
-        language: args.language.as_ref().map(|code| Language {
-            language_code: code.clone(),
-            single_shift: true,
-            locking_shift: args.locking_shift,
+        language: args.language.as_ref().map(|code| {
+            Box::new(Language {
+                language_code: code.clone(),
+                single_shift: true,
+                locking_shift: args.locking_shift,
+            })
         }),
         transliteration: args.transliteration.clone().unwrap_or_default(),
         intermediate_report: args.intermediate_report,

@@ -1,6 +1,6 @@
 //! One command, from its delivery to its acknowledgement.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use lapin::message::Delivery;
@@ -146,18 +146,18 @@ async fn report_unknown(context: &Context, delivery: &Delivery, command: &Comman
                 destination.message_id.clone()
             };
             let result = v1::SendResult {
-                to: normalize_number(&destination.to).unwrap_or_else(|_| destination.to.clone()),
+                to: normalize_number(&destination.to).map_or_else(|_| destination.to.clone(), Cow::into_owned),
                 message_id,
                 outcome: v1::Outcome::Unknown.into(),
                 message_index: i32::try_from(index).unwrap_or(i32::MAX),
                 bulk_id: request.bulk_id.clone(),
-                refusal: Some(v1::Refusal {
+                refusal: Some(Box::new(v1::Refusal {
                     reason: "REDELIVERED_WITHOUT_REQUEST_ID".into(),
                     detail: "the command was delivered before and may have been sent; without a request id (property \
                              message_id) it is never sent again"
                         .into(),
                     ..Default::default()
-                }),
+                })),
                 ..Default::default()
             };
             let event =

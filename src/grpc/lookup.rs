@@ -97,7 +97,7 @@ fn numbers(to: &[String]) -> Result<Vec<String>, Failure> {
     let mut numbers = Vec::with_capacity(to.len());
     for (index, number) in to.iter().enumerate() {
         match normalize_number(number) {
-            Ok(number) => numbers.push(number),
+            Ok(number) => numbers.push(number.into_owned()),
             Err(error) => violations.push(FieldViolation {
                 field: format!("to[{index}]"),
                 description: error.to_string(),

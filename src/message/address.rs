@@ -2,6 +2,8 @@
 //!
 //! A doubtful number is sent: Infobip decides (DESIGN, "gRPC"). Refused is only what cannot be a number at all.
 
+use std::borrow::Cow;
+
 /// The longest destination, in characters (WIRE.md, "Limits").
 pub const MAX_DESTINATION_CHARACTERS: usize = 64;
 
@@ -32,24 +34,24 @@ pub enum AddressError {
 ///
 /// # Errors
 /// [`AddressError`] where it cannot be a number at all.
-pub fn normalize_number(number: &str) -> Result<String, AddressError> {
+pub fn normalize_number(number: &str) -> Result<Cow<'_, str>, AddressError> {
     if number.len() > MAX_DESTINATION_CHARACTERS {
         return Err(AddressError::TooLong);
     }
     let number = number.trim();
     let number = number.strip_prefix('+').unwrap_or(number);
-    let mut digits = String::with_capacity(number.len());
+    let mut digits = 0;
     for character in number.chars() {
         match character {
-            '0'..='9' => digits.push(character),
+            '0'..='9' => digits += 1,
             ' ' | '-' | '.' | '(' | ')' => {}
             _ => return Err(AddressError::NotANumber),
         }
     }
-    if digits.is_empty() {
-        Err(AddressError::NoDigits)
-    } else {
-        Ok(digits)
+    match digits {
+        0 => Err(AddressError::NoDigits),
+        _ if digits == number.len() => Ok(Cow::Borrowed(number)),
+        _ => Ok(number.chars().filter(char::is_ascii_digit).collect()),
     }
 }
 

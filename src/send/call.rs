@@ -123,7 +123,7 @@ impl Call {
             violations,
         };
         let mut result = self.result(slot, outcome);
-        result.refusal = Some(refusal);
+        result.refusal = Some(Box::new(refusal));
         result
     }
 
@@ -245,7 +245,7 @@ impl Call {
             violations: error.violations().to_vec(),
         };
         let mut result = self.result(slot, v1::Outcome::Rejected);
-        result.refusal = Some(refusal);
+        result.refusal = Some(Box::new(refusal));
         result
     }
 }

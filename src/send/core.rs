@@ -26,7 +26,7 @@ use crate::{
     config,
     events::{RecordedSend, SharedEventLog},
     infobip::{
-        Client, WireDestination,
+        Client,
         pacing::{LogQuota, SendPace},
     },
     message::id::ApplicationName,
@@ -469,14 +469,6 @@ impl Inner {
         let part = |slots: Vec<usize>| Part {
             call: Arc::clone(call),
             message: Arc::clone(&message.message),
-            destinations: slots
-                .iter()
-                .filter_map(|slot| call.slots.get(*slot))
-                .map(|slot| WireDestination {
-                    to: slot.to.clone(),
-                    wire_id: slot.wire_id.clone(),
-                })
-                .collect(),
             slots,
             expires_at: message.expires_at,
             urgent: message.urgent,
@@ -485,11 +477,11 @@ impl Inner {
             alone: alone.clone(),
         };
         let doubt = |slot| Doubt::redelivered(part(vec![slot]), self.request_timeout);
-        let mut new = Vec::with_capacity(slots.len());
         let mut doubts = Vec::new();
-        for slot in slots {
+        let mut new = slots;
+        new.retain(|&slot| {
             match earlier.get(&slot) {
-                None if arrival == Arrival::First => new.push(slot),
+                None if arrival == Arrival::First => return true,
                 None => doubts.push(doubt(slot)),
                 Some(Earlier::Done(found)) if found.result.outcome() == Outcome::Unknown => {
                     doubts.push(doubt(slot));
@@ -503,16 +495,19 @@ impl Inner {
                     call.settle(slot, Settled::Failed(SendError::IdReused { id }));
                 }
             }
-        }
+            false
+        });
         let most = if alone.is_some() {
             usize::MAX
         } else {
             self.config.max_batch
         };
-        self.lanes.push(
-            new.chunks(most.min(new.len().max(1)))
-                .map(|slots| part(slots.to_vec())),
-        );
+        if new.len() > most {
+            let shares = new.chunks(most).map(|slots| part(slots.to_vec()));
+            self.lanes.push(shares);
+        } else if !new.is_empty() {
+            self.lanes.push([part(new)]);
+        }
         doubts
     }
 }

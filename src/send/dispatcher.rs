@@ -227,7 +227,7 @@ impl Dispatcher {
                     "a send is in doubt: its messages are looked up in the logs"
                 );
                 for part in &parts {
-                    for index in 0..part.destinations.len() {
+                    for index in 0..part.slots.len() {
                         self.doubt(part.only(index), true).await;
                     }
                 }
@@ -240,12 +240,12 @@ impl Dispatcher {
         let batch = OutboundBatch {
             kind: parts.first().map_or(BatchKind::Text, Part::kind),
             bulk_id: own.and_then(|own| own.wire_bulk_id.as_deref()),
-            tracking: own.and_then(|own| own.tracking.as_ref()),
+            tracking: own.and_then(|own| own.tracking.as_deref()),
             messages: parts
                 .iter()
                 .map(|part| OutboundRow {
                     message: &part.message,
-                    destinations: &part.destinations,
+                    destinations: part.destinations().collect(),
                 })
                 .collect(),
         };
@@ -269,8 +269,8 @@ impl Dispatcher {
             if let Some(key) = &answer.tracking_process_key {
                 part.call.set_tracking_process_key(key);
             }
-            for (index, destination) in part.destinations.iter().enumerate() {
-                let row = rows.take(&destination.wire_id, position);
+            for (index, destination) in part.destinations().enumerate() {
+                let row = rows.take(destination.wire_id, position);
                 position += 1;
                 let Some(row) = row else {
                     // The answer leaves this destination out: it may have been taken.
@@ -325,7 +325,7 @@ impl Dispatcher {
 
     /// The request was refused as a whole, so nothing of it was sent: find the message that the API dislikes.
     async fn refused(&self, mut parts: Vec<Part>, detail: String) {
-        if parts.len() == 1 && parts[0].destinations.len() > 1 {
+        if parts.len() == 1 && parts[0].slots.len() > 1 {
             let (one, other) = parts.remove(0).split();
             parts = vec![one, other];
         } else if parts.len() == 1 {
@@ -397,7 +397,7 @@ pub(super) fn settle_all(part: &Part, error: &SendError) {
 }
 
 fn destinations(parts: &[Part]) -> usize {
-    parts.iter().map(|part| part.destinations.len()).sum()
+    parts.iter().map(|part| part.slots.len()).sum()
 }
 
 /// The rows of an answer. They come in the order of the request as a rule, and are looked for by id where they do not; a row

@@ -76,10 +76,10 @@ impl Doubt {
     }
 
     fn wire_id(&self) -> &str {
-        self.part
-            .destinations
-            .first()
-            .map_or("", |destination| &destination.wire_id)
+        let mut destinations = self.part.destinations();
+        destinations
+            .next()
+            .map_or("", |destination| destination.wire_id)
     }
 
     fn finished(&self, result: Box<v1::SendResult>) -> Finished {

@@ -184,14 +184,14 @@ impl Lanes {
     }
 
     fn count_in(&self, state: &mut State, part: &Part) {
-        state.destinations += part.destinations.len();
-        self.metrics.queued(lane(part), part.destinations.len());
+        state.destinations += part.slots.len();
+        self.metrics.queued(lane(part), part.slots.len());
     }
 
     fn count_out(&self, state: &mut State, parts: &[Part]) {
         for part in parts {
-            state.destinations -= part.destinations.len();
-            self.metrics.unqueued(lane(part), part.destinations.len());
+            state.destinations -= part.slots.len();
+            self.metrics.unqueued(lane(part), part.slots.len());
         }
     }
 }
@@ -203,7 +203,7 @@ impl State {
         if self.away == 0 || !waited_for {
             return false;
         }
-        self.away = self.away.saturating_sub(part.destinations.len());
+        self.away = self.away.saturating_sub(part.slots.len());
         self.some_are_back = true;
         self.away == 0
     }
@@ -230,7 +230,7 @@ impl State {
                     break;
                 }
                 let Some(part) = lane.pop_front() else { break };
-                room = room.saturating_sub(part.destinations.len());
+                room = room.saturating_sub(part.slots.len());
                 batch.push(part);
             }
         }
@@ -279,7 +279,7 @@ fn lane(part: &Part) -> Lane {
 fn belong_together(first: &Part, part: &Part, room: usize) -> bool {
     first.kind() == part.kind()
         && match (&first.alone, &part.alone) {
-            (None, None) => part.destinations.len() <= room,
+            (None, None) => part.slots.len() <= room,
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             _ => false,
         }
@@ -291,16 +291,12 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::{infobip::WireDestination, message::id::ApplicationName, send::call::Call};
+    use crate::{message::id::ApplicationName, send::call::Call};
 
     fn part(urgent: bool) -> Part {
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let application = ApplicationName::default_application();
         let answer = Box::new(|_| {});
-        let destination = WireDestination {
-            to: "41793026727".into(),
-            wire_id: "default.m".into(),
-        };
         Part {
             call: Call::new(
                 application,
@@ -311,7 +307,6 @@ mod tests {
                 answer,
             ),
             message: Arc::default(),
-            destinations: vec![destination],
             slots: vec![0],
             expires_at: None,
             urgent,

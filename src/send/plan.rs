@@ -33,8 +33,7 @@ pub(super) struct Part {
     pub(super) call: Arc<Call>,
     /// Without destinations.
     pub(super) message: Arc<v1::OutboundMessage>,
-    pub(super) destinations: Vec<WireDestination>,
-    /// The slots of the destinations, in the same order.
+    /// The slots of the call that are its destinations.
     pub(super) slots: Vec<usize>,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) urgent: bool,
@@ -51,7 +50,7 @@ pub(super) struct Part {
 pub(super) struct OwnRequest {
     /// With the application.
     pub(super) wire_bulk_id: Option<String>,
-    pub(super) tracking: Option<v1::Tracking>,
+    pub(super) tracking: Option<Box<v1::Tracking>>,
 }
 
 impl Part {
@@ -62,10 +61,20 @@ impl Part {
         }
     }
 
+    /// Its destinations, in the order of `slots`.
+    pub(super) fn destinations(&self) -> impl Iterator<Item = WireDestination<'_>> {
+        self.slots.iter().map(|slot| {
+            let slot = &self.call.slots[*slot];
+            WireDestination {
+                to: &slot.to,
+                wire_id: &slot.wire_id,
+            }
+        })
+    }
+
     /// This part with one of its destinations only.
     pub(super) fn only(&self, index: usize) -> Self {
         Self {
-            destinations: vec![self.destinations[index].clone()],
             slots: vec![self.slots[index]],
             ..self.clone()
         }
@@ -73,13 +82,12 @@ impl Part {
 
     /// Splits the destinations in two.
     pub(super) fn split(&self) -> (Self, Self) {
-        let middle = self.destinations.len() / 2;
+        let middle = self.slots.len() / 2;
         let half = |range: std::ops::Range<usize>| Self {
-            destinations: self.destinations[range.clone()].to_vec(),
             slots: self.slots[range].to_vec(),
             ..self.clone()
         };
-        (half(0..middle), half(middle..self.destinations.len()))
+        (half(0..middle), half(middle..self.slots.len()))
     }
 }
 
@@ -142,7 +150,11 @@ pub(super) fn plan(
         let digest = repeatable.then(|| DigestOf::new(request, &message));
         for destination in destinations {
             let callers_id = !destination.message_id.is_empty() || !request.request_id.is_empty();
-            let to = normalize_number(&destination.to).unwrap_or(destination.to);
+            let normalized = match normalize_number(&destination.to) {
+                Ok(digits) if digits.len() < destination.to.len() => Some(digits.into_owned()),
+                _ => None,
+            };
+            let to = normalized.unwrap_or(destination.to);
             let message_id = if destination.message_id.is_empty() {
                 id::derive_message_id(&request.request_id, slots.len(), total)
             } else {

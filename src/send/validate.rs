@@ -406,7 +406,7 @@ mod tests {
                 data_coding: 256,
                 ..Default::default()
             })),
-            language: Some(v1::Language::default()),
+            language: Some(Box::new(v1::Language::default())),
             transliteration: "greek!".into(),
             notify_url: "ftp://x".into(),
             notify_content_type: "text/plain".into(),
@@ -419,7 +419,7 @@ mod tests {
                 seconds: 1,
                 nanos: 0,
             }),
-            delivery_time_window: Some(v1::DeliveryTimeWindow {
+            delivery_time_window: Some(Box::new(v1::DeliveryTimeWindow {
                 days: vec![0],
                 from: Some(v1::TimeOfDay {
                     hour: 10,
@@ -429,7 +429,7 @@ mod tests {
                     hour: 10,
                     minute: 59,
                 }),
-            }),
+            })),
             expires_at: Some(pbjson_types::Timestamp {
                 seconds: i64::MAX,
                 nanos: 0,
@@ -462,10 +462,10 @@ mod tests {
     #[test]
     fn what_the_bridge_does_not_know_is_passed_on() {
         let open = v1::OutboundMessage {
-            language: Some(v1::Language {
+            language: Some(Box::new(v1::Language {
                 language_code: "KLINGON".into(),
                 ..Default::default()
-            }),
+            })),
             transliteration: "ALL".into(),
             ..message()
         };

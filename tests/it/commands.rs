@@ -107,11 +107,11 @@ impl Sender for ScriptedSender {
                     };
                     let refuse = |result: &mut v1::SendResult, reason: &str, retryable| {
                         result.set_outcome(v1::Outcome::Rejected);
-                        result.refusal = Some(v1::Refusal {
+                        result.refusal = Some(Box::new(v1::Refusal {
                             reason: reason.into(),
                             retryable,
                             ..Default::default()
-                        });
+                        }));
                     };
                     if expired {
                         refuse(&mut result, "EXPIRED", false);

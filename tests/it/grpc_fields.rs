@@ -95,11 +95,11 @@ async fn a_send_carries_every_field() {
         }],
         content: Some(Content::Text("Artık".into())),
         flash: true,
-        language: Some(v1::Language {
+        language: Some(Box::new(v1::Language {
             language_code: "TR".into(),
             single_shift: true,
             locking_shift: true,
-        }),
+        })),
         transliteration: "TURKISH".into(),
         intermediate_report: true,
         notify: Some(true),
@@ -114,22 +114,22 @@ async fn a_send_carries_every_field() {
             seconds: send_at,
             nanos: 0,
         }),
-        delivery_time_window: Some(v1::DeliveryTimeWindow {
+        delivery_time_window: Some(Box::new(v1::DeliveryTimeWindow {
             days: vec![1, 7],
             from: Some(v1::TimeOfDay { hour: 6, minute: 5 }),
             to: Some(v1::TimeOfDay {
                 hour: 15,
                 minute: 30,
             }),
-        }),
+        })),
         campaign_id: "campaign".into(),
         operator_client_id: "operator".into(),
-        regional: Some(v1::Regional {
+        regional: Some(Box::new(v1::Regional {
             india_dlt: Some(v1::IndiaDlt {
                 content_template_id: "template".into(),
                 principal_entity_id: "entity".into(),
             }),
-        }),
+        })),
         ..Default::default()
     };
     let tracking = v1::Tracking {
@@ -140,7 +140,7 @@ async fn a_send_carries_every_field() {
     };
     let request = v1::SendSmsRequest {
         message: Some(message),
-        tracking: Some(tracking),
+        tracking: Some(Box::new(tracking)),
         bulk_id: "spring".into(),
         ..Default::default()
     };
@@ -213,10 +213,10 @@ async fn a_bulk_carries_every_field() {
                 crate::support::bridge::text(&[to], text).message.unwrap()
             })
             .into(),
-        tracking: Some(v1::Tracking {
+        tracking: Some(Box::new(v1::Tracking {
             track: "URL".into(),
             ..Default::default()
-        }),
+        })),
     };
     let sent = bridge.sms().send_sms_bulk(request).await.unwrap();
     let sent = sent.into_inner();

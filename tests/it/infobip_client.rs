@@ -58,10 +58,6 @@ async fn send(client: &Client) -> Result<SendAnswer, CallError> {
         content: Some(Content::Text(TEXT.into())),
         ..Default::default()
     };
-    let destinations = [WireDestination {
-        to: NUMBER.into(),
-        wire_id: "default.m1".into(),
-    }];
     client
         .send(&OutboundBatch {
             kind: BatchKind::Text,
@@ -69,7 +65,10 @@ async fn send(client: &Client) -> Result<SendAnswer, CallError> {
             tracking: None,
             messages: vec![OutboundRow {
                 message: &message,
-                destinations: &destinations,
+                destinations: vec![WireDestination {
+                    to: NUMBER,
+                    wire_id: "default.m1",
+                }],
             }],
         })
         .await
@@ -223,7 +222,7 @@ async fn octets_go_to_their_own_endpoint() {
         tracking: None,
         messages: vec![OutboundRow {
             message: &message,
-            destinations: &[],
+            destinations: Vec::new(),
         }],
     };
     client(&server.uri()).send(&batch).await.unwrap();

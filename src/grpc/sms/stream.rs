@@ -148,7 +148,7 @@ fn refused(correlation: String, error: SendError) -> v1::StreamSmsResponse {
     };
     let result = v1::SendResult {
         outcome: outcome.into(),
-        refusal: Some(refusal),
+        refusal: Some(Box::new(refusal)),
         ..v1::SendResult::default()
     };
     v1::StreamSmsResponse {

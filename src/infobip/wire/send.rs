@@ -44,20 +44,20 @@ pub struct OutboundRow<'a> {
     /// The message.
     pub message: &'a v1::OutboundMessage,
     /// To whom.
-    pub destinations: &'a [WireDestination],
+    pub destinations: Vec<WireDestination<'a>>,
 }
 
 /// A destination as Infobip is to see it.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-pub struct WireDestination {
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct WireDestination<'a> {
     /// The number, digits only.
-    pub to: String,
+    pub to: &'a str,
     /// API: `messageId`: `{application}.{message_id}`.
     #[serde(rename = "messageId")]
-    pub wire_id: String,
+    pub wire_id: &'a str,
 }
 
-impl fmt::Debug for WireDestination {
+impl fmt::Debug for WireDestination<'_> {
     /// Without the number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WireDestination")
@@ -121,7 +121,7 @@ struct WireTracking<'a> {
 struct WireMessage<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     from: &'a str,
-    destinations: &'a [WireDestination],
+    destinations: &'a [WireDestination<'a>],
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -229,7 +229,7 @@ impl<'a> WireBatch<'a> {
 }
 
 impl<'a> WireMessage<'a> {
-    fn new(row: &OutboundRow<'a>) -> Self {
+    fn new(row: &'a OutboundRow<'a>) -> Self {
         let message = row.message;
         let (text, binary) = match &message.content {
             Some(Content::Text(text)) => (Some(text.as_str()), None),
@@ -245,7 +245,7 @@ impl<'a> WireMessage<'a> {
         };
         Self {
             from: &message.from,
-            destinations: row.destinations,
+            destinations: &row.destinations,
             text,
             binary,
             flash: message.flash,
@@ -363,13 +363,10 @@ mod tests {
         serde_json::from_slice(&batch.to_json().unwrap()).unwrap()
     }
 
-    fn destinations(pairs: &[(&str, &str)]) -> Vec<WireDestination> {
+    fn destinations<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<WireDestination<'a>> {
+        let pairs = pairs.iter();
         pairs
-            .iter()
-            .map(|(to, wire_id)| WireDestination {
-                to: (*to).into(),
-                wire_id: (*wire_id).into(),
-            })
+            .map(|(to, wire_id)| WireDestination { to, wire_id })
             .collect()
     }
 
@@ -383,11 +380,11 @@ mod tests {
         let first = v1::OutboundMessage {
             from: "InfoSMS".into(),
             content: Some(Content::Text("Artık \"Ulusal\" Dil".into())),
-            language: Some(v1::Language {
+            language: Some(Box::new(v1::Language {
                 language_code: "TR".into(),
                 single_shift: true,
                 locking_shift: false,
-            }),
+            })),
             intermediate_report: true,
             notify_url: "http://www.example.com/sms/advanced".into(),
             notify_content_type: "application/json".into(),
@@ -408,20 +405,20 @@ mod tests {
             transliteration: "TURKISH".into(),
             campaign_id: "spring".into(),
             operator_client_id: "op".into(),
-            delivery_time_window: Some(v1::DeliveryTimeWindow {
+            delivery_time_window: Some(Box::new(v1::DeliveryTimeWindow {
                 days: vec![1, 7, 99],
                 from: Some(v1::TimeOfDay { hour: 6, minute: 0 }),
                 to: Some(v1::TimeOfDay {
                     hour: 15,
                     minute: 30,
                 }),
-            }),
-            regional: Some(v1::Regional {
+            })),
+            regional: Some(Box::new(v1::Regional {
                 india_dlt: Some(v1::IndiaDlt {
                     content_template_id: "t".into(),
                     principal_entity_id: "p".into(),
                 }),
-            }),
+            })),
             ..Default::default()
         };
         let tracking = v1::Tracking {
@@ -436,11 +433,11 @@ mod tests {
             messages: vec![
                 OutboundRow {
                     message: &first,
-                    destinations: &first_to,
+                    destinations: first_to,
                 },
                 OutboundRow {
                     message: &second,
-                    destinations: &second_to,
+                    destinations: second_to,
                 },
             ],
         };
@@ -504,7 +501,7 @@ mod tests {
             tracking: None,
             messages: vec![OutboundRow {
                 message: &message,
-                destinations: &to,
+                destinations: to,
             }],
         };
         assert_eq!(

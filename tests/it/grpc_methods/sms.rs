@@ -159,11 +159,11 @@ async fn a_conversion_is_counted_in_the_process_of_its_message() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let mut tracked = text_with_id("pin-1", &[TO]);
-    tracked.tracking = Some(v1::Tracking {
+    tracked.tracking = Some(Box::new(v1::Tracking {
         track: "SMS".into(),
         r#type: "ONE_TIME_PIN".into(),
         ..Default::default()
-    });
+    }));
     let sent = bridge.sms().send_sms(tracked).await.unwrap().into_inner();
     assert!(!sent.tracking_process_key.is_empty());
     let confirm = v1::ConfirmConversionRequest {
