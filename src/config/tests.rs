@@ -1,4 +1,5 @@
-//! The configuration from the outside: layers in, a checked configuration or every mistake out.
+//! The configuration from the outside: layers in, a checked configuration or every mistake out. What single checks say is
+//! tested beside them, with what is made here.
 
 use std::{io::Write, path::Path};
 
@@ -7,23 +8,25 @@ use tempfile::NamedTempFile;
 
 use super::*;
 
-const CREDENTIALS: [(&str, &str); 2] = [
+pub(super) const CREDENTIALS: [(&str, &str); 2] = [
     ("SMSBRIDGE_INFOBIP__USERNAME", "user"),
     ("SMSBRIDGE_INFOBIP__PASSWORD", "topsecret"),
 ];
 
-fn file(text: &str) -> NamedTempFile {
+pub(super) fn file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::with_suffix(".toml").unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file
 }
 
-fn environment(variables: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> + use<> {
+pub(super) fn environment(
+    variables: &[(&str, &str)],
+) -> impl Iterator<Item = (String, String)> + use<> {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     variables.iter().map(owned).collect::<Vec<_>>().into_iter()
 }
 
-fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+pub(super) fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let file = file(text);
     Config::load(Some(file.path()), environment(variables), &[])
 }
@@ -36,7 +39,7 @@ fn mistakes(text: &str, variables: &[(&str, &str)]) -> (Vec<String>, String) {
 }
 
 /// The only mistake.
-fn mistake(text: &str, variables: &[(&str, &str)]) -> Mistake {
+pub(super) fn mistake(text: &str, variables: &[(&str, &str)]) -> Mistake {
     let errors = load(text, variables).expect_err("it has a mistake");
     match errors.mistakes() {
         [mistake] => mistake.clone(),
@@ -311,309 +314,6 @@ fn secrets_never_stand_in_a_message() {
     }
     let config = load("", &CREDENTIALS).unwrap();
     assert!(!format!("{config:?}").contains("topsecret"));
-}
-
-#[test]
-fn secrets_come_from_files_without_their_newline() {
-    let secret = file("pass word\r\n");
-    let path = secret.path().display();
-    let text = format!(
-        "[infobip]\nusername = \"u\"\npassword_file = \"{path}\"\n[amqp]\nurl_file = \"{}\"",
-        file("").path().display()
-    );
-    let missing = mistake(&text, &[]);
-    assert_eq!(missing.key, "amqp.url_file");
-    let broker = file("amqp://127.0.0.1\n");
-    let text = format!(
-        "[infobip]\nusername = \"u\"\npassword_file = \"{path}\"\n[amqp]\nurl_file = \"{}\"",
-        broker.path().display()
-    );
-    let config = load(&text, &[]).unwrap();
-    assert_eq!(
-        config.infobip.password.unwrap().expose_secret(),
-        "pass word"
-    );
-    assert_eq!(config.amqp.url.unwrap().expose_secret(), "amqp://127.0.0.1");
-}
-
-#[test]
-fn a_secret_and_its_file_exclude_each_other_and_the_file_must_be_there() {
-    let both = mistake(
-        "[http]\nsecret = \"abc\"\nsecret_file = \"/nonexistent/s\"",
-        &[],
-    );
-    assert_eq!(
-        (both.key.as_str(), both.problem.as_str()),
-        ("http.secret_file", "`http.secret` is set too")
-    );
-    let missing = mistake("[http]\nsecret_file = \"/nonexistent/s\"", &[]);
-    assert!(missing.problem.contains("/nonexistent/s"), "{missing}");
-    let empty = file("\n");
-    let missing = mistake(
-        &format!("[http]\nsecret_file = \"{}\"", empty.path().display()),
-        &[],
-    );
-    assert!(missing.problem.ends_with("is empty"), "{missing}");
-}
-
-/// What is wrong with a secret in a file is said of the key that names the file, with the layer that set it.
-#[test]
-fn a_mistake_in_a_secrets_file_names_its_key_and_layer() {
-    let secret = file("not/a/segment");
-    let path = secret.path().display().to_string();
-    let from_environment = mistake("", &[("SMSBRIDGE_HTTP__SECRET_FILE", &path)]);
-    assert_eq!(
-        (
-            from_environment.key.as_str(),
-            from_environment.origin.to_string().as_str()
-        ),
-        (
-            "http.secret_file",
-            "environment SMSBRIDGE_HTTP__SECRET_FILE"
-        )
-    );
-    assert!(!from_environment.to_string().contains("not/a/segment"));
-    for (section, key) in [
-        ("amqp", "url_file"),
-        ("http", "basic_password_file"),
-        ("infobip", "password_file"),
-    ] {
-        let named = mistake(&format!("[{section}]\n{key} = \"{path}\""), &[]);
-        assert_eq!(named.key, format!("{section}.{key}"), "{named}");
-        assert!(named.origin.to_string().ends_with(".toml:2"), "{named}");
-    }
-    let both = mistake(
-        &format!("[infobip]\napi_key_file = \"{path}\""),
-        &CREDENTIALS,
-    );
-    assert_eq!(both.key, "infobip.api_key_file", "{both}");
-}
-
-#[test]
-fn addresses_have_a_scheme_and_no_path() {
-    for bad in [
-        "api.infobip.com",
-        "ftp://x",
-        "https://x/path",
-        "https://x?y",
-        "https://u:p@x",
-        "not a url",
-        "",
-    ] {
-        let text = format!("[infobip]\nbase_url = \"{bad}\"");
-        assert_eq!(mistake(&text, &[]).key, "infobip.base_url", "{bad}");
-    }
-    let config = load("[infobip]\nbase_url = \"https://x:8443/\"", &[]).unwrap();
-    assert_eq!(config.infobip.base_url, "https://x:8443");
-}
-
-#[test]
-fn credentials_come_in_pairs() {
-    assert_eq!(
-        mistake("[infobip]\nusername = \"u\"", &[]).problem,
-        "`infobip.password` is not set"
-    );
-    assert_eq!(
-        mistake("[infobip]\npassword = \"p\"", &[]).problem,
-        "`infobip.username` is not set"
-    );
-    assert_eq!(
-        mistake("[http]\nbasic_username = \"u\"", &[]).problem,
-        "`http.basic_password` is not set"
-    );
-    let both = mistake("[infobip]\napi_key = \"k\"", &CREDENTIALS);
-    assert_eq!(both.key, "infobip.api_key");
-}
-
-#[test]
-fn serve_needs_credentials_and_readable_files() {
-    let without = load("", &[]).unwrap();
-    let report = without.validate_for_serve().unwrap_err().to_string();
-    for key in ["infobip.username", "infobip.password", "infobip.api_key"] {
-        assert!(report.contains(key), "{report}");
-    }
-    load("", &CREDENTIALS)
-        .unwrap()
-        .validate_for_serve()
-        .unwrap();
-    load("[infobip]\napi_key = \"k\"", &[])
-        .unwrap()
-        .validate_for_serve()
-        .unwrap();
-    let gone = load("[grpc]\ntokens_file = \"/nonexistent/t\"", &CREDENTIALS).unwrap();
-    let report = gone.validate_for_serve().unwrap_err().to_string();
-    assert!(
-        report.contains("grpc.tokens_file") && report.contains("/nonexistent/t"),
-        "{report}"
-    );
-    let mut variables = CREDENTIALS.to_vec();
-    variables.push(("SMSBRIDGE_GRPC__TOKENS_FILE", "/nonexistent/t"));
-    let errors = Config::load_for_serve(None, environment(&variables), &[]);
-    let origin = errors.err().unwrap().mistakes()[0].origin.to_string();
-    assert_eq!(origin, "environment SMSBRIDGE_GRPC__TOKENS_FILE");
-    // With the other mistakes, and one slip is one mistake.
-    let file = file("[send]\nmax_batch = 0\n[infobip]\nusername = 3\n");
-    let errors = Config::load_for_serve(Some(file.path()), environment(&[]), &[])
-        .err()
-        .unwrap();
-    assert_eq!(errors.mistakes().len(), 2, "{errors}");
-}
-
-#[test]
-fn open_addresses_need_authentication() {
-    let grpc = "[grpc]\nlisten = \"0.0.0.0:50051\"\n";
-    assert_eq!(mistake(grpc, &[]).key, "grpc.listen");
-    load(&format!("{grpc}allow_insecure = true"), &[]).unwrap();
-    load(&format!("{grpc}tokens_file = \"t\""), &[]).unwrap();
-    let tls = "tls_cert_file = \"c\"\ntls_key_file = \"k\"\n";
-    assert_eq!(
-        mistake(&format!("{grpc}{tls}"), &[]).key,
-        "grpc.listen",
-        "TLS alone knows nobody"
-    );
-    load(&format!("{grpc}{tls}tls_client_ca_file = \"a\""), &[]).unwrap();
-
-    let http = "[http]\nlisten = \"[::]:8080\"\n";
-    assert_eq!(mistake(http, &[]).key, "http.listen");
-    load(&format!("{http}allow_insecure = true"), &[]).unwrap();
-    load(&format!("{http}secret = \"0123456789abcdef\""), &[]).unwrap();
-    load(
-        &format!("{http}basic_username = \"u\"\nbasic_password = \"p\""),
-        &[],
-    )
-    .unwrap();
-    assert_eq!(
-        mistake(&format!("{http}secret = \"short\""), &[]).key,
-        "http.secret"
-    );
-    load("[http]\nsecret = \"short\"", &[]).unwrap();
-    let tunnel = "[http]\npublic_url = \"https://sms.example.com\"\n";
-    assert_eq!(
-        mistake(tunnel, &[]).key,
-        "http.public_url",
-        "a tunnel opens loopback"
-    );
-    load("[http]\npublic_url = \"http://127.0.0.1:8080\"", &[]).unwrap();
-}
-
-#[test]
-fn tls_files_come_together() {
-    assert_eq!(
-        mistake("[grpc]\ntls_cert_file = \"c\"", &[]).problem,
-        "`grpc.tls_key_file` is not set"
-    );
-    assert_eq!(
-        mistake("[grpc]\ntls_client_ca_file = \"c\"", &[]).key,
-        "grpc.tls_client_ca_file"
-    );
-}
-
-#[test]
-fn the_broker_engine_needs_a_broker() {
-    assert_eq!(
-        mistake("[events]\nengine = \"broker\"", &[]).key,
-        "events.engine"
-    );
-    load(
-        "[events]\nengine = \"broker\"\n[amqp]\nurl = \"amqp://guest:guest@127.0.0.1:5672/%2f\"",
-        &[],
-    )
-    .unwrap();
-    assert_eq!(
-        mistake("[amqp]\nurl = \"127.0.0.1:5672\"", &[]).key,
-        "amqp.url"
-    );
-}
-
-#[test]
-fn listeners_do_not_share_a_port() {
-    let shared = mistake("[admin]\nlisten = \"0.0.0.0:8080\"", &[]);
-    assert_eq!(shared.key, "admin.listen");
-    load(
-        "[admin]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"",
-        &[],
-    )
-    .unwrap();
-}
-
-#[test]
-fn numbers_have_bounds() {
-    for (section, line) in [
-        ("send", "queue_capacity = 0"),
-        ("send", "max_requests_in_flight = 0"),
-        ("send", "in_doubt_wait = \"0s\""),
-        ("infobip", "log_requests_per_minute = 0"),
-        ("infobip", "request_timeout = \"0s\""),
-        ("grpc", "max_message_bytes = 0"),
-        ("grpc", "max_concurrent_calls = 0"),
-        ("grpc", "max_connections = 0"),
-        ("http", "max_body_bytes = 0"),
-        ("amqp", "prefetch = 0"),
-        ("events", "retention = \"0s\""),
-        ("shutdown", "grace = \"0s\""),
-    ] {
-        let key = format!("{section}.{}", line.split(' ').next().unwrap());
-        assert_eq!(mistake(&format!("[{section}]\n{line}"), &[]).key, key);
-    }
-}
-
-#[test]
-fn times_that_belong_together_fit() {
-    for (text, key) in [
-        (
-            "[infobip]\nconnect_timeout = \"30s\"",
-            "infobip.connect_timeout",
-        ),
-        ("[send]\nin_doubt_for = \"30s\"", "send.in_doubt_for"),
-    ] {
-        assert_eq!(mistake(text, &[]).key, key, "{text}");
-    }
-}
-
-#[test]
-fn applications_are_checked() {
-    for (text, key) in [
-        ("[applications.Billing]", "applications.Billing"),
-        ("[applications.foreign]", "applications.foreign"),
-        (
-            "[applications.a]\ndefault_sender = \"x\"",
-            "applications.a.default_sender",
-        ),
-        (
-            "[applications.a]\ndefault_sender = \"Shop\"\nallowed_senders = [\"Bank\"]",
-            "applications.a.default_sender",
-        ),
-        (
-            "[applications.a]\nallowed_senders = [\"x\"]",
-            "applications.a.allowed_senders",
-        ),
-        (
-            "[applications.a]\nallowed_country_prefixes = [\"+41\"]",
-            "applications.a.allowed_country_prefixes",
-        ),
-        (
-            "[applications.a]\ninbound = [{ number = \"+41 79\" }]",
-            "applications.a.inbound",
-        ),
-        (
-            "[applications.a]\ninbound = [{ keyword = \"pay\" }]\n[applications.b]\ninbound = [{ keyword = \"PAY\" }]",
-            "applications.b.inbound",
-        ),
-    ] {
-        assert_eq!(mistake(text, &[]).key, key, "{text}");
-    }
-}
-
-#[test]
-fn the_log_filter_is_checked() {
-    assert_eq!(
-        mistake("[log]\nfilter = \"smsbridge=loud\"", &[]).key,
-        "log.filter"
-    );
-    assert_eq!(
-        mistake("[log]\nformat = \"yaml\"", &[]).remedy,
-        "give one of auto, text, json"
-    );
 }
 
 #[test]

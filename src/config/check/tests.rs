@@ -1,0 +1,136 @@
+//! What the sections' checks say, from the outside. The themes beside this file bring their own tests.
+
+use crate::config::{
+    Config,
+    tests::{CREDENTIALS, environment, file, load, mistake},
+};
+
+#[test]
+fn credentials_come_in_pairs() {
+    assert_eq!(
+        mistake("[infobip]\nusername = \"u\"", &[]).problem,
+        "`infobip.password` is not set"
+    );
+    assert_eq!(
+        mistake("[infobip]\npassword = \"p\"", &[]).problem,
+        "`infobip.username` is not set"
+    );
+    assert_eq!(
+        mistake("[http]\nbasic_username = \"u\"", &[]).problem,
+        "`http.basic_password` is not set"
+    );
+    let both = mistake("[infobip]\napi_key = \"k\"", &CREDENTIALS);
+    assert_eq!(both.key, "infobip.api_key");
+}
+
+#[test]
+fn serve_needs_credentials_and_readable_files() {
+    let without = load("", &[]).unwrap();
+    let report = without.validate_for_serve().unwrap_err().to_string();
+    for key in ["infobip.username", "infobip.password", "infobip.api_key"] {
+        assert!(report.contains(key), "{report}");
+    }
+    load("", &CREDENTIALS)
+        .unwrap()
+        .validate_for_serve()
+        .unwrap();
+    load("[infobip]\napi_key = \"k\"", &[])
+        .unwrap()
+        .validate_for_serve()
+        .unwrap();
+    let gone = load("[grpc]\ntokens_file = \"/nonexistent/t\"", &CREDENTIALS).unwrap();
+    let report = gone.validate_for_serve().unwrap_err().to_string();
+    assert!(
+        report.contains("grpc.tokens_file") && report.contains("/nonexistent/t"),
+        "{report}"
+    );
+    let mut variables = CREDENTIALS.to_vec();
+    variables.push(("SMSBRIDGE_GRPC__TOKENS_FILE", "/nonexistent/t"));
+    let errors = Config::load_for_serve(None, environment(&variables), &[]);
+    let origin = errors.err().unwrap().mistakes()[0].origin.to_string();
+    assert_eq!(origin, "environment SMSBRIDGE_GRPC__TOKENS_FILE");
+    // With the other mistakes, and one slip is one mistake.
+    let file = file("[send]\nmax_batch = 0\n[infobip]\nusername = 3\n");
+    let errors = Config::load_for_serve(Some(file.path()), environment(&[]), &[])
+        .err()
+        .unwrap();
+    assert_eq!(errors.mistakes().len(), 2, "{errors}");
+}
+
+#[test]
+fn open_addresses_need_authentication() {
+    let grpc = "[grpc]\nlisten = \"0.0.0.0:50051\"\n";
+    assert_eq!(mistake(grpc, &[]).key, "grpc.listen");
+    load(&format!("{grpc}allow_insecure = true"), &[]).unwrap();
+    load(&format!("{grpc}tokens_file = \"t\""), &[]).unwrap();
+    let tls = "tls_cert_file = \"c\"\ntls_key_file = \"k\"\n";
+    assert_eq!(
+        mistake(&format!("{grpc}{tls}"), &[]).key,
+        "grpc.listen",
+        "TLS alone knows nobody"
+    );
+    load(&format!("{grpc}{tls}tls_client_ca_file = \"a\""), &[]).unwrap();
+
+    let http = "[http]\nlisten = \"[::]:8080\"\n";
+    assert_eq!(mistake(http, &[]).key, "http.listen");
+    load(&format!("{http}allow_insecure = true"), &[]).unwrap();
+    load(&format!("{http}secret = \"0123456789abcdef\""), &[]).unwrap();
+    load(
+        &format!("{http}basic_username = \"u\"\nbasic_password = \"p\""),
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        mistake(&format!("{http}secret = \"short\""), &[]).key,
+        "http.secret"
+    );
+    load("[http]\nsecret = \"short\"", &[]).unwrap();
+    let tunnel = "[http]\npublic_url = \"https://sms.example.com\"\n";
+    assert_eq!(
+        mistake(tunnel, &[]).key,
+        "http.public_url",
+        "a tunnel opens loopback"
+    );
+    load("[http]\npublic_url = \"http://127.0.0.1:8080\"", &[]).unwrap();
+}
+
+#[test]
+fn tls_files_come_together() {
+    assert_eq!(
+        mistake("[grpc]\ntls_cert_file = \"c\"", &[]).problem,
+        "`grpc.tls_key_file` is not set"
+    );
+    assert_eq!(
+        mistake("[grpc]\ntls_client_ca_file = \"c\"", &[]).key,
+        "grpc.tls_client_ca_file"
+    );
+}
+
+#[test]
+fn the_broker_engine_needs_a_broker() {
+    assert_eq!(
+        mistake("[events]\nengine = \"broker\"", &[]).key,
+        "events.engine"
+    );
+    load(
+        "[events]\nengine = \"broker\"\n[amqp]\nurl = \"amqp://guest:guest@127.0.0.1:5672/%2f\"",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(
+        mistake("[amqp]\nurl = \"127.0.0.1:5672\"", &[]).key,
+        "amqp.url"
+    );
+}
+
+#[test]
+fn the_log_filter_is_checked() {
+    assert_eq!(
+        mistake("[log]\nfilter = \"smsbridge=loud\"", &[]).key,
+        "log.filter"
+    );
+    assert_eq!(
+        mistake("[log]\nformat = \"yaml\"", &[]).remedy,
+        "give one of auto, text, json"
+    );
+}
