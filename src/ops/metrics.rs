@@ -3,10 +3,12 @@
 //! Invariants: every label has a small closed set of values, so that nobody outside can make series; no label holds an
 //! application, an id, a number or a text. Names begin with `smsbridge_` and say their unit.
 
+mod labels;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text::encode},
+    encoding::text::encode,
     metrics::{
         counter::Counter,
         family::{Family, MetricConstructor},
@@ -18,192 +20,13 @@ use prometheus_client::{
 };
 use tonic::Code;
 
-use crate::proto;
-
-/// Declares a label's values: each variant with its name.
-macro_rules! label {
-    ($(#[$doc:meta])* $label:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $label {
-            $($(#[$variant_doc])* $variant,)+
-        }
-
-        impl EncodeLabelValue for $label {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-                EncodeLabelValue::encode(&match self { $(Self::$variant => $name,)+ }, encoder)
-            }
-        }
-    };
-}
-
-label! {
-    /// How a send ended.
-    SendOutcome {
-        /// Infobip took it.
-        Accepted = "accepted",
-        /// It was refused, here or there.
-        Rejected = "rejected",
-        /// Nobody knows.
-        Unknown = "unknown",
-    }
-}
-
-label! {
-    /// What is asked of the API.
-    Endpoint {
-        /// `/sms/1/text/advanced`, `/sms/1/binary/advanced`.
-        Send = "send",
-        /// `/sms/1/reports`.
-        Reports = "reports",
-        /// `/sms/1/logs`.
-        Logs = "logs",
-        /// `/sms/1/inbox/reports`.
-        Inbox = "inbox",
-        /// `/sms/1/inbox/logs`.
-        InboxLogs = "inbox_logs",
-        /// `/number/1/query`, `/number/1/notify`.
-        Lookup = "lookup",
-        /// `/sms/1/preview`.
-        Preview = "preview",
-        /// `/sms/1/bulks`, `/sms/1/bulks/status`.
-        Bulks = "bulks",
-        /// `/ct/1/log/end`.
-        Conversion = "conversion",
-        /// `/account/1/balance`.
-        Balance = "balance",
-    }
-}
-
-label! {
-    /// What came of a request to the API (DESIGN, "How a send stays single").
-    Classification {
-        /// It did what was asked.
-        Ok = "ok",
-        /// It refused what was asked.
-        Refused = "refused",
-        /// It refused the credentials.
-        CredentialsRefused = "credentials_refused",
-        /// 429: nothing was done.
-        RateLimited = "rate_limited",
-        /// No connection: nothing went out.
-        NotSent = "not_sent",
-        /// It may have done it.
-        InDoubt = "in_doubt",
-    }
-}
-
-label! {
-    /// What the look-up of a doubtful send led to.
-    Resolution {
-        /// The logs have it.
-        Found = "found",
-        /// The logs have it not: it was sent again, with the same id.
-        Resent = "resent",
-        /// Given up.
-        Unknown = "unknown",
-    }
-}
-
-label! {
-    /// Where Infobip calls.
-    Webhook {
-        /// `/reports`.
-        Reports = "reports",
-        /// `/inbound`.
-        Inbound = "inbound",
-        /// `/clicks`.
-        Clicks = "clicks",
-        /// `/lookups`.
-        Lookups = "lookups",
-    }
-}
-
-label! {
-    /// What became of a body that Infobip sent.
-    WebhookResult {
-        /// Its events are durable.
-        Stored = "stored",
-        /// It can't be read and is kept.
-        Quarantined = "quarantined",
-        /// Neither could be done: it was answered with 503 and comes again.
-        Unavailable = "unavailable",
-        /// Not from Infobip: wrong secret or password.
-        Unauthorized = "unauthorized",
-        /// Too large or not a request that this endpoint takes.
-        Refused = "refused",
-    }
-}
-
-label! {
-    /// A lane of sends.
-    Lane {
-        /// Overtakes.
-        Urgent = "urgent",
-        /// Everything else.
-        Normal = "normal",
-    }
-}
-
-/// A method of the gRPC server, `package.Service/Method`. What it does not have is `unknown`, as anybody can call anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GrpcMethod(&'static str);
-
-impl GrpcMethod {
-    /// By its name.
-    #[must_use]
-    pub fn named(name: &str) -> Self {
-        Self(proto::methods().get(name).map_or("unknown", String::as_str))
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: SendOutcome,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    endpoint: Endpoint,
-    classification: Classification,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EndpointLabel {
-    endpoint: Endpoint,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResolutionLabel {
-    resolution: Resolution,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TypeLabel {
-    r#type: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WebhookLabels {
-    endpoint: Webhook,
-    result: WebhookResult,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    method: &'static str,
-    code: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct MethodLabel {
-    method: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LaneLabel {
-    lane: Lane,
-}
+use self::labels::{
+    CallLabels, EndpointLabel, LaneLabel, MethodLabel, OutcomeLabel, RequestLabels,
+    ResolutionLabel, TypeLabel, WebhookLabels, code_name,
+};
+pub use self::labels::{
+    Classification, Endpoint, GrpcMethod, Lane, Resolution, SendOutcome, Webhook, WebhookResult,
+};
 
 /// Durations from a millisecond to a minute.
 #[derive(Clone, Copy)]
@@ -380,26 +203,7 @@ impl Metrics {
 
     /// So many events of this type became durable.
     pub fn events_appended(&self, event_type: &str, count: u64) {
-        const TYPES: [&str; 14] = [
-            "send.accepted",
-            "send.rejected",
-            "send.unknown",
-            "report.pending",
-            "report.delivered",
-            "report.undeliverable",
-            "report.expired",
-            "report.rejected",
-            "report.other",
-            "report.missing",
-            "inbound.received",
-            "link.clicked",
-            "lookup.completed",
-            "command.invalid",
-        ];
-        let known = TYPES.into_iter().find(|known| *known == event_type);
-        let label = TypeLabel {
-            r#type: known.unwrap_or("other"),
-        };
+        let label = TypeLabel::named(event_type);
         self.0.events_appended.get_or_create(&label).inc_by(count);
     }
 
@@ -454,29 +258,6 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.0.registry)?;
         Ok(text)
-    }
-}
-
-/// A code as gRPC's documents write it.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
