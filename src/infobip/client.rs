@@ -36,9 +36,10 @@ use super::{
     wire::{
         self, LookupRow, Rows,
         answer::{SendAnswer, read_send_answer},
+        moment::WireMoment,
         other,
         rows::UnreadableBody,
-        send::{BatchKind, OutboundBatch, WireMoment},
+        send::{BatchKind, OutboundBatch},
     },
 };
 use crate::{

@@ -11,6 +11,7 @@ pub mod inbound_push;
 pub mod inbox;
 pub mod log;
 pub mod lookup;
+pub(crate) mod moment;
 pub(crate) mod other;
 pub mod report;
 pub(crate) mod rows;

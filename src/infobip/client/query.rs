@@ -1,6 +1,6 @@
 //! What the reading operations can be asked for, and how that is written into a query string.
 
-use crate::{infobip::wire::send::WireMoment, message::codes, proto::v1};
+use crate::{infobip::wire::moment::WireMoment, message::codes, proto::v1};
 
 /// Filters of the logs (manual, "Getting SMS logs"). What is empty does not filter.
 #[derive(Clone, Default)]

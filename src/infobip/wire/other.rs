@@ -89,7 +89,7 @@ pub(in crate::infobip) fn read_previews(
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::infobip) struct Reschedule {
-    pub(in crate::infobip) send_at: super::send::WireMoment,
+    pub(in crate::infobip) send_at: super::moment::WireMoment,
 }
 
 /// API: the body of `PUT /sms/1/bulks/status`.

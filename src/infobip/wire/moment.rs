@@ -1,0 +1,23 @@
+//! Moments as the API takes them, in bodies and in queries.
+//!
+//! Invariant: always in UTC with milliseconds, whatever the caller's zone was. Neighbours: `send`, `other` and the client's
+//! queries write them; what the API sends is read by `infobip::convert`.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// A moment as `2015-07-07T17:00:00.000+00:00`.
+pub(in crate::infobip) struct WireMoment(pub(in crate::infobip) jiff::Timestamp);
+
+impl fmt::Display for WireMoment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.strftime("%Y-%m-%dT%H:%M:%S.%3f+00:00"))
+    }
+}
+
+impl Serialize for WireMoment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
