@@ -32,6 +32,17 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Of single calls, of one message each, by how long each took.
+    pub fn of_calls(mut took: Vec<Duration>, elapsed: Duration) -> Self {
+        took.sort_unstable();
+        Self {
+            messages: took.len() as u64,
+            elapsed,
+            median: took[took.len() / 2],
+            ..Self::default()
+        }
+    }
+
     pub fn rate(&self) -> f64 {
         self.messages as f64 / self.elapsed.as_secs_f64()
     }
@@ -164,13 +175,7 @@ impl Load {
             took.extend(task.await.unwrap());
         }
         let elapsed = begun.elapsed();
-        took.sort_unstable();
-        Measured {
-            messages: took.len() as u64,
-            elapsed,
-            median: took[took.len() / 2],
-            ..Measured::default()
-        }
+        Measured::of_calls(took, elapsed)
     }
 
     /// One stream with so many messages in flight.

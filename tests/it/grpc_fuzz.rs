@@ -1,23 +1,16 @@
 //! Anything on every method: it is answered, in the words of docs/ERRORS.md, and nothing panics.
 //!
-//! Requests are made from the descriptor set, so that new fields and methods are met without a word here. A few hundred by
-//! default; `SMSBRIDGE_FUZZ_SECONDS` says how long to go on (`make fuzz`).
+//! Requests are made from the descriptor set, so that new fields and methods are met without a word here. `support::fuzz`
+//! says for how long.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use proptest::{
-    strategy::{Strategy as _, ValueTree as _},
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
-};
 use tonic::Code;
 
 use self::requests::{Fuzzed, calls};
 use crate::support::{
     document::{quoted, read, rows},
+    fuzz::Fuzz,
     process::BridgeProcess,
     raw_call::{RawCaller, framed},
     simulator::TestSimulator,
@@ -105,21 +98,7 @@ async fn check(
 
 #[test]
 fn anything_on_any_method_gets_a_documented_answer() {
-    let seconds = std::env::var("SMSBRIDGE_FUZZ_SECONDS").ok();
-    let until =
-        seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.parse().unwrap()));
-    // A run of minutes draws anew each time; a short one is the same everywhere.
-    let rng = match until {
-        Some(_) => {
-            let seed = [
-                *uuid::Uuid::new_v4().as_bytes(),
-                *uuid::Uuid::new_v4().as_bytes(),
-            ];
-            TestRng::from_seed(RngAlgorithm::ChaCha, &seed.concat())
-        }
-        None => TestRng::deterministic_rng(RngAlgorithm::ChaCha),
-    };
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut fuzz = Fuzz::begin(800);
     let documented = documented();
     let contract = Arc::new(Contract::read());
     let strategy = calls(&contract);
@@ -135,10 +114,8 @@ fn anything_on_any_method_gets_a_documented_answer() {
         let caller = RawCaller::connect(bridge.address).await;
         let mut answered = BTreeSet::new();
         let mut cases = 0_u32;
-        while until.map_or(cases < 800, |until| Instant::now() < until) {
-            let round: Vec<_> = (0..AT_ONCE)
-                .map(|_| strategy.new_tree(&mut runner).unwrap().current())
-                .collect();
+        while fuzz.goes_on_after(cases) {
+            let round: Vec<_> = (0..AT_ONCE).map(|_| fuzz.draw(&strategy)).collect();
             let checks = round.iter().map(|call| check(&caller, &documented, call));
             for (call, checked) in round
                 .iter()

@@ -1,16 +1,14 @@
 //! Anything on every endpoint of the simulator: it never panics and always answers in the asked format.
 //!
-//! A few hundred requests by default; `SMSBRIDGE_FUZZ_SECONDS` says how long to go on (`make fuzz`).
+//! `support::fuzz` says for how long.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use reqwest::{Method, StatusCode};
 use smsbridge::simulator::xml;
 
-use crate::support::simulator::TestSimulator;
+use crate::support::{fuzz::Fuzz, simulator::TestSimulator};
 
 const PATHS: &[&str] = &[
     "/sms/1/text/single",
@@ -292,10 +290,7 @@ async fn check(simulator: &TestSimulator, fuzzed: &Fuzzed) {
 
 #[test]
 fn anything_gets_an_answer_in_the_asked_format() {
-    let seconds = std::env::var("SMSBRIDGE_FUZZ_SECONDS")
-        .ok()
-        .map(|seconds| seconds.parse().unwrap());
-    let until = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let mut fuzz = Fuzz::begin(500);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let simulator = TestSimulator::with(|config| {
@@ -304,24 +299,10 @@ fn anything_gets_an_answer_in_the_asked_format() {
             config.bounds.messages = 2000;
         })
         .await;
-        // A run of minutes draws anew each time; a short one is the same everywhere.
-        let rng = if until.is_some() {
-            TestRng::from_seed(
-                RngAlgorithm::ChaCha,
-                &[
-                    *uuid::Uuid::new_v4().as_bytes(),
-                    *uuid::Uuid::new_v4().as_bytes(),
-                ]
-                .concat(),
-            )
-        } else {
-            TestRng::deterministic_rng(RngAlgorithm::ChaCha)
-        };
-        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
         let strategy = fuzzed();
-        let mut cases = 0_u64;
-        while until.map_or(cases < 500, |until| Instant::now() < until) {
-            let case = strategy.new_tree(&mut runner).unwrap().current();
+        let mut cases = 0_u32;
+        while fuzz.goes_on_after(cases) {
+            let case = fuzz.draw(&strategy);
             let checked = tokio::time::timeout(
                 Duration::from_secs(20),
                 std::panic::AssertUnwindSafe(check(&simulator, &case)),

@@ -5,6 +5,7 @@ pub mod bridge;
 pub mod broker;
 pub mod document;
 pub mod foreign;
+pub mod fuzz;
 pub mod http2;
 pub mod process;
 pub mod raw_call;
