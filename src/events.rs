@@ -34,12 +34,13 @@ pub trait EventLog: Send + Sync + 'static {
         end_at_head: bool,
     ) -> BoxFuture<'_, Result<EventStream, ReadError>>;
 
-    /// The results of earlier sends as far as the log remembers them, one entry for each wire id asked
-    /// ("Applications and ids": same id, same content: the earlier result).
-    fn find_sends(
-        &self,
-        wire_ids: Vec<String>,
-    ) -> BoxFuture<'_, Result<Vec<Option<RecordedSend>>, ReadError>>;
+    /// Begins sends whose ids their callers may repeat: says what came of earlier ones with the same ids, as far as the log
+    /// remembers ("Applications and ids": same id, same content: the earlier result), and remembers from now on that these
+    /// may have been sent.
+    fn begin_sends(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>>;
+
+    /// Says of sends that were begun that the log has their results, or that nothing was attempted.
+    fn end_sends(&self, _sends: &[(String, ContentDigest)]) {}
 
     /// Keeps an authenticated body that cannot be read, durably.
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>>;
@@ -90,6 +91,38 @@ pub enum Start {
     Since(jiff::Timestamp),
     /// With what comes after the call.
     Now,
+}
+
+/// Sends that are about to begin.
+#[derive(Debug, Clone, Default)]
+pub struct BeginSends {
+    /// The wire ids, and what is to be sent.
+    pub sends: Vec<(String, ContentDigest)>,
+    /// Wire ids that the same request would have had with another number of destinations.
+    pub other_shapes: Vec<String>,
+}
+
+/// What the log knows of the ids of sends that begin.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EarlierSends {
+    /// One entry for each of them.
+    pub sends: Vec<Option<EarlierSend>>,
+    /// Whether one of the other shapes was sent.
+    pub other_shape: bool,
+}
+
+/// An earlier send with the same id.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EarlierSend {
+    /// It has a result.
+    Done(Box<RecordedSend>),
+    /// It was begun and did not end: its process was killed, or its result could not be made durable. The API may have it.
+    Interrupted {
+        /// When it was begun.
+        at: jiff::Timestamp,
+        /// What was to be sent.
+        digest: ContentDigest,
+    },
 }
 
 /// The result of an earlier send, as the log remembers it.

@@ -1,7 +1,8 @@
 //! The core: from a request to one durable result for each destination.
 //!
 //! Every way in (`SendSms`, `SendSmsBulk`, `StreamSms`, AMQP commands) goes through [`Sender`]: a request is checked
-//! (`validate`), becomes a call with one slot for each destination (`call`) and parts that wait in lanes (`lanes`); the
+//! (`validate`), becomes a call with one slot for each destination (`call`), whose ids may have been used before (`earlier`),
+//! and parts that wait in lanes (`lanes`); the
 //! `dispatcher` puts parts into REST requests and classifies each outcome once; what is in doubt is resolved in the API's
 //! logs (`in_doubt`). Results are appended to the event log before anybody hears them.
 //!
@@ -13,6 +14,7 @@ mod backoff;
 mod call;
 mod core;
 mod dispatcher;
+mod earlier;
 mod in_doubt;
 mod lanes;
 mod outcome;

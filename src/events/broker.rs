@@ -24,8 +24,8 @@ use uuid::Uuid;
 
 use self::{memory::Memory, reader::Readers};
 use super::{
-    AppendError, Batch, EventLog, EventStream, NewEvent, Quarantined, ReadError, RecordedSend,
-    Start,
+    AppendError, Batch, BeginSends, EarlierSend, EarlierSends, EventLog, EventStream, NewEvent,
+    Quarantined, ReadError, Start,
 };
 use crate::{
     amqp::{AmqpError, Endpoint, Message, Publisher, Topology, codec},
@@ -225,13 +225,17 @@ impl EventLog for BrokerLog {
         Box::pin(self.readers.read(start, end_at_head))
     }
 
-    fn find_sends(
-        &self,
-        wire_ids: Vec<String>,
-    ) -> BoxFuture<'_, Result<Vec<Option<RecordedSend>>, ReadError>> {
+    fn begin_sends(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {
         Box::pin(async move {
             let memory = self.memory();
-            Ok(wire_ids.iter().map(|id| memory.send(id)).collect())
+            let done = |(id, _): &(String, _)| Some(EarlierSend::Done(Box::new(memory.send(id)?)));
+            Ok(EarlierSends {
+                sends: begin.sends.iter().map(done).collect(),
+                other_shape: begin
+                    .other_shapes
+                    .iter()
+                    .any(|id| memory.send(id).is_some()),
+            })
         })
     }
 

@@ -5,6 +5,7 @@
 //! same message (promise 6); sequence numbers only grow, so that a cursor stays true. One process owns the folder, by a lock
 //! file. Neighbours: `events` has the trait, `app` opens it.
 
+mod begun_sends;
 mod chunk;
 mod cursor;
 mod look_ups;
@@ -23,17 +24,19 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
+    begun_sends::BegunSends,
     cursor::LogId,
     look_ups::LookUps,
     reader::Readers,
     writer::{Job, Writer},
 };
 use super::{
-    AppendError, Batch, EventLog, EventStream, Quarantined, ReadError, RecordedSend,
-    SavedSubscription, Start, SubscriptionKey,
+    AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream,
+    Quarantined, ReadError, SavedSubscription, Start, SubscriptionKey,
 };
 use crate::ops::metrics::Metrics;
 
@@ -116,6 +119,12 @@ impl EmbeddedLog {
         let connection = schema::open_for_writing(&path).map_err(in_database)?;
         let id = schema::log_id(&connection).map_err(in_database)?;
         let head_seq = schema::head(&connection).map_err(in_database)?;
+        let oldest = Timestamp::now() - retention;
+        // What can't be looked for is taken as not ended: that costs a look-up in the API's logs at most.
+        let is_known =
+            |wire_id: &str| matches!(reader::find_send(&connection, wire_id), Ok(Some(_)));
+        let begun =
+            BegunSends::open(folder.join("sends.begun"), oldest, is_known).map_err(in_folder)?;
 
         let (jobs, waiting) = mpsc::channel(WAITING_APPENDS);
         let (head_sender, head) = watch::channel(head_seq);
@@ -137,7 +146,7 @@ impl EmbeddedLog {
             id,
             jobs: Mutex::new(Some(jobs)),
             head,
-            look_ups: LookUps::new(Arc::clone(&readers)),
+            look_ups: LookUps::new(Arc::clone(&readers), begun),
             readers,
             healthy,
             writer: Mutex::new(Some(thread)),
@@ -207,11 +216,12 @@ impl EventLog for EmbeddedLog {
         .boxed()
     }
 
-    fn find_sends(
-        &self,
-        wire_ids: Vec<String>,
-    ) -> BoxFuture<'_, Result<Vec<Option<RecordedSend>>, ReadError>> {
-        self.look_ups.find(wire_ids).boxed()
+    fn begin_sends(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {
+        self.look_ups.find(begin).boxed()
+    }
+
+    fn end_sends(&self, sends: &[(String, ContentDigest)]) {
+        self.look_ups.begun.end(sends);
     }
 
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {

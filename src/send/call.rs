@@ -42,6 +42,10 @@ pub(super) struct Slot {
 /// Who is told what came of a call. It must not block: it is called by whoever settles the last slot.
 pub(super) type Answer = Box<dyn FnOnce(Result<Sent, SendError>) + Send>;
 
+/// Gives back the ids that a call claimed. It is told whether the log knows what came of all of them, which it does not where it
+/// could not be written, or read.
+pub(super) type Release = Box<dyn FnOnce(bool) + Send>;
+
 struct State {
     settled: Vec<Option<Settled>>,
     open: usize,
@@ -52,7 +56,7 @@ struct State {
     permit: Option<OwnedSemaphorePermit>,
     /// Called when the call is done, before the answer. Set where ids are claimed, so that other calls may still ask for
     /// the results.
-    release: Option<Box<dyn FnOnce() + Send>>,
+    release: Option<Release>,
     /// Called when the call is done.
     answer: Option<Answer>,
 }
@@ -153,7 +157,11 @@ impl Call {
         drop(state);
         if let Some((release, answer, outcome)) = done {
             if let Some(release) = release {
-                release();
+                let is_known = !matches!(
+                    outcome,
+                    Err(SendError::LogUnavailable(_) | SendError::LogUnreadable(_))
+                );
+                release(is_known);
             }
             if let Some(answer) = answer {
                 answer(outcome);
@@ -190,7 +198,7 @@ impl Call {
     }
 
     /// Calls `release` when every slot is settled, before anybody hears of it.
-    pub(super) fn release_when_done(&self, release: impl FnOnce() + Send + 'static) {
+    pub(super) fn release_when_done(&self, release: impl FnOnce(bool) + Send + 'static) {
         self.state().release = Some(Box::new(release));
     }
 
@@ -286,6 +294,24 @@ mod tests {
         call.settle(0, Settled::Failed(SendError::Withdrawn));
         assert!(!call.is_withdrawn());
         assert_eq!(answered.try_recv().unwrap().unwrap().results, [*accepted]);
+    }
+
+    /// Else a repeated call would take the id for a new one.
+    #[test]
+    fn an_id_whose_result_is_not_durable_is_not_ended() {
+        let unwritten = SendError::LogUnavailable("full".into());
+        let unread = SendError::LogUnreadable("full".into());
+        for (error, known) in [
+            (unwritten, false),
+            (unread, false),
+            (SendError::Withdrawn, true),
+        ] {
+            let (released, told) = std::sync::mpsc::channel();
+            let call = call(Box::new(|_| {}));
+            call.release_when_done(move |is_known| released.send(is_known).unwrap());
+            call.settle(0, Settled::Failed(error));
+            assert_eq!(told.try_recv(), Ok(known));
+        }
     }
 
     #[test]

@@ -15,16 +15,17 @@ use super::{
     Arrival, SendCommand, SendError, Sender, Sent,
     call::{Answer, Call, Settled},
     dispatcher::{Dispatcher, Latency, Pause, settle_all},
+    earlier::{self, Earlier},
     guards::Guards,
     in_doubt::{Doubt, Doubts, Resolver},
     lanes::Lanes,
     plan::{self, Defaults, OwnRequest, Part, Plan, Planned, PlannedMessage},
     recorder::{Finished, Recorder},
-    registry::{Claim, Registry},
+    registry::Registry,
 };
 use crate::{
     config,
-    events::{RecordedSend, SharedEventLog},
+    events::SharedEventLog,
     infobip::{
         Client,
         pacing::{LogQuota, SendPace},
@@ -298,7 +299,9 @@ impl Inner {
         } else {
             let call = Arc::clone(&call);
             self.calls.spawn(async move {
-                if let Some(earlier) = core.earlier(&call, &planned.other_shapes).await {
+                if let Some(earlier) =
+                    earlier::find(&core.registry, &core.log, &call, &planned.other_shapes).await
+                {
                     let placed = core.place(&call, &planned, &earlier, arrival);
                     core.settle(placed).await;
                 }
@@ -384,70 +387,6 @@ impl Inner {
         ))
     }
 
-    /// What earlier or concurrent calls did with the same ids, for each slot; `None` where it can't be known, and the call
-    /// has failed.
-    async fn earlier(
-        &self,
-        call: &Arc<Call>,
-        other_shapes: &[String],
-    ) -> Option<HashMap<usize, Earlier>> {
-        let mut earlier = HashMap::new();
-        let mut claimed = Vec::new();
-        for (slot, of) in call
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| slot.digest.is_some())
-        {
-            match self.registry.claim(call, slot) {
-                Claim::Mine => claimed.push((slot, of.wire_id.clone())),
-                Claim::Of(other, their_slot) => {
-                    let same = other
-                        .slots
-                        .get(their_slot)
-                        .is_some_and(|other| other.digest == of.digest);
-                    let what = if same {
-                        Earlier::UnderWay(other, their_slot)
-                    } else {
-                        Earlier::OtherContent
-                    };
-                    earlier.insert(slot, what);
-                }
-            }
-        }
-        if claimed.is_empty() {
-            return Some(earlier);
-        }
-        let wire_ids: Vec<String> = claimed.iter().map(|(_, wire_id)| wire_id.clone()).collect();
-        let registry = Arc::clone(&self.registry);
-        let release = wire_ids.clone();
-        call.release_when_done(move || registry.release(&release));
-        let other_shapes = other_shapes.iter().cloned();
-        let asked = wire_ids.into_iter().chain(other_shapes).collect();
-        let found = match self.log.find_sends(asked).await {
-            Ok(found) => found,
-            Err(error) => {
-                let error = SendError::LogUnreadable(error.to_string());
-                for slot in 0..call.slots.len() {
-                    call.settle(slot, Settled::Failed(error.clone()));
-                }
-                return None;
-            }
-        };
-        let used_in_other_shape = found.iter().skip(claimed.len()).any(Option::is_some);
-        for ((slot, _), found) in claimed.into_iter().zip(found) {
-            let digest = call.slots[slot].digest;
-            let what = match found {
-                _ if used_in_other_shape => Earlier::OtherContent,
-                Some(found) if Some(found.digest) == digest => Earlier::Done(Box::new(found)),
-                Some(_) => Earlier::OtherContent,
-                None => continue,
-            };
-            earlier.insert(slot, what);
-        }
-        Some(earlier)
-    }
-
     /// Puts the slots of a message that are new into the lanes; gives those that are in doubt.
     fn put_into_lanes(
         &self,
@@ -486,6 +425,7 @@ impl Inner {
                 Some(Earlier::Done(found)) if found.result.outcome() == Outcome::Unknown => {
                     doubts.push(doubt(slot));
                 }
+                Some(Earlier::Interrupted(at)) => doubts.push(doubt(slot).begun_at(*at)),
                 Some(Earlier::Done(found)) => {
                     call.settle_as(slot, Settled::Result(found.result.clone()));
                 }
@@ -533,16 +473,6 @@ impl Placed {
     fn is_empty(&self) -> bool {
         self.refused.is_empty() && self.doubts.is_empty()
     }
-}
-
-/// What is known of an id that was used before.
-enum Earlier {
-    /// It is done.
-    Done(Box<RecordedSend>),
-    /// Another call sends it.
-    UnderWay(Arc<Call>, usize),
-    /// It was used for something else.
-    OtherContent,
 }
 
 impl Sender for SendCore {

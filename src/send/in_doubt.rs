@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,8 @@ const MAX_ROWS: u32 = 1_000;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Doubts that become due so soon after the first are asked with it.
 const GATHER: Duration = Duration::from_millis(20);
+/// After this nothing is sent again (DESIGN, "How a send stays single"): the API's logs go back 48 hours.
+const SENT_AGAIN_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// One destination in doubt.
 pub(super) struct Doubt {
@@ -73,6 +75,12 @@ impl Doubt {
             not_found_counts_from: now + request_timeout,
             asked: 0,
         }
+    }
+
+    /// It was begun at this time, which may be long ago: what the API's logs no longer show is not sent again.
+    pub(super) fn begun_at(mut self, at: Timestamp) -> Self {
+        self.may_send_again &= Timestamp::now().duration_since(at) < SENT_AGAIN_FOR;
+        self
     }
 
     fn wire_id(&self) -> &str {

@@ -42,7 +42,7 @@ impl Registry {
     }
 
     /// Forgets the ids that were claimed.
-    pub(super) fn release(&self, wire_ids: &[String]) {
+    pub(super) fn release<'a>(&self, wire_ids: impl Iterator<Item = &'a String>) {
         let mut claimed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for wire_id in wire_ids {
             claimed.remove(wire_id);

@@ -9,6 +9,8 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{
     bridge::{TestBridge, text, text_with_id},
+    eventually,
+    process::BridgeProcess,
     simulator::TestSimulator,
 };
 
@@ -127,6 +129,91 @@ async fn an_answer_that_was_lost_is_found_in_the_logs() {
         .map(|request| request["path"].clone())
         .collect();
     assert_eq!(paths, ["/sms/1/text/advanced", "/sms/1/logs"]);
+}
+
+/// Killed between a request and its durable result, before an API that remembers no ids: nothing but what the process noted
+/// keeps the repeated call from sending again.
+#[tokio::test]
+async fn what_a_killed_process_began_is_looked_up_before_it_is_sent_again() {
+    let simulator = TestSimulator::start().await;
+    let settings = [
+        ("SMSBRIDGE_INFOBIP__REQUEST_TIMEOUT", "1s"),
+        ("SMSBRIDGE_INFOBIP__CONNECT_TIMEOUT", "500ms"),
+        ("SMSBRIDGE_SEND__IN_DOUBT_WAIT", "100ms"),
+    ];
+    simulator.fault(json!({"kind": "forget_ids"})).await;
+    simulator
+        .fault(json!({"kind": "accept_then_drop", "hold": true, "count": 1, "path": "/sms/1/text/advanced"}))
+        .await;
+    let bridge = BridgeProcess::start(&simulator, &settings).await;
+    let mut sms = bridge.sms().await;
+    let call = tokio::spawn(async move { sms.send_sms(text_with_id("r1", &[TO])).await });
+    eventually("the API has the message", || async {
+        (simulator.messages().await.len() == 1).then_some(())
+    })
+    .await;
+    let folder = bridge.kill().await;
+    call.await.unwrap().unwrap_err();
+
+    let bridge = BridgeProcess::start_in(folder, &simulator, &settings).await;
+    let mut sms = bridge.sms().await;
+    let other = text_with_id("r1", &["41793026728"]);
+    let refused = sms.send_sms(other).await.unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists, "{refused:?}");
+    let again = sms.send_sms(text_with_id("r1", &[TO])).await.unwrap();
+    assert_eq!(again.into_inner().results[0].outcome(), Outcome::Accepted);
+    // One that nobody began is not looked up.
+    sms.send_sms(text_with_id("r2", &[TO])).await.unwrap();
+    let paths: Vec<_> = simulator
+        .requests()
+        .await
+        .iter()
+        .map(|request| request["path"].clone())
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "/sms/1/text/advanced",
+            "/sms/1/logs",
+            "/sms/1/text/advanced"
+        ]
+    );
+    assert_eq!(handset_deliveries(&simulator.all_final().await), [1, 1]);
+}
+
+/// The API's logs no longer tell what came of it.
+#[tokio::test]
+async fn what_was_begun_more_than_a_day_ago_is_never_sent_again() {
+    let simulator = TestSimulator::start().await;
+    let settings = [
+        ("SMSBRIDGE_INFOBIP__REQUEST_TIMEOUT", "1s"),
+        ("SMSBRIDGE_INFOBIP__CONNECT_TIMEOUT", "500ms"),
+        ("SMSBRIDGE_SEND__IN_DOUBT_WAIT", "100ms"),
+        ("SMSBRIDGE_SEND__IN_DOUBT_FOR", "1500ms"),
+    ];
+    simulator
+        .fault(json!({"kind": "latency", "before": true, "ms": 600_000, "count": 1, "path": "/sms/1/text/advanced"}))
+        .await;
+    let bridge = BridgeProcess::start(&simulator, &settings).await;
+    let mut sms = bridge.sms().await;
+    let call = tokio::spawn(async move { sms.send_sms(text_with_id("r1", &[TO])).await });
+    let folder = bridge.folder();
+    let begun = eventually("it is noted that the send begins", || {
+        let noted = std::fs::read_to_string(folder.join("sends.begun")).unwrap();
+        std::future::ready(noted.ends_with(" default.r1\n").then_some(noted))
+    })
+    .await;
+    let folder = bridge.kill().await;
+    call.await.unwrap().unwrap_err();
+    let (at_ms, rest) = begun.split_once(' ').unwrap();
+    let at_ms = at_ms.parse::<i64>().unwrap() - 25 * 60 * 60 * 1000;
+    std::fs::write(folder.path().join("sends.begun"), format!("{at_ms} {rest}")).unwrap();
+
+    let bridge = BridgeProcess::start_in(folder, &simulator, &settings).await;
+    let mut sms = bridge.sms().await;
+    let again = sms.send_sms(text_with_id("r1", &[TO])).await.unwrap();
+    assert_eq!(again.into_inner().results[0].outcome(), Outcome::Unknown);
+    assert_eq!(simulator.messages().await.len(), 0);
 }
 
 #[tokio::test]

@@ -1,22 +1,24 @@
-//! Looking for earlier sends, which each send does whose id its caller may repeat.
+//! Beginning sends whose ids their callers may repeat: earlier ones are looked for, and what has none is noted as begun.
 //!
 //! Invariants: one look-up is made at a time, and those that come meanwhile share the next one, so that thousands of callers
 //! take one thread and one connection; a look-up sees all that was durable when it was asked for. What waits is bounded by
-//! the calls that wait for it. Neighbours: `reader` has the connections.
+//! the calls that wait for it. Neighbours: `reader` has the connections, `begun_sends` the notes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{
-    super::{ReadError, RecordedSend},
+    super::{BeginSends, ContentDigest, EarlierSend, EarlierSends, ReadError},
+    begun_sends::BegunSends,
     reader::{Readers, find_send, unavailable},
 };
 
-type Found = Result<Vec<Option<RecordedSend>>, ReadError>;
+type Found = Result<EarlierSends, ReadError>;
 
 struct LookUp {
-    wire_ids: Vec<String>,
+    begin: BeginSends,
     reply: oneshot::Sender<Found>,
 }
 
@@ -29,13 +31,15 @@ struct State {
 /// The look-ups of a log.
 pub(super) struct LookUps {
     readers: Arc<Readers>,
+    pub(super) begun: BegunSends,
     state: Mutex<State>,
 }
 
 impl LookUps {
-    pub(super) fn new(readers: Arc<Readers>) -> Arc<Self> {
+    pub(super) fn new(readers: Arc<Readers>, begun: BegunSends) -> Arc<Self> {
         Arc::new(Self {
             readers,
+            begun,
             state: Mutex::default(),
         })
     }
@@ -44,12 +48,12 @@ impl LookUps {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// See [`super::super::EventLog::find_sends`].
-    pub(super) async fn find(self: &Arc<Self>, wire_ids: Vec<String>) -> Found {
+    /// See [`super::super::EventLog::begin_sends`].
+    pub(super) async fn find(self: &Arc<Self>, begin: BeginSends) -> Found {
         let (reply, found) = oneshot::channel();
         let was_running = {
             let mut state = self.state();
-            state.waiting.push(LookUp { wire_ids, reply });
+            state.waiting.push(LookUp { begin, reply });
             std::mem::replace(&mut state.is_running, true)
         };
         if !was_running {
@@ -91,35 +95,62 @@ impl Running {
     }
 
     fn answer(&self, waiting: Vec<LookUp>) {
-        let mut waiting = waiting.into_iter();
-        let mut erred = None;
+        let mut found = Vec::with_capacity(waiting.len());
         let outcome = self.look_ups.readers.read(|connection| {
             // One snapshot, and one lock of the file, for all of them.
             let snapshot = connection.unchecked_transaction()?;
-            for LookUp { wire_ids, reply } in waiting.by_ref() {
-                let found: rusqlite::Result<_> = wire_ids
-                    .iter()
-                    .map(|wire_id| find_send(&snapshot, wire_id))
-                    .collect();
-                // A caller that went away does not mind. Who erred, and with it who comes after, is told below.
-                match found {
-                    Ok(found) => drop(reply.send(Ok(found))),
-                    Err(error) => {
-                        erred = Some(reply);
-                        // So that this connection is not kept.
-                        return Err(error);
-                    }
-                }
+            for look_up in &waiting {
+                found.push(find(&snapshot, &look_up.begin)?);
             }
             Ok(())
         });
+        // Who erred, and with it who comes after, is told so. A caller that went away does not mind.
+        let mut waiting = waiting.into_iter();
+        let begun: Vec<_> = waiting.by_ref().take(found.len()).collect();
+        let noted = self.note_begun(&begun, &mut found);
+        for (look_up, found) in begun.into_iter().zip(found) {
+            let _ = look_up.reply.send(noted.clone().map(|()| found));
+        }
         if let Err(error) = outcome {
-            let rest = waiting.map(|look_up| look_up.reply);
-            for reply in erred.into_iter().chain(rest) {
-                let _ = reply.send(Err(unavailable(&error)));
+            for look_up in waiting {
+                let _ = look_up.reply.send(Err(unavailable(&error)));
             }
         }
     }
+
+    /// Notes the sends that the log has no result of, with one write for all.
+    fn note_begun(&self, look_ups: &[LookUp], found: &mut [EarlierSends]) -> Result<(), ReadError> {
+        let asked = look_ups.iter().flat_map(|look_up| &look_up.begin.sends);
+        let answers = found.iter_mut().flat_map(|found| &mut found.sends);
+        let (new, answers): (Vec<(&str, ContentDigest)>, Vec<_>) = asked
+            .zip(answers)
+            .filter(|(_, answer)| answer.is_none())
+            .map(|((wire_id, digest), answer)| ((wire_id.as_str(), *digest), answer))
+            .unzip();
+        let earlier = self.look_ups.begun.begin(&new).map_err(|error| {
+            ReadError::Unavailable(format!("can't note in it that sends begin: {error}"))
+        })?;
+        for (answer, earlier) in answers.into_iter().zip(earlier) {
+            *answer = earlier.map(|begun| EarlierSend::Interrupted {
+                at: begun.at,
+                digest: begun.digest,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn find(connection: &Connection, begin: &BeginSends) -> rusqlite::Result<EarlierSends> {
+    let mut earlier = EarlierSends::default();
+    for (wire_id, _) in &begin.sends {
+        let done = find_send(connection, wire_id)?;
+        let done = done.map(|done| EarlierSend::Done(Box::new(done)));
+        earlier.sends.push(done);
+    }
+    for wire_id in &begin.other_shapes {
+        earlier.other_shape |= find_send(connection, wire_id)?.is_some();
+    }
+    Ok(earlier)
 }
 
 impl Drop for Running {
@@ -135,6 +166,8 @@ impl Drop for Running {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use jiff::Timestamp;
 
     use super::*;
     use crate::{
@@ -165,8 +198,13 @@ mod tests {
             .map(|n| {
                 let log = Arc::clone(&log);
                 let wire_id = |id: String| ApplicationName::default_application().wire_id(&id);
-                let ids = vec![wire_id(format!("m{n}")), wire_id(format!("never-{n}"))];
-                tokio::spawn(async move { log.find_sends(ids).await.unwrap() })
+                let ids = [wire_id(format!("m{n}")), wire_id(format!("never-{n}"))];
+                let sends = ids.map(|id| (id, [7; 16])).to_vec();
+                let begin = BeginSends {
+                    sends,
+                    ..BeginSends::default()
+                };
+                tokio::spawn(async move { log.begin_sends(begin).await.unwrap() })
             })
             .collect();
         for (n, look_up) in look_ups.into_iter().enumerate() {
@@ -174,11 +212,18 @@ mod tests {
                 .await
                 .unwrap()
                 .unwrap();
-            let ids = found.iter().map(|found| {
-                let found = found.as_ref()?;
-                Some(found.result.message_id.clone())
+            let ids = found.sends.iter().map(|found| match found.as_ref()? {
+                EarlierSend::Done(done) => Some(done.result.message_id.clone()),
+                EarlierSend::Interrupted { .. } => panic!("{found:?}"),
             });
             assert_eq!(ids.collect::<Vec<_>>(), [Some(format!("m{n}")), None]);
+        }
+    }
+
+    fn begin(wire_id: &str) -> BeginSends {
+        BeginSends {
+            sends: vec![(wire_id.to_owned(), [7; 16])],
+            ..BeginSends::default()
         }
     }
 
@@ -187,11 +232,13 @@ mod tests {
     async fn who_waits_for_a_look_up_that_ended_early_hears_of_it() {
         let folder = tempfile::tempdir().unwrap();
         let readers = Arc::new(Readers::new(folder.path().join("none.sqlite")));
-        let look_ups = LookUps::new(readers);
+        let begun = folder.path().join("begun");
+        let begun = BegunSends::open(begun, Timestamp::UNIX_EPOCH, |_| false).unwrap();
+        let look_ups = LookUps::new(readers, begun);
         look_ups.state().is_running = true;
         let waiting = tokio::spawn({
             let look_ups = Arc::clone(&look_ups);
-            async move { look_ups.find(vec!["a".into()]).await }
+            async move { look_ups.find(begin("a")).await }
         });
         while look_ups.state().waiting.is_empty() {
             tokio::task::yield_now().await;
@@ -204,7 +251,7 @@ mod tests {
         let heard = tokio::time::timeout(deadline, waiting).await.unwrap();
         assert!(matches!(heard.unwrap(), Err(ReadError::Unavailable(_))));
         // The next one begins anew, and hears of what it finds: no such file.
-        let next = look_ups.find(vec!["a".into()]);
+        let next = look_ups.find(begin("a"));
         let error = tokio::time::timeout(deadline, next)
             .await
             .unwrap()

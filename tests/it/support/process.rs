@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
 };
@@ -27,13 +28,21 @@ pub struct BridgeProcess {
     /// What it has said on stderr.
     said: Arc<Mutex<String>>,
     hearing: JoinHandle<()>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl BridgeProcess {
     /// In front of a simulator, with some variables set.
     pub async fn start(simulator: &TestSimulator, settings: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), simulator, settings).await
+    }
+
+    /// The same with a folder that another one has left.
+    pub async fn start_in(
+        folder: TempDir,
+        simulator: &TestSimulator,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_smsbridge"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SMSBRIDGE_")) {
             command.env_remove(name);
@@ -81,7 +90,7 @@ impl BridgeProcess {
             child,
             said,
             hearing,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -114,6 +123,18 @@ impl BridgeProcess {
 
     fn proc(&self, file: &str) -> String {
         format!("/proc/{}/{file}", self.child.id().expect("it runs"))
+    }
+
+    /// Where its event log is.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// SIGKILL; what it leaves.
+    pub async fn kill(mut self) -> TempDir {
+        self.child.kill().await.unwrap();
+        self.hearing.await.unwrap();
+        self.folder
     }
 
     /// SIGTERM; its end, and all that it said.
