@@ -37,8 +37,8 @@ use crate::{
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Callers can't be back sooner, and timers are no finer than a millisecond.
-const SHORTEST_GATHERING: Duration = Duration::from_millis(2);
+/// Timers are no finer: who should wait shorter would wait longer.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// Sends what waits in the lanes.
 pub(super) struct Dispatcher {
@@ -162,7 +162,10 @@ impl Dispatcher {
 
     /// How long a message may wait for others: little beside what the API takes.
     fn gather_for(&self) -> Duration {
-        let little = (self.latency.usual() / 4).max(SHORTEST_GATHERING);
+        let little = self.latency.usual() / 4;
+        if little < SHORTEST_WAIT {
+            return Duration::ZERO;
+        }
         self.config.gather_for.min(little)
     }
 
