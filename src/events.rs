@@ -107,7 +107,7 @@ pub struct BeginSends {
 pub struct EarlierSends {
     /// One entry for each of them.
     pub sends: Vec<Option<EarlierSend>>,
-    /// Whether one of the other shapes was sent.
+    /// Whether one of the other shapes was sent, or was begun and did not end.
     pub other_shape: bool,
 }
 

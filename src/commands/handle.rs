@@ -145,8 +145,9 @@ async fn report_unknown(context: &Context, delivery: &Delivery, command: &Comman
             } else {
                 destination.message_id.clone()
             };
+            let to = normalize_number(&destination.to).unwrap_or(Cow::Borrowed(&destination.to));
             let result = v1::SendResult {
-                to: normalize_number(&destination.to).map_or_else(|_| destination.to.clone(), Cow::into_owned),
+                to: to.into_owned(),
                 message_id,
                 outcome: v1::Outcome::Unknown.into(),
                 message_index: i32::try_from(index).unwrap_or(i32::MAX),

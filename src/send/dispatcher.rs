@@ -69,6 +69,16 @@ impl Latency {
     fn usual(&self) -> Duration {
         Duration::from_micros(self.0.load(Ordering::Relaxed))
     }
+
+    /// What is little beside it; nothing where that is less than can be waited.
+    fn little(&self) -> Duration {
+        let little = self.usual() / 4;
+        if little < SHORTEST_WAIT {
+            Duration::ZERO
+        } else {
+            little
+        }
+    }
 }
 
 /// While the API can't be reached or says 429, nobody sends.
@@ -162,11 +172,7 @@ impl Dispatcher {
 
     /// How long a message may wait for others: little beside what the API takes.
     fn gather_for(&self) -> Duration {
-        let little = self.latency.usual() / 4;
-        if little < SHORTEST_WAIT {
-            return Duration::ZERO;
-        }
-        self.config.gather_for.min(little)
+        self.latency.little().min(self.config.gather_for)
     }
 
     async fn send(&self, parts: Vec<Part>, under_way: UnderWay) {
@@ -440,5 +446,19 @@ impl Rows {
                 .collect()
         });
         places.get(wire_id).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_is_a_quarter_of_the_usual_latency_or_nothing() {
+        let little = |us| Latency(AtomicU64::new(us)).little();
+        assert_eq!(little(0), Duration::ZERO);
+        assert_eq!(little(3_999), Duration::ZERO);
+        assert_eq!(little(4_000), Duration::from_millis(1));
+        assert_eq!(little(20_000), Duration::from_millis(5));
     }
 }

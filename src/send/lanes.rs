@@ -147,11 +147,7 @@ impl Lanes {
         self.count_out(&mut state, &batch);
         state.some_are_back = false;
         drop(state);
-        if batch.is_empty() {
-            return None;
-        }
-        let under_way = self.begin(usual_latency);
-        Some((batch, under_way))
+        (!batch.is_empty()).then(|| (batch, self.begin(usual_latency)))
     }
 
     /// A request is under way until what this gives is dropped.

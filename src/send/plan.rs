@@ -150,6 +150,7 @@ pub(super) fn plan(
         let digest = repeatable.then(|| DigestOf::new(request, &message));
         for destination in destinations {
             let callers_id = !destination.message_id.is_empty() || !request.request_id.is_empty();
+            // One that is digits only is kept as it came.
             let normalized = match normalize_number(&destination.to) {
                 Ok(digits) if digits.len() < destination.to.len() => Some(digits.into_owned()),
                 _ => None,

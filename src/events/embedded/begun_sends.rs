@@ -9,7 +9,7 @@
 use std::{
     collections::HashMap,
     fmt::Write as _,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -100,39 +100,40 @@ impl BegunSends {
             }
         }
         let at = Timestamp::now();
-        let mut lines = String::new();
-        let mut new = 0;
-        let earlier: Vec<_> = sends
-            .iter()
-            .map(|(wire_id, digest)| {
-                let earlier = state.sends.get(*wire_id).copied();
-                if earlier.is_none() {
-                    write_line(
-                        &mut lines,
-                        wire_id,
-                        BegunSend {
-                            at,
-                            digest: *digest,
-                        },
-                    );
-                    new += 1;
-                }
-                earlier
-            })
-            .collect();
+        // After a write that failed this ends its half line.
+        let mut lines = "\n".to_owned();
+        let mut earlier = Vec::with_capacity(sends.len());
+        for &(wire_id, digest) in sends {
+            let begun = state.sends.get(wire_id).copied();
+            if begun.is_none() {
+                write_line(&mut lines, wire_id, BegunSend { at, digest });
+            }
+            earlier.push(begun);
+        }
         state.file.write_all(lines.as_bytes())?;
-        state.lines += new;
-        for ((wire_id, digest), _) in sends.iter().zip(&earlier).filter(|(_, was)| was.is_none()) {
-            let digest = *digest;
-            state
-                .sends
-                .insert((*wire_id).to_owned(), BegunSend { at, digest });
+        for (&(wire_id, digest), _) in sends.iter().zip(&earlier).filter(|(_, was)| was.is_none()) {
+            let begun = BegunSend { at, digest };
+            state.sends.insert(wire_id.to_owned(), begun);
+            state.lines += 1;
         }
         if state.lines > MANY_LINES && state.lines > 2 * state.sends.len() {
-            state.file = write_anew(&self.path, &state.sends)?;
-            state.lines = state.sends.len();
+            match write_anew(&self.path, &state.sends) {
+                Ok(file) => {
+                    state.file = file;
+                    state.lines = state.sends.len();
+                }
+                // What is noted stands in the old file, which goes on.
+                Err(error) => {
+                    tracing::warn!(%error, "the notes of begun sends can't be written anew");
+                }
+            }
         }
         Ok(earlier)
+    }
+
+    /// Whether a send with this id was begun and has not ended. Blocks.
+    pub(super) fn is_begun(&self, wire_id: &str) -> bool {
+        self.state().sends.contains_key(wire_id)
     }
 
     /// The log knows what came of these, or nothing was attempted.
@@ -148,9 +149,10 @@ fn write_anew(path: &Path, sends: &HashMap<String, BegunSend>) -> io::Result<Fil
         write_line(&mut lines, wire_id, *send);
     }
     let new = path.with_extension("new");
-    fs::write(&new, lines)?;
+    let mut file = File::create(&new)?;
+    file.write_all(lines.as_bytes())?;
     fs::rename(&new, path)?;
-    OpenOptions::new().append(true).open(path)
+    Ok(file)
 }
 
 /// A line: when (ms since 1970), what (hexadecimal), which.

@@ -136,6 +136,10 @@ impl Running {
                 digest: begun.digest,
             });
         }
+        for (look_up, found) in look_ups.iter().zip(found) {
+            let mut others = look_up.begin.other_shapes.iter();
+            found.other_shape |= others.any(|wire_id| self.look_ups.begun.is_begun(wire_id));
+        }
         Ok(())
     }
 }

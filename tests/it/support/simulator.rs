@@ -166,6 +166,12 @@ impl TestSimulator {
         list(self.get("/_sim/requests").await, "requests")
     }
 
+    /// Their paths.
+    pub async fn paths(&self) -> Vec<String> {
+        let path = |request: &Value| request["path"].as_str().unwrap().to_owned();
+        self.requests().await.iter().map(path).collect()
+    }
+
     /// The pushes.
     pub async fn pushes(&self) -> Vec<Value> {
         list(self.get("/_sim/pushes").await, "pushes")
