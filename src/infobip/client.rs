@@ -165,7 +165,7 @@ impl Client {
         })?;
         let request = with_json(self.inner.http.post(url.clone()), body);
         self.call(Endpoint::Send, request, |answer| {
-            read_answer(&answer, read_send_answer)
+            read_answer(&answer, |body| read_send_answer(body, batch.wire_ids()))
         })
         .await
     }

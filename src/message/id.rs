@@ -137,10 +137,18 @@ fn check_id(id: &str, max: usize) -> Result<(), IdError> {
 #[must_use]
 pub fn derive_message_id(request_id: &str, position: usize, destinations: usize) -> String {
     match (request_id, destinations) {
-        ("", _) => Uuid::now_v7().to_string(),
+        ("", _) => text_of(Uuid::now_v7()),
         (request_id, 1) => request_id.to_owned(),
         (request_id, _) => format!("{request_id}~{position}"),
     }
+}
+
+/// A UUID as it is written, `67e55044-10b1-426f-9247-bb680e5fe0c8`.
+#[must_use]
+pub fn text_of(id: Uuid) -> String {
+    // Without a formatter: every message and every event has one.
+    let mut text = Uuid::encode_buffer();
+    id.hyphenated().encode_lower(&mut text).to_owned()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{SendError, Sent};
@@ -47,7 +48,7 @@ pub(super) type Answer = Box<dyn FnOnce(Result<Sent, SendError>) + Send>;
 pub(super) type Release = Box<dyn FnOnce(bool) + Send>;
 
 struct State {
-    settled: Vec<Option<Settled>>,
+    settled: SmallVec<[Option<Settled>; 1]>,
     open: usize,
     tracking_process_key: String,
     /// Slots of other calls that asked for the same id meanwhile: (my slot, their call, their slot).
@@ -67,6 +68,8 @@ pub(super) struct Call {
     pub(super) request_id: String,
     pub(super) bulk_id: String,
     pub(super) slots: Vec<Slot>,
+    /// What is sent, without destinations: those are slots.
+    pub(super) messages: Vec<v1::OutboundMessage>,
     state: Mutex<State>,
 }
 
@@ -76,12 +79,13 @@ impl Call {
         request_id: String,
         bulk_id: String,
         slots: Vec<Slot>,
+        messages: Vec<v1::OutboundMessage>,
         permit: OwnedSemaphorePermit,
         answer: Answer,
     ) -> Arc<Self> {
         let open = slots.len();
         let state = State {
-            settled: vec![None; open],
+            settled: smallvec![None; open],
             open,
             tracking_process_key: String::new(),
             followers: Vec::new(),
@@ -94,6 +98,7 @@ impl Call {
             request_id,
             bulk_id,
             slots,
+            messages,
             state: Mutex::new(state),
         })
     }
@@ -279,6 +284,7 @@ mod tests {
             String::new(),
             String::new(),
             vec![slot],
+            Vec::new(),
             place,
             answer,
         )

@@ -19,7 +19,7 @@ use super::{
     guards::Guards,
     in_doubt::{Doubt, Doubts, Resolver},
     lanes::Lanes,
-    plan::{self, Defaults, OwnRequest, Part, Plan, Planned, PlannedMessage},
+    plan::{self, Defaults, OwnRequest, Part, PartSlots, Plan, Planned, PlannedMessage},
     recorder::{Finished, Recorder},
     registry::Registry,
 };
@@ -284,11 +284,24 @@ impl Inner {
             application,
             request_id,
             bulk_id,
-            plan: Plan { slots, planned },
+            plan:
+                Plan {
+                    slots,
+                    messages,
+                    planned,
+                },
             permit,
             arrival,
         } = admitted;
-        let call = Call::new(application, request_id, bulk_id, slots, permit, answer);
+        let call = Call::new(
+            application,
+            request_id,
+            bulk_id,
+            slots,
+            messages,
+            permit,
+            answer,
+        );
         let core = Arc::clone(self);
         if call.slots.iter().all(|slot| slot.digest.is_none()) {
             // Nobody can have used these ids before: there is nothing to wait for.
@@ -319,10 +332,10 @@ impl Inner {
         arrival: Arrival,
     ) -> Placed {
         let mut placed = Placed::default();
-        for message in &planned.messages {
-            let mut allowed = Vec::with_capacity(message.slots.len());
-            for slot in message.slots.clone() {
-                match self.refuse(call, message, slot, earlier) {
+        for (message, found) in planned.messages.iter().enumerate() {
+            let mut allowed = PartSlots::with_capacity(found.slots.len());
+            for slot in found.slots.clone() {
+                match self.refuse(call, message, found, slot, earlier) {
                     None => allowed.push(slot),
                     Some(result) => placed.refused.push(Finished {
                         call: Arc::clone(call),
@@ -349,13 +362,14 @@ impl Inner {
     fn refuse(
         &self,
         call: &Call,
-        message: &PlannedMessage,
+        message: usize,
+        found: &PlannedMessage,
         slot: usize,
         earlier: &HashMap<usize, Earlier>,
     ) -> Option<Box<v1::SendResult>> {
-        if !message.violations.is_empty() {
+        if !found.violations.is_empty() {
             let detail = "the message is invalid: nothing was sent".to_owned();
-            let violations = message.violations.clone();
+            let violations = found.violations.clone();
             return Some(call.refusal(
                 slot,
                 Outcome::Rejected,
@@ -373,7 +387,7 @@ impl Inner {
             .guards
             .check(
                 application,
-                &message.message.from,
+                &call.messages[message].from,
                 to,
                 std::time::Instant::now,
             )
@@ -391,8 +405,8 @@ impl Inner {
     fn put_into_lanes(
         &self,
         call: &Arc<Call>,
-        message: &PlannedMessage,
-        slots: Vec<usize>,
+        message: usize,
+        slots: PartSlots,
         own_request: Option<&Arc<OwnRequest>>,
         earlier: &HashMap<usize, Earlier>,
         arrival: Arrival,
@@ -403,22 +417,24 @@ impl Inner {
                 wire_bulk_id: None,
                 tracking: None,
             };
-            message.message.send_at.is_some().then(|| Arc::new(own))
+            call.messages[message]
+                .send_at
+                .is_some()
+                .then(|| Arc::new(own))
         });
-        let part = |slots: Vec<usize>| Part {
+        let part = |slots: PartSlots| Part {
             call: Arc::clone(call),
-            message: Arc::clone(&message.message),
+            message,
             slots,
-            expires_at: message.expires_at,
-            urgent: message.urgent,
             since: Instant::now(),
             in_doubt_since: None,
             alone: alone.clone(),
         };
-        let doubt = |slot| Doubt::redelivered(part(vec![slot]), self.request_timeout);
+        let doubt =
+            |slot| Doubt::redelivered(part(PartSlots::from_elem(slot, 1)), self.request_timeout);
         let mut doubts = Vec::new();
         let mut new = slots;
-        new.retain(|&slot| {
+        new.retain(|&mut slot| {
             match earlier.get(&slot) {
                 None if arrival == Arrival::First => return true,
                 None => doubts.push(doubt(slot)),
@@ -443,7 +459,7 @@ impl Inner {
             self.config.max_batch
         };
         if new.len() > most {
-            let shares = new.chunks(most).map(|slots| part(slots.to_vec()));
+            let shares = new.chunks(most).map(|slots| part(slots.into()));
             self.lanes.push(shares);
         } else if !new.is_empty() {
             self.lanes.push([part(new)]);

@@ -2,7 +2,6 @@
 //! single").
 
 use std::{
-    collections::HashMap,
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -11,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,8 +26,7 @@ use super::{
 use crate::{
     config,
     infobip::{
-        BatchKind, CallError, Client, OutboundBatch, OutboundRow, SendAnswer, SendRow,
-        pacing::SendPace,
+        BatchKind, CallError, Client, OutboundBatch, OutboundRow, SendAnswer, pacing::SendPace,
     },
     ops::metrics::Metrics,
     proto::v1::Outcome,
@@ -246,19 +243,26 @@ impl Dispatcher {
 
     async fn request(&self, parts: &[Part]) -> Result<SendAnswer, CallError> {
         let own = parts.first().and_then(|part| part.alone.as_deref());
+        let mut all = Vec::with_capacity(destinations(parts));
+        all.extend(parts.iter().flat_map(Part::destinations));
+        let mut rest = all.as_slice();
         let batch = OutboundBatch {
             kind: parts.first().map_or(BatchKind::Text, Part::kind),
             bulk_id: own.and_then(|own| own.wire_bulk_id.as_deref()),
             tracking: own.and_then(|own| own.tracking.as_deref()),
             messages: parts
                 .iter()
-                .map(|part| OutboundRow {
-                    message: &part.message,
-                    destinations: part.destinations().collect(),
+                .map(|part| {
+                    let (destinations, others) = rest.split_at(part.slots.len());
+                    rest = others;
+                    OutboundRow {
+                        message: part.message(),
+                        destinations,
+                    }
                 })
                 .collect(),
         };
-        let size = u32::try_from(destinations(parts)).unwrap_or(u32::MAX);
+        let size = u32::try_from(all.len()).unwrap_or(u32::MAX);
         self.metrics.batch(size);
         let begun = Instant::now();
         let answer = self.client.send(&batch).await;
@@ -270,18 +274,14 @@ impl Dispatcher {
 
     /// Gives the results to their calls; says how many.
     async fn take_answer(&self, parts: Vec<Part>, answer: SendAnswer) -> usize {
-        let expected = destinations(&parts);
-        let mut rows = Rows::new(answer.rows, expected);
-        let mut finished = Vec::with_capacity(expected);
-        let mut position = 0;
+        let mut finished = Vec::with_capacity(answer.destinations.len());
+        let mut rows = answer.destinations.into_iter();
         for part in &parts {
             if let Some(key) = &answer.tracking_process_key {
                 part.call.set_tracking_process_key(key);
             }
-            for (index, destination) in part.destinations().enumerate() {
-                let row = rows.take(destination.wire_id, position);
-                position += 1;
-                let Some(row) = row else {
+            for (index, &slot) in part.slots.iter().enumerate() {
+                let Some(row) = rows.next().flatten() else {
                     // The answer leaves this destination out: it may have been taken.
                     self.doubt(part.only(index), true).await;
                     continue;
@@ -294,7 +294,6 @@ impl Dispatcher {
                         continue;
                     }
                 };
-                let slot = part.slots[index];
                 let mut result = part.call.result(slot, outcome);
                 result.status = Some(row.status);
                 result.sms_count = row.sms_count;
@@ -371,12 +370,10 @@ impl Dispatcher {
     }
 
     async fn reject_expired(&self, parts: Vec<Part>) -> Vec<Part> {
-        let now = Timestamp::now();
-        let expired = |part: &Part| part.expires_at.is_some_and(|at| at <= now);
-        if !parts.iter().any(expired) {
+        if !parts.iter().any(Part::is_expired) {
             return parts;
         }
-        let (late, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(expired);
+        let (late, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(Part::is_expired);
         for part in late {
             if part.in_doubt_since.is_none() {
                 self.reject(
@@ -407,46 +404,6 @@ pub(super) fn settle_all(part: &Part, error: &SendError) {
 
 fn destinations(parts: &[Part]) -> usize {
     parts.iter().map(|part| part.slots.len()).sum()
-}
-
-/// The rows of an answer. They come in the order of the request as a rule, and are looked for by id where they do not; a row
-/// without an id is known by its place, where no row is missing.
-struct Rows {
-    rows: Vec<Option<SendRow>>,
-    complete: bool,
-    /// Made when a row is first not where it should be.
-    places: Option<HashMap<String, usize>>,
-}
-
-impl Rows {
-    fn new(rows: Vec<SendRow>, expected: usize) -> Self {
-        Self {
-            complete: rows.len() == expected,
-            rows: rows.into_iter().map(Some).collect(),
-            places: None,
-        }
-    }
-
-    fn take(&mut self, wire_id: &str, place: usize) -> Option<SendRow> {
-        let there = self.rows.get(place).and_then(Option::as_ref);
-        let place = match there.map(|row| row.wire_id.as_deref()) {
-            Some(Some(id)) if id == wire_id => place,
-            Some(None) if self.complete => self.place_of(wire_id).unwrap_or(place),
-            _ => self.place_of(wire_id)?,
-        };
-        self.rows.get_mut(place)?.take()
-    }
-
-    fn place_of(&mut self, wire_id: &str) -> Option<usize> {
-        let rows = &self.rows;
-        let places = self.places.get_or_insert_with(|| {
-            let with_id = rows.iter().enumerate();
-            with_id
-                .filter_map(|(place, row)| Some((row.as_ref()?.wire_id.clone()?, place)))
-                .collect()
-        });
-        places.get(wire_id).copied()
-    }
 }
 
 #[cfg(test)]

@@ -128,12 +128,6 @@ impl Doubt {
         result.sms_count = log.sms_count;
         self.finished(result)
     }
-
-    fn is_expired(&self) -> bool {
-        self.part
-            .expires_at
-            .is_some_and(|at| at <= Timestamp::now())
-    }
 }
 
 /// The way to the [`Resolver`].
@@ -250,7 +244,7 @@ impl Resolver {
                 finished.push(doubt.found(&row.log));
             } else if answered_at.is_some_and(|at| *at >= doubt.not_found_counts_from)
                 && doubt.may_send_again
-                && !doubt.is_expired()
+                && !doubt.part.is_expired()
             {
                 self.metrics.in_doubt_resolved(Resolution::Resent);
                 resend.push(doubt.part);

@@ -82,10 +82,10 @@ impl Lanes {
         // What only joins others that gather does not change when they are due.
         let mut is_news = state.destinations == 0;
         for part in parts {
-            is_news |= part.urgent;
+            is_news |= part.is_urgent();
             is_news |= state.last_is_back(&part);
             self.count_in(&mut state, &part);
-            state.lane(part.urgent).push_back(part);
+            state.lane(part.is_urgent()).push_back(part);
         }
         is_news |= state.destinations >= self.max_batch;
         drop(state);
@@ -99,7 +99,7 @@ impl Lanes {
         let mut state = self.state();
         for part in parts.into_iter().rev() {
             self.count_in(&mut state, &part);
-            state.lane(part.urgent).push_front(part);
+            state.lane(part.is_urgent()).push_front(part);
         }
         drop(state);
         self.changed.notify_one();
@@ -264,7 +264,7 @@ impl Drop for UnderWay {
 
 /// The lane that a part waits in.
 fn lane(part: &Part) -> Lane {
-    if part.urgent {
+    if part.is_urgent() {
         Lane::Urgent
     } else {
         Lane::Normal
@@ -287,25 +287,32 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::{message::id::ApplicationName, send::call::Call};
+    use crate::{
+        message::id::ApplicationName,
+        proto::v1,
+        send::{call::Call, plan::PartSlots},
+    };
 
     fn part(urgent: bool) -> Part {
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let application = ApplicationName::default_application();
         let answer = Box::new(|_| {});
+        let mut message = v1::OutboundMessage::default();
+        if urgent {
+            message.set_priority(v1::Priority::Urgent);
+        }
         Part {
             call: Call::new(
                 application,
                 String::new(),
                 String::new(),
                 Vec::new(),
+                vec![message],
                 place,
                 answer,
             ),
-            message: Arc::default(),
-            slots: vec![0],
-            expires_at: None,
-            urgent,
+            message: 0,
+            slots: PartSlots::from_elem(0, 1),
             since: Instant::now(),
             in_doubt_since: None,
             alone: None,

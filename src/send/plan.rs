@@ -1,10 +1,11 @@
 //! From a request to what waits in the lanes: addresses normalised, ids derived, defaults filled in.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use jiff::Timestamp;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
@@ -31,12 +32,10 @@ pub(super) struct Defaults<'a> {
 #[derive(Clone)]
 pub(super) struct Part {
     pub(super) call: Arc<Call>,
-    /// Without destinations.
-    pub(super) message: Arc<v1::OutboundMessage>,
+    /// Which message of the call.
+    pub(super) message: usize,
     /// The slots of the call that are its destinations.
-    pub(super) slots: Vec<usize>,
-    pub(super) expires_at: Option<Timestamp>,
-    pub(super) urgent: bool,
+    pub(super) slots: PartSlots,
     /// When it was first put into a lane.
     pub(super) since: Instant,
     /// When a request with it first went out and its outcome was in doubt; such a part is never given up as untried.
@@ -53,9 +52,29 @@ pub(super) struct OwnRequest {
     pub(super) tracking: Option<Box<v1::Tracking>>,
 }
 
+/// Slots of a call, in the order in which they are sent. As a rule there is one.
+pub(super) type PartSlots = SmallVec<[usize; 1]>;
+
 impl Part {
+    /// What is sent, without destinations.
+    pub(super) fn message(&self) -> &v1::OutboundMessage {
+        &self.call.messages[self.message]
+    }
+
+    pub(super) fn is_urgent(&self) -> bool {
+        self.message().priority() == v1::Priority::Urgent
+    }
+
+    /// Whether it is too late to send it.
+    pub(super) fn is_expired(&self) -> bool {
+        let expires_at = self.message().expires_at.as_ref();
+        expires_at
+            .and_then(time::from_proto)
+            .is_some_and(|at| at <= Timestamp::now())
+    }
+
     pub(super) fn kind(&self) -> BatchKind {
-        match self.message.content {
+        match self.message().content {
             Some(Content::Binary(_)) => BatchKind::Binary,
             Some(Content::Text(_)) | None => BatchKind::Text,
         }
@@ -75,7 +94,7 @@ impl Part {
     /// This part with one of its destinations only.
     pub(super) fn only(&self, index: usize) -> Self {
         Self {
-            slots: vec![self.slots[index]],
+            slots: PartSlots::from_elem(self.slots[index], 1),
             ..self.clone()
         }
     }
@@ -83,21 +102,18 @@ impl Part {
     /// Splits the destinations in two.
     pub(super) fn split(&self) -> (Self, Self) {
         let middle = self.slots.len() / 2;
-        let half = |range: std::ops::Range<usize>| Self {
-            slots: self.slots[range].to_vec(),
+        let half = |range: Range<usize>| Self {
+            slots: self.slots[range].into(),
             ..self.clone()
         };
         (half(0..middle), half(middle..self.slots.len()))
     }
 }
 
-/// A message of a request that passed the checks, or its mistakes.
+/// What was found of a message of a request.
 pub(super) struct PlannedMessage {
-    pub(super) message: Arc<v1::OutboundMessage>,
-    pub(super) expires_at: Option<Timestamp>,
-    pub(super) urgent: bool,
     /// The slots of its destinations.
-    pub(super) slots: std::ops::Range<usize>,
+    pub(super) slots: Range<usize>,
     /// Not empty: it is not sent.
     pub(super) violations: Vec<FieldViolation>,
 }
@@ -105,11 +121,14 @@ pub(super) struct PlannedMessage {
 /// A whole request, planned.
 pub(super) struct Plan {
     pub(super) slots: Vec<Slot>,
+    /// Without destinations: those are slots.
+    pub(super) messages: Vec<v1::OutboundMessage>,
     pub(super) planned: Planned,
 }
 
 /// What is to be done for a call.
 pub(super) struct Planned {
+    /// In the order of the call's messages.
     pub(super) messages: Vec<PlannedMessage>,
     pub(super) own_request: Option<Arc<OwnRequest>>,
     /// Wire ids that an earlier use of the request id with another number of destinations would have.
@@ -135,19 +154,17 @@ pub(super) fn plan(
     let own_request = own_request(application, request);
     let mut seen_ids = HashSet::new();
     let mut slots = Vec::with_capacity(total);
-    let mut messages = Vec::with_capacity(request.messages.len());
-    for (index, mut message) in std::mem::take(&mut request.messages)
-        .into_iter()
-        .enumerate()
-    {
-        let violations = validate::check_message(&message, index, &mut seen_ids, now);
+    let mut messages = std::mem::take(&mut request.messages);
+    let mut planned = Vec::with_capacity(messages.len());
+    for (index, message) in messages.iter_mut().enumerate() {
+        let violations = validate::check_message(message, index, &mut seen_ids, now);
         let first = slots.len();
         let destinations = std::mem::take(&mut message.destinations);
         let repeatable = !request.request_id.is_empty()
             || destinations
                 .iter()
                 .any(|destination| !destination.message_id.is_empty());
-        let digest = repeatable.then(|| DigestOf::new(request, &message));
+        let digest = repeatable.then(|| DigestOf::new(request, message));
         for destination in destinations {
             let callers_id = !destination.message_id.is_empty() || !request.request_id.is_empty();
             // One that is digits only is kept as it came.
@@ -172,26 +189,14 @@ pub(super) fn plan(
                 message_index: i32::try_from(index).unwrap_or(i32::MAX),
             });
         }
-        let expires_at = message
-            .expires_at
-            .take()
-            .as_ref()
-            .and_then(time::from_proto);
-        let urgent = message.priority() == v1::Priority::Urgent;
-        fill_in(&mut message, defaults);
-        messages.push(PlannedMessage {
-            message: Arc::new(message),
-            expires_at,
-            urgent,
+        fill_in(message, defaults);
+        planned.push(PlannedMessage {
             slots: first..slots.len(),
             violations,
         });
     }
-    if messages
-        .iter()
-        .all(|message| !message.violations.is_empty())
-    {
-        return Err(messages
+    if planned.iter().all(|message| !message.violations.is_empty()) {
+        return Err(planned
             .into_iter()
             .flat_map(|message| message.violations)
             .collect());
@@ -199,8 +204,9 @@ pub(super) fn plan(
     let other_shapes = other_shapes(application, &request.request_id, &slots);
     Ok(Plan {
         slots,
+        messages,
         planned: Planned {
-            messages,
+            messages: planned,
             own_request,
             other_shapes,
         },
@@ -254,15 +260,14 @@ fn fill_in(message: &mut v1::OutboundMessage, defaults: &Defaults<'_>) {
 struct DigestOf(Sha256);
 
 impl DigestOf {
-    fn new(request: &v1::SendSmsBulkRequest, message: &v1::OutboundMessage) -> Self {
+    /// Leaves the message as it was.
+    fn new(request: &v1::SendSmsBulkRequest, message: &mut v1::OutboundMessage) -> Self {
         let mut hash = Sha256::new();
         // Lanes and deadlines say how soon, not what: a retry may change them.
-        let content = v1::OutboundMessage {
-            expires_at: None,
-            priority: 0,
-            ..message.clone()
-        };
-        hash.update(content.encode_to_vec());
+        let how_soon = (message.expires_at.take(), message.priority);
+        message.priority = 0;
+        hash.update(message.encode_to_vec());
+        (message.expires_at, message.priority) = how_soon;
         hash.update(request.bulk_id.as_bytes());
         hash.update([0]);
         if let Some(tracking) = &request.tracking {

@@ -65,7 +65,7 @@ async fn send(client: &Client) -> Result<SendAnswer, CallError> {
             tracking: None,
             messages: vec![OutboundRow {
                 message: &message,
-                destinations: vec![WireDestination {
+                destinations: &[WireDestination {
                     to: NUMBER,
                     wire_id: "default.m1",
                 }],
@@ -173,8 +173,7 @@ async fn a_send_is_one_request_with_basic_credentials() {
         .mount(&server)
         .await;
     let answer = send(&client(&server.uri())).await.unwrap();
-    let row = &answer.rows[0];
-    assert_eq!(row.wire_id.as_deref(), Some("default.m1"));
+    let row = answer.destinations[0].as_ref().unwrap();
     assert_eq!(
         (row.status.group(), row.sms_count),
         (StatusGroup::Pending, Some(1))
@@ -222,7 +221,7 @@ async fn octets_go_to_their_own_endpoint() {
         tracking: None,
         messages: vec![OutboundRow {
             message: &message,
-            destinations: Vec::new(),
+            destinations: &[],
         }],
     };
     client(&server.uri()).send(&batch).await.unwrap();

@@ -1,17 +1,19 @@
 //! The answer to a send: one row for each destination, in whatever order.
+//!
+//! Rows come in the order of the request as a rule, and are looked for by id where they do not; a row without an id is known
+//! by its place, where no row is missing (WIRE.md). Nothing is copied of a row but what is kept: this is read for every
+//! message.
 
-use std::fmt;
+use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{
     rows::UnreadableBody,
     scalar::{Object, Scalar},
 };
-use crate::{
-    infobip::convert::{self, WireCode},
-    proto::v1,
-};
+use crate::{infobip::convert, proto::v1};
 
 /// What the API said to a send. HTTP 200 is not success: a rejected message has a row with a status in the group REJECTED.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,32 +22,18 @@ pub struct SendAnswer {
     pub bulk_id: Option<String>,
     /// API: `trackingProcessKey`.
     pub tracking_process_key: Option<String>,
-    /// The rows as they came. A destination may be missing: of that nothing is known.
-    pub rows: Vec<SendRow>,
+    /// What was said of each destination, in the order of the request. `None` where there is no row for it: it may have
+    /// been taken.
+    pub destinations: Vec<Option<SendRow>>,
 }
 
 /// What the API said of one destination.
-#[derive(Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SendRow {
-    /// API: `messageId`. A rejected row can lack it (WIRE.md).
-    pub wire_id: Option<String>,
-    /// API: `to`, as the API writes it. Empty where it is missing.
-    pub to: String,
     /// API: `status`. In the group UNSPECIFIED where it is missing.
     pub status: v1::Status,
     /// API: `smsCount`, the number of segments.
     pub sms_count: Option<i32>,
-}
-
-impl fmt::Debug for SendRow {
-    /// Without the number.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendRow")
-            .field("wire_id", &self.wire_id)
-            .field("status", &self.status)
-            .field("sms_count", &self.sms_count)
-            .finish_non_exhaustive()
-    }
 }
 
 #[derive(Deserialize)]
@@ -65,11 +53,9 @@ struct WireAnswer<'a> {
 #[derive(Default)]
 struct WireRow<'a> {
     #[serde(borrow)]
-    to: Scalar<'a>,
-    #[serde(borrow)]
     message_id: Scalar<'a>,
     #[serde(borrow)]
-    status: Object<WireCode<'a>>,
+    status: Option<&'a RawValue>,
     #[serde(borrow)]
     sms_count: Scalar<'a>,
     // As later versions of the API call it.
@@ -77,31 +63,122 @@ struct WireRow<'a> {
     message_count: Scalar<'a>,
 }
 
-/// Reads the answer to a send.
-pub(in crate::infobip) fn read_send_answer(body: &[u8]) -> Result<SendAnswer, UnreadableBody> {
+impl WireRow<'_> {
+    /// Rejected rows can lack it (WIRE.md).
+    fn wire_id(&self) -> Option<&str> {
+        self.message_id.verbatim().filter(|id| !id.is_empty())
+    }
+}
+
+/// Reads the answer to a send to destinations with these ids.
+pub(in crate::infobip) fn read_send_answer<'a>(
+    body: &[u8],
+    wire_ids: impl Iterator<Item = &'a str> + Clone,
+) -> Result<SendAnswer, UnreadableBody> {
     let answer: WireAnswer<'_> =
         serde_json::from_slice(body).map_err(|error| UnreadableBody::json(&error))?;
+    let mut rows = Rows::new(answer.messages, wire_ids.clone().count());
+    let mut statuses = Statuses::default();
+    let destinations = wire_ids
+        .enumerate()
+        .map(|(place, wire_id)| {
+            let row = rows.take(wire_id, place)?;
+            Some(SendRow {
+                status: statuses.read(row.status),
+                sms_count: row.sms_count.or(row.message_count).integer(),
+            })
+        })
+        .collect();
     Ok(SendAnswer {
         bulk_id: answer.bulk_id.into_some_text(),
         tracking_process_key: answer.tracking_process_key.into_some_text(),
-        rows: answer
-            .messages
-            .into_iter()
-            .filter_map(|row| row.0)
-            .map(|row| SendRow {
-                wire_id: row.message_id.into_some_text(),
-                to: row.to.into_text(),
-                status: convert::status(row.status).unwrap_or_default(),
-                sms_count: row.sms_count.or(row.message_count).integer(),
-            })
-            .collect(),
+        destinations,
     })
+}
+
+/// The rows of an answer, each until its destination has it.
+struct Rows<'a> {
+    rows: Vec<Option<WireRow<'a>>>,
+    complete: bool,
+    /// Made when a row is first not where it should be.
+    places: Option<HashMap<String, usize>>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(rows: Vec<Object<WireRow<'a>>>, expected: usize) -> Self {
+        let rows: Vec<_> = rows
+            .into_iter()
+            .map(|row| row.0)
+            .filter(Option::is_some)
+            .collect();
+        Self {
+            complete: rows.len() == expected,
+            rows,
+            places: None,
+        }
+    }
+
+    fn take(&mut self, wire_id: &str, place: usize) -> Option<WireRow<'a>> {
+        let there = self.rows.get(place).and_then(Option::as_ref);
+        let place = match there.map(WireRow::wire_id) {
+            Some(Some(id)) if id == wire_id => place,
+            Some(None) if self.complete => self.place_of(wire_id).unwrap_or(place),
+            _ => self.place_of(wire_id)?,
+        };
+        self.rows.get_mut(place)?.take()
+    }
+
+    fn place_of(&mut self, wire_id: &str) -> Option<usize> {
+        let rows = &self.rows;
+        let places = self.places.get_or_insert_with(|| {
+            let with_id = rows.iter().enumerate();
+            with_id
+                .filter_map(|(place, row)| Some((row.as_ref()?.wire_id()?.to_owned(), place)))
+                .collect()
+        });
+        places.get(wire_id).copied()
+    }
+}
+
+/// Reads statuses. Most rows of an answer have the same, written in the same way: that one is read once.
+#[derive(Default)]
+struct Statuses<'a> {
+    last: Option<(&'a str, v1::Status)>,
+}
+
+impl<'a> Statuses<'a> {
+    fn read(&mut self, written: Option<&'a RawValue>) -> v1::Status {
+        let Some(written) = written.map(RawValue::get) else {
+            return v1::Status::default();
+        };
+        match &self.last {
+            Some((last, status)) if *last == written => status.clone(),
+            _ => {
+                let code = serde_json::from_str(written).unwrap_or_default();
+                let status = convert::status(code).unwrap_or_default();
+                self.last = Some((written, status.clone()));
+                status
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::proto::v1::StatusGroup;
+
+    fn read(body: &str, wire_ids: &[&str]) -> SendAnswer {
+        read_send_answer(body.as_bytes(), wire_ids.iter().copied()).unwrap()
+    }
+
+    /// The names of the statuses, by destination.
+    fn names(answer: &SendAnswer) -> Vec<Option<&str>> {
+        let destinations = answer.destinations.iter();
+        destinations
+            .map(|row| row.as_ref().map(|row| row.status.name.as_str()))
+            .collect()
+    }
 
     #[test]
     fn the_manuals_answer_is_read() {
@@ -110,37 +187,69 @@ mod tests {
              "description":"Message accepted"},"messageId":"default.a"},
             {"to":"41793026731","status":{"groupId":1,"groupName":"PENDING","id":7,"name":"PENDING_ENROUTE",
              "description":"Message sent to next instance"},"smsCount":2,"messageId":"default.b"}]}"#;
-        let answer = read_send_answer(body.as_bytes()).unwrap();
+        let answer = read(body, &["default.a", "default.b"]);
         assert_eq!(answer.bulk_id.as_deref(), Some("BULK-ID-123-xyz"));
         let rows: Vec<_> = answer
-            .rows
+            .destinations
             .iter()
-            .map(|row| {
-                (
-                    row.wire_id.as_deref(),
-                    row.to.as_str(),
-                    row.status.group(),
-                    row.sms_count,
-                )
-            })
+            .flatten()
+            .map(|row| (row.status.group(), row.sms_count))
             .collect();
         assert_eq!(
             rows,
             [
-                (
-                    Some("default.a"),
-                    "41793026727",
-                    StatusGroup::Accepted,
-                    None
-                ),
-                (
-                    Some("default.b"),
-                    "41793026731",
-                    StatusGroup::Pending,
-                    Some(2)
-                ),
+                (StatusGroup::Accepted, None),
+                (StatusGroup::Pending, Some(2)),
             ]
         );
+    }
+
+    #[test]
+    fn rows_find_their_destinations_in_any_order() {
+        let row = |id: &str, name: &str| {
+            format!(r#"{{"messageId":"default.{id}","status":{{"name":"{name}"}}}}"#)
+        };
+        let body = |rows: &[String]| format!(r#"{{"messages":[{}]}}"#, rows.join(","));
+        let nameless = r#"{"status":{"name":"NAMELESS"}}"#.to_owned();
+        let ids = ["default.a", "default.b", "default.c"];
+
+        let turned = body(&[row("c", "C"), row("a", "A"), row("b", "B")]);
+        assert_eq!(
+            names(&read(&turned, &ids)),
+            [Some("A"), Some("B"), Some("C")]
+        );
+        let missing = body(&[row("a", "A"), row("c", "C")]);
+        assert_eq!(names(&read(&missing, &ids)), [Some("A"), None, Some("C")]);
+        let by_place = body(&[row("a", "A"), nameless.clone(), row("c", "C")]);
+        assert_eq!(
+            names(&read(&by_place, &ids)),
+            [Some("A"), Some("NAMELESS"), Some("C")]
+        );
+        // Whose it is can't be known.
+        let of_nobody = body(&[row("a", "A"), nameless]);
+        assert_eq!(names(&read(&of_nobody, &ids)), [Some("A"), None, None]);
+        let foreign = body(&[row("x", "X"), row("a", "A"), row("b", "B")]);
+        assert_eq!(names(&read(&foreign, &ids)), [Some("A"), Some("B"), None]);
+        let twice = body(&[row("a", "A"), row("a", "A2"), row("b", "B")]);
+        assert_eq!(names(&read(&twice, &ids))[1..], [Some("B"), None]);
+    }
+
+    #[test]
+    fn each_row_has_its_own_status() {
+        let body = r#"{"messages":[
+            {"messageId":"a","status":{"name":"ONE","groupId":1}},
+            {"messageId":"b","status":{"name":"ONE","groupId":1}},
+            {"messageId":"c","status":{"name":"TWO","groupId":5}},
+            {"messageId":"d"},
+            {"messageId":"e","status":{"name":"ONE","groupId":1}}]}"#;
+        let answer = read(body, &["a", "b", "c", "d", "e"]);
+        assert_eq!(
+            names(&answer),
+            [Some("ONE"), Some("ONE"), Some("TWO"), Some(""), Some("ONE")]
+        );
+        let groups = answer.destinations.iter().flatten();
+        let groups: Vec<_> = groups.map(|row| row.status.group_id).collect();
+        assert_eq!(groups, [1, 1, 5, 0, 1]);
     }
 
     #[test]
@@ -148,20 +257,14 @@ mod tests {
         let body = r#"{"trackingProcessKey":"key","messages":[null,7,
             {"status":{"groupId":"5","groupName":"REJECTED","id":"51","name":"MISSING_TO","action":"Check to parameter."}},
             {"to":41793026731,"messageId":817790313235066447,"status":"what?","smsCount":"1"}]}"#;
-        let answer = read_send_answer(body.as_bytes()).unwrap();
+        let answer = read(body, &["default.a", "817790313235066447"]);
         assert_eq!(answer.tracking_process_key.as_deref(), Some("key"));
-        let [rejected, odd] = answer.rows.as_slice() else {
+        let [Some(rejected), Some(odd)] = answer.destinations.as_slice() else {
             panic!("two rows");
         };
-        assert_eq!(
-            (&rejected.wire_id, rejected.status.group()),
-            (&None, StatusGroup::Rejected)
-        );
+        assert_eq!(rejected.status.group(), StatusGroup::Rejected);
         assert_eq!(rejected.status.action, "Check to parameter.");
-        assert_eq!(
-            (odd.wire_id.as_deref(), odd.to.as_str(), odd.sms_count),
-            (Some("817790313235066447"), "41793026731", Some(1))
-        );
+        assert_eq!(odd.sms_count, Some(1));
         assert_eq!(odd.status.group(), StatusGroup::Unspecified);
     }
 
@@ -176,7 +279,8 @@ mod tests {
             "{\"messages\":[{\"to\":\"4179",
             "{\"requestError\":{}}",
         ] {
-            assert!(read_send_answer(body.as_bytes()).is_err(), "{body}");
+            let answer = read_send_answer(body.as_bytes(), std::iter::empty());
+            assert!(answer.is_err(), "{body}");
         }
     }
 }

@@ -44,13 +44,18 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// As text without spaces around it.
-    pub(crate) fn as_str(&self) -> Option<&str> {
+    /// As it is, without copying it.
+    pub(crate) fn verbatim(&self) -> Option<&str> {
         match self {
             Self::Absent => None,
-            Self::Text(text) => Some(text.trim()),
+            Self::Text(text) => Some(text),
             Self::Literal(literal) => Some(literal),
         }
+    }
+
+    /// As text without spaces around it.
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        self.verbatim().map(str::trim)
     }
 
     /// As a whole number that fits the contract.

@@ -42,7 +42,7 @@ pub struct OutboundRow<'a> {
     /// The message.
     pub message: &'a v1::OutboundMessage,
     /// To whom.
-    pub destinations: Vec<WireDestination<'a>>,
+    pub destinations: &'a [WireDestination<'a>],
 }
 
 /// A destination as Infobip is to see it.
@@ -69,6 +69,12 @@ impl OutboundBatch<'_> {
     #[must_use]
     pub fn destination_count(&self) -> usize {
         self.messages.iter().map(|row| row.destinations.len()).sum()
+    }
+
+    /// The ids of its destinations, in the order in which they are written.
+    pub(in crate::infobip) fn wire_ids(&self) -> impl Iterator<Item = &str> + Clone {
+        let destinations = self.messages.iter().flat_map(|row| row.destinations);
+        destinations.map(|destination| destination.wire_id)
     }
 
     /// The request's body.
@@ -216,11 +222,11 @@ mod tests {
             messages: vec![
                 OutboundRow {
                     message: &first,
-                    destinations: first_to,
+                    destinations: &first_to,
                 },
                 OutboundRow {
                     message: &second,
-                    destinations: second_to,
+                    destinations: &second_to,
                 },
             ],
         };
@@ -284,7 +290,7 @@ mod tests {
             tracking: None,
             messages: vec![OutboundRow {
                 message: &message,
-                destinations: to,
+                destinations: &to,
             }],
         };
         assert_eq!(

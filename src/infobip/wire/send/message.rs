@@ -128,7 +128,7 @@ impl<'a> WireMessage<'a> {
         };
         Self {
             from: &message.from,
-            destinations: &row.destinations,
+            destinations: row.destinations,
             text,
             binary,
             flash: message.flash,
