@@ -3,6 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use lapin::message::Delivery;
 
 use super::{
@@ -161,8 +162,13 @@ async fn report_unknown(context: &Context, delivery: &Delivery, command: &Comman
                 })),
                 ..Default::default()
             };
-            let event =
-                NewEvent::send_result(&command.send.application, "", None, Box::new(result));
+            let event = NewEvent::send_result(
+                &command.send.application,
+                "",
+                None,
+                Box::new(result),
+                Timestamp::now(),
+            );
             if !context.appended(delivery, event).await {
                 return;
             }

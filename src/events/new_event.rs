@@ -3,12 +3,16 @@
 //! An event's id is derived from what happened, so that duplicates have the same id whatever source they came from
 //! (DESIGN, "Applications and ids").
 
+use jiff::Timestamp;
 use sha1::{Digest as _, Sha1};
 use uuid::{Builder, Uuid};
 
 use super::ContentDigest;
 use crate::{
-    message::id::{ApplicationName, FOREIGN_APPLICATION, split_wire_id, text_of},
+    message::{
+        id::{ApplicationName, FOREIGN_APPLICATION, split_wire_id, text_of},
+        time,
+    },
     proto::v1::{self, event::Payload},
 };
 
@@ -27,13 +31,14 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
-    /// The result for one destination: `send.accepted`, `send.rejected` or `send.unknown`.
+    /// The result for one destination, known since `at`: `send.accepted`, `send.rejected` or `send.unknown`.
     #[must_use]
     pub fn send_result(
         application: &ApplicationName,
         request_id: &str,
         digest: Option<ContentDigest>,
         result: Box<v1::SendResult>,
+        at: Timestamp,
     ) -> Self {
         let event_type = match result.outcome() {
             v1::Outcome::Accepted => "send.accepted",
@@ -44,7 +49,12 @@ impl NewEvent {
         let event = v1::Event {
             id: derive_id(event_type, &[&wire_id]),
             request_id: request_id.to_owned(),
-            ..event(event_type, application.as_str(), Payload::Result(result))
+            ..event_at(
+                at,
+                event_type,
+                application.as_str(),
+                Payload::Result(result),
+            )
         };
         Self {
             event,
@@ -197,13 +207,16 @@ impl NewEvent {
         }
     }
 
-    /// Whether it is the result of a send.
+    /// The result of a send that it is.
     #[must_use]
-    pub fn is_result(&self) -> bool {
-        matches!(&self.event.payload, Some(Payload::Result(_)))
+    pub fn result(&self) -> Option<&v1::SendResult> {
+        match &self.event.payload {
+            Some(Payload::Result(result)) => Some(result),
+            _ => None,
+        }
     }
 
-    /// The result that it is.
+    /// The result of a send that it is, taken out.
     #[must_use]
     pub fn into_result(self) -> Option<Box<v1::SendResult>> {
         match self.event.payload {
@@ -285,17 +298,17 @@ fn derive_id(kind: &str, parts: &[&str]) -> String {
 }
 
 fn event(event_type: &str, application: &str, payload: Payload) -> v1::Event {
+    event_at(Timestamp::now(), event_type, application, payload)
+}
+
+fn event_at(at: Timestamp, event_type: &str, application: &str, payload: Payload) -> v1::Event {
     v1::Event {
-        time: Some(now()),
+        time: Some(time::to_proto(at)),
         r#type: event_type.to_owned(),
         application: application.to_owned(),
         payload: Some(payload),
         ..v1::Event::default()
     }
-}
-
-fn now() -> pbjson_types::Timestamp {
-    crate::message::time::to_proto(jiff::Timestamp::now())
 }
 
 #[cfg(test)]

@@ -8,11 +8,14 @@ use pbjson_types::Timestamp as ProtoTimestamp;
 #[must_use]
 pub fn to_proto(at: jiff::Timestamp) -> ProtoTimestamp {
     // Both count whole seconds and nanoseconds, but protobuf's nanoseconds always count forward.
-    let nanos = at.as_nanosecond();
-    let seconds = nanos.div_euclid(1_000_000_000);
-    ProtoTimestamp {
-        seconds: i64::try_from(seconds).unwrap_or_default(),
-        nanos: i32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or_default(),
+    let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
+    if nanos < 0 {
+        ProtoTimestamp {
+            seconds: seconds - 1,
+            nanos: nanos + 1_000_000_000,
+        }
+    } else {
+        ProtoTimestamp { seconds, nanos }
     }
 }
 

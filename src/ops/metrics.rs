@@ -166,10 +166,13 @@ impl Metrics {
         Self(Arc::new(Inner { registry, ..inner }))
     }
 
-    /// A destination got its result.
-    pub fn send_result(&self, outcome: SendOutcome) {
+    /// So many destinations got their results.
+    pub fn send_results(&self, outcome: SendOutcome, destinations: u64) {
         let label = OutcomeLabel { outcome };
-        self.0.send_results.get_or_create(&label).inc();
+        self.0
+            .send_results
+            .get_or_create(&label)
+            .inc_by(destinations);
     }
 
     /// A request to the API ended.
@@ -268,7 +271,7 @@ mod tests {
     #[test]
     fn everything_is_shown_with_its_labels_and_unit() {
         let metrics = Metrics::new();
-        metrics.send_result(SendOutcome::Accepted);
+        metrics.send_results(SendOutcome::Accepted, 1);
         metrics.request(
             Endpoint::Send,
             Classification::InDoubt,

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
@@ -41,6 +42,7 @@ impl Recorder {
         if finished.is_empty() {
             return;
         }
+        let at = Timestamp::now();
         let mut slots = Vec::with_capacity(finished.len());
         let mut events = Vec::with_capacity(finished.len());
         for Finished { call, slot, result } in finished {
@@ -50,19 +52,16 @@ impl Recorder {
                 &call.request_id,
                 digest,
                 result,
+                at,
             ));
             slots.push((call, slot));
         }
         let events = Arc::new(events);
         match self.append(&events).await {
             Ok(()) => {
+                self.count(&events);
                 for ((call, slot), new) in slots.into_iter().zip(Arc::unwrap_or_clone(events)) {
                     if let Some(result) = new.into_result() {
-                        self.metrics.send_result(match result.outcome() {
-                            Outcome::Accepted => SendOutcome::Accepted,
-                            Outcome::Rejected => SendOutcome::Rejected,
-                            Outcome::Unknown | Outcome::Unspecified => SendOutcome::Unknown,
-                        });
                         call.settle(slot, Settled::Result(result));
                     }
                 }
@@ -74,6 +73,20 @@ impl Recorder {
                     call.settle(slot, Settled::Failed(error));
                 }
             }
+        }
+    }
+
+    /// Counts results by their outcome, those that follow each other with the same one together.
+    fn count(&self, events: &[NewEvent]) {
+        let outcome = |event: &NewEvent| Some(event.result()?.outcome());
+        for run in events.chunk_by(|one, other| outcome(one) == outcome(other)) {
+            let outcome = match outcome(&run[0]) {
+                Some(Outcome::Accepted) => SendOutcome::Accepted,
+                Some(Outcome::Rejected) => SendOutcome::Rejected,
+                Some(Outcome::Unknown | Outcome::Unspecified) => SendOutcome::Unknown,
+                None => continue,
+            };
+            self.metrics.send_results(outcome, run.len() as u64);
         }
     }
 

@@ -42,6 +42,7 @@ fn accepted(message_id: &str) -> NewEvent {
         "r1",
         Some([7; 16]),
         Box::new(result),
+        jiff::Timestamp::now(),
     )
 }
 

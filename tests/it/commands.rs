@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, future::BoxFuture};
+use jiff::Timestamp;
 use lapin::{BasicProperties, types::AMQPValue};
 use prost::Message as _;
 use smsbridge::{
@@ -125,6 +126,7 @@ impl Sender for ScriptedSender {
                         &request.request_id,
                         None,
                         Box::new(result.clone()),
+                        Timestamp::now(),
                     ));
                     results.push(result);
                 }

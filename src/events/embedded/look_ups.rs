@@ -187,8 +187,8 @@ mod tests {
             outcome: v1::Outcome::Accepted.into(),
             ..v1::SendResult::default()
         });
-        let digest = Some([7; 16]);
-        NewEvent::send_result(&ApplicationName::default_application(), "", digest, result)
+        let application = ApplicationName::default_application();
+        NewEvent::send_result(&application, "", Some([7; 16]), result, Timestamp::now())
     }
 
     #[tokio::test]

@@ -247,7 +247,7 @@ fn note(connection: &Connection, new: &NewEvent, seq: i64) -> rusqlite::Result<N
         kind::FINAL_REPORT
     } else if new.is_pending_report() {
         kind::PENDING_REPORT
-    } else if new.is_result() {
+    } else if new.result().is_some() {
         // Without a digest its message has an id of the bridge's own making, which comes once and nobody asks for.
         if new.digest.is_none() {
             return Ok(Noted::New);
