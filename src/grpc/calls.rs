@@ -11,10 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Sleep,
+};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
@@ -66,13 +68,12 @@ pub(super) struct Calls<S> {
 impl<S, B, R> Service<http::Request<B>> for Calls<S>
 where
     S: Service<http::Request<B>, Response = http::Response<R>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-    R: Default + Send + 'static,
+    S::Future: Unpin,
+    R: Default,
 {
     type Response = http::Response<CountedBody<R>>;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
+    type Future = Answer<S::Future, R>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(task)
@@ -83,8 +84,7 @@ where
         let method = path.strip_prefix('/').unwrap_or(path);
         let place = Arc::clone(&self.layer.places).try_acquire_owned().ok();
         let is_refused = place.is_none() && !method.starts_with(HEALTH);
-        let max_message_bytes = self.layer.max_message_bytes;
-        let mut call = Call {
+        let call = Call {
             metrics: self.layer.metrics.clone(),
             method: GrpcMethod::named(method),
             begun: Instant::now(),
@@ -92,40 +92,77 @@ where
             code: Code::Cancelled,
             _place: place,
         };
-        if !unread::is_grpc(request.headers()) {
+        let answering = if !unread::is_grpc(request.headers()) {
             let mut response = http::Response::new(R::default());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            call.code = Code::InvalidArgument;
-            let response = response.map(|inner| CountedBody {
-                inner,
-                call,
-                max_message_bytes,
-            });
-            return Box::pin(std::future::ready(Ok(response)));
-        }
-        let timeout = deadline::timeout(request.headers());
-        let answering = (!is_refused).then(|| self.inner.call(request));
-        Box::pin(async move {
-            let mut response = match answering {
-                Some(answering) => match timeout {
-                    None => answering.await?,
-                    // Handlers answer earlier than this. What did not is dropped, as tonic would: it says CANCELLED then.
-                    Some(timeout) => match tokio::time::timeout(timeout, answering).await {
-                        Ok(answered) => answered?,
-                        Err(_) => too_late().into_http(),
-                    },
+            Answering::Refused(Box::new(response))
+        } else if is_refused {
+            let response = Status::from(Failure::Overloaded).into_http();
+            Answering::Refused(Box::new(response))
+        } else {
+            let deadline = deadline::timeout(request.headers()).map(tokio::time::sleep);
+            Answering::UnderWay(self.inner.call(request), deadline.map(Box::pin))
+        };
+        Answer(Some((answering, call, self.layer.max_message_bytes)))
+    }
+}
+
+/// A call's response, to come. Not boxed: every call has one.
+pub(super) struct Answer<F, R>(Option<(Answering<F, R>, Call, usize)>);
+
+enum Answering<F, R> {
+    /// By the services, until the caller's deadline.
+    UnderWay(F, Option<Pin<Box<Sleep>>>),
+    /// Without asking them.
+    Refused(Box<http::Response<R>>),
+}
+
+impl<F, R, E> Answering<F, R>
+where
+    F: Future<Output = Result<http::Response<R>, E>> + Unpin,
+    R: Default,
+{
+    fn poll(&mut self, task: &mut Context<'_>) -> Poll<Result<http::Response<R>, E>> {
+        match self {
+            Self::Refused(response) => Poll::Ready(Ok(std::mem::take(response))),
+            Self::UnderWay(answering, deadline) => match Pin::new(answering).poll(task) {
+                Poll::Ready(answered) => Poll::Ready(answered),
+                // Handlers answer earlier than this. What did not is dropped, as tonic would: it says CANCELLED then.
+                Poll::Pending => match deadline {
+                    Some(deadline) => deadline
+                        .as_mut()
+                        .poll(task)
+                        .map(|()| Ok(too_late().into_http())),
+                    None => Poll::Pending,
                 },
-                None => Status::from(Failure::Overloaded).into_http(),
-            };
-            call.took = Some(call.begun.elapsed());
-            unread::reword(response.headers_mut(), max_message_bytes);
-            call.hear(response.headers());
-            Ok(response.map(|inner| CountedBody {
-                inner,
-                call,
-                max_message_bytes,
-            }))
-        })
+            },
+        }
+    }
+}
+
+impl<F, R, E> Future for Answer<F, R>
+where
+    F: Future<Output = Result<http::Response<R>, E>> + Unpin,
+    R: Default,
+{
+    type Output = Result<http::Response<CountedBody<R>>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some((answering, ..)) = &mut self.0 else {
+            // Nobody asks twice.
+            return Poll::Pending;
+        };
+        let answered = ready!(answering.poll(task));
+        let Some((_, mut call, max_message_bytes)) = self.0.take() else {
+            return Poll::Pending;
+        };
+        let mut response = answered?;
+        call.hear_response(&mut response, max_message_bytes);
+        Poll::Ready(Ok(response.map(|inner| CountedBody {
+            inner,
+            call,
+            max_message_bytes,
+        })))
     }
 }
 
@@ -149,6 +186,17 @@ struct Call {
 }
 
 impl Call {
+    /// What the beginning of a response says of it.
+    fn hear_response<R>(&mut self, response: &mut http::Response<R>, max_message_bytes: usize) {
+        if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            self.code = Code::InvalidArgument;
+            return;
+        }
+        self.took = Some(self.begun.elapsed());
+        unread::reword(response.headers_mut(), max_message_bytes);
+        self.hear(response.headers());
+    }
+
     fn hear(&mut self, headers: &HeaderMap) {
         if let Some(status) = headers.get(STATUS) {
             self.code = Code::from_bytes(status.as_bytes());

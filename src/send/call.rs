@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::{SmallVec, smallvec};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{SendError, Sent};
 use crate::{
@@ -40,8 +40,25 @@ pub(super) struct Slot {
     pub(super) digest: Option<ContentDigest>,
 }
 
-/// Who is told what came of a call. It must not block: it is called by whoever settles the last slot.
-pub(super) type Answer = Box<dyn FnOnce(Result<Sent, SendError>) + Send>;
+/// The destinations of a call, in the order of the request. As a rule there is one.
+pub(super) type Slots = SmallVec<[Slot; 1]>;
+
+/// Who is told what came of a call.
+pub(super) enum Answer {
+    /// One who waits, or went away.
+    To(oneshot::Sender<Result<Sent, SendError>>),
+    /// It must not block: it is called by whoever settles the last slot.
+    Then(Box<dyn FnOnce(Result<Sent, SendError>) + Send>),
+}
+
+impl Answer {
+    fn give(self, outcome: Result<Sent, SendError>) {
+        match self {
+            Self::To(waiting) => drop(waiting.send(outcome)),
+            Self::Then(answer) => answer(outcome),
+        }
+    }
+}
 
 /// Gives back the ids that a call claimed. It is told whether the log knows what came of all of them, which it does not where it
 /// could not be written, or read.
@@ -67,7 +84,7 @@ pub(super) struct Call {
     pub(super) application: ApplicationName,
     pub(super) request_id: String,
     pub(super) bulk_id: String,
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Slots,
     /// What is sent, without destinations: those are slots.
     pub(super) messages: Vec<v1::OutboundMessage>,
     state: Mutex<State>,
@@ -78,7 +95,7 @@ impl Call {
         application: ApplicationName,
         request_id: String,
         bulk_id: String,
-        slots: Vec<Slot>,
+        slots: Slots,
         messages: Vec<v1::OutboundMessage>,
         permit: OwnedSemaphorePermit,
         answer: Answer,
@@ -169,7 +186,7 @@ impl Call {
                 release(is_known);
             }
             if let Some(answer) = answer {
-                answer(outcome);
+                answer.give(outcome);
             }
         }
         for (call, their_slot, settled) in followers {
@@ -265,7 +282,7 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::{Semaphore, oneshot};
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -283,7 +300,7 @@ mod tests {
             application,
             String::new(),
             String::new(),
-            vec![slot],
+            smallvec![slot],
             Vec::new(),
             place,
             answer,
@@ -294,7 +311,7 @@ mod tests {
     #[test]
     fn what_was_sent_is_never_withdrawn() {
         let (answer, mut answered) = oneshot::channel();
-        let call = call(Box::new(move |outcome| answer.send(outcome).unwrap()));
+        let call = call(Answer::To(answer));
         let accepted = call.result(0, v1::Outcome::Accepted);
         call.settle(0, Settled::Result(accepted.clone()));
         call.settle(0, Settled::Failed(SendError::Withdrawn));
@@ -313,7 +330,7 @@ mod tests {
             (SendError::Withdrawn, true),
         ] {
             let (released, told) = std::sync::mpsc::channel();
-            let call = call(Box::new(|_| {}));
+            let call = call(Answer::Then(Box::new(|_| {})));
             call.release_when_done(move |is_known| released.send(is_known).unwrap());
             call.settle(0, Settled::Failed(error));
             assert_eq!(told.try_recv(), Ok(known));
@@ -322,11 +339,11 @@ mod tests {
 
     #[test]
     fn what_was_taken_back_whole_is_withdrawn() {
-        let call = call(Box::new(|outcome| {
-            assert_eq!(outcome, Err(SendError::Withdrawn));
-        }));
+        let (answer, mut answered) = oneshot::channel();
+        let call = call(Answer::To(answer));
         assert!(!call.is_withdrawn());
         call.settle(0, Settled::Failed(SendError::Withdrawn));
         assert!(call.is_withdrawn());
+        assert_eq!(answered.try_recv().unwrap(), Err(SendError::Withdrawn));
     }
 }

@@ -179,12 +179,8 @@ impl SendCore {
     /// [`SendError`] where nothing was begun.
     pub fn begin(&self, command: SendCommand) -> Result<Begun, SendError> {
         let (answer, sent) = oneshot::channel();
-        let answer = Box::new(move |outcome| {
-            // Nobody may wait any more.
-            let _ = answer.send(outcome);
-        });
         let core = Arc::clone(&self.0);
-        let call = core.carry_out(core.admit(command)?, answer);
+        let call = core.carry_out(core.admit(command)?, Answer::To(answer));
         Ok(Begun { core, call, sent })
     }
 
@@ -196,7 +192,10 @@ impl SendCore {
         answer: impl FnOnce(Result<Sent, SendError>) + Send + 'static,
     ) {
         match self.0.admit(command) {
-            Ok(admitted) => drop(self.0.carry_out(admitted, Box::new(answer))),
+            Ok(admitted) => {
+                let answer = Answer::Then(Box::new(answer));
+                drop(self.0.carry_out(admitted, answer));
+            }
             Err(error) => answer(Err(error)),
         }
     }

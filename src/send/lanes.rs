@@ -290,13 +290,16 @@ mod tests {
     use crate::{
         message::id::ApplicationName,
         proto::v1,
-        send::{call::Call, plan::PartSlots},
+        send::{
+            call::{Answer, Call, Slots},
+            plan::PartSlots,
+        },
     };
 
     fn part(urgent: bool) -> Part {
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let application = ApplicationName::default_application();
-        let answer = Box::new(|_| {});
+        let answer = Answer::Then(Box::new(|_| {}));
         let mut message = v1::OutboundMessage::default();
         if urgent {
             message.set_priority(v1::Priority::Urgent);
@@ -306,7 +309,7 @@ mod tests {
                 application,
                 String::new(),
                 String::new(),
-                Vec::new(),
+                Slots::new(),
                 vec![message],
                 place,
                 answer,

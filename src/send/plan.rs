@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
-    call::{Call, Slot},
+    call::{Call, Slot, Slots},
     validate,
 };
 use crate::{
@@ -120,7 +120,7 @@ pub(super) struct PlannedMessage {
 
 /// A whole request, planned.
 pub(super) struct Plan {
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Slots,
     /// Without destinations: those are slots.
     pub(super) messages: Vec<v1::OutboundMessage>,
     pub(super) planned: Planned,
@@ -129,7 +129,7 @@ pub(super) struct Plan {
 /// What is to be done for a call.
 pub(super) struct Planned {
     /// In the order of the call's messages.
-    pub(super) messages: Vec<PlannedMessage>,
+    pub(super) messages: SmallVec<[PlannedMessage; 1]>,
     pub(super) own_request: Option<Arc<OwnRequest>>,
     /// Wire ids that an earlier use of the request id with another number of destinations would have.
     pub(super) other_shapes: Vec<String>,
@@ -153,9 +153,9 @@ pub(super) fn plan(
         .sum();
     let own_request = own_request(application, request);
     let mut seen_ids = HashSet::new();
-    let mut slots = Vec::with_capacity(total);
+    let mut slots = Slots::with_capacity(total);
     let mut messages = std::mem::take(&mut request.messages);
-    let mut planned = Vec::with_capacity(messages.len());
+    let mut planned = SmallVec::<[PlannedMessage; 1]>::with_capacity(messages.len());
     for (index, message) in messages.iter_mut().enumerate() {
         let violations = validate::check_message(message, index, &mut seen_ids, now);
         let first = slots.len();
