@@ -9,6 +9,7 @@ mod admin;
 pub mod auth;
 pub mod caller;
 mod calls;
+mod connections;
 mod deadline;
 mod event;
 pub mod failure;

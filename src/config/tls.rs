@@ -14,14 +14,15 @@ use super::{
     mistake::{Mistake, Origin},
 };
 
-/// The contents of the files, in PEM. No `Debug`: it holds a key.
+/// What the files hold. No `Debug`: there is a key in it.
+#[derive(PartialEq)]
 pub struct TlsFiles {
-    /// The server's certificate chain.
-    pub cert_pem: Vec<u8>,
+    /// The server's certificate, and those that lead from it to its root.
+    pub chain: Vec<CertificateDer<'static>>,
     /// Its private key.
-    pub key_pem: Vec<u8>,
+    pub key: PrivateKeyDer<'static>,
     /// What clients' certificates must come from, with mutual TLS.
-    pub client_ca_pem: Option<Vec<u8>>,
+    pub client_ca: Option<Vec<CertificateDer<'static>>>,
 }
 
 impl TlsFiles {
@@ -36,19 +37,18 @@ impl TlsFiles {
         let mut mistakes = Vec::new();
         let cert = read("grpc.tls_cert_file", cert_path, &mut mistakes);
         let key = read("grpc.tls_key_file", key_path, &mut mistakes);
-        let chain = cert
-            .as_deref()
-            .and_then(|pem| certificates("grpc.tls_cert_file", cert_path, pem, &mut mistakes));
-        let private_key = key.as_deref().and_then(|pem| {
-            let read = PrivateKeyDer::from_pem_slice(pem).ok();
+        let chain =
+            cert.and_then(|pem| certificates("grpc.tls_cert_file", cert_path, &pem, &mut mistakes));
+        let key = key.and_then(|pem| {
+            let read = PrivateKeyDer::from_pem_slice(&pem).ok();
             if read.is_none() {
                 mistakes.push(holds_no("grpc.tls_key_file", key_path, "private key"));
             }
             read
         });
-        if let (Some(chain), Some(private_key)) = (chain, private_key)
+        if let (Some(chain), Some(key)) = (&chain, &key)
             && let Err(error) =
-                CertifiedKey::from_der(chain, private_key, &ring::default_provider())
+                CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider())
         {
             mistakes.push(Mistake {
                 key: "grpc.tls_key_file".to_owned(),
@@ -64,14 +64,13 @@ impl TlsFiles {
         }
         let client_ca = grpc.tls_client_ca_file.as_ref().and_then(|path| {
             let pem = read("grpc.tls_client_ca_file", path, &mut mistakes)?;
-            certificates("grpc.tls_client_ca_file", path, &pem, &mut mistakes)?;
-            Some(pem)
+            certificates("grpc.tls_client_ca_file", path, &pem, &mut mistakes)
         });
-        match (cert, key) {
-            (Some(cert_pem), Some(key_pem)) if mistakes.is_empty() => Ok(Some(Self {
-                cert_pem,
-                key_pem,
-                client_ca_pem: client_ca,
+        match (chain, key) {
+            (Some(chain), Some(key)) if mistakes.is_empty() => Ok(Some(Self {
+                chain,
+                key,
+                client_ca,
             })),
             _ => Err(mistakes),
         }
@@ -153,21 +152,9 @@ mod tests {
         assert!(TlsFiles::read(&grpc).unwrap().is_none());
 
         (grpc.tls_cert_file, grpc.tls_key_file) = (cert.clone(), key.clone());
-        assert!(
-            TlsFiles::read(&grpc)
-                .unwrap()
-                .unwrap()
-                .client_ca_pem
-                .is_none()
-        );
+        assert!(TlsFiles::read(&grpc).unwrap().unwrap().client_ca.is_none());
         grpc.tls_client_ca_file.clone_from(&cert);
-        assert!(
-            TlsFiles::read(&grpc)
-                .unwrap()
-                .unwrap()
-                .client_ca_pem
-                .is_some()
-        );
+        assert!(TlsFiles::read(&grpc).unwrap().unwrap().client_ca.is_some());
 
         (grpc.tls_cert_file, grpc.tls_key_file) = (key.clone(), cert);
         grpc.tls_client_ca_file = Some(folder.path().join("gone"));

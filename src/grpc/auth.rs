@@ -9,34 +9,29 @@
 //!
 //! Health asks for no credentials, as probes have none. Reflection takes any valid ones.
 //!
-//! Invariants: a request that gets past [`AuthLayer`] has a [`Caller`] in its extensions, health aside; a tokens file that
+//! Invariants: a request that gets past [`Authenticated`] has a [`Caller`] in its extensions, health aside; a tokens file that
 //! can't be read keeps the tokens of the last good one; no token is ever logged.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
-    future::{Ready, ready},
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
-    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
-use futures_util::future::Either;
-use http::{Extensions, HeaderMap, header::AUTHORIZATION};
+use http::{HeaderMap, header::AUTHORIZATION};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Status,
-    transport::server::{TcpConnectInfo, TlsConnectInfo},
-};
-use tower::{Layer, Service};
+use tonic::{Status, body::Body};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
 use super::{
     caller::Caller,
     failure::Failure,
     quota::{Limit, Quotas},
+    services::{Answering, Services},
 };
 use crate::{
     config::{
@@ -271,20 +266,17 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn admit(
+    pub(super) fn admit(
         &self,
         method: &str,
         headers: &HeaderMap,
-        extensions: &Extensions,
+        certificate: Option<&Certificate>,
     ) -> Result<Option<Caller>, Denied> {
         if method.starts_with(HEALTH) {
             return Ok(None);
         }
         let is_reflection = REFLECTION.iter().any(|service| method.starts_with(service));
-        let certificate = self
-            .takes_certificates
-            .then(|| peer_common_name(extensions))
-            .flatten();
+        let certificate = certificate.filter(|_| self.takes_certificates);
         let mut caller = match (&self.tokens, bearer_token(headers), certificate) {
             (Some(file), Some(token), _) => {
                 let known = file.known();
@@ -296,10 +288,10 @@ impl Authenticator {
                 }
                 caller
             }
-            (_, _, Some(common_name)) => {
+            (_, _, Some(Certificate { common_name })) => {
                 let application =
-                    ApplicationName::parse(&common_name).map_err(Denied::CertificateUnusable)?;
-                check_method(&Methods::AllButAdmin, &common_name, method, is_reflection)?;
+                    ApplicationName::parse(common_name).map_err(Denied::CertificateUnusable)?;
+                check_method(&Methods::AllButAdmin, common_name, method, is_reflection)?;
                 Caller {
                     application,
                     sees_all: false,
@@ -399,77 +391,71 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     }
 }
 
-/// The common name of the client's certificate, which TLS has verified. Empty where it has none.
-fn peer_common_name(extensions: &Extensions) -> Option<String> {
-    let certificates = extensions
-        .get::<TlsConnectInfo<TcpConnectInfo>>()?
-        .peer_certs()?;
-    let (_, certificate) = X509Certificate::from_der(certificates.first()?).ok()?;
-    let subject = certificate.subject();
-    let common_name = subject.iter_common_name().next();
-    let common_name = common_name.and_then(|name| name.as_str().ok());
-    Some(common_name.unwrap_or_default().to_owned())
+/// What the other side of a connection has shown of itself, and TLS has verified.
+#[derive(Debug, Clone)]
+pub(super) struct Certificate {
+    /// Empty where it has none.
+    common_name: Arc<str>,
 }
 
-/// Puts an [`Authenticator`] in front of all services.
-#[derive(Clone)]
-pub struct AuthLayer(Arc<Authenticator>);
-
-impl AuthLayer {
-    /// In front of all services.
-    #[must_use]
-    pub fn new(authenticator: Arc<Authenticator>) -> Self {
-        Self(authenticator)
+impl Certificate {
+    /// The client's; `None` where it has shown none.
+    pub(super) fn of<I>(stream: &TlsStream<I>) -> Option<Self> {
+        let (_, session) = stream.get_ref();
+        let shown = session.peer_certificates()?.first()?;
+        let (_, certificate) = X509Certificate::from_der(shown).ok()?;
+        let common_name = certificate.subject().iter_common_name().next();
+        let common_name = common_name.and_then(|name| name.as_str().ok());
+        Some(Self {
+            common_name: common_name.unwrap_or_default().into(),
+        })
     }
 }
 
-impl<S> Layer<S> for AuthLayer {
-    type Service = Authenticated<S>;
+/// Services behind an [`Authenticator`]. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Authenticated {
+    services: Services,
+    authenticator: Arc<Authenticator>,
+    certificate: Option<Certificate>,
+}
 
-    fn layer(&self, inner: S) -> Authenticated<S> {
-        Authenticated {
-            authenticator: Arc::clone(&self.0),
-            inner,
+impl Authenticated {
+    /// For connections that show no certificate.
+    pub(super) fn around(services: Services, authenticator: Arc<Authenticator>) -> Self {
+        Self {
+            services,
+            authenticator,
+            certificate: None,
         }
     }
-}
 
-/// Services behind an [`Authenticator`].
-#[derive(Clone)]
-pub struct Authenticated<S> {
-    authenticator: Arc<Authenticator>,
-    inner: S,
-}
-
-impl<S, B, R> Service<http::Request<B>> for Authenticated<S>
-where
-    S: Service<http::Request<B>, Response = http::Response<R>>,
-    R: Default,
-{
-    type Response = http::Response<R>;
-    type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<http::Response<R>, S::Error>>>;
-
-    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(task)
+    /// For a connection whose other side has shown this certificate.
+    pub(super) fn with_certificate(self, certificate: Option<Certificate>) -> Self {
+        Self {
+            certificate,
+            ..self
+        }
     }
 
-    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+    /// Answers a call, by the services if they may.
+    pub(super) fn call(&self, mut request: http::Request<Body>) -> Answering {
         let path = request.uri().path();
         let method = path.strip_prefix('/').unwrap_or(path);
+        let certificate = self.certificate.as_ref();
         match self
             .authenticator
-            .admit(method, request.headers(), request.extensions())
+            .admit(method, request.headers(), certificate)
         {
             Ok(caller) => {
                 if let Some(caller) = caller {
                     request.extensions_mut().insert(caller);
                 }
-                Either::Left(self.inner.call(request))
+                self.services.call(request)
             }
             Err(denied) => {
                 let status = Status::from(Failure::Denied(denied));
-                Either::Right(ready(Ok(status.into_http())))
+                Box::pin(std::future::ready(Ok(status.into_http())))
             }
         }
     }

@@ -5,6 +5,7 @@
 //! then; health is answered however much is under way. Neighbours: `server` puts it outermost, `ops::metrics` counts.
 
 use std::{
+    convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -12,127 +13,111 @@ use std::{
 };
 
 use http::{HeaderMap, StatusCode};
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Bytes, Frame, SizeHint};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Sleep,
 };
-use tonic::{Code, Status};
-use tower::{Layer, Service};
+use tonic::{Code, Status, body::Body};
 
-use super::{deadline, failure::Failure, unread};
+use super::{
+    auth::{Authenticated, Certificate},
+    deadline,
+    failure::Failure,
+    services::Answering,
+    unread,
+};
 use crate::ops::metrics::{GrpcMethod, Metrics};
 
 const HEALTH: &str = "grpc.health.v1.Health/";
 /// Where a response's code stands: in its trailers, or in its headers where it has nothing else.
 const STATUS: &str = "grpc-status";
 
-/// Puts [`Calls`] around services.
+/// A service whose calls are counted and bounded. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct CallsLayer {
+pub(super) struct Calls {
+    inner: Authenticated,
     places: Arc<Semaphore>,
     max_message_bytes: usize,
     metrics: Metrics,
 }
 
-impl CallsLayer {
+impl Calls {
     /// At most so many calls at once, with messages of at most so many bytes.
-    pub(super) fn new(most: usize, max_message_bytes: usize, metrics: Metrics) -> Self {
+    pub(super) fn around(
+        inner: Authenticated,
+        most: usize,
+        max_message_bytes: usize,
+        metrics: Metrics,
+    ) -> Self {
         let most = most.min(Semaphore::MAX_PERMITS);
         Self {
+            inner,
             places: Arc::new(Semaphore::new(most)),
             max_message_bytes,
             metrics,
         }
     }
-}
 
-impl<S> Layer<S> for CallsLayer {
-    type Service = Calls<S>;
-
-    fn layer(&self, inner: S) -> Calls<S> {
-        Calls {
-            layer: self.clone(),
-            inner,
+    /// For a connection whose other side has shown this certificate.
+    pub(super) fn with_certificate(self, certificate: Option<Certificate>) -> Self {
+        Self {
+            inner: self.inner.with_certificate(certificate),
+            ..self
         }
     }
-}
 
-/// Services whose calls are counted and bounded.
-#[derive(Clone)]
-pub(super) struct Calls<S> {
-    layer: CallsLayer,
-    inner: S,
-}
-
-impl<S, B, R> Service<http::Request<B>> for Calls<S>
-where
-    S: Service<http::Request<B>, Response = http::Response<R>>,
-    S::Future: Unpin,
-    R: Default,
-{
-    type Response = http::Response<CountedBody<R>>;
-    type Error = S::Error;
-    type Future = Answer<S::Future, R>;
-
-    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(task)
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+    /// Answers a call.
+    pub(super) fn call(&self, request: http::Request<Body>) -> Answer {
         let path = request.uri().path();
         let method = path.strip_prefix('/').unwrap_or(path);
-        let place = Arc::clone(&self.layer.places).try_acquire_owned().ok();
+        let place = Arc::clone(&self.places).try_acquire_owned().ok();
         let is_refused = place.is_none() && !method.starts_with(HEALTH);
         let call = Call {
-            metrics: self.layer.metrics.clone(),
+            metrics: self.metrics.clone(),
             method: GrpcMethod::named(method),
             begun: Instant::now(),
             took: None,
             code: Code::Cancelled,
             _place: place,
         };
-        let answering = if !unread::is_grpc(request.headers()) {
-            let mut response = http::Response::new(R::default());
+        let step = if !unread::is_grpc(request.headers()) {
+            let mut response = http::Response::new(Body::default());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            Answering::Refused(Box::new(response))
+            Step::Refused(Box::new(response))
         } else if is_refused {
             let response = Status::from(Failure::Overloaded).into_http();
-            Answering::Refused(Box::new(response))
+            Step::Refused(Box::new(response))
         } else {
             let deadline = deadline::timeout(request.headers()).map(tokio::time::sleep);
-            Answering::UnderWay(self.inner.call(request), deadline.map(Box::pin))
+            Step::UnderWay(self.inner.call(request), deadline.map(Box::pin))
         };
-        Answer(Some((answering, call, self.layer.max_message_bytes)))
+        Answer(Some((step, call, self.max_message_bytes)))
     }
 }
 
 /// A call's response, to come. Not boxed: every call has one.
-pub(super) struct Answer<F, R>(Option<(Answering<F, R>, Call, usize)>);
+pub(super) struct Answer(Option<(Step, Call, usize)>);
 
-enum Answering<F, R> {
-    /// By the services, until the caller's deadline.
-    UnderWay(F, Option<Pin<Box<Sleep>>>),
-    /// Without asking them.
-    Refused(Box<http::Response<R>>),
+enum Step {
+    /// The services answer, until the caller's deadline.
+    UnderWay(Answering, Option<Pin<Box<Sleep>>>),
+    /// They are not asked.
+    Refused(Box<http::Response<Body>>),
 }
 
-impl<F, R, E> Answering<F, R>
-where
-    F: Future<Output = Result<http::Response<R>, E>> + Unpin,
-    R: Default,
-{
-    fn poll(&mut self, task: &mut Context<'_>) -> Poll<Result<http::Response<R>, E>> {
+impl Step {
+    fn poll(&mut self, task: &mut Context<'_>) -> Poll<http::Response<Body>> {
         match self {
-            Self::Refused(response) => Poll::Ready(Ok(std::mem::take(response))),
-            Self::UnderWay(answering, deadline) => match Pin::new(answering).poll(task) {
-                Poll::Ready(answered) => Poll::Ready(answered),
+            Self::Refused(response) => Poll::Ready(std::mem::take(response)),
+            Self::UnderWay(answering, deadline) => match answering.as_mut().poll(task) {
+                Poll::Ready(Ok(response)) => Poll::Ready(response),
                 // Handlers answer earlier than this. What did not is dropped, as tonic would: it says CANCELLED then.
                 Poll::Pending => match deadline {
                     Some(deadline) => deadline
                         .as_mut()
                         .poll(task)
-                        .map(|()| Ok(too_late().into_http())),
+                        .map(|()| too_late().into_http()),
                     None => Poll::Pending,
                 },
             },
@@ -140,23 +125,18 @@ where
     }
 }
 
-impl<F, R, E> Future for Answer<F, R>
-where
-    F: Future<Output = Result<http::Response<R>, E>> + Unpin,
-    R: Default,
-{
-    type Output = Result<http::Response<CountedBody<R>>, E>;
+impl Future for Answer {
+    type Output = Result<http::Response<CountedBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some((answering, ..)) = &mut self.0 else {
+        let Some((step, ..)) = &mut self.0 else {
             // Nobody asks twice.
             return Poll::Pending;
         };
-        let answered = ready!(answering.poll(task));
+        let mut response = ready!(step.poll(task));
         let Some((_, mut call, max_message_bytes)) = self.0.take() else {
             return Poll::Pending;
         };
-        let mut response = answered?;
         call.hear_response(&mut response, max_message_bytes);
         Poll::Ready(Ok(response.map(|inner| CountedBody {
             inner,
@@ -187,7 +167,7 @@ struct Call {
 
 impl Call {
     /// What the beginning of a response says of it.
-    fn hear_response<R>(&mut self, response: &mut http::Response<R>, max_message_bytes: usize) {
+    fn hear_response(&mut self, response: &mut http::Response<Body>, max_message_bytes: usize) {
         if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             self.code = Code::InvalidArgument;
             return;
@@ -212,20 +192,20 @@ impl Drop for Call {
 }
 
 /// A response's body, which tells its call how it ended.
-pub(super) struct CountedBody<R> {
-    inner: R,
+pub(super) struct CountedBody {
+    inner: Body,
     call: Call,
     max_message_bytes: usize,
 }
 
-impl<R: Body + Unpin> Body for CountedBody<R> {
-    type Data = R::Data;
-    type Error = R::Error;
+impl hyper::body::Body for CountedBody {
+    type Data = Bytes;
+    type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let mut frame = ready!(Pin::new(&mut self.inner).poll_frame(task));
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()

@@ -4,22 +4,17 @@
 //! request did. A path names its service before the second slash (gRPC over HTTP/2, "Requests"), and that is all there is
 //! to it. Neighbours: `server` says which services there are, `calls` and `auth` stand before them.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use tonic::{Status, body::Body, server::NamedService};
-use tower::Service;
+use tonic::{Status, body::Body, codegen::Service, server::NamedService};
 
 use super::failure::Failure;
 
 type Request = http::Request<Body>;
 type Response = http::Response<Body>;
-type Answering = BoxFuture<'static, Result<Response, Infallible>>;
+/// The response to a call, to come.
+pub(super) type Answering = BoxFuture<'static, Result<Response, Infallible>>;
 
 /// A service that takes a call without being readied: those that tonic generates always are.
 trait Answers: Send + Sync {
@@ -59,18 +54,9 @@ impl Services {
         }
         self
     }
-}
 
-impl Service<Request> for Services {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Answering;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Answering {
+    /// Answers a call.
+    pub(super) fn call(&self, request: Request) -> Answering {
         match self.0.get(service_name(request.uri().path())) {
             Some(service) => service.answer(request),
             None => {

@@ -422,6 +422,16 @@ fn tls_channel(
         .connect_lazy()
 }
 
+/// The files of a server that the authority vouches for: its certificate, its key, and the authority for its clients.
+fn tls_files(folder: &TempDir, authority: &Authority) -> [PathBuf; 3] {
+    let (certificate, key) = authority.issue("bridge", ExtendedKeyUsagePurpose::ServerAuth);
+    [
+        write(folder, "tls.crt", &certificate),
+        write(folder, "tls.key", &key),
+        write(folder, "ca.crt", &authority.pem),
+    ]
+}
+
 /// A bridge that serves TLS and knows the authority's clients.
 async fn tls_bridge(
     simulator: &TestSimulator,
@@ -429,10 +439,7 @@ async fn tls_bridge(
     authority: &Authority,
     tokens: Option<&str>,
 ) -> TestBridge {
-    let (certificate, key) = authority.issue("bridge", ExtendedKeyUsagePurpose::ServerAuth);
-    let cert_file = write(folder, "tls.crt", &certificate);
-    let key_file = write(folder, "tls.key", &key);
-    let ca_file = write(folder, "ca.crt", &authority.pem);
+    let [cert_file, key_file, ca_file] = tls_files(folder, authority);
     let tokens_file = tokens.map(|tokens| write(folder, "tokens.toml", tokens));
     TestBridge::with(simulator, |config| {
         config.grpc.tls_cert_file = Some(cert_file);
@@ -493,6 +500,39 @@ async fn a_certificate_is_its_application() {
             "{status:?}"
         );
     }
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn renewed_certificates_are_served_without_a_restart() {
+    let simulator = TestSimulator::start().await;
+    let folder = TempDir::new().unwrap();
+    let (old, new) = (Authority::new(), Authority::new());
+    let client = |authority: &Authority| {
+        Some(authority.issue("billing", ExtendedKeyUsagePurpose::ClientAuth))
+    };
+    let statuses = || Request::new(ListStatusesRequest {});
+    let bridge = tls_bridge(&simulator, &folder, &old, None).await;
+    let before = tls_channel(&bridge, &old, client(&old));
+    call(&before, statuses()).await.unwrap();
+
+    // A key that goes with no certificate: the earlier files stay in use.
+    write(
+        &folder,
+        "tls.key",
+        &KeyPair::generate().unwrap().serialize_pem(),
+    );
+    tls_files(&folder, &new);
+    eventually("the new files are used", async || {
+        let after = tls_channel(&bridge, &new, client(&new));
+        call(&after, statuses()).await.ok()
+    })
+    .await;
+    call(&before, statuses())
+        .await
+        .expect("what is connected stays so");
+    let late = tls_channel(&bridge, &old, client(&old));
+    assert!(call(&late, statuses()).await.is_err());
     bridge.stop().await;
 }
 
