@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .boxed(".smsbridge.v1.SendSmsRequest.tracking")
         .boxed(".smsbridge.v1.SendSmsBulkRequest.tracking")
         .boxed(".smsbridge.v1.SendResult.refusal")
+        .boxed(".smsbridge.v1.NumberLookup.refusal")
         .compile_fds(descriptors)?;
 
     pbjson_build::Builder::new()

@@ -115,6 +115,9 @@ fn row(lookup: &NumberLookup) -> Vec<String> {
         codes::network(lookup.original_network.as_ref()),
         where_known(lookup.ported, lookup.ported_network.as_ref()),
         where_known(lookup.roaming, lookup.roaming_network.as_ref()),
-        codes::error(lookup.error.as_ref()),
+        match &lookup.refusal {
+            Some(refusal) => format!("{}: {}", refusal.reason, refusal.detail),
+            None => codes::error(lookup.error.as_ref()),
+        },
     ]
 }

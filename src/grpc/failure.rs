@@ -14,7 +14,7 @@ use super::auth::Denied;
 use crate::{
     events::{AppendError, ReadError},
     infobip::CallError,
-    proto::v1::FieldViolation,
+    proto::v1::{self, FieldViolation},
     send::SendError,
 };
 
@@ -92,6 +92,23 @@ impl Failure {
             field: field.to_owned(),
             description: description.to_string(),
         }])
+    }
+}
+
+impl From<Failure> for v1::Refusal {
+    /// For one of several things that a call asked for.
+    fn from(failure: Failure) -> Self {
+        let retryable = matches!(
+            failure,
+            Failure::Api(CallError::NotSent { .. } | CallError::RateLimited { .. })
+        );
+        let row = row(failure);
+        Self {
+            reason: row.reason.to_owned(),
+            detail: row.message,
+            retryable,
+            violations: row.violations,
+        }
     }
 }
 

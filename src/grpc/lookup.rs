@@ -26,22 +26,8 @@ impl LookupService for Lookup {
     ) -> Result<Response<v1::LookupNumbersResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
         let numbers = numbers(&request.get_ref().to)?;
-        let looked_up = async {
-            let mut results = Vec::with_capacity(numbers.len());
-            for numbers in numbers.chunks(NUMBERS_PER_REQUEST) {
-                results.extend(
-                    self.0
-                        .client
-                        .lookup(numbers)
-                        .await?
-                        .rows
-                        .into_iter()
-                        .map(result),
-                );
-            }
-            Ok(v1::LookupNumbersResponse { results })
-        };
-        Ok(Response::new(super::in_time(deadline, looked_up).await?))
+        let results = self.ask(&numbers, None, deadline).await?;
+        Ok(Response::new(v1::LookupNumbersResponse { results }))
     }
 
     async fn request_number_lookup(
@@ -61,15 +47,54 @@ impl LookupService for Lookup {
             "{notify_url}?application={}",
             Caller::of(&request).application
         );
-        let requested = async {
-            let mut results = Vec::with_capacity(numbers.len());
-            for numbers in numbers.chunks(NUMBERS_PER_REQUEST) {
-                let rows = self.0.client.lookup_async(numbers, &notify_url).await?;
-                results.extend(rows.rows.into_iter().map(result));
+        let results = self.ask(&numbers, Some(&notify_url), deadline).await?;
+        Ok(Response::new(v1::RequestNumberLookupResponse { results }))
+    }
+}
+
+impl Lookup {
+    /// Asks for all numbers, so many at a time; with an address the answers go there. What was learnt is not lost with what
+    /// fails later, as each number costs: from then on numbers have a refusal. An error where nothing was learnt.
+    async fn ask(
+        &self,
+        numbers: &[String],
+        notify_url: Option<&str>,
+        deadline: Deadline,
+    ) -> Result<Vec<v1::NumberLookup>, Failure> {
+        let client = &self.0.client;
+        let mut results = Vec::with_capacity(numbers.len());
+        let mut requests = numbers.chunks(NUMBERS_PER_REQUEST);
+        while let Some(numbers) = requests.next() {
+            let asked = async {
+                Ok(match notify_url {
+                    None => client.lookup(numbers).await?,
+                    Some(notify_url) => client.lookup_async(numbers, notify_url).await?,
+                })
+            };
+            match super::in_time(deadline, asked).await {
+                Ok(rows) => results.extend(rows.rows.into_iter().map(result)),
+                Err(failure) if results.is_empty() => return Err(failure),
+                Err(failure) => {
+                    let failed = v1::Refusal::from(failure);
+                    results.extend(numbers.iter().map(|to| refused(to, &failed)));
+                    let untried = v1::Refusal {
+                        retryable: true,
+                        ..failed
+                    };
+                    let rest = requests.by_ref().flatten();
+                    results.extend(rest.map(|to| refused(to, &untried)));
+                }
             }
-            Ok(v1::RequestNumberLookupResponse { results })
-        };
-        Ok(Response::new(super::in_time(deadline, requested).await?))
+        }
+        Ok(results)
+    }
+}
+
+fn refused(to: &str, refusal: &v1::Refusal) -> v1::NumberLookup {
+    v1::NumberLookup {
+        to: to.to_owned(),
+        refusal: Some(Box::new(refusal.clone())),
+        ..v1::NumberLookup::default()
     }
 }
 

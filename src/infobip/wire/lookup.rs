@@ -96,6 +96,7 @@ fn read(row: &str) -> Result<LookupRow, String> {
             status: convert::status(wire.status),
             error: convert::error(wire.error),
             source_payload: row.to_owned(),
+            refusal: None,
         },
         source_payload: row.to_owned(),
     })

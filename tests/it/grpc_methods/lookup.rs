@@ -1,6 +1,9 @@
 //! `LookupService`.
 
+use serde_json::json;
 use smsbridge::proto::v1::{self, event::Payload, lookup_service_client::LookupServiceClient};
+use tonic::Code;
+use wiremock::{Mock, MockServer, ResponseTemplate, matchers::path};
 
 use super::{TO, by};
 use crate::support::{bridge::TestBridge, simulator::TestSimulator};
@@ -35,6 +38,54 @@ async fn more_numbers_than_the_api_takes_are_looked_up_in_order() {
     assert!(row.ported.is_some() && row.status.is_some() && row.error.is_some());
     assert!(row.source_payload.contains(&to[0]));
     assert_eq!(simulator.requests().await.len(), 3);
+}
+
+#[tokio::test]
+async fn what_was_paid_for_is_not_lost_with_what_fails_later() {
+    let to: Vec<String> = (0..2_001)
+        .map(|n| (41_793_020_000_u64 + n).to_string())
+        .collect();
+    let rows: Vec<_> = to[..1_000]
+        .iter()
+        .map(|to| json!({"to": to, "mccMnc": "22801"}))
+        .collect();
+    let api = MockServer::start().await;
+    Mock::given(path("/number/1/query"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(json!({"results": rows})))
+        .up_to_n_times(1)
+        .mount(&api)
+        .await;
+    Mock::given(path("/number/1/query"))
+        .respond_with(ResponseTemplate::new(500))
+        .mount(&api)
+        .await;
+    let folder = tempfile::tempdir().unwrap();
+    let bridge = TestBridge::at(&api.uri(), folder, |_| ()).await;
+    let mut client = LookupServiceClient::new(bridge.channel.clone());
+    let request = v1::LookupNumbersRequest {
+        to: to.clone(),
+        ..Default::default()
+    };
+    let found = client.lookup_numbers(request.clone()).await.unwrap();
+    let found = found.into_inner().results;
+    let numbers: Vec<_> = found.iter().map(|row| row.to.clone()).collect();
+    assert_eq!(numbers, to);
+    let refusals: Vec<_> = found.iter().map(|row| row.refusal.as_ref()).collect();
+    assert!(refusals[..1_000].iter().all(Option::is_none));
+    assert_eq!(found[999].mcc_mnc, "22801");
+    // The second request may have been taken; the third never went out.
+    for (refusal, retryable) in [(refusals[1_000], false), (refusals[2_000], true)] {
+        let refusal = refusal.unwrap();
+        assert_eq!(
+            (refusal.reason.as_str(), refusal.retryable),
+            ("API_ANSWER_LOST", retryable)
+        );
+    }
+    assert_eq!(api.received_requests().await.unwrap().len(), 2);
+
+    // Nothing was learnt: the call fails as a whole.
+    let status = client.lookup_numbers(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
 }
 
 #[tokio::test]
