@@ -149,6 +149,8 @@ fn configuration(
         ("infobip.username", USERNAME.to_owned()),
         ("infobip.password", PASSWORD.to_owned()),
         ("grpc.listen", free_or_any(50051).to_string()),
+        // Few call a demo: it need not say that more would need more open files.
+        ("grpc.max_connections", "100".to_owned()),
         ("http.listen", http.to_string()),
         ("http.public_url", format!("http://{http}")),
         ("admin.listen", free_or_any(9090).to_string()),
