@@ -290,11 +290,8 @@ fn derive_id(kind: &str, parts: &[&str]) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    let mut octets = [0; 16];
-    for (octet, of_hash) in octets.iter_mut().zip(hash.finalize()) {
-        *octet = of_hash;
-    }
-    text_of(Builder::from_sha1_bytes(octets).into_uuid())
+    let hash = hash.finalize();
+    text_of(Builder::from_sha1_bytes(std::array::from_fn(|octet| hash[octet])).into_uuid())
 }
 
 fn event(event_type: &str, application: &str, payload: Payload) -> v1::Event {

@@ -276,7 +276,6 @@ impl Authenticator {
             return Ok(None);
         }
         let is_reflection = REFLECTION.iter().any(|service| method.starts_with(service));
-        let certificate = certificate.filter(|_| self.takes_certificates);
         let mut caller = match (&self.tokens, bearer_token(headers), certificate) {
             (Some(file), Some(token), _) => {
                 let known = file.known();

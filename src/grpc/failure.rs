@@ -185,10 +185,14 @@ fn row(failure: Failure) -> Row {
             in_doubt,
             message_ids,
         } => {
-            let message = if in_doubt {
-                "the deadline passed while the request was under way: its outcome becomes an event; repeat the call with the same ids to learn it"
-            } else {
-                "the deadline passed before anything was sent: nothing will be"
+            let message = match (in_doubt, message_ids.is_empty()) {
+                (false, _) => "the deadline passed before anything was sent: nothing will be",
+                (true, false) => {
+                    "the deadline passed while the request was under way: its outcome becomes an event; repeat the call with the same ids to learn it"
+                }
+                (true, true) => {
+                    "the deadline passed while the request was under way: it may have been done all the same"
+                }
             };
             Row::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
                 .with("in_doubt", in_doubt)

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashSet,
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,17 +11,25 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::stream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use smsbridge::proto::v1::{
     self, Outcome, event_service_client::EventServiceClient, sms_service_client::SmsServiceClient,
     stream_events_request::Start, subscribe_request::Action, subscribe_response::Item,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Streaming, transport::Channel};
+use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use crate::support::{
-    DEADLINE, bridge::text, eventually, process::BridgeProcess, simulator::TestSimulator,
+    DEADLINE,
+    bridge::{TestBridge, text},
+    eventually,
+    process::BridgeProcess,
+    simulator::TestSimulator,
 };
 
 const MESSAGES: usize = 8_000;
@@ -188,4 +197,30 @@ async fn slow_readers_hold_up_themselves_alone() {
     drop((acknowledgements, deliveries, events, answers));
     let (ended, said) = bridge.stop().await;
     assert!(ended.success(), "{said}");
+}
+
+/// No handler has such a call yet, so none can answer it.
+#[tokio::test]
+async fn a_request_that_never_ends_is_answered_at_its_deadline() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let address = bridge.addresses.grpc;
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let never = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+    let request = http::Request::post(format!("http://{address}/smsbridge.v1.SmsService/SendSms"))
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", "200m")
+        .body(StreamBody::new(never))
+        .unwrap();
+    let answer = tokio::time::timeout(DEADLINE, sender.send_request(request)).await;
+    let answer = answer.expect("an answer at its deadline").unwrap();
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    drop(sender);
+    bridge.stop().await;
 }

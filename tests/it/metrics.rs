@@ -32,6 +32,23 @@ async fn shown(bridge: &TestBridge, lines: &[&str]) -> String {
 }
 
 #[tokio::test]
+async fn each_destination_of_a_request_is_counted() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let sent = bridge
+        .sms()
+        .send_sms(text(&[NUMBER, "41793026731"], TEXT))
+        .await;
+    assert_eq!(sent.unwrap().into_inner().results.len(), 2);
+    shown(
+        &bridge,
+        &[r#"smsbridge_send_results_total{outcome="accepted"} 2"#],
+    )
+    .await;
+    bridge.stop().await;
+}
+
+#[tokio::test]
 async fn what_happened_is_counted_and_nobody_is_named() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
