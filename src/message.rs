@@ -1,4 +1,6 @@
-//! The vocabulary: ids, addresses, code tables. Pure, knows nobody but the generated contract.
+//! The vocabulary of messages: ids, phone numbers and senders, status and error codes, timestamps.
+//!
+//! Invariant: pure functions and plain values; depends only on the generated contract (`proto`).
 
 pub mod address;
 pub mod codes;

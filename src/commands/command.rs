@@ -320,7 +320,7 @@ impl<'a> Envelope<'a> {
             return Ok(());
         }
         check_caller_id(&request.request_id)
-            .map_err(|error| Invalid::new("INVALID_REQUEST_ID", error.to_string()))
+            .map_err(|error| Invalid::new("INVALID_REQUEST_ID", format!("the request_id {error}")))
     }
 }
 

@@ -10,7 +10,7 @@ use uuid::{Builder, Uuid};
 use super::ContentDigest;
 use crate::{
     message::{
-        id::{ApplicationName, FOREIGN_APPLICATION, split_wire_id, text_of},
+        id::{ApplicationName, callers_bulk_id, owner, uuid_text},
         time,
     },
     proto::v1::{self, event::Payload},
@@ -238,23 +238,6 @@ impl NewEvent {
     }
 }
 
-/// The application and the caller's id behind an id that Infobip gave back.
-#[must_use]
-pub fn owner(wire_id: &str) -> (String, &str) {
-    split_wire_id(wire_id).map_or_else(
-        || (FOREIGN_APPLICATION.to_owned(), wire_id),
-        |(application, id)| (application.to_string(), id),
-    )
-}
-
-/// The caller's bulk id behind one that Infobip gave back; empty for a bulk id that no caller chose.
-#[must_use]
-pub fn callers_bulk_id(wire_bulk_id: &str) -> String {
-    split_wire_id(wire_bulk_id)
-        .map(|(_, bulk_id)| bulk_id.to_owned())
-        .unwrap_or_default()
-}
-
 fn report_type(report: &v1::DeliveryReport) -> &'static str {
     use v1::StatusGroup as Group;
     match report
@@ -291,7 +274,7 @@ fn derive_id(kind: &str, parts: &[&str]) -> String {
         hash.update(part);
     }
     let hash = hash.finalize();
-    text_of(Builder::from_sha1_bytes(std::array::from_fn(|octet| hash[octet])).into_uuid())
+    uuid_text(Builder::from_sha1_bytes(std::array::from_fn(|octet| hash[octet])).into_uuid())
 }
 
 fn event(event_type: &str, application: &str, payload: Payload) -> v1::Event {

@@ -67,7 +67,7 @@ pub enum Denied {
     )]
     TokenInvalid,
     /// Its certificate names no application.
-    #[error("the certificate's common name is no application: {0}")]
+    #[error("the certificate's common name is not an application name: it {0}")]
     CertificateUnusable(#[source] IdError),
     /// The metadata names no application.
     #[error("{APPLICATION_METADATA}: {0}")]

@@ -1,39 +1,34 @@
-//! Addresses: the numbers of recipients and the senders.
+//! Checks and normalizes phone numbers and senders.
 //!
-//! A doubtful number is sent: Infobip decides (DESIGN, "gRPC"). Refused is only what cannot be a number at all.
+//! Only text that cannot be a phone number at all is refused; anything doubtful is passed on, because only Infobip knows
+//! every numbering plan.
 
 use std::borrow::Cow;
 
-/// The longest destination, in characters (WIRE.md, "Limits").
+/// Longest destination, in characters.
 pub const MAX_DESTINATION_CHARACTERS: usize = 64;
 
-/// Why an address was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Nothing, or no digit in it.
     #[error("has no digits: give the number in international format, such as 41793026727")]
     NoDigits,
-    /// Something that no number has.
     #[error(
-        "has characters that no number has: give digits only, in international format, such as 41793026727"
+        "has characters that are not part of a phone number: give digits only, in international format, such as 41793026727"
     )]
     NotANumber,
-    /// More than 64 characters.
-    #[error("is longer than 64 characters")]
+    #[error("is longer than {MAX_DESTINATION_CHARACTERS} characters")]
     TooLong,
-    /// A sender of letters that is not 3 to 11 characters, or of digits that is not 3 to 14.
-    #[error("a sender has 3 to 11 characters with letters, or 3 to 14 digits")]
+    #[error("must be 3 to 11 characters, or 3 to 14 digits")]
     SenderLength,
-    /// A control character in a sender.
     #[error("has control characters")]
     SenderCharacters,
 }
 
-/// A number as the API wants it: digits only. A leading `+` and the usual separators (spaces, `-`, `.`, brackets) are
-/// removed; a leading `00` stays, as only the API knows what it means.
+/// Converts a number to the API's format, digits only: removes a leading `+` and the usual separators (spaces, `-`, `.`,
+/// parentheses). A leading `00` is kept, because its meaning depends on the country.
 ///
 /// # Errors
-/// [`AddressError`] where it cannot be a number at all.
+/// [`AddressError`] if the text cannot be a phone number.
 pub fn normalize_number(number: &str) -> Result<Cow<'_, str>, AddressError> {
     if number.len() > MAX_DESTINATION_CHARACTERS {
         return Err(AddressError::TooLong);
@@ -55,10 +50,10 @@ pub fn normalize_number(number: &str) -> Result<Cow<'_, str>, AddressError> {
     }
 }
 
-/// Checks a sender: 3 to 14 digits, or 3 to 11 characters where it has others (manual, "Fully featured textual message").
+/// Checks a sender: 3 to 14 digits, or 3 to 11 characters if there are others (docs/INFOBIP_API.md#limits).
 ///
 /// # Errors
-/// [`AddressError`] where its length or its characters are wrong.
+/// [`AddressError`] if its length or its characters are wrong.
 pub fn check_sender(sender: &str) -> Result<(), AddressError> {
     if sender.chars().any(char::is_control) {
         return Err(AddressError::SenderCharacters);
@@ -93,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_number_is_refused() {
+    fn text_that_is_not_a_number_is_refused() {
         assert_eq!(normalize_number(""), Err(AddressError::NoDigits));
         assert_eq!(normalize_number("+"), Err(AddressError::NoDigits));
         assert_eq!(
@@ -107,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn senders_have_the_manuals_lengths() {
+    fn senders_have_3_to_11_characters_or_3_to_14_digits() {
         for sender in [
             "InfoSMS",
             "abc",

@@ -1,8 +1,10 @@
-//! Ids: of applications, requests and messages, and the id that Infobip sees.
+//! Ids of applications, requests and messages, and the wire ids made of them.
 //!
-//! The API sees `{application}.{message_id}`, split at the first dot on the way back, so that a report finds its
-//! application on every path with no state (DESIGN, "Applications and ids"). Application names hold no dot, so the split
-//! is exact.
+//! A wire id is the id that Infobip sees: `{application}.{id}`. Splitting it at the first dot tells which application a
+//! report belongs to, without any state (docs/DECISIONS.md).
+//!
+//! Invariants: an application name has no dot, so the split is exact; an id that the bridge derives for a message without
+//! one is never a caller's own id.
 
 use std::{
     fmt,
@@ -11,27 +13,22 @@ use std::{
 
 use uuid::Uuid;
 
-/// The application of callers that name none.
+/// The application of callers that are not assigned to one.
 pub const DEFAULT_APPLICATION: &str = "default";
 /// The application of messages that the account sent without the bridge.
 pub const FOREIGN_APPLICATION: &str = "foreign";
-/// The longest `request_id` or `message_id` of a caller, in characters.
+/// Longest `request_id` or `message_id` of a caller, in characters.
 pub const MAX_ID_CHARACTERS: usize = 128;
-/// The longest bulk id of a caller, in characters: with its application it must fit the API's 100 (WIRE.md, "Limits").
+/// Longest bulk id of a caller, in characters. With an application of 32 characters and the dot it stays below the 100
+/// characters that the API takes (docs/INFOBIP_API.md#limits).
 pub const MAX_BULK_ID_CHARACTERS: usize = 60;
 
-/// Why an id was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// Not `[a-z0-9-]{1,32}`.
-    #[error("an application's name has 1 to 32 characters of a-z, 0-9 and -")]
+    #[error("must be 1 to 32 characters: a-z, 0-9, -")]
     Application,
-    /// Not `[A-Za-z0-9_.:-]{1,128}`.
-    #[error("an id has 1 to {max} characters of A-Z, a-z, 0-9, _ . : and -")]
-    Caller {
-        /// The longest it may be.
-        max: usize,
-    },
+    #[error("must be 1 to {max} characters: A-Z, a-z, 0-9, _ . : -")]
+    Caller { max: usize },
 }
 
 /// The name of an application: `[a-z0-9-]{1,32}`.
@@ -39,10 +36,8 @@ pub enum IdError {
 pub struct ApplicationName(Arc<str>);
 
 impl ApplicationName {
-    /// Checks a name.
-    ///
     /// # Errors
-    /// [`IdError::Application`] where it is not `[a-z0-9-]{1,32}`.
+    /// [`IdError::Application`] if it is not `[a-z0-9-]{1,32}`.
     pub fn parse(name: &str) -> Result<Self, IdError> {
         let fits = (1..=32).contains(&name.len())
             && name
@@ -55,26 +50,24 @@ impl ApplicationName {
         }
     }
 
-    /// The application of callers that name none.
+    /// The application of callers that are not assigned to one.
     #[must_use]
     pub fn default_application() -> Self {
         static NAME: LazyLock<Arc<str>> = LazyLock::new(|| DEFAULT_APPLICATION.into());
         Self(Arc::clone(&NAME))
     }
 
-    /// The application of what the account did without the bridge.
     #[must_use]
     pub fn foreign() -> Self {
         Self(FOREIGN_APPLICATION.into())
     }
 
-    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The id that Infobip sees for this application's message or bulk id.
+    /// The wire id for this application's message id or bulk id.
     #[must_use]
     pub fn wire_id(&self, id: &str) -> String {
         [&self.0, ".", id].concat()
@@ -93,8 +86,7 @@ impl fmt::Debug for ApplicationName {
     }
 }
 
-/// Splits an id that Infobip gave back into application and the caller's id; `None` where it was not made by
-/// [`ApplicationName::wire_id`].
+/// Splits a wire id into the application and the caller's id. `None` if [`ApplicationName::wire_id`] did not make it.
 #[must_use]
 pub fn split_wire_id(wire_id: &str) -> Option<(ApplicationName, &str)> {
     let (application, id) = wire_id.split_once('.')?;
@@ -104,10 +96,28 @@ pub fn split_wire_id(wire_id: &str) -> Option<(ApplicationName, &str)> {
     Some((ApplicationName::parse(application).ok()?, id))
 }
 
+/// The application and the caller's id of a wire id. An id that the bridge did not make belongs to
+/// [`FOREIGN_APPLICATION`] and is returned whole.
+#[must_use]
+pub fn owner(wire_id: &str) -> (String, &str) {
+    split_wire_id(wire_id).map_or_else(
+        || (FOREIGN_APPLICATION.to_owned(), wire_id),
+        |(application, id)| (application.to_string(), id),
+    )
+}
+
+/// The caller's bulk id of a wire bulk id. Empty if no caller chose it.
+#[must_use]
+pub fn callers_bulk_id(wire_bulk_id: &str) -> String {
+    split_wire_id(wire_bulk_id)
+        .map(|(_, bulk_id)| bulk_id.to_owned())
+        .unwrap_or_default()
+}
+
 /// Checks a caller's `request_id` or `message_id`.
 ///
 /// # Errors
-/// [`IdError::Caller`] where it is not `[A-Za-z0-9_.:-]{1,128}`.
+/// [`IdError::Caller`] if it is not `[A-Za-z0-9_.:-]{1,128}`.
 pub fn check_caller_id(id: &str) -> Result<(), IdError> {
     check_id(id, MAX_ID_CHARACTERS)
 }
@@ -115,7 +125,7 @@ pub fn check_caller_id(id: &str) -> Result<(), IdError> {
 /// Checks a caller's bulk id.
 ///
 /// # Errors
-/// [`IdError::Caller`] where it is not `[A-Za-z0-9_.:-]{1,60}`.
+/// [`IdError::Caller`] if it is not `[A-Za-z0-9_.:-]{1,60}`.
 pub fn check_bulk_id(id: &str) -> Result<(), IdError> {
     check_id(id, MAX_BULK_ID_CHARACTERS)
 }
@@ -132,21 +142,21 @@ fn check_id(id: &str, max: usize) -> Result<(), IdError> {
     }
 }
 
-/// The id of a message whose caller gave none: `{request_id}`, `{request_id}~{n}`, or a UUIDv7. `~` is refused from
-/// callers, so that such an id is never a caller's own.
+/// Derives the id of a message whose caller gave none: `{request_id}` for a single destination, `{request_id}~{position}` for
+/// several, or a UUIDv7 without a `request_id`. Callers may not use `~`.
 #[must_use]
 pub fn derive_message_id(request_id: &str, position: usize, destinations: usize) -> String {
     match (request_id, destinations) {
-        ("", _) => text_of(Uuid::now_v7()),
+        ("", _) => uuid_text(Uuid::now_v7()),
         (request_id, 1) => request_id.to_owned(),
         (request_id, _) => format!("{request_id}~{position}"),
     }
 }
 
-/// A UUID as it is written, `67e55044-10b1-426f-9247-bb680e5fe0c8`.
+/// The hyphenated form, `67e55044-10b1-426f-9247-bb680e5fe0c8`.
 #[must_use]
-pub fn text_of(id: Uuid) -> String {
-    // Without a formatter: every message and every event has one.
+pub fn uuid_text(id: Uuid) -> String {
+    // Faster than `to_string`, which goes through a formatter: every message and every event needs one.
     let mut text = Uuid::encode_buffer();
     id.hyphenated().encode_lower(&mut text).to_owned()
 }
@@ -156,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wire_id_splits_at_its_first_dot() {
+    fn a_wire_id_is_split_at_its_first_dot() {
         let application = ApplicationName::parse("billing-2").unwrap();
         let wire = application.wire_id("order.17:a");
         assert_eq!(wire, "billing-2.order.17:a");
@@ -164,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_others_do_not_split() {
+    fn foreign_ids_are_not_split() {
         for id in [
             "",
             "2250be2d4219-3af1",
@@ -178,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_ids_are_checked() {
+    fn caller_ids_are_checked() {
         assert!(check_caller_id("A-z_0.9:x").is_ok());
         assert!(check_caller_id(&"x".repeat(128)).is_ok());
         for id in ["", "a~0", "a b", "ä", &"x".repeat(129)] {

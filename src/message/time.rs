@@ -1,13 +1,12 @@
-//! Times: between the contract's timestamps and the clock's.
+//! Converts timestamps and durations between protobuf and Rust types.
 
 use std::time::Duration;
 
 use pbjson_types::Timestamp as ProtoTimestamp;
 
-/// A moment as the contract carries it.
 #[must_use]
 pub fn to_proto(at: jiff::Timestamp) -> ProtoTimestamp {
-    // Both count whole seconds and nanoseconds, but protobuf's nanoseconds always count forward.
+    // Both types have seconds and nanoseconds, but protobuf's nanoseconds are never negative.
     let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
     if nanos < 0 {
         ProtoTimestamp {
@@ -19,7 +18,7 @@ pub fn to_proto(at: jiff::Timestamp) -> ProtoTimestamp {
     }
 }
 
-/// A moment of the contract; `None` where it is out of range (before year -9999 or after 9999, or impossible nanoseconds).
+/// `None` if the timestamp is out of range: before the year -9999, after 9999, or with invalid nanoseconds.
 #[must_use]
 pub fn from_proto(at: &ProtoTimestamp) -> Option<jiff::Timestamp> {
     if !(0..1_000_000_000).contains(&at.nanos) {
@@ -28,7 +27,7 @@ pub fn from_proto(at: &ProtoTimestamp) -> Option<jiff::Timestamp> {
     jiff::Timestamp::new(at.seconds, at.nanos).ok()
 }
 
-/// A duration of the contract; `None` where it is negative or impossible.
+/// `None` if the duration is negative or has invalid nanoseconds.
 #[must_use]
 pub fn duration_from_proto(duration: &pbjson_types::Duration) -> Option<Duration> {
     let nanos = u32::try_from(duration.nanos)
@@ -42,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_survive_both_ways() {
+    fn timestamps_survive_a_round_trip() {
         for text in [
             "2015-02-12T08:51:43.123Z",
             "1969-12-31T23:59:59.25Z",
@@ -54,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_moments_are_none() {
+    fn invalid_timestamps_and_durations_are_none() {
         assert_eq!(
             from_proto(&ProtoTimestamp {
                 seconds: i64::MAX,

@@ -11,9 +11,9 @@ use smsbridge::{
     amqp::{AmqpError, Publisher},
     events::{
         BeginSends, EarlierSend, EventLog as _, NewEvent, Quarantined, ReadError, Start,
-        broker::BrokerLog, new_event::owner,
+        broker::BrokerLog,
     },
-    message::id::ApplicationName,
+    message::id::{ApplicationName, owner},
     ops::metrics::Metrics,
     proto::v1::{self, event::Payload},
 };

@@ -11,9 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::{Context, caller::Caller, failure::Failure};
 use crate::{
-    events::new_event::{callers_bulk_id, owner},
     infobip::{LogsQuery, wire},
-    message::{id::check_caller_id, time},
+    message::{
+        id::{callers_bulk_id, check_caller_id, owner},
+        time,
+    },
     proto::v1::{self, StatusGroup},
 };
 
