@@ -3,28 +3,14 @@
 // clippy.toml allows these in test functions only, not in what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod amqp_log;
-mod amqp_topology;
-mod auth;
+mod amqp;
 mod cli;
-mod commands;
-mod contract_document;
-mod dead_letters;
-mod errors_document;
-mod event_fields;
-mod every_method;
-mod examples;
-mod faults;
+mod documents;
+mod events;
 mod first_light;
-mod grpc_connections;
-mod grpc_fields;
-mod grpc_fuzz;
-mod grpc_hostile;
-mod grpc_methods;
-mod grpc_slow;
-mod infobip_client;
+mod grpc;
+mod infobip;
 mod metrics;
-mod overload;
 mod send;
 mod simulator;
 mod simulator_clients;
@@ -37,5 +23,4 @@ mod simulator_parameters;
 mod simulator_samples;
 mod simulator_time;
 mod simulator_xml_samples;
-mod subscribe;
 mod support;

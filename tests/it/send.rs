@@ -1,5 +1,7 @@
 //! How a send stays single: ids, doubts, refusals (promises 2 and 3).
 
+mod faults;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -1,0 +1,6 @@
+//! The AMQP edge and the broker engine of the event log, against a real broker.
+
+mod commands;
+mod dead_letters;
+mod log;
+mod topology;

@@ -1,0 +1,11 @@
+//! The gRPC edge, over real connections: methods, fields, errors, authentication, hostile and slow callers.
+
+mod auth;
+mod connections;
+mod every_method;
+mod fields;
+mod fuzz;
+mod hostile;
+mod methods;
+mod overload;
+mod slow;

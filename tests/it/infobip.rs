@@ -1,0 +1,3 @@
+//! The client of the Infobip API, against scripted servers.
+
+mod client;
