@@ -146,11 +146,33 @@ pub struct SubscriptionKey {
     pub name: String,
 }
 
+/// Whose events a subscription receives: what the caller that made it may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// The events of every application.
+    AllApplications,
+    /// The events of the subscription's own application.
+    OwnApplication,
+}
+
+impl SubscriptionKey {
+    /// The only application whose events the subscription receives; `None`: it receives those of all.
+    #[must_use]
+    pub fn visible(&self, visibility: Visibility) -> Option<&str> {
+        match visibility {
+            Visibility::AllApplications => None,
+            Visibility::OwnApplication => Some(&self.application),
+        }
+    }
+}
+
 /// A subscription as the log keeps it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SavedSubscription {
     /// Which one.
     pub key: SubscriptionKey,
+    /// Whose events it receives. `None`: saved by a version that did not keep it; the next listener decides.
+    pub visibility: Option<Visibility>,
     /// Which events it wants.
     pub filter: Option<v1::EventFilter>,
     /// All events up to this one are done.

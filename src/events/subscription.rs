@@ -1,7 +1,8 @@
 //! Named durable subscriptions on the embedded engine: events wait while nobody listens, each goes to one listener, and
 //! comes again until it is acknowledged.
 //!
-//! Invariants: what was not acknowledged is delivered again (at least once); the position that is saved never passes an
+//! Invariants: a subscription has one visibility, that of the caller that made it, and a listener of another one is refused:
+//! it would take events from the others, or see what it may not; what was not acknowledged is delivered again (at least once); the position that is saved never passes an
 //! event that is not acknowledged; a listener has at most `max_outstanding` deliveries. One task for each subscription with
 //! listeners holds all of its state: `task`. Neighbours: `grpc` attaches listeners, the log keeps positions.
 
@@ -16,7 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::task::Task;
-use super::{EventStream, ReadError, SavedSubscription, SharedEventLog, Start, SubscriptionKey};
+use super::{
+    EventStream, ReadError, SavedSubscription, SharedEventLog, Start, SubscriptionKey, Visibility,
+};
 use crate::proto::v1;
 
 /// Words of listeners that wait for the task at most.
@@ -36,10 +39,62 @@ pub struct Subscriptions {
 pub struct Listener {
     /// Which events: replaces what the subscription had.
     pub filter: Option<v1::EventFilter>,
-    /// The only application whose events it may see; `None`: all.
-    pub visible: Option<String>,
+    /// Whose events it may see: those that the subscription receives, no more and no fewer.
+    pub visibility: Visibility,
     /// Deliveries that it may hold unacknowledged.
     pub max_outstanding: usize,
+}
+
+/// Why a listener can't take part.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AttachError {
+    /// The log can't be read or written, or its engine has no subscriptions.
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    /// The subscription receives other events than the listener may see.
+    #[error(transparent)]
+    VisibilityDiffers(#[from] VisibilityDiffers),
+}
+
+/// A listener may see more or fewer applications than its subscription.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "the subscription `{name}` was made by a caller that sees {}, and this caller sees {}: use credentials with the same \
+     grants, or another name",
+    in_words(*.of_subscription),
+    in_words(*.of_listener)
+)]
+pub struct VisibilityDiffers {
+    /// The subscription.
+    pub name: String,
+    /// Whose events it receives.
+    pub of_subscription: Visibility,
+    /// Whose events the listener may see.
+    pub of_listener: Visibility,
+}
+
+impl VisibilityDiffers {
+    fn check(
+        key: &SubscriptionKey,
+        of_subscription: Visibility,
+        of_listener: Visibility,
+    ) -> Result<(), Self> {
+        if of_subscription == of_listener {
+            return Ok(());
+        }
+        Err(Self {
+            name: key.name.clone(),
+            of_subscription,
+            of_listener,
+        })
+    }
+}
+
+fn in_words(visibility: Visibility) -> &'static str {
+    match visibility {
+        Visibility::AllApplications => "the events of all applications",
+        Visibility::OwnApplication => "its own application's events only",
+    }
 }
 
 /// A listener that takes part.
@@ -104,7 +159,7 @@ impl Words {
 enum Word {
     Attach {
         listener: Listener,
-        reply: oneshot::Sender<Attached>,
+        reply: oneshot::Sender<Result<Attached, VisibilityDiffers>>,
     },
     Settle {
         listener: u64,
@@ -131,29 +186,28 @@ impl Subscriptions {
     /// Takes part in a subscription, which is made at its first use and begins at now.
     ///
     /// # Errors
-    /// [`ReadError`], also where the log's engine has no subscriptions.
+    /// [`AttachError`].
     pub async fn attach(
         &self,
         key: SubscriptionKey,
         listener: Listener,
-    ) -> Result<Attached, ReadError> {
+    ) -> Result<Attached, AttachError> {
         loop {
             let running = self.running().get(&key).cloned();
             let words = match running {
                 Some(words) => words,
-                None => self.open(key.clone(), listener.filter.clone()).await?,
+                None => self.open(key.clone(), &listener).await?,
             };
             let (reply, attached) = oneshot::channel();
             let listener = listener.clone();
             if words.send(Word::Attach { listener, reply }).await.is_ok()
                 && let Ok(attached) = attached.await
             {
-                return Ok(attached);
+                return Ok(attached?);
             }
             if self.closing.is_cancelled() {
-                return Err(ReadError::Unavailable(
-                    "the process is shutting down".to_owned(),
-                ));
+                let ending = "the process is shutting down".to_owned();
+                return Err(ReadError::Unavailable(ending).into());
             }
             // Its last listener left meanwhile: begin anew, when its task is gone.
             tokio::task::yield_now().await;
@@ -168,17 +222,23 @@ impl Subscriptions {
     async fn open(
         &self,
         key: SubscriptionKey,
-        filter: Option<v1::EventFilter>,
-    ) -> Result<mpsc::Sender<Word>, ReadError> {
+        listener: &Listener,
+    ) -> Result<mpsc::Sender<Word>, AttachError> {
         let saved = self.log.find_subscription(key.clone()).await?;
         let created = saved.is_none();
         let position = match saved {
-            Some(saved) => saved.cursor,
+            Some(saved) => {
+                if let Some(visibility) = saved.visibility {
+                    VisibilityDiffers::check(&key, visibility, listener.visibility)?;
+                }
+                saved.cursor
+            }
             None => {
                 let cursor = self.log.head_cursor()?;
                 let new = SavedSubscription {
                     key: key.clone(),
-                    filter,
+                    visibility: Some(listener.visibility),
+                    filter: listener.filter.clone(),
                     cursor: cursor.clone(),
                 };
                 let kept = self.log.save_subscription(new).await;
@@ -195,7 +255,14 @@ impl Subscriptions {
         running.insert(key.clone(), words.clone());
         drop(running);
         let log = Arc::clone(&self.log);
-        let task = Task::new(log, key.clone(), events, position, created);
+        let task = Task::new(
+            log,
+            key.clone(),
+            listener.visibility,
+            events,
+            position,
+            created,
+        );
         let subscriptions = self.clone();
         // The task itself holds no sender: it ends when nobody listens.
         let weak = words.downgrade();

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Context, caller::Caller, failure::Failure};
 use crate::{
     events::{
-        Filter, Start, SubscriptionKey,
+        Filter, Start, SubscriptionKey, Visibility,
         subscription::{Attached, Listener, Words},
     },
     message::time,
@@ -141,7 +141,11 @@ impl Events {
         };
         let listener = Listener {
             filter: start.filter,
-            visible: caller.visible().map(str::to_owned),
+            visibility: if caller.sees_all {
+                Visibility::AllApplications
+            } else {
+                Visibility::OwnApplication
+            },
             max_outstanding,
         };
         Ok(self.0.subscriptions.attach(key, listener).await?)

@@ -12,7 +12,10 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::auth::Denied;
 use crate::{
-    events::{AppendError, ReadError},
+    events::{
+        AppendError, ReadError,
+        subscription::{AttachError, VisibilityDiffers},
+    },
     infobip::CallError,
     proto::v1::{self, FieldViolation},
     send::SendError,
@@ -39,6 +42,8 @@ pub enum Failure {
     },
     /// The event log can't be read so.
     Read(ReadError),
+    /// A subscription has listeners of another visibility.
+    SubscriptionVisibility(VisibilityDiffers),
     /// The event log can't be written.
     Append(AppendError),
     /// The request is wrong.
@@ -178,6 +183,12 @@ fn row(failure: Failure) -> Row {
         )
         .retry_after(retry_after),
         Failure::Read(error) => read_row(&error),
+        Failure::SubscriptionVisibility(differs) => Row::new(
+            Code::FailedPrecondition,
+            "SUBSCRIPTION_VISIBILITY_DIFFERS",
+            &differs,
+        )
+        .with("subscription", &differs.name),
         Failure::Append(error) => {
             Row::new(Code::Unavailable, "EVENT_LOG_UNAVAILABLE", error).retry_after(SOON)
         }
@@ -407,6 +418,15 @@ impl From<CallError> for Failure {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         Self::Read(error)
+    }
+}
+
+impl From<AttachError> for Failure {
+    fn from(error: AttachError) -> Self {
+        match error {
+            AttachError::Log(error) => Self::Read(error),
+            AttachError::VisibilityDiffers(differs) => Self::SubscriptionVisibility(differs),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod bridge;
 pub mod broker;
+pub mod credentials;
 pub mod document;
 pub mod foreign;
 pub mod fuzz;

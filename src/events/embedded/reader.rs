@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::{
     super::{
         ContentDigest, EventStream, ReadError, RecordedSend, SavedSubscription, SubscriptionKey,
+        Visibility,
     },
     chunk::encoded_events,
     cursor::LogId,
@@ -70,15 +71,22 @@ impl Readers {
         key: SubscriptionKey,
     ) -> Result<Option<SavedSubscription>, ReadError> {
         self.query(move |connection| {
-            let row: Option<(Option<Vec<u8>>, String)> = connection
+            let row: Option<(Option<Vec<u8>>, String, Option<bool>)> = connection
                 .query_row(
-                    "SELECT filter, cursor FROM subscription WHERE application = ?1 AND name = ?2",
+                    "SELECT filter, cursor, sees_all FROM subscription WHERE application = ?1 AND name = ?2",
                     params![key.application, key.name],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
+                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
                 )
                 .optional()?;
-            Ok(row.map(|(filter, cursor)| SavedSubscription {
+            Ok(row.map(|(filter, cursor, sees_all)| SavedSubscription {
                 key,
+                visibility: sees_all.map(|sees_all| {
+                    if sees_all {
+                        Visibility::AllApplications
+                    } else {
+                        Visibility::OwnApplication
+                    }
+                }),
                 filter: filter.and_then(|filter| v1::EventFilter::decode(filter.as_slice()).ok()),
                 cursor,
             }))

@@ -88,7 +88,18 @@ pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
             )),
         ));
     }
+    add_visibility(&connection)?;
     Ok(connection)
+}
+
+/// Adds the visibility of subscriptions to a file of a version that did not keep it. NULL: the next listener decides. The
+/// earlier version reads such a file too, so `VERSION` stays.
+fn add_visibility(connection: &Connection) -> rusqlite::Result<()> {
+    let is_there = connection.column_exists(None, "subscription", "sees_all")?;
+    if !is_there {
+        connection.execute_batch("ALTER TABLE subscription ADD COLUMN sees_all INTEGER")?;
+    }
+    Ok(())
 }
 
 /// Opens the file for a reader.
@@ -144,4 +155,47 @@ pub(super) fn chunk_at_or_after(
             })
         })
         .optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        events::{
+            EventLog as _, SavedSubscription, SubscriptionKey, Visibility, embedded::EmbeddedLog,
+        },
+        ops::metrics::Metrics,
+    };
+
+    #[tokio::test]
+    async fn a_subscription_of_an_earlier_version_has_no_visibility_until_it_is_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.sqlite");
+        let earlier = open_for_writing(&path).unwrap();
+        let statements = "ALTER TABLE subscription DROP COLUMN sees_all;
+            INSERT INTO subscription (application, name, cursor, used_at_ms) VALUES ('ops', 'x', '1-2', 3);";
+        earlier.execute_batch(statements).unwrap();
+        drop(earlier);
+
+        let log =
+            EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new()).unwrap();
+        let key = SubscriptionKey {
+            application: "ops".into(),
+            name: "x".into(),
+        };
+        let found = log.find_subscription(key.clone()).await.unwrap().unwrap();
+        assert_eq!((found.visibility, found.cursor.as_str()), (None, "1-2"));
+        for visibility in [Visibility::AllApplications, Visibility::OwnApplication] {
+            let saved = SavedSubscription {
+                visibility: Some(visibility),
+                ..found.clone()
+            };
+            log.save_subscription(saved.clone()).await.unwrap();
+            let found = log.find_subscription(key.clone()).await.unwrap();
+            assert_eq!(found, Some(saved));
+        }
+        log.close().await;
+    }
 }

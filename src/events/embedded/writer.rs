@@ -12,7 +12,7 @@ use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    super::{AppendError, Batch, NewEvent, Quarantined, SavedSubscription},
+    super::{AppendError, Batch, NewEvent, Quarantined, SavedSubscription, Visibility},
     chunk::Chunk,
     schema::{self, kind},
 };
@@ -190,15 +190,19 @@ impl Writer {
                         .map(prost::Message::encode_to_vec);
                     transaction
                         .prepare_cached(
-                            "INSERT OR REPLACE INTO subscription (application, name, filter, cursor, used_at_ms)
-                             VALUES (?1, ?2, ?3, ?4, ?5)",
+                            "INSERT OR REPLACE INTO subscription
+                                 (application, name, filter, cursor, used_at_ms, sees_all)
+                             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                         )?
                         .execute(params![
                             subscription.key.application,
                             subscription.key.name,
                             filter,
                             subscription.cursor,
-                            self.newest_ms
+                            self.newest_ms,
+                            subscription
+                                .visibility
+                                .map(|visibility| visibility == Visibility::AllApplications)
                         ])?;
                 }
                 Job::Trim { .. } => {

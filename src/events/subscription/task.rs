@@ -1,8 +1,8 @@
 //! The task of one subscription: who listens, what each holds, what comes again, and how far everything is done.
 //!
 //! Invariants: the position moves only over events that are done, so that one that is not acknowledged is read again after a
-//! restart; a delivery is held by one listener; whoever has room and may see an event gets it, the emptiest first. Neighbours:
-//! [`super`] starts it at a subscription's first listener and brings it their words; it ends with the last one.
+//! restart; a delivery is held by one listener, the one that held the fewest; every listener may see what the subscription
+//! receives; each round of handing out fills a place or ends a listener, so that it ends. Neighbours: [`super`] starts it at a subscription's first listener and brings it their words; it ends with the last one.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -16,9 +16,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Attached, Listener, Word, Words};
+use super::{Attached, Listener, VisibilityDiffers, Word, Words};
 use crate::{
-    events::{EventStream, Filter, SavedSubscription, SharedEventLog, SubscriptionKey},
+    events::{EventStream, Filter, SavedSubscription, SharedEventLog, SubscriptionKey, Visibility},
     proto::v1,
 };
 
@@ -41,7 +41,6 @@ struct Held {
 struct ListenerState {
     deliveries: mpsc::Sender<v1::Delivery>,
     max_outstanding: usize,
-    visible: Option<String>,
     held: HashMap<String, Held>,
 }
 
@@ -49,6 +48,7 @@ struct ListenerState {
 pub(super) struct Task {
     log: SharedEventLog,
     key: SubscriptionKey,
+    visibility: Visibility,
     filter: Filter,
     asked: Option<v1::EventFilter>,
     events: EventStream,
@@ -71,14 +71,16 @@ impl Task {
     pub(super) fn new(
         log: SharedEventLog,
         key: SubscriptionKey,
+        visibility: Visibility,
         events: EventStream,
         position: String,
         created: bool,
     ) -> Self {
         Self {
             log,
+            filter: Filter::new(None, key.visible(visibility)),
             key,
-            filter: Filter::default(),
+            visibility,
             asked: None,
             events,
             read: VecDeque::new(),
@@ -136,9 +138,16 @@ impl Task {
     }
 
     fn has_room(&self) -> bool {
+        self.emptiest().is_some()
+    }
+
+    /// The listener that holds the fewest of those that have room.
+    fn emptiest(&self) -> Option<u64> {
         self.listeners
-            .values()
-            .any(|listener| listener.held.len() < listener.max_outstanding)
+            .iter()
+            .filter(|(_, listener)| listener.held.len() < listener.max_outstanding)
+            .min_by_key(|(_, listener)| listener.held.len())
+            .map(|(id, _)| *id)
     }
 
     fn hear(&mut self, word: Word, words: &mpsc::WeakSender<Word>) {
@@ -168,13 +177,19 @@ impl Task {
     fn attach(
         &mut self,
         listener: Listener,
-        reply: oneshot::Sender<Attached>,
+        reply: oneshot::Sender<Result<Attached, VisibilityDiffers>>,
         words: &mpsc::WeakSender<Word>,
     ) {
         let Some(words) = words.upgrade() else { return };
+        let same = VisibilityDiffers::check(&self.key, self.visibility, listener.visibility);
+        if let Err(differs) = same {
+            // A caller that went away does not need the refusal.
+            let _ = reply.send(Err(differs));
+            return;
+        }
         if listener.filter.is_some() || self.listeners.is_empty() {
             self.asked.clone_from(&listener.filter);
-            self.filter = Filter::new(listener.filter.as_ref(), None);
+            self.filter = Filter::new(listener.filter.as_ref(), self.key.visible(self.visibility));
             self.unsaved = true;
         }
         let id = self.next_listener;
@@ -183,7 +198,6 @@ impl Task {
         let state = ListenerState {
             deliveries,
             max_outstanding: listener.max_outstanding,
-            visible: listener.visible,
             held: HashMap::new(),
         };
         self.listeners.insert(id, state);
@@ -198,7 +212,7 @@ impl Task {
                 words,
             },
         };
-        if reply.send(attached).is_err() {
+        if reply.send(Ok(attached)).is_err() {
             self.listeners.remove(&id);
         }
     }
@@ -217,9 +231,9 @@ impl Task {
         }
     }
 
-    /// Hands out what there is to whoever has room.
+    /// Hands out what there is while a listener has room.
     fn deliver(&mut self) {
-        while self.has_room() {
+        while let Some(listener) = self.emptiest() {
             let next = match self.due.pop_front() {
                 Some(held) => Held {
                     attempt: held.attempt + 1,
@@ -230,7 +244,7 @@ impl Task {
                     None => return,
                 },
             };
-            self.hand_out(next);
+            self.hand_out(listener, next);
         }
     }
 
@@ -238,11 +252,7 @@ impl Task {
     fn next_new(&mut self) -> Option<v1::Event> {
         loop {
             let event = self.read.pop_front()?;
-            let wanted = self.filter.wants(&event)
-                && self
-                    .listeners
-                    .values()
-                    .any(|listener| may_see(listener, &event));
+            let wanted = self.filter.wants(&event);
             self.unsettled.push_back(Unsettled {
                 cursor: event.cursor.clone(),
                 done: !wanted,
@@ -254,24 +264,8 @@ impl Task {
         }
     }
 
-    /// To the listener that holds the fewest.
-    fn hand_out(&mut self, held: Held) {
-        let fewest = self
-            .listeners
-            .iter_mut()
-            .filter(|(_, listener)| {
-                listener.held.len() < listener.max_outstanding && may_see(listener, &held.event)
-            })
-            .min_by_key(|(_, listener)| listener.held.len())
-            .map(|(id, _)| *id);
-        let Some(id) = fewest else {
-            // Whoever may see it is full: it waits, and with it what comes after.
-            self.due.push_front(Held {
-                attempt: held.attempt - 1,
-                ..held
-            });
-            return;
-        };
+    /// To a listener that has room.
+    fn hand_out(&mut self, id: u64, held: Held) {
         let Some(listener) = self.listeners.get_mut(&id) else {
             return;
         };
@@ -313,6 +307,7 @@ impl Task {
         self.saved_at = Instant::now();
         let saved = SavedSubscription {
             key: self.key.clone(),
+            visibility: Some(self.visibility),
             filter: self.asked.clone(),
             cursor: self.position.clone(),
         };
@@ -325,9 +320,66 @@ impl Task {
     }
 }
 
-fn may_see(listener: &ListenerState, event: &v1::Event) -> bool {
-    listener
-        .visible
-        .as_ref()
-        .is_none_or(|visible| *visible == event.application)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{events::embedded::EmbeddedLog, ops::metrics::Metrics};
+
+    fn event(cursor: u64, application: &str) -> v1::Event {
+        v1::Event {
+            cursor: cursor.to_string(),
+            application: application.into(),
+            ..Default::default()
+        }
+    }
+
+    /// A listener that can hold one delivery.
+    fn attach(task: &mut Task, words: &mpsc::WeakSender<Word>) -> Attached {
+        let listener = Listener {
+            filter: None,
+            visibility: task.visibility,
+            max_outstanding: 1,
+        };
+        let (reply, attached) = oneshot::channel();
+        task.attach(listener, reply, words);
+        attached.now_or_never().unwrap().unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn handing_out_ends_with_full_and_with_leaving_listeners() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
+        let key = SubscriptionKey {
+            application: "ops".into(),
+            name: "x".into(),
+        };
+        let visibility = Visibility::OwnApplication;
+        let none = futures_util::stream::pending().boxed();
+        let log = std::sync::Arc::new(log.unwrap());
+        let mut task = Task::new(log, key, visibility, none, "0".into(), true);
+        let (words, _said) = mpsc::channel(8);
+        let words = words.downgrade();
+        let kept = words.upgrade();
+
+        let mut full = attach(&mut task, &words);
+        let of_others = event(2, "shop");
+        task.read
+            .extend([event(1, "ops"), of_others, event(3, "ops"), event(4, "ops")]);
+        task.deliver();
+        let first = full.deliveries.try_recv().unwrap();
+        assert_eq!((first.delivery_id.as_str(), first.attempt), ("1", 1));
+        assert!(full.deliveries.try_recv().is_err(), "it is full");
+        assert_eq!(task.read.len(), 3, "the rest waits");
+
+        // One that is leaving gets none, and keeps none from the others.
+        drop(attach(&mut task, &words).deliveries);
+        task.deliver();
+        assert_eq!(task.listeners.len(), 1);
+        let mut next = attach(&mut task, &words);
+        task.deliver();
+        let third = next.deliveries.try_recv().unwrap();
+        assert_eq!(third.delivery_id, "3", "not that of another application");
+        assert!(next.deliveries.try_recv().is_err());
+        drop(kept);
+    }
 }

@@ -1,19 +1,26 @@
 //! `Subscribe` on the embedded engine: events wait, go to one listener, and come again until they are acknowledged.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
-use smsbridge::proto::v1::{
-    Acknowledge, Delivery, EventFilter, Reject, SubscribeRequest, SubscriptionReady,
-    SubscriptionStart, event_service_client::EventServiceClient, subscribe_request::Action,
-    subscribe_response::Item,
+use secrecy::SecretString;
+use smsbridge::{
+    config::tokens::new_token,
+    proto::v1::{
+        Acknowledge, Delivery, EventFilter, Reject, SubscribeRequest, SubscriptionReady,
+        SubscriptionStart, event_service_client::EventServiceClient,
+        sms_service_client::SmsServiceClient, subscribe_request::Action, subscribe_response::Item,
+    },
 };
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use crate::support::{
     DEADLINE,
     bridge::{TestBridge, text_with_id},
+    credentials::{refusal, refused, token_entry, with_token},
+    process::BridgeProcess,
     simulator::TestSimulator,
 };
 
@@ -25,6 +32,27 @@ struct Listener {
 
 impl Listener {
     async fn attach(bridge: &TestBridge, max_outstanding: i32) -> Self {
+        Self::attach_with(&bridge.channel, max_outstanding, Request::new)
+            .await
+            .unwrap()
+    }
+
+    /// The same with a token.
+    async fn attach_as(
+        token: &SecretString,
+        channel: &Channel,
+        max_outstanding: i32,
+    ) -> Result<Self, Status> {
+        Self::attach_with(channel, max_outstanding, |said| with_token(said, token)).await
+    }
+
+    async fn attach_with(
+        channel: &Channel,
+        max_outstanding: i32,
+        request: impl FnOnce(
+            ReceiverStream<SubscribeRequest>,
+        ) -> Request<ReceiverStream<SubscribeRequest>>,
+    ) -> Result<Self, Status> {
         let (say, said) = mpsc::channel(16);
         let start = SubscriptionStart {
             name: "results".into(),
@@ -39,17 +67,16 @@ impl Listener {
         })
         .await
         .unwrap();
-        let mut client = EventServiceClient::new(bridge.channel.clone());
+        let mut client = EventServiceClient::new(channel.clone());
         let mut hear = client
-            .subscribe(ReceiverStream::new(said))
-            .await
-            .unwrap()
+            .subscribe(request(ReceiverStream::new(said)))
+            .await?
             .into_inner();
-        let first = hear.message().await.unwrap().unwrap();
+        let first = hear.message().await?.unwrap();
         let Some(Item::Ready(ready)) = first.item else {
             panic!("{first:?}")
         };
-        Self { say, hear, ready }
+        Ok(Self { say, hear, ready })
     }
 
     async fn next(&mut self) -> Delivery {
@@ -158,12 +185,89 @@ async fn a_rejected_delivery_comes_again_and_a_filter_is_kept() {
     for delivery in [&a, &again] {
         listener.acknowledge(delivery).await;
     }
-    let cursor = again.event.unwrap().cursor;
+    let done = number(&again.event.unwrap().cursor);
     // There is room for it: both acknowledgements were heard.
-    assert_eq!(request_id(&listener.next().await), "c");
+    let c = listener.next().await;
+    assert_eq!(request_id(&c), "c");
     drop(listener);
     let mut later = Listener::attach(&bridge, 10).await;
     assert!(!later.ready.created);
-    assert_eq!(later.ready.cursor, cursor, "it goes on after what is done");
+    // Reports that the filter does not want may stand between the two.
+    let goes_on_after = number(&later.ready.cursor);
+    let not_done = number(&c.event.unwrap().cursor);
+    assert!(
+        (done..not_done).contains(&goes_on_after),
+        "{done} is done, {not_done} is not: {goes_on_after}"
+    );
     assert_eq!(request_id(&later.next().await), "c");
+}
+
+/// The sequence number in a cursor of the embedded log.
+fn number(cursor: &str) -> u64 {
+    cursor.rsplit('-').next().unwrap().parse().unwrap()
+}
+
+/// In a process of its own: a task that never yields would stop the test's runtime too.
+#[tokio::test]
+async fn a_full_listener_and_one_of_another_visibility_stop_nobody() {
+    let simulator = TestSimulator::start().await;
+    let folder = TempDir::new().unwrap();
+    let [all, own, shop] = std::array::from_fn(|_| new_token());
+    let tokens = token_entry("all", &all, "ops", "grants = [\"all-applications\"]")
+        + &token_entry("own", &own, "ops", "")
+        + &token_entry("shop", &shop, "shop", "");
+    let path = folder.path().join("tokens.toml");
+    fs::write(&path, tokens).unwrap();
+    let settings = [("SMSBRIDGE_GRPC__TOKENS_FILE", path.to_str().unwrap())];
+    let bridge = BridgeProcess::start(&simulator, &settings).await;
+    let channel = bridge.connect().await;
+    let send = async |id: &str| {
+        let mut sms = SmsServiceClient::new(channel.clone());
+        let message = with_token(text_with_id(id, &["41793026727"]), &shop);
+        let sent = tokio::time::timeout(DEADLINE, sms.send_sms(message)).await;
+        sent.unwrap_or_else(|_| panic!("{id}: the bridge answers"))
+            .unwrap();
+    };
+
+    // It is full after one event, and does not acknowledge it.
+    let mut sees_all = Listener::attach_as(&all, &channel, 1).await.unwrap();
+    send("a").await;
+    assert_eq!(request_id(&sees_all.next().await), "a");
+    let sees_own = Listener::attach_as(&own, &channel, 10).await;
+    send("b").await;
+    send("c").await;
+
+    let differs = refused(Code::FailedPrecondition, "SUBSCRIPTION_VISIBILITY_DIFFERS");
+    assert_eq!(refusal(sees_own.map(|_| ())), differs);
+    // Nothing went by while it was away, although one that sees less asked for it meanwhile; and a restart keeps that.
+    drop(sees_all);
+    let folder_of_log = bridge.kill().await;
+    let bridge = BridgeProcess::start_in(folder_of_log, &simulator, &settings).await;
+    let channel = bridge.connect().await;
+    let sees_own = Listener::attach_as(&own, &channel, 10).await;
+    assert_eq!(refusal(sees_own.map(|_| ())), differs);
+    let mut sees_all = Listener::attach_as(&all, &channel, 10).await.unwrap();
+    for id in ["a", "b", "c"] {
+        assert_eq!(request_id(&sees_all.next().await), id);
+    }
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_subscription_of_one_application_stays_one_for_a_caller_that_sees_all() {
+    let simulator = TestSimulator::start().await;
+    let folder = TempDir::new().unwrap();
+    let [all, own] = std::array::from_fn(|_| new_token());
+    let tokens = token_entry("all", &all, "ops", "grants = [\"all-applications\"]")
+        + &token_entry("own", &own, "ops", "");
+    let path = folder.path().join("tokens.toml");
+    fs::write(&path, tokens).unwrap();
+    let bridge = TestBridge::with(&simulator, |config| config.grpc.tokens_file = Some(path)).await;
+    let channel = &bridge.channel;
+    let sees_own = Listener::attach_as(&own, channel, 10).await.unwrap();
+    let differs = refused(Code::FailedPrecondition, "SUBSCRIPTION_VISIBILITY_DIFFERS");
+    let sees_all = Listener::attach_as(&all, channel, 10).await;
+    assert_eq!(refusal(sees_all.map(|_| ())), differs);
+    drop(sees_own);
+    bridge.stop().await;
 }

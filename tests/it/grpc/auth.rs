@@ -9,12 +9,9 @@ use std::{
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use smsbridge::{
-    config::{
-        Application,
-        tokens::{hash, new_token},
-    },
+    config::{Application, tokens::new_token},
     grpc::auth::APPLICATION_METADATA,
     proto::v1::{
         Event, ListDeadLettersRequest, ListStatusesRequest, Outcome, StreamEventsRequest,
@@ -37,42 +34,10 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{
     bridge::{TestBridge, text_with_id},
+    credentials::{refusal, refused, token_entry, with_metadata, with_token},
     eventually,
     simulator::TestSimulator,
 };
-
-fn token_entry(name: &str, token: &SecretString, application: &str, rest: &str) -> String {
-    let hash = hash(token);
-    format!(
-        "[[token]]\nname = \"{name}\"\nhash = \"{hash}\"\napplication = \"{application}\"\n{rest}\n"
-    )
-}
-
-fn with_token<T>(message: T, token: &SecretString) -> Request<T> {
-    with_metadata(
-        message,
-        "authorization",
-        &format!("Bearer {}", token.expose_secret()),
-    )
-}
-
-fn with_metadata<T>(message: T, key: &'static str, value: &str) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert(key, value.parse().unwrap());
-    request
-}
-
-/// The code and the stable reason of an error.
-fn refusal<T>(answer: Result<T, Status>) -> (Code, String) {
-    let status = answer.err().expect("it is refused");
-    let info = status.get_details_error_info().expect("an ErrorInfo");
-    assert_eq!(info.domain, "smsbridge");
-    (status.code(), info.reason)
-}
-
-fn refused(code: Code, reason: &str) -> (Code, String) {
-    (code, reason.to_owned())
-}
 
 /// The cheapest call.
 async fn call(channel: &Channel, request: Request<ListStatusesRequest>) -> Result<(), Status> {
