@@ -4,5 +4,6 @@
 
 pub mod address;
 pub mod codes;
+pub mod event_type;
 pub mod id;
 pub mod time;

@@ -104,7 +104,7 @@ impl BrokerLog {
             for (mut waiting, answer) in waiting.into_iter().zip(answers) {
                 match answer {
                     Ok(()) => {
-                        self.metrics.events_appended(&waiting.new.event.r#type, 1);
+                        self.metrics.events_appended(waiting.new.event_type, 1);
                         if waiting.route == Route::StreamAlone {
                             self.count_stream_only();
                         }

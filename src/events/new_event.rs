@@ -1,7 +1,7 @@
-//! Events before they are in the log: their types, their ids, and what the log needs to know about them.
+//! Events before they are appended: their types, their ids, and what the log needs to know about them.
 //!
-//! An event's id is derived from what happened, so that duplicates have the same id whatever source they came from
-//! (DESIGN, "Applications and ids").
+//! Invariant: an event's id is derived from what happened, so that duplicates have the same id whichever source they came
+//! from (`docs/EVENTS.md`, "Ids and duplicates"). Consumers store these ids, so the derivation must never change.
 
 use jiff::Timestamp;
 use sha1::{Digest as _, Sha1};
@@ -10,27 +10,52 @@ use uuid::{Builder, Uuid};
 use super::ContentDigest;
 use crate::{
     message::{
+        event_type::EventType,
         id::{ApplicationName, callers_bulk_id, owner, uuid_text},
         time,
     },
     proto::v1::{self, event::Payload},
 };
 
-/// The namespace of event ids (a random UUID of our own).
+/// The namespace of event ids: a random UUID.
 const NAMESPACE: Uuid = Uuid::from_u128(0x5f0e_6f6c_8a44_4b51_9d0b_3c5f_52a1_7e90);
 
-/// An event that is to be appended.
+/// An event to append.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
     /// The event, without a cursor.
     pub event: v1::Event,
-    /// The id that Infobip sees, of the message that it is about. Empty where it is about none.
+    /// The type of `event`.
+    pub event_type: EventType,
+    /// The id that Infobip knows the event's message by. Empty for an event that is about no message.
     pub wire_id: String,
-    /// For results: what was sent, where its caller can repeat it.
+    /// For results of sends that the caller can repeat: the digest of what was sent.
     pub digest: Option<ContentDigest>,
 }
 
 impl NewEvent {
+    fn new(
+        at: Timestamp,
+        event_type: EventType,
+        application: &str,
+        id: String,
+        payload: Payload,
+    ) -> Self {
+        Self {
+            event: v1::Event {
+                id,
+                time: Some(time::to_proto(at)),
+                r#type: event_type.as_str().to_owned(),
+                application: application.to_owned(),
+                payload: Some(payload),
+                ..v1::Event::default()
+            },
+            event_type,
+            wire_id: String::new(),
+            digest: None,
+        }
+    }
+
     /// The result for one destination, known since `at`: `send.accepted`, `send.rejected` or `send.unknown`.
     #[must_use]
     pub fn send_result(
@@ -41,68 +66,48 @@ impl NewEvent {
         at: Timestamp,
     ) -> Self {
         let event_type = match result.outcome() {
-            v1::Outcome::Accepted => "send.accepted",
-            v1::Outcome::Rejected => "send.rejected",
-            v1::Outcome::Unknown | v1::Outcome::Unspecified => "send.unknown",
+            v1::Outcome::Accepted => EventType::SendAccepted,
+            v1::Outcome::Rejected => EventType::SendRejected,
+            v1::Outcome::Unknown | v1::Outcome::Unspecified => EventType::SendUnknown,
         };
         let wire_id = application.wire_id(&result.message_id);
-        let event = v1::Event {
-            id: derive_id(event_type, &[&wire_id]),
-            request_id: request_id.to_owned(),
-            ..event_at(
-                at,
-                event_type,
-                application.as_str(),
-                Payload::Result(result),
-            )
-        };
+        let id = derive_id(event_type.as_str(), &[&wire_id]);
+        let payload = Payload::Result(result);
+        let mut new = Self::new(at, event_type, application.as_str(), id, payload);
+        request_id.clone_into(&mut new.event.request_id);
         Self {
-            event,
             wire_id,
             digest,
+            ..new
         }
     }
 
-    /// A delivery report: `report.*` by its group. `wire_id` is the message's id as Infobip gave it; the report gets the
-    /// caller's. An id that the bridge did not make belongs to the application `foreign`.
+    /// A delivery report: `report.*`, by the group of its status. `wire_id` is the message's id as Infobip sent it; the
+    /// event gets the caller's id. A message whose id the bridge did not make belongs to the application `foreign`.
     #[must_use]
     pub fn report(wire_id: &str, mut report: v1::DeliveryReport, source_payload: String) -> Self {
         let (application, message_id) = owner(wire_id);
         report.message_id = message_id.to_owned();
         report.bulk_id = callers_bulk_id(&report.bulk_id);
-        let event_type = report_type(&report);
-        let done_at_ms = report
-            .done_at
+        let status = report
+            .status
             .as_ref()
-            .map(|at| at.seconds * 1000 + i64::from(at.nanos) / 1_000_000);
-        let id = derive_id(
-            "report",
-            &[
-                wire_id,
-                &code_key(
-                    report
-                        .status
-                        .as_ref()
-                        .map(|status| (status.id, status.name.as_str())),
-                ),
-                &code_key(
-                    report
-                        .error
-                        .as_ref()
-                        .map(|error| (error.id, error.name.as_str())),
-                ),
-                &done_at_ms.map(|ms| ms.to_string()).unwrap_or_default(),
-            ],
-        );
-        let event = v1::Event {
-            id,
-            source_payload,
-            ..event(event_type, &application, Payload::Report(Box::new(report)))
-        };
+            .map_or_else(String::new, |status| code_key(status.id, &status.name));
+        let error = report
+            .error
+            .as_ref()
+            .map_or_else(String::new, |error| code_key(error.id, &error.name));
+        let done_at_ms = report.done_at.as_ref().map_or_else(String::new, |at| {
+            (at.seconds * 1000 + i64::from(at.nanos) / 1_000_000).to_string()
+        });
+        let id = derive_id("report", &[wire_id, &status, &error, &done_at_ms]);
+        let event_type = report_type(&report);
+        let payload = Payload::Report(Box::new(report));
+        let mut new = Self::new(Timestamp::now(), event_type, &application, id, payload);
+        new.event.source_payload = source_payload;
         Self {
-            event,
             wire_id: wire_id.to_owned(),
-            digest: None,
+            ..new
         }
     }
 
@@ -114,47 +119,40 @@ impl NewEvent {
         source_payload: String,
     ) -> Self {
         let id = derive_id("inbound", &[&received.message_id]);
-        let event = v1::Event {
+        let mut new = Self::new(
+            Timestamp::now(),
+            EventType::InboundReceived,
+            application.as_str(),
             id,
-            source_payload,
-            ..event(
-                "inbound.received",
-                application.as_str(),
-                Payload::Received(Box::new(received)),
-            )
-        };
-        Self {
-            event,
-            wire_id: String::new(),
-            digest: None,
-        }
+            Payload::Received(Box::new(received)),
+        );
+        new.event.source_payload = source_payload;
+        new
     }
 
-    /// A click: `link.clicked`. `wire_id` is the message's id as Infobip gave it. The push itself is what makes it one
-    /// click: it carries no id and no time of the click (WIRE.md, "Push").
+    /// A click: `link.clicked`. `wire_id` is the message's id as Infobip sent it. A push carries neither an id nor the time
+    /// of the click, so the id is derived from the whole payload (`docs/INFOBIP_API.md`).
     #[must_use]
     pub fn click(wire_id: &str, mut click: v1::LinkClick, source_payload: String) -> Self {
         let (application, message_id) = owner(wire_id);
         click.message_id = message_id.to_owned();
         click.bulk_id = callers_bulk_id(&click.bulk_id);
         let id = derive_id("click", &[wire_id, &source_payload]);
-        let event = v1::Event {
+        let mut new = Self::new(
+            Timestamp::now(),
+            EventType::LinkClicked,
+            &application,
             id,
-            source_payload,
-            ..event(
-                "link.clicked",
-                &application,
-                Payload::Click(Box::new(click)),
-            )
-        };
+            Payload::Click(Box::new(click)),
+        );
+        new.event.source_payload = source_payload;
         Self {
-            event,
             wire_id: wire_id.to_owned(),
-            digest: None,
+            ..new
         }
     }
 
-    /// The answer to an asynchronous look-up: `lookup.completed`.
+    /// The answer to an asynchronous number lookup: `lookup.completed`.
     #[must_use]
     pub fn lookup(
         application: &ApplicationName,
@@ -162,24 +160,19 @@ impl NewEvent {
         source_payload: String,
     ) -> Self {
         let id = derive_id("lookup", &[&lookup.to, &source_payload]);
-        let event = v1::Event {
+        let mut new = Self::new(
+            Timestamp::now(),
+            EventType::LookupCompleted,
+            application.as_str(),
             id,
-            source_payload,
-            ..event(
-                "lookup.completed",
-                application.as_str(),
-                Payload::Lookup(Box::new(lookup)),
-            )
-        };
-        Self {
-            event,
-            wire_id: String::new(),
-            digest: None,
-        }
+            Payload::Lookup(Box::new(lookup)),
+        );
+        new.event.source_payload = source_payload;
+        new
     }
 
-    /// A command that could not be carried out: `command.invalid`. `body_key` identifies the command (its request id, or a
-    /// digest of its body).
+    /// A command that could not be carried out: `command.invalid`. `body_key` identifies the command by its request id or
+    /// by a digest of its body.
     #[must_use]
     pub fn invalid_command(
         application: &ApplicationName,
@@ -187,27 +180,24 @@ impl NewEvent {
         body_key: &str,
         invalid: v1::InvalidCommand,
     ) -> Self {
+        let event_type = EventType::CommandInvalid;
         let id = derive_id(
-            "command.invalid",
+            event_type.as_str(),
             &[application.as_str(), request_id, body_key],
         );
-        let event = v1::Event {
+        let payload = Payload::InvalidCommand(Box::new(invalid));
+        let mut new = Self::new(
+            Timestamp::now(),
+            event_type,
+            application.as_str(),
             id,
-            request_id: request_id.to_owned(),
-            ..event(
-                "command.invalid",
-                application.as_str(),
-                Payload::InvalidCommand(Box::new(invalid)),
-            )
-        };
-        Self {
-            event,
-            wire_id: String::new(),
-            digest: None,
-        }
+            payload,
+        );
+        request_id.clone_into(&mut new.event.request_id);
+        new
     }
 
-    /// The result of a send that it is.
+    /// The result of a send, if this event is one.
     #[must_use]
     pub fn result(&self) -> Option<&v1::SendResult> {
         match &self.event.payload {
@@ -216,7 +206,7 @@ impl NewEvent {
         }
     }
 
-    /// The result of a send that it is, taken out.
+    /// The result of a send, if this event is one.
     #[must_use]
     pub fn into_result(self) -> Option<Box<v1::SendResult>> {
         match self.event.payload {
@@ -225,70 +215,57 @@ impl NewEvent {
         }
     }
 
-    /// Whether it is a report after which nothing more happens to its message.
+    /// Whether this is a report after which no other report of its message follows.
     #[must_use]
     pub fn is_final_report(&self) -> bool {
         matches!(&self.event.payload, Some(Payload::Report(report)) if report.r#final)
     }
 
-    /// Whether it is a report that must not follow a final one (promise 6).
+    /// Whether this is a report that must not follow a final one of the same message (P6).
     #[must_use]
     pub fn is_pending_report(&self) -> bool {
         matches!(&self.event.payload, Some(Payload::Report(report)) if !report.r#final)
     }
 }
 
-fn report_type(report: &v1::DeliveryReport) -> &'static str {
+fn report_type(report: &v1::DeliveryReport) -> EventType {
     use v1::StatusGroup as Group;
     match report
         .status
         .as_ref()
         .map_or(Group::Unspecified, v1::Status::group)
     {
-        Group::Accepted | Group::Pending => "report.pending",
-        Group::Delivered => "report.delivered",
-        Group::Undeliverable => "report.undeliverable",
-        Group::Expired => "report.expired",
-        Group::Rejected => "report.rejected",
-        Group::Unspecified => "report.other",
+        Group::Accepted | Group::Pending => EventType::ReportPending,
+        Group::Delivered => EventType::ReportDelivered,
+        Group::Undeliverable => EventType::ReportUndeliverable,
+        Group::Expired => EventType::ReportExpired,
+        Group::Rejected => EventType::ReportRejected,
+        Group::Unspecified => EventType::ReportOther,
     }
 }
 
-/// A code's name where it has one, else its id: sources differ in ids more than in names (WIRE.md, "Push").
-fn code_key(code: Option<(i32, &str)>) -> String {
-    match code {
-        Some((_, name)) if !name.is_empty() => name.to_owned(),
-        Some((id, _)) => id.to_string(),
-        None => String::new(),
+/// The name of a code, or its id if it has no name: the API's sources differ in ids more often than in names
+/// (`docs/INFOBIP_API.md`).
+fn code_key(id: i32, name: &str) -> String {
+    if name.is_empty() {
+        id.to_string()
+    } else {
+        name.to_owned()
     }
 }
 
-/// A UUID of version 5. Hashed with the processor's instructions, which `Uuid::new_v5` does not use.
+/// A UUID of version 5. `Uuid::new_v5` computes SHA-1 without the processor's SHA instructions; this does not.
 fn derive_id(kind: &str, parts: &[&str]) -> String {
     let mut hash = Sha1::new();
     hash.update(NAMESPACE);
     hash.update(kind);
     for part in parts {
-        // A length before each part: no two lists of parts give the same key.
+        // The length before each part keeps two different lists of parts from giving the same key.
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
     let hash = hash.finalize();
-    uuid_text(Builder::from_sha1_bytes(std::array::from_fn(|octet| hash[octet])).into_uuid())
-}
-
-fn event(event_type: &str, application: &str, payload: Payload) -> v1::Event {
-    event_at(Timestamp::now(), event_type, application, payload)
-}
-
-fn event_at(at: Timestamp, event_type: &str, application: &str, payload: Payload) -> v1::Event {
-    v1::Event {
-        time: Some(time::to_proto(at)),
-        r#type: event_type.to_owned(),
-        application: application.to_owned(),
-        payload: Some(payload),
-        ..v1::Event::default()
-    }
+    uuid_text(Builder::from_sha1_bytes(std::array::from_fn(|byte| hash[byte])).into_uuid())
 }
 
 #[cfg(test)]
@@ -315,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_has_one_id_whatever_its_source() {
+    fn reports_from_different_sources_have_the_same_id() {
         let pushed = NewEvent::report("billing.m1", report(7, "mine"), "{}".into());
         let logged = NewEvent::report("billing.m1", report(7, ""), String::new());
         assert_eq!(pushed.event.id, logged.event.id);
@@ -340,16 +317,16 @@ mod tests {
         );
     }
 
-    /// What consumers stored must mean the same to the next version.
+    /// Consumers store ids, so the next version must derive the same ones.
     #[test]
-    fn ids_of_events_are_of_version_5() {
+    fn event_ids_are_uuids_of_version_5() {
         let key = b"report\0\0\0\0\0\0\0\x01a\0\0\0\0\0\0\0\0";
         let id = Uuid::new_v5(&NAMESPACE, key).to_string();
         assert_eq!(derive_id("report", &["a", ""]), id);
     }
 
     #[test]
-    fn ids_of_others_are_foreign() {
+    fn messages_with_other_ids_belong_to_foreign() {
         let event = NewEvent::report("2250be2d4219-3af1", report(7, ""), String::new());
         assert_eq!(event.event.application, "foreign");
         assert!(

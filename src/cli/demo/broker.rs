@@ -13,10 +13,12 @@ use lapin::{
 };
 
 use super::{super::CliError, flows::text, story::Story};
-use crate::proto::v1;
+use crate::{message::event_type::EventType, proto::v1};
 
 /// How long the events may take.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// The events that the command leads to.
+const EXPECTED: [EventType; 2] = [EventType::SendAccepted, EventType::ReportDelivered];
 
 /// Publishes a command and waits for its events.
 pub(super) async fn flow(story: &mut Story, url: &str) -> Result<(), CliError> {
@@ -40,7 +42,8 @@ async fn publish_and_consume(story: &Story, url: &str) -> Result<(), String> {
         .await
         .unwrap_or_else(|_| {
             Err(format!(
-                "no send.accepted and report.delivered within {EVENT_TIMEOUT:?}"
+                "no {} and {} within {EVENT_TIMEOUT:?}",
+                EXPECTED[0], EXPECTED[1]
             ))
         });
     // The queue is exclusive: it goes with the connection.
@@ -123,7 +126,7 @@ async fn publish(channel: &Channel) -> Result<(), String> {
 }
 
 async fn consume(story: &Story, mut consumer: Consumer) -> Result<(), String> {
-    let mut missing = BTreeSet::from(["send.accepted", "report.delivered"]);
+    let mut missing = BTreeSet::from(EXPECTED.map(EventType::as_str));
     while !missing.is_empty() {
         let delivery = consumer
             .next()

@@ -5,10 +5,13 @@ use std::time::Duration;
 use tonic::transport::Channel;
 
 use super::{super::CliError, Places, story::Story};
-use crate::proto::v1::{
-    self, account_service_client::AccountServiceClient, event_service_client::EventServiceClient,
-    lookup_service_client::LookupServiceClient, outbound_message::Content,
-    sms_service_client::SmsServiceClient,
+use crate::{
+    message::event_type::EventType,
+    proto::v1::{
+        self, account_service_client::AccountServiceClient,
+        event_service_client::EventServiceClient, lookup_service_client::LookupServiceClient,
+        outbound_message::Content, sms_service_client::SmsServiceClient,
+    },
 };
 
 /// How long an event may take.
@@ -30,7 +33,7 @@ pub(super) async fn all(story: &mut Story, places: &Places) -> Result<(), CliErr
         &channel,
         &mut events,
         &["41793026727", "385911234567"],
-        "report.delivered",
+        EventType::ReportDelivered,
     )
     .await;
     story.ended("send", outcome)?;
@@ -44,7 +47,7 @@ pub(super) async fn all(story: &mut Story, places: &Places) -> Result<(), CliErr
         &channel,
         &mut events,
         &["9990200015550"],
-        "report.undeliverable",
+        EventType::ReportUndeliverable,
     )
     .await;
     story.ended("undeliverable", outcome)?;
@@ -110,15 +113,14 @@ impl Events {
         Ok(Self(stream.into_inner()))
     }
 
-    /// The next event that is wanted.
-    async fn next(
-        &mut self,
-        what: &str,
-        wanted: impl Fn(&v1::Event) -> bool,
-    ) -> Result<v1::Event, String> {
+    /// The next event of a type.
+    async fn next(&mut self, event_type: EventType) -> Result<v1::Event, String> {
         let looking = async {
             while let Some(response) = self.0.message().await.map_err(said)? {
-                if let Some(event) = response.event.filter(&wanted) {
+                if let Some(event) = response
+                    .event
+                    .filter(|event| event.r#type == event_type.as_str())
+                {
                     return Ok(event);
                 }
             }
@@ -126,7 +128,7 @@ impl Events {
         };
         tokio::time::timeout(EVENT_TIMEOUT, looking)
             .await
-            .unwrap_or_else(|_| Err(format!("no {what} within {EVENT_TIMEOUT:?}")))
+            .unwrap_or_else(|_| Err(format!("no {event_type} within {EVENT_TIMEOUT:?}")))
     }
 }
 
@@ -135,7 +137,7 @@ async fn send_and_report(
     channel: &Channel,
     events: &mut Events,
     to: &[&str],
-    event_type: &str,
+    event_type: EventType,
 ) -> Flow {
     let sent = SmsServiceClient::new(channel.clone())
         .send_sms(text(to, "Hello from smsbridge"))
@@ -149,9 +151,7 @@ async fn send_and_report(
         }
     }
     for _ in &sent.results {
-        let event = events
-            .next(event_type, |event| event.r#type == event_type)
-            .await?;
+        let event = events.next(event_type).await?;
         story.event(&event).map_err(said)?;
     }
     Ok(())
@@ -185,11 +185,7 @@ async fn inbound(story: &Story, places: &Places, events: &mut Events) -> Flow {
     if !answer.status().is_success() {
         return Err(format!("the simulator answered {}", answer.status()));
     }
-    let event = events
-        .next("inbound.received", |event| {
-            event.r#type == "inbound.received"
-        })
-        .await?;
+    let event = events.next(EventType::InboundReceived).await?;
     story.event(&event).map_err(said)
 }
 

@@ -16,7 +16,7 @@ use super::{
     chunk::Chunk,
     schema::{self, kind},
 };
-use crate::ops::metrics::Metrics;
+use crate::{message::event_type::EventType, ops::metrics::Metrics};
 
 /// Events that one transaction holds at most: enough to make the fsync cheap, few enough to answer soon.
 const EVENTS_PER_COMMIT: usize = 2000;
@@ -146,7 +146,7 @@ impl Writer {
         let transaction = self.connection.transaction()?;
         let mut chunk = Chunk::after(head, std::mem::take(&mut self.buffer));
         // Counted when they are durable.
-        let (mut appended, mut late): (Vec<(&str, u64)>, _) = (Vec::new(), 0);
+        let (mut appended, mut late): (Vec<(EventType, u64)>, _) = (Vec::new(), 0);
         for job in jobs {
             match job {
                 Job::Append { events, .. } => {
@@ -155,10 +155,10 @@ impl Writer {
                             Noted::New => {
                                 chunk.push(&new.event);
                                 match appended.last_mut() {
-                                    Some((r#type, count)) if *r#type == new.event.r#type => {
+                                    Some((event_type, count)) if *event_type == new.event_type => {
                                         *count += 1;
                                     }
-                                    _ => appended.push((&new.event.r#type, 1)),
+                                    _ => appended.push((new.event_type, 1)),
                                 }
                             }
                             Noted::Known => {}

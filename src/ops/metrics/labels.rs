@@ -1,14 +1,13 @@
 //! The labels of the metrics and their values, under the names that `/metrics` shows.
 //!
-//! Invariant: every label has a small closed set of values, and what is called by another name from outside counts as
-//! `unknown` or `other`. Neighbours: the other rooms count with the public types, [`super::Metrics`] puts them into sets.
+//! Invariant: every label has a small closed set of values, and a gRPC method with another name counts as `unknown`. Neighbours: the other rooms count with the public types, [`super::Metrics`] puts them into sets.
 
 use std::fmt;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use tonic::Code;
 
-use crate::proto;
+use crate::{message::event_type::EventType, proto};
 
 /// Declares a label's values: each variant with its name.
 macro_rules! label {
@@ -168,35 +167,15 @@ pub(super) struct ResolutionLabel {
     pub(super) resolution: Resolution,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct TypeLabel {
-    r#type: &'static str,
+impl EncodeLabelValue for EventType {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
 }
 
-impl TypeLabel {
-    /// By its name; one that is not known is `other`.
-    pub(super) fn named(event_type: &str) -> Self {
-        const TYPES: [&str; 14] = [
-            "send.accepted",
-            "send.rejected",
-            "send.unknown",
-            "report.pending",
-            "report.delivered",
-            "report.undeliverable",
-            "report.expired",
-            "report.rejected",
-            "report.other",
-            "report.missing",
-            "inbound.received",
-            "link.clicked",
-            "lookup.completed",
-            "command.invalid",
-        ];
-        let known = TYPES.into_iter().find(|known| *known == event_type);
-        Self {
-            r#type: known.unwrap_or("other"),
-        }
-    }
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TypeLabel {
+    pub(super) r#type: EventType,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
