@@ -1,4 +1,4 @@
-//! The vocabulary of messages: ids, phone numbers and senders, status and error codes, timestamps.
+//! The vocabulary of messages: ids, phone numbers and senders, status and error codes, reasons, timestamps.
 //!
 //! Invariant: pure functions and plain values; depends only on the generated contract (`proto`).
 
@@ -6,4 +6,5 @@ pub mod address;
 pub mod codes;
 pub mod event_type;
 pub mod id;
+pub mod reason;
 pub mod time;

@@ -32,7 +32,7 @@ use futures_util::future::BoxFuture;
 pub use self::core::{Api, Begun, SendCore};
 
 use crate::{
-    message::id::ApplicationName,
+    message::{id::ApplicationName, reason::Reason},
     proto::v1::{self, FieldViolation},
 };
 
@@ -115,16 +115,16 @@ pub enum SendError {
 impl SendError {
     /// The stable reason, as in docs/ERRORS.md.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Invalid(_) => "INVALID_MESSAGE",
-            Self::IdReused { .. } => "ID_REUSED",
-            Self::QueueFull { .. } => "QUEUE_FULL",
-            Self::Unavailable { .. } => "API_UNAVAILABLE",
-            Self::CredentialsRefused { .. } => "API_CREDENTIALS_REFUSED",
-            Self::Withdrawn => "WITHDRAWN",
-            Self::ShuttingDown => "SHUTTING_DOWN",
-            Self::LogUnreadable(_) | Self::LogUnavailable(_) => "EVENT_LOG_UNAVAILABLE",
+            Self::Invalid(_) => Reason::InvalidRequest,
+            Self::IdReused { .. } => Reason::IdReused,
+            Self::QueueFull { .. } => Reason::QueueFull,
+            Self::Unavailable { .. } => Reason::ApiUnavailable,
+            Self::CredentialsRefused { .. } => Reason::ApiCredentialsRefused,
+            Self::Withdrawn => Reason::Withdrawn,
+            Self::ShuttingDown => Reason::ShuttingDown,
+            Self::LogUnreadable(_) | Self::LogUnavailable(_) => Reason::EventLogUnavailable,
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
     config::ApplicationFrom,
     message::{
         id::{ApplicationName, check_caller_id},
+        reason::Reason,
         time,
     },
     proto::v1::{self, FieldViolation},
@@ -62,14 +63,14 @@ pub(super) struct Command {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Invalid {
     /// The stable reason, as in docs/ERRORS.md.
-    pub(super) reason: &'static str,
+    pub(super) reason: Reason,
     /// For people.
     pub(super) detail: String,
     pub(super) violations: Vec<FieldViolation>,
 }
 
 impl Invalid {
-    pub(super) fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self {
             reason,
             detail: detail.into(),
@@ -118,7 +119,7 @@ impl<'a> Envelope<'a> {
             return Ok(ApplicationName::default_application());
         }
         ApplicationName::parse(&name)
-            .map_err(|error| Invalid::new("INVALID_APPLICATION", error.to_string()))
+            .map_err(|error| Invalid::new(Reason::InvalidApplication, error.to_string()))
     }
 
     /// The id of the request, as the property says it. Not checked.
@@ -248,7 +249,7 @@ impl<'a> Envelope<'a> {
             && !coding.eq_ignore_ascii_case("utf-8")
         {
             return Err(Invalid::new(
-                "UNSUPPORTED_CONTENT_TYPE",
+                Reason::UnsupportedEncoding,
                 format!("content_encoding `{coding}` is not supported: send the body as it is"),
             ));
         }
@@ -258,7 +259,7 @@ impl<'a> Envelope<'a> {
             "" | codec::JSON => Ok(Encoding::Json),
             codec::PROTOBUF | "application/x-protobuf" => Ok(Encoding::Protobuf),
             _ => Err(Invalid::new(
-                "UNSUPPORTED_CONTENT_TYPE",
+                Reason::UnsupportedEncoding,
                 format!(
                     "content_type `{content_type}` is not supported: use {} or {}",
                     codec::JSON,
@@ -274,7 +275,7 @@ impl<'a> Envelope<'a> {
             "" | "SendSmsRequest" => Ok(Kind::Single),
             "SendSmsBulkRequest" => Ok(Kind::Bulk),
             _ => Err(Invalid::new(
-                "UNKNOWN_TYPE",
+                Reason::UnknownType,
                 format!(
                     "the type `{name}` is no command: use smsbridge.v1.SendSmsRequest or smsbridge.v1.SendSmsBulkRequest"
                 ),
@@ -288,7 +289,7 @@ impl<'a> Envelope<'a> {
             Kind::Single => {
                 let single: v1::SendSmsRequest = decode(encoding, &self.delivery.data)?;
                 let message = single.message.ok_or_else(|| Invalid {
-                    reason: "INVALID_MESSAGE",
+                    reason: Reason::InvalidRequest,
                     detail: "the command has no message".into(),
                     violations: vec![FieldViolation {
                         field: "message".into(),
@@ -312,15 +313,16 @@ impl<'a> Envelope<'a> {
             request.request_id = from_property;
         } else if !from_property.is_empty() && from_property != request.request_id {
             return Err(Invalid::new(
-                "INVALID_REQUEST_ID",
+                Reason::InvalidRequestId,
                 "the property message_id and the body's request_id differ: give one of them",
             ));
         }
         if request.request_id.is_empty() {
             return Ok(());
         }
-        check_caller_id(&request.request_id)
-            .map_err(|error| Invalid::new("INVALID_REQUEST_ID", format!("the request_id {error}")))
+        check_caller_id(&request.request_id).map_err(|error| {
+            Invalid::new(Reason::InvalidRequestId, format!("the request_id {error}"))
+        })
     }
 }
 
@@ -337,10 +339,15 @@ where
     M: prost::Message + Default + for<'de> serde::Deserialize<'de>,
 {
     match encoding {
-        Encoding::Json => serde_json::from_slice(body)
-            .map_err(|error| Invalid::new("UNREADABLE_BODY", format!("not proto JSON: {error}"))),
-        Encoding::Protobuf => M::decode(body)
-            .map_err(|error| Invalid::new("UNREADABLE_BODY", format!("not protobuf: {error}"))),
+        Encoding::Json => serde_json::from_slice(body).map_err(|error| {
+            Invalid::new(
+                Reason::UnreadableRequest,
+                format!("not proto JSON: {error}"),
+            )
+        }),
+        Encoding::Protobuf => M::decode(body).map_err(|error| {
+            Invalid::new(Reason::UnreadableRequest, format!("not protobuf: {error}"))
+        }),
     }
 }
 

@@ -130,13 +130,13 @@ impl Context {
         tracing::warn!(
             %application,
             request_id,
-            reason = invalid.reason,
+            reason = %invalid.reason,
             "a command is invalid and goes to the dead letters"
         );
         let mut headers = own_headers(delivery);
         let mut properties = self.own_properties(delivery, &mut headers);
         for (name, value) in [
-            (REASON, invalid.reason),
+            (REASON, invalid.reason.as_str()),
             (DETAIL, &invalid.detail),
             (APPLICATION, application.as_str()),
             (ROUTING_KEY, &routing_key),
@@ -151,7 +151,7 @@ impl Context {
             &request_id,
             &hex::encode(Sha256::digest(&delivery.data)),
             v1::InvalidCommand {
-                reason: invalid.reason.to_owned(),
+                reason: invalid.reason.into(),
                 detail: invalid.detail,
                 routing_key,
                 violations: invalid.violations,

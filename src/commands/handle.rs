@@ -16,7 +16,7 @@ use super::{
 use crate::{
     amqp::{Message, codec},
     events::NewEvent,
-    message::{address::normalize_number, id::derive_message_id},
+    message::{address::normalize_number, id::derive_message_id, reason::Reason},
     proto::v1,
     send::{Arrival, SendError, Sent},
 };
@@ -107,7 +107,7 @@ async fn attempt(
             let (back, doubt) = match error {
                 SendError::Invalid(violations) => {
                     let invalid = Invalid {
-                        reason: "INVALID_MESSAGE",
+                        reason: Reason::InvalidRequest,
                         detail: format!("the command has {} mistakes", violations.len()),
                         violations: paths_as_sent(violations, kind),
                     };
@@ -115,7 +115,7 @@ async fn attempt(
                     return;
                 }
                 SendError::IdReused { .. } => {
-                    let invalid = Invalid::new("ID_REUSED", error.to_string());
+                    let invalid = Invalid::new(Reason::IdReused, error.to_string());
                     context.bury(delivery, invalid, key).await;
                     return;
                 }
@@ -154,7 +154,7 @@ async fn report_unknown(context: &Context, delivery: &Delivery, command: &Comman
                 message_index: i32::try_from(index).unwrap_or(i32::MAX),
                 bulk_id: request.bulk_id.clone(),
                 refusal: Some(Box::new(v1::Refusal {
-                    reason: "REDELIVERED_WITHOUT_REQUEST_ID".into(),
+                    reason: Reason::RedeliveredWithoutRequestId.into(),
                     detail: "the command was delivered before and may have been sent; without a request id (property \
                              message_id) it is never sent again"
                         .into(),

@@ -17,6 +17,7 @@ use crate::{
         subscription::{AttachError, VisibilityDiffers},
     },
     infobip::CallError,
+    message::reason::Reason,
     proto::v1::{self, FieldViolation},
     send::SendError,
 };
@@ -109,7 +110,7 @@ impl From<Failure> for v1::Refusal {
         );
         let row = row(failure);
         Self {
-            reason: row.reason.to_owned(),
+            reason: row.reason.into(),
             detail: row.message,
             retryable,
             violations: row.violations,
@@ -120,7 +121,7 @@ impl From<Failure> for v1::Refusal {
 /// A row of the table.
 struct Row {
     code: Code,
-    reason: &'static str,
+    reason: Reason,
     message: String,
     retry_after: Option<Duration>,
     violations: Vec<FieldViolation>,
@@ -128,7 +129,7 @@ struct Row {
 }
 
 impl Row {
-    fn new(code: Code, reason: &'static str, message: impl ToString) -> Self {
+    fn new(code: Code, reason: Reason, message: impl ToString) -> Self {
         Self {
             code,
             reason,
@@ -172,13 +173,13 @@ fn row(failure: Failure) -> Row {
         Failure::Api(error) => api_row(error),
         Failure::UnreadableAnswer(detail) => Row::new(
             Code::Unavailable,
-            "API_ANSWER_UNREADABLE",
+            Reason::ApiAnswerUnreadable,
             format!("the API's answer can't be read: {detail}"),
         )
         .retry_after(SOON),
         Failure::LogQuota { retry_after } => Row::new(
             Code::ResourceExhausted,
-            "LOG_QUOTA_EXHAUSTED",
+            Reason::LogQuotaExhausted,
             "the API's quota of log requests a minute is used up: ask again later",
         )
         .retry_after(retry_after),
@@ -190,7 +191,7 @@ fn row(failure: Failure) -> Row {
         )
         .with("subscription", &differs.name),
         Failure::Append(error) => {
-            Row::new(Code::Unavailable, "EVENT_LOG_UNAVAILABLE", error).retry_after(SOON)
+            Row::new(Code::Unavailable, Reason::EventLogUnavailable, error).retry_after(SOON)
         }
         Failure::Deadline {
             in_doubt,
@@ -205,7 +206,7 @@ fn row(failure: Failure) -> Row {
                     "the deadline passed while the request was under way: it may have been done all the same"
                 }
             };
-            Row::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
+            Row::new(Code::DeadlineExceeded, Reason::DeadlineExceeded, message)
                 .with("in_doubt", in_doubt)
                 .with_ids("message_ids", &message_ids)
                 .with("message_count", message_ids.len())
@@ -213,40 +214,40 @@ fn row(failure: Failure) -> Row {
         Failure::Denied(denied) => denied_row(&denied),
         Failure::Overloaded => Row::new(
             Code::ResourceExhausted,
-            "OVERLOADED",
+            Reason::Overloaded,
             "as many calls as grpc.max_concurrent_calls allows are under way: nothing was done, try again later",
         )
         .retry_after(SOON),
         Failure::Unreadable { detail } => Row::new(
             Code::InvalidArgument,
-            "UNREADABLE_REQUEST",
+            Reason::UnreadableRequest,
             format!("the request can't be read: {detail}"),
         ),
         Failure::MessageTooLarge { max_message_bytes } => Row::new(
             Code::ResourceExhausted,
-            "MESSAGE_TOO_LARGE",
+            Reason::MessageTooLarge,
             format!("a message has more than the {max_message_bytes} bytes that grpc.max_message_bytes allows: split it"),
         )
         .with("max_message_bytes", max_message_bytes),
         Failure::EncodingUnknown { detail } => Row::new(
             Code::Unimplemented,
-            "ENCODING_UNKNOWN",
+            Reason::UnsupportedEncoding,
             format!("{detail}: send it uncompressed"),
         ),
         Failure::MethodUnknown => Row::new(
             Code::Unimplemented,
-            "METHOD_UNKNOWN",
+            Reason::MethodUnknown,
             "there is no such service or method here: compare the caller's proto files with reflection",
         ),
         Failure::NotConfigured { key, detail } => Row::new(
             Code::FailedPrecondition,
-            "NOT_CONFIGURED",
+            Reason::NotConfigured,
             format!("{detail}: set {key}"),
         )
         .with("key", key),
         Failure::NotBuilt { detail } => Row::new(
             Code::Unimplemented,
-            "NOT_BUILT_YET",
+            Reason::NotBuiltYet,
             format!("not part of this version: {detail}"),
         ),
     }
@@ -255,7 +256,7 @@ fn row(failure: Failure) -> Row {
 fn invalid_row(violations: Vec<FieldViolation>) -> Row {
     let summary = summary(&violations);
     let mistakes = violations.len();
-    Row::new(Code::InvalidArgument, "INVALID_REQUEST", summary)
+    Row::new(Code::InvalidArgument, Reason::InvalidRequest, summary)
         .violations(violations)
         .with("mistakes", mistakes)
 }
@@ -293,25 +294,27 @@ fn api_row(error: CallError) -> Row {
     let message = error.to_string();
     match error {
         CallError::NotSent { .. } => {
-            Row::new(Code::Unavailable, "API_UNAVAILABLE", message).retry_after(SOON)
+            Row::new(Code::Unavailable, Reason::ApiUnavailable, message).retry_after(SOON)
         }
         CallError::RateLimited { retry_after } => {
-            Row::new(Code::ResourceExhausted, "API_RATE_LIMITED", message)
+            Row::new(Code::ResourceExhausted, Reason::ApiRateLimited, message)
                 .retry_after(retry_after.unwrap_or(SOON))
         }
-        CallError::CredentialsRefused { http_status, .. } => {
-            Row::new(Code::FailedPrecondition, "API_CREDENTIALS_REFUSED", message)
-                .with("http_status", http_status)
-        }
+        CallError::CredentialsRefused { http_status, .. } => Row::new(
+            Code::FailedPrecondition,
+            Reason::ApiCredentialsRefused,
+            message,
+        )
+        .with("http_status", http_status),
         CallError::Refused {
             http_status,
             validation_errors,
             ..
         } => {
             let (code, reason) = match http_status {
-                404 => (Code::NotFound, "API_NOT_FOUND"),
-                400 | 413 | 422 => (Code::InvalidArgument, "API_REFUSED"),
-                _ => (Code::FailedPrecondition, "API_REFUSED"),
+                404 => (Code::NotFound, Reason::ApiNotFound),
+                400 | 413 | 422 => (Code::InvalidArgument, Reason::ApiRefused),
+                _ => (Code::FailedPrecondition, Reason::ApiRefused),
             };
             let violations = validation_errors
                 .into_iter()
@@ -324,7 +327,7 @@ fn api_row(error: CallError) -> Row {
                 .violations(violations)
                 .with("http_status", http_status)
         }
-        CallError::InDoubt { .. } => Row::new(Code::Unavailable, "API_ANSWER_LOST", message)
+        CallError::InDoubt { .. } => Row::new(Code::Unavailable, Reason::ApiAnswerLost, message)
             .retry_after(SOON)
             .with("in_doubt", true),
     }
@@ -333,36 +336,39 @@ fn api_row(error: CallError) -> Row {
 fn denied_row(denied: &Denied) -> Row {
     match denied {
         Denied::CredentialsMissing { .. } => {
-            Row::new(Code::Unauthenticated, "CREDENTIALS_MISSING", denied)
+            Row::new(Code::Unauthenticated, Reason::CredentialsMissing, denied)
         }
         Denied::TokenInvalid | Denied::CertificateUnusable(_) => {
-            Row::new(Code::Unauthenticated, "CREDENTIALS_INVALID", denied)
+            Row::new(Code::Unauthenticated, Reason::CredentialsInvalid, denied)
         }
         Denied::ApplicationInvalid(_) => {
-            Row::new(Code::InvalidArgument, "APPLICATION_INVALID", denied)
+            Row::new(Code::InvalidArgument, Reason::InvalidApplication, denied)
         }
         Denied::MethodNotAllowed { method, .. } => {
-            Row::new(Code::PermissionDenied, "METHOD_NOT_ALLOWED", denied).with("method", method)
+            Row::new(Code::PermissionDenied, Reason::MethodNotAllowed, denied)
+                .with("method", method)
         }
         Denied::QuotaExceeded { retry_after, .. } => {
-            Row::new(Code::ResourceExhausted, "QUOTA_EXCEEDED", denied).retry_after(*retry_after)
+            Row::new(Code::ResourceExhausted, Reason::QuotaExceeded, denied)
+                .retry_after(*retry_after)
         }
     }
 }
 
 fn read_row(error: &ReadError) -> Row {
     match error {
-        ReadError::BadCursor { .. } => Row::new(Code::InvalidArgument, "BAD_CURSOR", error),
+        ReadError::BadCursor { .. } => Row::new(Code::InvalidArgument, Reason::BadCursor, error),
         ReadError::OutOfRange { oldest_cursor, .. } => {
-            Row::new(Code::OutOfRange, "CURSOR_TOO_OLD", error).with("oldest_cursor", oldest_cursor)
+            Row::new(Code::OutOfRange, Reason::CursorTooOld, error)
+                .with("oldest_cursor", oldest_cursor)
         }
         ReadError::NoSubscriptions => Row::new(
             Code::Unimplemented,
-            "NOT_BUILT_YET",
+            Reason::NotBuiltYet,
             format!("{error}: read with StreamEvents and keep the cursor"),
         ),
         ReadError::Unavailable(_) => {
-            Row::new(Code::Unavailable, "EVENT_LOG_UNAVAILABLE", error).retry_after(SOON)
+            Row::new(Code::Unavailable, Reason::EventLogUnavailable, error).retry_after(SOON)
         }
     }
 }
@@ -385,7 +391,7 @@ impl From<Failure> for Status {
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value))
             .collect();
-        let mut details = ErrorDetails::with_error_info(row.reason, DOMAIN, metadata);
+        let mut details = ErrorDetails::with_error_info(row.reason.as_str(), DOMAIN, metadata);
         if !row.violations.is_empty() {
             let violations = row
                 .violations

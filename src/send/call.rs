@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::{SendError, Sent};
 use crate::{
     events::ContentDigest,
-    message::id::ApplicationName,
+    message::{id::ApplicationName, reason::Reason},
     proto::v1::{self, FieldViolation},
 };
 
@@ -138,12 +138,12 @@ impl Call {
         &self,
         slot: usize,
         outcome: v1::Outcome,
-        reason: &str,
+        reason: Reason,
         detail: String,
         violations: Vec<FieldViolation>,
     ) -> Box<v1::SendResult> {
         let refusal = v1::Refusal {
-            reason: reason.to_owned(),
+            reason: reason.into(),
             detail,
             retryable: false,
             violations,
@@ -269,7 +269,7 @@ impl Call {
     /// A destination of which nothing was attempted, beside others that were.
     fn not_attempted(&self, slot: usize, error: &SendError) -> Box<v1::SendResult> {
         let refusal = v1::Refusal {
-            reason: error.reason().to_owned(),
+            reason: error.reason().into(),
             detail: error.to_string(),
             retryable: error.is_retryable(),
             violations: error.violations().to_vec(),

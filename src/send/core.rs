@@ -30,7 +30,7 @@ use crate::{
         Client,
         pacing::{LogQuota, SendPace},
     },
-    message::id::ApplicationName,
+    message::{id::ApplicationName, reason::Reason},
     ops::metrics::Metrics,
     proto::v1::{self, Outcome},
 };
@@ -372,7 +372,7 @@ impl Inner {
             return Some(call.refusal(
                 slot,
                 Outcome::Rejected,
-                "INVALID_MESSAGE",
+                Reason::InvalidRequest,
                 detail,
                 violations,
             ));

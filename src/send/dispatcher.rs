@@ -28,6 +28,7 @@ use crate::{
     infobip::{
         BatchKind, CallError, Client, OutboundBatch, OutboundRow, SendAnswer, pacing::SendPace,
     },
+    message::reason::Reason,
     ops::metrics::Metrics,
     proto::v1::Outcome,
 };
@@ -337,7 +338,7 @@ impl Dispatcher {
             let (one, other) = parts.remove(0).split();
             parts = vec![one, other];
         } else if parts.len() == 1 {
-            return self.reject(&parts[0], "API_REFUSED", detail).await;
+            return self.reject(&parts[0], Reason::ApiRefused, detail).await;
         }
         let other = parts.split_off(parts.len() / 2);
         // Boxed: a future can't hold itself.
@@ -347,7 +348,7 @@ impl Dispatcher {
         }
     }
 
-    async fn reject(&self, part: &Part, reason: &str, detail: String) {
+    async fn reject(&self, part: &Part, reason: Reason, detail: String) {
         let finished = part.slots.iter().map(|slot| Finished {
             call: Arc::clone(&part.call),
             slot: *slot,
@@ -378,7 +379,7 @@ impl Dispatcher {
             if part.in_doubt_since.is_none() {
                 self.reject(
                     &part,
-                    "EXPIRED",
+                    Reason::Expired,
                     "its expires_at passed before it could be sent: nothing was sent".to_owned(),
                 )
                 .await;

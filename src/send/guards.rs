@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::config::Application;
+use crate::message::reason::Reason;
 
 /// Numbers that are remembered for one application at most: some 6 MB. Where there are more within an hour, those with the
 /// fewest messages are forgotten, as pumping shows in the others.
@@ -65,11 +66,11 @@ pub enum GuardRefusal {
 impl GuardRefusal {
     /// The stable reason.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::SenderNotAllowed { .. } => "SENDER_NOT_ALLOWED",
-            Self::CountryNotAllowed { .. } => "COUNTRY_NOT_ALLOWED",
-            Self::NumberCapReached { .. } => "NUMBER_CAP_REACHED",
+            Self::SenderNotAllowed { .. } => Reason::SenderNotAllowed,
+            Self::CountryNotAllowed { .. } => Reason::CountryNotAllowed,
+            Self::NumberCapReached { .. } => Reason::NumberCapReached,
         }
     }
 }
@@ -290,7 +291,7 @@ mod tests {
     }
 
     fn reason(result: Result<(), GuardRefusal>) -> Option<&'static str> {
-        result.err().map(|refusal| refusal.reason())
+        result.err().map(|refusal| refusal.reason().as_str())
     }
 
     #[test]

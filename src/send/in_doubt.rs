@@ -24,6 +24,7 @@ use crate::{
         pacing::{LogQuota, Priority},
         wire::{self, LogRow},
     },
+    message::reason::Reason,
     ops::metrics::{Metrics, Resolution},
     proto::v1::{self, Outcome},
 };
@@ -110,7 +111,7 @@ impl Doubt {
         let result = self.part.call.refusal(
             self.slot(),
             Outcome::Unknown,
-            "OUTCOME_UNKNOWN",
+            Reason::OutcomeUnknown,
             detail,
             Vec::new(),
         );

@@ -614,7 +614,7 @@ async fn numbers_are_looked_up_in_thousands() {
 async fn operators_list_show_replay_discard_and_reconcile() {
     let bridge = RecordedBridge::start().await;
     let letter = json!({
-        "id": "order-17", "time": "2026-11-22T14:00:00Z", "reason": "INVALID_MESSAGE", "detail": "no text",
+        "id": "order-17", "time": "2026-11-22T14:00:00Z", "reason": "INVALID_REQUEST", "detail": "no text",
         "application": "billing", "routingKey": "sms.send", "body": "eyJhIjox\nfQ==".replace('\n', ""),
         "contentType": "application/json",
     });

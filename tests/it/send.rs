@@ -343,7 +343,7 @@ async fn a_bulk_rejects_an_invalid_message_alone() {
             refusal.reason.as_str(),
             refusal.violations[0].field.as_str()
         ),
-        ("INVALID_MESSAGE", "messages[1].destinations[0].to")
+        ("INVALID_REQUEST", "messages[1].destinations[0].to")
     );
     assert_eq!(
         simulator.requests().await.len(),

@@ -135,7 +135,7 @@ fn begin(
 /// A message of which nothing was attempted, without breaking the stream for its neighbours.
 fn refused(correlation: String, error: SendError) -> v1::StreamSmsResponse {
     let mut refusal = v1::Refusal {
-        reason: error.reason().to_owned(),
+        reason: error.reason().into(),
         detail: error.to_string(),
         retryable: error.is_retryable(),
         violations: error.violations().to_vec(),

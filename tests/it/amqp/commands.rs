@@ -359,15 +359,15 @@ async fn what_is_wrong_is_dead_and_neighbours_go_on() {
     let plain = BasicProperties::default;
     let unknown_field = r#"{"message": {"destinations": [{"to": "1"}], "text": "x", "txet": "y"}}"#;
     let wrong: Vec<(&str, BasicProperties, Vec<u8>)> = vec![
-        ("UNREADABLE_BODY", plain(), b"{".to_vec()),
-        ("UNREADABLE_BODY", plain(), unknown_field.into()),
+        ("UNREADABLE_REQUEST", plain(), b"{".to_vec()),
+        ("UNREADABLE_REQUEST", plain(), unknown_field.into()),
         (
-            "UNREADABLE_BODY",
+            "UNREADABLE_REQUEST",
             plain().with_content_type("application/protobuf".into()),
             vec![0xff; 9],
         ),
         (
-            "UNSUPPORTED_CONTENT_TYPE",
+            "UNSUPPORTED_ENCODING",
             plain().with_content_type("text/plain".into()),
             json("a", 1).into(),
         ),
@@ -386,9 +386,9 @@ async fn what_is_wrong_is_dead_and_neighbours_go_on() {
             plain().with_message_id("a~0".into()),
             json("d", 1).into(),
         ),
-        ("INVALID_MESSAGE", plain(), b"{}".to_vec()),
+        ("INVALID_REQUEST", plain(), b"{}".to_vec()),
         (
-            "INVALID_MESSAGE",
+            "INVALID_REQUEST",
             plain().with_message_id("r-invalid".into()),
             json("invalid", 1).into(),
         ),

@@ -113,7 +113,7 @@ async fn an_invalid_command_carries_every_field() {
     assert_eq!(field, "message.text");
     assert!(!description.is_empty());
     let expected = InvalidCommand {
-        reason: "INVALID_MESSAGE".into(),
+        reason: "INVALID_REQUEST".into(),
         routing_key: "sms.send".into(),
         ..(*invalid).clone()
     };

@@ -332,7 +332,7 @@ async fn with_nothing_configured_a_caller_may_name_its_application() {
     let wrong = with_metadata(ListStatusesRequest {}, APPLICATION_METADATA, "Shop!");
     assert_eq!(
         refusal(call(channel, wrong).await),
-        refused(Code::InvalidArgument, "APPLICATION_INVALID")
+        refused(Code::InvalidArgument, "INVALID_APPLICATION")
     );
     bridge.stop().await;
 }

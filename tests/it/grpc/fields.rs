@@ -246,7 +246,7 @@ async fn a_bulk_carries_every_field() {
     let refusal = sent.results[1].refusal.as_ref().unwrap();
     assert_eq!(
         (refusal.reason.as_str(), refusal.retryable),
-        ("INVALID_MESSAGE", false)
+        ("INVALID_REQUEST", false)
     );
     assert!(!refusal.detail.is_empty());
     let [v1::FieldViolation { field, description }] = refusal.violations.as_slice() else {

@@ -152,7 +152,7 @@ async fn a_broken_message_is_the_callers_mistake_on_every_method() {
         let answer = caller.call(method, &gzip, framed(&[])).await;
         assert_eq!(
             answer.reason(),
-            (Code::Unimplemented, "ENCODING_UNKNOWN".into()),
+            (Code::Unimplemented, "UNSUPPORTED_ENCODING".into()),
             "{method}: {answer:?}"
         );
     }

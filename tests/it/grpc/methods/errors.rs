@@ -214,7 +214,7 @@ async fn a_name_that_is_no_application_is_refused() {
         .await;
     assert_eq!(
         refusal(answer),
-        (Code::InvalidArgument, "APPLICATION_INVALID".into())
+        (Code::InvalidArgument, "INVALID_APPLICATION".into())
     );
 }
 

@@ -38,7 +38,7 @@ async fn a_stream_answers_each_message_under_its_correlation_and_drains() {
         };
         if answer.correlation == "c7" {
             let refusal = result.refusal.as_ref().unwrap();
-            assert_eq!(refusal.reason, "INVALID_MESSAGE");
+            assert_eq!(refusal.reason, "INVALID_REQUEST");
             assert_eq!(refusal.violations[0].field, "message.destinations[0].to");
         } else {
             assert_eq!(result.message_id, answer.correlation.replace('c', "s"));
