@@ -1,8 +1,8 @@
 //! The composition root: configuration → parts wired together, sockets bound → run → drain.
 //!
 //! Invariants: every port is bound and every folder opened before anything runs; the process serves until it is told to
-//! stop, then drains in the order of promise 8: readiness falls, intake stops, what is in flight finishes, results become
-//! durable, the log is closed. Neighbours: knows all; `cli::serve` and `cli::demo` run it.
+//! stop, then drains in the order of P8 (docs/RELIABILITY.md#p8-shutdown-loses-nothing): readiness falls, intake stops, what is
+//! in flight finishes, results become durable, the log is closed. Neighbours: knows all; `cli::serve` and `cli::demo` run it.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
 //! The command line: one file for each subcommand, with its arguments and what it does.
 //!
-//! Invariants: every command ends in `Ok` or in a [`CliError`], whose exit status is one of the three that DESIGN names;
-//! results go to stdout, everything else to stderr. The client commands know the contract ([`crate::proto`]) only: they see
+//! Invariants: every command ends in `Ok` or in a [`CliError`], whose exit status is 0, 1 or 64
+//! (docs/OPERATIONS.md#probes-shutdown-exit-status); results go to stdout, everything else to stderr. The client commands know the contract ([`crate::proto`]) only: they see
 //! of a running bridge what any other gRPC client sees. `serve`, `simulate` and `demo` know [`crate::config`] and the
 //! composition root.
 //!

@@ -1,7 +1,7 @@
 //! From what the API says to durable events: the one way in for reports, received messages, clicks and look-ups, whether
 //! they were pushed, pulled or found in the logs.
 //!
-//! Invariants: what returns `Ok` is durable (promise 4); a body that can't be read is quarantined, and one bad row never
+//! Invariants: what returns `Ok` is durable (P4, docs/RELIABILITY.md); a body that can't be read is quarantined, and one bad row never
 //! spoils its batch: it is quarantined alone. Neighbours: `infobip::wire` reads rows, `events` keeps them; `webhooks` and
 //! `grpc` call it.
 

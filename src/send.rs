@@ -7,7 +7,7 @@
 //! logs (`in_doubt`). Results are appended to the event log before anybody hears them.
 //!
 //! Invariants: a REST request that was begun is followed to its end whoever went away; no message goes out a second time
-//! before the logs were asked for it (promise 2); everything that waits is bounded by `send.queue_capacity`.
+//! before the logs were asked for it (P2, docs/RELIABILITY.md); everything that waits is bounded by `send.queue_capacity`.
 //! Neighbours: `infobip` below; `grpc` and `commands` above; `events` beside it.
 
 mod backoff;

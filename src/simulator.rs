@@ -1,4 +1,4 @@
-//! The simulator of the Infobip SMS HTTP API: an independent reading of the manual and WIRE.md.
+//! The simulator of the Infobip SMS HTTP API: an independent reading of the manual and of docs/INFOBIP_API.md.
 //!
 //! It shares no wire types with the bridge's own client, so that the two can be held against each other. It knows no
 //! other module of the crate and may be read on its own, from the outside in:

@@ -16,7 +16,7 @@ use super::AmqpError;
 use crate::config;
 
 /// Deliveries of one command before the broker gives it up: a backstop only, as a crash counts for everything that was
-/// prefetched (DESIGN, "What we learned by measurement").
+/// prefetched (docs/DECISIONS.md#lapin).
 const DELIVERY_LIMIT: i32 = 1000;
 /// The waits of commands that can't be carried out now.
 pub const RETRY_DELAYS: [Duration; 3] = [

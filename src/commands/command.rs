@@ -19,7 +19,7 @@ use crate::{
     send::{Arrival, SendCommand},
 };
 
-/// After this a command that may have been sent is never sent again (DESIGN, "How a send stays single").
+/// After this a command that may have been sent is never sent again (docs/RELIABILITY.md#how-a-send-stays-single).
 const LONGEST_DOUBT_MS: i64 = 24 * 3600 * 1000;
 
 /// Which queue a delivery came from.

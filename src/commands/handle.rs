@@ -136,7 +136,7 @@ async fn attempt(
     }
 }
 
-/// At most once without a request id: what was delivered before is never sent again (DESIGN, "AMQP").
+/// At most once without a request id: what was delivered before is never sent again (docs/RELIABILITY.md#how-a-send-stays-single).
 async fn report_unknown(context: &Context, delivery: &Delivery, command: &Command) {
     let request = &command.send.request;
     for (index, message) in request.messages.iter().enumerate() {

@@ -2,7 +2,7 @@
 //!
 //! Invariants: an append is answered after the fsync of the transaction that holds it; an event's id is there once (results
 //! of messages whose ids the bridge made come once by themselves); a pending report is not written after a final one of the
-//! same message (promise 6); sequence numbers only grow, so that a cursor stays true. One process owns the folder, by a lock
+//! same message (P6, docs/RELIABILITY.md); sequence numbers only grow, so that a cursor stays true. One process owns the folder, by a lock
 //! file. Neighbours: `events` has the trait, `app` opens it.
 
 mod begun_sends;

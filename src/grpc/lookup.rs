@@ -9,7 +9,7 @@ use crate::{
     proto::v1::{self, FieldViolation, lookup_service_server::LookupService},
 };
 
-/// Numbers of one request to the API at most (WIRE.md, "Errors").
+/// Numbers of one request to the API at most (docs/INFOBIP_API.md#errors).
 const NUMBERS_PER_REQUEST: usize = 1_000;
 /// Numbers of one call at most.
 const MAX_NUMBERS: usize = 10_000;

@@ -1,4 +1,4 @@
-//! Reads that the API answers only once: what it gave is kept before a caller sees it (promise 4).
+//! Reads that the API answers only once: what it gave is kept before a caller sees it (P4, docs/RELIABILITY.md).
 //!
 //! Invariants: nothing is read while the event log is known not to take it; what was read goes on being stored when its
 //! caller went away. Neighbours: `inbox` and `report` pull, `intake` makes events of it.
@@ -24,7 +24,7 @@ impl From<IntakeError> for Failure {
     }
 }
 
-/// The `limit` of a pull: 1 to 1000, 50 where nothing is said (WIRE.md, "Limits").
+/// The `limit` of a pull: 1 to 1000, 50 where nothing is said (docs/INFOBIP_API.md#limits).
 pub(super) fn limit(limit: i32) -> Result<u32, Failure> {
     match limit {
         0 => Ok(50),

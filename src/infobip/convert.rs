@@ -109,7 +109,8 @@ pub(super) fn proto_moment(said: &Scalar<'_>) -> Option<pbjson_types::Timestamp>
 /// A value that may be of any type, kept as it was written: callback data, decimals.
 pub(super) type Raw<'a> = Option<&'a RawValue>;
 
-/// A string without its quotes, everything else as its JSON; empty where absent. The callback data may be an object (WIRE.md).
+/// A string without its quotes, everything else as its JSON; empty where absent. The callback data may be an object
+/// (docs/INFOBIP_API.md#delivery-reports).
 pub(super) fn raw_text(raw: Raw<'_>) -> String {
     let Some(raw) = raw.map(RawValue::get) else {
         return String::new();
@@ -177,7 +178,7 @@ fn write_out(mantissa: &str, exponent: &str) -> Option<String> {
     Some(format!("{sign}{written}"))
 }
 
-/// The network's code; the literal "null" has been seen there (WIRE.md).
+/// The network's code; the literal "null" occurs there (docs/INFOBIP_API.md#delivery-reports).
 pub(super) fn mcc_mnc(said: Scalar<'_>) -> String {
     let text = said.into_text();
     if text.trim().eq_ignore_ascii_case("null") {

@@ -1,4 +1,4 @@
-//! What came of a call that did not succeed: the one classification of DESIGN, "How a send stays single".
+//! Classifies calls that did not succeed (docs/RELIABILITY.md#how-a-send-stays-single).
 
 use std::time::Duration;
 
@@ -135,7 +135,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// The API's service exception (WIRE.md, "Errors").
+/// The API's service exception (docs/INFOBIP_API.md#errors).
 #[derive(Debug, Default)]
 struct Envelope {
     code: String,

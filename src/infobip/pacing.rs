@@ -13,7 +13,7 @@ use std::{
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::{sync::Notify, time::Instant};
 
-/// The span that the quota counts over (WIRE.md, "Limits": 120 requests a minute).
+/// The span that the quota counts over (docs/INFOBIP_API.md#limits: 120 requests a minute).
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Whose log request it is.

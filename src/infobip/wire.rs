@@ -1,6 +1,6 @@
 //! The API's bodies: what the client writes, and what a pull or a push brings.
 //!
-//! Reading is tolerant as WIRE.md, "Details that break clients", demands: any field can be missing or of another type,
+//! Reading is tolerant (docs/INFOBIP_API.md#tolerant-reading): any field can be missing or of another type,
 //! unknown fields are ignored, and a row that cannot be read lands in [`Rows::bad`] while its neighbours are read. The
 //! content type is a hint only: what a body begins with decides. JSON and XML go one way, since XML rows are turned into JSON
 //! first. Every `read_*` is pure, never panics, and takes time linear in the body's size.

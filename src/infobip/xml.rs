@@ -1,6 +1,6 @@
 //! XML, turned into JSON where it comes in, so that every row is read once in one way.
 //!
-//! WIRE.md, "XML": the root's name is ignored, and rows are found whether `<results>` wraps `<result>`s, repeats itself
+//! docs/INFOBIP_API.md#xml: the root's name is ignored, and rows are found whether `<results>` wraps `<result>`s, repeats itself
 //! within itself (the 2015 documents), or is a row itself. A row that is broken costs itself only. Entities beyond XML's own
 //! are not expanded; depth and number of elements are bounded.
 

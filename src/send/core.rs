@@ -201,7 +201,7 @@ impl SendCore {
     }
 
     /// Takes nothing new, waits for what is under way until the deadline, then ends: what was not attempted is given back
-    /// to its callers, what is in doubt becomes `unknown` (promise 8).
+    /// to its callers, what is in doubt becomes `unknown` (P8, docs/RELIABILITY.md).
     pub async fn drain(&self, deadline: Instant) {
         self.0.drain(deadline).await;
     }

@@ -1,5 +1,4 @@
-//! Puts parts into REST requests, a bounded number at once, and classifies each outcome once (DESIGN, "How a send stays
-//! single").
+//! Puts parts into REST requests, a bounded number at once, and classifies each outcome once (docs/RELIABILITY.md#how-a-send-stays-single).
 
 use std::{
     pin::pin,

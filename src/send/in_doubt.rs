@@ -1,5 +1,5 @@
 //! Resolves sends of which nobody knows whether the API took them: it asks the logs, and only what they do not have is
-//! sent again, with the same id (DESIGN, "How a send stays single").
+//! sent again, with the same id (docs/RELIABILITY.md#how-a-send-stays-single).
 //!
 //! Invariants: a look-up that was answered comes before every resend; a part that only got "duplicate id" is never sent
 //! again; after `send.in_doubt_for` the result is `unknown`, which a repeated call resolves anew.
@@ -29,13 +29,13 @@ use crate::{
     proto::v1::{self, Outcome},
 };
 
-/// The most rows that the API gives at once (WIRE.md, "Limits").
+/// The most rows that the API gives at once (docs/INFOBIP_API.md#limits).
 const MAX_ROWS: u32 = 1_000;
 /// Look-ups for one id are at most this far apart.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Doubts that become due so soon after the first are asked with it.
 const GATHER: Duration = Duration::from_millis(20);
-/// After this nothing is sent again (DESIGN, "How a send stays single"): the API's logs go back 48 hours.
+/// After this nothing is sent again (docs/RELIABILITY.md#how-a-send-stays-single): the API's logs go back 48 hours.
 const SENT_AGAIN_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// One destination in doubt.

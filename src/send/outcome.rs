@@ -26,7 +26,7 @@ pub(super) fn of_response(status: &v1::Status) -> Verdict {
     match status.group() {
         Group::Accepted | Group::Pending | Group::Delivered => Verdict::Accepted,
         Group::Rejected | Group::Undeliverable | Group::Expired => Verdict::Rejected,
-        // A status that nobody knows: "accepted" is said only of what the API accepted (promise 3).
+        // A status that nobody knows: "accepted" is said only of what the API accepted (P3, docs/RELIABILITY.md).
         Group::Unspecified => Verdict::AskTheLogs,
     }
 }

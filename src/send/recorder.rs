@@ -37,7 +37,7 @@ impl Recorder {
         Self { log, metrics }
     }
 
-    /// Appends the results as events; settles their slots when they are durable (promise 5).
+    /// Appends the results as events; settles their slots when they are durable (P5, docs/RELIABILITY.md).
     pub(super) async fn record(&self, finished: Vec<Finished>) {
         if finished.is_empty() {
             return;

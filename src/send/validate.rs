@@ -1,7 +1,7 @@
 //! What is refused before anything is sent: all mistakes of a request at once, each with the path of its field.
 //!
 //! Refused is only what cannot be a number or a message at all. A doubtful number, an unknown language or
-//! transliteration is sent: Infobip decides (DESIGN, "gRPC").
+//! transliteration is sent: Infobip decides (docs/INFOBIP_API.md#sending).
 
 use std::{collections::HashSet, fmt::Display};
 
@@ -22,11 +22,11 @@ pub const MAX_DESTINATIONS: usize = 10_000;
 const MAX_TEXT_CHARACTERS: usize = 4_000;
 /// 25 segments of 140 octets.
 const MAX_BINARY_OCTETS: usize = 3_500;
-/// WIRE.md, "Limits".
+/// The API's limit (docs/INFOBIP_API.md#limits).
 const MAX_CALLBACK_DATA_CHARACTERS: usize = 4_000;
-/// WIRE.md, "Limits".
+/// The API's limit (docs/INFOBIP_API.md#limits).
 const MAX_NOTIFY_URL_CHARACTERS: usize = 2_048;
-/// WIRE.md, "Details": `sendAt` up to 180 days ahead.
+/// `sendAt` is at most 180 days ahead (docs/INFOBIP_API.md#limits).
 const MAX_SCHEDULE: SignedDuration = SignedDuration::from_hours(180 * 24);
 /// How far a clock may be off before a `send_at` is called past.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);

@@ -83,7 +83,7 @@ impl State {
             .messages
             .iter()
             .any(|message| message.send_at_ms.is_some_and(|at| at > now_ms));
-        // Present if asked for, if there are several, or if it is needed to reach a schedule (WIRE.md; manual's samples).
+        // Present if asked for, if there are several, or if it is needed to reach a schedule (docs/INFOBIP_API.md#sending; manual's samples).
         let show_bulk_id = draft.bulk_id.is_some() || several || scheduled || config.always_bulk_id;
         let bulk_id: Arc<str> = match draft.bulk_id {
             Some(id) => id.into(),
@@ -269,7 +269,7 @@ impl State {
         None
     }
 
-    /// 20 different or 6 identical messages an hour to one number (WIRE.md "Limits").
+    /// 20 different or 6 identical messages an hour to one number (docs/INFOBIP_API.md#limits).
     fn floods(&mut self, digits: &str, content: &Content, now_ms: i64) -> bool {
         let mut hasher = DefaultHasher::new();
         match &content.body {

@@ -1,6 +1,6 @@
 //! Every switch of the simulator, with the default that suits a laptop.
 //!
-//! What WIRE.md marks as unknown (`[?]`) is a switch here and not a belief buried in the code.
+//! What docs/INFOBIP_API.md marks as unknown (`[?]`) is a switch here and not a belief buried in the code.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ pub struct SimulatorConfig {
     pub start_ms: Option<i64>,
     /// How long an ordinary message takes to its final report, in virtual milliseconds (least, most).
     pub delivery_latency_ms: (u32, u32),
-    /// Status id that answers a good send: 7 as captured live, 0 as the manual's samples (WIRE.md).
+    /// Status id that answers a good send: 7 as captured live, 0 as the manual's samples (docs/INFOBIP_API.md#sending).
     pub accepted_status: u16,
     /// Returns a bulk id even for a single destination, as later API versions do.
     pub always_bulk_id: bool,
@@ -53,11 +53,11 @@ pub struct SimulatorConfig {
     pub require_known_prefix: bool,
     /// Requests to `/sms/1/logs` answered in a virtual minute; 0: no limit.
     pub logs_per_minute: usize,
-    /// Adds `Retry-After` to a 429 (WIRE.md: unknown whether the API does).
+    /// Adds `Retry-After` to a 429 (docs/INFOBIP_API.md#errors: unknown whether the API does).
     pub retry_after: bool,
     /// What `/sms/1/logs`, reports and inbox reach back to, in virtual milliseconds (manual: 48 h).
     pub log_retention_ms: i64,
-    /// Most reports in one push (WIRE.md: 100).
+    /// Most reports in one push (docs/INFOBIP_API.md#limits: 100).
     pub push_batch_max: usize,
     /// How long a report waits for company in its push, in virtual milliseconds.
     pub push_batch_window_ms: i64,

@@ -1,7 +1,7 @@
 //! Dates as the API writes and reads them, as milliseconds since 1970.
 //!
 //! Out: `2015-02-12T09:51:43.123+0000`, no colon in the offset. In: with and without the colon, with and without
-//! fractions, `Z` (WIRE.md "Details that break clients").
+//! fractions, `Z` (docs/INFOBIP_API.md#dates).
 
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};

@@ -1,4 +1,4 @@
-//! What goes wrong with a request as a whole, and the envelope that says so (WIRE.md "Errors").
+//! What goes wrong with a request as a whole, and the envelope that says so (docs/INFOBIP_API.md#errors).
 
 use std::collections::BTreeMap;
 
@@ -100,7 +100,7 @@ impl ApiError {
             405 => Self::method_not_allowed(),
             429 => Self::too_many_requests(),
             500 => Self::general(),
-            // WIRE.md: the body of a 503 is unknown; that of others too.
+            // docs/INFOBIP_API.md#errors: the body of a 503 is unknown; that of others too.
             _ => Self::new(
                 status,
                 "GENERAL_ERROR",

@@ -1,6 +1,6 @@
 //! Pushes: delivery reports, received messages, clicks and lookups, sent to the customer's servers until accepted.
 //!
-//! Only 200 is acceptance (WIRE.md "Push"). The retry cycle is the manual's: the wait before retry n is 1 min + n² min
+//! Only 200 is acceptance (docs/INFOBIP_API.md#push). The retry cycle is the manual's: the wait before retry n is 1 min + n² min
 //! for n = 0…19; after that the push is lost. Waits are virtual and counted from the time the attempt was due. What a
 //! push contains is fixed when it is opened; it is written anew for each attempt, so that waiting ones stay small.
 

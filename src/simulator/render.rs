@@ -1,6 +1,6 @@
 //! How things are written: statuses, errors, prices, report and log rows, received messages.
 //!
-//! Field names and their presence follow WIRE.md; what a row does not have is left out.
+//! Field names and their presence follow docs/INFOBIP_API.md; what a row does not have is left out.
 
 use std::sync::Arc;
 

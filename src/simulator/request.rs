@@ -1,5 +1,5 @@
 //! What callers send, read leniently: unknown fields are ignored, one value stands for a list of one, and scalars may
-//! come as text, because XML knows nothing else (WIRE.md "Details that break clients").
+//! come as text, because XML knows nothing else (docs/INFOBIP_API.md#tolerant-reading).
 
 use std::fmt;
 use std::marker::PhantomData;

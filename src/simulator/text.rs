@@ -1,7 +1,7 @@
 //! What a text becomes on its way to a handset: transliterated, put into an alphabet, cut into parts.
 //!
 //! Pure: no state, no time, no allocation beyond the text itself, since it runs for every message accepted.
-//! Sources: the manual's "Fully featured textual message", WIRE.md "Limits", 3GPP TS 23.038 (alphabets) and
+//! Sources: the manual's "Fully featured textual message", docs/INFOBIP_API.md#limits, 3GPP TS 23.038 (alphabets) and
 //! 23.040 (the user data header, whose octets explain every limit below). Neighbours: [`gsm7`] has the tables,
 //! [`transliteration`] the scripts; sending and previewing call [`encode`].
 
@@ -89,7 +89,7 @@ const GSM7: Limits = Limits {
     alone: 160,
     concatenated: 153,
 };
-/// One national table: a header of 4 octets (5 septets), of 9 with concatenation (11). WIRE.md: 155/149.
+/// One national table: a header of 4 octets (5 septets), of 9 with concatenation (11). docs/INFOBIP_API.md#limits: 155/149.
 const ONE_TABLE: Limits = Limits {
     alone: 155,
     concatenated: 149,

@@ -1,6 +1,6 @@
 //! From a request as sent to messages that can be accepted: the manual's limits, before anything is stored.
 //!
-//! Two kinds of wrong (WIRE.md "Details that break clients"): what spoils the request is an [`ApiError`] (400) with
+//! Two kinds of wrong (docs/INFOBIP_API.md#sending): what spoils the request is an [`ApiError`] (400) with
 //! every reason at once; what spoils one message is a status of its own in an answer of 200.
 
 mod fields;
@@ -17,7 +17,7 @@ use fields::Violations;
 pub use fields::{SHORT_URL_CHARACTERS, lookup_notify, preview_options, schedule_ms};
 use std::sync::Arc;
 
-/// More parts than this are REJECTED_MESSAGE_TOO_LONG (WIRE.md "Limits").
+/// More parts than this are REJECTED_MESSAGE_TOO_LONG (docs/INFOBIP_API.md#limits).
 const MOST_PARTS: u32 = 25;
 const BULK_ID_CHARACTERS: usize = 100;
 const MESSAGE_ID_CHARACTERS: usize = 200;

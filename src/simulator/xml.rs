@@ -5,7 +5,7 @@
 //! strings; what a field wants them to be is its reader's business. Depth, size and number of elements are bounded, a
 //! document type is refused, so no entity of a caller's making is ever expanded.
 //!
-//! Out: lists are wrapped (WIRE.md "XML"); `<previews><previews>` is not a slip, the reference has it so.
+//! Out: lists are wrapped (docs/INFOBIP_API.md#xml); `<previews><previews>` is not a slip, the reference has it so.
 
 mod read;
 mod write;

@@ -1,7 +1,7 @@
 //! The manual's JSON samples, re-typed: each request is sent as printed, each answer compared with the printed one.
 //!
-//! The PDF lost some braces and whole bodies; what WIRE.md or the reference gives back stands here restored. Values are
-//! compared too, but for what has to vary (generated ids, times). `mccmnc` of the 2015 manual is `mccMnc` today.
+//! The PDF lost some braces and whole bodies; what docs/INFOBIP_API.md or the reference says is restored here. Values
+//! are compared too, but for what has to vary (generated ids, times). `mccmnc` of the 2015 manual is `mccMnc` today.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The XML samples of the reference (the 2015 documents and the OpenAPI examples), re-typed: requests are sent as they
 //! are, answers compared element by element.
 //!
-//! The 2015 answers nest `<messages><messages>` and have other roots; what is written is what WIRE.md "XML" fixes, so
+//! The 2015 answers nest `<messages><messages>` and have other roots; what is written is what docs/INFOBIP_API.md#xml fixes, so
 //! only the 2015 requests are samples here. The order of elements is not compared.
 
 use std::time::Duration;
@@ -321,7 +321,7 @@ async fn delivery_reports_pulled() {
     send_two(&account, None).await;
     let answer = account.get_xml("/sms/1/reports?limit=2").await;
     assert_xml(&answer, &reports(), TIMES, LOG_FIELDS);
-    // A path suffix says the same as the Accept header (WIRE.md).
+    // A path suffix says the same as the Accept header (docs/INFOBIP_API.md#endpoints).
     let again = account.get_text("/sms/1/reports.xml").await;
     assert_eq!(
         tree(&again.1),

@@ -33,7 +33,7 @@ impl Memory {
         }
     }
 
-    /// Whether the event may be published: a pending report may not follow a final one (promise 6).
+    /// Whether the event may be published: a pending report may not follow a final one (P6, docs/RELIABILITY.md).
     pub(super) fn allows(&self, new: &NewEvent) -> bool {
         !new.is_pending_report()
             || self

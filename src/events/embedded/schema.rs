@@ -65,7 +65,7 @@ const TABLES: &str = "
 pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // Every commit is on the disk when it returns: custody rests on it (promise 5).
+    // Every commit is on the disk when it returns: custody rests on it (P5, docs/RELIABILITY.md).
     connection.pragma_update(None, "synchronous", "FULL")?;
     // In KiB. Appends stand at the end of the file, and the index's newest pages are few.
     connection.pragma_update(None, "cache_size", -2048)?;

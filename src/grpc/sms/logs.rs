@@ -1,4 +1,4 @@
-//! `ListSmsLogs`: pages by time windows, as the API has none (DESIGN, issue "gRPC").
+//! `ListSmsLogs`: pages by time windows, as the API has none (docs/INFOBIP_API.md#logs).
 //!
 //! The API gives the newest rows of a window, at most 1000. A page token is the moment of the oldest row given, with the ids
 //! given of that very millisecond: the next page asks until then and leaves those out. Where a single millisecond holds more
@@ -19,7 +19,7 @@ use crate::{
     proto::v1::{self, StatusGroup},
 };
 
-/// WIRE.md, "Limits".
+/// Most rows of one response (docs/INFOBIP_API.md#limits).
 const MAX_ROWS: i32 = 1_000;
 const DEFAULT_ROWS: i32 = 50;
 /// Ids of one request at most, so that they fit the API's filter.

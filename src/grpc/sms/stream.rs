@@ -88,7 +88,7 @@ async fn read(
         }
         begin(&sms, &caller, request, place, answers.clone());
     }
-    // The bridge stops: what was begun is answered before the stream ends (promise 8).
+    // The bridge stops: what was begun is answered before the stream ends (P8, docs/RELIABILITY.md).
     let everything = u32::try_from(IN_FLIGHT).unwrap_or(u32::MAX);
     tokio::select! {
         _ = in_flight.acquire_many(everything) => end(Failure::Send(SendError::ShuttingDown).into()),

@@ -28,7 +28,7 @@ pub struct LogsQuery {
 }
 
 impl LogsQuery {
-    /// The longest that a list of ids may be, in characters, joined by commas (WIRE.md, "Limits").
+    /// The longest that a list of ids may be, in characters, joined by commas (docs/INFOBIP_API.md#limits).
     pub const MAX_ID_CHARACTERS: usize = 2048;
 
     /// As the API reads them.
@@ -112,7 +112,7 @@ impl Pairs {
         }
     }
 
-    /// Comma-joined, as documented (WIRE.md).
+    /// Comma-joined, as documented (docs/INFOBIP_API.md#endpoints).
     pub(super) fn list(&mut self, name: &'static str, values: &[String]) {
         if !values.is_empty() {
             self.0.push((name, values.join(",")));

@@ -1,7 +1,7 @@
 //! The answer to a send: one row for each destination, in whatever order.
 //!
 //! Rows come in the order of the request as a rule, and are looked for by id where they do not; a row without an id is known
-//! by its place, where no row is missing (WIRE.md). Nothing is copied of a row but what is kept: this is read for every
+//! by its place, where no row is missing (docs/INFOBIP_API.md#sending). Nothing is copied of a row but what is kept: this is read for every
 //! message.
 
 use std::collections::HashMap;
@@ -64,7 +64,7 @@ struct WireRow<'a> {
 }
 
 impl WireRow<'_> {
-    /// Rejected rows can lack it (WIRE.md).
+    /// Rejected rows can lack it (docs/INFOBIP_API.md#sending).
     fn wire_id(&self) -> Option<&str> {
         self.message_id.verbatim().filter(|id| !id.is_empty())
     }

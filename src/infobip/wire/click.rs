@@ -1,4 +1,4 @@
-//! Clicks on shortened URLs, as the API pushes them (WIRE.md, "Push").
+//! Clicks on shortened URLs, as the API pushes them (docs/INFOBIP_API.md#push).
 
 use serde::Deserialize;
 

@@ -1,7 +1,7 @@
 //! A received message pushed by GET: the parameters of the URL template (manual, "Push received messages").
 //!
 //! Text comes as text or, where the template asks for `bin` or the data coding is not 0, as octets in hexadecimal: UCS-2
-//! big-endian for data coding 8 (WIRE.md, "Push"). Bit 64 of the ESM class says that the octets begin with a user data header
+//! big-endian for data coding 8 (docs/INFOBIP_API.md#push). Bit 64 of the ESM class says that the octets begin with a user data header
 //! (UDH); it is split off, and parts are not put together.
 
 use serde_json::Map;

@@ -18,7 +18,7 @@ pub struct LogRow {
 
 impl LogRow {
     /// The delivery report that the row amounts to; `None` for a row without an id. It has no callback data, since logs
-    /// carry none (WIRE.md).
+    /// carry none (docs/INFOBIP_API.md#logs).
     #[must_use]
     pub fn to_report(&self) -> Option<ReportRow> {
         if self.wire_id.is_empty() {

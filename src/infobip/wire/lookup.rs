@@ -102,7 +102,7 @@ fn read(row: &str) -> Result<LookupRow, String> {
     })
 }
 
-/// A network; none for the empty object that an invalid number has (WIRE.md).
+/// A network; none for the empty object that an invalid number has (docs/INFOBIP_API.md#number-lookup).
 fn network(network: Object<WireNetwork<'_>>) -> Option<v1::Network> {
     let network = network.0?;
     let network = v1::Network {

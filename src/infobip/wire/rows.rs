@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::scalar::Scalar;
 use crate::infobip::xml;
 
-/// More rows than this are no answer of the API, which gives 1000 at most (WIRE.md, "Limits"): memory stays bounded.
+/// More rows than this are no answer of the API, which gives 1000 at most (docs/INFOBIP_API.md#limits): memory stays bounded.
 pub(in crate::infobip) const MAX_ROWS: usize = 20_000;
 /// Broken rows after which the rest of a body is given up as one: looking for the next good row stays cheap.
 pub(in crate::infobip) const MAX_BROKEN_ROWS: usize = 100;

@@ -1,8 +1,7 @@
 //! Single values off the wire, whatever type they have there.
 //!
-//! A value of a wrong type never loses its row: a number may be a string and the other way round (WIRE.md, "Details that
-//! break clients"; XML has strings only). Values are taken raw and read when they are asked for, so that digits stay as they
-//! were written.
+//! A value of a wrong type never loses its row: a number may be a string and the other way round, and XML has strings only
+//! (docs/INFOBIP_API.md#tolerant-reading). Values are kept raw and parsed on demand, so that digits stay as they were written.
 
 use std::{borrow::Cow, fmt};
 

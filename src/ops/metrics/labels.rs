@@ -65,7 +65,7 @@ label! {
 }
 
 label! {
-    /// What came of a request to the API (DESIGN, "How a send stays single").
+    /// What came of a request to the API (docs/RELIABILITY.md#how-a-send-stays-single).
     Classification {
         /// It did what was asked.
         Ok = "ok",

@@ -1,4 +1,4 @@
-//! The table of endpoints (WIRE.md "Endpoints"): by path, with the methods that each has.
+//! The table of endpoints (docs/INFOBIP_API.md#endpoints): by path, with the methods that each has.
 
 use http::Method;
 use percent_encoding::percent_decode_str;

@@ -13,7 +13,7 @@ pub enum Format {
     Xml,
 }
 
-/// The path without `.json` or `.xml`, which are as good as an Accept (WIRE.md "Details that break clients").
+/// The path without `.json` or `.xml`, which are as good as an Accept (docs/INFOBIP_API.md#endpoints).
 pub fn strip_suffix(path: &str) -> (&str, Option<Format>) {
     for (suffix, format) in [(".json", Format::Json), (".xml", Format::Xml)] {
         if let Some(path) = path.strip_suffix(suffix) {

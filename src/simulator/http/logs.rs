@@ -5,7 +5,7 @@ use crate::simulator::http::{Call, Reply};
 use crate::simulator::render::{self, MessageRow, Results, Status};
 use crate::simulator::store::{Bulk, Message, MessageStore};
 
-/// Longest id filter (WIRE.md "Limits").
+/// Longest id filter (docs/INFOBIP_API.md#limits).
 const FILTER_CHARACTERS: usize = 2048;
 const GENERAL_STATUSES: [&str; 6] = [
     "ACCEPTED",

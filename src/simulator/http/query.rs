@@ -1,5 +1,4 @@
-//! The query of a request: numbers, dates and lists in the shapes that clients send (WIRE.md "Details that break
-//! clients").
+//! The query of a request: numbers, dates and lists in the shapes that clients send (docs/INFOBIP_API.md#endpoints).
 
 use percent_encoding::percent_decode_str;
 
@@ -34,7 +33,7 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
-    /// All values of a list: repeated, comma-joined, with and without `[]` (WIRE.md).
+    /// All values of a list: repeated, comma-joined, with and without `[]` (docs/INFOBIP_API.md#endpoints).
     pub fn list(&self, name: &str) -> Vec<&str> {
         let named = self
             .0
@@ -65,7 +64,7 @@ impl Query {
             .transpose()
     }
 
-    /// `limit`: 50 unless given, at most 1000 (WIRE.md "Limits").
+    /// `limit`: 50 unless given, at most 1000 (docs/INFOBIP_API.md#limits).
     pub fn limit(&self) -> Result<usize, ApiError> {
         match self.number("limit")? {
             None => Ok(50),

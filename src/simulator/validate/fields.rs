@@ -36,7 +36,7 @@ impl Violations {
     }
 }
 
-/// Alphanumeric 3–11 characters, numeric 3–14 digits (WIRE.md "Limits").
+/// Alphanumeric 3–11 characters, numeric 3–14 digits (docs/INFOBIP_API.md#limits).
 pub(super) fn sender_is_valid(from: &str) -> bool {
     let digits = from.strip_prefix('+').unwrap_or(from);
     let length = digits.chars().count();

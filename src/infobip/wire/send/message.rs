@@ -14,7 +14,7 @@ use crate::{
     proto::v1::{self, outbound_message::Content},
 };
 
-/// The longest validity period, in minutes (WIRE.md, "Limits").
+/// The longest validity period, in minutes (docs/INFOBIP_API.md#limits).
 const MAX_VALIDITY_MINUTES: u64 = 2880;
 
 #[derive(Serialize)]
