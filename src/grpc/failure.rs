@@ -186,7 +186,7 @@ fn row(failure: Failure) -> Row {
         Failure::Read(error) => read_row(&error),
         Failure::SubscriptionVisibility(differs) => Row::new(
             Code::FailedPrecondition,
-            "SUBSCRIPTION_VISIBILITY_DIFFERS",
+            Reason::SubscriptionVisibilityDiffers,
             &differs,
         )
         .with("subscription", &differs.name),

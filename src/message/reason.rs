@@ -37,6 +37,7 @@ reasons! {
     InvalidApplication = "INVALID_APPLICATION",
     BadCursor = "BAD_CURSOR",
     CursorTooOld = "CURSOR_TOO_OLD",
+    SubscriptionVisibilityDiffers = "SUBSCRIPTION_VISIBILITY_DIFFERS",
     IdReused = "ID_REUSED",
     CredentialsMissing = "CREDENTIALS_MISSING",
     CredentialsInvalid = "CREDENTIALS_INVALID",
