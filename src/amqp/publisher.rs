@@ -9,7 +9,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -19,6 +19,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use lapin::{BasicProperties, Channel, Confirmation, options::BasicPublishOptions};
+use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinHandle,
@@ -174,11 +175,7 @@ impl Publisher {
     /// Ends the session and its task. What is in flight then fails: finish first.
     pub async fn close(&self) {
         self.shutdown.cancel();
-        let task = self
-            .task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let task = self.task.lock().take();
         if let Some(task) = task
             && let Err(error) = task.await
         {
@@ -274,7 +271,7 @@ impl Link {
                 .await?;
             confirm.await
         });
-        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let _order = self.order.lock();
         // All of that happens in the first poll; it is polled again for the confirm.
         let mut context = Context::from_waker(Waker::noop());
         Ok(match publishing.as_mut().poll(&mut context) {

@@ -1,11 +1,9 @@
 //! Which commands this process has under way, and which it finished but could not acknowledge: when the broker delivers
 //! such a command again, it is waited for or acknowledged, never carried out a second time.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::amqp::generations::Generations;
@@ -37,7 +35,7 @@ pub(super) struct UnderWay<'a> {
 
 impl Ledger {
     fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock()
     }
 
     /// A command that was delivered for the first time begins.

@@ -10,7 +10,7 @@ mod reader;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -19,6 +19,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use lapin::types::{AMQPValue, FieldTable, LongString};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -76,8 +77,8 @@ impl BrokerLog {
         self.stream_only.load(Ordering::Relaxed)
     }
 
-    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock()
     }
 
     async fn publish(&self, events: &[&NewEvent]) -> Result<(), AppendError> {

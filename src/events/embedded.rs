@@ -17,7 +17,7 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -25,6 +25,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
@@ -156,10 +157,7 @@ impl EmbeddedLog {
     }
 
     fn jobs(&self) -> Option<mpsc::Sender<Job>> {
-        self.jobs
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        self.jobs.lock().clone()
     }
 
     async fn write<R>(
@@ -256,26 +254,14 @@ impl EventLog for EmbeddedLog {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         async move {
-            let take = |slot: &Mutex<Option<_>>| {
-                slot.lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .take()
-            };
+            let take = |slot: &Mutex<Option<_>>| slot.lock().take();
             drop(take(&self.jobs));
-            let trimmer = self
-                .trimmer
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .take();
+            let trimmer = self.trimmer.lock().take();
             if let Some(trimmer) = trimmer {
                 trimmer.abort();
                 let _ = trimmer.await;
             }
-            let writer = self
-                .writer
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .take();
+            let writer = self.writer.lock().take();
             if let Some(writer) = writer {
                 // The thread ends when the last job is written: no sender is left.
                 let _ = tokio::task::spawn_blocking(move || writer.join()).await;

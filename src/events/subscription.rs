@@ -8,11 +8,9 @@
 
 mod task;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -214,8 +212,8 @@ impl Subscriptions {
         }
     }
 
-    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<SubscriptionKey, mpsc::Sender<Word>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn running(&self) -> MutexGuard<'_, HashMap<SubscriptionKey, mpsc::Sender<Word>>> {
+        self.running.lock()
     }
 
     /// Starts the task of a subscription, unless another call was faster.

@@ -17,11 +17,12 @@ use std::{
     fs,
     num::NonZeroU32,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use http::{HeaderMap, header::AUTHORIZATION};
+use parking_lot::RwLock;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
@@ -253,7 +254,7 @@ impl Authenticator {
                         tokens = known.tokens.grants().count(),
                         "the tokens file changed and was read again"
                     );
-                    *file.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+                    *file.known.write() = Arc::new(known);
                 }
                 Some(Err(error)) => {
                     tracing::error!(%error, "the tokens file changed and can't be used: the earlier tokens stay valid");
@@ -326,7 +327,7 @@ impl Authenticator {
 
 impl TokensFile {
     fn known(&self) -> Arc<Known> {
-        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.known.read())
     }
 }
 

@@ -3,11 +3,9 @@
 //! Invariants: new files are taken together or not at all; what is wrong with them is logged once, and connections go on with
 //! the earlier ones. Neighbours: `config::tls` checks the files, `connections` shakes hands.
 
-use std::{
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -51,7 +49,7 @@ impl Tls {
     }
 
     fn config(&self) -> Arc<ServerConfig> {
-        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.0.read();
         Arc::clone(&current.config)
     }
 
@@ -110,7 +108,7 @@ impl Tls {
         let Some(new) = Current::read(grpc)? else {
             return Ok(false);
         };
-        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.0.write();
         let is_changed = new.files != current.files;
         if is_changed {
             *current = new;

@@ -3,14 +3,10 @@
 //! Both are shared by everyone in the process. [`LogQuota`] never lets more requests begin in any minute than the API
 //! allows: in-doubt look-ups first, then the reconciler, then callers, who do not wait but are told when to try again.
 
-use std::{
-    collections::VecDeque,
-    num::NonZeroU32,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, num::NonZeroU32, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Notify, time::Instant};
 
 /// The span that the quota counts over (docs/INFOBIP_API.md#limits: 120 requests a minute).
@@ -181,7 +177,7 @@ impl LogQuota {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it is held.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -3,7 +3,9 @@
 //! Invariants: after [`Readiness::fall`] it is never ready again; nothing here depends on
 //! Infobip, as a replica that is taken out because the API is down helps nobody.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 /// Says why a condition does not hold; `None` where it does.
 type Probe = Box<dyn Fn() -> Option<String> + Send + Sync>;
@@ -32,20 +34,20 @@ impl Readiness {
         name: &'static str,
         why_not: impl Fn() -> Option<String> + Send + Sync + 'static,
     ) {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.write();
         state.probes.push((name, Box::new(why_not)));
     }
 
     /// The process is ending: not ready, from now on.
     pub fn fall(&self) {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.write();
         state.is_ending = true;
     }
 
     /// What does not hold, each as `name: why`. Empty: ready.
     #[must_use]
     pub fn what_is_missing(&self) -> Vec<String> {
-        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.0.read();
         if state.is_ending {
             return vec!["shutdown: the process is ending".to_owned()];
         }

@@ -4,8 +4,9 @@
 //! waits for the same id in another call is settled by that one. Neighbours: `core` makes calls, `dispatcher` and `in_doubt`
 //! settle slots.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -154,7 +155,7 @@ impl Call {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Settles a slot; the first time counts.

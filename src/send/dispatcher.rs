@@ -3,12 +3,13 @@
 use std::{
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -85,7 +86,7 @@ pub(super) struct Pause(Mutex<(u32, Option<Instant>)>);
 impl Pause {
     /// Makes the pause longer; gives how long it is.
     fn lengthen(&self, at_least: Option<Duration>) -> Duration {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         let now = Instant::now();
         // Requests that were under way together fail together: that is one failure.
         if state.1.is_none_or(|until| until <= now) {
@@ -99,11 +100,11 @@ impl Pause {
     }
 
     fn end(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (0, None);
+        *self.0.lock() = (0, None);
     }
 
     fn until(&self) -> Option<Instant> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
+        self.0.lock().1
     }
 }
 

@@ -8,9 +8,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::BuildHasher,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use crate::config::Application;
 use crate::message::reason::Reason;
@@ -149,7 +150,7 @@ impl Guards {
             return Ok(());
         }
         let bucket = now().saturating_duration_since(self.begin).as_secs() / BUCKET.as_secs();
-        let mut counts = rules.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = rules.counts.lock();
         if counts.count(number_digits, bucket, rules.cap) {
             Ok(())
         } else {

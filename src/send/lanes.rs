@@ -5,12 +5,9 @@
 //! all are back the request leaves. Where nobody is expected back, anyone may come while requests are under way; with none under
 //! way nobody waits, and what is urgent never does. What waits is bounded by the permits of its calls.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Notify, futures::Notified},
     time::Instant,
@@ -73,7 +70,7 @@ impl Lanes {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Puts parts at the end of their lanes.

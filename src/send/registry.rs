@@ -4,8 +4,10 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
+
+use parking_lot::Mutex;
 
 use super::call::Call;
 
@@ -27,12 +29,7 @@ impl Registry {
         let Some(of) = call.slots.get(slot) else {
             return Claim::Mine;
         };
-        match self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(of.wire_id.clone())
-        {
+        match self.0.lock().entry(of.wire_id.clone()) {
             Entry::Occupied(entry) => Claim::Of(Arc::clone(&entry.get().0), entry.get().1),
             Entry::Vacant(entry) => {
                 entry.insert((Arc::clone(call), slot));
@@ -43,7 +40,7 @@ impl Registry {
 
     /// Forgets the ids that were claimed.
     pub(super) fn release<'a>(&self, wire_ids: impl Iterator<Item = &'a String>) {
-        let mut claimed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claimed = self.0.lock();
         for wire_id in wire_ids {
             claimed.remove(wire_id);
         }

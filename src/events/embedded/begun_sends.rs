@@ -12,10 +12,10 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::super::ContentDigest;
 
@@ -76,11 +76,11 @@ impl BegunSends {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn ended(&self) -> MutexGuard<'_, Vec<(String, ContentDigest)>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ended.lock()
     }
 
     /// For each of these, which have no result: how it was begun earlier, or `None`, and then it is begun now. Blocks.

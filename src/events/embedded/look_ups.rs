@@ -4,8 +4,9 @@
 //! take one thread and one connection; a look-up sees all that was durable when it was asked for. What waits is bounded by
 //! the calls that wait for it. Neighbours: `reader` has the connections, `begun_sends` the notes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -45,7 +46,7 @@ impl LookUps {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// See [`super::super::EventLog::begin_sends`].

@@ -1,11 +1,9 @@
 //! Reading the embedded log: connections of their own, off the runtime's threads, in bounded batches.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use futures_util::stream;
+use parking_lot::Mutex;
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::watch;
@@ -154,7 +152,7 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<R>,
     ) -> rusqlite::Result<R> {
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = || self.idle.lock();
         let kept = idle().pop();
         let connection = match kept {
             Some(connection) => connection,
