@@ -39,7 +39,6 @@ reasons! {
     CursorTooOld = "CURSOR_TOO_OLD",
     SubscriptionVisibilityDiffers = "SUBSCRIPTION_VISIBILITY_DIFFERS",
     IdReused = "ID_REUSED",
-    SubscriptionVisibilityDiffers = "SUBSCRIPTION_VISIBILITY_DIFFERS",
     CredentialsMissing = "CREDENTIALS_MISSING",
     CredentialsInvalid = "CREDENTIALS_INVALID",
     MethodNotAllowed = "METHOD_NOT_ALLOWED",
