@@ -3,3 +3,4 @@
 mod contract;
 mod errors;
 mod examples;
+mod reliability;
