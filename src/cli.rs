@@ -11,6 +11,7 @@
 use std::io;
 
 use clap::{Parser, Subcommand};
+use infobip_simulator::args::SimulateArgs;
 
 pub mod check_config;
 pub mod codes;
@@ -30,7 +31,6 @@ pub mod reconcile;
 pub mod reports;
 pub mod send;
 pub mod serve;
-pub mod simulate;
 pub mod time;
 pub mod token;
 pub mod topology;
@@ -59,7 +59,7 @@ enum Command {
     /// Run the bridge.
     Serve(serve::ServeArgs),
     /// Simulate the Infobip SMS HTTP API.
-    Simulate(simulate::SimulateArgs),
+    Simulate(SimulateArgs),
     /// Run a simulator and a bridge in one process, and show every flow.
     Demo(demo::DemoArgs),
     /// Check the configuration and show each value with where it came from.
@@ -96,7 +96,14 @@ impl Cli {
     pub async fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Serve(args) => serve::run(args).await,
-            Command::Simulate(args) => simulate::run(args, simulate::until_signal()?).await,
+            Command::Simulate(simulate) => {
+                let shutdown = infobip_simulator::args::until_signal().map_err(|error| {
+                    CliError::Failed(format!("can't listen for signals: {error}"))
+                })?;
+                infobip_simulator::args::run(simulate, shutdown)
+                    .await
+                    .map_err(|error| CliError::Failed(error.to_string()))
+            }
             Command::Demo(args) => demo::run(args).await,
             Command::CheckConfig(args) => check_config::run(&args),
             Command::Topology(args) => topology::run(args).await,

@@ -11,7 +11,7 @@
 //! - [`grpc`], `commands`, [`webhooks`]: the edges; they never know each other.
 //! - [`app`] wires everything; [`config`], [`ops`] and [`cli`] stand beside it.
 //!
-//! The [`simulator`] stands apart: it shares no wire types with [`infobip`].
+//! The simulator is a crate of its own, `infobip-simulator`: it shares no wire types with [`infobip`].
 
 pub mod amqp;
 pub mod app;
@@ -26,5 +26,4 @@ pub mod message;
 pub mod ops;
 pub mod proto;
 pub mod send;
-pub mod simulator;
 pub mod webhooks;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use clap::Args;
+use infobip_simulator::{InboundPush, Simulator, SimulatorConfig};
 use tokio_util::sync::CancellationToken;
 
 use self::story::Story;
@@ -20,7 +21,6 @@ use crate::{
     app::{Addresses, App},
     config::Config,
     ops::{shutdown::watch_signals, telemetry},
-    simulator::{InboundPush, Simulator, SimulatorConfig},
 };
 
 /// The credentials of the demo's simulated account.

@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_tables_equal_the_simulators_tables() {
-        use crate::simulator::codes;
+        use infobip_simulator::codes;
         let ours: Vec<_> = statuses()
             .iter()
             .map(|row| {

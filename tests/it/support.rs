@@ -1,6 +1,5 @@
 //! The harness: what the tests run against, each owning what it starts.
 
-pub mod account;
 pub mod bridge;
 pub mod broker;
 pub mod credentials;
@@ -11,29 +10,10 @@ pub mod http2;
 pub mod process;
 pub mod raw_call;
 pub mod receiver;
-pub mod samples;
-pub mod simulator;
 pub mod wire;
 
-use std::time::Duration;
+#[allow(dead_code, reason = "the simulator's tests use the rest")]
+pub mod simulator;
+mod eventually;
 
-/// How long a test waits for a condition before it fails.
-pub const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Waits until `condition` gives a value, looking again and again; fails at the deadline with `what` was awaited.
-pub async fn eventually<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
-    let looking = async {
-        loop {
-            if let Some(value) = condition().await {
-                return value;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, looking)
-        .await
-        .unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
-}
+pub use self::eventually::{DEADLINE, eventually};

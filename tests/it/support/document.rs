@@ -2,9 +2,17 @@
 
 use std::path::Path;
 
-/// A file of the project.
+/// A file of the repository.
 pub fn read(path: &str) -> Option<String> {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).ok()
+    std::fs::read_to_string(root().join(path)).ok()
+}
+
+/// The repository's root: the folder of the workspace, also for the tests of its other crates.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .find(|folder| folder.join("Cargo.lock").exists())
+        .expect("the workspace has a Cargo.lock")
 }
 
 /// The lines of a Markdown table as cells, without its heading. `text` begins before the table and ends with it.
@@ -22,7 +30,8 @@ pub fn quoted(cell: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether `theme::test` (in `tests/it/`) or `module::…::tests::test` (beside the code) is a test.
+/// Whether this is a test: `theme::test` (in `tests/it/`), `simulator::theme::test` (in the simulator's crate) or
+/// `module::…::tests::test` (beside the code).
 pub fn test_exists(test: &str) -> bool {
     test_body(test).is_some()
 }
@@ -30,9 +39,16 @@ pub fn test_exists(test: &str) -> bool {
 /// The text of such a test, with the functions of its file that it names; `None` where it is none.
 pub fn test_body(test: &str) -> Option<String> {
     let (module, name) = test.rsplit_once("::").unwrap_or(("", test));
-    let file = match module.strip_suffix("::tests") {
-        Some(module) => format!("src/{}.rs", module.replace("::", "/")),
-        None => format!("tests/it/{}.rs", module.replace("::", "/")),
+    let file = match (
+        module.strip_suffix("::tests"),
+        module.strip_prefix("simulator::"),
+    ) {
+        (Some(module), _) => format!("src/{}.rs", module.replace("::", "/")),
+        (None, Some(theme)) => format!(
+            "crates/infobip-simulator/tests/it/{}.rs",
+            theme.replace("::", "/")
+        ),
+        (None, None) => format!("tests/it/{}.rs", module.replace("::", "/")),
     };
     let source = read(&file)?;
     let (before, _) = source.split_once(&format!("fn {name}("))?;

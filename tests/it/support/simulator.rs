@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use smsbridge::simulator::{Simulator, SimulatorConfig};
+use infobip_simulator::{Simulator, SimulatorConfig};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::eventually;

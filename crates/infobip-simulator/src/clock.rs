@@ -1,0 +1,200 @@
+//! Virtual time: it runs at a speed, stands still, or is advanced; and the timers that fire on it, in order.
+//!
+//! Everything that the simulator stamps or waits for is virtual, in milliseconds since 1970. Real time is only asked
+//! how long to sleep. A timer's effects carry the time it was due, not the time at which the machine got round to it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::{Duration, Instant};
+
+use crate::dates::LATEST_MS;
+
+/// The virtual clock.
+#[derive(Debug)]
+pub struct Clock {
+    anchor: Instant,
+    anchor_ms: i64,
+    speed: f64,
+    frozen: bool,
+}
+
+impl Clock {
+    /// A clock that shows `start_ms` now.
+    pub fn new(start_ms: i64, speed: f64, frozen: bool) -> Self {
+        Self {
+            anchor: Instant::now(),
+            anchor_ms: start_ms.clamp(0, LATEST_MS),
+            speed,
+            frozen,
+        }
+    }
+
+    /// The virtual time.
+    pub fn now_ms(&self) -> i64 {
+        if self.frozen {
+            return self.anchor_ms;
+        }
+        let passed = self.anchor.elapsed().as_secs_f64() * 1000.0 * self.speed;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "float to integer casts saturate"
+        )]
+        self.anchor_ms.saturating_add(passed as i64).min(LATEST_MS)
+    }
+
+    /// Virtual milliseconds per real millisecond.
+    pub fn speed(&self) -> f64 {
+        self.speed
+    }
+
+    /// Whether it stands still.
+    pub fn frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Sets the hands; going on from there in the same manner.
+    pub fn set(&mut self, now_ms: i64) {
+        self.anchor_ms = now_ms.clamp(0, LATEST_MS);
+        self.anchor = Instant::now();
+    }
+
+    /// Changes the speed from now on.
+    pub fn set_speed(&mut self, speed: f64) {
+        self.set(self.now_ms());
+        self.speed = speed;
+    }
+
+    /// Stops it or lets it run on.
+    pub fn set_frozen(&mut self, frozen: bool) {
+        self.set(self.now_ms());
+        self.frozen = frozen;
+    }
+
+    /// Real time until `due_ms`; none while it stands still before that.
+    pub fn real_time_until(&self, due_ms: i64) -> Option<Duration> {
+        let left = due_ms.saturating_sub(self.now_ms());
+        if left <= 0 {
+            return Some(Duration::ZERO);
+        }
+        if self.frozen || self.speed <= 0.0 {
+            return None;
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a wait of centuries may be off by a second"
+        )]
+        Duration::try_from_secs_f64(left as f64 / 1000.0 / self.speed).ok()
+    }
+}
+
+/// What is due when. Equal times fire in the order in which they were set.
+#[derive(Debug)]
+pub struct Timers<T> {
+    heap: BinaryHeap<Reverse<Entry<T>>>,
+    sequence: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    due_ms: i64,
+    sequence: u64,
+    what: T,
+}
+
+impl<T> PartialEq for Entry<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl<T> Eq for Entry<T> {}
+impl<T> PartialOrd for Entry<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<T> Ord for Entry<T> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.due_ms, self.sequence).cmp(&(other.due_ms, other.sequence))
+    }
+}
+
+impl<T> Default for Timers<T> {
+    fn default() -> Self {
+        Self {
+            heap: BinaryHeap::new(),
+            sequence: 0,
+        }
+    }
+}
+
+impl<T> Timers<T> {
+    /// Sets a timer; true if it is now the next one.
+    pub fn set(&mut self, due_ms: i64, what: T) -> bool {
+        self.sequence += 1;
+        let first = self.next_due_ms().is_none_or(|next| due_ms < next);
+        self.heap.push(Reverse(Entry {
+            due_ms,
+            sequence: self.sequence,
+            what,
+        }));
+        first
+    }
+
+    /// When the next one is due.
+    pub fn next_due_ms(&self) -> Option<i64> {
+        self.heap.peek().map(|Reverse(entry)| entry.due_ms)
+    }
+
+    /// Takes the next one that is due by `now_ms`, with the time it was due.
+    pub fn pop_due(&mut self, now_ms: i64) -> Option<(i64, T)> {
+        if self.next_due_ms()? > now_ms {
+            return None;
+        }
+        self.heap
+            .pop()
+            .map(|Reverse(entry)| (entry.due_ms, entry.what))
+    }
+
+    /// How many are set.
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_fire_by_time_and_then_in_the_order_they_were_set() {
+        let mut timers = Timers::default();
+        assert!(timers.set(20, "c"));
+        assert!(timers.set(10, "a"));
+        assert!(!timers.set(10, "b"));
+        assert_eq!(timers.pop_due(9), None);
+        assert_eq!(timers.pop_due(30), Some((10, "a")));
+        assert_eq!(timers.pop_due(30), Some((10, "b")));
+        assert_eq!(timers.pop_due(30), Some((20, "c")));
+        assert_eq!(timers.pop_due(30), None);
+    }
+
+    #[test]
+    fn a_frozen_clock_moves_only_when_set() {
+        let mut clock = Clock::new(1_000, 1.0, true);
+        assert_eq!(clock.now_ms(), 1_000);
+        assert_eq!(clock.real_time_until(2_000), None);
+        clock.set(2_000);
+        assert_eq!(clock.now_ms(), 2_000);
+        assert_eq!(clock.real_time_until(2_000), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn speed_shortens_the_real_wait() {
+        let clock = Clock::new(0, 1_000_000.0, false);
+        assert!(
+            clock
+                .real_time_until(3_600_000)
+                .is_some_and(|wait| wait <= Duration::from_millis(4))
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! A send request that was read and found fit to be carried out: what [`super::validate`] makes and [`super::acceptance`]
+//! takes.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::dates;
+
+const MINUTE_MS: i64 = 60_000;
+
+/// A send request that may be carried out.
+#[derive(Debug)]
+pub struct SendDraft {
+    /// The caller's bulk id, clipped to 100 characters.
+    pub bulk_id: Option<String>,
+    /// The messages.
+    pub messages: Vec<MessageDraft>,
+    /// What is tracked.
+    pub tracking: Option<Arc<Tracking>>,
+}
+
+/// One message for its destinations.
+#[derive(Debug)]
+pub struct MessageDraft {
+    /// What all destinations get.
+    pub content: Arc<Content>,
+    /// A status that rejects the message for all of them.
+    pub refusal: Option<u16>,
+    /// When to send, virtual milliseconds.
+    pub send_at_ms: Option<i64>,
+    /// Where to.
+    pub destinations: Vec<DestinationDraft>,
+}
+
+/// A destination as the caller wrote it.
+#[derive(Debug)]
+pub struct DestinationDraft {
+    /// The number as written; empty if missing.
+    pub to: String,
+    /// The caller's message id, clipped to 200 characters.
+    pub message_id: Option<String>,
+}
+
+/// What all destinations of a message share.
+#[derive(Debug)]
+pub struct Content {
+    /// Sender.
+    pub from: String,
+    /// Text or octets.
+    pub body: Body,
+    /// Parts of one message.
+    pub parts: u32,
+    /// Shows at once.
+    pub flash: bool,
+    /// Pushes intermediate reports.
+    pub intermediate_report: bool,
+    /// Where reports are pushed; none: they are pulled.
+    pub notify: Option<Notify>,
+    /// Comes back with reports.
+    pub callback_data: Option<Value>,
+    /// How long delivery may be tried, from the time of sending.
+    pub validity_ms: i64,
+    /// When delivery is allowed.
+    pub window: Option<Window>,
+    /// URLs to shorten: the stand-in within the text, and the URL.
+    pub links: Vec<(String, Arc<str>)>,
+    /// What is tracked.
+    pub tracking: Option<Arc<Tracking>>,
+}
+
+/// Text or octets.
+#[derive(Debug)]
+pub enum Body {
+    /// The text that the handset shows (after transliteration).
+    Text(Arc<str>),
+    /// Octets in hexadecimal, with their coding.
+    Binary {
+        /// Lower case, no spaces.
+        hex: String,
+        /// GSM data coding scheme.
+        data_coding: u8,
+        /// GSM ESM class.
+        esm_class: u8,
+    },
+}
+
+/// Where and how reports are pushed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Notify {
+    /// URL.
+    pub url: Arc<str>,
+    /// XML instead of JSON.
+    pub xml: bool,
+}
+
+/// Conversion and URL tracking.
+#[derive(Debug)]
+pub struct Tracking {
+    /// URLs are shortened.
+    pub urls: bool,
+    /// The caller's key, or a generated one.
+    pub process_key: Option<String>,
+    /// The caller's name for the flow or the type of message.
+    pub kind: Option<String>,
+    /// What short links begin with.
+    pub base_url: Option<String>,
+}
+
+/// `deliveryTimeWindow`: minutes of the day in UTC, on some days of the week.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// Minute of the day.
+    pub opens_minute: i64,
+    /// Minute of the day, after it opens.
+    pub closes_minute: i64,
+    /// Bit 0 is Monday.
+    pub days: u8,
+}
+
+impl Window {
+    /// The first moment from `at_ms` on at which delivery is allowed.
+    pub fn next_open_ms(self, at_ms: i64) -> i64 {
+        let start_of_day = at_ms - at_ms.rem_euclid(24 * 60 * MINUTE_MS);
+        for day in 0..=7 {
+            let midnight = start_of_day + day * 24 * 60 * MINUTE_MS;
+            let (weekday, _) = dates::weekday_and_minute(midnight);
+            if self.days & (1 << weekday) == 0 {
+                continue;
+            }
+            let opens = midnight + self.opens_minute * MINUTE_MS;
+            let closes = midnight + self.closes_minute * MINUTE_MS;
+            if at_ms < closes {
+                return at_ms.max(opens);
+            }
+        }
+        at_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_opens_on_its_days_and_hours() {
+        // 2015-02-12 was a Thursday; the window is Monday and Thursday, 9 to 17.
+        let window = Window {
+            opens_minute: 9 * 60,
+            closes_minute: 17 * 60,
+            days: 0b0000_1001,
+        };
+        let at = |text: &str| dates::parse(text).unwrap();
+        assert_eq!(
+            window.next_open_ms(at("2015-02-12T08:00:00Z")),
+            at("2015-02-12T09:00:00Z")
+        );
+        assert_eq!(
+            window.next_open_ms(at("2015-02-12T10:00:00Z")),
+            at("2015-02-12T10:00:00Z")
+        );
+        assert_eq!(
+            window.next_open_ms(at("2015-02-12T17:00:00Z")),
+            at("2015-02-16T09:00:00Z")
+        );
+    }
+}

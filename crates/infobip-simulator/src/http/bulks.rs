@@ -1,0 +1,134 @@
+//! `/sms/1/bulks` and `/sms/1/bulks/status`: when a scheduled request is sent, and whether (official documentation).
+
+use serde_json::json;
+
+use crate::dates::ApiDate;
+use crate::envelope::ApiError;
+use crate::http::{Call, Reply};
+use crate::request::{BulkStatusRequest, RescheduleRequest};
+use crate::state::State;
+use crate::store::{Bulk, Phase};
+use crate::validate;
+
+fn bulk_id<'a>(call: &'a Call<'_>) -> Result<&'a str, ApiError> {
+    call.query
+        .get("bulkId")
+        .ok_or_else(|| ApiError::invalid("bulkId", "must be given"))
+}
+
+fn scheduled<'a>(state: &'a State, id: &str) -> Result<&'a Bulk, ApiError> {
+    state
+        .messages
+        .bulk(id)
+        .filter(|bulk| bulk.scheduled)
+        .ok_or_else(|| ApiError::not_found("Bulk not found"))
+}
+
+/// When it is sent: the earliest of its messages that wait, else the earliest of all.
+fn send_at(state: &State, bulk: &Bulk) -> Option<ApiDate> {
+    let messages = || bulk.rows().filter_map(|row| state.messages.get(row));
+    let waiting = messages()
+        .filter(|message| message.phase == Phase::Scheduled)
+        .map(|message| message.sent_at_ms)
+        .min();
+    waiting
+        .or_else(|| messages().map(|message| message.sent_at_ms).min())
+        .map(ApiDate)
+}
+
+fn status_of(state: &State, bulk: &Bulk) -> &'static str {
+    let phases = || {
+        bulk.rows()
+            .filter_map(|row| state.messages.get(row))
+            .map(|message| message.phase)
+    };
+    if bulk.canceled {
+        "CANCELED"
+    } else if phases().all(|phase| phase == Phase::Final) {
+        "FINISHED"
+    } else if bulk.paused {
+        "PAUSED"
+    } else if phases().all(|phase| phase == Phase::Scheduled) {
+        "PENDING"
+    } else {
+        "PROCESSING"
+    }
+}
+
+/// `GET /sms/1/bulks`.
+pub fn show(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let id = bulk_id(call)?;
+    let state = call.engine.lock();
+    let bulk = scheduled(&state, id)?;
+    Ok(call.answer(
+        "BulkResponse",
+        &json!({"bulkId": id, "sendAt": send_at(&state, bulk)}),
+    ))
+}
+
+/// `PUT /sms/1/bulks`: moves what was not sent yet.
+pub fn reschedule(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let id = bulk_id(call)?;
+    let request: RescheduleRequest = call.read()?;
+    let config = &call.engine.config;
+    let mut state = call.engine.lock();
+    let now_ms = state.clock.now_ms();
+    changeable(&state, id)?;
+    let send_at_ms = validate::schedule_ms(request.send_at.as_ref(), now_ms)?;
+    state.reschedule(id, send_at_ms, config);
+    call.engine.release(state);
+    Ok(call.answer(
+        "BulkResponse",
+        &json!({"bulkId": id, "sendAt": ApiDate(send_at_ms.max(now_ms))}),
+    ))
+}
+
+/// `GET /sms/1/bulks/status`.
+pub fn status(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let id = bulk_id(call)?;
+    let state = call.engine.lock();
+    let bulk = scheduled(&state, id)?;
+    Ok(call.answer(
+        "BulkStatusResponse",
+        &json!({"bulkId": id, "status": status_of(&state, bulk)}),
+    ))
+}
+
+/// `PUT /sms/1/bulks/status`: pauses, resumes, cancels.
+pub fn set_status(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let id = bulk_id(call)?;
+    let request: BulkStatusRequest = call.read()?;
+    let config = &call.engine.config;
+    let wanted = request.status.map(|status| status.0).unwrap_or_default();
+    let mut state = call.engine.lock();
+    changeable(&state, id)?;
+    match wanted.as_str() {
+        "PAUSED" => state.set_paused(id, true, config),
+        "PENDING" | "PROCESSING" => state.set_paused(id, false, config),
+        "CANCELED" => state.cancel(id, config),
+        _ => {
+            return Err(ApiError::invalid(
+                "status",
+                "must be PENDING, PAUSED, PROCESSING or CANCELED",
+            ));
+        }
+    }
+    let status = scheduled(&state, id).map(|bulk| status_of(&state, bulk))?;
+    call.engine.release(state);
+    Ok(call.answer(
+        "BulkStatusResponse",
+        &json!({"bulkId": id, "status": status}),
+    ))
+}
+
+/// What was sent or cancelled cannot be changed.
+fn changeable(state: &State, id: &str) -> Result<(), ApiError> {
+    let bulk = scheduled(state, id)?;
+    match status_of(state, bulk) {
+        status @ ("FINISHED" | "CANCELED") => Err(ApiError::invalid(
+            "bulkId",
+            format!("the bulk is {status} and cannot be changed"),
+        )),
+        _ => Ok(()),
+    }
+}

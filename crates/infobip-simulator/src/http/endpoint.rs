@@ -1,0 +1,84 @@
+//! The table of endpoints (docs/INFOBIP_API.md#endpoints): by path, with the methods that each has.
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::http::send;
+
+/// The vendor's endpoints.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    Send(send::Shape, bool),
+    Query,
+    Reports,
+    Logs,
+    Inbox,
+    InboxLogs,
+    Lookup,
+    LookupNotify,
+    Bulks,
+    BulkStatus,
+    Preview,
+    Conversion(String),
+    Balance,
+    OauthToken,
+    Session,
+    ShortUrl(String),
+}
+
+impl Endpoint {
+    /// The endpoint of a path without its suffix; none: not found.
+    pub fn of(path: &str) -> Option<Self> {
+        Some(match path.trim_end_matches('/') {
+            "/sms/1/text/single" => Self::Send(send::Shape::Single, false),
+            "/sms/1/text/multi" => Self::Send(send::Shape::Multi, false),
+            "/sms/1/text/advanced" => Self::Send(send::Shape::Advanced, false),
+            "/sms/1/binary/single" => Self::Send(send::Shape::Single, true),
+            "/sms/1/binary/multi" => Self::Send(send::Shape::Multi, true),
+            "/sms/1/binary/advanced" => Self::Send(send::Shape::Advanced, true),
+            "/sms/1/text/query" => Self::Query,
+            "/sms/1/reports" => Self::Reports,
+            "/sms/1/logs" => Self::Logs,
+            "/sms/1/inbox/reports" => Self::Inbox,
+            "/sms/1/inbox/logs" => Self::InboxLogs,
+            "/number/1/query" => Self::Lookup,
+            "/number/1/notify" => Self::LookupNotify,
+            "/sms/1/bulks" => Self::Bulks,
+            "/sms/1/bulks/status" => Self::BulkStatus,
+            "/sms/1/preview" => Self::Preview,
+            "/account/1/balance" => Self::Balance,
+            "/auth/1/oauth2/token" => Self::OauthToken,
+            "/auth/1/session" => Self::Session,
+            other => match other.strip_prefix("/ct/1/log/end/") {
+                Some(id) if !id.is_empty() && !id.contains('/') => {
+                    Self::Conversion(percent_decode_str(id).decode_utf8_lossy().into_owned())
+                }
+                _ if other.split('/').count() == 3 => Self::ShortUrl(other.to_owned()),
+                _ => return None,
+            },
+        })
+    }
+
+    /// Whether it has that method.
+    pub fn allows(&self, method: &Method) -> bool {
+        match self {
+            Self::Query
+            | Self::Reports
+            | Self::Logs
+            | Self::Inbox
+            | Self::InboxLogs
+            | Self::Balance
+            | Self::ShortUrl(_) => *method == Method::GET,
+            Self::Bulks | Self::BulkStatus => *method == Method::GET || *method == Method::PUT,
+            _ => *method == Method::POST,
+        }
+    }
+
+    /// The query interface carries its own credentials; tokens are asked for with them; links are for everyone.
+    pub fn authenticates_itself(&self) -> bool {
+        matches!(
+            self,
+            Self::Query | Self::OauthToken | Self::Session | Self::ShortUrl(_)
+        )
+    }
+}

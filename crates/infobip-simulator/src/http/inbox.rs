@@ -1,0 +1,52 @@
+//! `GET /sms/1/inbox/reports` and `/sms/1/inbox/logs`: received messages, read once or again and again (manual "PULL
+//! RECEIVED MESSAGE"; the logs from the official clients' sources).
+
+use crate::envelope::ApiError;
+use crate::http::{Call, Reply};
+use crate::render::{self, Results};
+
+/// Reads waiting messages; they are gone then.
+pub fn pull(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let limit = call.query.limit()?;
+    let config = &call.engine.config;
+    let mut state = call.engine.lock();
+    let oldest_ms = state.clock.now_ms() - config.log_retention_ms;
+    let (received, pending) = state.inbox.take_unread(oldest_ms, limit);
+    drop(state);
+    let mut reply = call.answer(
+        "reportResponse",
+        &render::inbox_response(&received, pending, &config.currency),
+    );
+    reply.message_ids = received.into_iter().map(|message| message.id).collect();
+    Ok(reply)
+}
+
+/// Lists received messages of the last 48 h, latest first.
+pub fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let query = &call.query;
+    let limit = query.limit()?;
+    let (since_ms, until_ms) = (query.date("receivedSince")?, query.date("receivedUntil")?);
+    let to = query.get("to").map(|to| to.trim().trim_start_matches('+'));
+    let keyword = query.get("keyword");
+    let config = &call.engine.config;
+    let state = call.engine.lock();
+    let oldest_ms = state.clock.now_ms() - config.log_retention_ms;
+    let results = state
+        .inbox
+        .received
+        .iter()
+        .rev()
+        .filter(|message| {
+            message.received_at_ms >= since_ms.unwrap_or(i64::MIN).max(oldest_ms)
+                && until_ms.is_none_or(|until| message.received_at_ms <= until)
+                && to.is_none_or(|to| message.to.trim_start_matches('+') == to)
+                && keyword.is_none_or(|wanted| match &message.keyword {
+                    None => wanted == "NO_KEYWORD",
+                    Some(keyword) => keyword.eq_ignore_ascii_case(wanted),
+                })
+        })
+        .take(limit)
+        .map(|message| render::received_row(message, &config.currency))
+        .collect();
+    Ok(call.answer("reportResponse", &Results { results }))
+}

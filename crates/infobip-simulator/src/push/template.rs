@@ -1,0 +1,188 @@
+//! The URL template of received messages that are pushed by GET (manual "PUSH RECEIVED MESSAGES").
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use crate::dates::ApiDate;
+use crate::state::Received;
+
+/// What stays unescaped in a query value: RFC 3986 unreserved characters.
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Fills an inbound URL template (manual "PUSH RECEIVED MESSAGES").
+///
+/// With both `%bin%` and `%text%` only one is filled: the text for data coding 0, else the octets. A template with one
+/// of them always gets it. A query parameter `output=xml|json` is not passed on; it says how values are escaped.
+pub fn fill(template: &str, received: &Received) -> String {
+    let (template, output) = take_output(template);
+    let lower = template.to_ascii_lowercase();
+    let both = lower.contains("%text%") && lower.contains("%bin%");
+    let plain = received.data_coding == 0;
+    let text = if both && !plain {
+        ""
+    } else {
+        received.text.as_str()
+    };
+    let bin = if both && plain {
+        ""
+    } else {
+        received.hex.as_str()
+    };
+    let values: [(&str, String); 8] = [
+        ("%sender%", received.from.trim_start_matches('+').to_owned()),
+        ("%receiver%", received.to.trim_start_matches('+').to_owned()),
+        ("%text%", text.to_owned()),
+        ("%bin%", bin.to_owned()),
+        ("%datetime%", ApiDate(received.received_at_ms).to_string()),
+        ("%messageid%", received.id.to_string()),
+        ("%datacoding%", received.data_coding.to_string()),
+        ("%esmclass%", received.esm_class.to_string()),
+    ];
+    let mut url = String::with_capacity(template.len() + 64);
+    let mut at = 0;
+    while at < template.len() {
+        let rest = &lower[at..];
+        match values.iter().find(|(name, _)| rest.starts_with(name)) {
+            Some((name, value)) => {
+                let value = match output {
+                    Output::Plain => value.clone(),
+                    Output::Xml => escape_xml(value),
+                    Output::Json => escape_json(value),
+                };
+                url.extend(utf8_percent_encode(&value, QUERY_VALUE));
+                at += name.len();
+            }
+            None => {
+                let next = template[at..].chars().next().map_or(1, char::len_utf8);
+                url.push_str(&template[at..at + next]);
+                at += next;
+            }
+        }
+    }
+    url
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    Plain,
+    Xml,
+    Json,
+}
+
+fn take_output(template: &str) -> (String, Output) {
+    let Some((path, query)) = template.split_once('?') else {
+        return (template.to_owned(), Output::Plain);
+    };
+    let mut output = Output::Plain;
+    let kept: Vec<_> = query
+        .split('&')
+        .filter(|pair| match pair.to_ascii_lowercase().as_str() {
+            "output=xml" => {
+                output = Output::Xml;
+                false
+            }
+            "output=json" => {
+                output = Output::Json;
+                false
+            }
+            _ => true,
+        })
+        .collect();
+    (format!("{path}?{}", kept.join("&")), output)
+}
+
+fn escape_xml(value: &str) -> String {
+    value
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+fn escape_json(value: &str) -> String {
+    let quoted = Value::String(value.to_owned()).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(text: &str, hex: &str, data_coding: u8) -> Received {
+        Received {
+            id: "id-1".into(),
+            from: "+38598123123".into(),
+            to: "385921004026".into(),
+            text: text.into(),
+            clean_text: text.into(),
+            keyword: None,
+            received_at_ms: 1_423_731_103_123,
+            parts: 1,
+            hex: hex.into(),
+            data_coding,
+            esm_class: 0,
+            unread: false,
+        }
+    }
+
+    #[test]
+    fn the_manuals_examples_of_a_template() {
+        let abc = received("ABC", "414243", 0);
+        let base = "https://some.server.com/incoming_sms.php?who=%sender%";
+        assert_eq!(
+            fill(&format!("{base}&what=%text%&output=xml"), &abc),
+            "https://some.server.com/incoming_sms.php?who=38598123123&what=ABC"
+        );
+        assert_eq!(
+            fill(&format!("{base}&what=%bin%"), &abc),
+            "https://some.server.com/incoming_sms.php?who=38598123123&what=414243"
+        );
+    }
+
+    #[test]
+    fn with_both_only_one_of_text_and_octets_is_filled() {
+        let template = "http://a.example/?t=%text%&b=%bin%&c=%datacoding%";
+        assert_eq!(
+            fill(template, &received("a b", "612062", 0)),
+            "http://a.example/?t=a%20b&b=&c=0"
+        );
+        assert_eq!(
+            fill(template, &received("ж", "0436", 8)),
+            "http://a.example/?t=&b=0436&c=8"
+        );
+    }
+
+    #[test]
+    fn one_of_text_and_octets_alone_is_always_filled() {
+        assert_eq!(
+            fill("http://a.example/?t=%text%", &received("ж", "0436", 8)),
+            "http://a.example/?t=%D0%B6"
+        );
+        assert_eq!(
+            fill("http://a.example/?b=%bin%", &received("a", "61", 0)),
+            "http://a.example/?b=61"
+        );
+    }
+
+    #[test]
+    fn the_other_parameters_and_escaping() {
+        assert_eq!(
+            fill(
+                "http://a.example/%receiver%?d=%datetime%&m=%messageId%&e=%esmclass%&x=%25",
+                &received("", "", 0)
+            ),
+            "http://a.example/385921004026?d=2015-02-12T08%3A51%3A43.123%2B0000&m=id-1&e=0&x=%25"
+        );
+        assert_eq!(
+            fill(
+                "http://a.example/?t=%text%&output=json",
+                &received("\"&", "2226", 0)
+            ),
+            "http://a.example/?t=%5C%22%26"
+        );
+    }
+}

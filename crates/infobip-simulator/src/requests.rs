@@ -1,0 +1,82 @@
+//! The ledger of requests: what came in, when, and what it was answered with. Bounded; no bodies, no credentials.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use crate::dates::ApiDate;
+use crate::render;
+
+/// A request that came in.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recorded {
+    /// Its number, from 0.
+    pub seq: u64,
+    /// When, virtual.
+    pub at: ApiDate,
+    /// HTTP method.
+    #[serde(serialize_with = "method")]
+    pub method: http::Method,
+    /// Path.
+    pub path: Box<str>,
+    /// Query without credentials.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub query: Box<str>,
+    /// HTTP status; none if the connection broke instead.
+    pub status: Option<u16>,
+    /// Whether it was carried out.
+    pub processed: bool,
+    /// The fault that struck it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<&'static str>,
+    /// Ids of the messages that it sent, or that its rows reported; of a send that a fault kept from being carried out,
+    /// those that it named.
+    #[serde(serialize_with = "render::ids", skip_serializing_if = "Vec::is_empty")]
+    pub message_ids: Vec<Arc<str>>,
+}
+
+fn method<S: Serializer>(method: &http::Method, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(method.as_str())
+}
+
+/// The latest requests.
+#[derive(Debug)]
+pub struct Requests {
+    recorded: VecDeque<Recorded>,
+    next: u64,
+    most: usize,
+}
+
+impl Requests {
+    /// None, remembering so many.
+    pub fn new(most: usize) -> Self {
+        Self {
+            recorded: VecDeque::new(),
+            next: 0,
+            most,
+        }
+    }
+
+    /// Adds one; it gets the next number.
+    pub fn add(&mut self, mut request: Recorded) {
+        request.seq = self.next;
+        self.next += 1;
+        self.recorded.push_back(request);
+        while self.recorded.len() > self.most {
+            self.recorded.pop_front();
+        }
+    }
+
+    /// All that are remembered, oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Recorded> {
+        self.recorded.iter()
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.recorded.clear();
+        self.next = 0;
+    }
+}

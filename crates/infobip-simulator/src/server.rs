@@ -1,0 +1,224 @@
+//! The socket: connections are accepted, served, and, where a fault asks for it, broken.
+//!
+//! Each connection is one task; requests on it are handled in it. A handler that breaks its connection sets the
+//! [`Breaker`] and never returns; the connection's task then drops the socket, with a reset if that was asked for.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ::http::{Request, Response};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use crate::engine::Engine;
+use crate::http;
+
+/// How long requests under way may take once the simulator stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Breaks the connection that it belongs to.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    reset: AtomicBool,
+    broken: Notify,
+}
+
+impl Breaker {
+    /// Breaks it; the caller's task ends here.
+    pub async fn break_connection(&self, reset: bool) -> std::convert::Infallible {
+        self.reset.store(reset, Ordering::Release);
+        self.broken.notify_one();
+        std::future::pending().await
+    }
+}
+
+/// Serves until shutdown, then lets what is under way finish.
+pub async fn serve(engine: &Arc<Engine>, listener: TcpListener) {
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = engine.shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                connections.spawn(serve_connection(engine.clone(), stream, peer));
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: others are still served meanwhile.
+                tracing::warn!(%error, "simulator cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn serve_connection(engine: Arc<Engine>, stream: TcpStream, peer: SocketAddr) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %peer, "simulator connection without TCP_NODELAY");
+    }
+    let breaker = Arc::new(Breaker::default());
+    let wire = Wire {
+        stream,
+        breaker: breaker.clone(),
+    };
+    let service = service_fn(|request: Request<Incoming>| {
+        let (engine, breaker) = (engine.clone(), breaker.clone());
+        async move { Ok::<_, std::convert::Infallible>(http::handle(&engine, &breaker, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(wire), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, %peer, "simulator connection ended");
+            }
+            return;
+        }
+        () = breaker.broken.notified() => return,
+        () = engine.shutdown.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    // What is still held open then, a fault holds open.
+    let _ = tokio::time::timeout(DRAIN, connection).await;
+}
+
+/// A connection's stream, which is reset on drop if its breaker says so.
+struct Wire {
+    stream: TcpStream,
+    breaker: Arc<Breaker>,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if self.breaker.reset.load(Ordering::Acquire) {
+            // No lingering: closing sends RST instead of FIN.
+            let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// The body of an answer: whole, or breaking off.
+#[derive(Debug)]
+pub struct Answer {
+    bytes: Option<Bytes>,
+    promised: u64,
+    breaks_off: bool,
+    paused: bool,
+}
+
+impl Answer {
+    /// A whole body.
+    pub fn whole(bytes: Bytes) -> Self {
+        Self {
+            promised: bytes.len() as u64,
+            bytes: Some(bytes),
+            breaks_off: false,
+            paused: false,
+        }
+    }
+
+    /// A body that breaks off after so many bytes, short of the length that it promised.
+    pub fn truncated(bytes: &Bytes, after: Option<usize>) -> Self {
+        let after = after
+            .unwrap_or(bytes.len() / 2)
+            .min(bytes.len().saturating_sub(1));
+        Self {
+            promised: bytes.len() as u64,
+            bytes: Some(bytes.slice(..after)),
+            breaks_off: true,
+            paused: false,
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Some(bytes) = self.bytes.take().filter(|bytes| !bytes.is_empty()) {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if !self.breaks_off {
+            return Poll::Ready(None);
+        }
+        if !std::mem::replace(&mut self.paused, true) {
+            // Lets the connection flush what there is before it breaks.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Err(io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            "truncated on purpose",
+        ))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.breaks_off && self.bytes.as_ref().is_none_or(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.promised)
+    }
+}
+
+/// An answer.
+pub type HttpResponse = Response<Answer>;

@@ -1,0 +1,433 @@
+//! Everything the simulator remembers, behind one short lock: clock, timers, messages, inbox, pushes, account.
+//!
+//! Nothing here waits. What has to go out over the network becomes the number of a push in [`State::ready`], which
+//! whoever held the lock carries out after letting go of it. What happens to messages is in [`super::life`].
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::clock::{Clock, Timers};
+use crate::config::{InboundPush, Keyword, SimulatorConfig};
+use crate::dates::ApiDate;
+use crate::dice::Dice;
+use crate::draft::Notify;
+use crate::push::{Outbox, Payload, PushId, Pushes};
+use crate::store::{MessageStore, Row};
+use crate::text::{self, Alphabet, TextOptions};
+
+/// What happens at a time.
+#[derive(Debug)]
+pub enum Timer {
+    /// A scheduled message is sent, if its schedule is still that one.
+    Dispatch {
+        /// Which.
+        row: Row,
+        /// Its schedule when the timer was set.
+        schedule: u32,
+    },
+    /// A temporary error.
+    Intermediate {
+        /// Of which message.
+        row: Row,
+        /// Error id.
+        error: u16,
+    },
+    /// A message ends.
+    End {
+        /// Which.
+        row: Row,
+        /// Final status.
+        status: u16,
+        /// Final error.
+        error: u16,
+    },
+    /// The reports collected for a URL go out.
+    Flush(Notify),
+    /// A push is tried, first or again.
+    Push(PushId),
+}
+
+/// The simulator's memory.
+#[derive(Debug)]
+pub struct State {
+    /// Virtual time.
+    pub clock: Clock,
+    /// What is due.
+    pub timers: Timers<Timer>,
+    /// Messages.
+    pub messages: MessageStore,
+    /// Received messages.
+    pub inbox: Inbox,
+    /// Reports that wait for company.
+    pub outboxes: BTreeMap<Notify, Outbox>,
+    /// Pushes.
+    pub pushes: Pushes,
+    /// Pushes to try now, each with its virtual time.
+    pub ready: Vec<(PushId, i64)>,
+    /// Short links and clicks.
+    pub links: Links,
+    /// Credits, tokens and quotas.
+    pub account: Account,
+    /// What was sent to each number in the last hour, where the flooding filter is on.
+    pub flooding: HashMap<Box<str>, VecDeque<(i64, u64)>>,
+    /// Which memory this is: one more after each reset. What began under another one is void.
+    pub generation: u64,
+    /// When the clock loop means to wake, so that it is called only for something earlier.
+    pub wakes_at_ms: i64,
+    drawn: u64,
+    seed: u64,
+}
+
+/// The account.
+#[derive(Debug)]
+pub struct Account {
+    /// Credits in millionths.
+    pub balance_micros: u64,
+    /// When the logs were asked in the last minute.
+    pub log_requests: VecDeque<i64>,
+    /// Bearer and IBSSO tokens with their ends.
+    pub tokens: HashMap<String, i64>,
+    /// Messages whose conversion was confirmed, with the time.
+    pub conversions: VecDeque<(Arc<str>, i64)>,
+}
+
+/// A received message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received {
+    /// Id.
+    pub id: Arc<str>,
+    /// Who sent it.
+    pub from: String,
+    /// The number that got it.
+    pub to: String,
+    /// Text; for octets what can be shown of them.
+    pub text: String,
+    /// Text without the keyword.
+    pub clean_text: String,
+    /// Keyword.
+    pub keyword: Option<String>,
+    /// When.
+    pub received_at_ms: i64,
+    /// Parts.
+    pub parts: u32,
+    /// Content in hexadecimal.
+    pub hex: String,
+    /// GSM data coding scheme.
+    pub data_coding: u8,
+    /// GSM ESM class.
+    pub esm_class: u8,
+    /// Waits to be pulled.
+    pub unread: bool,
+}
+
+/// Received messages and how they are treated.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Oldest first.
+    pub received: VecDeque<Received>,
+    /// How many wait to be pulled, old ones too.
+    pub unread: usize,
+    /// Keywords of numbers.
+    pub keywords: Vec<Keyword>,
+    /// Where messages are pushed.
+    pub push: Option<InboundPush>,
+    most: usize,
+}
+
+/// A short link of one message.
+#[derive(Debug)]
+pub struct Link {
+    /// The message.
+    pub row: Row,
+    /// Where it leads.
+    pub target: Arc<str>,
+}
+
+/// Short links by path, and clicks on them.
+#[derive(Debug, Default)]
+pub struct Links {
+    /// By path.
+    pub by_path: HashMap<String, Link>,
+    /// In order of making, to forget the oldest.
+    pub order: VecDeque<String>,
+    /// Clicks, oldest first.
+    pub clicks: VecDeque<Arc<Click>>,
+}
+
+/// A click, as it is pushed and listed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Click {
+    /// Always CLICKED.
+    pub notification_type: &'static str,
+    /// The number whose link it was.
+    pub recipient: String,
+    /// Where the link leads.
+    pub url: String,
+    /// When the message was sent, milliseconds since 1970.
+    pub send_date_time: i64,
+    /// Id of the message.
+    pub message_id: String,
+    /// Id of its request.
+    pub bulk_id: String,
+    /// The message's callback data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback_data: Option<serde_json::Value>,
+    /// Who clicked with what.
+    pub recipient_info: Device,
+    /// From where.
+    pub geo_location_info: Place,
+    /// When, virtual. Not in the official sample.
+    pub clicked_at: ApiDate,
+}
+
+/// What the click's User-Agent says, and the operator by the number.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// Phone, Tablet or Desktop.
+    pub device_type: &'static str,
+    /// Operating system, with its major version where it is known.
+    pub os: String,
+    /// Maker.
+    pub device_name: &'static str,
+    /// Of the number (manual: "Network prefix").
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_prefix: Option<&'static str>,
+    /// Of the number (manual: "Country prefix").
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub country_prefix: Option<&'static str>,
+    /// Of the number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_name: Option<&'static str>,
+}
+
+/// The country of the number.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    /// English name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub country_name: Option<&'static str>,
+}
+
+/// An inbound message as `/_sim/inbound` takes it.
+#[derive(Debug)]
+pub struct InboundDraft {
+    /// Sender.
+    pub from: String,
+    /// Receiver.
+    pub to: String,
+    /// Text or octets.
+    pub content: InboundContent,
+    /// GSM ESM class.
+    pub esm_class: u8,
+}
+
+/// Text or octets of an inbound message.
+#[derive(Debug)]
+pub enum InboundContent {
+    /// Text; characters outside GSM 7-bit make it data coding 8.
+    Text(String),
+    /// Octets and their data coding.
+    Octets(Vec<u8>, u8),
+}
+
+impl State {
+    /// A fresh account at `start_ms`.
+    pub fn new(config: &SimulatorConfig, start_ms: i64) -> Self {
+        Self {
+            clock: Clock::new(start_ms, config.speed, config.frozen),
+            timers: Timers::default(),
+            messages: MessageStore::new(config.bounds),
+            inbox: Inbox {
+                received: VecDeque::new(),
+                unread: 0,
+                keywords: config.keywords.clone(),
+                push: config.inbound.clone(),
+                most: config.bounds.received.max(1),
+            },
+            outboxes: BTreeMap::new(),
+            pushes: Pushes::new(config.bounds.pushes),
+            ready: Vec::new(),
+            links: Links::default(),
+            account: Account {
+                balance_micros: config.balance_micros,
+                log_requests: VecDeque::new(),
+                tokens: HashMap::new(),
+                conversions: VecDeque::new(),
+            },
+            flooding: HashMap::new(),
+            generation: 0,
+            wakes_at_ms: i64::MAX,
+            drawn: 0,
+            seed: config.seed,
+        }
+    }
+
+    /// Dice for the next thing that needs an id.
+    pub fn next_dice(&mut self, kind: &str) -> Dice {
+        self.drawn += 1;
+        Dice::nth(self.seed, kind, self.drawn)
+    }
+
+    /// Counts a request to the logs; false if the minute's quota is used up.
+    pub fn admit_log_request(&mut self, per_minute: usize) -> bool {
+        let now_ms = self.clock.now_ms();
+        let recent = &mut self.account.log_requests;
+        while recent.front().is_some_and(|at| *at + 60_000 <= now_ms) {
+            recent.pop_front();
+        }
+        if per_minute == 0 {
+            return true;
+        }
+        let admitted = recent.len() < per_minute;
+        if admitted {
+            recent.push_back(now_ms);
+        }
+        admitted
+    }
+
+    /// Receives a message: it is pushed where a push is set up, else it waits to be pulled.
+    pub fn receive(&mut self, draft: InboundDraft, at_ms: i64) -> Arc<str> {
+        let id: Arc<str> = self.next_dice("received").uuid().into();
+        let (text, hex, data_coding, parts) = match draft.content {
+            InboundContent::Text(text) => {
+                let encoded = text::encode(&text, &TextOptions::default());
+                match encoded.alphabet {
+                    Alphabet::Gsm7 => (text.clone(), hex::encode(text), 0, encoded.parts),
+                    Alphabet::Ucs2 => (
+                        text.clone(),
+                        hex::encode(utf16_big_endian(&text)),
+                        8,
+                        encoded.parts,
+                    ),
+                }
+            }
+            InboundContent::Octets(octets, data_coding) => {
+                let parts = text::binary_parts(octets.len(), data_coding);
+                (
+                    shown(&octets, data_coding),
+                    hex::encode(octets),
+                    data_coding,
+                    parts,
+                )
+            }
+        };
+        let keyword = self.inbox.keyword_of(&draft.to, &text);
+        let clean_text = match &keyword {
+            Some(word) => text
+                .trim_start()
+                .get(word.len()..)
+                .unwrap_or_default()
+                .trim_start()
+                .to_owned(),
+            None => text.clone(),
+        };
+        let received = Received {
+            id: id.clone(),
+            from: draft.from,
+            to: draft.to,
+            text,
+            clean_text,
+            keyword,
+            received_at_ms: at_ms,
+            parts,
+            hex,
+            data_coding,
+            esm_class: draft.esm_class,
+            unread: self.inbox.push.is_none(),
+        };
+        if let Some(push) = self.inbox.push.clone() {
+            let payload = match push {
+                InboundPush::Get(template) => Payload::InboundGet {
+                    template,
+                    received: Box::new(received.clone()),
+                },
+                InboundPush::Post(url) => Payload::InboundPost {
+                    url,
+                    received: Box::new(received.clone()),
+                },
+            };
+            self.push_at(payload, at_ms);
+        }
+        self.inbox.add(received);
+        id
+    }
+
+    /// Sets a push going at a time.
+    pub fn push_at(&mut self, payload: Payload, at_ms: i64) {
+        let id = self.pushes.open(payload);
+        self.timers.set(at_ms, Timer::Push(id));
+    }
+}
+
+impl Inbox {
+    fn add(&mut self, received: Received) {
+        self.unread += usize::from(received.unread);
+        self.received.push_back(received);
+        while self.received.len() > self.most {
+            if let Some(gone) = self.received.pop_front() {
+                self.unread -= usize::from(gone.unread);
+            }
+        }
+    }
+
+    /// The word of this number with which a text begins, as configured.
+    fn keyword_of(&self, to: &str, text: &str) -> Option<String> {
+        let first = text.split_whitespace().next()?;
+        self.keywords
+            .iter()
+            .find(|keyword| keyword.to == to && keyword.word.eq_ignore_ascii_case(first))
+            .map(|_| first.to_owned())
+    }
+
+    /// Takes up to `limit` messages that wait and are not older than `oldest_ms`. A message is read once.
+    pub fn take_unread(&mut self, oldest_ms: i64, limit: usize) -> (Vec<Received>, usize) {
+        let mut taken = Vec::new();
+        let mut pending = 0;
+        if self.unread == 0 {
+            return (taken, pending);
+        }
+        for received in self.received.iter_mut().filter(|received| received.unread) {
+            if received.received_at_ms < oldest_ms {
+                received.unread = false;
+                self.unread -= 1;
+            } else if taken.len() < limit {
+                received.unread = false;
+                self.unread -= 1;
+                taken.push(received.clone());
+            } else {
+                pending += 1;
+            }
+        }
+        (taken, pending)
+    }
+}
+
+fn utf16_big_endian(text: &str) -> Vec<u8> {
+    text.encode_utf16().flat_map(u16::to_be_bytes).collect()
+}
+
+/// What can be shown of octets: UCS-2 for data coding 8, else the octets that are ASCII.
+fn shown(octets: &[u8], data_coding: u8) -> String {
+    if data_coding & 0x0c == 0x08 {
+        let units: Vec<u16> = octets
+            .chunks_exact(2)
+            .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+            .collect();
+        return String::from_utf16_lossy(&units);
+    }
+    octets
+        .iter()
+        .map(|byte| {
+            if byte.is_ascii_graphic() || *byte == b' ' {
+                char::from(*byte)
+            } else {
+                '.'
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,355 @@
+//! The messages: every one that was accepted or rejected with an id, in the order of arrival, and the ways to find them.
+//!
+//! Invariants: a row's number never changes and is never used again; rows of one request are adjacent; every index
+//! names only rows that are there. Old rows give way when a bound is exceeded, and are counted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::config::Bounds;
+use crate::draft::Content;
+use crate::networks::Network;
+
+/// The number of a message's row.
+pub type Row = u64;
+
+/// Where a message is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Waits for its time.
+    Scheduled,
+    /// On its way.
+    Sent,
+    /// Has its last status.
+    Final,
+}
+
+/// A message to one destination.
+#[derive(Debug)]
+pub struct Message {
+    /// Its id, the caller's or generated.
+    pub id: Arc<str>,
+    /// The id of its request.
+    pub bulk_id: Arc<str>,
+    /// Destination, digits.
+    pub to: Box<str>,
+    /// What it shares with the other destinations.
+    pub content: Arc<Content>,
+    /// Its own text where that has short URLs of its own.
+    pub own_text: Option<Arc<str>>,
+    /// Key of its tracking process.
+    pub process_key: Option<Arc<str>>,
+    /// Whether it was accepted; else it was rejected at once.
+    pub accepted: bool,
+    /// When it arrived.
+    pub accepted_at_ms: i64,
+    /// When it was or will be sent.
+    pub sent_at_ms: i64,
+    /// When its status became what it is.
+    pub done_at_ms: i64,
+    /// From when on the logs show it.
+    pub visible_at_ms: i64,
+    /// Status id.
+    pub status: u16,
+    /// Error id.
+    pub error: u16,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// How often it was rescheduled: a timer of an earlier schedule is void.
+    pub schedule: u32,
+    /// The network of its number.
+    pub network: Option<&'static Network>,
+    /// Price of each part in millionths.
+    pub price_micros: u64,
+    /// How often a handset got it.
+    pub handset_deliveries: u32,
+    /// Its place among the unread reports.
+    pub unread: Option<u64>,
+    /// Its estimated size.
+    pub bytes: usize,
+}
+
+/// A request's messages, and its schedule if it has one.
+#[derive(Debug, Default)]
+pub struct Bulk {
+    ranges: VecDeque<(Row, u64)>,
+    /// Whether it was scheduled: only then do the bulk endpoints know it.
+    pub scheduled: bool,
+    /// Paused by its owner.
+    pub paused: bool,
+    /// Cancelled by its owner.
+    pub canceled: bool,
+}
+
+impl Bulk {
+    /// Its rows, oldest first.
+    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        self.ranges
+            .iter()
+            .flat_map(|(first, count)| *first..first + count)
+    }
+}
+
+/// All messages.
+#[derive(Debug)]
+pub struct MessageStore {
+    rows: VecDeque<Message>,
+    first: Row,
+    by_id: HashMap<Arc<str>, Rows>,
+    by_sent: BTreeSet<(i64, Row)>,
+    bulks: HashMap<Arc<str>, Bulk>,
+    unread: BTreeMap<u64, Row>,
+    next_unread: u64,
+    bytes: usize,
+    bounds: Bounds,
+    /// Rows that gave way.
+    pub evicted: u64,
+    /// Of those, the ones that had no final status yet.
+    pub evicted_unfinished: u64,
+}
+
+#[derive(Debug)]
+enum Rows {
+    One(Row),
+    Many(Vec<Row>),
+}
+
+impl Rows {
+    fn as_slice(&self) -> &[Row] {
+        match self {
+            Self::One(row) => std::slice::from_ref(row),
+            Self::Many(rows) => rows,
+        }
+    }
+}
+
+impl MessageStore {
+    /// No messages.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            rows: VecDeque::new(),
+            first: 0,
+            by_id: HashMap::new(),
+            by_sent: BTreeSet::new(),
+            bulks: HashMap::new(),
+            unread: BTreeMap::new(),
+            next_unread: 0,
+            bytes: 0,
+            bounds,
+            evicted: 0,
+            evicted_unfinished: 0,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Their estimated size.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether an id was seen.
+    pub fn knows(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
+    }
+
+    /// Adds a message and makes room for it.
+    pub fn add(&mut self, message: Message) -> Row {
+        let row = self.first + self.rows.len() as u64;
+        match self.by_id.get_mut(&message.id) {
+            None => {
+                self.by_id.insert(message.id.clone(), Rows::One(row));
+            }
+            Some(Rows::Many(rows)) => rows.push(row),
+            Some(one) => *one = Rows::Many(one.as_slice().iter().copied().chain([row]).collect()),
+        }
+        self.by_sent.insert((message.sent_at_ms, row));
+        let bulk = match self.bulks.get_mut(&message.bulk_id) {
+            Some(bulk) => bulk,
+            None => self.bulks.entry(message.bulk_id.clone()).or_default(),
+        };
+        match bulk.ranges.back_mut() {
+            Some((first, count)) if *first + *count == row => *count += 1,
+            _ => bulk.ranges.push_back((row, 1)),
+        }
+        self.bytes += message.bytes;
+        self.rows.push_back(message);
+        while self.rows.len() > self.bounds.messages.max(1)
+            || (self.bytes > self.bounds.message_bytes && self.rows.len() > 1)
+        {
+            self.evict();
+        }
+        row
+    }
+
+    fn evict(&mut self) {
+        let Some(message) = self.rows.pop_front() else {
+            return;
+        };
+        let row = self.first;
+        self.first += 1;
+        self.bytes -= message.bytes;
+        self.evicted += 1;
+        self.evicted_unfinished += u64::from(message.phase != Phase::Final);
+        self.by_sent.remove(&(message.sent_at_ms, row));
+        if let Some(seq) = message.unread {
+            self.unread.remove(&seq);
+        }
+        let last = match self.by_id.get_mut(&message.id) {
+            Some(Rows::Many(rows)) => {
+                rows.retain(|other| *other != row);
+                rows.is_empty()
+            }
+            _ => true,
+        };
+        if last {
+            self.by_id.remove(&message.id);
+        }
+        if let Some(bulk) = self.bulks.get_mut(&message.bulk_id) {
+            // The oldest row is the first of its bulk.
+            match bulk.ranges.front_mut() {
+                Some((first, count)) if *count > 1 => {
+                    *first += 1;
+                    *count -= 1;
+                }
+                _ => {
+                    bulk.ranges.pop_front();
+                }
+            }
+            if bulk.ranges.is_empty() {
+                self.bulks.remove(&message.bulk_id);
+            }
+        }
+    }
+
+    /// The message of a row, if it is still there.
+    pub fn get(&self, row: Row) -> Option<&Message> {
+        self.rows
+            .get(usize::try_from(row.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The same, to change what no index rests on.
+    pub fn get_mut(&mut self, row: Row) -> Option<&mut Message> {
+        self.rows
+            .get_mut(usize::try_from(row.checked_sub(self.first)?).ok()?)
+    }
+
+    /// Moves a message to another time of sending.
+    pub fn set_sent_at(&mut self, row: Row, sent_at_ms: i64) {
+        let Some(message) = self.get_mut(row) else {
+            return;
+        };
+        let before = std::mem::replace(&mut message.sent_at_ms, sent_at_ms);
+        self.by_sent.remove(&(before, row));
+        self.by_sent.insert((sent_at_ms, row));
+    }
+
+    /// The rows with an id: one, or several where the API forgot that it had seen the id.
+    pub fn with_id(&self, id: &str) -> &[Row] {
+        self.by_id.get(id).map(Rows::as_slice).unwrap_or_default()
+    }
+
+    /// A request by its bulk id.
+    pub fn bulk(&self, id: &str) -> Option<&Bulk> {
+        self.bulks.get(id)
+    }
+
+    /// The same, to change it.
+    pub fn bulk_mut(&mut self, id: &str) -> Option<&mut Bulk> {
+        self.bulks.get_mut(id)
+    }
+
+    /// The rows that are there, oldest first.
+    pub fn rows(&self) -> std::ops::Range<Row> {
+        self.first..self.first + self.rows.len() as u64
+    }
+
+    /// Messages by time of sending, latest first, from `since_ms` to `until_ms`, both included.
+    pub fn by_sent(&self, since_ms: i64, until_ms: i64) -> impl Iterator<Item = &Message> {
+        let range = (since_ms <= until_ms).then(|| {
+            self.by_sent
+                .range((since_ms, Row::MIN)..=(until_ms, Row::MAX))
+                .rev()
+        });
+        range
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, row)| self.get(*row))
+    }
+
+    /// Puts a final report among the unread ones.
+    pub fn mark_unread(&mut self, row: Row) {
+        let seq = self.next_unread;
+        if let Some(message) = self.get_mut(row) {
+            message.unread = Some(seq);
+            self.next_unread += 1;
+            self.unread.insert(seq, row);
+        }
+    }
+
+    /// Takes up to `limit` unread reports that are wanted and not older than `oldest_ms`, in their order. A report is
+    /// read once.
+    pub fn take_unread(
+        &mut self,
+        bulk_ids: &[&str],
+        message_ids: &[&str],
+        oldest_ms: i64,
+        limit: usize,
+    ) -> Vec<Row> {
+        let mut rows: Vec<Row> = match (message_ids, bulk_ids) {
+            ([], []) => {
+                // What nobody read in 48 h is gone; it stands at the front.
+                while let Some((seq, row)) =
+                    self.unread.first_key_value().map(|(seq, row)| (*seq, *row))
+                {
+                    if self
+                        .get(row)
+                        .is_some_and(|message| message.done_at_ms >= oldest_ms)
+                    {
+                        break;
+                    }
+                    self.unread.remove(&seq);
+                    if let Some(message) = self.get_mut(row) {
+                        message.unread = None;
+                    }
+                }
+                self.unread.values().take(limit).copied().collect()
+            }
+            ([], bulk_ids) => bulk_ids
+                .iter()
+                .filter_map(|id| self.bulk(id))
+                .flat_map(Bulk::rows)
+                .collect(),
+            (message_ids, _) => message_ids
+                .iter()
+                .flat_map(|id| self.with_id(id))
+                .copied()
+                .collect(),
+        };
+        rows.retain(|row| {
+            self.get(*row).is_some_and(|message| {
+                message.unread.is_some()
+                    && message.done_at_ms >= oldest_ms
+                    && (bulk_ids.is_empty() || bulk_ids.contains(&&*message.bulk_id))
+            })
+        });
+        rows.sort_by_key(|row| self.get(*row).and_then(|message| message.unread));
+        // An id that was asked for twice.
+        rows.dedup();
+        rows.truncate(limit);
+        for row in &rows {
+            if let Some(seq) = self.get_mut(*row).and_then(|message| message.unread.take()) {
+                self.unread.remove(&seq);
+            }
+        }
+        rows
+    }
+
+    /// How many reports nobody has read.
+    pub fn unread(&self) -> usize {
+        self.unread.len()
+    }
+}
