@@ -11,22 +11,28 @@ ARG RUST_VERSION=1
 
 FROM rust:${RUST_VERSION}-slim-${DEBIAN_RELEASE} AS build
 WORKDIR /build
-# A layer of the dependencies alone: it is built anew only when these two files change. The tests' and benches' targets are
+# A layer of the dependencies alone: it is built anew only when the manifests or the lock file change. The tests' and benches' targets are
 # left out of the manifest, as their files are not in this image.
 COPY Cargo.toml Cargo.lock ./
-RUN awk '/^\[/ { skip = /^\[\[(test|bench)\]\]/ } !skip' Cargo.toml > Cargo.toml.part \
- && mv Cargo.toml.part Cargo.toml \
- && mkdir src \
+COPY crates/infobip-simulator/Cargo.toml crates/infobip-simulator/
+RUN for manifest in Cargo.toml crates/infobip-simulator/Cargo.toml; do \
+      awk '/^\[/ { skip = /^\[\[(test|bench)\]\]/ } !skip' $manifest > part && mv part $manifest; \
+    done \
+ && mkdir src crates/infobip-simulator/src \
  && echo 'fn main() {}' > build.rs \
  && cp build.rs src/main.rs \
- && touch src/lib.rs \
+ && cp build.rs crates/infobip-simulator/src/main.rs \
+ && touch src/lib.rs crates/infobip-simulator/src/lib.rs crates/infobip-simulator/README.md \
  && cargo build --profile dist --locked \
- && rm -r src build.rs
+ && rm -r src crates/infobip-simulator/src build.rs
 COPY build.rs ./
+COPY crates crates
+RUN awk '/^\[/ { skip = /^\[\[(test|bench)\]\]/ } !skip' crates/infobip-simulator/Cargo.toml > part \
+ && mv part crates/infobip-simulator/Cargo.toml
 COPY proto proto
 COPY src src
 # Cargo goes by modification times: the files from the context may be older than the stubs.
-RUN touch build.rs src/main.rs src/lib.rs \
+RUN touch build.rs src/main.rs src/lib.rs crates/infobip-simulator/src/*.rs \
  && cargo build --profile dist --locked \
  && install -D target/dist/smsbridge /image/usr/local/bin/smsbridge \
  && install -D /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt \

@@ -22,7 +22,7 @@ check: ## Format, lints, contract, scripts, documents, chart; HELM=path names a 
 
 bench: ## Measure; the tables go to the terminal
 	@scripts/setup build
-	cargo bench
+	cargo bench --workspace
 
 fuzz: export SMSBRIDGE_FUZZ_SECONDS ?= 600
 fuzz: ## Throw random input at every edge for ten minutes; SMSBRIDGE_FUZZ_SECONDS=n for another time

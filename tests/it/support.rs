@@ -9,11 +9,10 @@ pub mod fuzz;
 pub mod http2;
 pub mod process;
 pub mod raw_call;
-pub mod receiver;
 pub mod wire;
 
+mod eventually;
 #[allow(dead_code, reason = "the simulator's tests use the rest")]
 pub mod simulator;
-mod eventually;
 
 pub use self::eventually::{DEADLINE, eventually};

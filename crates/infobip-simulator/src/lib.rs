@@ -84,9 +84,9 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use running::{FaultRefused, LedgerMessage, RunningSimulator};
 pub use config::{Bounds, Chances, InboundPush, Keyword, SimulatorConfig};
 use engine::Engine;
+pub use running::{FaultRefused, LedgerMessage, RunningSimulator};
 
 /// Why the simulator does not start.
 #[derive(Debug, thiserror::Error)]

@@ -81,7 +81,7 @@ impl RunningSimulator {
         let state = self.engine.lock();
         let rows = state.messages.rows();
         let accepted = rows.filter_map(|row| state.messages.get(row).filter(|row| row.accepted));
-        accepted.map(|row| ledger_message(row)).collect()
+        accepted.map(ledger_message).collect()
     }
 
     /// Receives a text as if a phone had sent it. Returns its message id.

@@ -30,8 +30,8 @@ pub fn quoted(cell: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether this is a test: `theme::test` (in `tests/it/`), `simulator::theme::test` (in the simulator's crate) or
-/// `module::…::tests::test` (beside the code).
+/// Whether this is a test: `theme::test` in `tests/it/`, or `module::…::tests::test` beside the code. With the prefix
+/// `simulator::` it is a test of the crate `infobip-simulator`.
 pub fn test_exists(test: &str) -> bool {
     test_body(test).is_some()
 }
@@ -39,17 +39,15 @@ pub fn test_exists(test: &str) -> bool {
 /// The text of such a test, with the functions of its file that it names; `None` where it is none.
 pub fn test_body(test: &str) -> Option<String> {
     let (module, name) = test.rsplit_once("::").unwrap_or(("", test));
-    let file = match (
-        module.strip_suffix("::tests"),
-        module.strip_prefix("simulator::"),
-    ) {
-        (Some(module), _) => format!("src/{}.rs", module.replace("::", "/")),
-        (None, Some(theme)) => format!(
-            "crates/infobip-simulator/tests/it/{}.rs",
-            theme.replace("::", "/")
-        ),
-        (None, None) => format!("tests/it/{}.rs", module.replace("::", "/")),
+    let (root, module) = match module.strip_prefix("simulator::") {
+        Some(module) => ("crates/infobip-simulator/", module),
+        None => ("", module),
     };
+    let (folder, module) = match module.strip_suffix("::tests") {
+        Some(module) => ("src", module),
+        None => ("tests/it", module),
+    };
+    let file = format!("{root}{folder}/{}.rs", module.replace("::", "/"));
     let source = read(&file)?;
     let (before, _) = source.split_once(&format!("fn {name}("))?;
     let attributes = before.lines().rev().skip(1).take(4);

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use infobip_simulator::{Simulator, SimulatorConfig};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use infobip_simulator::{Simulator, SimulatorConfig};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::eventually;

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
+use infobip_simulator::xml;
 use proptest::prelude::*;
 use reqwest::{Method, StatusCode};
-use infobip_simulator::xml;
 
 use crate::support::{fuzz::Fuzz, simulator::TestSimulator};
 

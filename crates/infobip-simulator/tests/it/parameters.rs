@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use infobip_simulator::codes::{ERRORS, STATUSES};
+use serde_json::{Value, json};
 
 use crate::support::account::Account;
 use crate::support::receiver::PushReceiver;

@@ -1,8 +1,12 @@
 //! The harness of the simulator's tests. The files included by path are shared with the bridge's tests.
 
-#![allow(dead_code, reason = "the bridge's tests use the rest of the shared files")]
+#![allow(
+    dead_code,
+    reason = "the bridge's tests use the rest of the shared files"
+)]
 
 pub mod account;
+pub mod receiver;
 pub mod samples;
 
 #[path = "../../../../tests/it/support/document.rs"]
@@ -13,8 +17,6 @@ mod eventually_shared;
 pub mod foreign;
 #[path = "../../../../tests/it/support/fuzz.rs"]
 pub mod fuzz;
-#[path = "../../../../tests/it/support/receiver.rs"]
-pub mod receiver;
 #[path = "../../../../tests/it/support/simulator.rs"]
 pub mod simulator;
 

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
+use infobip_simulator::{InboundPush, Keyword, SimulatorConfig};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use infobip_simulator::{InboundPush, Keyword, SimulatorConfig};
 
 use super::simulator::{START_MS, TestSimulator};
 
