@@ -9,17 +9,19 @@
 mod client;
 mod convert;
 mod error;
+pub mod limits;
 pub mod pacing;
 pub mod wire;
 mod xml;
 
 pub use self::{
     client::{
-        Answer, BulkSchedule, Client, ClientBuildError, InboxLogsQuery, LogsQuery, ReportsQuery,
+        ApiResponse, BulkSchedule, Client, ClientBuildError, InboxLogsQuery, LogsQuery,
+        ReportsQuery,
     },
     error::CallError,
     wire::{
-        answer::{SendAnswer, SendRow},
         send::{BatchKind, OutboundBatch, OutboundRow, WireDestination},
+        send_response::{SendResponse, SendRow},
     },
 };

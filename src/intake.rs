@@ -130,7 +130,7 @@ impl Intake {
         content_type: &str,
         body: Bytes,
     ) -> Result<Vec<v1::Event>, IntakeError> {
-        let read = wire::read_reports(content_type, &body);
+        let read = wire::read_reports(&body);
         let rows = self.readable("reports", content_type, body, read).await?;
         let events = rows.rows.into_iter().map(|row| {
             let report = v1::DeliveryReport {
@@ -151,7 +151,7 @@ impl Intake {
         content_type: &str,
         body: Bytes,
     ) -> Result<PulledInbox, IntakeError> {
-        let read = wire::read_inbox(content_type, &body);
+        let read = wire::read_inbox(&body);
         let rows = self.readable("inbound", content_type, body, read).await?;
         let (message_count, pending_message_count) = (
             rows.message_count.unwrap_or_default(),
@@ -204,7 +204,7 @@ impl Intake {
         content_type: &str,
         body: Bytes,
     ) -> Result<Vec<v1::Event>, IntakeError> {
-        let read = wire::read_clicks(content_type, &body);
+        let read = wire::read_clicks(&body);
         let rows = self.readable("clicks", content_type, body, read).await?;
         let events = rows
             .rows
@@ -223,7 +223,7 @@ impl Intake {
         content_type: &str,
         body: Bytes,
     ) -> Result<Vec<v1::Event>, IntakeError> {
-        let read = wire::read_lookups(content_type, &body);
+        let read = wire::read_lookups(&body);
         let rows = self.readable("lookups", content_type, body, read).await?;
         let event = |row: LookupRow| NewEvent::lookup(application, row.lookup, row.source_payload);
         self.append(rows.rows.into_iter().map(event).collect())

@@ -118,8 +118,12 @@ impl<'a> Envelope<'a> {
         if name.is_empty() {
             return Ok(ApplicationName::default_application());
         }
-        ApplicationName::parse(&name)
-            .map_err(|error| Invalid::new(Reason::InvalidApplication, error.to_string()))
+        ApplicationName::parse(&name).map_err(|error| {
+            Invalid::new(
+                Reason::InvalidApplication,
+                format!("the application name {error}"),
+            )
+        })
     }
 
     /// The id of the request, as the property says it. Not checked.

@@ -82,7 +82,7 @@ impl Inbox {
             limit: Some(pull::limit(request.limit)?),
         };
         let answer = self.0.client.inbox_logs(&query).await?;
-        let read = wire::read_inbox(&answer.content_type, &answer.body)
+        let read = wire::read_inbox(&answer.body)
             .map_err(|error| Failure::UnreadableAnswer(error.to_string()))?;
         let messages = read
             .rows

@@ -4,13 +4,11 @@ use tonic::{Request, Response, Status};
 
 use super::{Context, caller::Caller, deadline::Deadline, failure::Failure};
 use crate::{
-    infobip::wire::LookupRow,
+    infobip::{limits::MAX_LOOKUP_NUMBERS, wire::LookupRow},
     message::address::normalize_number,
     proto::v1::{self, FieldViolation, lookup_service_server::LookupService},
 };
 
-/// Numbers of one request to the API at most (docs/INFOBIP_API.md#errors).
-const NUMBERS_PER_REQUEST: usize = 1_000;
 /// Numbers of one call at most.
 const MAX_NUMBERS: usize = 10_000;
 
@@ -63,7 +61,7 @@ impl Lookup {
     ) -> Result<Vec<v1::NumberLookup>, Failure> {
         let client = &self.0.client;
         let mut results = Vec::with_capacity(numbers.len());
-        let mut requests = numbers.chunks(NUMBERS_PER_REQUEST);
+        let mut requests = numbers.chunks(MAX_LOOKUP_NUMBERS);
         while let Some(numbers) = requests.next() {
             let asked = async {
                 Ok(match notify_url {

@@ -8,7 +8,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Context, failure::Failure};
-use crate::{events::AppendError, intake::IntakeError};
+use crate::{
+    events::AppendError,
+    infobip::limits::{DEFAULT_ROWS, MAX_ROWS},
+    intake::IntakeError,
+};
 
 /// How long storing what was read is tried: a full disk or a broker that restarts.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,12 +28,15 @@ impl From<IntakeError> for Failure {
     }
 }
 
-/// The `limit` of a pull: 1 to 1000, 50 where nothing is said (docs/INFOBIP_API.md#limits).
+/// Checks the `limit` of a pull: 1 to 1000, or 0 for the API's default.
 pub(super) fn limit(limit: i32) -> Result<u32, Failure> {
     match limit {
-        0 => Ok(50),
-        1..=1000 => Ok(limit.unsigned_abs()),
-        _ => Err(Failure::invalid("limit", "is not between 1 and 1000")),
+        0 => Ok(DEFAULT_ROWS),
+        _ if (1..=MAX_ROWS.cast_signed()).contains(&limit) => Ok(limit.unsigned_abs()),
+        _ => Err(Failure::invalid(
+            "limit",
+            format!("must be between 1 and {MAX_ROWS}"),
+        )),
     }
 }
 

@@ -15,12 +15,12 @@ use crate::{
 /// A moment as the API writes it, `2015-02-12T09:51:43.123+0100`, and as it has been seen elsewhere: with and without the
 /// colon, with `Z`, with no offset (taken as UTC), with a space for the `T` or, after a query string was decoded, for the
 /// `+`, with any number of digits of the second, and as milliseconds since 1970 (the click push).
-pub(super) fn moment(said: &str) -> Option<jiff::Timestamp> {
-    let said = said.trim();
-    if said.len() >= 11 && said.bytes().all(|b| b.is_ascii_digit()) {
-        return jiff::Timestamp::from_millisecond(said.parse().ok()?).ok();
+pub(super) fn parse_timestamp(text: &str) -> Option<jiff::Timestamp> {
+    let text = text.trim();
+    if text.len() >= 11 && text.bytes().all(|b| b.is_ascii_digit()) {
+        return jiff::Timestamp::from_millisecond(text.parse().ok()?).ok();
     }
-    let mut rest = said.as_bytes();
+    let mut rest = text.as_bytes();
     let year = digits(&mut rest, 4)?;
     skip(&mut rest, b"-")?;
     let month = digits(&mut rest, 2)?;
@@ -102,8 +102,8 @@ fn skip(rest: &mut &[u8], any_of: &[u8]) -> Option<u8> {
 }
 
 /// A moment for the contract; `None` where the API gave none or gave one that is no date.
-pub(super) fn proto_moment(said: &Scalar<'_>) -> Option<pbjson_types::Timestamp> {
-    moment(said.as_str()?).map(time::to_proto)
+pub(super) fn proto_timestamp(text: &Scalar<'_>) -> Option<pbjson_types::Timestamp> {
+    parse_timestamp(text.as_str()?).map(time::to_proto)
 }
 
 /// A value that may be of any type, kept as it was written: callback data, decimals.
@@ -128,14 +128,14 @@ pub(super) fn decimal(raw: Raw<'_>) -> String {
     let trimmed = text.trim();
     match trimmed.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => {
-            write_out(mantissa, exponent).unwrap_or_else(|| trimmed.to_owned())
+            expand_exponent(mantissa, exponent).unwrap_or_else(|| trimmed.to_owned())
         }
         None => trimmed.to_owned(),
     }
 }
 
 /// `1.25` and `-3` to `0.00125`. `None` where it is no decimal or its exponent is absurd.
-fn write_out(mantissa: &str, exponent: &str) -> Option<String> {
+fn expand_exponent(mantissa: &str, exponent: &str) -> Option<String> {
     let exponent: i64 = exponent.parse().ok().filter(|e| (-40..=40).contains(e))?;
     let (sign, mantissa) = match mantissa.strip_prefix('-') {
         Some(mantissa) => ("-", mantissa),
@@ -178,9 +178,9 @@ fn write_out(mantissa: &str, exponent: &str) -> Option<String> {
     Some(format!("{sign}{written}"))
 }
 
-/// The network's code; the literal "null" occurs there (docs/INFOBIP_API.md#delivery-reports).
-pub(super) fn mcc_mnc(said: Scalar<'_>) -> String {
-    let text = said.into_text();
+/// The network's code; the literal "null" has been seen there (WIRE.md).
+pub(super) fn mcc_mnc(text: Scalar<'_>) -> String {
+    let text = text.into_text();
     if text.trim().eq_ignore_ascii_case("null") {
         String::new()
     } else {
@@ -246,12 +246,12 @@ pub(super) fn error(code: Object<WireCode<'_>>) -> Option<v1::Error> {
         id: code.id.integer(),
         name: code.name.into_text(),
         description: code.description.into_text(),
-        permanent: code.permanent.flag(),
+        permanent: code.permanent.boolean(),
     }))
 }
 
 /// Octets written as hexadecimal digits, with or without spaces between them.
-pub(super) fn octets(hexadecimal: &str) -> Result<Vec<u8>, hex::FromHexError> {
+pub(super) fn decode_hex(hexadecimal: &str) -> Result<Vec<u8>, hex::FromHexError> {
     let digits: Cow<'_, str> = if hexadecimal.contains(char::is_whitespace) {
         hexadecimal.split_whitespace().collect::<String>().into()
     } else {
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn moments_are_read_as_they_come() {
         let expected: jiff::Timestamp = "2015-02-12T08:51:43.123Z".parse().unwrap();
-        for said in [
+        for text in [
             "2015-02-12T09:51:43.123+0100",
             "2015-02-12T09:51:43.123+01:00",
             "2015-02-12T09:51:43.1230000+01:00",
@@ -278,17 +278,17 @@ mod tests {
             "2015-02-12T03:51:43,123-0500",
             "1423731103123",
         ] {
-            assert_eq!(moment(said), Some(expected), "{said}");
+            assert_eq!(parse_timestamp(text), Some(expected), "{text}");
         }
         assert_eq!(
-            moment("2021-08-25T16:00+0000"),
+            parse_timestamp("2021-08-25T16:00+0000"),
             Some("2021-08-25T16:00:00Z".parse().unwrap())
         );
     }
 
     #[test]
     fn what_is_no_moment_is_none() {
-        for said in [
+        for text in [
             "",
             "null",
             "yesterday",
@@ -300,13 +300,13 @@ mod tests {
             "20150212095143123999999999999",
             "2015-02-12Tä9:51:43.123+0100",
         ] {
-            assert_eq!(moment(said), None, "{said}");
+            assert_eq!(parse_timestamp(text), None, "{text}");
         }
     }
 
     #[test]
     fn decimals_keep_their_digits() {
-        for (said, expected) in [
+        for (text, expected) in [
             ("0.0001000000", "0.0001000000"),
             ("0.01", "0.01"),
             ("\"0.0100\"", "0.0100"),
@@ -323,8 +323,8 @@ mod tests {
             ("null", ""),
             ("1e999999999", "1e999999999"),
         ] {
-            let raw: &RawValue = serde_json::from_str(said).unwrap();
-            assert_eq!(decimal(Some(raw)), expected, "{said}");
+            let raw: &RawValue = serde_json::from_str(text).unwrap();
+            assert_eq!(decimal(Some(raw)), expected, "{text}");
         }
     }
 }

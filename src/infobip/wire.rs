@@ -5,18 +5,18 @@
 //! content type is a hint only: what a body begins with decides. JSON and XML go one way, since XML rows are turned into JSON
 //! first. Every `read_*` is pure, never panics, and takes time linear in the body's size.
 
-pub(crate) mod answer;
 pub mod click;
 pub mod inbound_push;
 pub mod inbox;
 pub mod log;
 pub mod lookup;
-pub(crate) mod moment;
 pub(crate) mod other;
 pub mod report;
 pub(crate) mod rows;
 pub(crate) mod scalar;
 pub(crate) mod send;
+pub(crate) mod send_response;
+pub(crate) mod timestamp;
 
 pub use self::{
     click::{ClickRow, read_clicks},

@@ -13,7 +13,9 @@ use quick_xml::{
 };
 use serde_json::{Map, Value};
 
-use super::wire::rows::{BadRow, MAX_BROKEN_ROWS, MAX_ROWS, Split, UnreadableBody, too_many_rows};
+use super::wire::rows::{
+    BadRow, MAX_BODY_ROWS, MAX_BROKEN_ROWS, Split, UnreadableBody, too_many_rows,
+};
 
 const MAX_DEPTH: usize = 32;
 const MAX_ELEMENTS: usize = 500_000;
@@ -116,7 +118,7 @@ impl<'a> Walk<'a> {
     fn run(&mut self) -> Result<(), UnreadableBody> {
         let mut from = 0;
         while let Err(broken) = self.read(from) {
-            if self.elements > MAX_ELEMENTS || self.rows.len() > MAX_ROWS {
+            if self.elements > MAX_ELEMENTS || self.rows.len() > MAX_BODY_ROWS {
                 return Err(too_many_rows());
             }
             let Some(innermost) = self.open.iter().rposition(Element::is_list_or_row) else {
@@ -266,7 +268,7 @@ impl<'a> Walk<'a> {
                 detail: "the row has no fields".to_owned(),
             });
         }
-        if self.rows.len() > MAX_ROWS {
+        if self.rows.len() > MAX_BODY_ROWS {
             return Err("the XML has too many rows");
         }
         Ok(())

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config,
     infobip::{
-        BatchKind, CallError, Client, OutboundBatch, OutboundRow, SendAnswer, pacing::SendPace,
+        BatchKind, CallError, Client, OutboundBatch, OutboundRow, SendResponse, pacing::SendPace,
     },
     message::reason::Reason,
     ops::metrics::Metrics,
@@ -242,7 +242,7 @@ impl Dispatcher {
         }
     }
 
-    async fn request(&self, parts: &[Part]) -> Result<SendAnswer, CallError> {
+    async fn request(&self, parts: &[Part]) -> Result<SendResponse, CallError> {
         let own = parts.first().and_then(|part| part.alone.as_deref());
         let mut all = Vec::with_capacity(destinations(parts));
         all.extend(parts.iter().flat_map(Part::destinations));
@@ -274,7 +274,7 @@ impl Dispatcher {
     }
 
     /// Gives the results to their calls; says how many.
-    async fn take_answer(&self, parts: Vec<Part>, answer: SendAnswer) -> usize {
+    async fn take_answer(&self, parts: Vec<Part>, answer: SendResponse) -> usize {
         let mut finished = Vec::with_capacity(answer.destinations.len());
         let mut rows = answer.destinations.into_iter();
         for part in &parts {

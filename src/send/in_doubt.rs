@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config,
     infobip::{
-        Client, LogsQuery,
+        Client, LogsQuery, limits,
         pacing::{LogQuota, Priority},
         wire::{self, LogRow},
     },
@@ -29,8 +29,6 @@ use crate::{
     proto::v1::{self, Outcome},
 };
 
-/// The most rows that the API gives at once (docs/INFOBIP_API.md#limits).
-const MAX_ROWS: u32 = 1_000;
 /// Look-ups for one id are at most this far apart.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Doubts that become due so soon after the first are asked with it.
@@ -206,13 +204,12 @@ impl Resolver {
             self.log_quota.acquire(Priority::InDoubt).await;
             let query = LogsQuery {
                 message_ids: ids.clone(),
-                limit: Some(MAX_ROWS),
+                limit: Some(limits::MAX_ROWS),
                 ..LogsQuery::default()
             };
             let at = Instant::now();
             let rows = match self.client.logs(&query).await {
-                Ok(answer) => wire::read_logs(&answer.content_type, &answer.body)
-                    .map_err(|error| error.to_string()),
+                Ok(answer) => wire::read_logs(&answer.body).map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             match rows {
@@ -286,7 +283,7 @@ fn id_filters(due: &[Doubt]) -> Vec<Vec<String>> {
     let mut characters = usize::MAX;
     for doubt in due {
         let id = doubt.wire_id();
-        if characters.saturating_add(id.len() + 1) > LogsQuery::MAX_ID_CHARACTERS {
+        if characters.saturating_add(id.len() + 1) > limits::MAX_ID_FILTER_CHARACTERS {
             filters.push(Vec::new());
             characters = 0;
         }

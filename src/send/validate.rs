@@ -8,6 +8,10 @@ use std::{collections::HashSet, fmt::Display};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
+    infobip::limits::{
+        MAX_BINARY_BYTES, MAX_CALLBACK_DATA_CHARACTERS, MAX_NOTIFY_URL_CHARACTERS,
+        MAX_SCHEDULE_AHEAD, MAX_TEXT_CHARACTERS,
+    },
     message::{
         address::{check_sender, normalize_number},
         id::{check_bulk_id, check_caller_id},
@@ -18,16 +22,6 @@ use crate::{
 
 /// Destinations of one request at most.
 pub const MAX_DESTINATIONS: usize = 10_000;
-/// A text that is longer can't fit 25 segments, the API's most (manual, status 25), in any alphabet.
-const MAX_TEXT_CHARACTERS: usize = 4_000;
-/// 25 segments of 140 octets.
-const MAX_BINARY_OCTETS: usize = 3_500;
-/// The API's limit (docs/INFOBIP_API.md#limits).
-const MAX_CALLBACK_DATA_CHARACTERS: usize = 4_000;
-/// The API's limit (docs/INFOBIP_API.md#limits).
-const MAX_NOTIFY_URL_CHARACTERS: usize = 2_048;
-/// `sendAt` is at most 180 days ahead (docs/INFOBIP_API.md#limits).
-const MAX_SCHEDULE: SignedDuration = SignedDuration::from_hours(180 * 24);
 /// How far a clock may be off before a `send_at` is called past.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -159,11 +153,11 @@ fn check_content(violations: &mut Violations, message: &v1::OutboundMessage) {
             check_length(violations, "text", text, MAX_TEXT_CHARACTERS);
         }
         Some(Content::Binary(binary)) => {
-            if !(1..=MAX_BINARY_OCTETS).contains(&binary.data.len()) {
+            if !(1..=MAX_BINARY_BYTES).contains(&binary.data.len()) {
                 violations.add(
                     "binary.data",
                     format!(
-                        "has {} octets: 1 to {MAX_BINARY_OCTETS} can be sent",
+                        "has {} octets: 1 to {MAX_BINARY_BYTES} can be sent",
                         binary.data.len()
                     ),
                 );
@@ -284,10 +278,13 @@ fn check_times(violations: &mut Violations, message: &v1::OutboundMessage, now: 
             Some(at) if at.duration_until(now) > CLOCK_TOLERANCE => {
                 violations.add(field, "is in the past");
             }
-            Some(at) if now.duration_until(at) > MAX_SCHEDULE => {
+            Some(at) if now.duration_until(at) > MAX_SCHEDULE_AHEAD => {
                 violations.add(
                     field,
-                    "is more than 180 days ahead, the most that the API schedules",
+                    format!(
+                        "is more than {} days ahead, which the API does not accept",
+                        MAX_SCHEDULE_AHEAD.as_hours() / 24
+                    ),
                 );
             }
             Some(_) => {}

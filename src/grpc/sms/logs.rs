@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::{Context, caller::Caller, failure::Failure};
 use crate::{
-    infobip::{LogsQuery, wire},
+    infobip::{LogsQuery, limits, wire},
     message::{
         id::{callers_bulk_id, check_caller_id, owner},
         time,
@@ -19,9 +19,6 @@ use crate::{
     proto::v1::{self, StatusGroup},
 };
 
-/// Most rows of one response (docs/INFOBIP_API.md#limits).
-const MAX_ROWS: i32 = 1_000;
-const DEFAULT_ROWS: i32 = 50;
 /// Ids of one request at most, so that they fit the API's filter.
 const MAX_IDS: usize = 50;
 
@@ -31,9 +28,14 @@ pub(super) async fn page(
     request: v1::ListSmsLogsRequest,
 ) -> Result<v1::ListSmsLogsResponse, Failure> {
     let rows = match request.page_size {
-        0 => DEFAULT_ROWS,
-        rows @ 1..=MAX_ROWS => rows,
-        _ => return Err(Failure::invalid("page_size", "is not between 1 and 1000")),
+        0 => limits::DEFAULT_ROWS,
+        size if (1..=limits::MAX_ROWS.cast_signed()).contains(&size) => size.unsigned_abs(),
+        _ => {
+            return Err(Failure::invalid(
+                "page_size",
+                format!("must be between 1 and {}", limits::MAX_ROWS),
+            ));
+        }
     };
     let token = PageToken::parse(&request.page_token)?;
     let mut query = query(caller, &request)?;
@@ -42,14 +44,14 @@ pub(super) async fn page(
     }
     // Room for the rows of the last page that come again.
     let again = token.as_ref().map_or(0, |token| token.given.len());
-    let limit = u32::try_from(rows).unwrap_or(50) + u32::try_from(again).unwrap_or_default();
-    query.limit = Some(limit.min(MAX_ROWS.unsigned_abs()));
+    let limit = rows.saturating_add(u32::try_from(again).unwrap_or(u32::MAX));
+    query.limit = Some(limit.min(limits::MAX_ROWS));
 
     if let Err(retry_after) = context.log_quota.try_acquire() {
         return Err(Failure::LogQuota { retry_after });
     }
     let answer = context.client.logs(&query).await?;
-    let read = wire::read_logs(&answer.content_type, &answer.body)
+    let read = wire::read_logs(&answer.body)
         .map_err(|error| Failure::UnreadableAnswer(error.to_string()))?;
     let came = read.rows.len() + read.bad.len();
     let full = u32::try_from(came).unwrap_or(u32::MAX) >= query.limit.unwrap_or_default();
@@ -219,7 +221,7 @@ impl<'a> NextPage<'a> {
         let Some(mut oldest) = self.oldest else {
             return String::new();
         };
-        if self.new_rows == 0 || oldest.given.len() >= MAX_ROWS.unsigned_abs() as usize {
+        if self.new_rows == 0 || oldest.given.len() >= limits::MAX_ROWS as usize {
             // A full millisecond: go on before it.
             let before = oldest
                 .until

@@ -13,20 +13,20 @@ pub(super) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> 
 }
 
 /// A date as HTTP writes it.
-pub(super) fn http_date(said: &str) -> Option<jiff::Timestamp> {
+pub(super) fn http_date(text: &str) -> Option<jiff::Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new()
-        .parse_timestamp(said.trim())
+        .parse_timestamp(text.trim())
         .ok()
 }
 
 /// Seconds, or a date, which counts from the API's own clock where it shows it.
-pub(super) fn retry_after(said: &str, server_time: Option<jiff::Timestamp>) -> Option<Duration> {
-    let said = said.trim();
-    let wait = match said.parse() {
+pub(super) fn retry_after(text: &str, server_time: Option<jiff::Timestamp>) -> Option<Duration> {
+    let text = text.trim();
+    let wait = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
             let now = server_time.unwrap_or_else(jiff::Timestamp::now);
-            let wait = http_date(said)?.duration_since(now);
+            let wait = http_date(text)?.duration_since(now);
             Duration::try_from(wait).unwrap_or(Duration::ZERO)
         }
     };

@@ -1,6 +1,6 @@
 //! What the reading operations can be asked for, and how that is written into a query string.
 
-use crate::{infobip::wire::moment::WireMoment, message::codes, proto::v1};
+use crate::{infobip::wire::timestamp::WireTimestamp, message::codes, proto::v1};
 
 /// Filters of the logs (manual, "Getting SMS logs"). What is empty does not filter.
 #[derive(Clone, Default)]
@@ -11,7 +11,7 @@ pub struct LogsQuery {
     pub to: Option<String>,
     /// API: `bulkId`, as Infobip knows them.
     pub bulk_ids: Vec<String>,
-    /// API: `messageId`, as Infobip knows them: [`LogsQuery::MAX_ID_CHARACTERS`] at most, commas included.
+    /// API: `messageId`, as Infobip knows them: at most [`limits::MAX_ID_FILTER_CHARACTERS`] when joined.
     pub message_ids: Vec<String>,
     /// API: `generalStatus`.
     pub general_status: Option<v1::StatusGroup>,
@@ -28,9 +28,6 @@ pub struct LogsQuery {
 }
 
 impl LogsQuery {
-    /// The longest that a list of ids may be, in characters, joined by commas (docs/INFOBIP_API.md#limits).
-    pub const MAX_ID_CHARACTERS: usize = 2048;
-
     /// As the API reads them.
     pub(super) fn pairs(&self) -> Pairs {
         let mut pairs = Pairs::default();
@@ -42,8 +39,8 @@ impl LogsQuery {
             .general_status
             .and_then(|group| codes::status_groups().iter().find(|row| row.group == group));
         pairs.text("generalStatus", group.map(|row| row.name));
-        pairs.moment("sentSince", self.sent_since);
-        pairs.moment("sentUntil", self.sent_until);
+        pairs.timestamp("sentSince", self.sent_since);
+        pairs.timestamp("sentUntil", self.sent_until);
         pairs.number("limit", self.limit);
         pairs.text("mcc", self.mcc.as_deref());
         pairs.text("mnc", self.mnc.as_deref());
@@ -93,8 +90,8 @@ impl InboxLogsQuery {
     pub(super) fn pairs(&self) -> Pairs {
         let mut pairs = Pairs::default();
         pairs.text("to", self.to.as_deref());
-        pairs.moment("receivedSince", self.received_since);
-        pairs.moment("receivedUntil", self.received_until);
+        pairs.timestamp("receivedSince", self.received_since);
+        pairs.timestamp("receivedUntil", self.received_until);
         pairs.number("limit", self.limit);
         pairs.text("keyword", self.keyword.as_deref());
         pairs
@@ -119,9 +116,9 @@ impl Pairs {
         }
     }
 
-    pub(super) fn moment(&mut self, name: &'static str, value: Option<jiff::Timestamp>) {
+    pub(super) fn timestamp(&mut self, name: &'static str, value: Option<jiff::Timestamp>) {
         if let Some(value) = value {
-            self.0.push((name, WireMoment(value).to_string()));
+            self.0.push((name, WireTimestamp(value).to_string()));
         }
     }
 

@@ -1,35 +1,62 @@
-//! What a client is made of: an address, credentials, TLS.
+//! Builds the HTTP client from the configuration: base URL, credentials, TLS, connection pool.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use reqwest::{Url, header::HeaderValue};
+use reqwest::{
+    Url,
+    header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue},
+};
 use secrecy::ExposeSecret as _;
 
 use crate::config;
 
-/// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientBuildError {
-    /// `infobip.base_url` is not of the form `https://host`.
     #[error(
-        "infobip.base_url `{base_url}`: {detail}; it should be such as https://api.infobip.com"
+        "infobip.base_url `{base_url}`: {detail}; set it to a URL such as https://api.infobip.com"
     )]
     BaseUrl {
-        /// What was given, without a password.
+        /// As configured, but without a password.
         base_url: String,
-        /// What is wrong with it.
         detail: String,
     },
-    /// Neither an API key nor a username and a password.
     #[error("set infobip.username and infobip.password, or infobip.api_key")]
     NoCredentials,
-    /// The credentials can't stand in a header.
-    #[error("the credentials hold characters that can't be sent: check infobip.api_key")]
+    /// A character of the credentials is not allowed in a header value.
+    #[error(
+        "the credentials contain characters that are not allowed in an HTTP header: check infobip.api_key"
+    )]
     BadCredentials,
-    /// TLS or the connection pool could not be set up.
-    #[error("the HTTP client can't be set up: {0}")]
+    #[error("cannot set up the HTTP client: {0}")]
     Http(String),
+}
+
+/// How long an idle connection is kept: shorter than servers usually do, so that few requests meet a connection that the
+/// server is closing.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+pub(super) fn http_client(config: &config::Infobip) -> Result<reqwest::Client, ClientBuildError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, authorization(config)?);
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls()?)
+        .http1_only()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .user_agent(concat!("smsbridge/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .connect_timeout(config.connect_timeout)
+        .timeout(config.request_timeout)
+        .tcp_nodelay(true)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        // The callers bound the number of concurrent requests (`send.max_requests_in_flight`).
+        .pool_max_idle_per_host(usize::MAX)
+        .build()
+        .map_err(|error| ClientBuildError::Http(error.to_string()))
 }
 
 pub(super) fn base_url(given: &str) -> Result<String, ClientBuildError> {
@@ -46,7 +73,7 @@ pub(super) fn base_url(given: &str) -> Result<String, ClientBuildError> {
         ));
     }
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(wrong("it must begin with https:// or http://", given));
+        return Err(wrong("it must start with https:// or http://", given));
     }
     if !url.path().trim_matches('/').is_empty() || url.query().is_some() || url.fragment().is_some()
     {
@@ -55,8 +82,8 @@ pub(super) fn base_url(given: &str) -> Result<String, ClientBuildError> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// The header value that carries the credentials, marked sensitive.
-pub(super) fn authorization(config: &config::Infobip) -> Result<HeaderValue, ClientBuildError> {
+/// The `Authorization` header, marked sensitive.
+fn authorization(config: &config::Infobip) -> Result<HeaderValue, ClientBuildError> {
     let value = match (&config.api_key, &config.username, &config.password) {
         (Some(api_key), _, _) => format!("App {}", api_key.expose_secret()),
         (None, Some(username), Some(password)) => {
@@ -70,8 +97,8 @@ pub(super) fn authorization(config: &config::Infobip) -> Result<HeaderValue, Cli
     Ok(value)
 }
 
-/// TLS with ring, trusting what the machine trusts and the roots that are compiled in: a container may have none.
-pub(super) fn tls() -> Result<rustls::ClientConfig, ClientBuildError> {
+/// TLS that trusts the certificates of the machine and the built-in roots, because a container may have none.
+fn tls() -> Result<rustls::ClientConfig, ClientBuildError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
@@ -90,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_base_url_ends_after_the_host() {
+    fn a_base_url_with_a_path_is_refused() {
         for given in [
             "https://xyz.api.infobip.com",
             "https://xyz.api.infobip.com/",

@@ -81,16 +81,16 @@ struct WirePlace<'a> {
 ///
 /// # Errors
 /// [`UnreadableBody`] where it holds no click that can be read, nor says that there are none.
-pub fn read_clicks(_content_type: &str, body: &[u8]) -> Result<Rows<ClickRow>, UnreadableBody> {
+pub fn read_clicks(body: &[u8]) -> Result<Rows<ClickRow>, UnreadableBody> {
     read_rows(body, read)
 }
 
 fn read(row: &str) -> Result<ClickRow, String> {
     let wire: WireClick<'_> = serde_json::from_str(row).map_err(|error| json_detail(&error))?;
-    let says_nothing = [&wire.message_id, &wire.url, &wire.recipient]
+    let is_empty = [&wire.message_id, &wire.url, &wire.recipient]
         .into_iter()
         .all(|field| *field == Scalar::Absent);
-    if says_nothing {
+    if is_empty {
         return Err("the click has no messageId, url or recipient".to_owned());
     }
     let wire_id = wire.message_id.into_text();
@@ -101,7 +101,7 @@ fn read(row: &str) -> Result<ClickRow, String> {
             notification_type: wire.notification_type.into_text(),
             recipient: wire.recipient.into_text(),
             url: wire.url.into_text(),
-            sent_at: convert::proto_moment(&wire.send_date_time),
+            sent_at: convert::proto_timestamp(&wire.send_date_time),
             message_id: wire_id.clone(),
             bulk_id: wire.bulk_id.into_text(),
             callback_data: convert::raw_text(wire.callback_data),
@@ -128,7 +128,7 @@ mod tests {
             "sendDateTime":1704106800000,"messageId":"default.m1","bulkId":"default.b","callbackData":"Callback data",
             "recipientInfo":{"deviceType":"Phone","os":"iOS 12","deviceName":"Apple"},
             "geoLocationInfo":{"countryName":"United States","city":"Los Angeles","countryPrefix":1},"entityId":"e"}"#;
-        let rows = read_clicks("application/json", body.as_bytes()).unwrap();
+        let rows = read_clicks(body.as_bytes()).unwrap();
         let click = &rows.rows[0].click;
         assert_eq!(rows.rows[0].wire_id, "default.m1");
         assert_eq!(click.sent_at.unwrap().seconds, 1_704_106_800);
@@ -141,12 +141,9 @@ mod tests {
             ],
             ["iOS 12", "Apple", "Los Angeles", "1"]
         );
-        assert!(read_clicks("", br#"{"hello":1}"#).is_err());
+        assert!(read_clicks(br#"{"hello":1}"#).is_err());
         assert_eq!(
-            read_clicks("", br#"[{"url":"u"},{"x":1}]"#)
-                .unwrap()
-                .bad
-                .len(),
+            read_clicks(br#"[{"url":"u"},{"x":1}]"#).unwrap().bad.len(),
             1
         );
     }

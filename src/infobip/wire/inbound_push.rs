@@ -55,18 +55,19 @@ pub fn received_from_query<K: AsRef<str>, V: AsRef<str>>(
         |field: &Option<String>| field.as_deref().and_then(|text| text.trim().parse().ok());
     let (data_coding, esm_class): (Option<i32>, Option<i32>) =
         (integer(&query.data_coding), integer(&query.esm_class));
-    let octets =
-        convert::octets(query.bin.as_deref().unwrap_or_default()).map_err(|_| UnreadableQuery {
+    let octets = convert::decode_hex(query.bin.as_deref().unwrap_or_default()).map_err(|_| {
+        UnreadableQuery {
             detail: "bin is not hexadecimal",
-        })?;
+        }
+    })?;
     let (header, data) = split_header(&octets, esm_class.unwrap_or_default());
     let text = match query.text {
         Some(text) if !text.is_empty() => text,
-        _ => text_of(data, data_coding.unwrap_or_default()).unwrap_or_default(),
+        _ => decode_text(data, data_coding.unwrap_or_default()).unwrap_or_default(),
     };
     let received_at = query
         .datetime
-        .and_then(|said| convert::proto_moment(&Scalar::Text(said.into())));
+        .and_then(|text| convert::proto_timestamp(&Scalar::Text(text.into())));
     Ok(InboxRow {
         received: v1::ReceivedMessage {
             message_id: message_id(
@@ -129,7 +130,7 @@ fn split_header(octets: &[u8], esm_class: i32) -> (&[u8], &[u8]) {
 }
 
 /// The text of octets, where it is certain.
-fn text_of(data: &[u8], data_coding: i32) -> Option<String> {
+fn decode_text(data: &[u8], data_coding: i32) -> Option<String> {
     if is_ucs2(data_coding) {
         let (pairs, rest) = data.as_chunks::<2>();
         if !rest.is_empty() {

@@ -54,19 +54,19 @@ struct WireReceived<'a> {
 ///
 /// # Errors
 /// [`UnreadableBody`] where it holds no row that can be read, nor says that there are none.
-pub fn read_inbox(_content_type: &str, body: &[u8]) -> Result<Rows<InboxRow>, UnreadableBody> {
+pub fn read_inbox(body: &[u8]) -> Result<Rows<InboxRow>, UnreadableBody> {
     read_rows(body, read)
 }
 
 fn read(row: &str) -> Result<InboxRow, String> {
     let wire: WireReceived<'_> = serde_json::from_str(row).map_err(|error| json_detail(&error))?;
-    let says_nothing = [&wire.message_id, &wire.from, &wire.to, &wire.text]
+    let is_empty = [&wire.message_id, &wire.from, &wire.to, &wire.text]
         .into_iter()
         .all(|field| *field == Scalar::Absent);
-    if says_nothing {
+    if is_empty {
         return Err("the received message has no messageId, from, to or text".to_owned());
     }
-    let received_at = convert::proto_moment(&wire.received_at);
+    let received_at = convert::proto_timestamp(&wire.received_at);
     Ok(InboxRow {
         received: v1::ReceivedMessage {
             message_id: message_id(wire.message_id.into_text(), received_at.is_some(), row),
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn an_inbox_is_read_with_its_counts() {
-        let rows = read_inbox("application/json", JSON.as_bytes()).unwrap();
+        let rows = read_inbox(JSON.as_bytes()).unwrap();
         assert_eq!(
             (rows.message_count, rows.pending_message_count),
             (Some(1), Some(4))
@@ -135,8 +135,8 @@ mod tests {
             <price><pricePerMessage>0</pricePerMessage><currency>EUR</currency></price>\
             <callbackData>callbackData</callbackData></result></results></reportResponse>";
         let (xml, json) = (
-            read_inbox("", xml.as_bytes()).unwrap(),
-            read_inbox("", JSON.as_bytes()).unwrap(),
+            read_inbox(xml.as_bytes()).unwrap(),
+            read_inbox(JSON.as_bytes()).unwrap(),
         );
         assert_eq!(xml.rows[0].received, json.rows[0].received);
         assert_eq!(

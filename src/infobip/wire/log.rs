@@ -52,7 +52,7 @@ impl LogRow {
 ///
 /// # Errors
 /// [`UnreadableBody`] where it holds no row that can be read, nor says that there are none.
-pub fn read_logs(_content_type: &str, body: &[u8]) -> Result<Rows<LogRow>, UnreadableBody> {
+pub fn read_logs(body: &[u8]) -> Result<Rows<LogRow>, UnreadableBody> {
     read_rows(body, read)
 }
 
@@ -69,8 +69,8 @@ fn read(row: &str) -> Result<LogRow, String> {
             to: wire.to.into_text(),
             from: wire.from.or(wire.sender).into_text(),
             text: wire.text.into_text(),
-            sent_at: convert::proto_moment(&wire.sent_at),
-            done_at: convert::proto_moment(&wire.done_at),
+            sent_at: convert::proto_timestamp(&wire.sent_at),
+            done_at: convert::proto_timestamp(&wire.done_at),
             sms_count: wire.sms_count.or(wire.message_count).integer(),
             mcc_mnc: convert::mcc_mnc(wire.mcc_mnc.or(wire.mccmnc)),
             price: convert::price(wire.price),
@@ -96,7 +96,7 @@ mod tests {
             "status":{"groupId":5,"groupName":"REJECTED","id":6,"name":"REJECTED_NETWORK",
                       "description":"Network is forbidden","action":"Contact account manager"},
             "error":{"groupId":0,"groupName":"OK","id":0,"name":"NO_ERROR","description":"No Error","permanent":false}}]}"#;
-        let rows = read_logs("application/json", body.as_bytes()).unwrap();
+        let rows = read_logs(body.as_bytes()).unwrap();
         let row = &rows.rows[0];
         assert_eq!(
             (row.log.text.as_str(), row.log.mcc_mnc.as_str()),
@@ -130,7 +130,7 @@ mod tests {
             row("one"),
             row("two")
         );
-        let rows = read_logs("application/xml", body.as_bytes()).unwrap();
+        let rows = read_logs(body.as_bytes()).unwrap();
         let ids: Vec<_> = rows.rows.iter().map(|row| row.wire_id.as_str()).collect();
         assert_eq!((ids, rows.bad.len()), (vec!["one", "two"], 0));
         let log = &rows.rows[0].log;
@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn a_row_without_an_id_makes_no_report() {
         let body = r#"{"results":[{"to":"","status":{"id":51,"name":"MISSING_TO"}}]}"#;
-        let rows = read_logs("", body.as_bytes()).unwrap();
+        let rows = read_logs(body.as_bytes()).unwrap();
         assert_eq!(rows.rows[0].to_report(), None);
-        assert!(read_logs("", br#"{"requestError":{}}"#).is_err());
+        assert!(read_logs(br#"{"requestError":{}}"#).is_err());
     }
 }

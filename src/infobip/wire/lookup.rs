@@ -74,13 +74,16 @@ struct WireNetwork<'a> {
 ///
 /// # Errors
 /// [`UnreadableBody`] where it holds no row that can be read, nor says that there are none.
-pub fn read_lookups(_content_type: &str, body: &[u8]) -> Result<Rows<LookupRow>, UnreadableBody> {
+pub fn read_lookups(body: &[u8]) -> Result<Rows<LookupRow>, UnreadableBody> {
     read_rows(body, read)
 }
 
 fn read(row: &str) -> Result<LookupRow, String> {
     let wire: WireLookup<'_> = serde_json::from_str(row).map_err(|error| json_detail(&error))?;
-    let to = wire.to.into_some_text().ok_or("the lookup has no `to`")?;
+    let to = wire
+        .to
+        .into_non_empty_text()
+        .ok_or("the lookup has no `to`")?;
     Ok(LookupRow {
         lookup_id: wire.message_id.into_text(),
         lookup: v1::NumberLookup {
@@ -88,9 +91,9 @@ fn read(row: &str) -> Result<LookupRow, String> {
             mcc_mnc: convert::mcc_mnc(wire.mcc_mnc.or(wire.mccmnc)),
             imsi: wire.imsi.into_text(),
             original_network: network(wire.original_network),
-            ported: wire.ported.flag(),
+            ported: wire.ported.boolean(),
             ported_network: network(wire.ported_network),
-            roaming: wire.roaming.flag(),
+            roaming: wire.roaming.boolean(),
             roaming_network: network(wire.roaming_network),
             serving_msc: wire.serving_msc.into_text(),
             status: convert::status(wire.status),
@@ -128,7 +131,7 @@ mod tests {
             "roamingNetwork":{"networkName":"Tele2","networkPrefix":"739","countryName":"Sweden","countryPrefix":"46"},
             "servingMSC":"46003","status":{"groupId":3,"groupName":"DELIVERED","id":5,"name":"DELIVERED_TO_HANDSET"},
             "error":{"groupId":0,"groupName":"Ok","id":0,"name":"NO_ERROR","permanent":false}}],"bulkId":"b"}"#;
-        let rows = read_lookups("application/json", body.as_bytes()).unwrap();
+        let rows = read_lookups(body.as_bytes()).unwrap();
         let lookup = &rows.rows[0].lookup;
         assert_eq!((lookup.ported, lookup.roaming), (Some(false), Some(true)));
         let original = lookup.original_network.as_ref().unwrap();
@@ -153,7 +156,7 @@ mod tests {
             {"to":"123","originalNetwork":{},"status":{"groupId":5,"groupName":"REJECTED","id":8}},
             {"to":"3859851212","status":{"groupId":1,"id":3},"messageId":"2b691c32"},
             {"status":{}}]}"#;
-        let rows = read_lookups("", body.as_bytes()).unwrap();
+        let rows = read_lookups(body.as_bytes()).unwrap();
         let [invalid, waits] = rows.rows.as_slice() else {
             panic!("two rows");
         };

@@ -89,7 +89,7 @@ pub(in crate::infobip) fn read_previews(
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::infobip) struct Reschedule {
-    pub(in crate::infobip) send_at: super::moment::WireMoment,
+    pub(in crate::infobip) send_at: super::timestamp::WireTimestamp,
 }
 
 /// API: the body of `PUT /sms/1/bulks/status`.
@@ -115,7 +115,7 @@ pub(in crate::infobip) fn read_schedule(
     let send_at = wire
         .send_at
         .as_str()
-        .and_then(convert::moment)
+        .and_then(convert::parse_timestamp)
         .ok_or_else(|| UnreadableBody::new("sendAt is no date"))?;
     Ok((wire.bulk_id.into_text(), send_at))
 }

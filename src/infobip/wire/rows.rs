@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use super::scalar::Scalar;
 use crate::infobip::xml;
 
-/// More rows than this are no answer of the API, which gives 1000 at most (docs/INFOBIP_API.md#limits): memory stays bounded.
-pub(in crate::infobip) const MAX_ROWS: usize = 20_000;
+/// More rows than this are no answer of the API, which gives 1000 at most (WIRE.md, "Limits"): memory stays bounded.
+pub(in crate::infobip) const MAX_BODY_ROWS: usize = 20_000;
 /// Broken rows after which the rest of a body is given up as one: looking for the next good row stays cheap.
 pub(in crate::infobip) const MAX_BROKEN_ROWS: usize = 100;
 
@@ -194,7 +194,7 @@ fn one(row: &str) -> Split<'_> {
 
 fn split_list(list: &str) -> Result<Split<'_>, UnreadableBody> {
     match serde_json::from_str::<Vec<&RawValue>>(list) {
-        Ok(rows) if rows.len() > MAX_ROWS => Err(too_many_rows()),
+        Ok(rows) if rows.len() > MAX_BODY_ROWS => Err(too_many_rows()),
         Ok(rows) => Ok(Split {
             rows: rows
                 .into_iter()
@@ -207,7 +207,7 @@ fn split_list(list: &str) -> Result<Split<'_>, UnreadableBody> {
 }
 
 pub(in crate::infobip) fn too_many_rows() -> UnreadableBody {
-    UnreadableBody::new(format!("it has more than {MAX_ROWS} rows"))
+    UnreadableBody::new(format!("it has more than {MAX_BODY_ROWS} rows"))
 }
 
 /// Finds the rows of a body that is not JSON as a whole, since one of them is broken: a row that parses is good, a row that
@@ -244,7 +244,7 @@ fn recover<'a>(text: &'a str, error: &serde_json::Error) -> Result<Split<'a>, Un
                 rest = after;
             }
         }
-        if split.rows.len() > MAX_ROWS {
+        if split.rows.len() > MAX_BODY_ROWS {
             return Err(too_many_rows());
         }
     }

@@ -31,7 +31,7 @@ impl<'a> Scalar<'a> {
     }
 
     /// As text, where there is any.
-    pub(crate) fn into_some_text(self) -> Option<String> {
+    pub(crate) fn into_non_empty_text(self) -> Option<String> {
         Some(self.into_text()).filter(|text| !text.is_empty())
     }
 
@@ -69,7 +69,7 @@ impl<'a> Scalar<'a> {
         })
     }
 
-    pub(crate) fn flag(&self) -> Option<bool> {
+    pub(crate) fn boolean(&self) -> Option<bool> {
         match self.as_str()? {
             text if text.eq_ignore_ascii_case("true") || text == "1" => Some(true),
             text if text.eq_ignore_ascii_case("false") || text == "0" => Some(false),
@@ -153,8 +153,8 @@ mod tests {
             "123456789012345678901234567890"
         );
         assert_eq!(scalar("1e400").integer(), None);
-        assert_eq!(scalar("\"TRUE\"").flag(), Some(true));
-        assert_eq!(scalar("0").flag(), Some(false));
+        assert_eq!(scalar("\"TRUE\"").boolean(), Some(true));
+        assert_eq!(scalar("0").boolean(), Some(false));
         for json in ["null", "[1,{}]", "{\"a\":[1]}"] {
             assert_eq!(scalar(json), Scalar::Absent, "{json}");
         }

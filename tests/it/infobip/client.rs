@@ -9,7 +9,7 @@ use smsbridge::{
     config,
     infobip::{
         BatchKind, CallError, Client, InboxLogsQuery, LogsQuery, OutboundBatch, OutboundRow,
-        ReportsQuery, SendAnswer, WireDestination, wire,
+        ReportsQuery, SendResponse, WireDestination, wire,
     },
     ops::metrics::Metrics,
     proto::v1::{self, StatusGroup, outbound_message::Content},
@@ -52,7 +52,7 @@ fn client(base_url: &str) -> Client {
     Client::new(&config(base_url), Metrics::new()).unwrap()
 }
 
-async fn send(client: &Client) -> Result<SendAnswer, CallError> {
+async fn send(client: &Client) -> Result<SendResponse, CallError> {
     let message = v1::OutboundMessage {
         from: "InfoSMS".into(),
         content: Some(Content::Text(TEXT.into())),
@@ -132,7 +132,7 @@ fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-async fn outcome_of(answer: Vec<u8>) -> Result<SendAnswer, CallError> {
+async fn outcome_of(answer: Vec<u8>) -> Result<SendResponse, CallError> {
     let (address, server) = scripted(vec![vec![answer]]).await;
     let outcome = send(&client(&format!("http://{address}"))).await;
     assert_eq!(server.await.unwrap(), 1, "each call is one request");
@@ -140,7 +140,7 @@ async fn outcome_of(answer: Vec<u8>) -> Result<SendAnswer, CallError> {
 }
 
 #[track_caller]
-fn assert_in_doubt(outcome: &Result<SendAnswer, CallError>, what: &str) {
+fn assert_in_doubt(outcome: &Result<SendResponse, CallError>, what: &str) {
     assert!(
         matches!(outcome, Err(CallError::InDoubt { .. })),
         "{what}: {outcome:?}"
@@ -485,7 +485,7 @@ async fn reads_ask_as_documented_and_give_the_body_as_it_came() {
         logs.server_time,
         Some("1994-11-06T08:49:37Z".parse().unwrap())
     );
-    let rows = wire::read_logs(&logs.content_type, &logs.body).unwrap();
+    let rows = wire::read_logs(&logs.body).unwrap();
     assert_eq!(
         rows.rows[0].log.price.as_ref().unwrap().price_per_message,
         "0.0100"
@@ -657,11 +657,11 @@ fn a_client_needs_an_address_and_credentials() {
 
 /// Reads with every reader; what they say does not matter, only that they say it.
 fn read_all(body: &[u8]) {
-    let _ = wire::read_reports("application/json", body);
-    let _ = wire::read_logs("application/xml", body);
-    let _ = wire::read_inbox("", body);
-    let _ = wire::read_lookups("", body);
-    let _ = wire::read_clicks("", body);
+    let _ = wire::read_reports(body);
+    let _ = wire::read_logs(body);
+    let _ = wire::read_inbox(body);
+    let _ = wire::read_lookups(body);
+    let _ = wire::read_clicks(body);
 }
 
 fn json_row(id: usize) -> String {
@@ -715,7 +715,7 @@ fn assert_keeps_neighbours(head: &str, rows: &[String], between: &str, tail: &st
         body.extend_from_slice(if at == 2 { third } else { row.as_bytes() });
     }
     body.extend_from_slice(tail.as_bytes());
-    let found = wire::read_reports("", &body).unwrap();
+    let found = wire::read_reports(&body).unwrap();
     let ids: Vec<_> = found.rows.iter().map(|row| row.wire_id.as_str()).collect();
     for id in ["m0", "m1", "m3", "m4"] {
         let count = ids.iter().filter(|found| **found == id).count();
@@ -773,9 +773,9 @@ proptest! {
             "error", "callbackData", "text", "unknown"];
         let values = ["null", "true", "-1", "1e400", "\"\"", "\"x\"", "[1,[2]]", "{}", "{\"id\":[],\"groupId\":{},\"pricePerMessage\":[]}"];
         let body = format!(r#"{{"results":[{{"messageId":"m","{}":{}}}]}}"#, fields[field], values[value]);
-        let found = wire::read_reports("", body.as_bytes()).unwrap();
+        let found = wire::read_reports(body.as_bytes()).unwrap();
         prop_assert_eq!((found.rows.len(), found.bad.len()), (1, 0), "{}", body);
-        let found = wire::read_logs("", body.as_bytes()).unwrap();
+        let found = wire::read_logs(body.as_bytes()).unwrap();
         prop_assert_eq!((found.rows.len(), found.bad.len()), (1, 0), "{}", body);
     }
 }

@@ -9,13 +9,10 @@ use serde::{Serialize, Serializer};
 
 use super::{OutboundRow, WireDestination};
 use crate::{
-    infobip::wire::moment::WireMoment,
+    infobip::{limits::MAX_VALIDITY_MINUTES, wire::timestamp::WireTimestamp},
     message::time,
     proto::v1::{self, outbound_message::Content},
 };
-
-/// The longest validity period, in minutes (docs/INFOBIP_API.md#limits).
-const MAX_VALIDITY_MINUTES: u64 = 2880;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,7 +43,7 @@ pub(super) struct WireMessage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     validity_period: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    send_at: Option<WireMoment>,
+    send_at: Option<WireTimestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery_time_window: Option<WireWindow<'a>>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -148,7 +145,7 @@ impl<'a> WireMessage<'a> {
                 .send_at
                 .as_ref()
                 .and_then(time::from_proto)
-                .map(WireMoment),
+                .map(WireTimestamp),
             delivery_time_window: message
                 .delivery_time_window
                 .as_ref()

@@ -1,7 +1,7 @@
 //! The answer to a send: one row for each destination, in whatever order.
 //!
-//! Rows come in the order of the request as a rule, and are looked for by id where they do not; a row without an id is known
-//! by its place, where no row is missing (docs/INFOBIP_API.md#sending). Nothing is copied of a row but what is kept: this is read for every
+//! RowMatcher come in the order of the request as a rule, and are looked for by id where they do not; a row without an id is known
+//! by its place, where no row is missing (WIRE.md). Nothing is copied of a row but what is kept: this is read for every
 //! message.
 
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use crate::{infobip::convert, proto::v1};
 
 /// What the API said to a send. HTTP 200 is not success: a rejected message has a row with a status in the group REJECTED.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SendAnswer {
+pub struct SendResponse {
     /// API: `bulkId`. The v1 API leaves it out where there is one destination.
     pub bulk_id: Option<String>,
     /// API: `trackingProcessKey`.
@@ -38,7 +38,7 @@ pub struct SendRow {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct WireAnswer<'a> {
+struct WireResponse<'a> {
     #[serde(borrow, default)]
     bulk_id: Scalar<'a>,
     #[serde(borrow, default)]
@@ -71,14 +71,14 @@ impl WireRow<'_> {
 }
 
 /// Reads the answer to a send to destinations with these ids.
-pub(in crate::infobip) fn read_send_answer<'a>(
+pub(in crate::infobip) fn read_send_response<'a>(
     body: &[u8],
     wire_ids: impl Iterator<Item = &'a str> + Clone,
-) -> Result<SendAnswer, UnreadableBody> {
-    let answer: WireAnswer<'_> =
+) -> Result<SendResponse, UnreadableBody> {
+    let answer: WireResponse<'_> =
         serde_json::from_slice(body).map_err(|error| UnreadableBody::json(&error))?;
-    let mut rows = Rows::new(answer.messages, wire_ids.clone().count());
-    let mut statuses = Statuses::default();
+    let mut rows = RowMatcher::new(answer.messages, wire_ids.clone().count());
+    let mut statuses = StatusReader::default();
     let destinations = wire_ids
         .enumerate()
         .map(|(place, wire_id)| {
@@ -89,22 +89,22 @@ pub(in crate::infobip) fn read_send_answer<'a>(
             })
         })
         .collect();
-    Ok(SendAnswer {
-        bulk_id: answer.bulk_id.into_some_text(),
-        tracking_process_key: answer.tracking_process_key.into_some_text(),
+    Ok(SendResponse {
+        bulk_id: answer.bulk_id.into_non_empty_text(),
+        tracking_process_key: answer.tracking_process_key.into_non_empty_text(),
         destinations,
     })
 }
 
 /// The rows of an answer, each until its destination has it.
-struct Rows<'a> {
+struct RowMatcher<'a> {
     rows: Vec<Option<WireRow<'a>>>,
     complete: bool,
     /// Made when a row is first not where it should be.
     places: Option<HashMap<String, usize>>,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> RowMatcher<'a> {
     fn new(rows: Vec<Object<WireRow<'a>>>, expected: usize) -> Self {
         let rows: Vec<_> = rows
             .into_iter()
@@ -142,11 +142,11 @@ impl<'a> Rows<'a> {
 
 /// Reads statuses. Most rows of an answer have the same, written in the same way: that one is read once.
 #[derive(Default)]
-struct Statuses<'a> {
+struct StatusReader<'a> {
     last: Option<(&'a str, v1::Status)>,
 }
 
-impl<'a> Statuses<'a> {
+impl<'a> StatusReader<'a> {
     fn read(&mut self, written: Option<&'a RawValue>) -> v1::Status {
         let Some(written) = written.map(RawValue::get) else {
             return v1::Status::default();
@@ -168,12 +168,12 @@ mod tests {
     use super::*;
     use crate::proto::v1::StatusGroup;
 
-    fn read(body: &str, wire_ids: &[&str]) -> SendAnswer {
-        read_send_answer(body.as_bytes(), wire_ids.iter().copied()).unwrap()
+    fn read(body: &str, wire_ids: &[&str]) -> SendResponse {
+        read_send_response(body.as_bytes(), wire_ids.iter().copied()).unwrap()
     }
 
     /// The names of the statuses, by destination.
-    fn names(answer: &SendAnswer) -> Vec<Option<&str>> {
+    fn names(answer: &SendResponse) -> Vec<Option<&str>> {
         let destinations = answer.destinations.iter();
         destinations
             .map(|row| row.as_ref().map(|row| row.status.name.as_str()))
@@ -279,7 +279,7 @@ mod tests {
             "{\"messages\":[{\"to\":\"4179",
             "{\"requestError\":{}}",
         ] {
-            let answer = read_send_answer(body.as_bytes(), std::iter::empty());
+            let answer = read_send_response(body.as_bytes(), std::iter::empty());
             assert!(answer.is_err(), "{body}");
         }
     }

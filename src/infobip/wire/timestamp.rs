@@ -8,15 +8,15 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 /// A moment as `2015-07-07T17:00:00.000+00:00`.
-pub(in crate::infobip) struct WireMoment(pub(in crate::infobip) jiff::Timestamp);
+pub(in crate::infobip) struct WireTimestamp(pub(in crate::infobip) jiff::Timestamp);
 
-impl fmt::Display for WireMoment {
+impl fmt::Display for WireTimestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.strftime("%Y-%m-%dT%H:%M:%S.%3f+00:00"))
     }
 }
 
-impl Serialize for WireMoment {
+impl Serialize for WireTimestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
