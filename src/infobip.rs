@@ -1,10 +1,12 @@
-//! Out to the Infobip HTTP API: requests, answers, and what an answer means.
+//! The client of the Infobip SMS HTTP API: requests, responses, and the meaning of every outcome.
 //!
-//! [`Client`] makes one request at a time and says once what came of it ([`CallError`]): it never retries, whoever calls it
-//! decides that. [`wire`] reads bodies, whether a pull brought them or a push. [`pacing`] holds the account's budgets.
+//! [`Client`] sends one request per call and classifies the outcome once ([`CallError`]); it never retries, callers decide
+//! that. [`wire`] reads and writes bodies, of pulls and of pushes. [`pacing`] limits the request rates, [`limits`] lists the
+//! limits of the API.
 //!
-//! Invariants: a request that may have reached the API is never called unsent; one bad row never spoils its batch; no
-//! number, text or credential stands in an error. Neighbours: `send` and `intake` stand on this, `message` has the codes.
+//! Invariants: a request that may have reached the API is never reported as not sent; a malformed row does not affect the
+//! other rows of its body; errors contain no phone number, text or credential.
+//! Neighbours: `send`, `intake` and `grpc` call this module; `message` has the ids and the code tables.
 
 mod client;
 mod convert;

@@ -1,4 +1,4 @@
-//! Values of the wire and what they are in the contract: moments, prices, codes.
+//! Converts values of the API to types of the contract: timestamps, prices, codes.
 
 use std::borrow::Cow;
 
@@ -12,9 +12,9 @@ use crate::{
     proto::v1,
 };
 
-/// A moment as the API writes it, `2015-02-12T09:51:43.123+0100`, and as it has been seen elsewhere: with and without the
-/// colon, with `Z`, with no offset (taken as UTC), with a space for the `T` or, after a query string was decoded, for the
-/// `+`, with any number of digits of the second, and as milliseconds since 1970 (the click push).
+/// Parses a timestamp of the API, `2015-02-12T09:51:43.123+0100`, and its known variants (docs/INFOBIP_API.md#dates): with a
+/// colon in the offset, with `Z`, without an offset (UTC), with a space for the `T` or for the `+` of a decoded query string,
+/// with any number of fractional digits, and as milliseconds since 1970 (clicks).
 pub(super) fn parse_timestamp(text: &str) -> Option<jiff::Timestamp> {
     let text = text.trim();
     if text.len() >= 11 && text.bytes().all(|b| b.is_ascii_digit()) {
@@ -44,7 +44,7 @@ pub(super) fn parse_timestamp(text: &str) -> Option<jiff::Timestamp> {
         i8::try_from(day).ok()?,
         i8::try_from(hour).ok()?,
         i8::try_from(minute).ok()?,
-        // A leap second is the last moment of its minute.
+        // A leap second becomes the last second of its minute.
         i8::try_from(second.min(59)).ok()?,
         nanosecond,
     )
@@ -82,7 +82,7 @@ fn digits(rest: &mut &[u8], count: usize) -> Option<i32> {
     })
 }
 
-/// The digits after the point, as nanoseconds; what is finer is dropped.
+/// The fraction of a second in nanoseconds; further digits are dropped.
 fn fraction(rest: &mut &[u8]) -> Option<i32> {
     let count = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let (number, after) = rest.split_at_checked(count)?;
@@ -101,16 +101,15 @@ fn skip(rest: &mut &[u8], any_of: &[u8]) -> Option<u8> {
     Some(*first)
 }
 
-/// A moment for the contract; `None` where the API gave none or gave one that is no date.
+/// `None` if the value is absent or not a timestamp.
 pub(super) fn proto_timestamp(text: &Scalar<'_>) -> Option<pbjson_types::Timestamp> {
     parse_timestamp(text.as_str()?).map(time::to_proto)
 }
 
-/// A value that may be of any type, kept as it was written: callback data, decimals.
+/// An unparsed value of any type: callback data, decimals.
 pub(super) type Raw<'a> = Option<&'a RawValue>;
 
-/// A string without its quotes, everything else as its JSON; empty where absent. The callback data may be an object
-/// (docs/INFOBIP_API.md#delivery-reports).
+/// The text of a string, or the JSON of any other value: callback data may be an object. Empty if absent or null.
 pub(super) fn raw_text(raw: Raw<'_>) -> String {
     let Some(raw) = raw.map(RawValue::get) else {
         return String::new();
@@ -122,7 +121,7 @@ pub(super) fn raw_text(raw: Raw<'_>) -> String {
     }
 }
 
-/// A decimal, digit for digit as it was written: it never was a float. Only an exponent is written out.
+/// A decimal with the digits of the API: it is never converted to a float. Only an exponent is expanded.
 pub(super) fn decimal(raw: Raw<'_>) -> String {
     let text = raw_text(raw);
     let trimmed = text.trim();
@@ -134,7 +133,7 @@ pub(super) fn decimal(raw: Raw<'_>) -> String {
     }
 }
 
-/// `1.25` and `-3` to `0.00125`. `None` where it is no decimal or its exponent is absurd.
+/// Expands `1.25` and `-3` to `0.00125`. `None` if it is not a decimal or the exponent is beyond ±40.
 fn expand_exponent(mantissa: &str, exponent: &str) -> Option<String> {
     let exponent: i64 = exponent.parse().ok().filter(|e| (-40..=40).contains(e))?;
     let (sign, mantissa) = match mantissa.strip_prefix('-') {
@@ -178,7 +177,7 @@ fn expand_exponent(mantissa: &str, exponent: &str) -> Option<String> {
     Some(format!("{sign}{written}"))
 }
 
-/// The network's code; the literal "null" has been seen there (WIRE.md).
+/// The code of a network. The API sometimes sends the string "null", which counts as absent.
 pub(super) fn mcc_mnc(text: Scalar<'_>) -> String {
     let text = text.into_text();
     if text.trim().eq_ignore_ascii_case("null") {
@@ -206,7 +205,7 @@ pub(super) fn price(price: Object<WirePrice<'_>>) -> Option<v1::Price> {
     })
 }
 
-/// API: a status, or an error: they share their fields.
+/// API: a status or an error, which have the same fields.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct WireCode<'a> {
@@ -250,7 +249,7 @@ pub(super) fn error(code: Object<WireCode<'_>>) -> Option<v1::Error> {
     }))
 }
 
-/// Octets written as hexadecimal digits, with or without spaces between them.
+/// Decodes hexadecimal digits, with or without spaces between them.
 pub(super) fn decode_hex(hexadecimal: &str) -> Result<Vec<u8>, hex::FromHexError> {
     let digits: Cow<'_, str> = if hexadecimal.contains(char::is_whitespace) {
         hexadecimal.split_whitespace().collect::<String>().into()
@@ -265,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_read_as_they_come() {
+    fn timestamps_are_read_in_every_known_format() {
         let expected: jiff::Timestamp = "2015-02-12T08:51:43.123Z".parse().unwrap();
         for text in [
             "2015-02-12T09:51:43.123+0100",
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_none() {
+    fn invalid_timestamps_are_none() {
         for text in [
             "",
             "null",

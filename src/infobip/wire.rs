@@ -1,9 +1,10 @@
-//! The API's bodies: what the client writes, and what a pull or a push brings.
+//! The bodies of the API: serializes requests and parses the rows of responses and pushes.
 //!
-//! Reading is tolerant (docs/INFOBIP_API.md#tolerant-reading): any field can be missing or of another type,
-//! unknown fields are ignored, and a row that cannot be read lands in [`Rows::bad`] while its neighbours are read. The
-//! content type is a hint only: what a body begins with decides. JSON and XML go one way, since XML rows are turned into JSON
-//! first. Every `read_*` is pure, never panics, and takes time linear in the body's size.
+//! Parsing is tolerant (docs/INFOBIP_API.md#tolerant-reading): any field may be absent or of another type, unknown fields are
+//! ignored, and a row that cannot be read is returned in [`Rows::bad`] while the others are read. The first character of a
+//! body decides between JSON and XML, because the content type is sometimes wrong; XML rows are converted to JSON first.
+//!
+//! Invariant: every `read_*` is a pure function that never panics and takes time linear in the size of the body.
 
 pub mod click;
 pub mod inbound_push;

@@ -1,25 +1,23 @@
-//! Headers of a response that mean something here.
+//! Parses the response headers that the client uses: `Date` and `Retry-After`.
 
 use std::time::Duration;
 
 use reqwest::Response;
 
-/// The API may be told to wait no longer than this by a `Retry-After`.
+/// Upper bound of the wait that a `Retry-After` header may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// A header as text.
 pub(super) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
 
-/// A date as HTTP writes it.
 pub(super) fn http_date(text: &str) -> Option<jiff::Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new()
         .parse_timestamp(text.trim())
         .ok()
 }
 
-/// Seconds, or a date, which counts from the API's own clock where it shows it.
+/// Parses seconds or a date. A date is compared with the API's own clock if the response has a `Date` header.
 pub(super) fn retry_after(text: &str, server_time: Option<jiff::Timestamp>) -> Option<Duration> {
     let text = text.trim();
     let wait = match text.parse() {

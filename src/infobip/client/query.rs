@@ -1,17 +1,17 @@
-//! What the reading operations can be asked for, and how that is written into a query string.
+//! The filters of the reading operations and their query strings.
 
 use crate::{infobip::wire::timestamp::WireTimestamp, message::codes, proto::v1};
 
-/// Filters of the logs (manual, "Getting SMS logs"). What is empty does not filter.
+/// Filters of the logs of sent messages. An empty filter matches everything.
 #[derive(Clone, Default)]
 pub struct LogsQuery {
     /// API: `from`.
     pub from: Option<String>,
     /// API: `to`.
     pub to: Option<String>,
-    /// API: `bulkId`, as Infobip knows them.
+    /// API: `bulkId`, wire ids.
     pub bulk_ids: Vec<String>,
-    /// API: `messageId`, as Infobip knows them: at most [`limits::MAX_ID_FILTER_CHARACTERS`] when joined.
+    /// API: `messageId`, wire ids, at most `limits::MAX_ID_FILTER_CHARACTERS` when joined.
     pub message_ids: Vec<String>,
     /// API: `generalStatus`.
     pub general_status: Option<v1::StatusGroup>,
@@ -19,7 +19,7 @@ pub struct LogsQuery {
     pub sent_since: Option<jiff::Timestamp>,
     /// API: `sentUntil`, inclusive.
     pub sent_until: Option<jiff::Timestamp>,
-    /// API: `limit`, at most 1000. `None`: 50.
+    /// API: `limit`, at most `limits::MAX_ROWS`.
     pub limit: Option<u32>,
     /// API: `mcc`.
     pub mcc: Option<String>,
@@ -28,7 +28,6 @@ pub struct LogsQuery {
 }
 
 impl LogsQuery {
-    /// As the API reads them.
     pub(super) fn pairs(&self) -> Pairs {
         let mut pairs = Pairs::default();
         pairs.text("from", self.from.as_deref());
@@ -48,19 +47,18 @@ impl LogsQuery {
     }
 }
 
-/// Which unread reports. Reading them is destructive.
+/// Filters of the unread reports, which can be read only once.
 #[derive(Clone, Default)]
 pub struct ReportsQuery {
-    /// API: `bulkId`, as Infobip knows it.
+    /// API: `bulkId`, a wire id.
     pub bulk_id: Option<String>,
-    /// API: `messageId`, as Infobip knows it.
+    /// API: `messageId`, a wire id.
     pub message_id: Option<String>,
-    /// API: `limit`, at most 1000. `None`: 50.
+    /// API: `limit`, at most `limits::MAX_ROWS`.
     pub limit: Option<u32>,
 }
 
 impl ReportsQuery {
-    /// As the API reads them.
     pub(super) fn pairs(&self) -> Pairs {
         let mut pairs = Pairs::default();
         pairs.text("bulkId", self.bulk_id.as_deref());
@@ -70,23 +68,22 @@ impl ReportsQuery {
     }
 }
 
-/// Filters of the log of received messages. What is empty does not filter.
+/// Filters of the log of received messages. An empty filter matches everything.
 #[derive(Clone, Default)]
 pub struct InboxLogsQuery {
-    /// API: `to`, the number that received.
+    /// API: `to`, the receiving number.
     pub to: Option<String>,
     /// API: `receivedSince`, inclusive.
     pub received_since: Option<jiff::Timestamp>,
     /// API: `receivedUntil`, inclusive.
     pub received_until: Option<jiff::Timestamp>,
-    /// API: `limit`, at most 1000. `None`: 50.
+    /// API: `limit`, at most `limits::MAX_ROWS`.
     pub limit: Option<u32>,
     /// API: `keyword`; `NO_KEYWORD` finds messages without one.
     pub keyword: Option<String>,
 }
 
 impl InboxLogsQuery {
-    /// As the API reads them.
     pub(super) fn pairs(&self) -> Pairs {
         let mut pairs = Pairs::default();
         pairs.text("to", self.to.as_deref());
@@ -98,7 +95,7 @@ impl InboxLogsQuery {
     }
 }
 
-/// The pairs of a query string.
+/// The parameters of a query string.
 #[derive(Default)]
 pub(super) struct Pairs(pub(super) Vec<(&'static str, String)>);
 
@@ -109,7 +106,7 @@ impl Pairs {
         }
     }
 
-    /// Comma-joined, as documented (docs/INFOBIP_API.md#endpoints).
+    /// Joined with commas.
     pub(super) fn list(&mut self, name: &'static str, values: &[String]) {
         if !values.is_empty() {
             self.0.push((name, values.join(",")));

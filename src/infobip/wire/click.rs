@@ -1,4 +1,4 @@
-//! Clicks on shortened URLs, as the API pushes them (docs/INFOBIP_API.md#push).
+//! Parses pushed clicks on shortened URLs (docs/INFOBIP_API.md#push).
 
 use serde::Deserialize;
 
@@ -11,14 +11,13 @@ use crate::{
     proto::v1,
 };
 
-/// A click.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClickRow {
-    /// API: `messageId`, as Infobip knows it. Empty where it gave none.
+    /// API: `messageId`, a wire id. Empty if absent.
     pub wire_id: String,
-    /// The click. Its `message_id` and `bulk_id` are Infobip's.
+    /// Its `message_id` and `bulk_id` are wire ids.
     pub click: v1::LinkClick,
-    /// The push as it came, as JSON.
+    /// The row as received, as JSON.
     pub source_payload: String,
 }
 
@@ -44,7 +43,7 @@ struct WireClick<'a> {
     recipient_info: Object<WireDevice<'a>>,
     #[serde(borrow)]
     geo_location_info: Object<WirePlace<'a>>,
-    // The manual promises both prefixes and shows neither: they are read where they would be expected.
+    // The manual mentions both prefixes but no sample has them, so both plausible places are read.
     #[serde(borrow)]
     network_prefix: Scalar<'a>,
     #[serde(borrow)]
@@ -77,10 +76,10 @@ struct WirePlace<'a> {
     country_prefix: Scalar<'a>,
 }
 
-/// Reads clicks: one object, or a list of them.
+/// Reads clicks: one object or a list of objects.
 ///
 /// # Errors
-/// [`UnreadableBody`] where it holds no click that can be read, nor says that there are none.
+/// [`UnreadableBody`] if the body has no readable click and is not an empty list either.
 pub fn read_clicks(body: &[u8]) -> Result<Rows<ClickRow>, UnreadableBody> {
     read_rows(body, read)
 }
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_click_is_read_whole() {
+    fn every_field_of_a_click_is_read() {
         let body = r#"{"notificationType":"CLICKED","recipient":"41793026727","url":"https://example.com/a?b=c",
             "sendDateTime":1704106800000,"messageId":"default.m1","bulkId":"default.b","callbackData":"Callback data",
             "recipientInfo":{"deviceType":"Phone","os":"iOS 12","deviceName":"Apple"},

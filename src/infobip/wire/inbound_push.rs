@@ -1,8 +1,8 @@
-//! A received message pushed by GET: the parameters of the URL template (manual, "Push received messages").
+//! Parses a received message that the API pushes by GET, as parameters of the URL template (docs/INFOBIP_API.md#push).
 //!
-//! Text comes as text or, where the template asks for `bin` or the data coding is not 0, as octets in hexadecimal: UCS-2
-//! big-endian for data coding 8 (docs/INFOBIP_API.md#push). Bit 64 of the ESM class says that the octets begin with a user data header
-//! (UDH); it is split off, and parts are not put together.
+//! The content is in `text` or, if the template asks for `bin` or the data coding is not 0, in `bin` as hexadecimal bytes:
+//! UCS-2 big-endian for data coding 8. Bit 6 of the ESM class says that the bytes begin with a user data header (UDH), which
+//! is split off. Segments of a long message are not joined.
 
 use serde_json::Map;
 
@@ -12,25 +12,25 @@ use crate::{
     proto::v1,
 };
 
-/// The bit of the ESM class that says that there is a user data header (3GPP TS 23.040).
+/// The bit of the ESM class for a user data header (3GPP TS 23.040).
 const UDH_INDICATOR: i32 = 0x40;
 
-/// Parameters that make no received message.
+/// The parameters do not contain a received message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the pushed message can't be read: {detail}")]
+#[error("the pushed message cannot be read: {detail}")]
 pub struct UnreadableQuery {
-    /// Why, without anything of its content.
+    /// The reason, without any of the message's content.
     pub detail: &'static str,
 }
 
-/// Reads the parameters of a pushed message: decoded pairs in any order, names in any case, unknown ones ignored. Of
-/// repeated ones the first counts.
+/// Reads the decoded parameters of a pushed message. Order and case of the names do not matter, unknown names are ignored,
+/// and the first of repeated names counts.
 ///
-/// Where octets came they are in `data`, without their header. Their text is in `text` too if it is certain: UCS-2, and for
-/// data coding 0 characters that are the same in ASCII and GSM 7-bit.
+/// Binary content is returned in `data`, without its header. It is also decoded into `text` if that is unambiguous: UCS-2,
+/// and for data coding 0 characters with the same code in ASCII and GSM 7-bit.
 ///
 /// # Errors
-/// [`UnreadableQuery`] where there is neither a sender, a receiver, a text nor octets, or the octets are no hexadecimal.
+/// [`UnreadableQuery`] if sender, receiver, text and bin are all missing, or if bin is not hexadecimal.
 pub fn received_from_query<K: AsRef<str>, V: AsRef<str>>(
     pairs: impl IntoIterator<Item = (K, V)>,
 ) -> Result<InboxRow, UnreadableQuery> {
@@ -118,7 +118,7 @@ impl Query {
     }
 }
 
-/// The header, with its length octet, and what follows. A header that is longer than the octets is none.
+/// Splits off the header with its length byte. There is no header if it would be longer than the bytes.
 fn split_header(octets: &[u8], esm_class: i32) -> (&[u8], &[u8]) {
     if esm_class & UDH_INDICATOR == 0 {
         return (&[], octets);
@@ -129,7 +129,7 @@ fn split_header(octets: &[u8], esm_class: i32) -> (&[u8], &[u8]) {
         .unwrap_or((&[], octets))
 }
 
-/// The text of octets, where it is certain.
+/// The text of binary content. `None` if it is ambiguous.
 fn decode_text(data: &[u8], data_coding: i32) -> Option<String> {
     if is_ucs2(data_coding) {
         let (pairs, rest) = data.as_chunks::<2>();
@@ -139,18 +139,18 @@ fn decode_text(data: &[u8], data_coding: i32) -> Option<String> {
         let units: Vec<u16> = pairs.iter().map(|pair| u16::from_be_bytes(*pair)).collect();
         return String::from_utf16(&units).ok();
     }
-    // `$`, `@`, `_`, brackets and the like have other codes in the GSM alphabet.
-    let is_certain = |b: &u8| {
+    // Excludes characters such as `$`, `@`, `_` and brackets, whose codes differ in the GSM alphabet.
+    let is_same_in_gsm = |b: &u8| {
         b.is_ascii_alphanumeric()
             || matches!(b, b' '..=b'?' if *b != b'$')
             || matches!(b, b'\r' | b'\n')
     };
-    (data_coding == 0 && data.iter().all(is_certain))
+    (data_coding == 0 && data.iter().all(is_same_in_gsm))
         .then(|| String::from_utf8_lossy(data).into_owned())
 }
 
-/// Whether a data coding scheme says UCS-2: 8, the general group with those alphabet bits, and waiting messages in UCS-2
-/// (3GPP TS 23.038).
+/// Whether a data coding scheme means UCS-2: the general group with these alphabet bits, such as 8, and the message waiting
+/// group in UCS-2 (3GPP TS 23.038).
 fn is_ucs2(data_coding: i32) -> bool {
     matches!(data_coding, 0x00..=0x7f if data_coding & 0x0c == 0x08 && data_coding & 0x20 == 0)
         || matches!(data_coding, 0xe0..=0xef)
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_taken_as_it_is() {
+    fn text_is_taken_unchanged() {
         let received = read(&[
             ("sender", "38598123123"),
             ("receiver", "385921004026"),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn octets_become_text_where_that_is_certain() {
+    fn binary_content_is_decoded_if_unambiguous() {
         // The manual's example.
         let received = read(&[("Sender", "38598123123"), ("BIN", "414243")]);
         assert_eq!(
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_is_split_off() {
+    fn the_user_data_header_is_split_off() {
         let received = read(&[
             ("bin", "0500030c02010160"),
             ("datacoding", "8"),
@@ -246,13 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_no_message() {
+    fn empty_parameters_are_unreadable() {
         assert!(received_from_query([("messageId", "1"), ("text", "")]).is_err());
         assert!(received_from_query(Vec::<(String, String)>::new()).is_err());
     }
 
     #[test]
-    fn a_push_without_an_id_gets_one() {
+    fn a_pushed_message_without_an_id_gets_one() {
         let timed = [
             ("sender", "1"),
             ("text", "YES"),

@@ -1,4 +1,4 @@
-//! Received messages: what `/sms/1/inbox/reports` and `/sms/1/inbox/logs` answer, and what the API pushes by POST.
+//! Parses received messages: responses of `/sms/1/inbox/reports` and `/sms/1/inbox/logs`, and pushes by POST.
 
 use serde::Deserialize;
 use uuid::Uuid;
@@ -12,15 +12,14 @@ use crate::{
     proto::v1,
 };
 
-/// The namespace of ids of messages that came without one (a random UUID of our own).
+/// UUID namespace of the ids of messages that the API sent without an id.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2d7c_5b7e_50d1_4c8f_9a53_0b6f_9d2e_71c4);
 
-/// A received message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InboxRow {
-    /// The message. Its `message_id` is never empty: [`message_id`] makes one where the API gave none.
+    /// Its `message_id` is never empty: [`message_id`] creates one if the API sent none.
     pub received: v1::ReceivedMessage,
-    /// The row as it came, as JSON.
+    /// The row as received, as JSON.
     pub source_payload: String,
 }
 
@@ -50,10 +49,10 @@ struct WireReceived<'a> {
     callback_data: Raw<'a>,
 }
 
-/// Reads received messages, JSON or XML, with the inbox's counts.
+/// Reads received messages from JSON or XML, with the counts of the inbox.
 ///
 /// # Errors
-/// [`UnreadableBody`] where it holds no row that can be read, nor says that there are none.
+/// [`UnreadableBody`] if the body has no readable row and is not an empty list either.
 pub fn read_inbox(body: &[u8]) -> Result<Rows<InboxRow>, UnreadableBody> {
     read_rows(body, read)
 }
@@ -85,13 +84,13 @@ fn read(row: &str) -> Result<InboxRow, String> {
     })
 }
 
-/// The id of a received message: the API's. Where it gave none, an id derived from all it gave if that holds the moment of
-/// reception, so that a push that comes again is the same message; else a new one: the same text twice from one phone must
-/// not look like one message, and a message too many is better than one lost.
-pub(super) fn message_id(given: String, has_moment: bool, content: &str) -> String {
+/// The id of a received message. Without an id from the API, and with a time of reception, it is derived from the content, so
+/// that a repeated push gets the same id. Without a time of reception it is random: the same text twice from one phone must
+/// not count as one message, because a duplicate is better than a lost message.
+pub(super) fn message_id(given: String, has_timestamp: bool, content: &str) -> String {
     if !given.is_empty() {
         given
-    } else if has_moment {
+    } else if has_timestamp {
         Uuid::new_v5(&NAMESPACE, content.as_bytes()).to_string()
     } else {
         Uuid::now_v7().to_string()
@@ -108,7 +107,7 @@ mod tests {
         "callbackData":"callbackData"}],"messageCount":1,"pendingMessageCount":4}"#;
 
     #[test]
-    fn an_inbox_is_read_with_its_counts() {
+    fn received_messages_are_read_with_the_inbox_counts() {
         let rows = read_inbox(JSON.as_bytes()).unwrap();
         assert_eq!(
             (rows.message_count, rows.pending_message_count),
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn xml_says_the_same() {
+    fn xml_and_json_give_the_same_message() {
         let xml = "<reportResponse><messageCount>1</messageCount><pendingMessageCount>4</pendingMessageCount><results>\
             <result><messageId>817790313235066447</messageId><from>385916242493</from><to>385921004026</to>\
             <text>QUIZ Correct answer is Paris</text><cleanText>Correct answer is Paris</cleanText>\
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_an_id_gets_one() {
+    fn a_received_message_without_an_id_gets_one() {
         let id = |row: &str| read(row).unwrap().received.message_id;
         let timed = r#"{"from":"1","text":"YES","receivedAt":"2019-11-09T16:00:00.000+0000"}"#;
         assert_eq!(id(timed), id(timed));

@@ -1,4 +1,4 @@
-//! Rows of the API's logs of sent messages (manual, "Getting SMS logs").
+//! Parses the logs of sent messages (`/sms/1/logs`).
 
 use super::{
     report::{ReportRow, WireReport, is_final},
@@ -7,18 +7,17 @@ use super::{
 };
 use crate::{infobip::convert, proto::v1};
 
-/// A row of the logs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogRow {
-    /// API: `messageId`, as Infobip knows it. Empty where the row has none, as one that was rejected for a missing number.
+    /// API: `messageId`, a wire id. Empty if the row has none, for example if it was rejected for a missing number.
     pub wire_id: String,
-    /// The row. Its `message_id` and `bulk_id` are Infobip's, its `application` is for the caller to set.
+    /// Its `message_id` and `bulk_id` are wire ids; its `application` is empty, the caller sets it.
     pub log: v1::SmsLog,
 }
 
 impl LogRow {
-    /// The delivery report that the row amounts to; `None` for a row without an id. It has no callback data, since logs
-    /// carry none (docs/INFOBIP_API.md#logs).
+    /// The delivery report with the same content; `None` for a row without an id. Logs have no callback data, so the report
+    /// has none either. For the reconciler, which is not built yet (docs/RELIABILITY.md).
     #[must_use]
     pub fn to_report(&self) -> Option<ReportRow> {
         if self.wire_id.is_empty() {
@@ -48,10 +47,10 @@ impl LogRow {
     }
 }
 
-/// Reads log rows, JSON or XML.
+/// Reads log rows from JSON or XML.
 ///
 /// # Errors
-/// [`UnreadableBody`] where it holds no row that can be read, nor says that there are none.
+/// [`UnreadableBody`] if the body has no readable row and is not an empty list either.
 pub fn read_logs(body: &[u8]) -> Result<Rows<LogRow>, UnreadableBody> {
     read_rows(body, read)
 }
@@ -89,7 +88,7 @@ mod tests {
     use crate::proto::v1::StatusGroup;
 
     #[test]
-    fn the_manuals_rejected_row_is_read_and_makes_a_report() {
+    fn the_manuals_rejected_row_becomes_a_log_row_and_a_report() {
         let body = r#"{"results":[{"bulkId":"82d1d36e","messageId":"fc0cbfb8","to":"41793026727","from":"InfoSMS",
             "text":"Test SMS.","sentAt":"2015-02-23T17:42:05.390+0100","doneAt":"2015-02-23T17:42:05.390+0100",
             "smsCount":1,"mccmnc":"22801","price":{"pricePerMessage":0,"currency":"EUR"},
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_2015_documents_xml_is_read() {
+    fn the_2015_xml_format_is_read() {
         let row = |id: &str| {
             format!(
                 "<results><bulkId>b</bulkId><messageId>{id}</messageId><to>41793026727</to><text>Test &amp; SMS.</text>\
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_without_an_id_makes_no_report() {
+    fn a_log_row_without_an_id_has_no_report() {
         let body = r#"{"results":[{"to":"","status":{"id":51,"name":"MISSING_TO"}}]}"#;
         let rows = read_logs(body.as_bytes()).unwrap();
         assert_eq!(rows.rows[0].to_report(), None);

@@ -1,4 +1,4 @@
-//! Answers of a number lookup: at once, as the answer to an asynchronous request, and pushed.
+//! Parses number lookups: responses to synchronous and asynchronous requests, and pushes.
 
 use serde::Deserialize;
 
@@ -11,14 +11,12 @@ use crate::{
     proto::v1,
 };
 
-/// What the API said of one number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LookupRow {
-    /// API: `messageId` of an asynchronous request. Empty in answers that came at once.
+    /// API: `messageId` of an asynchronous request. Empty in synchronous responses.
     pub lookup_id: String,
-    /// What it said. Its `source_payload` is set.
     pub lookup: v1::NumberLookup,
-    /// The row as it came, as JSON.
+    /// The row as received, as JSON.
     pub source_payload: String,
 }
 
@@ -70,10 +68,10 @@ struct WireNetwork<'a> {
     network_id: Scalar<'a>,
 }
 
-/// Reads lookups, JSON or XML.
+/// Reads lookups from JSON or XML.
 ///
 /// # Errors
-/// [`UnreadableBody`] where it holds no row that can be read, nor says that there are none.
+/// [`UnreadableBody`] if the body has no readable row and is not an empty list either.
 pub fn read_lookups(body: &[u8]) -> Result<Rows<LookupRow>, UnreadableBody> {
     read_rows(body, read)
 }
@@ -105,7 +103,7 @@ fn read(row: &str) -> Result<LookupRow, String> {
     })
 }
 
-/// A network; none for the empty object that an invalid number has (docs/INFOBIP_API.md#number-lookup).
+/// `None` for the empty object that an invalid number has.
 fn network(network: Object<WireNetwork<'_>>) -> Option<v1::Network> {
     let network = network.0?;
     let network = v1::Network {
@@ -123,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_roaming_number_is_read_whole() {
+    fn every_field_of_a_roaming_number_is_read() {
         let body = r#"{"results":[{"to":"41793026727","mccMnc":"22801","imsi":"228011234567890",
             "originalNetwork":{"networkName":"Swisscom","networkPrefix":"79","countryName":"Switzerland",
                                "countryPrefix":"41","networkId":123},
@@ -151,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_number_and_a_number_that_waits_are_read() {
+    fn invalid_and_pending_numbers_are_read() {
         let body = r#"{"results":[
             {"to":"123","originalNetwork":{},"status":{"groupId":5,"groupName":"REJECTED","id":8}},
             {"to":"3859851212","status":{"groupId":1,"id":3},"messageId":"2b691c32"},

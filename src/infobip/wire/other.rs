@@ -1,4 +1,4 @@
-//! The small answers: previews, scheduled bulks, conversions, the balance.
+//! The bodies of the small operations: previews, scheduled bulks, conversions, the balance, lookup requests.
 
 use serde::{Deserialize, Serialize};
 
@@ -107,7 +107,7 @@ struct WireSchedule<'a> {
     send_at: Scalar<'a>,
 }
 
-/// The bulk's id as Infobip knows it, and when it is to be sent.
+/// Returns the wire bulk id and the time at which the bulk will be sent.
 pub(in crate::infobip) fn read_schedule(
     body: &[u8],
 ) -> Result<(String, jiff::Timestamp), UnreadableBody> {
@@ -116,7 +116,7 @@ pub(in crate::infobip) fn read_schedule(
         .send_at
         .as_str()
         .and_then(convert::parse_timestamp)
-        .ok_or_else(|| UnreadableBody::new("sendAt is no date"))?;
+        .ok_or_else(|| UnreadableBody::new("sendAt is not a date"))?;
     Ok((wire.bulk_id.into_text(), send_at))
 }
 
@@ -126,18 +126,18 @@ struct WireStatus<'a> {
     status: Scalar<'a>,
 }
 
-/// A state that the bridge does not know is UNSPECIFIED.
+/// A status that the contract does not have is UNSPECIFIED.
 pub(in crate::infobip) fn read_bulk_status(body: &[u8]) -> Result<v1::BulkStatus, UnreadableBody> {
     let wire: WireStatus<'_> = parse(body)?;
     let name = wire
         .status
         .as_str()
-        .ok_or_else(|| UnreadableBody::new("status is no string"))?;
+        .ok_or_else(|| UnreadableBody::new("status is not a string"))?;
     let name = format!("BULK_STATUS_{}", name.trim().to_ascii_uppercase());
     Ok(v1::BulkStatus::from_str_name(&name).unwrap_or_default())
 }
 
-/// The API's name of a state; `None` for UNSPECIFIED.
+/// The API's name of a status; `None` for UNSPECIFIED.
 pub(in crate::infobip) fn bulk_status_name(status: v1::BulkStatus) -> Option<&'static str> {
     (status != v1::BulkStatus::Unspecified)
         .then(|| status.as_str_name().trim_start_matches("BULK_STATUS_"))
@@ -169,7 +169,7 @@ pub(in crate::infobip) fn read_balance(
     let wire: WireBalance<'_> = parse(body)?;
     let balance = convert::decimal(wire.balance);
     if balance.is_empty() {
-        return Err(UnreadableBody::new("it has no balance"));
+        return Err(UnreadableBody::new("the body has no balance"));
     }
     Ok(v1::GetBalanceResponse {
         balance,
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn bulks_are_read() {
+    fn bulk_schedules_and_statuses_are_read() {
         let body = br#"{"bulkId":"default.b","sendAt":"2021-08-25T16:00:00.000+0000"}"#;
         let (bulk_id, send_at) = read_schedule(body).unwrap();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Delivery reports: what `/sms/1/reports` answers and what the API pushes.
+//! Parses delivery reports: responses of `/sms/1/reports`, and pushes.
 
 use serde::Deserialize;
 
@@ -12,15 +12,14 @@ use crate::{
     proto::v1,
 };
 
-/// A delivery report.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReportRow {
-    /// API: `messageId`, as Infobip knows it. Never empty.
+    /// API: `messageId`, a wire id. Never empty.
     pub wire_id: String,
-    /// The report. Its `message_id` and `bulk_id` are Infobip's; its `source` is for the caller to set, but for reports made
-    /// of log rows.
+    /// Its `message_id` and `bulk_id` are wire ids. Its `source` is unspecified, the caller sets it; only reports made from
+    /// log rows have one.
     pub report: v1::DeliveryReport,
-    /// The row as it came, as JSON.
+    /// The row as received, as JSON.
     pub source_payload: String,
 }
 
@@ -65,10 +64,10 @@ pub(super) struct WireReport<'a> {
     pub(super) callback_data: Raw<'a>,
 }
 
-/// Reads delivery reports, pulled or pushed, JSON or XML. A row without a `messageId` is bad: nobody could say whose it is.
+/// Reads delivery reports from JSON or XML. A row without a `messageId` is bad, because it cannot be assigned to a message.
 ///
 /// # Errors
-/// [`UnreadableBody`] where it holds no row that can be read, nor says that there are none.
+/// [`UnreadableBody`] if the body has no readable row and is not an empty list either.
 pub fn read_reports(body: &[u8]) -> Result<Rows<ReportRow>, UnreadableBody> {
     read_rows(body, read)
 }
@@ -103,7 +102,7 @@ fn read(row: &str) -> Result<ReportRow, String> {
     })
 }
 
-/// Whether nothing more happens to a message with this status.
+/// Whether this is the last status of a message.
 pub(super) fn is_final(status: Option<&v1::Status>) -> bool {
     status.is_some_and(|status| codes::is_final(status.group()))
 }
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manuals_push_is_read_whole() {
+    fn every_field_of_the_manuals_push_is_read() {
         let row = only(PUSHED);
         assert_eq!(row.wire_id, "default.MESSAGE-ID-123-xyz");
         let report = row.report;
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn xml_says_the_same() {
+    fn xml_and_json_give_the_same_report() {
         let xml = r#"<?xml version="1.0" encoding="UTF-8"?><reportResponse><results><result>
             <bulkId>default.b</bulkId><messageId>default.MESSAGE-ID-123-xyz</messageId><to>41793026727</to>
             <sentAt>2015-06-04T13:01:52.937+0000</sentAt><doneAt>2015-06-04T13:02:01.204+0000</doneAt>
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_that_are_null_are_none() {
+    fn a_null_network_is_absent() {
         for row in [
             r#"{"messageId":"a","mccMnc":"null"}"#,
             r#"{"messageId":"a","mccMnc":null}"#,
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_without_an_id_is_bad_alone() {
+    fn a_report_without_an_id_does_not_spoil_its_batch() {
         let body = r#"{"results":[{"to":"41793026727"},{"messageId":"a"},{"messageId":""}]}"#;
         let rows = read_reports(body.as_bytes()).unwrap();
         assert_eq!((rows.rows.len(), rows.bad.len()), (1, 2));
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn later_versions_names_are_read() {
+    fn field_names_of_later_api_versions_are_read() {
         let row = r#"{"messageId":"a","sender":"InfoSMS","messageCount":3}"#;
         let report = only(row).report;
         assert_eq!(

@@ -1,4 +1,6 @@
-//! A body's rows: where they are in it, each on its own.
+//! Splits a body into rows and reads each row on its own.
+//!
+//! Invariant: a malformed row does not affect the other rows. Neighbour: `infobip::xml` splits XML bodies.
 
 use std::borrow::Cow;
 
@@ -8,38 +10,35 @@ use serde_json::value::RawValue;
 use super::scalar::Scalar;
 use crate::infobip::xml;
 
-/// More rows than this are no answer of the API, which gives 1000 at most (WIRE.md, "Limits"): memory stays bounded.
+/// Most rows of a body, to bound memory. The API returns at most [`limits::MAX_ROWS`](crate::infobip::limits::MAX_ROWS).
 pub(in crate::infobip) const MAX_BODY_ROWS: usize = 20_000;
-/// Broken rows after which the rest of a body is given up as one: looking for the next good row stays cheap.
+/// After this many malformed rows the rest of the body counts as one malformed row, to bound the search for good rows.
 pub(in crate::infobip) const MAX_BROKEN_ROWS: usize = 100;
 
-/// The rows of a body.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows<T> {
-    /// Those that could be read, in their order.
+    /// The readable rows, in order.
     pub rows: Vec<T>,
-    /// Those that could not.
     pub bad: Vec<BadRow>,
-    /// API: `messageCount`, of the inbox. `None` elsewhere.
+    /// API: `messageCount`, of received messages.
     pub message_count: Option<i32>,
-    /// API: `pendingMessageCount`, of the inbox: what is still unread. `None` elsewhere.
+    /// API: `pendingMessageCount`, of received messages: how many remain unread.
     pub pending_message_count: Option<i32>,
 }
 
-/// A row that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRow {
-    /// The row as it came, as far as its end could be found.
+    /// The row as received; its end is a guess if the body is malformed.
     pub payload: String,
-    /// Why, without anything of its content.
+    /// The reason, without any content of the body.
     pub detail: String,
 }
 
-/// A body in which no row could be read, nor that there are none.
+/// No row of the body could be read, and it is not an empty list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the body can't be read: {detail}")]
+#[error("the body cannot be read: {detail}")]
 pub struct UnreadableBody {
-    /// Why, without anything of its content.
+    /// The reason, without any content of the body.
     pub detail: String,
 }
 
@@ -50,7 +49,7 @@ impl UnreadableBody {
         }
     }
 
-    /// serde's own words may quote the content.
+    /// Without serde's own message, which may quote the content.
     pub(in crate::infobip) fn json(error: &serde_json::Error) -> Self {
         Self::new(json_detail(error))
     }
@@ -58,8 +57,8 @@ impl UnreadableBody {
 
 pub(super) fn json_detail(error: &serde_json::Error) -> String {
     let what = match error.classify() {
-        serde_json::error::Category::Eof => "the JSON ends too early",
-        serde_json::error::Category::Data => "the JSON is not of the expected shape",
+        serde_json::error::Category::Eof => "the JSON is truncated",
+        serde_json::error::Category::Data => "the JSON does not have the expected structure",
         serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
             "the JSON is malformed"
         }
@@ -67,25 +66,23 @@ pub(super) fn json_detail(error: &serde_json::Error) -> String {
     format!("{what}, line {} column {}", error.line(), error.column())
 }
 
-/// A body split into rows: JSON objects, but nothing is known of what they hold.
+/// A body split into rows of unparsed JSON.
 #[derive(Debug, Default)]
 pub(in crate::infobip) struct Split<'a> {
     pub(in crate::infobip) rows: Vec<Cow<'a, str>>,
     pub(in crate::infobip) bad: Vec<BadRow>,
     pub(in crate::infobip) message_count: Option<i32>,
     pub(in crate::infobip) pending_message_count: Option<i32>,
-    /// The whole document, where it has no list: it may be a row itself.
+    /// The whole document if it has no list: it may be a single row.
     pub(in crate::infobip) single: Option<Cow<'a, str>>,
 }
 
-/// Splits a body and reads each row with `read`, which is given the row as JSON and says why it is none.
-///
-/// The content type is not asked: it has been seen to lie, and the first character does not.
+/// Splits a body and reads each row with `read`, which takes the row as JSON and returns the reason if it cannot read it.
 pub(super) fn read_rows<T>(
     body: &[u8],
     read: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Rows<T>, UnreadableBody> {
-    // Broken characters in one text must not cost a batch.
+    // Invalid UTF-8 in one text must not make the whole batch unreadable.
     let text = String::from_utf8_lossy(body);
     let text = text.trim_start_matches('\u{feff}').trim();
     let split = match text.as_bytes().first() {
@@ -125,7 +122,7 @@ pub(super) fn read_rows<T>(
 #[serde(rename_all = "camelCase", default)]
 #[derive(Default)]
 struct Document<'a> {
-    // A null is kept apart from nothing.
+    // Distinguishes null from absent.
     #[serde(borrow, deserialize_with = "present")]
     results: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -151,7 +148,7 @@ fn split_json(text: &str) -> Result<Split<'_>, UnreadableBody> {
     };
     let split = match document.results.map(RawValue::get) {
         Some(list) if list.starts_with('[') => split_list(list)?,
-        // One row without a list around it, or a list in one more object, as XML has it.
+        // A single row without a list, or a list within another object, as in converted XML.
         Some(object) if object.starts_with('{') => {
             let inner: Inner<'_> =
                 serde_json::from_str(object).map_err(|error| UnreadableBody::json(&error))?;
@@ -161,9 +158,8 @@ fn split_json(text: &str) -> Result<Split<'_>, UnreadableBody> {
                 None => one(object),
             }
         }
-        // `{"results":null}` and `{}` have no rows.
         Some("null") => Split::default(),
-        Some(_) => return Err(UnreadableBody::new("`results` is no list")),
+        Some(_) => return Err(UnreadableBody::new("`results` is not a list")),
         None if text[1..].trim_start().starts_with('}') => Split::default(),
         None => Split {
             single: Some(Cow::Borrowed(text)),
@@ -210,8 +206,8 @@ pub(in crate::infobip) fn too_many_rows() -> UnreadableBody {
     UnreadableBody::new(format!("it has more than {MAX_BODY_ROWS} rows"))
 }
 
-/// Finds the rows of a body that is not JSON as a whole, since one of them is broken: a row that parses is good, a row that
-/// does not ends where the next one seems to begin.
+/// Finds the rows of a body with malformed JSON: a row that parses is good; a row that does not parse ends where the next row
+/// seems to begin.
 fn recover<'a>(text: &'a str, error: &serde_json::Error) -> Result<Split<'a>, UnreadableBody> {
     let list = match text.find("\"results\"") {
         Some(at) => text[at..].find('[').map(|offset| at + offset),
@@ -254,7 +250,7 @@ fn recover<'a>(text: &'a str, error: &serde_json::Error) -> Result<Split<'a>, Un
     Ok(split)
 }
 
-/// Whether a row that parses ends here: at the list's end, at the next row, or where the body was cut off.
+/// Whether a row can end here: at the end of the list, before the next row, or where the body was truncated.
 fn is_end_of_row(after: &str) -> bool {
     matches!(
         after.trim_start().as_bytes().first(),
@@ -269,8 +265,8 @@ fn is_end_of_list(after: &str) -> bool {
     )
 }
 
-/// Where the next row seems to begin: at a brace after a comma or another brace. Objects within a row follow a colon, and a
-/// text that looks like a row has its quotes escaped, so that it does not parse.
+/// The likely start of the next row: a brace after a comma or another brace. Objects within a row follow a colon, and a text
+/// that looks like a row does not parse, because its quotes are escaped.
 fn next_row(rest: &str) -> Option<usize> {
     let mut last = 0;
     for (at, byte) in rest.bytes().enumerate() {
@@ -298,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_found_wherever_they_are() {
+    fn rows_are_found_in_every_structure() {
         let expected = Ok((vec![r#"{"id":1}"#.to_owned(), r#"{"id":2}"#.to_owned()], 0));
         for body in [
             r#"{"results":[{"id":1},{"id":2}],"messageCount":2}"#,
@@ -328,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_row_costs_itself_only() {
+    fn a_malformed_row_does_not_affect_its_neighbours() {
         for (body, good, bad) in [
             (
                 r#"{"results":[{"id":1},{"id":2,"x":{"y":1},"z},{"id":3}]}"#,
@@ -351,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_rows_is_unreadable() {
+    fn bodies_without_rows_are_unreadable() {
         for body in [
             "",
             "  ",
@@ -368,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_broken_rows_is_given_up_soon() {
+    fn the_search_stops_after_too_many_malformed_rows() {
         let body = format!("[{{\"id\":1}}{}", ",{\"a\":[{}".repeat(50_000));
         let (good, bad) = rows(&body).unwrap();
         assert!(good.len() <= MAX_BROKEN_ROWS && bad <= 2 * MAX_BROKEN_ROWS);

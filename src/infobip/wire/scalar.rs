@@ -1,27 +1,27 @@
-//! Single values off the wire, whatever type they have there.
+//! Single JSON values of any type.
 //!
-//! A value of a wrong type never loses its row: a number may be a string and the other way round, and XML has strings only
-//! (docs/INFOBIP_API.md#tolerant-reading). Values are kept raw and parsed on demand, so that digits stay as they were written.
+//! A value of an unexpected type does not make its row unreadable: a number may be sent as a string and the reverse
+//! (docs/INFOBIP_API.md#tolerant-reading; XML has only strings). A value stays raw until it is read, so that digits are never
+//! changed.
 
 use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Deserializer, de::Visitor};
 use serde_json::value::RawValue;
 
-/// A value that should be a string, a number or a boolean.
+/// A string, number or boolean.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum Scalar<'a> {
-    /// Missing, null, or something that has no single value.
+    /// Absent, null, an object or an array.
     #[default]
     Absent,
-    /// A string.
     Text(Cow<'a, str>),
-    /// A number or a boolean, as it was written.
+    /// A number or a boolean, unparsed.
     Literal(&'a str),
 }
 
 impl<'a> Scalar<'a> {
-    /// As text; empty where absent.
+    /// Empty if absent.
     pub(crate) fn into_text(self) -> String {
         match self {
             Self::Absent => String::new(),
@@ -30,12 +30,11 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// As text, where there is any.
     pub(crate) fn into_non_empty_text(self) -> Option<String> {
         Some(self.into_text()).filter(|text| !text.is_empty())
     }
 
-    /// As the first of two names of one field that has a value.
+    /// The value of `other` if this one is absent: for a field with two names.
     pub(crate) fn or(self, other: Self) -> Self {
         match self {
             Self::Absent => other,
@@ -43,7 +42,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// As it is, without copying it.
+    /// Borrowed, with surrounding whitespace.
     pub(crate) fn verbatim(&self) -> Option<&str> {
         match self {
             Self::Absent => None,
@@ -52,18 +51,18 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// As text without spaces around it.
+    /// Borrowed, without surrounding whitespace.
     pub(crate) fn as_str(&self) -> Option<&str> {
         self.verbatim().map(str::trim)
     }
 
-    /// As a whole number that fits the contract.
+    /// `None` if it is not a whole number within `i32`.
     pub(crate) fn integer(&self) -> Option<i32> {
         let text = self.as_str()?;
         text.parse().ok().or_else(|| {
             let number: f64 = text.parse().ok()?;
             let fits = number.fract() == 0.0 && number.abs() <= f64::from(i32::MAX);
-            // Whole and small enough: the conversion is exact.
+            // Exact, because the number is whole and in range.
             #[allow(clippy::cast_possible_truncation)]
             fits.then_some(number as i32)
         })
@@ -89,33 +88,33 @@ impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
     }
 }
 
-/// The text of a JSON string. Half of a surrogate pair, as a text that was cut between two messages has, becomes U+FFFD.
+/// The text of a JSON string. An unpaired surrogate, as in a text cut between two segments, becomes U+FFFD.
 pub(crate) fn unescape(raw: &str) -> Option<Cow<'_, str>> {
     let quoted = raw.strip_prefix('"')?.strip_suffix('"')?;
     if !quoted.contains('\\') {
         return Some(Cow::Borrowed(quoted));
     }
-    struct Octets;
-    impl Visitor<'_> for Octets {
+    struct JsonBytes;
+    impl Visitor<'_> for JsonBytes {
         type Value = Vec<u8>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a string")
         }
-        fn visit_bytes<E>(self, octets: &[u8]) -> Result<Vec<u8>, E> {
-            Ok(octets.to_vec())
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
         }
     }
-    // As octets serde_json lets half a pair pass.
-    let octets = serde_json::Deserializer::from_str(raw)
-        .deserialize_bytes(Octets)
+    // Deserialized as bytes, because serde_json refuses unpaired surrogates in strings.
+    let bytes = serde_json::Deserializer::from_str(raw)
+        .deserialize_bytes(JsonBytes)
         .ok()?;
-    Some(Cow::Owned(String::from_utf8(octets).unwrap_or_else(
+    Some(Cow::Owned(String::from_utf8(bytes).unwrap_or_else(
         |error| String::from_utf8_lossy(error.as_bytes()).into_owned(),
     )))
 }
 
-/// An object. Something else, or an object that is no such object, is as if it were missing.
+/// An object. Any other value, or an object that `T` cannot be read from, counts as absent.
 #[derive(Debug, Clone)]
 pub(crate) struct Object<T>(pub(crate) Option<T>);
 
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_surrogate_pair_does_not_lose_the_text() {
+    fn an_unpaired_surrogate_does_not_lose_the_text() {
         assert_eq!(scalar(r#""Hi \ud83d\ude00 \u00e9""#).into_text(), "Hi 😀 é");
         let cut = scalar(r#""Hi \ud83d""#).into_text();
         assert!(cut.starts_with("Hi \u{fffd}"), "{cut}");

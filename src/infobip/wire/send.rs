@@ -1,8 +1,8 @@
-//! The request of a send: `/sms/1/text/advanced` and `/sms/1/binary/advanced` (manual, "Fully featured textual message").
+//! Serializes the request of a send: `/sms/1/text/advanced` and `/sms/1/binary/advanced` (docs/INFOBIP_API.md#sending).
 //!
-//! Written straight from the contract's messages, borrowed: this is the hottest path of the bridge. What a message does not
-//! set is not written, so that the API's defaults hold. Neighbours: `send` puts batches together, the client sends them,
-//! [`message`] is how one message is written.
+//! Invariants: the body borrows from the contract's messages, because this is the hottest path of the bridge; unset fields
+//! are omitted, so that the API's defaults apply.
+//! Neighbours: `send` puts batches together, the client sends them, [`message`] serializes a single message.
 
 mod message;
 
@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use self::message::WireMessage;
 use crate::proto::v1::{self, outbound_message::Content};
 
-/// Which endpoint a batch goes to: texts and octets can't share a request.
+/// The endpoint of a batch: texts and binary messages cannot share a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BatchKind {
     /// `/sms/1/text/advanced`
@@ -25,30 +25,25 @@ pub enum BatchKind {
 /// The messages of one request.
 #[derive(Clone)]
 pub struct OutboundBatch<'a> {
-    /// What all messages are. A message whose content is of the other kind is written without content, and the API rejects
-    /// it.
+    /// All messages must have content of this kind; the API rejects one of the other kind.
     pub kind: BatchKind,
-    /// API: `bulkId`, as Infobip is to see it. `None`: the API makes one.
+    /// API: `bulkId`, a wire id. `None`: the API creates one.
     pub bulk_id: Option<&'a str>,
-    /// API: `tracking`, for all messages.
+    /// API: `tracking`, applies to all messages.
     pub tracking: Option<&'a v1::Tracking>,
-    /// The messages.
     pub messages: Vec<OutboundRow<'a>>,
 }
 
-/// One message of a request. Its own destinations are not written: those that are left to send are.
+/// One message of a request. `destinations` replaces those of `message`: some may already be sent.
 #[derive(Clone)]
 pub struct OutboundRow<'a> {
-    /// The message.
     pub message: &'a v1::OutboundMessage,
-    /// To whom.
     pub destinations: &'a [WireDestination<'a>],
 }
 
-/// A destination as Infobip is to see it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct WireDestination<'a> {
-    /// The number, digits only.
+    /// Phone number, digits only.
     pub to: &'a str,
     /// API: `messageId`: `{application}.{message_id}`.
     #[serde(rename = "messageId")]
@@ -56,7 +51,7 @@ pub struct WireDestination<'a> {
 }
 
 impl fmt::Debug for WireDestination<'_> {
-    /// Without the number.
+    /// Omits the phone number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WireDestination")
             .field("wire_id", &self.wire_id)
@@ -65,19 +60,17 @@ impl fmt::Debug for WireDestination<'_> {
 }
 
 impl OutboundBatch<'_> {
-    /// How many destinations it has.
     #[must_use]
     pub fn destination_count(&self) -> usize {
         self.messages.iter().map(|row| row.destinations.len()).sum()
     }
 
-    /// The ids of its destinations, in the order in which they are written.
+    /// The wire ids of the destinations, in the order of the body.
     pub(in crate::infobip) fn wire_ids(&self) -> impl Iterator<Item = &str> + Clone {
         let destinations = self.messages.iter().flat_map(|row| row.destinations);
         destinations.map(|destination| destination.wire_id)
     }
 
-    /// The request's body.
     pub(in crate::infobip) fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         let texts: usize = self
             .messages
@@ -125,12 +118,24 @@ impl<'a> WireBatch<'a> {
         Self {
             bulk_id: batch.bulk_id,
             messages: Messages(&batch.messages),
-            tracking: batch.tracking.map(|tracking| WireTracking {
-                track: &tracking.track,
-                process_key: &tracking.process_key,
-                r#type: &tracking.r#type,
-                base_url: &tracking.base_url,
-            }),
+            tracking: batch.tracking.map(WireTracking::new),
+        }
+    }
+}
+
+impl<'a> WireTracking<'a> {
+    fn new(tracking: &'a v1::Tracking) -> Self {
+        let v1::Tracking {
+            track,
+            process_key,
+            r#type,
+            base_url,
+        } = tracking;
+        Self {
+            track,
+            process_key,
+            r#type,
+            base_url,
         }
     }
 }
@@ -161,7 +166,7 @@ mod tests {
 
     /// The manual's example of a fully featured message.
     #[test]
-    fn a_full_batch_is_written_as_the_manual_shows_it() {
+    fn a_batch_with_every_field_matches_the_manuals_example() {
         let first_to = destinations(&[
             ("41793026727", "default.MESSAGE-ID-123-xyz"),
             ("41793026731", "default.r~1"),
@@ -274,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn octets_are_written_as_spaced_hex() {
+    fn binary_content_is_written_as_spaced_hex() {
         let to = destinations(&[("41793026727", "default.b")]);
         let message = v1::OutboundMessage {
             content: Some(Content::Binary(v1::BinaryContent {
@@ -303,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_not_in_debug() {
+    fn debug_output_has_no_phone_number() {
         let to = destinations(&[("41793026727", "default.b")]);
         assert!(!format!("{to:?}").contains("41793026727"));
     }

@@ -1,8 +1,8 @@
-//! The answer to a send: one row for each destination, in whatever order.
+//! Parses the response to a send and assigns its rows to the destinations of the request.
 //!
-//! RowMatcher come in the order of the request as a rule, and are looked for by id where they do not; a row without an id is known
-//! by its place, where no row is missing (WIRE.md). Nothing is copied of a row but what is kept: this is read for every
-//! message.
+//! Rows are usually in the order of the request, otherwise they are found by message id. A row without an id belongs to the
+//! destination at its position if no row is missing (docs/INFOBIP_API.md#sending). Rows are borrowed from the body, because
+//! this code runs for every message.
 
 use std::collections::HashMap;
 
@@ -15,22 +15,22 @@ use super::{
 };
 use crate::{infobip::convert, proto::v1};
 
-/// What the API said to a send. HTTP 200 is not success: a rejected message has a row with a status in the group REJECTED.
+/// The response to a send. HTTP 200 does not mean that all messages were accepted: a rejected message has a row with a status
+/// in the group REJECTED.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SendResponse {
-    /// API: `bulkId`. The v1 API leaves it out where there is one destination.
+    /// API: `bulkId`. Absent for a single destination.
     pub bulk_id: Option<String>,
     /// API: `trackingProcessKey`.
     pub tracking_process_key: Option<String>,
-    /// What was said of each destination, in the order of the request. `None` where there is no row for it: it may have
-    /// been taken.
+    /// One entry per destination, in the order of the request. `None` if the response has no row for it: the API may have
+    /// accepted the message.
     pub destinations: Vec<Option<SendRow>>,
 }
 
-/// What the API said of one destination.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SendRow {
-    /// API: `status`. In the group UNSPECIFIED where it is missing.
+    /// API: `status`. In the group UNSPECIFIED if absent.
     pub status: v1::Status,
     /// API: `smsCount`, the number of segments.
     pub sms_count: Option<i32>,
@@ -43,7 +43,7 @@ struct WireResponse<'a> {
     bulk_id: Scalar<'a>,
     #[serde(borrow, default)]
     tracking_process_key: Scalar<'a>,
-    // Not optional: a body without it is no answer to a send.
+    // Required: it identifies the body as the response to a send.
     #[serde(borrow)]
     messages: Vec<Object<WireRow<'a>>>,
 }
@@ -58,26 +58,26 @@ struct WireRow<'a> {
     status: Option<&'a RawValue>,
     #[serde(borrow)]
     sms_count: Scalar<'a>,
-    // As later versions of the API call it.
+    // The name of `smsCount` in later versions of the API.
     #[serde(borrow)]
     message_count: Scalar<'a>,
 }
 
 impl WireRow<'_> {
-    /// Rejected rows can lack it (docs/INFOBIP_API.md#sending).
+    /// Rejected rows can lack it.
     fn wire_id(&self) -> Option<&str> {
         self.message_id.verbatim().filter(|id| !id.is_empty())
     }
 }
 
-/// Reads the answer to a send to destinations with these ids.
+/// Reads the response to a send. `wire_ids` are the ids of its destinations, in the order of the request.
 pub(in crate::infobip) fn read_send_response<'a>(
     body: &[u8],
     wire_ids: impl Iterator<Item = &'a str> + Clone,
 ) -> Result<SendResponse, UnreadableBody> {
-    let answer: WireResponse<'_> =
+    let response: WireResponse<'_> =
         serde_json::from_slice(body).map_err(|error| UnreadableBody::json(&error))?;
-    let mut rows = RowMatcher::new(answer.messages, wire_ids.clone().count());
+    let mut rows = RowMatcher::new(response.messages, wire_ids.clone().count());
     let mut statuses = StatusReader::default();
     let destinations = wire_ids
         .enumerate()
@@ -90,17 +90,18 @@ pub(in crate::infobip) fn read_send_response<'a>(
         })
         .collect();
     Ok(SendResponse {
-        bulk_id: answer.bulk_id.into_non_empty_text(),
-        tracking_process_key: answer.tracking_process_key.into_non_empty_text(),
+        bulk_id: response.bulk_id.into_non_empty_text(),
+        tracking_process_key: response.tracking_process_key.into_non_empty_text(),
         destinations,
     })
 }
 
-/// The rows of an answer, each until its destination has it.
+/// The rows of a response that no destination has taken yet.
 struct RowMatcher<'a> {
     rows: Vec<Option<WireRow<'a>>>,
+    /// As many rows as destinations.
     complete: bool,
-    /// Made when a row is first not where it should be.
+    /// Row positions by message id. Built when the first row is out of order.
     places: Option<HashMap<String, usize>>,
 }
 
@@ -140,7 +141,7 @@ impl<'a> RowMatcher<'a> {
     }
 }
 
-/// Reads statuses. Most rows of an answer have the same, written in the same way: that one is read once.
+/// Reads statuses. Most rows of a response have the same status, so the last one read is cached by its JSON text.
 #[derive(Default)]
 struct StatusReader<'a> {
     last: Option<(&'a str, v1::Status)>,
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manuals_answer_is_read() {
+    fn the_manuals_send_response_is_read() {
         let body = r#"{"bulkId":"BULK-ID-123-xyz","messages":[
             {"to":"41793026727","status":{"groupId":0,"groupName":"ACCEPTED","id":0,"name":"MESSAGE_ACCEPTED",
              "description":"Message accepted"},"messageId":"default.a"},
@@ -225,7 +226,7 @@ mod tests {
             names(&read(&by_place, &ids)),
             [Some("A"), Some("NAMELESS"), Some("C")]
         );
-        // Whose it is can't be known.
+        // With a row missing, the position of a row without an id says nothing.
         let of_nobody = body(&[row("a", "A"), nameless]);
         assert_eq!(names(&read(&of_nobody, &ids)), [Some("A"), None, None]);
         let foreign = body(&[row("x", "X"), row("a", "A"), row("b", "B")]);
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_rows_do_not_spoil_an_answer() {
+    fn malformed_rows_do_not_spoil_a_response() {
         let body = r#"{"trackingProcessKey":"key","messages":[null,7,
             {"status":{"groupId":"5","groupName":"REJECTED","id":"51","name":"MISSING_TO","action":"Check to parameter."}},
             {"to":41793026731,"messageId":817790313235066447,"status":"what?","smsCount":"1"}]}"#;
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_unreadable() {
+    fn bodies_that_are_not_a_send_response_are_unreadable() {
         for body in [
             "",
             "{}",

@@ -1,13 +1,12 @@
-//! Moments as the API takes them, in bodies and in queries.
+//! Writes timestamps in the format of the API, in bodies and queries.
 //!
-//! Invariant: always in UTC with milliseconds, whatever the caller's zone was. Neighbours: `send`, `other` and the client's
-//! queries write them; what the API sends is read by `infobip::convert`.
+//! Invariant: always UTC with milliseconds. Neighbour: `infobip::convert` parses the timestamps that the API sends.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// A moment as `2015-07-07T17:00:00.000+00:00`.
+/// A timestamp as `2015-07-07T17:00:00.000+00:00`.
 pub(in crate::infobip) struct WireTimestamp(pub(in crate::infobip) jiff::Timestamp);
 
 impl fmt::Display for WireTimestamp {

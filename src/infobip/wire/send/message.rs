@@ -1,7 +1,7 @@
-//! One message of a send's request, as the API takes it (manual, "Fully featured textual message").
+//! Serializes one message of a send (docs/INFOBIP_API.md#sending).
 //!
-//! Invariants: borrowed from the contract's message, no text of it is copied; what the contract has not set is not written,
-//! so that the API's defaults hold. Neighbours: [`super`] writes the batch around it, `infobip::wire::moment` its times.
+//! Invariants: borrows from the contract's message and copies no text; omits unset fields, so that the API's defaults apply.
+//! Neighbour: [`super`] writes the batch around it.
 
 use std::fmt;
 
@@ -105,63 +105,123 @@ struct WireIndiaDlt<'a> {
     principal_entity_id: &'a str,
 }
 
-/// Octets as `54 65 73 74`.
+/// Bytes as `54 65 73 74`.
 struct SpacedHex<'a>(&'a [u8]);
 
 impl<'a> WireMessage<'a> {
     pub(super) fn new(row: &'a OutboundRow<'a>) -> Self {
-        let message = row.message;
-        let (text, binary) = match &message.content {
+        // Without `..`: a new field of the contract does not compile until it is mapped or named here as unmapped.
+        let v1::OutboundMessage {
+            from,
+            destinations: _, // `row.destinations`
+            content,
+            flash,
+            language,
+            transliteration,
+            intermediate_report,
+            notify,
+            notify_url,
+            notify_content_type,
+            callback_data,
+            validity_period,
+            send_at,
+            delivery_time_window,
+            campaign_id,
+            operator_client_id,
+            regional,
+            priority: _,   // of the bridge's own queue
+            expires_at: _, // the bridge does not send after it
+        } = row.message;
+        let (text, binary) = match content {
             Some(Content::Text(text)) => (Some(text.as_str()), None),
-            Some(Content::Binary(binary)) => (
-                None,
-                Some(WireBinary {
-                    hex: SpacedHex(&binary.data),
-                    data_coding: binary.data_coding,
-                    esm_class: binary.esm_class,
-                }),
-            ),
+            Some(Content::Binary(binary)) => (None, Some(WireBinary::new(binary))),
             None => (None, None),
         };
         Self {
-            from: &message.from,
+            from,
             destinations: row.destinations,
             text,
             binary,
-            flash: message.flash,
-            language: message.language.as_ref().map(|language| WireLanguage {
-                language_code: &language.language_code,
-                single_shift: language.single_shift,
-                locking_shift: language.locking_shift,
-            }),
-            transliteration: &message.transliteration,
-            intermediate_report: message.intermediate_report,
-            notify: message.notify,
-            notify_url: &message.notify_url,
-            notify_content_type: &message.notify_content_type,
-            callback_data: &message.callback_data,
-            validity_period: message.validity_period.as_ref().and_then(validity_minutes),
-            send_at: message
-                .send_at
+            flash: *flash,
+            language: language.as_deref().map(WireLanguage::new),
+            transliteration,
+            intermediate_report: *intermediate_report,
+            notify: *notify,
+            notify_url,
+            notify_content_type,
+            callback_data,
+            validity_period: validity_period.as_ref().and_then(validity_minutes),
+            send_at: send_at
                 .as_ref()
                 .and_then(time::from_proto)
                 .map(WireTimestamp),
-            delivery_time_window: message
-                .delivery_time_window
-                .as_ref()
-                .map(|window| WireWindow {
-                    from: window.from.as_ref().map(WireTimeOfDay::new),
-                    to: window.to.as_ref().map(WireTimeOfDay::new),
-                    days: Days(&window.days),
-                }),
-            campaign_id: &message.campaign_id,
-            operator_client_id: &message.operator_client_id,
-            regional: message.regional.as_ref().map(|regional| WireRegional {
-                india_dlt: regional.india_dlt.as_ref().map(|dlt| WireIndiaDlt {
-                    content_template_id: &dlt.content_template_id,
-                    principal_entity_id: &dlt.principal_entity_id,
-                }),
-            }),
+            delivery_time_window: delivery_time_window.as_deref().map(WireWindow::new),
+            campaign_id,
+            operator_client_id,
+            regional: regional.as_deref().map(WireRegional::new),
+        }
+    }
+}
+
+impl<'a> WireBinary<'a> {
+    fn new(binary: &'a v1::BinaryContent) -> Self {
+        let v1::BinaryContent {
+            data,
+            data_coding,
+            esm_class,
+        } = binary;
+        Self {
+            hex: SpacedHex(data),
+            data_coding: *data_coding,
+            esm_class: *esm_class,
+        }
+    }
+}
+
+impl<'a> WireLanguage<'a> {
+    fn new(language: &'a v1::Language) -> Self {
+        let v1::Language {
+            language_code,
+            single_shift,
+            locking_shift,
+        } = language;
+        Self {
+            language_code,
+            single_shift: *single_shift,
+            locking_shift: *locking_shift,
+        }
+    }
+}
+
+impl<'a> WireWindow<'a> {
+    fn new(window: &'a v1::DeliveryTimeWindow) -> Self {
+        let v1::DeliveryTimeWindow { days, from, to } = window;
+        Self {
+            from: from.as_ref().map(WireTimeOfDay::new),
+            to: to.as_ref().map(WireTimeOfDay::new),
+            days: Days(days),
+        }
+    }
+}
+
+impl<'a> WireRegional<'a> {
+    fn new(regional: &'a v1::Regional) -> Self {
+        let v1::Regional { india_dlt } = regional;
+        Self {
+            india_dlt: india_dlt.as_ref().map(WireIndiaDlt::new),
+        }
+    }
+}
+
+impl<'a> WireIndiaDlt<'a> {
+    fn new(dlt: &'a v1::IndiaDlt) -> Self {
+        let v1::IndiaDlt {
+            content_template_id,
+            principal_entity_id,
+        } = dlt;
+        Self {
+            content_template_id,
+            principal_entity_id,
         }
     }
 }
@@ -175,7 +235,7 @@ impl WireTimeOfDay {
     }
 }
 
-/// Whole minutes: rounded up, so that a message is not given up early, at least one, and no more than the API takes.
+/// Whole minutes, rounded up so that a message does not expire early; at least one, and at most what the API accepts.
 fn validity_minutes(period: &pbjson_types::Duration) -> Option<u64> {
     let period = time::duration_from_proto(period)?;
     let seconds = period.as_secs() + u64::from(period.subsec_nanos() > 0);
@@ -183,7 +243,7 @@ fn validity_minutes(period: &pbjson_types::Duration) -> Option<u64> {
 }
 
 impl Serialize for Days<'_> {
-    /// Days that the contract does not have are left out: the edges refuse them.
+    /// Omits unknown days, which `send::validate` has refused.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let names = self.0.iter().filter_map(|day| {
             let day = v1::DayOfWeek::try_from(*day).ok()?;
@@ -196,9 +256,9 @@ impl Serialize for Days<'_> {
 
 impl fmt::Display for SpacedHex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, octet) in self.0.iter().enumerate() {
+        for (at, byte) in self.0.iter().enumerate() {
             let space = if at == 0 { "" } else { " " };
-            write!(f, "{space}{octet:02x}")?;
+            write!(f, "{space}{byte:02x}")?;
         }
         Ok(())
     }
@@ -220,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn validity_is_whole_minutes_rounded_up_and_cut() {
+    fn validity_is_rounded_up_to_minutes_and_capped() {
         let minutes = |seconds, nanos| validity_minutes(&pbjson_types::Duration { seconds, nanos });
         assert_eq!(minutes(60, 0), Some(1));
         assert_eq!(minutes(60, 1), Some(2));
