@@ -13,6 +13,7 @@ mod connections;
 mod deadline;
 mod event;
 pub mod failure;
+mod health;
 mod inbox;
 mod lookup;
 mod pull;

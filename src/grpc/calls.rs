@@ -2,7 +2,8 @@
 //! tonic says of one that it can't read is put into our words.
 //!
 //! Invariants: a call is counted once, when its response ended or nobody waits for it any more, and holds its place until
-//! then; health is answered however much is under way. Neighbours: `server` puts it outermost, `ops::metrics` counts.
+//! then; health has places of its own, so it is answered whatever else is under way and takes no place from other calls.
+//! Neighbours: `server` puts it outermost, `ops::metrics` counts.
 
 use std::{
     convert::Infallible,
@@ -24,12 +25,12 @@ use super::{
     auth::{Authenticated, Certificate},
     deadline,
     failure::Failure,
+    health,
     services::Answering,
     unread,
 };
 use crate::ops::metrics::{GrpcMethod, Metrics};
 
-const HEALTH: &str = "grpc.health.v1.Health/";
 /// Where a response's code stands: in its trailers, or in its headers where it has nothing else.
 const STATUS: &str = "grpc-status";
 
@@ -37,7 +38,7 @@ const STATUS: &str = "grpc-status";
 #[derive(Clone)]
 pub(super) struct Calls {
     inner: Authenticated,
-    places: Arc<Semaphore>,
+    places: Places,
     max_message_bytes: usize,
     metrics: Metrics,
 }
@@ -50,10 +51,9 @@ impl Calls {
         max_message_bytes: usize,
         metrics: Metrics,
     ) -> Self {
-        let most = most.min(Semaphore::MAX_PERMITS);
         Self {
             inner,
-            places: Arc::new(Semaphore::new(most)),
+            places: Places::new(most),
             max_message_bytes,
             metrics,
         }
@@ -71,8 +71,9 @@ impl Calls {
     pub(super) fn call(&self, request: http::Request<Body>) -> Answer {
         let path = request.uri().path();
         let method = path.strip_prefix('/').unwrap_or(path);
-        let place = Arc::clone(&self.places).try_acquire_owned().ok();
-        let is_refused = place.is_none() && !method.starts_with(HEALTH);
+        let (pool, is_health) = self.places.of(method);
+        let place = Arc::clone(pool).try_acquire_owned().ok();
+        let is_refused = place.is_none();
         let call = Call {
             metrics: self.metrics.clone(),
             method: GrpcMethod::named(method),
@@ -86,13 +87,46 @@ impl Calls {
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             Step::Refused(Box::new(response))
         } else if is_refused {
-            let response = Status::from(Failure::Overloaded).into_http();
+            let response = Status::from(Failure::Overloaded { is_health }).into_http();
             Step::Refused(Box::new(response))
         } else {
-            let deadline = deadline::timeout(request.headers()).map(tokio::time::sleep);
+            let mut timeout = deadline::timeout(request.headers());
+            if is_health {
+                let asked = timeout.unwrap_or(health::TIMEOUT);
+                timeout = Some(asked.min(health::TIMEOUT));
+            }
+            let deadline = timeout.map(tokio::time::sleep);
             Step::UnderWay(self.inner.call(request), deadline.map(Box::pin))
         };
         Answer(Some((step, call, self.max_message_bytes)))
+    }
+}
+
+/// How many calls may be under way. Health has places of its own: it needs no credentials, so whoever reaches the port could
+/// take those of all others; and a watch, which lasts as long as its client likes, takes none from the checks.
+#[derive(Clone)]
+struct Places {
+    calls: Arc<Semaphore>,
+    health_checks: Arc<Semaphore>,
+    health_watches: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new(calls: usize) -> Self {
+        Self {
+            calls: Arc::new(Semaphore::new(calls.min(Semaphore::MAX_PERMITS))),
+            health_checks: Arc::new(Semaphore::new(health::MAX_CHECKS)),
+            health_watches: Arc::new(Semaphore::new(health::MAX_WATCHES)),
+        }
+    }
+
+    /// Those of a method, and whether it is one of health.
+    fn of(&self, method: &str) -> (&Arc<Semaphore>, bool) {
+        match method.strip_prefix(health::SERVICE) {
+            None => (&self.calls, false),
+            Some("Watch") => (&self.health_watches, true),
+            Some(_) => (&self.health_checks, true),
+        }
     }
 }
 

@@ -58,8 +58,11 @@ pub enum Failure {
     },
     /// The caller may not do this, or not now.
     Denied(Denied),
-    /// As many calls as `grpc.max_concurrent_calls` allows are under way.
-    Overloaded,
+    /// As many calls as `grpc.max_concurrent_calls` allows are under way, or of health as it answers at once.
+    Overloaded {
+        /// Whether the call was one of health.
+        is_health: bool,
+    },
     /// The request is no message of this method.
     Unreadable {
         /// What is wrong with it.
@@ -212,10 +215,14 @@ fn row(failure: Failure) -> Row {
                 .with("message_count", message_ids.len())
         }
         Failure::Denied(denied) => denied_row(&denied),
-        Failure::Overloaded => Row::new(
+        Failure::Overloaded { is_health } => Row::new(
             Code::ResourceExhausted,
             Reason::Overloaded,
-            "as many calls as grpc.max_concurrent_calls allows are under way: nothing was done, try again later",
+            if is_health {
+                "as many checks or watches of health as are answered at once are under way: end some, or try again later"
+            } else {
+                "as many calls as grpc.max_concurrent_calls allows are under way: nothing was done, try again later"
+            },
         )
         .retry_after(SOON),
         Failure::Unreadable { detail } => Row::new(

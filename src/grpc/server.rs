@@ -1,10 +1,10 @@
 //! The gRPC server: bound eagerly, hardened against idle and greedy clients, drained under a deadline.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::server::HealthReporter;
 
 use super::{
     Context,
@@ -14,6 +14,7 @@ use super::{
     calls::Calls,
     connections,
     event::Events,
+    health::{self, EndingHealth},
     inbox::Inbox,
     lookup::Lookup,
     reference::Reference,
@@ -26,9 +27,6 @@ use crate::{
     config::{self, ConfigErrors},
     proto::{self, v1},
 };
-
-/// How often health is brought up to date.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why the server ended.
 #[derive(Debug, thiserror::Error)]
@@ -117,9 +115,10 @@ impl GrpcServer {
                 v1::$server::$service::new($implementation).max_decoding_message_size(limit)
             };
         }
-        let (health, health_service) = tonic_health::server::health_reporter();
+        let health = HealthReporter::new();
+        let health_service = EndingHealth::server(health.clone(), stop.clone());
         // Before the first call can ask.
-        set_health(&health, &context, false).await;
+        health::set(&health, &context, false).await;
         let mut services = Services::default()
             .with(health_service.max_decoding_message_size(limit))
             .with(limited!(
@@ -173,7 +172,7 @@ impl GrpcServer {
             context.metrics.clone(),
         );
         let mut watches = JoinSet::new();
-        watches.spawn(tell_health(health, context, stop.clone()));
+        watches.spawn(health::update(health, context, stop.clone()));
         watches.spawn(self.authenticator.watch(stop.clone()));
         if let Some(tls) = &self.tls {
             watches.spawn(Arc::clone(tls).watch(self.config.clone(), stop.clone()));
@@ -181,51 +180,5 @@ impl GrpcServer {
         connections::serve(self.listener, &self.config, self.tls, calls, stop).await;
         watches.shutdown().await;
         Ok(())
-    }
-}
-
-/// Keeps health up to date until `stop`.
-async fn tell_health(health: HealthReporter, context: Context, stop: CancellationToken) {
-    let mut interval = tokio::time::interval(HEALTH_INTERVAL);
-    while stop.run_until_cancelled(interval.tick()).await.is_some() {
-        set_health(&health, &context, false).await;
-    }
-    set_health(&health, &context, true).await;
-}
-
-/// Health for each service tells the truth: what needs the event log serves while that can be written.
-async fn set_health(health: &HealthReporter, context: &Context, stopping: bool) {
-    use v1::{
-        account_service_server as account, event_service_server as event,
-        inbox_service_server as inbox, lookup_service_server as lookup,
-        reference_service_server as reference, report_service_server as report,
-        sms_service_server as sms,
-    };
-    let need_the_log = [
-        "",
-        sms::SERVICE_NAME,
-        report::SERVICE_NAME,
-        inbox::SERVICE_NAME,
-        event::SERVICE_NAME,
-    ];
-    let need_nothing = [
-        lookup::SERVICE_NAME,
-        reference::SERVICE_NAME,
-        account::SERVICE_NAME,
-    ];
-    let status = |works: bool| {
-        if works {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        }
-    };
-    for service in need_the_log {
-        health
-            .set_service_status(service, status(!stopping && context.log.is_ready()))
-            .await;
-    }
-    for service in need_nothing {
-        health.set_service_status(service, status(!stopping)).await;
     }
 }

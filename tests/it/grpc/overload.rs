@@ -5,11 +5,18 @@ use std::time::Duration;
 use smsbridge::proto::v1::{
     ListStatusesRequest, StreamEventsRequest, reference_service_client::ReferenceServiceClient,
 };
-use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tonic_types::StatusExt as _;
 
-use crate::support::{bridge::TestBridge, eventually, simulator::TestSimulator};
+use crate::support::{
+    bridge::TestBridge,
+    eventually,
+    http2::{self, Http2},
+    simulator::TestSimulator,
+};
 
 #[tokio::test]
 async fn more_calls_than_allowed_are_turned_away_and_health_is_not() {
@@ -40,4 +47,84 @@ async fn more_calls_than_allowed_are_turned_away_and_health_is_not() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn watches_of_health_take_no_place_and_end_with_the_bridge() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.max_concurrent_calls = 2;
+        config.shutdown.grace = Duration::from_secs(60);
+    })
+    .await;
+    let mut watches = Vec::new();
+    for _ in 0..10 {
+        let mut health = HealthClient::new(bridge.channel.clone());
+        let watch = health.watch(HealthCheckRequest::default()).await.unwrap();
+        let mut watch = watch.into_inner();
+        let first = watch.message().await.unwrap().unwrap();
+        assert_eq!(first.status(), ServingStatus::Serving);
+        watches.push(watch);
+    }
+    // Health calls whose message never comes.
+    let mut stuck = Http2::begun(bridge.addresses.grpc).await;
+    for (stream, method) in [(1, "Check"), (3, "Watch"), (5, "Check")] {
+        let path = format!("/grpc.health.v1.Health/{method}");
+        stuck.write(&http2::call_headers(stream, &path)).await;
+    }
+    let mut reference = ReferenceServiceClient::new(bridge.channel.clone());
+    reference
+        .list_statuses(ListStatusesRequest::default())
+        .await
+        .unwrap();
+
+    bridge.begin_to_stop();
+    let answering_pings = tokio::spawn(async move {
+        while let Some((kind, flags, payload)) = stuck.read().await {
+            if kind == http2::PING && flags == 0 {
+                let answer = http2::frame(http2::PING, http2::ACK, 0, &payload);
+                stuck.write(&answer).await;
+            }
+        }
+    });
+    for mut watch in watches {
+        let mut last = ServingStatus::Serving;
+        while let Some(response) = watch.message().await.unwrap() {
+            last = response.status();
+        }
+        assert_eq!(last, ServingStatus::NotServing);
+    }
+    // Long before the grace period ends.
+    answering_pings.await.unwrap();
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn watches_of_health_are_bounded_and_leave_checks_alone() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let mut watches = Vec::new();
+    let mut refused = None;
+    // A connection carries 1000 calls.
+    for _ in 0..5 {
+        let address = format!("http://{}", bridge.addresses.grpc);
+        let channel = Channel::from_shared(address).unwrap();
+        let mut health = HealthClient::new(channel.connect().await.unwrap());
+        for _ in 0..500 {
+            match health.watch(HealthCheckRequest::default()).await {
+                Ok(watch) => watches.push(watch),
+                Err(status) => refused = Some(status),
+            }
+        }
+    }
+    let refused = refused.expect("there is a bound");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let details = refused.get_error_details();
+    assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");
+    HealthClient::new(bridge.channel.clone())
+        .check(HealthCheckRequest::default())
+        .await
+        .unwrap();
+    drop(watches);
+    bridge.stop().await;
 }

@@ -1,0 +1,120 @@
+//! `grpc.health.v1.Health`: what tonic-health answers, with bounds, and watches that end with the process.
+//!
+//! Invariants: a watch reports NOT_SERVING and ends when the shutdown begins, so that it does not hold it up; each service's
+//! status follows what the service needs. Neighbours: `calls` keeps the bounds, `server` runs [`update`].
+
+use std::{pin::Pin, time::Duration};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use tonic_health::{
+    ServingStatus,
+    pb::{
+        self, HealthCheckRequest, HealthCheckResponse,
+        health_server::{Health, HealthServer},
+    },
+    server::{HealthReporter, HealthService},
+};
+
+use super::Context;
+use crate::proto::v1;
+
+/// What the paths of its methods begin with.
+pub(super) const SERVICE: &str = "grpc.health.v1.Health/";
+/// Checks at once.
+pub(super) const MAX_CHECKS: usize = 1000;
+/// Watches at once.
+pub(super) const MAX_WATCHES: usize = 1000;
+/// How long a check may take, and a watch until it begins: a caller whose message never comes gives its place back.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the statuses are brought up to date.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The service, whose watches end with `stop`.
+pub(super) struct EndingHealth {
+    service: HealthService,
+    stop: CancellationToken,
+}
+
+impl EndingHealth {
+    /// A server of what `reporter` says.
+    pub(super) fn server(reporter: HealthReporter, stop: CancellationToken) -> HealthServer<Self> {
+        HealthServer::new(Self {
+            service: HealthService::from_health_reporter(reporter),
+            stop,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Health for EndingHealth {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        self.service.check(request).await
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let watch = self.service.watch(request).await?.into_inner();
+        let last = HealthCheckResponse {
+            status: pb::health_check_response::ServingStatus::NotServing.into(),
+        };
+        let ending = watch
+            .take_until(self.stop.clone().cancelled_owned())
+            .chain(stream::iter([Ok(last)]));
+        Ok(Response::new(Box::pin(ending)))
+    }
+}
+
+/// Keeps the statuses up to date until `stop`.
+pub(super) async fn update(health: HealthReporter, context: Context, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    while stop.run_until_cancelled(interval.tick()).await.is_some() {
+        set(&health, &context, false).await;
+    }
+    set(&health, &context, true).await;
+}
+
+/// Health for each service tells the truth: what needs the event log serves while that can be written.
+pub(super) async fn set(health: &HealthReporter, context: &Context, stopping: bool) {
+    use v1::{
+        account_service_server as account, event_service_server as event,
+        inbox_service_server as inbox, lookup_service_server as lookup,
+        reference_service_server as reference, report_service_server as report,
+        sms_service_server as sms,
+    };
+    let need_the_log = [
+        "",
+        sms::SERVICE_NAME,
+        report::SERVICE_NAME,
+        inbox::SERVICE_NAME,
+        event::SERVICE_NAME,
+    ];
+    let need_nothing = [
+        lookup::SERVICE_NAME,
+        reference::SERVICE_NAME,
+        account::SERVICE_NAME,
+    ];
+    let status = |works: bool| {
+        if works {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        }
+    };
+    for service in need_the_log {
+        health
+            .set_service_status(service, status(!stopping && context.log.is_ready()))
+            .await;
+    }
+    for service in need_nothing {
+        health.set_service_status(service, status(!stopping)).await;
+    }
+}

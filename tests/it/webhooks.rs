@@ -1,0 +1,225 @@
+//! The HTTP ports, `http.listen` and `admin.listen`: what slow, silent and many clients cost, and what Infobip is answered
+//! meanwhile.
+
+use std::{net::SocketAddr, time::Duration};
+
+use reqwest::{Client, Response, StatusCode, header};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::support::{
+    DEADLINE,
+    bridge::{TestBridge, text_with_id},
+    eventually,
+    simulator::TestSimulator,
+};
+
+const REPORT: &str = r#"{"results":[{"messageId":"m-1","to":"41793026727","status":{"groupId":3,"groupName":"DELIVERED","id":5,"name":"DELIVERED_TO_HANDSET"}}]}"#;
+
+/// Pushes a report as Infobip does.
+async fn push(bridge: &TestBridge) -> Response {
+    Client::new()
+        .post(bridge.webhook("reports"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(REPORT)
+        .send()
+        .await
+        .unwrap()
+}
+
+/// A connection that has sent these bytes and sends no more.
+async fn begun(address: SocketAddr, bytes: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    stream
+}
+
+/// The head of a push, and less of its body than the head announces.
+fn half_a_push() -> String {
+    format!(
+        "POST /infobip/local/reports HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
+        REPORT.len(),
+        &REPORT[..10]
+    )
+}
+
+/// What comes until the other side closes the connection.
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    tokio::time::timeout(DEADLINE, stream.read_to_string(&mut text))
+        .await
+        .expect("the connection is closed")
+        .unwrap();
+    text
+}
+
+#[tokio::test]
+async fn a_connection_that_sends_no_head_is_closed_and_pushes_go_on() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.http.header_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let address = bridge.addresses.http;
+    let half_a_head = "POST /infobip/local/reports HTTP/1.1\r\nhost: x\r\n";
+    let whole = "GET /infobip/local/reports HTTP/1.1\r\nhost: x\r\n\r\n";
+    for bytes in ["", half_a_head, whole] {
+        let mut stream = begun(address, bytes).await;
+        let answer = read_to_end(&mut stream).await;
+        // A request was answered before its connection was idle.
+        assert_eq!(
+            answer.starts_with("HTTP/1.1 405"),
+            bytes == whole,
+            "{answer}"
+        );
+    }
+    assert_eq!(push(&bridge).await.status(), StatusCode::OK);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_ends_with_408() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.http.request_timeout = Duration::from_millis(200);
+        config.http.header_timeout = Duration::from_secs(60);
+    })
+    .await;
+    let mut slow = begun(bridge.addresses.http, &half_a_push()).await;
+    let answer = read_to_end(&mut slow).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert_eq!(push(&bridge).await.status(), StatusCode::OK);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_until_one_ends() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.http.max_connections = 2).await;
+    let address = bridge.addresses.http;
+    let (first, second) = (begun(address, "").await, begun(address, "").await);
+    let pushed = push(&bridge);
+    tokio::pin!(pushed);
+    let waiting = tokio::time::timeout(Duration::from_millis(200), pushed.as_mut()).await;
+    assert!(waiting.is_err(), "{waiting:?}");
+    drop(first);
+    assert_eq!(pushed.await.status(), StatusCode::OK);
+    drop(second);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn more_bodies_than_allowed_are_answered_with_503_and_strangers_take_no_place() {
+    let simulator = TestSimulator::start().await;
+    let secret = "a-secret-of-this-test";
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.http.max_concurrent_requests = 1;
+        config.http.secret = Some(secret.to_owned().into());
+    })
+    .await;
+    let address = bridge.addresses.http;
+    let push = async || {
+        let url = format!("http://{address}/infobip/{secret}/reports");
+        let request = Client::new().post(url).body(REPORT);
+        request.send().await.unwrap()
+    };
+    // Its secret is wrong.
+    let mut stranger = begun(address, &half_a_push()).await;
+    let answer = read_to_end(&mut stranger).await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    assert_eq!(push().await.status(), StatusCode::OK);
+
+    let known = half_a_push().replace("/local/", &format!("/{secret}/"));
+    let mut slow = begun(address, &known).await;
+    let refused = eventually("the slow push holds the place", async || {
+        let answer = push().await;
+        (answer.status() != StatusCode::OK).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key(header::RETRY_AFTER));
+    slow.write_all(&REPORT.as_bytes()[10..]).await.unwrap();
+    let mut answer = [0; 15];
+    slow.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    assert_eq!(push().await.status(), StatusCode::OK);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_that_hangs_is_answered_with_503_in_time() {
+    let simulator = TestSimulator::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.sqlite");
+    let bridge = TestBridge::at(&simulator.base_url(), folder, |config| {
+        config.http.request_timeout = Duration::from_millis(300);
+    })
+    .await;
+    // Whoever else writes waits for this transaction, for longer than the request may take.
+    let blocking = rusqlite::Connection::open(path).unwrap();
+    blocking.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(4), push(&bridge)).await;
+    let answer = answer.expect("an answer before SQLite gives up");
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.headers().contains_key(header::RETRY_AFTER));
+    blocking.execute_batch("ROLLBACK").unwrap();
+    eventually("the next push is stored", async || {
+        (push(&bridge).await.status() == StatusCode::OK).then_some(())
+    })
+    .await;
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn connections_without_a_request_do_not_hold_the_shutdown() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.shutdown.grace = Duration::from_secs(60);
+        config.http.header_timeout = Duration::from_secs(300);
+    })
+    .await;
+    let address = bridge.addresses.http;
+    let mut silent = begun(address, "").await;
+    let mut half = begun(address, "POST /infobip/local/reports HTTP/1.1\r\n").await;
+    // It keeps its connection for the next push.
+    let client = Client::new();
+    let answer = client
+        .post(bridge.webhook("reports"))
+        .body(REPORT)
+        .send()
+        .await;
+    assert_eq!(answer.unwrap().status(), StatusCode::OK);
+    bridge.stop().await;
+    read_to_end(&mut silent).await;
+    read_to_end(&mut half).await;
+}
+
+/// The API has no other way to learn the credentials than the address that it is given.
+#[tokio::test]
+async fn with_basic_alone_reports_and_answers_to_lookups_arrive() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.http.basic_username = Some("info bip@x".into());
+        config.http.basic_password = Some("p:ss/w\u{f6}rd?#%41".to_owned().into());
+    })
+    .await;
+    let mut events = bridge.events().await;
+    let message = text_with_id("r-1", &["41793026727"]);
+    bridge.sms().send_sms(message).await.unwrap();
+    let report = events.next_of("report.delivered").await;
+    assert_eq!(report.request_id, "r-1");
+    assert_eq!(push(&bridge).await.status(), StatusCode::UNAUTHORIZED);
+
+    let mut lookups = smsbridge::proto::v1::lookup_service_client::LookupServiceClient::new(
+        bridge.channel.clone(),
+    );
+    let request = smsbridge::proto::v1::RequestNumberLookupRequest {
+        numbers: vec!["41793026727".into()],
+        ..Default::default()
+    };
+    lookups.request_number_lookup(request).await.unwrap();
+    events.next_of("lookup.completed").await;
+    bridge.stop().await;
+}
