@@ -1,7 +1,7 @@
 //! The connections of the gRPC server: so many at once, each with HTTP/2 that is told to end at its age, and cut when it does not.
 //!
-//! Invariants: a connection that says nothing, or that outstays its lifetime, gives its place back; who waits for a place waits
-//! in the backlog; every connection is a task that the server owns and waits for. Neighbours: `server` has the services,
+//! Invariants: a connection that has not sent the preface of HTTP/2 in time, after the TLS handshake where there is one, or
+//! that outstays its lifetime, gives its place back; clients that wait for a place wait in the backlog; every connection is a task that the server owns and waits for. Neighbours: `server` has the services,
 //! `tls` the handshake.
 
 use std::{
@@ -18,7 +18,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
-    time::Sleep,
+    time::{Instant, Sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -46,31 +46,36 @@ pub(super) async fn serve(
     let mut listener = Listener {
         listener,
         places: Arc::new(Semaphore::new(allowed_connections(config.max_connections))),
-        first_word: config.keepalive_timeout,
-        lifetime: config.max_connection_age + config.max_connection_age_grace,
+        begin_timeout: config.keepalive_timeout,
     };
     let http = Http {
         builder: builder(config),
         age: config.max_connection_age,
+        lifetime: config.max_connection_age + config.max_connection_age_grace,
         stop: stop.clone(),
     };
     let mut connections = JoinSet::new();
     loop {
-        let connection = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            connection = listener.accept() => connection,
+            accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
         let (http, tls, calls) = (http.clone(), tls.clone(), calls.clone());
         connections.spawn(async move {
+            let Accepted {
+                stream,
+                begin_until,
+                place: _place,
+            } = accepted;
             match tls {
-                None => http.serve(connection, calls).await,
+                None => http.serve(stream, begin_until, calls).await,
                 Some(tls) => {
-                    // A client that can't shake hands has been told so by TLS itself.
-                    if let Some(stream) = tls.accept(connection).await {
+                    // TLS has sent its alert to a client that can't shake hands.
+                    if let Some(stream) = tls.accept(stream, begin_until).await {
                         let certificate = Certificate::of(&stream);
-                        http.serve(stream, calls.with_certificate(certificate))
-                            .await;
+                        let calls = calls.with_certificate(certificate);
+                        http.serve(stream, begin_until, calls).await;
                     }
                 }
             }
@@ -97,15 +102,24 @@ fn builder(config: &config::Grpc) -> http2::Builder<TokioExecutor> {
 struct Http {
     builder: http2::Builder<TokioExecutor>,
     age: Duration,
+    /// How long a connection may live.
+    lifetime: Duration,
     stop: CancellationToken,
 }
 
 impl Http {
     /// Until the other side is done, or its age has come and the calls under way then are answered.
-    async fn serve<I>(self, stream: I, calls: Calls)
+    async fn serve<S>(self, stream: S, begin_until: Instant, calls: Calls)
     where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let stream = Connection {
+            stream,
+            bytes_to_begin: PREFACE_BYTES,
+            lifetime: self.lifetime,
+            until: Box::pin(tokio::time::sleep_until(begin_until)),
+            write_is_due: false,
+        };
         let service = hyper::service::service_fn(move |request: http::Request<_>| {
             calls.call(request.map(Body::new))
         });
@@ -148,28 +162,31 @@ fn allowed_connections(wanted: usize) -> usize {
 struct Listener {
     listener: TcpListener,
     places: Arc<Semaphore>,
-    /// How long a connection may take to begin.
-    first_word: Duration,
-    /// How long it may live.
-    lifetime: Duration,
+    /// How long a connection may take to begin, its TLS handshake included.
+    begin_timeout: Duration,
+}
+
+/// A connection, not begun yet.
+struct Accepted {
+    stream: TcpStream,
+    /// By when its preface has to be there.
+    begin_until: Instant,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Listener {
     /// The next connection, as soon as there is a place for it. Loses nothing where it is dropped.
-    async fn accept(&mut self) -> Connection {
+    async fn accept(&mut self) -> Accepted {
         // Never closed.
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let _ = stream.set_nodelay(true);
-                    return Connection {
+                    return Accepted {
                         stream,
-                        bytes_to_begin: PREFACE_BYTES,
-                        lifetime: self.lifetime,
-                        until: Box::pin(tokio::time::sleep(self.first_word)),
-                        write_is_due: false,
-                        _place: place,
+                        begin_until: Instant::now() + self.begin_timeout,
+                        place,
                     };
                 }
                 // One connection that failed while it was accepted: not the listener's end.
@@ -188,23 +205,22 @@ impl Listener {
     }
 }
 
-/// A connection that gives its place back when it is dropped. It fails where it does not begin in time, as keepalive and
+/// What HTTP/2 is spoken on: TCP, or what TLS has decrypted. It fails where it does not begin in time, as keepalive and
 /// maximum age begin with its preface, and where it is still there when its lifetime is over.
 ///
 /// A write lets the tasks that are ready go first, once: calls that were settled together, as those of one REST request
 /// are, then answer in one system call rather than in one each.
-struct Connection {
-    stream: TcpStream,
+struct Connection<S> {
+    stream: S,
     /// Of its preface, not read yet.
     bytes_to_begin: usize,
     lifetime: Duration,
     until: Pin<Box<Sleep>>,
     /// The others have had their turn.
     write_is_due: bool,
-    _place: Option<OwnedSemaphorePermit>,
 }
 
-impl Connection {
+impl<S> Connection<S> {
     /// Pending once before each write, at the end of the runtime's queue.
     fn let_others_go_first(&mut self, task: &Context<'_>) -> Poll<()> {
         self.write_is_due = !self.write_is_due;
@@ -217,7 +233,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
@@ -229,7 +245,7 @@ impl AsyncRead for Connection {
             let bytes_read = buffer.filled().len() - before;
             self.bytes_to_begin = self.bytes_to_begin.saturating_sub(bytes_read);
             if self.bytes_to_begin == 0 {
-                let end = tokio::time::Instant::now() + self.lifetime;
+                let end = Instant::now() + self.lifetime;
                 self.until.as_mut().reset(end);
             }
         }
@@ -241,7 +257,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,

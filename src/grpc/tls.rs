@@ -7,14 +7,15 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, ConfigErrors, Mistake, Origin, tls::TlsFiles};
 
-/// How long a handshake may take: a client that connects and says nothing holds its place no longer.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the files are looked at.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -53,13 +54,13 @@ impl Tls {
         Arc::clone(&current.config)
     }
 
-    /// Shakes hands; `None` where that failed, or took too long.
-    pub(super) async fn accept<I>(&self, stream: I) -> Option<TlsStream<I>>
+    /// Shakes hands; `None` where that failed, or was not done by `until`.
+    pub(super) async fn accept<I>(&self, stream: I, until: Instant) -> Option<TlsStream<I>>
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
         let shaken = TlsAcceptor::from(self.config()).accept(stream);
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaken).await {
+        match tokio::time::timeout_at(until, shaken).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");

@@ -8,9 +8,14 @@ use smsbridge::{
     ops::open_files,
     proto::v1::{self, reference_service_client::ReferenceServiceClient},
 };
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::transport::Channel;
 
 use crate::support::{
+    DEADLINE,
     bridge::{TestBridge, text},
     eventually,
     http2::{self, Http2, frame},
@@ -136,6 +141,54 @@ async fn connections_that_do_nothing_are_ended() {
         idle(address, number).await.read_to_end().await;
     }
     list_statuses(&bridge.channel).await;
+    bridge.stop().await;
+}
+
+/// The time to begin is one for the handshake and what comes after it.
+#[tokio::test]
+async fn a_client_that_says_nothing_after_the_tls_handshake_is_ended() {
+    let simulator = TestSimulator::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (cert_file, key_file) = (folder.path().join("crt"), folder.path().join("key"));
+    std::fs::write(&cert_file, issued.cert.pem()).unwrap();
+    std::fs::write(&key_file, issued.signing_key.serialize_pem()).unwrap();
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.tls_cert_file = Some(cert_file);
+        config.grpc.tls_key_file = Some(key_file);
+        config.grpc.keepalive_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(issued.cert.der().clone()).unwrap();
+    let mut client = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client.alpn_protocols.push(b"h2".to_vec());
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(client));
+    let connect = async || {
+        let stream = TcpStream::connect(bridge.addresses.grpc).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        connector.connect(name, stream).await.unwrap()
+    };
+    for said in [&[][..], &http2::PREFACE[..20]] {
+        let mut stream = connect().await;
+        stream.write_all(said).await.unwrap();
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await;
+        // With or without an alert of TLS.
+        let _ = ended.expect("its place is free again");
+    }
+    // One that has begun stays, however little it does.
+    let mut stays = connect().await;
+    stays.write_all(http2::PREFACE).await.unwrap();
+    stays
+        .write_all(&frame(http2::SETTINGS, 0, 0, &[]))
+        .await
+        .unwrap();
+    let reading = async { while stays.read_u8().await.is_ok() {} };
+    let ended = tokio::time::timeout(Duration::from_secs(2), reading).await;
+    assert!(ended.is_err(), "it was ended");
     bridge.stop().await;
 }
 
