@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench fuzz setup clean
+.PHONY: help demo quick test check bench fuzz setup clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,6 +11,11 @@ help: ## List these targets
 demo: ## Walk through every flow on a real broker and the simulator, then go on serving; ONCE=1 ends after the walk
 	@scripts/setup build
 	@scripts/demo $(if $(filter-out 0,$(ONCE)),--once)
+
+quick: ## Format, lints and unit tests: for the inner loop
+	@scripts/setup build
+	@scripts/check format lints
+	@scripts/test --lib
 
 test: ## Run all tests and say how many ran; TEST=name runs those whose name contains it
 	@scripts/setup build test
