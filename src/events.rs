@@ -99,7 +99,7 @@ pub struct BeginSends {
     /// The wire ids, and what is to be sent.
     pub sends: Vec<(String, ContentDigest)>,
     /// Wire ids that the same request would have had with another number of destinations.
-    pub other_shapes: Vec<String>,
+    pub conflicting_ids: Vec<String>,
 }
 
 /// What the log knows of the ids of sends that begin.
@@ -108,7 +108,7 @@ pub struct EarlierSends {
     /// One entry for each of them.
     pub sends: Vec<Option<EarlierSend>>,
     /// Whether one of the other shapes was sent, or was begun and did not end.
-    pub other_shape: bool,
+    pub conflicting_id: bool,
 }
 
 /// An earlier send with the same id.

@@ -1,7 +1,7 @@
 //! The core: from a request to one durable result for each destination.
 //!
 //! Every way in (`SendSms`, `SendSmsBulk`, `StreamSms`, AMQP commands) goes through [`Sender`]: a request is checked
-//! (`validate`), becomes a call with one slot for each destination (`call`), whose ids may have been used before (`earlier`),
+//! (`validate`), becomes a call with one slot for each destination (`call`), whose ids may have been used before (`idempotency`),
 //! and parts that wait in lanes (`lanes`); the
 //! `dispatcher` puts parts into REST requests and classifies each outcome once; what is in doubt is resolved in the API's
 //! logs (`in_doubt`). Results are appended to the event log before anybody hears them.
@@ -14,7 +14,7 @@ mod backoff;
 mod call;
 mod core;
 mod dispatcher;
-mod earlier;
+mod idempotency;
 mod in_doubt;
 mod lanes;
 mod outcome;

@@ -232,8 +232,8 @@ impl EventLog for BrokerLog {
             let done = |(id, _): &(String, _)| Some(EarlierSend::Done(Box::new(memory.send(id)?)));
             Ok(EarlierSends {
                 sends: begin.sends.iter().map(done).collect(),
-                other_shape: begin
-                    .other_shapes
+                conflicting_id: begin
+                    .conflicting_ids
                     .iter()
                     .any(|id| memory.send(id).is_some()),
             })

@@ -15,8 +15,8 @@ use super::{
     Arrival, SendCommand, SendError, Sender, Sent,
     call::{Answer, Call, Settled},
     dispatcher::{Dispatcher, Latency, Pause, settle_all},
-    earlier::{self, Earlier},
     guards::Guards,
+    idempotency::{self, Earlier},
     in_doubt::{Doubt, Doubts, Resolver},
     lanes::Lanes,
     plan::{self, Defaults, OwnRequest, Part, PartSlots, Plan, Planned, PlannedMessage},
@@ -35,8 +35,8 @@ use crate::{
     proto::v1::{self, Outcome},
 };
 
-/// What is kept back of the grace period to write `unknown` for what could not be resolved.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Part of the grace period reserved for recording `unknown` results.
+const SHUTDOWN_RESERVE: Duration = Duration::from_millis(500);
 
 /// The sender of the process. Cheap to clone.
 #[derive(Clone)]
@@ -212,14 +212,14 @@ impl Inner {
         self.closing.cancel();
         let all = u32::try_from(self.config.queue_capacity).unwrap_or(u32::MAX);
         let everything_done = self.capacity.acquire_many(all);
-        let last_words = deadline.checked_sub(LAST_WORDS).unwrap_or(deadline);
-        let _ = tokio::time::timeout_at(last_words, everything_done).await;
+        let reserve_begins = deadline.checked_sub(SHUTDOWN_RESERVE).unwrap_or(deadline);
+        let _ = tokio::time::timeout_at(reserve_begins, everything_done).await;
         for part in self.lanes.remove(|part| part.in_doubt_since.is_none()) {
             settle_all(&part, &SendError::ShuttingDown);
         }
         self.end_dispatcher.cancel();
         if let Some((mut dispatcher, mut resolver)) = self.tasks.lock().await.take() {
-            if tokio::time::timeout_at(last_words, &mut dispatcher)
+            if tokio::time::timeout_at(reserve_begins, &mut dispatcher)
                 .await
                 .is_err()
             {
@@ -312,7 +312,8 @@ impl Inner {
             let call = Arc::clone(&call);
             self.calls.spawn(async move {
                 if let Some(earlier) =
-                    earlier::find(&core.registry, &core.log, &call, &planned.other_shapes).await
+                    idempotency::check(&core.registry, &core.log, &call, &planned.conflicting_ids)
+                        .await
                 {
                     let placed = core.place(&call, &planned, &earlier, arrival);
                     core.settle(placed).await;
@@ -444,7 +445,9 @@ impl Inner {
                 Some(Earlier::Done(found)) => {
                     call.settle_as(slot, Settled::Result(found.result.clone()));
                 }
-                Some(Earlier::UnderWay(other, their_slot)) => other.follow(*their_slot, call, slot),
+                Some(Earlier::InProgress(other, their_slot)) => {
+                    other.follow(*their_slot, call, slot)
+                }
                 Some(Earlier::OtherContent) => {
                     let id = call.slots[slot].message_id.clone();
                     call.settle(slot, Settled::Failed(SendError::IdReused { id }));

@@ -182,7 +182,7 @@ impl Dispatcher {
             Ok(answer) => {
                 self.pause.end();
                 let given = self.take_answer(parts, answer).await;
-                under_way.results_given(given, self.gather_for());
+                under_way.results_delivered(given, self.gather_for());
             }
             Err(error) => {
                 drop(under_way);
@@ -290,7 +290,7 @@ impl Dispatcher {
                 let outcome = match outcome::of_response(&row.status) {
                     Verdict::Accepted => Outcome::Accepted,
                     Verdict::Rejected => Outcome::Rejected,
-                    Verdict::AskTheLogs => {
+                    Verdict::LookUp => {
                         self.doubt(part.only(index), false).await;
                         continue;
                     }

@@ -1,9 +1,9 @@
-//! What an operator forbids an application, against slips and SMS pumping: senders, countries, and too many messages to one
-//! number. Off where `[applications.NAME]` says nothing.
+//! Guards: an operator's limits for an application, against mistakes and SMS pumping. They restrict senders, countries, and the
+//! number of messages to one number. Off unless `[applications.NAME]` sets them.
 //!
-//! Pure: no clock, no I/O. Invariants: in no 60 minutes a number gets more than the cap, as long as the numbers that are
-//! remembered suffice; memory is bounded by [`MAX_TRACKED_NUMBERS`] for each application with a cap. Neighbours: the sender
-//! asks before anything goes out, once for each new destination (a repeated request is answered before).
+//! Pure: no clock, no I/O. Invariants: a number gets at most the cap in any 60 minutes, unless more than
+//! [`MAX_TRACKED_NUMBERS`] numbers are in use, which bounds the memory for each application with a cap. Neighbours: `core` asks
+//! once for each new destination, before anything is sent; a repeated request is answered before that.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,15 +16,15 @@ use parking_lot::Mutex;
 use crate::config::Application;
 use crate::message::reason::Reason;
 
-/// Numbers that are remembered for one application at most: some 6 MB. Where there are more within an hour, those with the
-/// fewest messages are forgotten, as pumping shows in the others.
+/// Maximum count of tracked numbers for one application: about 6 MB. If there are more within an hour, the numbers with the fewest
+/// messages are dropped, because pumping shows in the others.
 const MAX_TRACKED_NUMBERS: usize = 100_000;
-/// How finely the hour is counted.
+/// The resolution of the hour.
 const BUCKET: Duration = Duration::from_secs(600);
-/// The buckets of an hour, and the one that is under way: any 60 minutes lie within them.
+/// The buckets of an hour and the current one: together they cover any 60 minutes.
 const BUCKETS: usize = 7;
 
-/// Why a message is refused.
+/// Why a guard refuses a destination.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GuardRefusal {
     /// The sender is none of `allowed_senders`.
@@ -33,11 +33,10 @@ pub enum GuardRefusal {
          to applications.{application}.allowed_senders"
     )]
     SenderNotAllowed {
-        /// Whose message it is.
         application: String,
-        /// What it names. Empty: none.
+        /// The sender of the message. Empty: none.
         sender: String,
-        /// What it may name, joined.
+        /// The allowed senders, joined by commas.
         allowed: String,
     },
     /// The number begins with none of `allowed_country_prefixes`.
@@ -46,26 +45,19 @@ pub enum GuardRefusal {
          to applications.{application}.allowed_country_prefixes"
     )]
     CountryNotAllowed {
-        /// Whose message it is.
         application: String,
-        /// What numbers may begin with, joined.
+        /// The allowed prefixes, joined by commas.
         allowed: String,
     },
-    /// The number got `max_messages_per_number_per_hour` already.
+    /// The number has received `max_messages_per_number_per_hour` messages.
     #[error(
         "this number got {cap} messages of the application `{application}` within an hour \
          (applications.{application}.max_messages_per_number_per_hour)"
     )]
-    NumberCapReached {
-        /// Whose message it is.
-        application: String,
-        /// The cap.
-        cap: u32,
-    },
+    NumberCapReached { application: String, cap: u32 },
 }
 
 impl GuardRefusal {
-    /// The stable reason.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -76,7 +68,7 @@ impl GuardRefusal {
     }
 }
 
-/// The guards of all applications.
+/// The guards of all applications, with the message counts of the last hour.
 pub struct Guards {
     rules: HashMap<String, Rules>,
     begin: Instant,
@@ -91,7 +83,7 @@ struct Rules {
 }
 
 impl Guards {
-    /// The guards that the configuration asks for; `begin` is now, and no later check is before it.
+    /// The configured guards. `begin` is the current time; no check may be earlier.
     #[must_use]
     pub fn new(applications: &BTreeMap<String, Application>, begin: Instant) -> Self {
         let rules = applications.iter().map(|(name, application)| {
@@ -110,16 +102,16 @@ impl Guards {
         }
     }
 
-    /// The sender of an application's messages that name none.
+    /// The sender for an application's messages without a sender.
     #[must_use]
     pub fn default_sender(&self, application: &str) -> Option<&str> {
         self.rules.get(application)?.default_sender.as_deref()
     }
 
-    /// Checks one destination and, where it is let through, counts it. `sender` is what will be sent (after the default),
-    /// empty for none; `number_digits` as [`crate::message::address::normalize_number`] makes them.
+    /// Checks one destination and counts it if it is allowed. `sender` is the sender after defaults, or empty. `number_digits` is
+    /// the result of [`crate::message::address::normalize_number`].
     ///
-    /// A number with a leading `00` is in no country here: only the API knows what it makes of it.
+    /// A number with a leading `00` matches no country prefix, because only the API knows how it is interpreted.
     ///
     /// # Errors
     /// The first guard that refuses.
@@ -163,7 +155,7 @@ impl Guards {
 }
 
 impl Rules {
-    /// As written: on a handset `BANK` and `Bank` are two senders.
+    /// Case-sensitive: on a handset `BANK` and `Bank` are different senders.
     fn allows_sender(&self, sender: &str) -> bool {
         let digits = |sender: &'_ str| sender.strip_prefix('+').unwrap_or(sender).to_owned();
         self.senders.is_empty()
@@ -182,17 +174,17 @@ impl Rules {
     }
 }
 
-/// Messages to each number in the last hour.
+/// Number of messages to each number in the last hour.
 struct Counts {
     by_number: HashMap<u64, Hour>,
     most: usize,
 }
 
-/// Messages to one number, by [`BUCKET`].
+/// Number of messages to one number, by [`BUCKET`].
 struct Hour {
-    /// The newest bucket that was counted.
+    /// The most recent bucket with a message.
     newest: u64,
-    /// Counts of the buckets `newest - 6` to `newest`, each at its own number modulo [`BUCKETS`].
+    /// Counts of the buckets `newest - 6` to `newest`, each at its index modulo [`BUCKETS`].
     counts: [u32; BUCKETS],
 }
 
@@ -210,7 +202,7 @@ impl Hour {
 }
 
 fn slot(bucket: u64) -> usize {
-    usize::try_from(bucket % BUCKETS as u64).unwrap_or_default()
+    usize::try_from(bucket % BUCKETS as u64).expect("a remainder of a small number fits")
 }
 
 impl Counts {
@@ -221,11 +213,11 @@ impl Counts {
         }
     }
 
-    /// Counts a message unless there were `cap` of them; says whether it did.
+    /// Counts a message and returns true, unless the number has reached `cap`.
     fn count(&mut self, number_digits: &str, bucket: u64, cap: u32) -> bool {
         let key = self.key(number_digits);
         if self.by_number.len() >= self.most && !self.by_number.contains_key(&key) {
-            self.forget(bucket);
+            self.evict(bucket);
         }
         let hour = self.by_number.entry(key).or_insert(Hour {
             newest: bucket,
@@ -239,17 +231,17 @@ impl Counts {
         fits
     }
 
-    /// A number without its leading zeros: `0041…` and `41…` reach the same handset.
+    /// The number without leading zeros, because `0041…` and `41…` reach the same handset.
     fn key(&self, number_digits: &str) -> u64 {
         let digits = number_digits.trim_start_matches('0');
-        // No real number has more than 15 digits; what does not fit is hashed.
+        // Real numbers have at most 15 digits. Longer ones, which do not fit into 64 bits, are hashed.
         digits
             .parse()
             .unwrap_or_else(|_| self.by_number.hasher().hash_one(digits))
     }
 
-    /// Makes room: forgets the numbers whose hour has passed, and where that is not enough, half of the others.
-    fn forget(&mut self, bucket: u64) {
+    /// Makes room: drops the numbers whose hour has passed and, if that is not enough, half of the others.
+    fn evict(&mut self, bucket: u64) {
         self.by_number
             .retain(|_, hour| hour.newest + (BUCKETS as u64) > bucket);
         let half = self.most / 2;
@@ -260,7 +252,7 @@ impl Counts {
         let surplus = totals.len() - half;
         let (below, limit, _) = totals.select_nth_unstable(surplus - 1);
         let limit = *limit;
-        // Of those at the limit only as many as are needed.
+        // Of the numbers at the limit, only as many as needed are dropped.
         let mut at_limit = surplus - below.iter().filter(|total| **total < limit).count();
         self.by_number.retain(|_, hour| {
             let total = hour.total();
@@ -272,7 +264,7 @@ impl Counts {
         });
         tracing::warn!(
             remembered = self.by_number.len(),
-            "more numbers than can be remembered within an hour: those with the fewest messages were forgotten"
+            "more numbers within an hour than can be tracked; those with the fewest messages were dropped"
         );
     }
 }

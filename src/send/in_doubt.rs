@@ -1,8 +1,9 @@
-//! Resolves sends of which nobody knows whether the API took them: it asks the logs, and only what they do not have is
-//! sent again, with the same id (docs/RELIABILITY.md#how-a-send-stays-single).
+//! Resolves sends whose outcome is in doubt: looks them up in the API's logs, and resends with the same id only what the logs do
+//! not have (docs/RELIABILITY.md#how-a-send-stays-single).
 //!
-//! Invariants: a look-up that was answered comes before every resend; a part that only got "duplicate id" is never sent
-//! again; after `send.in_doubt_for` the result is `unknown`, which a repeated call resolves anew.
+//! Invariants: an answered look-up precedes every resend; a send that was refused as "duplicate id" is never resent; after
+//! `send.in_doubt_for` the result is `unknown`, and a repeated call starts a new look-up.
+//! Neighbours: `dispatcher` and `core` hand sends over; `outcome` classifies log rows; `recorder` records results.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -29,56 +30,57 @@ use crate::{
     proto::v1::{self, Outcome},
 };
 
-/// Look-ups for one id are at most this far apart.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Doubts that become due so soon after the first are asked with it.
-const GATHER: Duration = Duration::from_millis(20);
-/// After this nothing is sent again (docs/RELIABILITY.md#how-a-send-stays-single): the API's logs go back 48 hours.
-const SENT_AGAIN_FOR: SignedDuration = SignedDuration::from_hours(24);
+/// Maximum time between two look-ups of one id.
+const MAX_LOOKUP_INTERVAL: Duration = Duration::from_secs(30);
+/// Look-ups that fall due within this time after the first one share its request.
+const LOOKUP_BATCH_WINDOW: Duration = Duration::from_millis(20);
+/// Maximum age of a send that is resent (docs/RELIABILITY.md#how-a-send-stays-single). The API's logs go back 48 hours.
+const MAX_RESEND_AGE: SignedDuration = SignedDuration::from_hours(24);
 
-/// One destination in doubt.
+/// One destination whose outcome is in doubt.
 pub(super) struct Doubt {
     part: Part,
-    may_send_again: bool,
+    may_resend: bool,
     since: Instant,
     due: Instant,
-    /// Before this, "not found" says nothing: the request may still be under way.
+    /// Before this time "not found" does not count: the original request may still be in flight.
     not_found_counts_from: Instant,
-    asked: u32,
+    look_ups: u32,
 }
 
 impl Doubt {
-    /// A send of the bridge's own that was not answered.
-    pub(super) fn new(mut part: Part, may_send_again: bool, wait: Duration) -> Self {
+    /// A send of this process whose response did not arrive.
+    pub(super) fn new(mut part: Part, may_resend: bool, wait: Duration) -> Self {
         let now = Instant::now();
         let since = *part.in_doubt_since.get_or_insert(now);
         Self {
             part,
-            may_send_again,
+            may_resend,
             since,
             due: now + wait,
             not_found_counts_from: now,
-            asked: 0,
+            look_ups: 0,
         }
     }
 
-    /// A command that may have been sent by a process that is gone: "not found" counts only a request timeout later.
+    /// A send that another process may have begun. "Not found" counts only after `request_timeout`, when that process's request
+    /// has ended.
     pub(super) fn redelivered(mut part: Part, request_timeout: Duration) -> Self {
         let now = Instant::now();
         part.in_doubt_since = Some(now);
         Self {
             part,
-            may_send_again: true,
+            may_resend: true,
             since: now,
             due: now,
             not_found_counts_from: now + request_timeout,
-            asked: 0,
+            look_ups: 0,
         }
     }
 
-    /// It was begun at this time, which may be long ago: what the API's logs no longer show is not sent again.
+    /// Sets the time at which the send began. It is not resent if the API's logs may no longer show it.
     pub(super) fn begun_at(mut self, at: Timestamp) -> Self {
-        self.may_send_again &= Timestamp::now().duration_since(at) < SENT_AGAIN_FOR;
+        self.may_resend &= Timestamp::now().duration_since(at) < MAX_RESEND_AGE;
         self
     }
 
@@ -101,10 +103,10 @@ impl Doubt {
         self.part.slots.first().copied().unwrap_or_default()
     }
 
-    /// The result when it can't be resolved.
+    /// The result `unknown`, for the reason `why`.
     pub(super) fn unknown(&self, why: &str) -> Finished {
         let detail = format!(
-            "the request went out, its answer did not come, and the API's logs did not settle it: {why}. Repeat the call with the same ids to resolve it"
+            "the request was sent, no usable response arrived, and the API's logs did not show the outcome: {why}. Repeat the call with the same ids to look it up again"
         );
         let result = self.part.call.refusal(
             self.slot(),
@@ -120,7 +122,7 @@ impl Doubt {
         let status = log.status.clone().unwrap_or_default();
         let outcome = match outcome::of_log(&status) {
             Verdict::Rejected => Outcome::Rejected,
-            Verdict::Accepted | Verdict::AskTheLogs => Outcome::Accepted,
+            Verdict::Accepted | Verdict::LookUp => Outcome::Accepted,
         };
         let mut result = self.part.call.result(self.slot(), outcome);
         result.status = log.status.clone();
@@ -129,7 +131,7 @@ impl Doubt {
     }
 }
 
-/// The way to the [`Resolver`].
+/// Hands sends in doubt to the [`Resolver`].
 #[derive(Clone)]
 pub(super) struct Doubts {
     pub(super) resolver: mpsc::Sender<Doubt>,
@@ -138,7 +140,7 @@ pub(super) struct Doubts {
 }
 
 impl Doubts {
-    /// Hands a doubt to the resolver; settles what that can't take any more.
+    /// Hands a send over. If the resolver has ended, its result is `unknown`.
     pub(super) async fn open(&self, doubt: Doubt) {
         self.metrics.in_doubt_opened();
         if let Err(mpsc::error::SendError(doubt)) = self.resolver.send(doubt).await {
@@ -173,12 +175,12 @@ impl Resolver {
                     None => break,
                 },
                 () = sleep_until(next_due) => {
-                    let horizon = Instant::now() + GATHER;
+                    let horizon = Instant::now() + LOOKUP_BATCH_WINDOW;
                     let (due, later) = open.into_iter().partition(|doubt| doubt.due <= horizon);
                     open = later;
                     tokio::select! {
                         () = end.cancelled() => { open.extend(due); break; }
-                        still_open = self.ask_all(&due) => open.extend(self.conclude(due, still_open).await),
+                        answers = self.ask_all(&due) => open.extend(self.conclude(due, answers).await),
                     }
                 }
             }
@@ -197,7 +199,7 @@ impl Resolver {
         self.recorder.record(left).await;
     }
 
-    /// Asks for all ids; gives what was found, and for which ids an answer came at all.
+    /// Looks up all ids. Returns the rows that were found, and the ids for which the API answered.
     async fn ask_all(&self, due: &[Doubt]) -> Asked {
         let mut asked = Asked::default();
         for ids in id_filters(due) {
@@ -223,14 +225,14 @@ impl Resolver {
                 }
                 Err(detail) => tracing::warn!(
                     detail,
-                    "the logs can't be asked for sends in doubt: trying again"
+                    "looking up sends in doubt failed; it will be retried"
                 ),
             }
         }
         asked
     }
 
-    /// Finishes or resends what was answered; gives what stays open.
+    /// Records or resends what was answered. Returns the sends that stay in doubt.
     async fn conclude(&self, due: Vec<Doubt>, asked: Asked) -> Vec<Doubt> {
         let mut finished = Vec::new();
         let mut resend = Vec::new();
@@ -241,17 +243,21 @@ impl Resolver {
                 self.metrics.in_doubt_resolved(Resolution::Found);
                 finished.push(doubt.found(&row.log));
             } else if answered_at.is_some_and(|at| *at >= doubt.not_found_counts_from)
-                && doubt.may_send_again
+                && doubt.may_resend
                 && !doubt.part.is_expired()
             {
                 self.metrics.in_doubt_resolved(Resolution::Resent);
                 resend.push(doubt.part);
             } else if doubt.since.elapsed() >= self.config.in_doubt_for {
                 self.metrics.in_doubt_resolved(Resolution::Unknown);
-                finished.push(doubt.unknown("it took too long"));
+                finished.push(doubt.unknown("send.in_doubt_for has passed"));
             } else {
-                let wait = backoff(doubt.asked, self.config.in_doubt_wait, LONGEST_WAIT);
-                doubt.asked += 1;
+                let wait = backoff(
+                    doubt.look_ups,
+                    self.config.in_doubt_wait,
+                    MAX_LOOKUP_INTERVAL,
+                );
+                doubt.look_ups += 1;
                 doubt.due = Instant::now() + wait;
                 if doubt.not_found_counts_from > Instant::now() {
                     doubt.due = doubt.due.min(doubt.not_found_counts_from);
@@ -262,7 +268,7 @@ impl Resolver {
         if !resend.is_empty() {
             tracing::info!(
                 destinations = resend.len(),
-                "not in the API's logs: sent again with the same ids"
+                "not found in the API's logs; resending with the same ids"
             );
             self.lanes.push(resend);
         }
@@ -277,7 +283,7 @@ struct Asked {
     answered: HashMap<String, Instant>,
 }
 
-/// The ids of doubts, in lists that fit the API's id filter.
+/// The ids to look up, in lists that fit the API's id filter.
 fn id_filters(due: &[Doubt]) -> Vec<Vec<String>> {
     let mut filters: Vec<Vec<String>> = Vec::new();
     let mut characters = usize::MAX;

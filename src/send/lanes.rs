@@ -1,9 +1,12 @@
-//! The lanes: what waits to be put into a request, urgent before normal.
+//! The lanes: two queues of items that wait to be sent, urgent before normal, and the policy that decides when a batch leaves.
 //!
-//! Parts gather here, for `send.gather_for` at most, while others may come to share their request: those who just got their
-//! results may be back with their next message, and so may those whose results are due before a part has waited long enough. Once
-//! all are back the request leaves. Where nobody is expected back, anyone may come while requests are under way; with none under
-//! way nobody waits, and what is urgent never does. What waits is bounded by the permits of its calls.
+//! An item waits for at most `send.gather_for` so that several items can share a REST request. A caller that just received its
+//! result usually sends its next message at once, so a batch waits until as many destinations have arrived as results were
+//! delivered, or will be delivered before the wait is over. Without such expected returns, it waits while requests are in
+//! flight. If no request is in flight, and for urgent items, there is no wait.
+//!
+//! Invariant: the semaphore permits of the calls bound what waits here.
+//! Neighbours: `core` pushes items, `dispatcher` takes batches.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -16,7 +19,7 @@ use tokio::{
 use super::plan::Part;
 use crate::ops::metrics::{Lane, Metrics};
 
-/// What `Lanes` gave out and whose results were not given yet.
+/// A batch that was taken and whose results have not been delivered yet.
 struct Request {
     id: u64,
     results_due: Instant,
@@ -26,40 +29,38 @@ struct Request {
 struct State {
     urgent: VecDeque<Part>,
     normal: VecDeque<Part>,
-    /// Destinations in both.
+    /// Number of destinations in both lanes.
     destinations: usize,
     under_way: Vec<Request>,
     last_id: u64,
-    /// Destinations that had their results lately: as many may come back.
-    away: usize,
-    /// Until when they are waited for.
-    away_until: Option<Instant>,
-    /// Whether some of them are among what waits.
-    some_are_back: bool,
+    /// Number of destinations whose results were delivered recently: as many new ones are expected.
+    expected_returns: usize,
+    /// How long the expected returns are waited for.
+    returns_until: Option<Instant>,
+    /// Whether some expected returns are among the waiting items.
+    some_returned: bool,
 }
 
-/// When a request should take what waits.
+/// When the next batch should be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Now.
     Now,
-    /// Then, or when something changes.
+    /// At this time, or earlier if [`Lanes::changed`] resolves.
     At(Instant),
-    /// Nothing waits.
+    /// No item waits.
     Never,
 }
 
-/// The two lanes.
+/// The two lanes and the batching policy.
 pub(super) struct Lanes {
     state: Mutex<State>,
     changed: Notify,
-    /// Destinations of a request at most.
+    /// Maximum number of destinations in one request.
     max_batch: usize,
     metrics: Metrics,
 }
 
 impl Lanes {
-    /// Lanes for requests of at most so many destinations.
     pub(super) fn new(max_batch: usize, metrics: Metrics) -> Self {
         Self {
             state: Mutex::default(),
@@ -73,14 +74,14 @@ impl Lanes {
         self.state.lock()
     }
 
-    /// Puts parts at the end of their lanes.
+    /// Appends items to their lanes.
     pub(super) fn push(&self, parts: impl IntoIterator<Item = Part>) {
         let mut state = self.state();
-        // What only joins others that gather does not change when they are due.
+        // An item that joins waiting ones does not change when they are due, so the dispatcher is not woken.
         let mut is_news = state.destinations == 0;
         for part in parts {
             is_news |= part.is_urgent();
-            is_news |= state.last_is_back(&part);
+            is_news |= state.count_return(&part);
             self.count_in(&mut state, &part);
             state.lane(part.is_urgent()).push_back(part);
         }
@@ -91,7 +92,7 @@ impl Lanes {
         }
     }
 
-    /// Puts parts back where they came from, in their order.
+    /// Returns items to the front of their lanes, in their order.
     pub(super) fn put_back(&self, parts: Vec<Part>) {
         let mut state = self.state();
         for part in parts.into_iter().rev() {
@@ -102,12 +103,12 @@ impl Lanes {
         self.changed.notify_one();
     }
 
-    /// Resolves when something came in that may be due earlier than what was there, or a request ended, since the last time.
+    /// Resolves when a batch may be due earlier than [`Self::due`] last said: an item arrived, or a request ended.
     pub(super) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
 
-    /// When a request should take what waits, where nobody waits longer than `gather_for`.
+    /// When the next batch should be taken, if no item waits longer than `gather_for`.
     pub(super) fn due(&self, gather_for: Duration) -> Due {
         let state = self.state();
         if !state.urgent.is_empty() || state.destinations >= self.max_batch {
@@ -118,36 +119,36 @@ impl Lanes {
         };
         let now = Instant::now();
         let latest = first.since + gather_for;
-        // What is alone shares its request with nobody.
+        // An exclusive item shares its request with no other call, so it has nothing to wait for.
         if first.alone.is_some() || latest <= now {
             return Due::Now;
         }
         let due_soon = |request: &Request| request.results_due <= latest;
-        if let Some(until) = state.away_until.filter(|until| *until > now)
-            && state.away > 0
+        if let Some(until) = state.returns_until.filter(|until| *until > now)
+            && state.expected_returns > 0
         {
             Due::At(latest.min(until))
         } else if state.under_way.iter().any(due_soon) {
             Due::At(latest)
-        } else if state.under_way.is_empty() || state.some_are_back {
+        } else if state.under_way.is_empty() || state.some_returned {
             Due::Now
         } else {
             Due::At(latest)
         }
     }
 
-    /// Takes as many parts as belong in one request: at most `max_batch` destinations, or all of one request of its own. Their
-    /// results should be there after `usual_latency`.
+    /// Takes the items of the next request: at most `max_batch` destinations, or all items of one exclusive request. Their
+    /// results are expected after `usual_latency`.
     pub(super) fn take(self: &Arc<Self>, usual_latency: Duration) -> Option<(Vec<Part>, UnderWay)> {
         let mut state = self.state();
         let batch = state.take(self.max_batch);
         self.count_out(&mut state, &batch);
-        state.some_are_back = false;
+        state.some_returned = false;
         drop(state);
         (!batch.is_empty()).then(|| (batch, self.begin(usual_latency)))
     }
 
-    /// A request is under way until what this gives is dropped.
+    /// Counts a request as in flight until the returned guard is dropped.
     pub(super) fn begin(self: &Arc<Self>, usual_latency: Duration) -> UnderWay {
         let mut state = self.state();
         state.last_id += 1;
@@ -162,7 +163,7 @@ impl Lanes {
         }
     }
 
-    /// Takes out what `unwanted` says.
+    /// Removes and returns the items that `unwanted` selects.
     pub(super) fn remove(&self, unwanted: impl Fn(&Part) -> bool) -> Vec<Part> {
         let mut state = self.state();
         let mut removed = Vec::new();
@@ -190,15 +191,15 @@ impl Lanes {
 }
 
 impl State {
-    /// Notes who is back with this part; says whether nobody is away any more.
-    fn last_is_back(&mut self, part: &Part) -> bool {
-        let waited_for = self.away_until.is_some_and(|until| part.since < until);
-        if self.away == 0 || !waited_for {
+    /// Counts an item as an expected return if it is one. True if it was the last expected one.
+    fn count_return(&mut self, part: &Part) -> bool {
+        let is_expected = self.returns_until.is_some_and(|until| part.since < until);
+        if self.expected_returns == 0 || !is_expected {
             return false;
         }
-        self.away = self.away.saturating_sub(part.slots.len());
-        self.some_are_back = true;
-        self.away == 0
+        self.expected_returns = self.expected_returns.saturating_sub(part.slots.len());
+        self.some_returned = true;
+        self.expected_returns == 0
     }
 
     fn lane(&mut self, urgent: bool) -> &mut VecDeque<Part> {
@@ -218,7 +219,7 @@ impl State {
             while let Some(part) = lane.front() {
                 if !batch
                     .first()
-                    .is_none_or(|first| belong_together(first, part, room))
+                    .is_none_or(|first| may_share_request(first, part, room))
                 {
                     break;
                 }
@@ -231,22 +232,22 @@ impl State {
     }
 }
 
-/// A request whose results are not given yet.
+/// A request in flight. Dropping it ends the request for the batching policy.
 pub(super) struct UnderWay {
     lanes: Arc<Lanes>,
     id: u64,
 }
 
 impl UnderWay {
-    /// The results of so many destinations were given: as many may be back within a while.
-    pub(super) fn results_given(self, destinations: usize, a_while: Duration) {
+    /// The results of `destinations` were delivered: as many new ones are expected within `return_time`.
+    pub(super) fn results_delivered(self, destinations: usize, return_time: Duration) {
         let mut state = self.lanes.state();
         let now = Instant::now();
-        if state.away_until.is_none_or(|until| until <= now) {
-            state.away = 0;
+        if state.returns_until.is_none_or(|until| until <= now) {
+            state.expected_returns = 0;
         }
-        state.away = state.away.saturating_add(destinations);
-        state.away_until = Some(now + a_while);
+        state.expected_returns = state.expected_returns.saturating_add(destinations);
+        state.returns_until = Some(now + return_time);
     }
 }
 
@@ -259,7 +260,6 @@ impl Drop for UnderWay {
     }
 }
 
-/// The lane that a part waits in.
 fn lane(part: &Part) -> Lane {
     if part.is_urgent() {
         Lane::Urgent
@@ -268,8 +268,8 @@ fn lane(part: &Part) -> Lane {
     }
 }
 
-/// Whether a part may stand in the request that begins with `first` and has room for so many destinations.
-fn belong_together(first: &Part, part: &Part, room: usize) -> bool {
+/// Whether an item may share the request that begins with `first` and has room for `room` more destinations.
+fn may_share_request(first: &Part, part: &Part, room: usize) -> bool {
     first.kind() == part.kind()
         && match (&first.alone, &part.alone) {
             (None, None) => part.slots.len() <= room,
@@ -333,7 +333,7 @@ mod tests {
         matches!(lanes.due(LONG), Due::At(_))
     }
 
-    /// A request of so many destinations, with its results due in some time.
+    /// Takes a batch of `destinations`, whose results are due in `due_in`.
     fn request(lanes: &Arc<Lanes>, destinations: usize, due_in: Duration) -> UnderWay {
         lanes.push((0..destinations).map(|_| part(false)));
         let (parts, request) = lanes.take(due_in).unwrap();
@@ -342,9 +342,8 @@ mod tests {
         request
     }
 
-    /// What joins others wakes nobody; what is due earlier than they are does, whatever else waits.
     #[tokio::test]
-    async fn only_news_wakes_the_dispatcher() {
+    async fn only_an_earlier_due_time_wakes_the_dispatcher() {
         let lanes = lanes(4);
         assert_eq!(lanes.due(LONG), Due::Never);
         let other = request(&lanes, 1, 2 * LONG);
@@ -373,62 +372,63 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_waits_with_nothing_under_way() {
+    async fn an_item_does_not_wait_if_no_request_is_in_flight() {
         let lanes = lanes(100);
         lanes.push([part(false)]);
         assert_eq!(lanes.due(LONG), Due::Now);
         let request = lanes.take(2 * LONG).unwrap().1;
         lanes.push([part(false)]);
         assert!(gathers(&lanes));
-        assert_eq!(lanes.due(Duration::ZERO), Due::Now, "gathers never");
+        assert_eq!(lanes.due(Duration::ZERO), Due::Now, "batching is off");
         drop(request);
         assert_eq!(lanes.due(LONG), Due::Now, "the request failed");
     }
 
-    /// Who just got results is waited for, until as many are back and no longer than a while.
     #[tokio::test]
-    async fn those_who_just_got_results_share_a_request() {
+    async fn a_batch_waits_for_callers_that_just_received_results() {
         let lanes = lanes(100);
         let requests = [2, 1].map(|n| (n, request(&lanes, n, 2 * LONG)));
         let far = request(&lanes, 1, 2 * LONG);
         for (given, request) in requests {
-            request.results_given(given, LONG);
+            request.results_delivered(given, LONG);
         }
         lanes.push([part(false)]);
         assert!(woken(&lanes) && gathers(&lanes), "two more may come");
         lanes.push([part(false)]);
         assert!(!woken(&lanes) && gathers(&lanes), "one more may come");
         lanes.push([part(false)]);
-        assert!(woken(&lanes), "all are back");
+        assert!(woken(&lanes), "all have returned");
         assert_eq!(lanes.due(LONG), Due::Now);
         let (parts, request) = lanes.take(2 * LONG).unwrap();
         assert_eq!(parts.len(), 3);
 
         lanes.push([part(false)]);
-        assert!(gathers(&lanes), "nobody was expected, so anyone may come");
+        assert!(
+            gathers(&lanes),
+            "no return is expected, but a request is in flight"
+        );
         lanes.take(2 * LONG).unwrap();
 
         drop(far);
-        request.results_given(3, Duration::ZERO);
+        request.results_delivered(3, Duration::ZERO);
         lanes.state().under_way.clear();
         lanes.push([part(false)]);
-        assert_eq!(lanes.due(LONG), Due::Now, "they stayed away");
+        assert_eq!(lanes.due(LONG), Due::Now, "they did not return in time");
     }
 
-    /// Whose results are due before a part has waited long enough is waited for; who has to wait longer is not.
     #[tokio::test]
-    async fn requests_that_follow_each_other_closely_become_one() {
+    async fn a_batch_waits_for_results_that_are_due_before_its_own_deadline() {
         let lanes = lanes(100);
         let one = request(&lanes, 1, 2 * LONG);
         let close = request(&lanes, 2, Duration::ZERO);
         let far = request(&lanes, 5, 2 * LONG);
-        one.results_given(1, LONG);
+        one.results_delivered(1, LONG);
         lanes.push([part(false)]);
-        assert!(gathers(&lanes), "those of the close request may come");
-        close.results_given(2, LONG);
-        assert!(gathers(&lanes), "they have their results");
+        assert!(gathers(&lanes), "callers of the close request may return");
+        close.results_delivered(2, LONG);
+        assert!(gathers(&lanes), "they have received their results");
         lanes.push([part(false), part(false)]);
-        assert_eq!(lanes.due(LONG), Due::Now, "they are back");
+        assert_eq!(lanes.due(LONG), Due::Now, "they have returned");
         drop(far);
     }
 }

@@ -1,38 +1,40 @@
-//! What an answer of the API means for one destination, decided in one place.
+//! Classifies the status of one destination: accepted, rejected, or to be looked up. The only place that does.
+//!
+//! Invariant: a destination counts as accepted only if the API said so (P3, docs/RELIABILITY.md).
 
 use crate::proto::v1;
 
-/// The immediate status that only says that the id was seen before (manual, status 23).
+/// The status of a send whose id the API has seen before (docs/INFOBIP_API.md#sending).
 const DUPLICATE_ID: i32 = 23;
 const DUPLICATE_NAME: &str = "REJECTED_DUPLICATE_MESSAGE_ID";
 
-/// What a status in a send response, or in the logs, means.
+/// What the status of a send response or of a log row means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The API has the message.
+    /// The API accepted the message.
     Accepted,
-    /// It has not and will not.
+    /// The API refused the message for good.
     Rejected,
-    /// The logs must say. Never sent again on this ground alone.
-    AskTheLogs,
+    /// The status does not tell: look the message up in the logs. Not a reason to send it again.
+    LookUp,
 }
 
-/// The verdict of a status in the response to a send.
+/// Classifies a status in the response to a send.
 pub(super) fn of_response(status: &v1::Status) -> Verdict {
     use v1::StatusGroup as Group;
     if status.id == DUPLICATE_ID || status.name == DUPLICATE_NAME {
-        return Verdict::AskTheLogs;
+        return Verdict::LookUp;
     }
     match status.group() {
         Group::Accepted | Group::Pending | Group::Delivered => Verdict::Accepted,
         Group::Rejected | Group::Undeliverable | Group::Expired => Verdict::Rejected,
-        // A status that nobody knows: "accepted" is said only of what the API accepted (P3, docs/RELIABILITY.md).
-        Group::Unspecified => Verdict::AskTheLogs,
+        // An unknown status is not an acceptance.
+        Group::Unspecified => Verdict::LookUp,
     }
 }
 
-/// The verdict of a status in a row of the logs. A row is there because the API took the message, unless it says
-/// otherwise; how a message ended after that is the reports' business.
+/// Classifies a status in a row of the logs. The API logs messages that it accepted, and rejections; how an accepted message ended
+/// is told by delivery reports.
 pub(super) fn of_log(status: &v1::Status) -> Verdict {
     match status.group() {
         v1::StatusGroup::Rejected => Verdict::Rejected,
@@ -53,10 +55,10 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_id_is_no_rejection() {
+    fn a_duplicate_id_is_not_a_rejection() {
         assert_eq!(
             of_response(&status(23, v1::StatusGroup::Rejected)),
-            Verdict::AskTheLogs
+            Verdict::LookUp
         );
         assert_eq!(
             of_response(&status(6, v1::StatusGroup::Rejected)),
@@ -65,10 +67,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_status_is_not_accepted() {
+    fn an_unknown_status_is_not_an_acceptance() {
         assert_eq!(
             of_response(&status(777, v1::StatusGroup::Unspecified)),
-            Verdict::AskTheLogs
+            Verdict::LookUp
         );
         assert_eq!(
             of_response(&status(0, v1::StatusGroup::Accepted)),

@@ -1,4 +1,7 @@
-//! From a request to what waits in the lanes: addresses normalised, ids derived, defaults filled in.
+//! Plans a request: validates it, normalises numbers, derives ids, fills in defaults, and computes content digests.
+//!
+//! Invariant: pure; nothing is stored or sent here. Neighbours: `validate` checks the fields; `core` admits the plan and turns it
+//! into items for the lanes.
 
 use std::{collections::HashSet, ops::Range, sync::Arc};
 
@@ -19,44 +22,43 @@ use crate::{
     proto::v1::{self, FieldViolation, outbound_message::Content},
 };
 
-/// What the bridge fills in where a caller said nothing.
+/// Values for fields that the caller left empty.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Defaults<'a> {
-    /// Where reports are pushed to: the bridge's own address (`http.public_url`).
+    /// URL for delivery reports: the bridge's own (`http.public_url`).
     pub(super) notify_url: Option<&'a str>,
-    /// The application's default sender.
     pub(super) sender: Option<&'a str>,
 }
 
-/// A message with one content and some of its destinations: what stands in `messages[]` of a REST request.
+/// The unit of batching: one message with some of its destinations, which becomes one element of `messages[]` in a REST request.
 #[derive(Clone)]
 pub(super) struct Part {
     pub(super) call: Arc<Call>,
-    /// Which message of the call.
+    /// Index of the message in the call.
     pub(super) message: usize,
-    /// The slots of the call that are its destinations.
+    /// Indexes of the call's slots that are its destinations.
     pub(super) slots: PartSlots,
-    /// When it was first put into a lane.
+    /// When it was first pushed to a lane.
     pub(super) since: Instant,
-    /// When a request with it first went out and its outcome was in doubt; such a part is never given up as untried.
+    /// When it first became in doubt. Such an item may have been sent, so it never fails as "not attempted".
     pub(super) in_doubt_since: Option<Instant>,
-    /// Set where it goes out in a request of its own.
+    /// Set if it must not share a request with other calls.
     pub(super) alone: Option<Arc<OwnRequest>>,
 }
 
-/// What a request of its own carries beside its messages.
+/// The request-level fields of a call, because of which it does not share a REST request.
 #[derive(Debug)]
 pub(super) struct OwnRequest {
-    /// With the application.
+    /// The caller's bulk id with the application prefix.
     pub(super) wire_bulk_id: Option<String>,
     pub(super) tracking: Option<Box<v1::Tracking>>,
 }
 
-/// Slots of a call, in the order in which they are sent. As a rule there is one.
+/// Indexes of slots, in the order of sending. Usually one.
 pub(super) type PartSlots = SmallVec<[usize; 1]>;
 
 impl Part {
-    /// What is sent, without destinations.
+    /// The message, without destinations.
     pub(super) fn message(&self) -> &v1::OutboundMessage {
         &self.call.messages[self.message]
     }
@@ -65,7 +67,7 @@ impl Part {
         self.message().priority() == v1::Priority::Urgent
     }
 
-    /// Whether it is too late to send it.
+    /// Whether `expires_at` has passed.
     pub(super) fn is_expired(&self) -> bool {
         let expires_at = self.message().expires_at.as_ref();
         expires_at
@@ -80,7 +82,7 @@ impl Part {
         }
     }
 
-    /// Its destinations, in the order of `slots`.
+    /// The destinations, in the order of `slots`.
     pub(super) fn destinations(&self) -> impl Iterator<Item = WireDestination<'_>> {
         self.slots.iter().map(|slot| {
             let slot = &self.call.slots[*slot];
@@ -91,7 +93,7 @@ impl Part {
         })
     }
 
-    /// This part with one of its destinations only.
+    /// The same message with one of its destinations.
     pub(super) fn only(&self, index: usize) -> Self {
         Self {
             slots: PartSlots::from_elem(self.slots[index], 1),
@@ -99,7 +101,7 @@ impl Part {
         }
     }
 
-    /// Splits the destinations in two.
+    /// Two items with half of the destinations each.
     pub(super) fn split(&self) -> (Self, Self) {
         let middle = self.slots.len() / 2;
         let half = |range: Range<usize>| Self {
@@ -110,32 +112,34 @@ impl Part {
     }
 }
 
-/// What was found of a message of a request.
+/// One message of a planned request.
 pub(super) struct PlannedMessage {
-    /// The slots of its destinations.
+    /// The slots of the message's destinations.
     pub(super) slots: Range<usize>,
-    /// Not empty: it is not sent.
+    /// If not empty, the message is rejected.
     pub(super) violations: Vec<FieldViolation>,
 }
 
-/// A whole request, planned.
+/// A planned request.
 pub(super) struct Plan {
     pub(super) slots: Slots,
-    /// Without destinations: those are slots.
+    /// The messages, without destinations: the slots have them.
     pub(super) messages: Vec<v1::OutboundMessage>,
     pub(super) planned: Planned,
 }
 
-/// What is to be done for a call.
+/// The part of a plan that is only needed until the call's items are in the lanes.
 pub(super) struct Planned {
-    /// In the order of the call's messages.
     pub(super) messages: SmallVec<[PlannedMessage; 1]>,
     pub(super) own_request: Option<Arc<OwnRequest>>,
-    /// Wire ids that an earlier use of the request id with another number of destinations would have.
-    pub(super) other_shapes: Vec<String>,
+    /// Wire ids that an earlier call with the same request id and another number of destinations would have used.
+    pub(super) conflicting_ids: Vec<String>,
 }
 
-/// Plans a request, whose messages it takes out. `Err` where the request is wrong as a whole, or every message of it is.
+/// Plans a request and takes its messages.
+///
+/// # Errors
+/// All violations, if the request itself or each of its messages is invalid.
 pub(super) fn plan(
     application: &ApplicationName,
     request: &mut v1::SendSmsBulkRequest,
@@ -164,10 +168,10 @@ pub(super) fn plan(
             || destinations
                 .iter()
                 .any(|destination| !destination.message_id.is_empty());
-        let digest = repeatable.then(|| DigestOf::new(request, message));
+        let digest = repeatable.then(|| MessageDigest::new(request, message));
         for destination in destinations {
             let callers_id = !destination.message_id.is_empty() || !request.request_id.is_empty();
-            // One that is digits only is kept as it came.
+            // A number of digits only is moved, not copied.
             let normalized = match normalize_number(&destination.to) {
                 Ok(digits) if digits.len() < destination.to.len() => Some(digits.into_owned()),
                 _ => None,
@@ -189,7 +193,7 @@ pub(super) fn plan(
                 message_index: i32::try_from(index).unwrap_or(i32::MAX),
             });
         }
-        fill_in(message, defaults);
+        apply_defaults(message, defaults);
         planned.push(PlannedMessage {
             slots: first..slots.len(),
             violations,
@@ -201,19 +205,19 @@ pub(super) fn plan(
             .flat_map(|message| message.violations)
             .collect());
     }
-    let other_shapes = other_shapes(application, &request.request_id, &slots);
+    let conflicting_ids = conflicting_ids(application, &request.request_id, &slots);
     Ok(Plan {
         slots,
         messages,
         planned: Planned {
             messages: planned,
             own_request,
-            other_shapes,
+            conflicting_ids,
         },
     })
 }
 
-/// A caller's bulk id or tracking stands at the top of a REST request, so such a request is not shared.
+/// The request-level fields, if there are any. They apply to a whole REST request, so the call can't share one.
 fn own_request(
     application: &ApplicationName,
     request: &v1::SendSmsBulkRequest,
@@ -228,7 +232,7 @@ fn own_request(
     }))
 }
 
-fn other_shapes(application: &ApplicationName, request_id: &str, slots: &[Slot]) -> Vec<String> {
+fn conflicting_ids(application: &ApplicationName, request_id: &str, slots: &[Slot]) -> Vec<String> {
     if request_id.is_empty() {
         return Vec::new();
     }
@@ -242,7 +246,7 @@ fn other_shapes(application: &ApplicationName, request_id: &str, slots: &[Slot])
     }
 }
 
-fn fill_in(message: &mut v1::OutboundMessage, defaults: &Defaults<'_>) {
+fn apply_defaults(message: &mut v1::OutboundMessage, defaults: &Defaults<'_>) {
     if message.from.is_empty()
         && let Some(sender) = defaults.sender
     {
@@ -256,18 +260,18 @@ fn fill_in(message: &mut v1::OutboundMessage, defaults: &Defaults<'_>) {
     }
 }
 
-/// The digest of what a message asks for; each destination adds its number.
-struct DigestOf(Sha256);
+/// Digest of the content of a message. Each destination adds its number.
+struct MessageDigest(Sha256);
 
-impl DigestOf {
-    /// Leaves the message as it was.
+impl MessageDigest {
+    /// Takes out the fields that do not count, and puts them back.
     fn new(request: &v1::SendSmsBulkRequest, message: &mut v1::OutboundMessage) -> Self {
         let mut hash = Sha256::new();
-        // Lanes and deadlines say how soon, not what: a retry may change them.
-        let how_soon = (message.expires_at.take(), message.priority);
+        // Priority and deadline do not belong to the content: a retry may change them.
+        let not_content = (message.expires_at.take(), message.priority);
         message.priority = 0;
         hash.update(message.encode_to_vec());
-        (message.expires_at, message.priority) = how_soon;
+        (message.expires_at, message.priority) = not_content;
         hash.update(request.bulk_id.as_bytes());
         hash.update([0]);
         if let Some(tracking) = &request.tracking {
@@ -281,8 +285,8 @@ impl DigestOf {
         hash.update([0]);
         hash.update(to.as_bytes());
         let mut digest = ContentDigest::default();
-        for (byte, of_full) in digest.iter_mut().zip(hash.finalize()) {
-            *byte = of_full;
+        for (byte, full) in digest.iter_mut().zip(hash.finalize()) {
+            *byte = full;
         }
         digest
     }

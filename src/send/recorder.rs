@@ -1,4 +1,7 @@
-//! Makes results durable, then tells the calls: the only way in which a slot gets a result.
+//! Records send results: appends them to the event log, then completes their slots.
+//!
+//! Invariant: a slot never completes successfully before its result is durable (P5, docs/RELIABILITY.md).
+//! Neighbours: `dispatcher`, `in_doubt` and `core` produce results; `call` collects them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,8 +19,8 @@ use crate::{
     proto::v1::{self, Outcome},
 };
 
-/// How long a log that can't be written is tried before callers hear of it.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long appending is retried before the calls fail.
+const STORE_RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A result for one slot of a call.
 pub(super) struct Finished {
@@ -37,7 +40,7 @@ impl Recorder {
         Self { log, metrics }
     }
 
-    /// Appends the results as events; settles their slots when they are durable (P5, docs/RELIABILITY.md).
+    /// Appends the results as events, and settles their slots when the events are durable.
     pub(super) async fn record(&self, finished: Vec<Finished>) {
         if finished.is_empty() {
             return;
@@ -76,7 +79,7 @@ impl Recorder {
         }
     }
 
-    /// Counts results by their outcome, those that follow each other with the same one together.
+    /// Counts results by outcome, with one metric update for each run of equal outcomes.
     fn count(&self, events: &[NewEvent]) {
         let outcome = |event: &NewEvent| Some(event.result()?.outcome());
         for run in events.chunk_by(|one, other| outcome(one) == outcome(other)) {
@@ -94,7 +97,7 @@ impl Recorder {
         let begun = Instant::now();
         for attempt in 0.. {
             match self.log.append(Arc::clone(events)).await {
-                Err(AppendError::Unavailable(_)) if begun.elapsed() < PATIENCE => {
+                Err(AppendError::Unavailable(_)) if begun.elapsed() < STORE_RETRY_TIMEOUT => {
                     tokio::time::sleep(backoff(
                         attempt,
                         Duration::from_millis(100),

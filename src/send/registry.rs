@@ -1,6 +1,7 @@
-//! The ids that are under way in this process, so that a call repeated meanwhile joins the first one.
+//! The ids of calls in progress in this process, so that a call repeated at the same time joins the first one.
 //!
-//! What is done is the event log's to remember: an id leaves here when its result is durable there.
+//! Invariant: an id is removed only when its result is durable in the event log, which remembers finished sends.
+//! Neighbours: `idempotency` claims ids here before it asks the event log.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -11,26 +12,23 @@ use parking_lot::Mutex;
 
 use super::call::Call;
 
-/// Calls under way by wire id.
+/// Calls in progress and their slots, by wire id.
 #[derive(Default)]
 pub(super) struct Registry(Mutex<HashMap<String, (Arc<Call>, usize)>>);
 
-/// What a slot is to the registry.
+/// Whether a slot got its id.
 pub(super) enum Claim {
-    /// Its id is new: this call sends it.
+    /// No other call in progress has the id: this call sends it.
     Mine,
-    /// Another call sends it.
-    Of(Arc<Call>, usize),
+    /// Another call is sending it: that call and its slot.
+    HeldBy(Arc<Call>, usize),
 }
 
 impl Registry {
-    /// Claims an id for a slot, unless another call has it.
+    /// Claims the id of a slot, unless another call has it.
     pub(super) fn claim(&self, call: &Arc<Call>, slot: usize) -> Claim {
-        let Some(of) = call.slots.get(slot) else {
-            return Claim::Mine;
-        };
-        match self.0.lock().entry(of.wire_id.clone()) {
-            Entry::Occupied(entry) => Claim::Of(Arc::clone(&entry.get().0), entry.get().1),
+        match self.0.lock().entry(call.slots[slot].wire_id.clone()) {
+            Entry::Occupied(entry) => Claim::HeldBy(Arc::clone(&entry.get().0), entry.get().1),
             Entry::Vacant(entry) => {
                 entry.insert((Arc::clone(call), slot));
                 Claim::Mine
@@ -38,7 +36,7 @@ impl Registry {
         }
     }
 
-    /// Forgets the ids that were claimed.
+    /// Releases claimed ids.
     pub(super) fn release<'a>(&self, wire_ids: impl Iterator<Item = &'a String>) {
         let mut claimed = self.0.lock();
         for wire_id in wire_ids {

@@ -1,7 +1,8 @@
-//! What is refused before anything is sent: all mistakes of a request at once, each with the path of its field.
+//! Validates requests before anything is sent. Finds all mistakes at once, each with the path of its field.
 //!
-//! Refused is only what cannot be a number or a message at all. A doubtful number, an unknown language or
-//! transliteration is sent: Infobip decides (docs/INFOBIP_API.md#sending).
+//! Only what cannot be a number or a message at all is refused. Unusual numbers, unknown languages and transliterations are
+//! passed on, because Infobip decides (docs/INFOBIP_API.md#sending).
+//! Neighbours: `plan` calls it; `infobip::limits` has the API's limits.
 
 use std::{collections::HashSet, fmt::Display};
 
@@ -20,15 +21,15 @@ use crate::{
     proto::v1::{self, FieldViolation, outbound_message::Content},
 };
 
-/// Destinations of one request at most.
+/// Maximum number of destinations in one request.
 pub const MAX_DESTINATIONS: usize = 10_000;
-/// How far a clock may be off before a `send_at` is called past.
+/// Tolerated clock difference before a `send_at` counts as past.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
-/// Collects mistakes. Paths are put together only where one is found.
+/// Collects mistakes. Field paths are formatted only if there is one.
 #[derive(Default)]
 struct Violations {
-    /// Which message of the request the fields belong to; `None` for the request's own.
+    /// Index of the message that the fields belong to; `None` for fields of the request.
     message: Option<usize>,
     found: Vec<FieldViolation>,
 }
@@ -46,7 +47,7 @@ impl Violations {
     }
 }
 
-/// What is wrong with a request apart from its messages.
+/// The mistakes of a request, apart from its messages.
 pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolation> {
     let mut violations = Violations::default();
     if !request.request_id.is_empty()
@@ -91,7 +92,7 @@ pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolat
     violations.found
 }
 
-/// What is wrong with a message. `index` is its place in the request; `seen_ids` are the message ids of the request so far.
+/// The mistakes of a message. `index` is its position in the request; `seen_ids` has the message ids of the request so far.
 pub(super) fn check_message(
     message: &v1::OutboundMessage,
     index: usize,
@@ -137,7 +138,7 @@ fn check_destinations(
         } else if !seen_ids.insert(destination.message_id.clone()) {
             violations.add(
                 field,
-                "stands twice in this request: each destination needs an id of its own",
+                "is used twice in this request; message ids must be unique",
             );
         }
     }
@@ -177,7 +178,7 @@ fn check_content(violations: &mut Violations, message: &v1::OutboundMessage) {
     }
 }
 
-/// Names of the API's own that stay open: only their shape is checked.
+/// Values that the API defines and may extend: only their form is checked.
 fn check_names(violations: &mut Violations, message: &v1::OutboundMessage) {
     if let Some(language) = &message.language {
         check_name(
@@ -347,7 +348,7 @@ fn check_window(violations: &mut Violations, message: &v1::OutboundMessage) {
 }
 
 fn check_length(violations: &mut Violations, field: &str, value: &str, max: usize) {
-    // Bytes are never fewer than characters: most values are decided without counting.
+    // A text never has more characters than bytes, so most values need no counting.
     if value.len() > max && value.chars().count() > max {
         violations.add(field, format!("has more than {max} characters"));
     }

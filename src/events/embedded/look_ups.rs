@@ -138,8 +138,8 @@ impl Running {
             });
         }
         for (look_up, found) in look_ups.iter().zip(found) {
-            let mut others = look_up.begin.other_shapes.iter();
-            found.other_shape |= others.any(|wire_id| self.look_ups.begun.is_begun(wire_id));
+            let mut others = look_up.begin.conflicting_ids.iter();
+            found.conflicting_id |= others.any(|wire_id| self.look_ups.begun.is_begun(wire_id));
         }
         Ok(())
     }
@@ -152,8 +152,8 @@ fn find(connection: &Connection, begin: &BeginSends) -> rusqlite::Result<Earlier
         let done = done.map(|done| EarlierSend::Done(Box::new(done)));
         earlier.sends.push(done);
     }
-    for wire_id in &begin.other_shapes {
-        earlier.other_shape |= find_send(connection, wire_id)?.is_some();
+    for wire_id in &begin.conflicting_ids {
+        earlier.conflicting_id |= find_send(connection, wire_id)?.is_some();
     }
     Ok(earlier)
 }

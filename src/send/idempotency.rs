@@ -1,8 +1,9 @@
-//! What became of ids that were used before: by a call under way here, by one that is done, by a process that was killed.
+//! Idempotency: finds out what happened to ids that were used before, by a call in progress, by a finished call, or by a process
+//! that was killed.
 //!
-//! Invariants: an id is claimed by one call at a time, from before its look-up until that call is done; what is not known to
-//! have ended is never taken for new. Neighbours: `registry` knows the calls under way, the event log what was before; `core`
-//! places each slot by what is found here.
+//! Invariants: one call at a time has claimed an id, from before its look-up until the call has ended; an id is new only if it is
+//! known that no earlier send used it. Neighbours: `registry` knows the calls in progress, the event log knows earlier sends, and
+//! `core` places each slot by what is found here.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,25 +16,25 @@ use super::{
 };
 use crate::events::{BeginSends, EarlierSend, RecordedSend, SharedEventLog};
 
-/// What is known of an id that was used before.
+/// How an id was used before.
 pub(super) enum Earlier {
-    /// It is done.
+    /// Its send has a recorded result.
     Done(Box<RecordedSend>),
-    /// Another call sends it.
-    UnderWay(Arc<Call>, usize),
-    /// It was begun then, and nobody knows what came of it.
+    /// Another call is sending it: that call and its slot.
+    InProgress(Arc<Call>, usize),
+    /// Its send began at this time, and its outcome is not known.
     Interrupted(Timestamp),
-    /// It was used for something else.
+    /// It was used for different content.
     OtherContent,
 }
 
-/// What earlier or concurrent calls did with the same ids, for each slot; `None` where it can't be known, and the call
-/// has failed.
-pub(super) async fn find(
+/// Looks up what earlier or concurrent calls did with the ids of this call, by slot. `None` if the log can't be read; the call has
+/// then failed.
+pub(super) async fn check(
     registry: &Arc<Registry>,
     log: &SharedEventLog,
     call: &Arc<Call>,
-    other_shapes: &[String],
+    conflicting_ids: &[String],
 ) -> Option<HashMap<usize, Earlier>> {
     let mut earlier = HashMap::new();
     let mut claimed = Vec::new();
@@ -41,13 +42,13 @@ pub(super) async fn find(
         let Some(digest) = of.digest else { continue };
         match registry.claim(call, slot) {
             Claim::Mine => claimed.push((slot, (of.wire_id.clone(), digest))),
-            Claim::Of(other, their_slot) => {
+            Claim::HeldBy(other, their_slot) => {
                 let same = other
                     .slots
                     .get(their_slot)
                     .is_some_and(|other| other.digest == of.digest);
                 let what = if same {
-                    Earlier::UnderWay(other, their_slot)
+                    Earlier::InProgress(other, their_slot)
                 } else {
                     Earlier::OtherContent
                 };
@@ -62,10 +63,10 @@ pub(super) async fn find(
     let (claims, notes) = (Arc::clone(registry), Arc::clone(log));
     let begin = BeginSends {
         sends: sends.clone(),
-        other_shapes: other_shapes.to_vec(),
+        conflicting_ids: conflicting_ids.to_vec(),
     };
     call.release_when_done(move |is_known| {
-        // Before others may claim the ids.
+        // Before another call can claim the ids.
         if is_known {
             notes.end_sends(&sends);
         }
@@ -83,7 +84,7 @@ pub(super) async fn find(
     };
     for ((slot, (_, digest)), sent) in claimed.into_iter().zip(found.sends) {
         let what = match sent {
-            _ if found.other_shape => Earlier::OtherContent,
+            _ if found.conflicting_id => Earlier::OtherContent,
             Some(EarlierSend::Done(sent)) if sent.digest == digest => Earlier::Done(sent),
             Some(EarlierSend::Interrupted { at, digest: of }) if of == digest => {
                 Earlier::Interrupted(at)
