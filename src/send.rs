@@ -61,8 +61,9 @@ pub enum Arrival {
 pub struct Sent {
     /// API: `trackingProcessKey`.
     pub tracking_process_key: String,
-    /// One result for each destination, in the order of the messages and their destinations. All are durable as events,
-    /// but those with a retryable refusal, of which nothing was attempted.
+    /// One result for each destination, in the order of the messages and their destinations. Each is durable as an event,
+    /// except those with a retryable refusal: of these nothing was attempted. Whoever acknowledges a command relies on
+    /// that; `call` is the only place that makes results that are not durable.
     pub results: Vec<v1::SendResult>,
 }
 
@@ -132,8 +133,10 @@ impl SendError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Invalid(_) | Self::IdReused { .. } | Self::CredentialsRefused { .. } => false,
-            Self::QueueFull { .. }
+            Self::Invalid(_) | Self::IdReused { .. } => false,
+            // Once the operator has corrected them.
+            Self::CredentialsRefused { .. }
+            | Self::QueueFull { .. }
             | Self::Unavailable { .. }
             | Self::Withdrawn
             | Self::ShuttingDown

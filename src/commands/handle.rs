@@ -53,7 +53,14 @@ async fn send(context: &Context, source: Source, delivery: &Delivery, command: C
     let request_id = command.send.request.request_id.clone();
     let arrival = command.send.arrival;
     if request_id.is_empty() {
-        if arrival == Arrival::Redelivered && source != Source::Returned {
+        // Without destinations there is nothing to report: it is invalid, which the sender says.
+        let has_destinations = command
+            .send
+            .request
+            .messages
+            .iter()
+            .any(|message| !message.destinations.is_empty());
+        if arrival == Arrival::Redelivered && source != Source::Returned && has_destinations {
             report_unknown(context, delivery, &command).await;
         } else {
             attempt(context, source, delivery, command, None).await;
@@ -98,7 +105,7 @@ async fn attempt(
             } else {
                 (encode(encoding, kind, untried(request, &sent)), arrival)
             };
-            let back = later(Duration::ZERO);
+            let back = later(wait_of(&sent));
             context
                 .put_back(&queue, delivery, body, back, doubt, key)
                 .await;
@@ -175,6 +182,19 @@ async fn report_unknown(context: &Context, delivery: &Delivery, command: &Comman
         }
     }
     context.acknowledge(delivery, None).await;
+}
+
+/// How long the destinations wait at least that were not attempted.
+fn wait_of(sent: &Sent) -> Duration {
+    let mut refusals = sent
+        .results
+        .iter()
+        .filter_map(|result| result.refusal.as_ref());
+    if refusals.any(|refusal| refusal.reason == Reason::ApiCredentialsRefused.as_str()) {
+        CREDENTIALS_WAIT
+    } else {
+        Duration::ZERO
+    }
 }
 
 fn may_succeed_later(result: &v1::SendResult) -> bool {

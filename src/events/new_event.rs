@@ -12,6 +12,7 @@ use crate::{
     message::{
         event_type::EventType,
         id::{ApplicationName, callers_bulk_id, owner, uuid_text},
+        reason::Reason,
         time,
     },
     proto::v1::{self, event::Payload},
@@ -57,6 +58,9 @@ impl NewEvent {
     }
 
     /// The result for one destination, known since `at`: `send.accepted`, `send.rejected` or `send.unknown`.
+    ///
+    /// An `ID_REUSED` is about content that its id was not first used for: its event has an id of its own, and no digest, so
+    /// that the log goes on knowing the id by its first content.
     #[must_use]
     pub fn send_result(
         application: &ApplicationName,
@@ -71,7 +75,17 @@ impl NewEvent {
             v1::Outcome::Unknown | v1::Outcome::Unspecified => EventType::SendUnknown,
         };
         let wire_id = application.wire_id(&result.message_id);
-        let id = derive_id(event_type.as_str(), &[&wire_id]);
+        let reused = result
+            .refusal
+            .as_ref()
+            .is_some_and(|refusal| refusal.reason == Reason::IdReused.as_str());
+        let (id, digest) = if reused {
+            let content = digest.map(hex::encode).unwrap_or_default();
+            let key = [&wire_id, Reason::IdReused.as_str(), &content];
+            (derive_id(event_type.as_str(), &key), None)
+        } else {
+            (derive_id(event_type.as_str(), &[&wire_id]), digest)
+        };
         let payload = Payload::Result(result);
         let mut new = Self::new(at, event_type, application.as_str(), id, payload);
         request_id.clone_into(&mut new.event.request_id);

@@ -1,7 +1,8 @@
 //! A call: one request from an edge while its results are gathered.
 //!
 //! Invariants: each slot is settled once; a call is done when its last slot is settled, and answers then, once; a slot that
-//! waits for the same id in another call is settled by that one. Neighbours: `core` makes calls, `dispatcher` and `in_doubt`
+//! waits for the same id in another call is settled by that one; a result that is not durable as an event has a retryable
+//! refusal, so that nobody takes its destination for done (P1). Neighbours: `core` makes calls, `dispatcher` and `in_doubt`
 //! settle slots.
 
 use std::sync::Arc;
@@ -236,12 +237,22 @@ impl Call {
     /// What the settled slots come to. Takes the results out, unless other calls may still ask for them.
     fn outcome(&self, state: &mut State) -> Result<Sent, SendError> {
         let settled = || state.settled.iter().flatten();
-        let all_failed = settled().all(|settled| matches!(settled, Settled::Failed(_)));
+        let failures = || {
+            settled().filter_map(|settled| match settled {
+                Settled::Failed(error) => Some(error),
+                Settled::Result(_) => None,
+            })
+        };
         // A log that can't be written fails the whole call: its caller must not take any result for granted.
-        let failure = settled().find_map(|settled| match settled {
-            Settled::Failed(error @ SendError::LogUnavailable(_)) => Some(error),
-            Settled::Failed(error) if all_failed => Some(error),
-            _ => None,
+        let unwritten = failures().find(|error| matches!(error, SendError::LogUnavailable(_)));
+        let failure = unwritten.or_else(|| {
+            if failures().count() < state.settled.len() {
+                return None;
+            }
+            // An error that ends the whole call for good must hold for each of its destinations.
+            failures()
+                .find(|error| error.is_retryable())
+                .or_else(|| failures().next())
         });
         if let Some(error) = failure {
             return Err(error.clone());
@@ -267,12 +278,14 @@ impl Call {
         })
     }
 
-    /// A destination of which nothing was attempted, beside others that were.
+    /// The result of a destination of which nothing was attempted, beside others that were. It is not durable, so it is
+    /// retryable whatever the error is: a repeated call finds in the event log what became of the id. (`ID_REUSED` comes
+    /// here only where another call with the same id, which this one waited for, ended with it.)
     fn not_attempted(&self, slot: usize, error: &SendError) -> Box<v1::SendResult> {
         let refusal = v1::Refusal {
             reason: error.reason().into(),
             detail: error.to_string(),
-            retryable: error.is_retryable(),
+            retryable: true,
             violations: error.violations().to_vec(),
         };
         let mut result = self.result(slot, v1::Outcome::Rejected);
@@ -288,10 +301,15 @@ mod tests {
     use super::*;
 
     fn call(answer: Answer) -> Arc<Call> {
-        let slot = Slot {
+        call_to(1, answer)
+    }
+
+    /// A call with so many destinations.
+    fn call_to(destinations: usize, answer: Answer) -> Arc<Call> {
+        let slot = |n| Slot {
             to: "41793026727".into(),
-            message_id: "m".into(),
-            wire_id: "default.m".into(),
+            message_id: format!("m{n}"),
+            wire_id: format!("default.m{n}"),
             message_index: 0,
             digest: None,
         };
@@ -301,7 +319,7 @@ mod tests {
             application,
             String::new(),
             String::new(),
-            smallvec![slot],
+            (0..destinations).map(slot).collect(),
             Vec::new(),
             place,
             answer,
@@ -318,6 +336,48 @@ mod tests {
         call.settle(0, Settled::Failed(SendError::Withdrawn));
         assert!(!call.is_withdrawn());
         assert_eq!(answered.try_recv().unwrap().unwrap().results, [*accepted]);
+    }
+
+    /// P1: an edge that acknowledges what is not retryable would lose the destination.
+    #[test]
+    fn a_result_that_is_not_durable_is_retryable() {
+        let detail = || "refused".to_owned();
+        for error in [
+            SendError::IdReused { id: detail() },
+            SendError::CredentialsRefused { detail: detail() },
+            SendError::Withdrawn,
+            SendError::ShuttingDown,
+            SendError::LogUnreadable(detail()),
+        ] {
+            let (answer, mut answered) = oneshot::channel();
+            let call = call_to(2, Answer::To(answer));
+            let accepted = call.result(0, v1::Outcome::Accepted);
+            call.settle(0, Settled::Result(accepted.clone()));
+            call.settle(1, Settled::Failed(error.clone()));
+            let results = answered.try_recv().unwrap().unwrap().results;
+            assert_eq!(results[0], *accepted);
+            let refusal = results[1].refusal.as_ref().unwrap();
+            assert_eq!(
+                (refusal.reason.as_str(), refusal.retryable),
+                (error.reason().as_str(), true)
+            );
+        }
+    }
+
+    #[test]
+    fn a_call_fails_for_good_only_if_each_destination_does() {
+        let reused = SendError::IdReused { id: "m0".into() };
+        let (answer, mut answered) = oneshot::channel();
+        let call = call_to(2, Answer::To(answer));
+        call.settle(0, Settled::Failed(reused.clone()));
+        call.settle(1, Settled::Failed(SendError::ShuttingDown));
+        assert_eq!(answered.try_recv().unwrap(), Err(SendError::ShuttingDown));
+
+        let (answer, mut answered) = oneshot::channel();
+        let call = call_to(2, Answer::To(answer));
+        call.settle(0, Settled::Failed(reused.clone()));
+        call.settle(1, Settled::Failed(reused.clone()));
+        assert_eq!(answered.try_recv().unwrap(), Err(reused));
     }
 
     /// Else a repeated call would take the id for a new one.

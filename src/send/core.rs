@@ -332,10 +332,18 @@ impl Inner {
         arrival: Arrival,
     ) -> Placed {
         let mut placed = Placed::default();
+        let reused = |slot: &usize| matches!(earlier.get(slot), Some(Earlier::OtherContent));
+        // Where all ids were reused the call fails as a whole; else the reused ones have results, as their neighbours do.
+        let some_are_new = !earlier.is_empty() && !(0..call.slots.len()).all(|slot| reused(&slot));
         for (message, found) in planned.messages.iter().enumerate() {
             let mut allowed = PartSlots::with_capacity(found.slots.len());
             for slot in found.slots.clone() {
-                match self.refuse(call, message, found, slot, earlier) {
+                let refused = if some_are_new && reused(&slot) {
+                    Some(Self::refuse_reused(call, slot))
+                } else {
+                    self.refuse(call, message, found, slot, earlier)
+                };
+                match refused {
                     None => allowed.push(slot),
                     Some(result) => placed.refused.push(Finished {
                         call: Arc::clone(call),
@@ -356,6 +364,19 @@ impl Inner {
             self.doubts.open(doubt).await;
         }
         self.recorder.record(placed.refused).await;
+    }
+
+    /// The result of a destination whose id was used for other content.
+    fn refuse_reused(call: &Call, slot: usize) -> Box<v1::SendResult> {
+        let id = call.slots[slot].message_id.clone();
+        let error = SendError::IdReused { id };
+        call.refusal(
+            slot,
+            Outcome::Rejected,
+            Reason::IdReused,
+            error.to_string(),
+            Vec::new(),
+        )
     }
 
     /// What the bridge itself has against sending, as a result; guards look at new messages only.
