@@ -1,30 +1,16 @@
-//! The gRPC edge: one file for each service, one table of errors ([`failure`]).
+//! The gRPC edge. A call passes `transport`, `middleware`, [`auth`] and `services`; [`failure`] is the one table of errors;
+//! `server` puts them together.
 //!
 //! Invariants: a handler answers a little before its caller's deadline; what reads destructively or sends runs in a task of
 //! its own, as a handler's future is dropped when its caller goes away; a caller sees its own application's rows only.
 //! Neighbours: `send`, `intake`, `events` and `infobip` below; `app` binds and drains it.
 
-mod account;
-mod admin;
 pub mod auth;
-pub mod caller;
-mod calls;
-mod connections;
-mod deadline;
-mod event;
 pub mod failure;
-mod health;
-mod inbox;
-mod lookup;
-mod pull;
-pub mod quota;
-mod reference;
-mod report;
+mod middleware;
 mod server;
 mod services;
-mod sms;
-pub mod tls;
-mod unread;
+mod transport;
 
 use std::sync::Arc;
 
@@ -32,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::server::{GrpcServer, ServeError, bind};
-use self::{deadline::Deadline, failure::Failure};
+use self::{failure::Failure, middleware::deadline::Deadline};
 use crate::{
     events::{SharedEventLog, subscription::Subscriptions},
     infobip::{Client, pacing::LogQuota},

@@ -12,6 +12,9 @@
 //! Invariants: a request that gets past [`Authenticated`] has a [`Caller`] in its extensions, health aside; a tokens file that
 //! can't be read keeps the tokens of the last good one; no token is ever logged.
 
+pub mod caller;
+pub mod quota;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
@@ -28,11 +31,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
-use super::{
+use self::{
     caller::Caller,
-    failure::Failure,
     quota::{Limit, Quotas},
-    services::{Answering, Services},
+};
+use super::{
+    failure::Failure,
+    middleware::router::{Answering, Services},
 };
 use crate::{
     config::{

@@ -8,20 +8,20 @@ use tonic_health::server::HealthReporter;
 
 use super::{
     Context,
-    account::Account,
-    admin::Admin,
     auth::{Authenticated, Authenticator, TokensFileError},
-    calls::Calls,
-    connections,
-    event::Events,
-    health::{self, EndingHealth},
-    inbox::Inbox,
-    lookup::Lookup,
-    reference::Reference,
-    report::Reports,
-    services::Services,
-    sms::Sms,
-    tls::Tls,
+    middleware::{calls::Calls, router::Services},
+    services::{
+        account::Account,
+        admin::Admin,
+        event::Events,
+        health::{self, EndingHealth},
+        inbox::Inbox,
+        lookup::Lookup,
+        reference::Reference,
+        report::Reports,
+        sms::Sms,
+    },
+    transport::{connections, tls::Tls},
 };
 use crate::{
     config::{self, ConfigErrors},

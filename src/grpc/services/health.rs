@@ -17,29 +17,32 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use super::Context;
+use crate::grpc::Context;
 use crate::proto::v1;
 
 /// What the paths of its methods begin with.
-pub(super) const SERVICE: &str = "grpc.health.v1.Health/";
+pub(in crate::grpc) const SERVICE: &str = "grpc.health.v1.Health/";
 /// Checks at once.
-pub(super) const MAX_CHECKS: usize = 1000;
+pub(in crate::grpc) const MAX_CHECKS: usize = 1000;
 /// Watches at once.
-pub(super) const MAX_WATCHES: usize = 1000;
+pub(in crate::grpc) const MAX_WATCHES: usize = 1000;
 /// How long a check may take, and a watch until it begins: a caller whose message never comes gives its place back.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+pub(in crate::grpc) const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the statuses are brought up to date.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The service, whose watches end with `stop`.
-pub(super) struct EndingHealth {
+pub(in crate::grpc) struct EndingHealth {
     service: HealthService,
     stop: CancellationToken,
 }
 
 impl EndingHealth {
     /// A server of what `reporter` says.
-    pub(super) fn server(reporter: HealthReporter, stop: CancellationToken) -> HealthServer<Self> {
+    pub(in crate::grpc) fn server(
+        reporter: HealthReporter,
+        stop: CancellationToken,
+    ) -> HealthServer<Self> {
         HealthServer::new(Self {
             service: HealthService::from_health_reporter(reporter),
             stop,
@@ -74,7 +77,11 @@ impl Health for EndingHealth {
 }
 
 /// Keeps the statuses up to date until `stop`.
-pub(super) async fn update(health: HealthReporter, context: Context, stop: CancellationToken) {
+pub(in crate::grpc) async fn update(
+    health: HealthReporter,
+    context: Context,
+    stop: CancellationToken,
+) {
     let mut interval = tokio::time::interval(INTERVAL);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
         set(&health, &context, false).await;
@@ -83,7 +90,7 @@ pub(super) async fn update(health: HealthReporter, context: Context, stop: Cance
 }
 
 /// Health for each service tells the truth: what needs the event log serves while that can be written.
-pub(super) async fn set(health: &HealthReporter, context: &Context, stopping: bool) {
+pub(in crate::grpc) async fn set(health: &HealthReporter, context: &Context, stopping: bool) {
     use v1::{
         account_service_server as account, event_service_server as event,
         inbox_service_server as inbox, lookup_service_server as lookup,

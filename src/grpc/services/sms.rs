@@ -7,7 +7,9 @@ mod stream;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tonic::{Request, Response, Status};
 
-use super::{Context, caller::Caller, deadline::Deadline, failure::Failure};
+use crate::grpc::{
+    Context, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline,
+};
 use crate::{
     proto::v1::{self, FieldViolation, sms_service_server::SmsService},
     send::{Arrival, Begun, SendCommand, SendError, Sent},
@@ -15,7 +17,7 @@ use crate::{
 
 /// The service.
 #[derive(Clone)]
-pub(super) struct Sms(pub(super) Context);
+pub(in crate::grpc) struct Sms(pub(in crate::grpc) Context);
 
 impl Sms {
     /// Begins to send. Not within the future that waits: that would keep room for the request until it is answered.
@@ -149,7 +151,7 @@ impl SmsService for Sms {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
         let page = logs::page(&self.0, &caller, request.into_inner());
-        Ok(Response::new(super::in_time(deadline, page).await?))
+        Ok(Response::new(crate::grpc::in_time(deadline, page).await?))
     }
 
     async fn preview_sms(
@@ -162,7 +164,9 @@ impl SmsService for Sms {
             return Err(Failure::invalid("text", "is empty: give at least one character").into());
         }
         let preview = async { Ok(self.0.client.preview(&request).await?) };
-        Ok(Response::new(super::in_time(deadline, preview).await?))
+        Ok(Response::new(
+            crate::grpc::in_time(deadline, preview).await?,
+        ))
     }
 
     async fn get_bulk(
@@ -172,7 +176,7 @@ impl SmsService for Sms {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
         let done = bulk::get(&self.0, &caller, request.into_inner());
-        Ok(Response::new(super::in_time(deadline, done).await?))
+        Ok(Response::new(crate::grpc::in_time(deadline, done).await?))
     }
 
     async fn reschedule_bulk(
@@ -182,7 +186,7 @@ impl SmsService for Sms {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
         let done = bulk::reschedule(&self.0, &caller, request.into_inner());
-        Ok(Response::new(super::in_time(deadline, done).await?))
+        Ok(Response::new(crate::grpc::in_time(deadline, done).await?))
     }
 
     async fn get_bulk_status(
@@ -192,7 +196,7 @@ impl SmsService for Sms {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
         let done = bulk::status(&self.0, &caller, request.into_inner());
-        Ok(Response::new(super::in_time(deadline, done).await?))
+        Ok(Response::new(crate::grpc::in_time(deadline, done).await?))
     }
 
     async fn update_bulk_status(
@@ -202,7 +206,7 @@ impl SmsService for Sms {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
         let done = bulk::update_status(&self.0, &caller, request.into_inner());
-        Ok(Response::new(super::in_time(deadline, done).await?))
+        Ok(Response::new(crate::grpc::in_time(deadline, done).await?))
     }
 
     async fn confirm_conversion(
@@ -211,10 +215,10 @@ impl SmsService for Sms {
     ) -> Result<Response<v1::ConfirmConversionResponse>, Status> {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
-        let message_id = super::caller_id("message_id", &request.get_ref().message_id)?;
+        let message_id = crate::grpc::caller_id("message_id", &request.get_ref().message_id)?;
         let wire_id = caller.application.wire_id(message_id);
         let confirmed = async { Ok(self.0.client.confirm_conversion(&wire_id).await?) };
-        let process_key = super::in_time(deadline, confirmed).await?;
+        let process_key = crate::grpc::in_time(deadline, confirmed).await?;
         Ok(Response::new(v1::ConfirmConversionResponse { process_key }))
     }
 }

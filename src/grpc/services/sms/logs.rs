@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::{Context, caller::Caller, failure::Failure};
+use crate::grpc::{Context, auth::caller::Caller, failure::Failure};
 use crate::{
     infobip::{LogsQuery, limits, wire},
     message::{

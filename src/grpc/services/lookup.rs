@@ -2,7 +2,9 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Context, caller::Caller, deadline::Deadline, failure::Failure};
+use crate::grpc::{
+    Context, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline,
+};
 use crate::{
     infobip::{limits::MAX_LOOKUP_NUMBERS, wire::LookupRow},
     message::address::normalize_number,
@@ -14,7 +16,7 @@ const MAX_NUMBERS: usize = 10_000;
 
 /// The service.
 #[derive(Clone)]
-pub(super) struct Lookup(pub(super) Context);
+pub(in crate::grpc) struct Lookup(pub(in crate::grpc) Context);
 
 #[tonic::async_trait]
 impl LookupService for Lookup {
@@ -69,7 +71,7 @@ impl Lookup {
                     Some(notify_url) => client.lookup_async(numbers, notify_url).await?,
                 })
             };
-            match super::in_time(deadline, asked).await {
+            match crate::grpc::in_time(deadline, asked).await {
                 Ok(rows) => results.extend(rows.rows.into_iter().map(result)),
                 Err(failure) if results.is_empty() => return Err(failure),
                 Err(failure) => {

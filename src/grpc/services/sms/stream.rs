@@ -11,7 +11,7 @@ use tonic::{Status, Streaming};
 
 use super::{Failure, Sms, as_bulk, name_as_single};
 use crate::{
-    grpc::caller::Caller,
+    grpc::auth::caller::Caller,
     proto::v1::{self, Outcome},
     send::{Arrival, SendCommand, SendError, Sent},
 };

@@ -21,13 +21,11 @@ use tokio::{
 };
 use tonic::{Code, Status, body::Body};
 
-use super::{
+use super::{deadline, rewrite_status, router::Answering};
+use crate::grpc::{
     auth::{Authenticated, Certificate},
-    deadline,
     failure::Failure,
-    health,
-    services::Answering,
-    unread,
+    services::health,
 };
 use crate::ops::metrics::{GrpcMethod, Metrics};
 
@@ -36,7 +34,7 @@ const STATUS: &str = "grpc-status";
 
 /// A service whose calls are counted and bounded. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Calls {
+pub(in crate::grpc) struct Calls {
     inner: Authenticated,
     places: Places,
     max_message_bytes: usize,
@@ -45,7 +43,7 @@ pub(super) struct Calls {
 
 impl Calls {
     /// At most so many calls at once, with messages of at most so many bytes.
-    pub(super) fn around(
+    pub(in crate::grpc) fn around(
         inner: Authenticated,
         most: usize,
         max_message_bytes: usize,
@@ -60,7 +58,7 @@ impl Calls {
     }
 
     /// For a connection whose other side has shown this certificate.
-    pub(super) fn with_certificate(self, certificate: Option<Certificate>) -> Self {
+    pub(in crate::grpc) fn with_certificate(self, certificate: Option<Certificate>) -> Self {
         Self {
             inner: self.inner.with_certificate(certificate),
             ..self
@@ -68,7 +66,7 @@ impl Calls {
     }
 
     /// Answers a call.
-    pub(super) fn call(&self, request: http::Request<Body>) -> Answer {
+    pub(in crate::grpc) fn call(&self, request: http::Request<Body>) -> Answer {
         let path = request.uri().path();
         let method = path.strip_prefix('/').unwrap_or(path);
         let (pool, is_health) = self.places.of(method);
@@ -82,7 +80,7 @@ impl Calls {
             code: Code::Cancelled,
             _place: place,
         };
-        let step = if !unread::is_grpc(request.headers()) {
+        let step = if !rewrite_status::is_grpc(request.headers()) {
             let mut response = http::Response::new(Body::default());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             Step::Refused(Box::new(response))
@@ -131,7 +129,7 @@ impl Places {
 }
 
 /// A call's response, to come. Not boxed: every call has one.
-pub(super) struct Answer(Option<(Step, Call, usize)>);
+pub(in crate::grpc) struct Answer(Option<(Step, Call, usize)>);
 
 enum Step {
     /// The services answer, until the caller's deadline.
@@ -207,7 +205,7 @@ impl Call {
             return;
         }
         self.took = Some(self.begun.elapsed());
-        unread::reword(response.headers_mut(), max_message_bytes);
+        rewrite_status::reword(response.headers_mut(), max_message_bytes);
         self.hear(response.headers());
     }
 
@@ -226,7 +224,7 @@ impl Drop for Call {
 }
 
 /// A response's body, which tells its call how it ended.
-pub(super) struct CountedBody {
+pub(in crate::grpc) struct CountedBody {
     inner: Body,
     call: Call,
     max_message_bytes: usize,
@@ -244,7 +242,7 @@ impl hyper::body::Body for CountedBody {
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
         {
-            unread::reword(trailers, self.max_message_bytes);
+            rewrite_status::reword(trailers, self.max_message_bytes);
             self.call.hear(trailers);
         }
         Poll::Ready(frame)

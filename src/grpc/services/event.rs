@@ -8,7 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Context, caller::Caller, failure::Failure};
+use crate::grpc::{Context, auth::caller::Caller, failure::Failure};
 use crate::{
     events::{
         Filter, Start, SubscriptionKey, Visibility,
@@ -26,7 +26,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The service.
 #[derive(Clone)]
-pub(super) struct Events(pub(super) Context);
+pub(in crate::grpc) struct Events(pub(in crate::grpc) Context);
 
 type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

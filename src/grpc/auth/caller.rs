@@ -2,7 +2,7 @@
 
 use tonic::Request;
 
-use super::quota::Quotas;
+use crate::grpc::auth::quota::Quotas;
 use crate::message::id::ApplicationName;
 
 /// Who calls.

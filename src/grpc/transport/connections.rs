@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
-use super::{auth::Certificate, calls::Calls, tls::Tls};
+use crate::grpc::{auth::Certificate, middleware::calls::Calls, transport::tls::Tls};
 use crate::{config, ops::open_files};
 
 /// How long accepting rests after it failed, as it does where no more files may be opened.
@@ -36,7 +36,7 @@ const PREFACE_BYTES: usize = 24;
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
 /// Serves what connects to `listener` until `stop`; then accepts nothing more, and waits for the calls under way.
-pub(super) async fn serve(
+pub(in crate::grpc) async fn serve(
     listener: TcpListener,
     config: &config::Grpc,
     tls: Option<Arc<Tls>>,

@@ -2,7 +2,9 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Context, caller::Caller, deadline::Deadline, failure::Failure, pull};
+use crate::grpc::{
+    Context, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline, services::pull,
+};
 use crate::{
     infobip::{InboxLogsQuery, wire},
     message::time,
@@ -11,7 +13,7 @@ use crate::{
 
 /// The service.
 #[derive(Clone)]
-pub(super) struct Inbox(pub(super) Context);
+pub(in crate::grpc) struct Inbox(pub(in crate::grpc) Context);
 
 #[tonic::async_trait]
 impl InboxService for Inbox {
@@ -33,7 +35,7 @@ impl InboxService for Inbox {
             };
             pull::keep(store).await
         });
-        let inbox = super::in_time(deadline, super::finished(pulled)).await?;
+        let inbox = crate::grpc::in_time(deadline, crate::grpc::finished(pulled)).await?;
         let messages = inbox
             .events
             .into_iter()
@@ -57,7 +59,7 @@ impl InboxService for Inbox {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
         let listed = self.list(&caller, request.into_inner());
-        Ok(Response::new(super::in_time(deadline, listed).await?))
+        Ok(Response::new(crate::grpc::in_time(deadline, listed).await?))
     }
 }
 

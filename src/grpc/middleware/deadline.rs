@@ -8,11 +8,11 @@ use tonic::metadata::MetadataMap;
 
 /// The caller's deadline less the time that the answer needs: 10% of it, 20 to 200 ms.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Deadline(Option<Instant>);
+pub(in crate::grpc) struct Deadline(Option<Instant>);
 
 impl Deadline {
     /// Reads `grpc-timeout`.
-    pub(super) fn of(metadata: &MetadataMap) -> Self {
+    pub(in crate::grpc) fn of(metadata: &MetadataMap) -> Self {
         Self(timeout(metadata.as_ref()).and_then(|timeout| {
             let margin =
                 (timeout / 10).clamp(Duration::from_millis(20), Duration::from_millis(200));
@@ -21,7 +21,7 @@ impl Deadline {
     }
 
     /// Waits for `future` until the deadline; `None` where it passed.
-    pub(super) async fn wait<F: Future>(self, future: F) -> Option<F::Output> {
+    pub(in crate::grpc) async fn wait<F: Future>(self, future: F) -> Option<F::Output> {
         match self.0 {
             None => Some(future.await),
             Some(at) => tokio::time::timeout_at(at, future).await.ok(),
@@ -30,7 +30,7 @@ impl Deadline {
 }
 
 /// What `grpc-timeout` says.
-pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
+pub(in crate::grpc) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     parse(headers.get("grpc-timeout")?.to_str().ok()?)
 }
 

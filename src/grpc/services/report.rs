@@ -2,7 +2,9 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Context, caller::Caller, deadline::Deadline, failure::Failure, pull};
+use crate::grpc::{
+    Context, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline, services::pull,
+};
 use crate::{
     infobip::ReportsQuery,
     message::id::check_bulk_id,
@@ -11,7 +13,7 @@ use crate::{
 
 /// The service.
 #[derive(Clone)]
-pub(super) struct Reports(pub(super) Context);
+pub(in crate::grpc) struct Reports(pub(in crate::grpc) Context);
 
 #[tonic::async_trait]
 impl ReportService for Reports {
@@ -27,7 +29,7 @@ impl ReportService for Reports {
             check_bulk_id(&request.bulk_id).map_err(|error| Failure::invalid("bulk_id", error))?;
         }
         if !request.message_id.is_empty() {
-            super::caller_id("message_id", &request.message_id)?;
+            crate::grpc::caller_id("message_id", &request.message_id)?;
         }
         let query = ReportsQuery {
             bulk_id: wire(&request.bulk_id),
@@ -45,7 +47,7 @@ impl ReportService for Reports {
             };
             pull::keep(store).await
         });
-        let events = super::in_time(deadline, super::finished(pulled)).await?;
+        let events = crate::grpc::in_time(deadline, crate::grpc::finished(pulled)).await?;
         let reports = events
             .into_iter()
             .filter(|event| caller.may_see(&event.application))

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::super::{Context, caller::Caller, failure::Failure};
+use crate::grpc::{Context, auth::caller::Caller, failure::Failure};
 use crate::{
     message::{id::check_bulk_id, time},
     proto::v1,

@@ -20,7 +20,7 @@ use crate::config::{self, ConfigErrors, Mistake, Origin, tls::TlsFiles};
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The server's TLS.
-pub(super) struct Tls(RwLock<Current>);
+pub(in crate::grpc) struct Tls(RwLock<Current>);
 
 struct Current {
     files: TlsFiles,
@@ -44,7 +44,7 @@ impl Tls {
     ///
     /// # Errors
     /// What is wrong with the files.
-    pub(super) fn read(grpc: &config::Grpc) -> Result<Option<Self>, ConfigErrors> {
+    pub(in crate::grpc) fn read(grpc: &config::Grpc) -> Result<Option<Self>, ConfigErrors> {
         let current = Current::read(grpc)?;
         Ok(current.map(|current| Self(RwLock::new(current))))
     }
@@ -55,7 +55,7 @@ impl Tls {
     }
 
     /// Shakes hands; `None` where that failed, or was not done by `until`.
-    pub(super) async fn accept<I>(&self, stream: I, until: Instant) -> Option<TlsStream<I>>
+    pub(in crate::grpc) async fn accept<I>(&self, stream: I, until: Instant) -> Option<TlsStream<I>>
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
@@ -75,7 +75,11 @@ impl Tls {
 
     /// Reads the files again whenever they change, until `stop`: certificates are renewed while the bridge runs. Connections
     /// that are there go on with what they began with.
-    pub(super) async fn watch(self: Arc<Self>, grpc: config::Grpc, stop: CancellationToken) {
+    pub(in crate::grpc) async fn watch(
+        self: Arc<Self>,
+        grpc: config::Grpc,
+        stop: CancellationToken,
+    ) {
         let grpc = Arc::new(grpc);
         let mut told = String::new();
         while stop

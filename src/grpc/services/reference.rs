@@ -9,7 +9,7 @@ use crate::{
 
 /// The service.
 #[derive(Clone, Copy)]
-pub(super) struct Reference;
+pub(in crate::grpc) struct Reference;
 
 #[tonic::async_trait]
 impl ReferenceService for Reference {

@@ -2,12 +2,12 @@
 
 use tonic::{Request, Response, Status};
 
-use super::failure::Failure;
+use crate::grpc::failure::Failure;
 use crate::proto::v1::{self, admin_service_server::AdminService};
 
 /// The service.
 #[derive(Clone, Copy)]
-pub(super) struct Admin;
+pub(in crate::grpc) struct Admin;
 
 fn not_built<T>() -> Result<Response<T>, Status> {
     Err(Failure::NotBuilt {

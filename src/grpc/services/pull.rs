@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Context, failure::Failure};
+use crate::grpc::{Context, failure::Failure};
 use crate::{
     events::AppendError,
     infobip::limits::{DEFAULT_ROWS, MAX_ROWS},
@@ -29,7 +29,7 @@ impl From<IntakeError> for Failure {
 }
 
 /// Checks the `limit` of a pull: 1 to 1000, or 0 for the API's default.
-pub(super) fn limit(limit: i32) -> Result<u32, Failure> {
+pub(in crate::grpc) fn limit(limit: i32) -> Result<u32, Failure> {
     match limit {
         0 => Ok(DEFAULT_ROWS),
         _ if (1..=MAX_ROWS.cast_signed()).contains(&limit) => Ok(limit.unsigned_abs()),
@@ -41,7 +41,7 @@ pub(super) fn limit(limit: i32) -> Result<u32, Failure> {
 }
 
 /// Whether what is read now can be kept.
-pub(super) fn can_be_kept(context: &Context) -> Result<(), Failure> {
+pub(in crate::grpc) fn can_be_kept(context: &Context) -> Result<(), Failure> {
     if context.log.is_ready() {
         Ok(())
     } else {
@@ -51,7 +51,7 @@ pub(super) fn can_be_kept(context: &Context) -> Result<(), Failure> {
 }
 
 /// Stores what was read, again and again while the log does not take it.
-pub(super) async fn keep<T, F>(store: impl Fn() -> F) -> Result<T, Failure>
+pub(in crate::grpc) async fn keep<T, F>(store: impl Fn() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, IntakeError>>,
 {

@@ -4,12 +4,12 @@
 //! whoever watches the bridge that the bridge is at fault. Every status of a handler carries details ([`failure`]), so a
 //! bare one is tonic's, and its code says why. Neighbours: `calls` puts it around every call.
 //!
-//! [`failure`]: super::failure
+//! [`failure`]: crate::grpc::failure
 
 use http::{HeaderMap, header::CONTENT_TYPE};
 use tonic::{Code, Status};
 
-use super::failure::Failure;
+use crate::grpc::failure::Failure;
 
 const DETAILS: &str = "grpc-status-details-bin";
 /// tonic says with this which encodings it reads, where it refuses one.
@@ -18,7 +18,7 @@ const ACCEPTED_ENCODINGS: &str = "grpc-accept-encoding";
 const MAX_DETAIL_CHARACTERS: usize = 300;
 
 /// Whether a request says that it is gRPC. What does not is answered with HTTP 415 (gRPC over HTTP/2, "Requests").
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+pub(in crate::grpc) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| {
         let kind = kind.as_bytes();
         kind.get(.."application/grpc".len())
@@ -27,7 +27,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Puts tonic's own status, in headers or trailers, into our words; leaves every other.
-pub(super) fn reword(headers: &mut HeaderMap, max_message_bytes: usize) {
+pub(in crate::grpc) fn reword(headers: &mut HeaderMap, max_message_bytes: usize) {
     // Nearly every call ends with OK: nothing is to be put together for it.
     let is_fine = headers
         .get(Status::GRPC_STATUS)

@@ -10,13 +10,13 @@ use governor::{
 };
 
 /// A rate and what is left of it.
-pub(super) struct Limit {
-    pub(super) calls_per_second: NonZeroU32,
+pub(in crate::grpc) struct Limit {
+    pub(in crate::grpc) calls_per_second: NonZeroU32,
     limiter: DefaultDirectRateLimiter,
 }
 
 impl Limit {
-    pub(super) fn new(calls_per_second: NonZeroU32) -> Arc<Self> {
+    pub(in crate::grpc) fn new(calls_per_second: NonZeroU32) -> Arc<Self> {
         Arc::new(Self {
             calls_per_second,
             limiter: RateLimiter::direct(Quota::per_second(calls_per_second)),
@@ -27,7 +27,7 @@ impl Limit {
     ///
     /// # Errors
     /// Where there is none: how long until there is.
-    pub(super) fn take(&self) -> Result<(), Duration> {
+    pub(in crate::grpc) fn take(&self) -> Result<(), Duration> {
         self.limiter
             .check()
             .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
@@ -39,7 +39,7 @@ impl Limit {
 pub struct Quotas(Vec<Arc<Limit>>);
 
 impl Quotas {
-    pub(super) fn add(&mut self, limit: &Arc<Limit>) {
+    pub(in crate::grpc) fn add(&mut self, limit: &Arc<Limit>) {
         self.0.push(Arc::clone(limit));
     }
 

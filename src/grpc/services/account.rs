@@ -2,12 +2,12 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{Context, deadline::Deadline};
+use crate::grpc::{Context, middleware::deadline::Deadline};
 use crate::proto::v1::{self, account_service_server::AccountService};
 
 /// The service.
 #[derive(Clone)]
-pub(super) struct Account(pub(super) Context);
+pub(in crate::grpc) struct Account(pub(in crate::grpc) Context);
 
 #[tonic::async_trait]
 impl AccountService for Account {
@@ -17,6 +17,8 @@ impl AccountService for Account {
     ) -> Result<Response<v1::GetBalanceResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
         let balance = async { Ok(self.0.client.balance().await?) };
-        Ok(Response::new(super::in_time(deadline, balance).await?))
+        Ok(Response::new(
+            crate::grpc::in_time(deadline, balance).await?,
+        ))
     }
 }
