@@ -1,4 +1,7 @@
-//! The gRPC server: bound eagerly, hardened against idle and greedy clients, drained under a deadline.
+//! The gRPC server: binds its port, puts services and middleware together, and serves until shutdown.
+//!
+//! Invariants: the port is bound before anything else starts; every task that the server spawns has ended when `serve` returns.
+//! Neighbours: `transport` accepts connections; `middleware` and `auth` stand in front of `services`.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -50,7 +53,7 @@ pub enum ServeError {
     #[error(transparent)]
     Tokens(#[from] TokensFileError),
     /// Reflection can't be set up.
-    #[error("the gRPC server can't describe itself (grpc.reflection): {0}")]
+    #[error("cannot set up gRPC reflection: {0}")]
     Reflection(String),
 }
 
@@ -104,23 +107,51 @@ impl GrpcServer {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`; then takes no new calls and waits for those under way.
+    /// Serves until `stop`; then accepts no new calls and waits for the calls in progress.
     ///
     /// # Errors
     /// [`ServeError::Reflection`].
     pub async fn serve(self, context: Context, stop: CancellationToken) -> Result<(), ServeError> {
+        let health = HealthReporter::new();
+        // Set before the first call can ask.
+        health::set(&health, &context, false).await;
+
+        // From the inside out: the services, who may call them, and what applies to every call.
+        let services = self.services(&context, health.clone(), &stop)?;
+        let authenticated = Authenticated::around(services, Arc::clone(&self.authenticator));
+        let calls = Calls::around(
+            authenticated,
+            self.config.max_concurrent_calls,
+            self.config.max_message_bytes,
+            context.metrics.clone(),
+        );
+
+        let mut background = JoinSet::new();
+        background.spawn(health::update(health, context, stop.clone()));
+        background.spawn(self.authenticator.watch(stop.clone()));
+        if let Some(tls) = &self.tls {
+            background.spawn(Arc::clone(tls).watch(self.config.clone(), stop.clone()));
+        }
+        connections::serve(self.listener, &self.config, self.tls, calls, stop).await;
+        background.shutdown().await;
+        Ok(())
+    }
+
+    /// All services of the server.
+    fn services(
+        &self,
+        context: &Context,
+        health: HealthReporter,
+        stop: &CancellationToken,
+    ) -> Result<Services, ServeError> {
         let limit = self.config.max_message_bytes;
         macro_rules! limited {
             ($server:ident :: $service:ident, $implementation:expr) => {
                 v1::$server::$service::new($implementation).max_decoding_message_size(limit)
             };
         }
-        let health = HealthReporter::new();
-        let health_service = EndingHealth::server(health.clone(), stop.clone());
-        // Before the first call can ask.
-        health::set(&health, &context, false).await;
         let mut services = Services::default()
-            .with(health_service.max_decoding_message_size(limit))
+            .with(EndingHealth::server(health, stop.clone()).max_decoding_message_size(limit))
             .with(limited!(
                 sms_service_server::SmsServiceServer,
                 Sms(context.clone())
@@ -165,20 +196,6 @@ impl GrpcServer {
                 .with(v1.max_decoding_message_size(limit))
                 .with(v1alpha.max_decoding_message_size(limit));
         }
-        let calls = Calls::around(
-            Authenticated::around(services, Arc::clone(&self.authenticator)),
-            self.config.max_concurrent_calls,
-            limit,
-            context.metrics.clone(),
-        );
-        let mut watches = JoinSet::new();
-        watches.spawn(health::update(health, context, stop.clone()));
-        watches.spawn(self.authenticator.watch(stop.clone()));
-        if let Some(tls) = &self.tls {
-            watches.spawn(Arc::clone(tls).watch(self.config.clone(), stop.clone()));
-        }
-        connections::serve(self.listener, &self.config, self.tls, calls, stop).await;
-        watches.shutdown().await;
-        Ok(())
+        Ok(services)
     }
 }
