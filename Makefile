@@ -1,5 +1,5 @@
-# What a person or CI runs here. `make` alone lists it. Everything works from a clean clone with Rust; scripts/setup gets
-# what else is missing and says so.
+# The commands of this repository, for people and CI. `make` alone lists them. They need Rust; scripts/setup installs what
+# else is missing, and says so.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -17,26 +17,27 @@ quick: ## Format, lints and unit tests: for the inner loop
 	@scripts/check format lints
 	@scripts/test --lib
 
-test: ## Run all tests and say how many ran; TEST=name runs those whose name contains it
+test: ## Run all tests and count them; TEST=name runs those whose name contains it
 	@scripts/setup build test
 	@scripts/test $(TEST)
 
-check: ## Format, lints, contract, scripts, documents, chart; HELM=path names a helm, HELM=skip leaves the chart out
+check: ## Format, lints, contract, scripts, documents, chart; HELM=path names the helm to use, HELM=skip skips the chart
 	@scripts/setup build check
 	@scripts/check
 
-bench: ## Measure; the tables go to the terminal
+bench: ## Run the benchmarks; prints tables
 	@scripts/setup build
 	cargo bench --workspace
 
 fuzz: export SMSBRIDGE_FUZZ_SECONDS ?= 600
-fuzz: ## Throw random input at every edge for ten minutes; SMSBRIDGE_FUZZ_SECONDS=n for another time
+fuzz: ## Send random input to every edge for ten minutes; SMSBRIDGE_FUZZ_SECONDS=n for another time
 	@scripts/setup build test
 	@scripts/test fuzz
 
-setup: ## Get what is missing for all of the above
+setup: ## Install what is missing for all of the above
 	@scripts/setup build test check
 
-clean: ## Stop what `make demo` left running and remove what was built
+clean: ## Stop the brokers that were started here, and delete build output
 	@scripts/broker stop
+	@scripts/broker-version stop
 	cargo clean
