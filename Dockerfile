@@ -1,18 +1,18 @@
 # syntax=docker/dockerfile:1
-# The image of smsbridge: one binary and the system's CA certificates, as user 65532, with nothing it needs to write to but
-# its data folder (mount a volume at /var/lib/smsbridge for the embedded event log).
+# The image of smsbridge: one binary and the system's CA certificates, run as user 65532. It writes only to its data folder:
+# mount a volume at /var/lib/smsbridge for the embedded event log.
 #
 #   docker build -t smsbridge .
 #   docker run --rm smsbridge --help
 
-# Builder and final image come from the same Debian, so that the C library fits.
+# The builder and the final image are the same Debian release, so that the C library matches.
 ARG DEBIAN_RELEASE=bookworm
 ARG RUST_VERSION=1
 
 FROM rust:${RUST_VERSION}-slim-${DEBIAN_RELEASE} AS build
 WORKDIR /build
-# A layer of the dependencies alone: it is built anew only when the manifests or the lock file change. The tests' and benches' targets are
-# left out of the manifest, as their files are not in this image.
+# Builds the dependencies in a layer of their own, which changes only with the manifests or the lock file. The test and bench
+# targets are removed from the manifests, because their files are not copied into this image.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/infobip-simulator/Cargo.toml crates/infobip-simulator/
 RUN for manifest in Cargo.toml crates/infobip-simulator/Cargo.toml; do \
@@ -31,7 +31,7 @@ RUN awk '/^\[/ { skip = /^\[\[(test|bench)\]\]/ } !skip' crates/infobip-simulato
  && mv part crates/infobip-simulator/Cargo.toml
 COPY proto proto
 COPY src src
-# Cargo goes by modification times: the files from the context may be older than the stubs.
+# Cargo compares modification times, and the copied files may be older than the stubs above.
 RUN touch build.rs src/main.rs src/lib.rs crates/infobip-simulator/src/*.rs \
  && cargo build --profile dist --locked \
  && install -D target/dist/smsbridge /image/usr/local/bin/smsbridge \
@@ -41,10 +41,10 @@ RUN touch build.rs src/main.rs src/lib.rs crates/infobip-simulator/src/*.rs \
 FROM debian:${DEBIAN_RELEASE}-slim
 COPY --from=build /image/ /
 USER 65532:65532
-# events.data_dir is relative to here.
+# events.data_dir is relative to this folder.
 WORKDIR /var/lib/smsbridge
 VOLUME /var/lib/smsbridge
-# gRPC, what Infobip calls, probes and metrics. Each listens on loopback until the configuration says otherwise.
+# gRPC; webhooks; probes and metrics. By default each listens on loopback only.
 EXPOSE 50051 8080 9090
 ENTRYPOINT ["smsbridge"]
 CMD ["serve"]

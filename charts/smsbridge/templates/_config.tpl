@@ -1,8 +1,8 @@
 {{/*
 The configuration file.
 
-smsbridge.config is the whole tree as YAML: the values, and what the chart knows better (addresses, paths of secrets, the
-grace period, the simulator). smsbridge.toml writes such a tree as TOML: Helm's own toToml writes 100 as 100.0.
+smsbridge.config is the configuration as YAML: `config` of the values, and the keys that the chart sets (listen addresses,
+paths of secrets, the grace period, the simulator). smsbridge.toml writes it as TOML; Helm's toToml would write 100 as 100.0.
 */}}
 
 {{- define "smsbridge.config" -}}
@@ -32,7 +32,7 @@ grace period, the simulator). smsbridge.toml writes such a tree as TOML: Helm's 
 {{- toYaml $config -}}
 {{- end -}}
 
-{{- /* "broker" or "embedded": which engine keeps the events. */ -}}
+{{- /* The engine of the event log: "broker" or "embedded". */ -}}
 {{- define "smsbridge.engine" -}}
 {{- $engine := dig "events" "engine" "auto" .Values.config -}}
 {{- if eq $engine "auto" -}}
@@ -42,7 +42,7 @@ grace period, the simulator). smsbridge.toml writes such a tree as TOML: Helm's 
 {{- end -}}
 {{- end -}}
 
-{{- /* One table: {path, table}. First its own keys, then its tables. */ -}}
+{{- /* Writes one table, given {path, table}: first its keys, then its sub-tables. */ -}}
 {{- define "smsbridge.toml" -}}
 {{- range $key := keys .table | sortAlpha -}}
 {{- $value := get $.table $key -}}
@@ -67,7 +67,7 @@ grace period, the simulator). smsbridge.toml writes such a tree as TOML: Helm's 
 {{- if regexMatch "^[A-Za-z0-9_-]+$" . -}}{{- . -}}{{- else -}}{{- toRawJson . -}}{{- end -}}
 {{- end -}}
 
-{{- /* A JSON string is a TOML string too. */ -}}
+{{- /* A JSON string is also a valid TOML string. */ -}}
 {{- define "smsbridge.tomlValue" -}}
 {{- if kindIs "slice" . -}}
 {{- $items := list -}}

@@ -1,4 +1,4 @@
-{{/* What things are called, and the labels they carry. */}}
+{{/* Names and labels. */}}
 
 {{- define "smsbridge.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}

@@ -1,4 +1,4 @@
-{{/* Values that would give a deployment that cannot work: refused here, with the remedy, and not by a crashing pod. */}}
+{{/* Rejects values that cannot work, and says what to set; otherwise the pod would crash later. */}}
 
 {{- define "smsbridge.refuse" -}}
 {{- $config := .Values.config -}}
@@ -7,7 +7,7 @@
 {{- $broker := hasKey $secrets.amqp "url" -}}
 
 {{- if and (gt (int .Values.replicas) 1) (eq $engine "embedded") -}}
-{{- fail "replicas: more than one replica needs the broker to keep the events: set secrets.amqp.url (and leave config.events.engine at auto), or replicas to 1: the embedded event log belongs to one process" -}}
+{{- fail "replicas: more than one replica needs the broker for the event log: set secrets.amqp.url (and leave config.events.engine at auto), or set replicas to 1; only one process can use the embedded event log" -}}
 {{- end -}}
 {{- if and (eq $engine "broker") (not $broker) -}}
 {{- fail "config.events.engine: `broker` needs a broker: set secrets.amqp.url" -}}
@@ -26,20 +26,20 @@
 {{- end -}}
 
 {{- if not (or (hasKey $secrets.grpc "tokens") (hasKey $secrets.grpc "tls_client_ca") (dig "grpc" "allow_insecure" false $config)) -}}
-{{- fail "secrets.grpc: anyone in the cluster could send: set secrets.grpc.tokens or secrets.grpc.tls_client_ca, or config.grpc.allow_insecure to true" -}}
+{{- fail "secrets.grpc: anyone in the cluster could send SMS: set secrets.grpc.tokens or secrets.grpc.tls_client_ca; to allow it, set config.grpc.allow_insecure to true" -}}
 {{- end -}}
 {{- if ne (hasKey $secrets.grpc "tls_cert") (hasKey $secrets.grpc "tls_key") -}}
-{{- fail "secrets.grpc: tls_cert and tls_key go together" -}}
+{{- fail "secrets.grpc: set both tls_cert and tls_key, or neither" -}}
 {{- end -}}
 {{- if and (hasKey $secrets.grpc "tls_client_ca") (not (hasKey $secrets.grpc "tls_cert")) -}}
 {{- fail "secrets.grpc: tls_client_ca (mutual TLS) needs tls_cert and tls_key" -}}
 {{- end -}}
 
 {{- if not (or (hasKey $secrets.http "secret") (hasKey $secrets.http "basic_password") (dig "http" "allow_insecure" false $config)) -}}
-{{- fail "secrets.http: anyone who reaches the port could invent reports: set secrets.http.secret, or secrets.http.basic_password with config.http.basic_username, or config.http.allow_insecure to true" -}}
+{{- fail "secrets.http: anyone who reaches the port could forge reports: set secrets.http.secret, or secrets.http.basic_password with config.http.basic_username; to allow it, set config.http.allow_insecure to true" -}}
 {{- end -}}
 {{- if ne (hasKey $secrets.http "basic_password") (ne "" (dig "http" "basic_username" "" $config)) -}}
-{{- fail "secrets.http: basic_password and config.http.basic_username go together" -}}
+{{- fail "secrets.http: set both basic_password and config.http.basic_username, or neither" -}}
 {{- end -}}
 
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
