@@ -7,5 +7,6 @@ pub mod admin;
 pub mod metrics;
 pub mod open_files;
 pub mod readiness;
+pub mod reload;
 pub mod shutdown;
 pub mod telemetry;

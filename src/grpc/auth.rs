@@ -1,207 +1,98 @@
-//! Who calls, and whether it may: bearer tokens, clients' certificates, quotas. The only way to a [`Caller`].
+//! Authentication and authorization: bearer tokens, client certificates, quotas. Only this module makes a [`Caller`].
 //!
-//! - A token (`authorization: Bearer smsb_…`, [`crate::config::tokens`]) says its application, what its holder may call and
-//!   how often. It wins over a certificate.
-//! - With mutual TLS the common name of the client's certificate is its application; `AdminService` needs a token.
-//! - Where neither is configured (loopback, or `allow_insecure`) everybody may do everything: as the application `default`
-//!   that sees all, or, with the metadata `x-smsbridge-application`, as that application, which sees its own only. So the
-//!   rules of several applications can be tried on a laptop.
+//! - A token (`authorization: Bearer smsb_…`, [`crate::config::tokens`]) names an application, the methods that may be called,
+//!   and a rate. A token takes precedence over a certificate.
+//! - With mutual TLS, the common name of the client certificate is the application. `AdminService` needs a token.
+//! - If neither is configured (loopback, or `allow_insecure`), every call is allowed: as the application `default`, which sees
+//!   all applications, or as the application in the metadata `x-smsbridge-application`, which sees its own rows only. This is how
+//!   the rules for several applications can be tried on a laptop.
 //!
-//! Health asks for no credentials, as probes have none. Reflection takes any valid ones.
+//! Health needs no credentials, because probes have none. Reflection accepts any valid credentials.
 //!
-//! Invariants: a request that gets past [`Authenticated`] has a [`Caller`] in its extensions, health aside; a tokens file that
-//! can't be read keeps the tokens of the last good one; no token is ever logged.
+//! Invariants: a request that passes [`Authenticated`] has a [`Caller`] in its extensions, except for health; no token is
+//! logged. Neighbours: `tokens_file` reloads tokens, `quota` counts calls, `middleware` calls it for each request.
 
+mod authenticated;
 pub mod caller;
 pub mod quota;
+mod tokens_file;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
     num::NonZeroU32,
-    path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use http::{HeaderMap, header::AUTHORIZATION};
-use parking_lot::RwLock;
-use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
-use tonic::{Status, body::Body};
-use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
+pub(in crate::grpc) use self::authenticated::{Authenticated, Certificate};
+pub use self::tokens_file::TokensFileError;
 use self::{
     caller::Caller,
     quota::{Limit, Quotas},
-};
-use super::{
-    failure::Failure,
-    middleware::router::{Answering, Services},
+    tokens_file::TokensFile,
 };
 use crate::{
     config::{
         self,
-        tokens::{Grant, Methods, Tokens, TokensError},
+        tokens::{Grant, Methods},
     },
     message::id::{ApplicationName, IdError},
-    proto,
 };
 
 /// The metadata key by which a caller names its application where no authentication is configured.
 pub const APPLICATION_METADATA: &str = "x-smsbridge-application";
-/// How often the tokens file is looked at.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 const HEALTH: &str = "grpc.health.v1.Health/";
 const REFLECTION: [&str; 2] = [
     "grpc.reflection.v1.ServerReflection/",
     "grpc.reflection.v1alpha.ServerReflection/",
 ];
 
-/// Why a call was not let through.
+/// Why a call is denied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// It brought no credentials.
+    /// The call has no credentials.
     #[error("no credentials: call with {how}")]
     CredentialsMissing {
-        /// What is accepted.
+        /// The accepted credentials.
         how: &'static str,
     },
-    /// Its token is not one of ours.
+    /// The token is unknown.
     #[error(
-        "the token is not valid: `smsbridge token new` makes one, and its hash belongs into the file of grpc.tokens_file"
+        "the token is not valid: `smsbridge token new` makes one, and its hash belongs in the file that grpc.tokens_file names"
     )]
     TokenInvalid,
-    /// Its certificate names no application.
+    /// The common name of the certificate is not an application name.
     #[error("the certificate's common name is not an application name: it {0}")]
     CertificateUnusable(#[source] IdError),
-    /// The metadata names no application.
+    /// The metadata is not an application name.
     #[error("{APPLICATION_METADATA}: {0}")]
     ApplicationInvalid(#[source] IdError),
-    /// It may not call this.
+    /// The credentials do not allow the method.
     #[error("`{name}` may not call {method}: add it to `methods` of its token")]
     MethodNotAllowed {
-        /// The credential's name.
+        /// The name of the token, or the certificate's common name.
         name: String,
-        /// What was called.
+        /// The method that was called.
         method: String,
     },
-    /// It calls too often.
+    /// The quota of the token or the application is used up.
     #[error("more than {calls_per_second} calls a second: the quota of {whose}")]
     QuotaExceeded {
-        /// Whose quota.
+        /// The owner of the quota.
         whose: String,
-        /// The quota.
         calls_per_second: NonZeroU32,
-        /// When a call is let through again.
+        /// The time until the next call is allowed.
         retry_after: Duration,
     },
 }
 
-/// Why the tokens file can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TokensFileError {
-    /// It can't be read.
-    #[error("can't read {path} (grpc.tokens_file): {source}")]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// It is wrong.
-    #[error("{path} (grpc.tokens_file) is wrong: {source}")]
-    Wrong {
-        /// Which file.
-        path: PathBuf,
-        /// All mistakes.
-        source: TokensError,
-    },
-    /// A token's methods match nothing.
-    #[error(
-        "{path} (grpc.tokens_file): token `{name}`: no method is called `{pattern}`: write such as \
-         \"smsbridge.v1.SmsService/SendSms\" or \"smsbridge.v1.SmsService/*\""
-    )]
-    NoSuchMethod {
-        /// Which file.
-        path: PathBuf,
-        /// The token's name.
-        name: String,
-        /// What matches nothing.
-        pattern: String,
-    },
-}
-
-/// Lets calls through or denies them.
+/// Decides for each call whether it is allowed.
 pub struct Authenticator {
-    tokens: Option<TokensFile>,
+    tokens: Option<Arc<TokensFile>>,
     takes_certificates: bool,
     applications: HashMap<String, Arc<Limit>>,
-}
-
-struct TokensFile {
-    path: PathBuf,
-    known: RwLock<Arc<Known>>,
-}
-
-/// The content of a tokens file, with what is left of each token's quota by its name.
-struct Known {
-    tokens: Tokens,
-    limits: HashMap<String, Arc<Limit>>,
-    version: Option<Version>,
-}
-
-/// What changes with a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Version {
-    modified: SystemTime,
-    bytes: u64,
-}
-
-fn version(path: &Path) -> Option<Version> {
-    let metadata = fs::metadata(path).ok()?;
-    Some(Version {
-        modified: metadata.modified().ok()?,
-        bytes: metadata.len(),
-    })
-}
-
-impl Known {
-    fn read(path: &Path) -> Result<Self, TokensFileError> {
-        // Before the content: what is written meanwhile is noticed as a newer version.
-        let version = version(path);
-        let text = fs::read_to_string(path).map_err(|source| TokensFileError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let tokens = Tokens::parse(&text).map_err(|source| TokensFileError::Wrong {
-            path: path.to_owned(),
-            source,
-        })?;
-        for grant in tokens.grants() {
-            let Methods::Only(patterns) = &grant.methods else {
-                continue;
-            };
-            for pattern in patterns {
-                let alone = Methods::Only(vec![pattern.clone()]);
-                if !proto::methods().iter().any(|method| alone.allow(method)) {
-                    return Err(TokensFileError::NoSuchMethod {
-                        path: path.to_owned(),
-                        name: grant.name.clone(),
-                        pattern: pattern.clone(),
-                    });
-                }
-            }
-        }
-        let limits = tokens
-            .grants()
-            .filter_map(|grant| Some((grant.name.clone(), Limit::new(grant.calls_per_second?))));
-        Ok(Self {
-            limits: limits.collect(),
-            tokens,
-            version,
-        })
-    }
 }
 
 impl Authenticator {
@@ -214,10 +105,7 @@ impl Authenticator {
         applications: &BTreeMap<String, config::Application>,
     ) -> Result<Self, TokensFileError> {
         let tokens = match &grpc.tokens_file {
-            Some(path) => Some(TokensFile {
-                known: RwLock::new(Arc::new(Known::read(path)?)),
-                path: path.clone(),
-            }),
+            Some(path) => Some(Arc::new(TokensFile::read(path)?)),
             None => None,
         };
         let limits = applications.iter().filter_map(|(name, application)| {
@@ -231,44 +119,12 @@ impl Authenticator {
         })
     }
 
-    /// Reads the tokens file again whenever it changes, until `stop`. A new one that is wrong is logged once, and the
-    /// tokens of the last good one stay.
-    pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
-        let Some(file) = &self.tokens else {
-            return;
-        };
-        let mut seen = file.known().version;
-        while stop
-            .run_until_cancelled(tokio::time::sleep(RELOAD_INTERVAL))
-            .await
-            .is_some()
-        {
-            let path = file.path.clone();
-            let read = tokio::task::spawn_blocking(move || {
-                let now = version(&path);
-                (now, (now != seen).then(|| Known::read(&path)))
-            });
-            let Ok((now, read)) = read.await else {
-                continue;
-            };
-            seen = now;
-            match read {
-                None => {}
-                Some(Ok(known)) => {
-                    tracing::info!(
-                        tokens = known.tokens.grants().count(),
-                        "the tokens file changed and was read again"
-                    );
-                    *file.known.write() = Arc::new(known);
-                }
-                Some(Err(error)) => {
-                    tracing::error!(%error, "the tokens file changed and can't be used: the earlier tokens stay valid");
-                }
-            }
-        }
+    /// The tokens file, if one is configured.
+    pub(in crate::grpc) fn tokens_file(&self) -> Option<&Arc<TokensFile>> {
+        self.tokens.as_ref()
     }
 
-    /// Who calls `method` (`package.Service/Method`). `None`: nobody is asked for.
+    /// The caller of `method` (`package.Service/Method`). `None` for methods that need no credentials.
     ///
     /// # Errors
     /// [`Denied`].
@@ -330,13 +186,7 @@ impl Authenticator {
     }
 }
 
-impl TokensFile {
-    fn known(&self) -> Arc<Known> {
-        Arc::clone(&self.known.read())
-    }
-}
-
-/// Counts a call against a limit, which messages on its stream will count against too.
+/// Counts a call against a limit. The caller keeps the limit, so that messages on its streams count as well.
 fn count(
     caller: &mut Caller,
     limit: &Arc<Limit>,
@@ -374,7 +224,7 @@ fn caller_of(grant: &Grant) -> Caller {
     }
 }
 
-/// A caller where no authentication is configured.
+/// The caller if no authentication is configured.
 fn anonymous(headers: &HeaderMap) -> Result<Caller, Denied> {
     match headers.get(APPLICATION_METADATA) {
         None => Ok(Caller::anonymous()),
@@ -387,81 +237,11 @@ fn anonymous(headers: &HeaderMap) -> Result<Caller, Denied> {
     }
 }
 
-/// What `authorization` says, where it says anything: of another scheme than Bearer all of it, which is no token.
+/// The token in `authorization`. The whole value if the scheme is not Bearer: it matches no token.
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().unwrap_or_default();
     match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Some(token.trim()),
         _ => Some(value),
-    }
-}
-
-/// What the other side of a connection has shown of itself, and TLS has verified.
-#[derive(Debug, Clone)]
-pub(super) struct Certificate {
-    /// Empty where it has none.
-    common_name: Arc<str>,
-}
-
-impl Certificate {
-    /// The client's; `None` where it has shown none.
-    pub(super) fn of<I>(stream: &TlsStream<I>) -> Option<Self> {
-        let (_, session) = stream.get_ref();
-        let shown = session.peer_certificates()?.first()?;
-        let (_, certificate) = X509Certificate::from_der(shown).ok()?;
-        let common_name = certificate.subject().iter_common_name().next();
-        let common_name = common_name.and_then(|name| name.as_str().ok());
-        Some(Self {
-            common_name: common_name.unwrap_or_default().into(),
-        })
-    }
-}
-
-/// Services behind an [`Authenticator`]. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Authenticated {
-    services: Services,
-    authenticator: Arc<Authenticator>,
-    certificate: Option<Certificate>,
-}
-
-impl Authenticated {
-    /// For connections that show no certificate.
-    pub(super) fn around(services: Services, authenticator: Arc<Authenticator>) -> Self {
-        Self {
-            services,
-            authenticator,
-            certificate: None,
-        }
-    }
-
-    /// For a connection whose other side has shown this certificate.
-    pub(super) fn with_certificate(self, certificate: Option<Certificate>) -> Self {
-        Self {
-            certificate,
-            ..self
-        }
-    }
-
-    /// Answers a call, by the services if they may.
-    pub(super) fn call(&self, mut request: http::Request<Body>) -> Answering {
-        let path = request.uri().path();
-        let method = path.strip_prefix('/').unwrap_or(path);
-        let certificate = self.certificate.as_ref();
-        match self
-            .authenticator
-            .admit(method, request.headers(), certificate)
-        {
-            Ok(caller) => {
-                if let Some(caller) = caller {
-                    request.extensions_mut().insert(caller);
-                }
-                self.services.call(request)
-            }
-            Err(denied) => {
-                let status = Status::from(Failure::Denied(denied));
-                Box::pin(std::future::ready(Ok(status.into_http())))
-            }
-        }
     }
 }

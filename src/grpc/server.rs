@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     config::{self, ConfigErrors},
+    ops::reload::keep_loaded,
     proto::{self, v1},
 };
 
@@ -128,9 +129,11 @@ impl GrpcServer {
 
         let mut background = JoinSet::new();
         background.spawn(health::update(health, context, stop.clone()));
-        background.spawn(self.authenticator.watch(stop.clone()));
+        if let Some(tokens) = self.authenticator.tokens_file() {
+            background.spawn(keep_loaded(Arc::clone(tokens), stop.clone()));
+        }
         if let Some(tls) = &self.tls {
-            background.spawn(Arc::clone(tls).watch(self.config.clone(), stop.clone()));
+            background.spawn(keep_loaded(Arc::clone(tls), stop.clone()));
         }
         connections::serve(self.listener, &self.config, self.tls, calls, stop).await;
         background.shutdown().await;

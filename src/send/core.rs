@@ -467,7 +467,7 @@ impl Inner {
                     call.settle_as(slot, Settled::Result(found.result.clone()));
                 }
                 Some(Earlier::InProgress(other, their_slot)) => {
-                    other.follow(*their_slot, call, slot)
+                    other.follow(*their_slot, call, slot);
                 }
                 Some(Earlier::OtherContent) => {
                     let id = call.slots[slot].message_id.clone();

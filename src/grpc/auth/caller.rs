@@ -1,23 +1,22 @@
-//! Who calls: found by authentication, carried in the request's extensions.
+//! The caller of a request, set by authentication and carried in the request's extensions.
 
 use tonic::Request;
 
-use crate::grpc::auth::quota::Quotas;
+use super::quota::Quotas;
 use crate::message::id::ApplicationName;
 
-/// Who calls.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The application that it acts for.
+    /// The application that the caller belongs to.
     pub application: ApplicationName,
     /// Whether it may see rows and events of all applications.
     pub sees_all: bool,
-    /// What its calls count against; they were counted already, messages on a stream were not.
+    /// The quotas of the caller. Its calls have been counted; the messages on its streams have not.
     pub quotas: Quotas,
 }
 
 impl Caller {
-    /// A caller where no authentication is configured.
+    /// The caller if no authentication is configured.
     #[must_use]
     pub fn anonymous() -> Self {
         Self {
@@ -27,22 +26,21 @@ impl Caller {
         }
     }
 
-    /// The caller of a request.
     pub fn of<T>(request: &Request<T>) -> Self {
         request
             .extensions()
             .get::<Self>()
             .cloned()
-            .unwrap_or_else(Self::anonymous)
+            .expect("authentication sets the caller of every call that reaches a service")
     }
 
-    /// The only application that it may see; `None`: it sees all.
+    /// The only application whose rows the caller may see. `None`: all applications.
     #[must_use]
     pub fn visible(&self) -> Option<&str> {
         (!self.sees_all).then(|| self.application.as_str())
     }
 
-    /// Whether it may see what belongs to an application.
+    /// Whether the caller may see rows of `application`.
     #[must_use]
     pub fn may_see(&self, application: &str) -> bool {
         self.sees_all || self.application.as_str() == application

@@ -1,6 +1,7 @@
-//! Rates that a token's or an application's calls may not exceed.
+//! Quotas: the maximum call rates of tokens and applications.
 //!
-//! A call beyond its quota is refused (`auth`); a message on a stream waits, as reading the stream is what paces its sender.
+//! A call beyond the quota is refused (`auth`). A message on a stream waits instead, because not reading the stream slows its
+//! sender down.
 
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -9,7 +10,7 @@ use governor::{
     clock::{Clock as _, DefaultClock},
 };
 
-/// A rate and what is left of it.
+/// A rate limit and its state.
 pub(in crate::grpc) struct Limit {
     pub(in crate::grpc) calls_per_second: NonZeroU32,
     limiter: DefaultDirectRateLimiter,
@@ -23,10 +24,10 @@ impl Limit {
         })
     }
 
-    /// Takes one.
+    /// Counts one call.
     ///
     /// # Errors
-    /// Where there is none: how long until there is.
+    /// The time until the next call is allowed, if the rate is used up.
     pub(in crate::grpc) fn take(&self) -> Result<(), Duration> {
         self.limiter
             .check()
@@ -34,7 +35,7 @@ impl Limit {
     }
 }
 
-/// The limits that a caller is under: its token's and its application's, where they have any.
+/// The limits of a caller: those of its token and its application, if any.
 #[derive(Clone, Default)]
 pub struct Quotas(Vec<Arc<Limit>>);
 
@@ -43,7 +44,7 @@ impl Quotas {
         self.0.push(Arc::clone(limit));
     }
 
-    /// Takes one of each, and waits where there is none.
+    /// Counts one message against each limit, and waits until it is allowed.
     pub async fn wait(&self) {
         for limit in &self.0 {
             while let Err(wait) = limit.take() {

@@ -1,10 +1,14 @@
-//! TLS of the gRPC server, from files that the configuration has checked, read again when they change.
+//! TLS of the gRPC server: its certificate, key and client CA come from files, which are read again when they change.
 //!
-//! Invariants: new files are taken together or not at all; what is wrong with them is logged once, and connections go on with
-//! the earlier ones. Neighbours: `config::tls` checks the files, `connections` shakes hands.
+//! Invariants: the files are replaced together or not at all; existing connections keep the configuration that they began with.
+//! Neighbours: `config::tls` checks the files, `connections` performs handshakes, `ops::reload` calls [`Reload::reload`].
 
 use std::{sync::Arc, time::Duration};
 
+use crate::{
+    config::{self, ConfigErrors, Mistake, Origin, tls::TlsFiles},
+    ops::reload::Reload,
+};
 use parking_lot::RwLock;
 use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
 use tokio::{
@@ -12,15 +16,12 @@ use tokio::{
     time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, ConfigErrors, Mistake, Origin, tls::TlsFiles};
-
-/// How often the files are looked at.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
-
-/// The server's TLS.
-pub(in crate::grpc) struct Tls(RwLock<Current>);
+/// The TLS configuration of the server, replaced when its files change.
+pub(in crate::grpc) struct Tls {
+    grpc: config::Grpc,
+    current: RwLock<Current>,
+}
 
 struct Current {
     files: TlsFiles,
@@ -28,7 +29,7 @@ struct Current {
 }
 
 impl Current {
-    /// Clients' certificates are asked for with `tls_client_ca_file`, and needed unless there are tokens too.
+    /// With `tls_client_ca_file` clients are asked for a certificate; without tokens they must have one.
     fn read(grpc: &config::Grpc) -> Result<Option<Self>, ConfigErrors> {
         let Some(files) = TlsFiles::read(grpc).map_err(ConfigErrors::from)? else {
             return Ok(None);
@@ -40,27 +41,29 @@ impl Current {
 }
 
 impl Tls {
-    /// Reads the files; `None` where none are configured.
+    /// Reads the files. `None` if TLS is not configured.
     ///
     /// # Errors
-    /// What is wrong with the files.
+    /// All mistakes in the files.
     pub(in crate::grpc) fn read(grpc: &config::Grpc) -> Result<Option<Self>, ConfigErrors> {
         let current = Current::read(grpc)?;
-        Ok(current.map(|current| Self(RwLock::new(current))))
+        Ok(current.map(|current| Self {
+            grpc: grpc.clone(),
+            current: RwLock::new(current),
+        }))
     }
 
     fn config(&self) -> Arc<ServerConfig> {
-        let current = self.0.read();
-        Arc::clone(&current.config)
+        Arc::clone(&self.current.read().config)
     }
 
-    /// Shakes hands; `None` where that failed, or was not done by `until`.
+    /// Performs the handshake. `None` if it failed or did not end by `until`.
     pub(in crate::grpc) async fn accept<I>(&self, stream: I, until: Instant) -> Option<TlsStream<I>>
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
-        let shaken = TlsAcceptor::from(self.config()).accept(stream);
-        match tokio::time::timeout_at(until, shaken).await {
+        let handshake = TlsAcceptor::from(self.config()).accept(stream);
+        match tokio::time::timeout_at(until, handshake).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");
@@ -72,48 +75,16 @@ impl Tls {
             }
         }
     }
+}
 
-    /// Reads the files again whenever they change, until `stop`: certificates are renewed while the bridge runs. Connections
-    /// that are there go on with what they began with.
-    pub(in crate::grpc) async fn watch(
-        self: Arc<Self>,
-        grpc: config::Grpc,
-        stop: CancellationToken,
-    ) {
-        let grpc = Arc::new(grpc);
-        let mut told = String::new();
-        while stop
-            .run_until_cancelled(tokio::time::sleep(RELOAD_INTERVAL))
-            .await
-            .is_some()
-        {
-            let (tls, grpc) = (Arc::clone(&self), Arc::clone(&grpc));
-            let Ok(read) = tokio::task::spawn_blocking(move || tls.read_again(&grpc)).await else {
-                continue;
-            };
-            match read {
-                Ok(true) => tracing::info!("the files of TLS changed and were read again"),
-                Ok(false) => {}
-                Err(errors) => {
-                    let problem = errors.to_string();
-                    if problem != told {
-                        tracing::error!(%errors, "the files of TLS changed and can't be used: the earlier ones stay in use");
-                        told = problem;
-                    }
-                    continue;
-                }
-            }
-            told.clear();
-        }
-    }
+impl Reload for Tls {
+    const NAME: &'static str = "the TLS configuration of the gRPC server";
+    const INTERVAL: Duration = Duration::from_secs(2);
 
-    /// Takes the files as they are now; says whether they changed. Blocks.
-    fn read_again(&self, grpc: &config::Grpc) -> Result<bool, ConfigErrors> {
-        // The keys of the configuration do not change while it runs.
-        let Some(new) = Current::read(grpc)? else {
-            return Ok(false);
-        };
-        let mut current = self.0.write();
+    fn reload(&self) -> Result<bool, String> {
+        let read = Current::read(&self.grpc).map_err(|errors| errors.to_string())?;
+        let new = read.expect("TLS stays configured while the process runs");
+        let mut current = self.current.write();
         let is_changed = new.files != current.files;
         if is_changed {
             *current = new;
@@ -153,7 +124,7 @@ fn server_config(
     Ok(Arc::new(config))
 }
 
-/// The key goes with its certificate, as was checked: it is the roots.
+/// Certificate and key were checked before, so the problem is the client CA.
 fn unusable(error: &rustls::Error) -> Mistake {
     Mistake {
         key: "grpc.tls_client_ca_file".to_owned(),
@@ -173,7 +144,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn files_are_taken_together_or_not_at_all() {
+    fn files_are_replaced_together_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let (cert_file, key_file) = (folder.path().join("crt"), folder.path().join("key"));
         let issue = || generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -189,15 +160,15 @@ mod tests {
         let tls = Tls::read(&grpc).unwrap().unwrap();
         let began_with = tls.config();
 
-        assert!(!tls.read_again(&grpc).unwrap(), "nothing changed");
+        assert!(!tls.reload().unwrap(), "nothing changed");
         write(&second.cert.pem(), &first.signing_key);
-        assert!(tls.read_again(&grpc).is_err(), "a key of another");
+        assert!(tls.reload().is_err(), "a key of another");
         fs::remove_file(&key_file).unwrap();
-        assert!(tls.read_again(&grpc).is_err());
+        assert!(tls.reload().is_err());
         assert!(Arc::ptr_eq(&tls.config(), &began_with));
         write(&second.cert.pem(), &second.signing_key);
-        assert!(tls.read_again(&grpc).unwrap());
+        assert!(tls.reload().unwrap());
         assert!(!Arc::ptr_eq(&tls.config(), &began_with));
-        assert!(!tls.read_again(&grpc).unwrap(), "nothing changed since");
+        assert!(!tls.reload().unwrap(), "nothing changed since");
     }
 }

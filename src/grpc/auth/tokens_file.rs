@@ -1,0 +1,129 @@
+//! The tokens file (`grpc.tokens_file`), read again when it changes.
+//!
+//! Invariants: a file that can't be read or is wrong leaves the tokens of the last good one valid; no token is ever logged.
+//! Neighbours: `config::tokens` parses the file, `ops::reload` calls [`Reload::reload`].
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+
+use super::quota::Limit;
+use crate::{
+    config::tokens::{Methods, Tokens, TokensError},
+    ops::reload::Reload,
+    proto,
+};
+
+/// Why the tokens file can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokensFileError {
+    /// The file can't be read.
+    #[error("can't read {path} (grpc.tokens_file): {source}")]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// The file has mistakes.
+    #[error("{path} (grpc.tokens_file) is wrong: {source}")]
+    Wrong { path: PathBuf, source: TokensError },
+    /// A pattern in a token's `methods` matches no method.
+    #[error(
+        "{path} (grpc.tokens_file): token `{name}`: no method is called `{pattern}`: write such as \
+         \"smsbridge.v1.SmsService/SendSms\" or \"smsbridge.v1.SmsService/*\""
+    )]
+    NoSuchMethod {
+        path: PathBuf,
+        /// The name of the token.
+        name: String,
+        pattern: String,
+    },
+}
+
+/// The tokens file and what it contained when it was last good.
+pub(in crate::grpc) struct TokensFile {
+    path: PathBuf,
+    current: RwLock<Arc<Known>>,
+}
+
+/// The content of a tokens file, and the quota of each token by its name.
+pub(super) struct Known {
+    text: String,
+    pub(super) tokens: Tokens,
+    pub(super) limits: HashMap<String, Arc<Limit>>,
+}
+
+impl TokensFile {
+    /// # Errors
+    /// [`TokensFileError`] names the file and the key.
+    pub(super) fn read(path: &Path) -> Result<Self, TokensFileError> {
+        let known = Known::parse(path, read_text(path)?)?;
+        Ok(Self {
+            path: path.to_owned(),
+            current: RwLock::new(Arc::new(known)),
+        })
+    }
+
+    pub(super) fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.current.read())
+    }
+}
+
+impl Reload for TokensFile {
+    const NAME: &'static str = "the tokens file";
+    const INTERVAL: Duration = Duration::from_secs(1);
+
+    fn reload(&self) -> Result<bool, String> {
+        let text = read_text(&self.path).map_err(|error| error.to_string())?;
+        if text == self.known().text {
+            return Ok(false);
+        }
+        let known = Known::parse(&self.path, text).map_err(|error| error.to_string())?;
+        *self.current.write() = Arc::new(known);
+        Ok(true)
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, TokensFileError> {
+    fs::read_to_string(path).map_err(|source| TokensFileError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+impl Known {
+    fn parse(path: &Path, text: String) -> Result<Self, TokensFileError> {
+        let tokens = Tokens::parse(&text).map_err(|source| TokensFileError::Wrong {
+            path: path.to_owned(),
+            source,
+        })?;
+        for grant in tokens.grants() {
+            let Methods::Only(patterns) = &grant.methods else {
+                continue;
+            };
+            for pattern in patterns {
+                let alone = Methods::Only(vec![pattern.clone()]);
+                if !proto::methods().iter().any(|method| alone.allow(method)) {
+                    return Err(TokensFileError::NoSuchMethod {
+                        path: path.to_owned(),
+                        name: grant.name.clone(),
+                        pattern: pattern.clone(),
+                    });
+                }
+            }
+        }
+        let limits = tokens
+            .grants()
+            .filter_map(|grant| Some((grant.name.clone(), Limit::new(grant.calls_per_second?))));
+        Ok(Self {
+            limits: limits.collect(),
+            tokens,
+            text,
+        })
+    }
+}
