@@ -1,9 +1,8 @@
-//! From what the API says to durable events: the one way in for reports, received messages, clicks and look-ups, whether
-//! they were pushed, pulled or found in the logs.
+//! Turns reports, received messages, clicks and lookups of the API into durable events, for pushes and pulls alike.
 //!
-//! Invariants: what returns `Ok` is durable (P4, docs/RELIABILITY.md); a body that can't be read is quarantined, and one bad row never
-//! spoils its batch: it is quarantined alone. Neighbours: `infobip::wire` reads rows, `events` keeps them; `webhooks` and
-//! `grpc` call it.
+//! Invariants: `Ok` means that the events are durable (docs/RELIABILITY.md); a body that cannot be read is quarantined, and a
+//! malformed row is quarantined alone, without affecting the other rows.
+//! Neighbours: `infobip::wire` reads the rows, `events` stores them; `webhooks` (push) and `grpc` (pull) call this module.
 
 use std::sync::Arc;
 
@@ -17,34 +16,33 @@ use crate::{
     proto::v1::{self, ReportSource},
 };
 
-/// Why something did not become events.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum IntakeError {
-    /// The event log can't be written: the sender must try again.
+    /// The event log cannot be written: the sender must try again.
     #[error(transparent)]
     Log(#[from] AppendError),
-    /// The body can't be read; it is in quarantine.
+    /// The body cannot be read. It is in quarantine.
     #[error("{0}")]
     Unreadable(String),
 }
 
-/// The inbox after a pull.
-pub struct PulledInbox {
-    /// Its messages, as events.
+/// Received messages, stored as events.
+pub struct StoredMessages {
     pub events: Vec<v1::Event>,
-    /// API: `messageCount`.
+    /// API: `messageCount`. 0 if absent, as in pushes.
     pub message_count: i32,
-    /// API: `pendingMessageCount`.
+    /// API: `pendingMessageCount`. 0 if absent, as in pushes.
     pub pending_message_count: i32,
 }
 
-/// Turns what the API says into events. Cheap to clone.
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
     log: SharedEventLog,
     routes: Arc<Vec<Route>>,
 }
 
+/// Assigns received messages to an application. An absent number or keyword matches everything.
 struct Route {
     application: ApplicationName,
     number: Option<String>,
@@ -52,7 +50,10 @@ struct Route {
 }
 
 impl Intake {
-    /// An intake with the inbound routes of the configured applications.
+    /// Takes the inbound routes from the configured applications.
+    ///
+    /// # Panics
+    /// If the name of an application is invalid, which the check of the configuration refuses.
     #[must_use]
     pub fn new<'a>(
         log: SharedEventLog,
@@ -60,9 +61,8 @@ impl Intake {
     ) -> Self {
         let mut routes = Vec::new();
         for (name, application) in applications {
-            let Ok(name) = ApplicationName::parse(name) else {
-                continue;
-            };
+            let name = ApplicationName::parse(name)
+                .expect("the check of the configuration refuses invalid application names");
             for route in &application.inbound {
                 routes.push(Route {
                     application: name.clone(),
@@ -71,7 +71,7 @@ impl Intake {
                 });
             }
         }
-        // The more a route asks for, the earlier it is tried.
+        // The most specific routes first.
         routes.sort_by_key(|route| {
             std::cmp::Reverse((route.number.is_some(), route.keyword.is_some()))
         });
@@ -81,50 +81,30 @@ impl Intake {
         }
     }
 
-    /// The application that a received message belongs to: by number and keyword, else `default`.
+    /// The application of a received message: the first route that matches its number and keyword, else `default`.
     #[must_use]
     pub fn owner_of(&self, received: &v1::ReceivedMessage) -> ApplicationName {
-        let fits = |wanted: &Option<String>, is: &str| {
+        let matches = |wanted: &Option<String>, value: &str| {
             wanted
                 .as_deref()
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(is))
+                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(value))
         };
         self.routes
             .iter()
             .find(|route| {
-                fits(&route.number, received.to.trim_start_matches('+'))
-                    && fits(&route.keyword, &received.keyword)
+                matches(&route.number, received.to.trim_start_matches('+'))
+                    && matches(&route.keyword, &received.keyword)
             })
             .map_or_else(ApplicationName::default_application, |route| {
                 route.application.clone()
             })
     }
 
-    /// Pushed delivery reports.
+    /// Stores delivery reports.
     ///
     /// # Errors
-    /// [`IntakeError`]; a body that can't be read is in quarantine then.
-    pub async fn pushed_reports(
-        &self,
-        content_type: &str,
-        body: Bytes,
-    ) -> Result<Vec<v1::Event>, IntakeError> {
-        self.reports(ReportSource::Push, content_type, body).await
-    }
-
-    /// Pulled delivery reports, as events.
-    ///
-    /// # Errors
-    /// As [`Intake::pushed_reports`].
-    pub async fn pulled_reports(
-        &self,
-        content_type: &str,
-        body: Bytes,
-    ) -> Result<Vec<v1::Event>, IntakeError> {
-        self.reports(ReportSource::Pull, content_type, body).await
-    }
-
-    async fn reports(
+    /// [`IntakeError`]. An unreadable body is in quarantine.
+    pub async fn reports(
         &self,
         source: ReportSource,
         content_type: &str,
@@ -142,48 +122,37 @@ impl Intake {
         self.append(events.collect()).await
     }
 
-    /// Pulled messages from phones.
+    /// Stores received messages.
     ///
     /// # Errors
-    /// As [`Intake::pushed_reports`].
-    pub async fn pulled_inbox(
+    /// As [`Intake::reports`].
+    pub async fn received(
         &self,
         content_type: &str,
         body: Bytes,
-    ) -> Result<PulledInbox, IntakeError> {
+    ) -> Result<StoredMessages, IntakeError> {
         let read = wire::read_inbox(&body);
         let rows = self.readable("inbound", content_type, body, read).await?;
-        let (message_count, pending_message_count) = (
-            rows.message_count.unwrap_or_default(),
-            rows.pending_message_count.unwrap_or_default(),
-        );
-        let events = self
-            .append(
-                rows.rows
-                    .into_iter()
-                    .map(|row| self.received(row))
-                    .collect(),
-            )
-            .await?;
-        Ok(PulledInbox {
-            events,
-            message_count,
-            pending_message_count,
+        let events = rows.rows.into_iter().map(|row| self.received_event(row));
+        Ok(StoredMessages {
+            events: self.append(events.collect()).await?,
+            message_count: rows.message_count.unwrap_or_default(),
+            pending_message_count: rows.pending_message_count.unwrap_or_default(),
         })
     }
 
-    /// One message from a phone, pushed by GET: the decoded parameters.
+    /// Stores one received message that was pushed by GET, from its decoded parameters.
     ///
     /// # Errors
-    /// As [`Intake::pushed_reports`].
-    pub async fn pushed_query(
+    /// As [`Intake::reports`].
+    pub async fn received_by_query(
         &self,
         parameters: &[(String, String)],
     ) -> Result<Vec<v1::Event>, IntakeError> {
         match wire::received_from_query(parameters.iter().map(|(name, value)| (name, value))) {
-            Ok(row) => self.append(vec![self.received(row)]).await,
+            Ok(row) => self.append(vec![self.received_event(row)]).await,
             Err(unreadable) => {
-                let body = serde_json::to_vec(parameters).unwrap_or_default();
+                let body = serde_json::to_vec(parameters).expect("pairs of strings are valid JSON");
                 self.quarantine(
                     "inbound",
                     "application/json",
@@ -195,11 +164,11 @@ impl Intake {
         }
     }
 
-    /// Pushed clicks.
+    /// Stores clicks.
     ///
     /// # Errors
-    /// As [`Intake::pushed_reports`].
-    pub async fn pushed_clicks(
+    /// As [`Intake::reports`].
+    pub async fn clicks(
         &self,
         content_type: &str,
         body: Bytes,
@@ -213,11 +182,11 @@ impl Intake {
         self.append(events.collect()).await
     }
 
-    /// Pushed answers to look-ups, for the application that asked.
+    /// Stores the results of an asynchronous lookup for the application that requested it.
     ///
     /// # Errors
-    /// As [`Intake::pushed_reports`].
-    pub async fn pushed_lookups(
+    /// As [`Intake::reports`].
+    pub async fn lookups(
         &self,
         application: &ApplicationName,
         content_type: &str,
@@ -230,7 +199,7 @@ impl Intake {
             .await
     }
 
-    fn received(&self, row: InboxRow) -> NewEvent {
+    fn received_event(&self, row: InboxRow) -> NewEvent {
         NewEvent::received(
             &self.owner_of(&row.received),
             row.received,
@@ -248,7 +217,7 @@ impl Intake {
         Ok(events.into_iter().map(|new| new.event).collect())
     }
 
-    /// The rows of a body; what can't be read of it goes into quarantine first.
+    /// Returns the readable rows of a body, after the unreadable ones or the unreadable body are in quarantine.
     async fn readable<T>(
         &self,
         endpoint: &'static str,
@@ -265,8 +234,7 @@ impl Intake {
             }
         };
         for BadRow { payload, detail } in &rows.bad {
-            // Its neighbours go on.
-            let kept = self
+            let quarantined = self
                 .quarantine::<()>(
                     endpoint,
                     content_type,
@@ -274,14 +242,14 @@ impl Intake {
                     detail.clone(),
                 )
                 .await;
-            if let Err(error @ IntakeError::Log(_)) = kept {
+            if let Err(error @ IntakeError::Log(_)) = quarantined {
                 return Err(error);
             }
         }
         Ok(rows)
     }
 
-    /// Keeps what can't be read; always an error, that says whether it is kept.
+    /// Quarantines an unreadable body or row. Always an error: [`IntakeError::Unreadable`] once it is in quarantine.
     async fn quarantine<T>(
         &self,
         endpoint: &'static str,
@@ -293,7 +261,7 @@ impl Intake {
             endpoint,
             bytes = body.len(),
             detail,
-            "what came can't be read: it goes into quarantine"
+            "unreadable body or row from the API: moved to quarantine"
         );
         let content_type = content_type.to_owned();
         self.log

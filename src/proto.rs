@@ -1,4 +1,4 @@
-//! The generated contract: messages, services, and their proto JSON. The source is `proto/smsbridge/v1/`.
+//! The code generated from the contract in `proto/smsbridge/v1/`: messages, services, and their JSON mapping.
 
 #![allow(
     missing_docs,
@@ -19,10 +19,11 @@ use prost_types::FileDescriptorSet;
 pub const DESCRIPTORS: &[u8] =
     include_bytes!(concat!(env!("OUT_DIR"), "/smsbridge_descriptors.bin"));
 
-/// Every method that the gRPC server has, as `package.Service/Method`: the contract's, health's and reflection's.
+/// Every method of the gRPC server, as `package.Service/Method`: of the contract, health checking and reflection.
 pub fn methods() -> &'static BTreeSet<String> {
     static METHODS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
-        let contract = FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
+        let contract = FileDescriptorSet::decode(DESCRIPTORS)
+            .expect("the build embeds a valid descriptor set");
         let mut methods = BTreeSet::new();
         for file in &contract.file {
             for service in &file.service {

@@ -1,8 +1,8 @@
-//! The HTTP edge that Infobip calls: reports, received messages, clicks and answers to look-ups.
+//! The HTTP endpoints to which Infobip pushes reports, received messages, clicks and lookup results.
 //!
-//! Invariants: 200 is said only when what came is durable, as events or in quarantine (promises 4 and 5); 503 where it can't
-//! be, so that Infobip tries again; bodies are bounded and read under a deadline; numbers and texts are never logged.
-//! Neighbours: `intake` does the work, `app` binds it.
+//! Invariants: a push is answered 200 only when it is durable, as events or in quarantine (docs/RELIABILITY.md), and 503 if
+//! that fails, so that Infobip repeats it; bodies are bounded and have a deadline; phone numbers and texts are never logged.
+//! Neighbours: `intake` stores the pushes, `app` binds the port.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,33 +25,34 @@ use crate::{
     intake::{Intake, IntakeError},
     message::id::ApplicationName,
     ops::metrics::{Metrics, Webhook, WebhookResult},
+    proto::v1::ReportSource,
 };
 
-/// How long a body may take to arrive.
+/// Longest time for a body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Who may call.
+/// Checks the secret of the path or HTTP basic credentials.
 #[derive(Clone)]
-struct Gate {
+struct Authenticator {
     secret: Option<SecretString>,
     basic: Option<(String, SecretString)>,
 }
 
-/// What the handlers stand on.
+/// The state of the handlers.
 struct Webhooks {
     intake: Intake,
-    gate: Gate,
+    authenticator: Authenticator,
     max_body_bytes: usize,
     metrics: Metrics,
 }
 
-/// What became of a body, and what Infobip is told.
-type Answered = (WebhookResult, Response);
+/// The outcome of a push for the metrics, and the response to Infobip.
+type WebhookOutcome = (WebhookResult, Response);
 
-/// Serves until `stop`, then finishes what came.
+/// Serves until `stop`, then finishes the requests in progress.
 ///
 /// # Errors
-/// What the system says when accepting ends.
+/// The error that ended accepting connections.
 pub async fn serve(
     listener: TcpListener,
     config: &config::Http,
@@ -65,7 +66,7 @@ pub async fn serve(
         .zip(config.basic_password.clone());
     let state = Arc::new(Webhooks {
         intake,
-        gate: Gate {
+        authenticator: Authenticator {
             secret: config.secret.clone(),
             basic,
         },
@@ -86,17 +87,17 @@ pub async fn serve(
         .await
 }
 
-impl Gate {
-    #[allow(clippy::result_large_err, reason = "the error is the whole answer")]
-    fn check(&self, secret: &str, headers: &HeaderMap) -> Result<(), Answered> {
-        let same = |one: &str, other: &str| bool::from(one.as_bytes().ct_eq(other.as_bytes()));
+impl Authenticator {
+    #[allow(clippy::result_large_err, reason = "the error is the whole response")]
+    fn check(&self, secret: &str, headers: &HeaderMap) -> Result<(), WebhookOutcome> {
+        let equal = |one: &str, other: &str| bool::from(one.as_bytes().ct_eq(other.as_bytes()));
         if let Some((username, password)) = &self.basic {
             let expected = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
             let given = headers
                 .get(header::AUTHORIZATION)
                 .and_then(|value| value.to_str().ok())
                 .and_then(|value| value.strip_prefix("Basic "));
-            if given.is_some_and(|given| same(given, &expected)) {
+            if given.is_some_and(|given| equal(given, &expected)) {
                 return Ok(());
             }
             if self.secret.is_none() {
@@ -107,8 +108,8 @@ impl Gate {
         }
         match &self.secret {
             None => Ok(()),
-            Some(expected) if same(secret, expected.expose_secret()) => Ok(()),
-            // Not 401: whoever guesses learns nothing.
+            Some(expected) if equal(secret, expected.expose_secret()) => Ok(()),
+            // Not 401, which would reveal that the path exists.
             Some(_) => Err((
                 WebhookResult::Unauthorized,
                 StatusCode::NOT_FOUND.into_response(),
@@ -118,9 +119,13 @@ impl Gate {
 }
 
 impl Webhooks {
-    /// Checks who calls and reads the body.
-    async fn admit(&self, secret: &str, request: Request) -> Result<(String, Bytes), Answered> {
-        self.gate.check(secret, request.headers())?;
+    /// Authenticates the request and reads its content type and body.
+    async fn read_request(
+        &self,
+        secret: &str,
+        request: Request,
+    ) -> Result<(String, Bytes), WebhookOutcome> {
+        self.authenticator.check(secret, request.headers())?;
         let content_type = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -137,7 +142,7 @@ impl Webhooks {
             Ok(Ok(body)) => Ok((content_type, body)),
             Ok(Err(_)) => {
                 let detail = format!(
-                    "the body has more than {} bytes (http.max_body_bytes), or broke off",
+                    "the body has more than {} bytes (http.max_body_bytes), or the connection broke",
                     self.max_body_bytes
                 );
                 let response = (StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
@@ -150,22 +155,36 @@ impl Webhooks {
         }
     }
 
-    fn counted(&self, endpoint: Webhook, (result, response): Answered) -> Response {
+    /// Handles a push by POST: authenticates, reads, stores and counts it.
+    async fn push<T>(
+        &self,
+        endpoint: Webhook,
+        secret: &str,
+        request: Request,
+        store: impl AsyncFnOnce(&str, Bytes) -> Result<T, IntakeError>,
+    ) -> Response {
+        let outcome = match self.read_request(secret, request).await {
+            Ok((content_type, body)) => outcome(store(&content_type, body).await),
+            Err(refused) => refused,
+        };
+        self.count(endpoint, outcome)
+    }
+
+    fn count(&self, endpoint: Webhook, (result, response): WebhookOutcome) -> Response {
         self.metrics.webhook_body(endpoint, result);
         response
     }
 }
 
-/// 200 only where it is durable.
-fn answer<T>(done: Result<T, IntakeError>) -> Answered {
-    match done {
+fn outcome<T>(stored: Result<T, IntakeError>) -> WebhookOutcome {
+    match stored {
         Ok(_) => (WebhookResult::Stored, StatusCode::OK.into_response()),
-        // It is in quarantine: to get it again would not help.
+        // It is in quarantine, so a repeated push would not help.
         Err(IntakeError::Unreadable(_)) => {
             (WebhookResult::Quarantined, StatusCode::OK.into_response())
         }
         Err(IntakeError::Log(error)) => {
-            tracing::error!(%error, "a push could not be stored: Infobip is asked to try again");
+            tracing::error!(%error, "a push could not be stored: Infobip is asked to repeat it");
             let later = [(header::RETRY_AFTER, "5")];
             let response = (StatusCode::SERVICE_UNAVAILABLE, later).into_response();
             (WebhookResult::Unavailable, response)
@@ -180,13 +199,13 @@ async fn reports(
     Path(secret): Path<String>,
     request: Request,
 ) -> Response {
-    let answered = match webhooks.admit(&secret, request).await {
-        Ok((content_type, body)) => {
-            answer(webhooks.intake.pushed_reports(&content_type, body).await)
-        }
-        Err(refused) => refused,
+    let store = async |content_type: &str, body: Bytes| {
+        let intake = &webhooks.intake;
+        intake.reports(ReportSource::Push, content_type, body).await
     };
-    webhooks.counted(Webhook::Reports, answered)
+    webhooks
+        .push(Webhook::Reports, &secret, request, store)
+        .await
 }
 
 async fn inbound(
@@ -194,35 +213,33 @@ async fn inbound(
     Path(secret): Path<String>,
     request: Request,
 ) -> Response {
-    let answered = match webhooks.admit(&secret, request).await {
-        Ok((content_type, body)) => answer(webhooks.intake.pulled_inbox(&content_type, body).await),
-        Err(refused) => refused,
-    };
-    webhooks.counted(Webhook::Inbound, answered)
+    let store =
+        async |content_type: &str, body: Bytes| webhooks.intake.received(content_type, body).await;
+    webhooks
+        .push(Webhook::Inbound, &secret, request, store)
+        .await
 }
 
-/// Infobip pushes a received message by GET (manual, "Push received messages").
+/// A received message that Infobip pushes by GET (docs/INFOBIP_API.md#push).
 async fn inbound_by_query(
     State(webhooks): Shared,
     Path(secret): Path<String>,
     Query(parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
-    let answered = match webhooks.gate.check(&secret, &headers) {
-        Ok(()) => answer(webhooks.intake.pushed_query(&parameters).await),
+    let outcome = match webhooks.authenticator.check(&secret, &headers) {
+        Ok(()) => outcome(webhooks.intake.received_by_query(&parameters).await),
         Err(refused) => refused,
     };
-    webhooks.counted(Webhook::Inbound, answered)
+    webhooks.count(Webhook::Inbound, outcome)
 }
 
 async fn clicks(State(webhooks): Shared, Path(secret): Path<String>, request: Request) -> Response {
-    let answered = match webhooks.admit(&secret, request).await {
-        Ok((content_type, body)) => {
-            answer(webhooks.intake.pushed_clicks(&content_type, body).await)
-        }
-        Err(refused) => refused,
-    };
-    webhooks.counted(Webhook::Clicks, answered)
+    let store =
+        async |content_type: &str, body: Bytes| webhooks.intake.clicks(content_type, body).await;
+    webhooks
+        .push(Webhook::Clicks, &secret, request, store)
+        .await
 }
 
 #[derive(serde::Deserialize)]
@@ -230,7 +247,8 @@ struct LookupParameters {
     application: Option<String>,
 }
 
-/// The bridge's own `notifyUrl` says which application asked.
+/// The `notifyUrl` that the bridge gives Infobip names the application that requested the lookup; without a valid name the
+/// result belongs to the default application.
 async fn lookups(
     State(webhooks): Shared,
     Path(secret): Path<String>,
@@ -241,14 +259,11 @@ async fn lookups(
         .application
         .and_then(|name| ApplicationName::parse(&name).ok())
         .unwrap_or_else(ApplicationName::default_application);
-    let answered = match webhooks.admit(&secret, request).await {
-        Ok((content_type, body)) => answer(
-            webhooks
-                .intake
-                .pushed_lookups(&application, &content_type, body)
-                .await,
-        ),
-        Err(refused) => refused,
+    let store = async |content_type: &str, body: Bytes| {
+        let intake = &webhooks.intake;
+        intake.lookups(&application, content_type, body).await
     };
-    webhooks.counted(Webhook::Lookups, answered)
+    webhooks
+        .push(Webhook::Lookups, &secret, request, store)
+        .await
 }

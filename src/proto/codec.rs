@@ -1,4 +1,4 @@
-//! How messages are read and written: as tonic's codec does, with buffers of the size that messages have.
+//! The codec of the contract's services: tonic's Protobuf codec with smaller initial buffers.
 
 use std::marker::PhantomData;
 
@@ -6,13 +6,13 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// What a call's buffers begin with, in bytes: most messages fit, and buffers grow. tonic's own take 8 KiB for each
-/// direction of each call, which made up half of the memory that a call touched.
+/// Initial size of a call's buffers: most messages fit, and buffers grow. tonic's default of 8 KiB for each direction was half
+/// of the memory that a call used.
 const BUFFER_BYTES: usize = 512;
-/// How much of a stream is gathered into one frame, in bytes; as tonic has it.
+/// Bytes of a stream that are collected into one frame: tonic's default.
 const FRAME_BYTES: usize = 32 * 1024;
 
-/// The codec of every service of the contract; `build.rs` names it.
+/// `build.rs` sets it for every service of the contract.
 pub struct LeanCodec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for LeanCodec<T, U> {

@@ -31,7 +31,7 @@ impl InboxService for Inbox {
             let answer = context.client.inbox(Some(limit)).await?;
             let store = || {
                 let body = answer.body.clone();
-                context.intake.pulled_inbox(&answer.content_type, body)
+                context.intake.received(&answer.content_type, body)
             };
             pull::keep(store).await
         });

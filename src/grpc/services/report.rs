@@ -8,7 +8,7 @@ use crate::grpc::{
 use crate::{
     infobip::ReportsQuery,
     message::id::check_bulk_id,
-    proto::v1::{self, event::Payload, report_service_server::ReportService},
+    proto::v1::{self, ReportSource, event::Payload, report_service_server::ReportService},
 };
 
 /// The service.
@@ -43,7 +43,9 @@ impl ReportService for Reports {
             let answer = context.client.reports(&query).await?;
             let store = || {
                 let body = answer.body.clone();
-                context.intake.pulled_reports(&answer.content_type, body)
+                context
+                    .intake
+                    .reports(ReportSource::Pull, &answer.content_type, body)
             };
             pull::keep(store).await
         });

@@ -52,7 +52,7 @@ enum Rank {
 impl State {
     fn new(requests_per_minute: u32) -> Self {
         Self {
-            limit: usize::try_from(requests_per_minute.max(1)).unwrap_or(usize::MAX),
+            limit: requests_per_minute.max(1) as usize,
             started: VecDeque::new(),
             paused_until: None,
             in_doubt_waiting: 0,
