@@ -1,8 +1,13 @@
-//! XML, turned into JSON where it comes in, so that every row is read once in one way.
+//! Converts XML bodies to JSON rows, so that every row is read by the same code.
 //!
-//! docs/INFOBIP_API.md#xml: the root's name is ignored, and rows are found whether `<results>` wraps `<result>`s, repeats itself
-//! within itself (the 2015 documents), or is a row itself. A row that is broken costs itself only. Entities beyond XML's own
-//! are not expanded; depth and number of elements are bounded.
+//! The name of the root is ignored. Rows are found if `<results>` contains `<result>`s, contains another `<results>` (the
+//! format of 2015), or is a row itself (docs/INFOBIP_API.md#xml).
+//!
+//! Invariants: a malformed row does not affect the other rows; entities other than the predefined ones are not expanded; depth
+//! and number of elements are bounded.
+//! Neighbours: [`element`] builds the JSON, `wire::rows` splits JSON bodies and reads the rows of both.
+
+mod element;
 
 use std::borrow::Cow;
 
@@ -11,8 +16,9 @@ use quick_xml::{
     escape::resolve_predefined_entity,
     events::{BytesStart, Event},
 };
-use serde_json::{Map, Value};
+use serde_json::Map;
 
+use self::element::Element;
 use super::wire::rows::{
     BadRow, MAX_BODY_ROWS, MAX_BROKEN_ROWS, Split, UnreadableBody, too_many_rows,
 };
@@ -20,88 +26,40 @@ use super::wire::rows::{
 const MAX_DEPTH: usize = 32;
 const MAX_ELEMENTS: usize = 500_000;
 
-/// Splits an XML body into rows, each as JSON.
+/// Splits an XML body into rows of JSON.
 pub(super) fn split(text: &str) -> Result<Split<'static>, UnreadableBody> {
-    let mut walk = Walk::new(text);
-    walk.run()?;
-    walk.finish()
+    let mut parser = Parser::new(text);
+    parser.run()?;
+    parser.finish()
 }
 
-/// A whole document without its root, as JSON; `None` where it is not well formed. For errors, which have no rows.
+/// The content of the root as JSON, for errors, which have no rows. `None` if the document is not well-formed.
 pub(super) fn document_to_json(text: &str) -> Option<String> {
-    let mut walk = Walk::new(text);
-    walk.run().ok()?;
-    let root = walk.root.filter(|_| walk.bad.is_empty())?;
+    let mut parser = Parser::new(text);
+    parser.run().ok()?;
+    let root = parser.root.filter(|_| parser.bad.is_empty())?;
     Some(root.into_json().to_string())
 }
 
-/// An element that is open or, within its parent, closed.
-#[derive(Debug)]
-struct Element {
-    name: String,
-    /// Its name as it stands in the text, with its prefix.
-    qualified_name: String,
-    text: String,
-    children: Map<String, Value>,
-    /// Where it begins in the text.
-    start: usize,
-    /// Whether a list of rows was found in it.
-    has_list: bool,
-}
-
-impl Element {
-    /// `<result>` and `<results>` hold rows or are rows.
-    fn is_list_or_row(&self) -> bool {
-        self.name.eq_ignore_ascii_case("result") || self.name.eq_ignore_ascii_case("results")
-    }
-
-    /// Whether it is a row that is being read: one of those with fields, and no rows, in it.
-    fn is_row(&self) -> bool {
-        self.is_list_or_row() && !self.children.is_empty() && !self.has_list
-    }
-
-    fn into_json(self) -> Value {
-        if self.children.is_empty() {
-            Value::String(self.text.trim().to_owned())
-        } else {
-            Value::Object(self.children)
-        }
-    }
-
-    /// Adds a child; a repeated one makes a list.
-    fn add(&mut self, name: String, value: Value) {
-        match self.children.get_mut(&name) {
-            Some(Value::Array(values)) => values.push(value),
-            Some(first) => {
-                let first_value = first.take();
-                *first = Value::Array(vec![first_value, value]);
-            }
-            None => {
-                self.children.insert(name, value);
-            }
-        }
-    }
-}
-
-/// A walk over the text with the elements that are open.
-struct Walk<'a> {
+/// Reads the text and keeps the stack of open elements.
+struct Parser<'a> {
     text: &'a str,
     open: Vec<Element>,
     root: Option<Element>,
     rows: Vec<Cow<'static, str>>,
     bad: Vec<BadRow>,
     elements: usize,
-    /// Where the last row ended.
+    /// Offset after the last row, in bytes.
     row_end: usize,
 }
 
-/// Why reading stopped, and where.
-struct Broken {
+/// A syntax error and its offset in bytes.
+struct SyntaxError {
     at: usize,
     detail: &'static str,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Self {
         Self {
             text,
@@ -114,35 +72,35 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Reads to the end; after a broken row goes on at the next one.
+    /// Reads to the end. After a malformed row, reading continues at the next one.
     fn run(&mut self) -> Result<(), UnreadableBody> {
         let mut from = 0;
-        while let Err(broken) = self.read(from) {
+        while let Err(error) = self.read(from) {
             if self.elements > MAX_ELEMENTS || self.rows.len() > MAX_BODY_ROWS {
                 return Err(too_many_rows());
             }
             let Some(innermost) = self.open.iter().rposition(Element::is_list_or_row) else {
-                // Not among rows: nothing after it can be understood.
+                // The error is not within rows, so the rest cannot be read.
                 if self.rows.is_empty() {
-                    return Err(UnreadableBody::new(broken.detail));
+                    return Err(UnreadableBody::new(error.detail));
                 }
                 return Ok(());
             };
-            // A broken row is dropped as a whole; a list that breaks between its rows stays open for the next ones.
+            // A malformed row is dropped entirely. A list with an error between its rows stays open for the next rows.
             let frame = &mut self.open[innermost];
             let is_list = frame.has_list
                 || (frame.children.is_empty() && frame.name.eq_ignore_ascii_case("results"));
             let (start, search_from) = if is_list {
-                // What a row without a beginning left in the list is part of what is broken.
+                // The remains of a row without a start tag belong to the malformed row.
                 frame.children.clear();
                 frame.text.clear();
                 let start = self.row_end.max(frame.start);
                 self.open.truncate(innermost + 1);
-                (start, broken.at + 1)
+                (start, error.at + 1)
             } else {
                 let start = frame.start;
                 self.open.truncate(innermost);
-                (start, broken.at.max(start + 1))
+                (start, error.at.max(start + 1))
             };
             let next = (self.bad.len() + 1 < MAX_BROKEN_ROWS)
                 .then(|| next_row(self.text, search_from))
@@ -155,7 +113,7 @@ impl<'a> Walk<'a> {
             if !is_only_closing_tags(payload) {
                 self.bad.push(BadRow {
                     payload: payload.to_owned(),
-                    detail: broken.detail.to_owned(),
+                    detail: error.detail.to_owned(),
                 });
             }
             match next {
@@ -166,19 +124,23 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn read(&mut self, from: usize) -> Result<(), Broken> {
+    fn read(&mut self, from: usize) -> Result<(), SyntaxError> {
         let mut reader = Reader::from_str(self.text.get(from..).unwrap_or_default());
         let config = reader.config_mut();
-        // Names are compared here, since reading may begin within the document.
+        // `end` compares the names, because reading may start within the document.
         config.check_end_names = false;
         config.allow_unmatched_ends = true;
         config.allow_dangling_amp = true;
         loop {
-            let at = from + usize::try_from(reader.buffer_position()).unwrap_or_default();
-            let broken = |detail| Broken { at, detail };
+            let at = from
+                + usize::try_from(reader.buffer_position())
+                    .expect("an offset in a string fits in usize");
+            let error = |detail| SyntaxError { at, detail };
             let event = reader.read_event();
-            let after = from + usize::try_from(reader.buffer_position()).unwrap_or_default();
-            // A tag that lost its end swallows the next one without a word.
+            let after = from
+                + usize::try_from(reader.buffer_position())
+                    .expect("an offset in a string fits in usize");
+            // The reader takes an unterminated tag and the next tag as a single tag.
             let is_tag = matches!(event, Ok(Event::Start(_) | Event::Empty(_) | Event::End(_)));
             if is_tag
                 && self
@@ -186,18 +148,18 @@ impl<'a> Walk<'a> {
                     .get(at + 1..after)
                     .is_some_and(|tag| tag.contains('<'))
             {
-                return Err(broken("the XML has a tag without an end"));
+                return Err(error("the XML has an unterminated tag"));
             }
             match event {
-                Err(_) => return Err(broken("the XML is malformed")),
+                Err(_) => return Err(error("the XML is malformed")),
                 Ok(Event::Eof) if self.open.is_empty() => return Ok(()),
-                Ok(Event::Eof) => return Err(broken("the XML ends too early")),
-                Ok(Event::Start(tag)) => self.start(&tag, at).map_err(broken)?,
+                Ok(Event::Eof) => return Err(error("the XML is truncated")),
+                Ok(Event::Start(tag)) => self.start(&tag, at).map_err(error)?,
                 Ok(Event::Empty(tag)) => {
-                    self.start(&tag, at).map_err(broken)?;
-                    self.end(tag.name().into_inner(), after).map_err(broken)?;
+                    self.start(&tag, at).map_err(error)?;
+                    self.end(tag.name().into_inner(), after).map_err(error)?;
                 }
-                Ok(Event::End(tag)) => self.end(tag.name().into_inner(), after).map_err(broken)?,
+                Ok(Event::End(tag)) => self.end(tag.name().into_inner(), after).map_err(error)?,
                 Ok(Event::Text(text)) => self.add_text(&text.xml10_content()),
                 Ok(Event::CData(text)) => self.add_text(&text.xml10_content()),
                 Ok(Event::GeneralRef(reference)) => match reference.resolve_char_ref() {
@@ -215,13 +177,13 @@ impl<'a> Walk<'a> {
     fn start(&mut self, tag: &BytesStart<'_>, at: usize) -> Result<(), &'static str> {
         self.elements += 1;
         if self.open.len() >= MAX_DEPTH {
-            return Err("the XML is nested too deep");
+            return Err("the XML is nested too deeply");
         }
         if self.elements > MAX_ELEMENTS {
             return Err("the XML has too many elements");
         }
         if self.open.is_empty() && self.root.is_some() {
-            return Err("the XML has two roots");
+            return Err("the XML has two root elements");
         }
         let element = Element {
             name: tag.local_name().into_inner().to_owned(),
@@ -232,7 +194,7 @@ impl<'a> Walk<'a> {
             has_list: false,
         };
         if element.is_list_or_row() && self.open.iter().any(Element::is_row) {
-            return Err("the row does not end before the next one");
+            return Err("the row is not closed before the next one");
         }
         self.open.push(element);
         Ok(())
@@ -244,10 +206,10 @@ impl<'a> Walk<'a> {
             .last()
             .is_none_or(|element| element.qualified_name != name)
         {
-            return Err("the XML's tags do not match");
+            return Err("the XML has mismatched tags");
         }
         let Some(element) = self.open.pop() else {
-            return Err("the XML's tags do not match");
+            return Err("the XML has mismatched tags");
         };
         let Some(parent) = self.open.last_mut() else {
             self.root = Some(element);
@@ -283,7 +245,7 @@ impl<'a> Walk<'a> {
     fn finish(self) -> Result<Split<'static>, UnreadableBody> {
         let root = match self.root {
             Some(root) => root,
-            // It was given up after rows that are good.
+            // Reading stopped after good rows.
             None if !self.rows.is_empty() => {
                 return Ok(Split {
                     rows: self.rows,
@@ -291,7 +253,7 @@ impl<'a> Walk<'a> {
                     ..Split::default()
                 });
             }
-            None => return Err(UnreadableBody::new("the XML has no row that can be read")),
+            None => return Err(UnreadableBody::new("the XML has no readable row")),
         };
         let count = |name: &str| {
             let text = root.children.get(name)?.as_str()?;
@@ -301,7 +263,7 @@ impl<'a> Walk<'a> {
             (count("messageCount"), count("pendingMessageCount"));
         let has_list = root.has_list || !self.rows.is_empty() || !self.bad.is_empty();
         if self.rows.is_empty() && !self.bad.is_empty() {
-            return Err(UnreadableBody::new("the XML has no row that can be read"));
+            return Err(UnreadableBody::new("the XML has no readable row"));
         }
         let is_empty = root.children.is_empty() && root.text.trim().is_empty();
         let is_empty_answer = is_empty && !root.name.eq_ignore_ascii_case("html");
@@ -316,7 +278,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Where the next `<result>` or `<results>` begins, whatever its prefix.
+/// Offset of the next `<result>` or `<results>`, with any namespace prefix.
 fn next_row(text: &str, from: usize) -> Option<usize> {
     let mut from = (from..text.len()).find(|at| text.is_char_boundary(*at))?;
     loop {
@@ -351,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_found_in_every_shape() {
+    fn rows_are_found_in_every_structure() {
         let row = "<messageId>a</messageId><status><id>5</id></status>";
         let json = r#"{"messageId":"a","status":{"id":"5"}}"#.to_owned();
         for text in [
@@ -384,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_row_costs_itself_only() {
+    fn a_malformed_row_does_not_affect_its_neighbours() {
         for (row, bad) in [
             ("<result><messageId>2</messageId><to></result>", 1),
             ("<result><messageId>2</messageId>", 1),
@@ -404,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_and_bombs_are_unreadable() {
+    fn html_pages_and_oversized_documents_are_unreadable() {
         assert!(rows("<").is_err());
         assert!(
             rows("<html><head><meta charset=utf-8></head><body>Bad<br>gateway</body></html>")
