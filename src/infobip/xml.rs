@@ -358,11 +358,12 @@ mod tests {
         ] {
             let good = "<result><messageId>1</messageId></result>";
             let text = format!("<r><results>{good}{row}{good}</results></r>");
-            let (found, broken) = rows(&text).unwrap();
-            assert_eq!((found.len(), broken), (2, bad), "{row}");
+            let (found, bad_count) = rows(&text).unwrap();
+            assert_eq!((found.len(), bad_count), (2, bad), "{row}");
         }
-        let (found, broken) = rows("<r><results><result><id>1</id></result><result><id>2").unwrap();
-        assert_eq!((found.len(), broken), (1, 1));
+        let (found, bad_count) =
+            rows("<r><results><result><id>1</id></result><result><id>2").unwrap();
+        assert_eq!((found.len(), bad_count), (1, 1));
     }
 
     #[test]

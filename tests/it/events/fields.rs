@@ -179,7 +179,7 @@ async fn events_are_filtered_by_every_field() {
 }
 
 #[tokio::test]
-async fn a_stream_without_an_end_goes_on() {
+async fn a_stream_without_an_end_stays_open() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;
     bridge.sms().send_sms(text(&[TO], "before")).await.unwrap();

@@ -1,4 +1,4 @@
-//! The client of the HTTP API over real sockets: what it writes, and what it says of everything that can go wrong.
+//! The API client over real sockets: its requests, and its classification of every failure.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -24,7 +24,7 @@ use wiremock::{
     matchers::{body_json, body_string, header, method, path, query_param, query_param_is_missing},
 };
 
-/// The credentials and the text that no error may repeat.
+/// Credentials and a text that no error may contain.
 const SECRET: &str = "open sesame";
 const NUMBER: &str = "41793026727";
 const TEXT: &str = "Your code is 314159";
@@ -181,7 +181,7 @@ async fn a_send_is_one_request_with_basic_credentials() {
 }
 
 #[tokio::test]
-async fn an_api_key_takes_the_place_of_the_password() {
+async fn an_api_key_replaces_the_password() {
     let server = MockServer::start().await;
     Mock::given(path("/sms/1/text/advanced"))
         .and(header("authorization", "App k3y"))
@@ -197,7 +197,7 @@ async fn an_api_key_takes_the_place_of_the_password() {
 }
 
 #[tokio::test]
-async fn octets_go_to_their_own_endpoint() {
+async fn binary_messages_use_the_binary_endpoint() {
     let server = MockServer::start().await;
     Mock::given(path("/sms/1/binary/advanced"))
         .and(body_string(
@@ -228,7 +228,7 @@ async fn octets_go_to_their_own_endpoint() {
 }
 
 #[tokio::test]
-async fn without_a_connection_nothing_was_sent() {
+async fn a_failed_connection_is_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -269,7 +269,7 @@ async fn without_a_connection_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn a_connection_that_can_not_be_made_in_time_was_not_used() {
+async fn a_connect_timeout_is_not_sent() {
     // A full backlog leaves further connections unanswered.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -291,7 +291,7 @@ async fn a_connection_that_can_not_be_made_in_time_was_not_used() {
 }
 
 #[tokio::test]
-async fn whatever_breaks_after_the_request_is_in_doubt() {
+async fn a_failure_after_the_request_is_in_doubt() {
     let cut = &response("200 OK", "", ACCEPTED)[..120];
     let chunked =
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n10\r\n{\"messages\":[{\"t\r\n";
@@ -330,7 +330,7 @@ async fn whatever_breaks_after_the_request_is_in_doubt() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_come_is_in_doubt() {
+async fn a_response_timeout_is_in_doubt() {
     // Headers and half a body arrive in time, the rest never does.
     for answer in [
         String::new(),
@@ -360,7 +360,7 @@ async fn an_answer_that_does_not_come_is_in_doubt() {
 }
 
 #[tokio::test]
-async fn a_connection_of_the_pool_that_is_reset_is_in_doubt() {
+async fn a_reset_pooled_connection_is_in_doubt() {
     // The second request goes out on the connection of the first, and is never tried on another.
     let (address, server) = scripted(vec![vec![response("200 OK", "", ACCEPTED), vec![]]]).await;
     let client = client(&format!("http://{address}"));
@@ -432,7 +432,7 @@ async fn refusals_are_definite() {
 }
 
 #[tokio::test]
-async fn reads_ask_as_documented_and_give_the_body_as_it_came() {
+async fn read_operations_send_documented_queries_and_return_the_raw_body() {
     let server = MockServer::start().await;
     let raw =
         "{\"results\":[{\"messageId\":\"default.m1\", \"price\":{\"pricePerMessage\":0.0100}}]}";
@@ -505,7 +505,7 @@ async fn reads_ask_as_documented_and_give_the_body_as_it_came() {
 }
 
 #[tokio::test]
-async fn a_destructive_read_that_does_not_arrive_whole_is_in_doubt() {
+async fn an_incomplete_destructive_read_is_in_doubt() {
     let whole = response("200 OK", "", "{\"results\":[{\"messageId\":\"a\"}]}");
     let (address, server) = scripted(vec![vec![whole[..whole.len() - 1].to_vec()]]).await;
     let outcome = client(&format!("http://{address}"))
@@ -519,7 +519,7 @@ async fn a_destructive_read_that_does_not_arrive_whole_is_in_doubt() {
 }
 
 #[tokio::test]
-async fn the_other_operations_ask_as_documented() {
+async fn other_operations_send_documented_requests() {
     let server = MockServer::start().await;
     let mocks = [
         (
@@ -644,7 +644,7 @@ async fn the_other_operations_ask_as_documented() {
 }
 
 #[test]
-fn a_client_needs_an_address_and_credentials() {
+fn a_client_requires_a_base_url_and_credentials() {
     let mut none = config("https://api.infobip.com");
     none.password = None;
     assert!(Client::new(&none, Metrics::new()).is_err());
@@ -655,7 +655,7 @@ fn a_client_needs_an_address_and_credentials() {
     assert!(refused.contains("infobip.api_key"), "{refused}");
 }
 
-/// Reads with every reader; what they say does not matter, only that they say it.
+/// Calls every reader. Only a panic or a hang fails the test.
 fn read_all(body: &[u8]) {
     let _ = wire::read_reports(body);
     let _ = wire::read_logs(body);
@@ -746,7 +746,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_octets_of_a_push_never_panic(octets in prop::collection::vec(any::<u8>(), 1..60), coding: u8, class: u8) {
+    fn arbitrary_bytes_of_a_push_never_panic(octets in prop::collection::vec(any::<u8>(), 1..60), coding: u8, class: u8) {
         let (bin, coding, class) = (hex::encode(&octets), coding.to_string(), class.to_string());
         let row = wire::received_from_query([("bin", &bin), ("datacoding", &coding), ("esmclass", &class)]).unwrap();
         let whole = [row.received.user_data_header, row.received.data].concat();
@@ -754,21 +754,21 @@ proptest! {
     }
 
     #[test]
-    fn a_mutated_json_row_costs_itself_only(edits in edits()) {
+    fn a_mutated_json_row_does_not_affect_its_neighbours(edits in edits()) {
         let rows: Vec<_> = (0..5).map(json_row).collect();
         let third = mutate(&rows[2], &edits);
         assert_keeps_neighbours("{\"results\":[", &rows, ",\n", "]}", &third);
     }
 
     #[test]
-    fn a_mutated_xml_row_costs_itself_only(edits in edits()) {
+    fn a_mutated_xml_row_does_not_affect_its_neighbours(edits in edits()) {
         let rows: Vec<_> = (0..5).map(xml_row).collect();
         let third = mutate(&rows[2], &edits);
         assert_keeps_neighbours("<reportResponse><results>", &rows, "\n", "</results></reportResponse>", &third);
     }
 
     #[test]
-    fn a_field_of_any_type_loses_no_row(field in 0usize..14, value in 0usize..9) {
+    fn a_field_of_any_type_keeps_its_row(field in 0usize..14, value in 0usize..9) {
         let fields = ["bulkId", "to", "from", "sentAt", "doneAt", "smsCount", "mccMnc", "mccmnc", "price", "status",
             "error", "callbackData", "text", "unknown"];
         let values = ["null", "true", "-1", "1e400", "\"\"", "\"x\"", "[1,[2]]", "{}", "{\"id\":[],\"groupId\":{},\"pricePerMessage\":[]}"];
