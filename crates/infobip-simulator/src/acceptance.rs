@@ -1,18 +1,22 @@
 //! What a send is answered with, message by message: accepted with an id, a price and a place in the store, or refused
 //! with the status that says why. What becomes of the accepted ones is in [`super::life`].
 
-use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
-use crate::codes;
-use crate::config::SimulatorConfig;
-use crate::draft::{Body, Content, MessageDraft, SendDraft};
-use crate::networks;
-use crate::outcome::{self, ByNumber};
-use crate::state::{Link, State, Timer};
-use crate::store::{Message, Phase, Row};
-use crate::validate::{self, SHORT_URL_CHARACTERS};
+use crate::{
+    codes,
+    config::SimulatorConfig,
+    draft::{Body, Content, MessageDraft, SendDraft},
+    networks,
+    outcome::{self, ByNumber},
+    state::{Link, State, Timer},
+    store::{Message, Phase, Row},
+    validate::{self, SHORT_URL_CHARACTERS},
+};
 
 /// REJECTED_NETWORK. Its rows name the network all the same, as the manual's sample of the logs does.
 const FORBIDDEN_NETWORK: u16 = 6;
@@ -22,13 +26,13 @@ const HOUR_MS: i64 = 3_600_000;
 
 /// How faults change the acceptance of a request.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Twist {
+pub(crate) struct Twist {
     /// Ids seen before are accepted again.
-    pub forget_ids: bool,
+    pub(crate) forget_ids: bool,
     /// Messages end and their reports are pushed before the answer.
-    pub early_push: bool,
+    pub(crate) early_push: bool,
     /// The logs show the messages so much later.
-    pub log_lag_ms: i64,
+    pub(crate) log_lag_ms: i64,
 }
 
 /// What the messages of one request have in common.
@@ -42,31 +46,29 @@ struct Arrival<'a> {
 
 /// What a send is answered with.
 #[derive(Debug)]
-pub struct Submitted {
+pub(crate) struct Submitted {
     /// Present as the API's rules have it.
-    pub bulk_id: Option<Arc<str>>,
+    pub(crate) bulk_id: Option<Arc<str>>,
     /// Key of the tracking process.
-    pub process_key: Option<Arc<str>>,
+    pub(crate) process_key: Option<Arc<str>>,
     /// One for each destination.
-    pub results: Vec<Answered>,
+    pub(crate) results: Vec<Answered>,
 }
 
 /// What one destination is answered with.
 #[derive(Debug)]
-pub struct Answered {
+pub(crate) struct Answered {
     /// As the caller wrote it.
-    pub to: String,
+    pub(crate) to: String,
     /// None for a missing destination.
-    pub message_id: Option<Arc<str>>,
-    /// Status id.
-    pub status: u16,
-    /// Parts.
-    pub parts: Option<u32>,
+    pub(crate) message_id: Option<Arc<str>>,
+    pub(crate) status: u16,
+    pub(crate) parts: Option<u32>,
 }
 
 impl State {
     /// Accepts or rejects each message of a request.
-    pub fn submit(
+    pub(crate) fn submit(
         &mut self,
         draft: SendDraft,
         twist: Twist,
@@ -343,7 +345,6 @@ impl State {
 enum Refusal {
     /// Its id was seen before.
     Seen,
-    /// By this status.
     Status(u16),
 }
 

@@ -3,15 +3,16 @@
 //! Everything that the simulator stamps or waits for is virtual, in milliseconds since 1970. Real time is only asked
 //! how long to sleep. A timer's effects carry the time it was due, not the time at which the machine got round to it.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    time::{Duration, Instant},
+};
 
 use crate::dates::LATEST_MS;
 
-/// The virtual clock.
 #[derive(Debug)]
-pub struct Clock {
+pub(crate) struct Clock {
     anchor: Instant,
     anchor_ms: i64,
     speed: f64,
@@ -20,7 +21,7 @@ pub struct Clock {
 
 impl Clock {
     /// A clock that shows `start_ms` now.
-    pub fn new(start_ms: i64, speed: f64, frozen: bool) -> Self {
+    pub(crate) fn new(start_ms: i64, speed: f64, frozen: bool) -> Self {
         Self {
             anchor: Instant::now(),
             anchor_ms: start_ms.clamp(0, LATEST_MS),
@@ -29,8 +30,7 @@ impl Clock {
         }
     }
 
-    /// The virtual time.
-    pub fn now_ms(&self) -> i64 {
+    pub(crate) fn now_ms(&self) -> i64 {
         if self.frozen {
             return self.anchor_ms;
         }
@@ -43,35 +43,35 @@ impl Clock {
     }
 
     /// Virtual milliseconds per real millisecond.
-    pub fn speed(&self) -> f64 {
+    pub(crate) fn speed(&self) -> f64 {
         self.speed
     }
 
     /// Whether it stands still.
-    pub fn frozen(&self) -> bool {
+    pub(crate) fn frozen(&self) -> bool {
         self.frozen
     }
 
     /// Sets the hands; going on from there in the same manner.
-    pub fn set(&mut self, now_ms: i64) {
+    pub(crate) fn set(&mut self, now_ms: i64) {
         self.anchor_ms = now_ms.clamp(0, LATEST_MS);
         self.anchor = Instant::now();
     }
 
     /// Changes the speed from now on.
-    pub fn set_speed(&mut self, speed: f64) {
+    pub(crate) fn set_speed(&mut self, speed: f64) {
         self.set(self.now_ms());
         self.speed = speed;
     }
 
     /// Stops it or lets it run on.
-    pub fn set_frozen(&mut self, frozen: bool) {
+    pub(crate) fn set_frozen(&mut self, frozen: bool) {
         self.set(self.now_ms());
         self.frozen = frozen;
     }
 
     /// Real time until `due_ms`; none while it stands still before that.
-    pub fn real_time_until(&self, due_ms: i64) -> Option<Duration> {
+    pub(crate) fn real_time_until(&self, due_ms: i64) -> Option<Duration> {
         let left = due_ms.saturating_sub(self.now_ms());
         if left <= 0 {
             return Some(Duration::ZERO);
@@ -89,7 +89,7 @@ impl Clock {
 
 /// What is due when. Equal times fire in the order in which they were set.
 #[derive(Debug)]
-pub struct Timers<T> {
+pub(crate) struct Timers<T> {
     heap: BinaryHeap<Reverse<Entry<T>>>,
     sequence: u64,
 }
@@ -129,7 +129,7 @@ impl<T> Default for Timers<T> {
 
 impl<T> Timers<T> {
     /// Sets a timer; true if it is now the next one.
-    pub fn set(&mut self, due_ms: i64, what: T) -> bool {
+    pub(crate) fn set(&mut self, due_ms: i64, what: T) -> bool {
         self.sequence += 1;
         let first = self.next_due_ms().is_none_or(|next| due_ms < next);
         self.heap.push(Reverse(Entry {
@@ -141,12 +141,12 @@ impl<T> Timers<T> {
     }
 
     /// When the next one is due.
-    pub fn next_due_ms(&self) -> Option<i64> {
+    pub(crate) fn next_due_ms(&self) -> Option<i64> {
         self.heap.peek().map(|Reverse(entry)| entry.due_ms)
     }
 
     /// Takes the next one that is due by `now_ms`, with the time it was due.
-    pub fn pop_due(&mut self, now_ms: i64) -> Option<(i64, T)> {
+    pub(crate) fn pop_due(&mut self, now_ms: i64) -> Option<(i64, T)> {
         if self.next_due_ms()? > now_ms {
             return None;
         }
@@ -156,7 +156,7 @@ impl<T> Timers<T> {
     }
 
     /// How many are set.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }
 }

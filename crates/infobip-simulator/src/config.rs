@@ -2,9 +2,7 @@
 //!
 //! What docs/INFOBIP_API.md marks as unknown (`[?]`) is a switch here and not a belief buried in the code.
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{fmt, net::SocketAddr, time::Duration};
 
 /// How the simulated account behaves and how much the simulator remembers.
 #[derive(Clone)]

@@ -3,17 +3,22 @@
 //! Out: `2015-02-12T09:51:43.123+0000`, no colon in the offset. In: with and without the colon, with and without
 //! fractions, `Z` (docs/INFOBIP_API.md#dates).
 
-use jiff::civil::DateTime;
-use jiff::tz::{Offset, TimeZone};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{
+    SignedDuration, Timestamp,
+    civil::DateTime,
+    fmt::rfc2822::DateTimePrinter,
+    tz::{Offset, TimeZone},
+};
 use serde::{Serialize, Serializer};
 
 /// 1 January of the year 9000: nothing that the simulator computes goes beyond it.
-pub const LATEST_MS: i64 = 221_845_392_000_000;
+pub(crate) const LATEST_MS: i64 = 221_845_392_000_000;
 
-/// A date in the API's own format.
+const ASCII: &str = "only ASCII digits replace bytes of an ASCII template";
+
+/// A date in the API's own format, in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ApiDate(pub i64);
+pub(crate) struct ApiDate(pub(crate) i64);
 
 impl ApiDate {
     fn ascii(self) -> [u8; 28] {
@@ -32,58 +37,48 @@ impl ApiDate {
 
 impl std::fmt::Display for ApiDate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(std::str::from_utf8(&self.ascii()).unwrap_or_default())
+        f.write_str(std::str::from_utf8(&self.ascii()).expect(ASCII))
     }
 }
 
 impl Serialize for ApiDate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(std::str::from_utf8(&self.ascii()).unwrap_or_default())
+        serializer.serialize_str(std::str::from_utf8(&self.ascii()).expect(ASCII))
     }
 }
 
 fn put(field: &mut [u8], mut value: i64) {
     for digit in field.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(value.rem_euclid(10)).unwrap_or(0);
+        *digit = b'0' + u8::try_from(value.rem_euclid(10)).expect("one digit fits in a byte");
         value /= 10;
     }
 }
 
+fn timestamp(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms.clamp(0, LATEST_MS))
+        .expect("the years 1970 to 9000 are in jiff's range")
+}
+
 fn civil(ms: i64) -> DateTime {
-    let at = Timestamp::from_millisecond(ms.clamp(0, LATEST_MS)).unwrap_or(Timestamp::UNIX_EPOCH);
-    Offset::UTC.to_datetime(at)
+    Offset::UTC.to_datetime(timestamp(ms))
 }
 
 /// Day of the week (0 Monday … 6 Sunday) and minute of the day, in UTC.
-pub fn weekday_and_minute(ms: i64) -> (u8, i64) {
+pub(crate) fn weekday_and_minute(ms: i64) -> (u8, i64) {
     let at = civil(ms);
-    let day = u8::try_from(at.weekday().to_monday_zero_offset()).unwrap_or(0);
+    let day = u8::try_from(at.weekday().to_monday_zero_offset()).expect("the offset is 0 to 6");
     (day, i64::from(at.hour()) * 60 + i64::from(at.minute()))
 }
 
 /// The `Date` header: `Thu, 12 Feb 2015 08:51:43 GMT`.
-pub fn http_date(ms: i64) -> String {
-    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let at = civil(ms);
-    let day = usize::try_from(at.weekday().to_monday_zero_offset()).unwrap_or(0);
-    let month = usize::try_from(at.month() - 1).unwrap_or(0);
-    format!(
-        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
-        DAYS[day % 7],
-        at.day(),
-        MONTHS[month % 12],
-        at.year(),
-        at.hour(),
-        at.minute(),
-        at.second()
-    )
+pub(crate) fn http_date(ms: i64) -> String {
+    DateTimePrinter::new()
+        .timestamp_to_rfc9110_string(&timestamp(ms))
+        .expect("the years 1970 to 9000 can be written in RFC 9110")
 }
 
 /// Reads a date; without an offset it is UTC. An unescaped `+` of a query string arrives as a space and is taken as it was meant.
-pub fn parse(text: &str) -> Option<i64> {
+pub(crate) fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<i64> {

@@ -2,11 +2,11 @@
 
 /// A generator (SplitMix64) keyed by the seed and a name.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
     /// The dice of one thing: a message id, a number, a fault.
-    pub fn of(seed: u64, key: &str) -> Self {
+    pub(crate) fn of(seed: u64, key: &str) -> Self {
         // FNV-1a: stable across platforms and releases, which the standard hasher does not promise.
         let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -15,14 +15,13 @@ impl Dice {
     }
 
     /// The dice of the `n`th thing of a kind.
-    pub fn nth(seed: u64, kind: &str, n: u64) -> Self {
+    pub(crate) fn nth(seed: u64, kind: &str, n: u64) -> Self {
         let mut dice = Self::of(seed, kind);
         dice.0 = dice.0.wrapping_add(n.wrapping_mul(0xd134_2543_de82_ef95));
         dice
     }
 
-    /// 64 random bits.
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,12 +31,12 @@ impl Dice {
 
     /// Evenly from 0 up to and without 1.
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-    pub fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Evenly from `least` to `most`, both included.
-    pub fn between(&mut self, least: u64, most: u64) -> u64 {
+    pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
         match most.checked_sub(least).and_then(|span| span.checked_add(1)) {
             None | Some(0) => least,
             Some(span) => least + self.bits() % span,
@@ -45,7 +44,7 @@ impl Dice {
     }
 
     /// An id in the shape of a UUID.
-    pub fn uuid(&mut self) -> String {
+    pub(crate) fn uuid(&mut self) -> String {
         uuid::Builder::from_random_bytes(
             (u128::from(self.bits()) << 64 | u128::from(self.bits())).to_be_bytes(),
         )
@@ -53,12 +52,12 @@ impl Dice {
         .to_string()
     }
 
-    /// Letters and digits.
-    pub fn word(&mut self, length: usize) -> String {
+    pub(crate) fn word(&mut self, length: usize) -> String {
         const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
         (0..length)
             .map(|_| {
-                let at = usize::try_from(self.bits() % ALPHABET.len() as u64).unwrap_or(0);
+                let at = usize::try_from(self.bits() % ALPHABET.len() as u64)
+                    .expect("an index below 62 fits in a usize");
                 char::from(ALPHABET[at])
             })
             .collect()

@@ -11,67 +11,58 @@ const MINUTE_MS: i64 = 60_000;
 
 /// A send request that may be carried out.
 #[derive(Debug)]
-pub struct SendDraft {
+pub(crate) struct SendDraft {
     /// The caller's bulk id, clipped to 100 characters.
-    pub bulk_id: Option<String>,
-    /// The messages.
-    pub messages: Vec<MessageDraft>,
-    /// What is tracked.
-    pub tracking: Option<Arc<Tracking>>,
+    pub(crate) bulk_id: Option<String>,
+    pub(crate) messages: Vec<MessageDraft>,
+    pub(crate) tracking: Option<Arc<Tracking>>,
 }
 
 /// One message for its destinations.
 #[derive(Debug)]
-pub struct MessageDraft {
+pub(crate) struct MessageDraft {
     /// What all destinations get.
-    pub content: Arc<Content>,
+    pub(crate) content: Arc<Content>,
     /// A status that rejects the message for all of them.
-    pub refusal: Option<u16>,
+    pub(crate) refusal: Option<u16>,
     /// When to send, virtual milliseconds.
-    pub send_at_ms: Option<i64>,
-    /// Where to.
-    pub destinations: Vec<DestinationDraft>,
+    pub(crate) send_at_ms: Option<i64>,
+    pub(crate) destinations: Vec<DestinationDraft>,
 }
 
 /// A destination as the caller wrote it.
 #[derive(Debug)]
-pub struct DestinationDraft {
+pub(crate) struct DestinationDraft {
     /// The number as written; empty if missing.
-    pub to: String,
+    pub(crate) to: String,
     /// The caller's message id, clipped to 200 characters.
-    pub message_id: Option<String>,
+    pub(crate) message_id: Option<String>,
 }
 
 /// What all destinations of a message share.
 #[derive(Debug)]
-pub struct Content {
-    /// Sender.
-    pub from: String,
-    /// Text or octets.
-    pub body: Body,
+pub(crate) struct Content {
+    pub(crate) from: String,
+    pub(crate) body: Body,
     /// Parts of one message.
-    pub parts: u32,
-    /// Shows at once.
-    pub flash: bool,
-    /// Pushes intermediate reports.
-    pub intermediate_report: bool,
+    pub(crate) parts: u32,
+    pub(crate) flash: bool,
+    pub(crate) intermediate_report: bool,
     /// Where reports are pushed; none: they are pulled.
-    pub notify: Option<Notify>,
+    pub(crate) notify: Option<Notify>,
     /// Comes back with reports.
-    pub callback_data: Option<Value>,
+    pub(crate) callback_data: Option<Value>,
     /// How long delivery may be tried, from the time of sending.
-    pub validity_ms: i64,
+    pub(crate) validity_ms: i64,
     /// When delivery is allowed.
-    pub window: Option<Window>,
+    pub(crate) window: Option<Window>,
     /// URLs to shorten: the stand-in within the text, and the URL.
-    pub links: Vec<(String, Arc<str>)>,
-    /// What is tracked.
-    pub tracking: Option<Arc<Tracking>>,
+    pub(crate) links: Vec<(String, Arc<str>)>,
+    pub(crate) tracking: Option<Arc<Tracking>>,
 }
 
-/// Text or octets.
 #[derive(Debug)]
-pub enum Body {
+pub(crate) enum Body {
     /// The text that the handset shows (after transliteration).
     Text(Arc<str>),
     /// Octets in hexadecimal, with their coding.
@@ -80,47 +71,44 @@ pub enum Body {
         hex: String,
         /// GSM data coding scheme.
         data_coding: u8,
-        /// GSM ESM class.
         esm_class: u8,
     },
 }
 
 /// Where and how reports are pushed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Notify {
-    /// URL.
-    pub url: Arc<str>,
+pub(crate) struct Notify {
+    pub(crate) url: Arc<str>,
     /// XML instead of JSON.
-    pub xml: bool,
+    pub(crate) xml: bool,
 }
 
 /// Conversion and URL tracking.
 #[derive(Debug)]
-pub struct Tracking {
-    /// URLs are shortened.
-    pub urls: bool,
+pub(crate) struct Tracking {
+    pub(crate) urls: bool,
     /// The caller's key, or a generated one.
-    pub process_key: Option<String>,
+    pub(crate) process_key: Option<String>,
     /// The caller's name for the flow or the type of message.
-    pub kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// What short links begin with.
-    pub base_url: Option<String>,
+    pub(crate) base_url: Option<String>,
 }
 
 /// `deliveryTimeWindow`: minutes of the day in UTC, on some days of the week.
 #[derive(Debug, Clone, Copy)]
-pub struct Window {
+pub(crate) struct Window {
     /// Minute of the day.
-    pub opens_minute: i64,
+    pub(crate) opens_minute: i64,
     /// Minute of the day, after it opens.
-    pub closes_minute: i64,
+    pub(crate) closes_minute: i64,
     /// Bit 0 is Monday.
-    pub days: u8,
+    pub(crate) days: u8,
 }
 
 impl Window {
     /// The first moment from `at_ms` on at which delivery is allowed.
-    pub fn next_open_ms(self, at_ms: i64) -> i64 {
+    pub(crate) fn next_open_ms(self, at_ms: i64) -> i64 {
         let start_of_day = at_ms - at_ms.rem_euclid(24 * 60 * MINUTE_MS);
         for day in 0..=7 {
             let midnight = start_of_day + day * 24 * 60 * MINUTE_MS;

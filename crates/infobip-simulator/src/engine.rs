@@ -4,21 +4,26 @@
 //! pushes go out beside each other; while advancing, those of one moment are answered before the next moment comes,
 //! those to one server one after the other. That makes an advance reproducible.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::{Notify, Semaphore};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::config::SimulatorConfig;
-use crate::dates::LATEST_MS;
-use crate::faults::Faults;
-use crate::push::{self, PushId};
-use crate::requests::{Recorded, Requests};
-use crate::state::State;
+use crate::{
+    config::SimulatorConfig,
+    dates::LATEST_MS,
+    faults::Faults,
+    push::{self, PushId},
+    requests::{Recorded, Requests},
+    state::State,
+};
 
 /// Timers fired under one hold of the lock: a few milliseconds at most. With fewer the clock falls behind at full load,
 /// because between two holds it waits its turn behind every connection.
@@ -28,11 +33,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
 /// The simulator's moving parts.
 #[derive(Debug)]
-pub struct Engine {
-    /// Its switches.
-    pub config: SimulatorConfig,
+pub(crate) struct Engine {
+    pub(crate) config: SimulatorConfig,
     /// What goes wrong on demand.
-    pub faults: Faults,
+    pub(crate) faults: Faults,
     state: Mutex<State>,
     requests: Mutex<Requests>,
     client: reqwest::Client,
@@ -43,13 +47,12 @@ pub struct Engine {
     pushing: AtomicUsize,
     pushed: Notify,
     tasks: TaskTracker,
-    /// Ends everything.
-    pub shutdown: CancellationToken,
+    pub(crate) shutdown: CancellationToken,
 }
 
 impl Engine {
     /// At rest, at the configured time.
-    pub fn new(config: SimulatorConfig, client: reqwest::Client) -> Self {
+    pub(crate) fn new(config: SimulatorConfig, client: reqwest::Client) -> Self {
         Self {
             faults: Faults::new(config.seed),
             state: Mutex::new(State::new(&config, start_ms(&config))),
@@ -67,17 +70,16 @@ impl Engine {
     }
 
     /// The memory. Whoever may have set timers or pushes going gives it back with [`Engine::release`].
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The virtual time.
-    pub fn now_ms(&self) -> i64 {
+    pub(crate) fn now_ms(&self) -> i64 {
         self.lock().clock.now_ms()
     }
 
     /// Gives the memory back, and lets what was set going go.
-    pub fn release(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+    pub(crate) fn release(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let ready = std::mem::take(&mut state.ready);
         let generation = state.generation;
         let earlier = state
@@ -92,17 +94,17 @@ impl Engine {
     }
 
     /// Writes a request down.
-    pub fn record(&self, request: Recorded) {
+    pub(crate) fn record(&self, request: Recorded) {
         self.requests().add(request);
     }
 
     /// The requests so far.
-    pub fn requests(&self) -> MutexGuard<'_, Requests> {
+    pub(crate) fn requests(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fires timers as virtual time passes, until shutdown.
-    pub async fn run_clock(self: Arc<Self>) {
+    pub(crate) async fn run_clock(self: Arc<Self>) {
         loop {
             let sleep = {
                 let mut state = self.lock();
@@ -154,7 +156,7 @@ impl Engine {
     /// Moves virtual time on, firing everything on the way; returns when the pushes that became due were answered.
     ///
     /// Runs to its end even if the caller goes away, so that no push is lost halfway.
-    pub async fn advance(self: &Arc<Self>, by_ms: i64) {
+    pub(crate) async fn advance(self: &Arc<Self>, by_ms: i64) {
         let engine = self.clone();
         let advancing = self
             .tasks
@@ -218,7 +220,10 @@ impl Engine {
     }
 
     /// Pushes, one after the other to each server, and returns when all are answered.
-    pub async fn carry_out(self: &Arc<Self>, (ready, generation): (Vec<(PushId, i64)>, u64)) {
+    pub(crate) async fn carry_out(
+        self: &Arc<Self>,
+        (ready, generation): (Vec<(PushId, i64)>, u64),
+    ) {
         let mut by_server: BTreeMap<String, Vec<(PushId, i64)>> = BTreeMap::new();
         for (id, at_ms) in ready {
             let url = self.lock().pushes.url(id).unwrap_or_default().to_owned();
@@ -304,7 +309,7 @@ impl Engine {
     }
 
     /// Forgets everything: a fresh account at the configured time.
-    pub async fn reset(self: &Arc<Self>) {
+    pub(crate) async fn reset(self: &Arc<Self>) {
         let _firing = self.firing.lock().await;
         self.faults.lift(None);
         self.requests().clear();
@@ -317,7 +322,7 @@ impl Engine {
     }
 
     /// Changes how the clock runs.
-    pub fn set_clock(self: &Arc<Self>, speed: Option<f64>, frozen: Option<bool>) {
+    pub(crate) fn set_clock(self: &Arc<Self>, speed: Option<f64>, frozen: Option<bool>) {
         let mut state = self.lock();
         if let Some(speed) = speed {
             state.clock.set_speed(speed);
@@ -330,7 +335,7 @@ impl Engine {
     }
 
     /// Waits for the pushes under way and the like to end.
-    pub async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }

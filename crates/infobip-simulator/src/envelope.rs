@@ -5,17 +5,15 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use serde::Serialize;
 
-/// A refused request.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{status}: {text}")]
-pub struct ApiError {
-    /// HTTP status.
-    pub status: StatusCode,
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
     message_id: &'static str,
     text: String,
     validation_errors: BTreeMap<String, Vec<String>>,
     /// Seconds for `Retry-After`, where the simulator is told to send it.
-    pub retry_after_seconds: Option<u64>,
+    pub(crate) retry_after_seconds: Option<u64>,
 }
 
 impl ApiError {
@@ -30,18 +28,17 @@ impl ApiError {
     }
 
     /// 400: the request cannot be read or carried out.
-    pub fn bad_request() -> Self {
+    pub(crate) fn bad_request() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", "Bad request")
     }
 
     /// 400 with one reason for one field.
-    pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::bad_request().and(field, reason)
     }
 
-    /// One reason more.
     #[must_use]
-    pub fn and(mut self, field: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn and(mut self, field: impl Into<String>, reason: impl Into<String>) -> Self {
         self.validation_errors
             .entry(field.into())
             .or_default()
@@ -50,7 +47,7 @@ impl ApiError {
     }
 
     /// 401: seen in live traffic with this text.
-    pub fn unauthorized() -> Self {
+    pub(crate) fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "UNAUTHORIZED",
@@ -58,13 +55,12 @@ impl ApiError {
         )
     }
 
-    /// 404.
-    pub fn not_found(text: &str) -> Self {
+    pub(crate) fn not_found(text: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", text)
     }
 
     /// 405: no source says what the API answers; the envelope is the same.
-    pub fn method_not_allowed() -> Self {
+    pub(crate) fn method_not_allowed() -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "METHOD_NOT_ALLOWED",
@@ -73,7 +69,7 @@ impl ApiError {
     }
 
     /// 413: the simulator's own bound.
-    pub fn too_large(bytes: usize) -> Self {
+    pub(crate) fn too_large(bytes: usize) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "BAD_REQUEST",
@@ -81,8 +77,7 @@ impl ApiError {
         )
     }
 
-    /// 429.
-    pub fn too_many_requests() -> Self {
+    pub(crate) fn too_many_requests() -> Self {
         Self::new(
             StatusCode::TOO_MANY_REQUESTS,
             "TOO_MANY_REQUESTS",
@@ -91,7 +86,7 @@ impl ApiError {
     }
 
     /// What the API says with this status.
-    pub fn of_status(status: StatusCode) -> Self {
+    pub(crate) fn of_status(status: StatusCode) -> Self {
         match status.as_u16() {
             400 => Self::bad_request(),
             401 => Self::unauthorized(),
@@ -110,7 +105,7 @@ impl ApiError {
     }
 
     /// 500, which is also what a missing Content-Type gets (manual "Content-Type & Accept header").
-    pub fn general() -> Self {
+    pub(crate) fn general() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "GENERAL_ERROR",
@@ -118,8 +113,7 @@ impl ApiError {
         )
     }
 
-    /// The body.
-    pub fn envelope(&self) -> impl Serialize + use<> {
+    pub(crate) fn envelope(&self) -> impl Serialize + use<> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Envelope {

@@ -5,37 +5,30 @@
 
 mod kind;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use http::Method;
 use serde_json::Value;
 
-use crate::acceptance::Twist;
-use crate::dice::Dice;
-pub use kind::{Fault, Kind};
+use crate::{acceptance::Twist, dice::Dice};
+pub(crate) use kind::{Fault, Kind};
 
 /// How a request ends if not by its own answer.
 #[derive(Debug, Clone)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// Reset, carried out or not.
-    Reset {
-        /// Carried out.
-        processed: bool,
-    },
+    Reset { processed: bool },
     /// Closed after it was carried out.
-    Drop {
-        /// Left open instead.
-        hold: bool,
-    },
+    Drop { hold: bool },
     /// The answer breaks off.
     Truncate {
         /// After so many bytes.
         bytes: Option<usize>,
     },
-    /// Another answer.
     Answer {
-        /// HTTP status.
         status: u16,
         /// Content type and body; none: the API's envelope.
         body: Option<(String, String)>,
@@ -46,7 +39,7 @@ pub enum Ending {
 
 impl Ending {
     /// Whether the request is carried out.
-    pub fn processes(&self) -> bool {
+    pub(crate) fn processes(&self) -> bool {
         match self {
             Self::Reset { processed } | Self::Answer { processed, .. } => *processed,
             Self::Drop { .. } | Self::Truncate { .. } => true,
@@ -56,20 +49,17 @@ impl Ending {
 
 /// What the faults make of a request.
 #[derive(Debug, Clone, Default)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Wait before carrying out, real milliseconds.
-    pub wait_before_ms: u64,
-    /// Wait before answering.
-    pub wait_after_ms: u64,
+    pub(crate) wait_before_ms: u64,
+    pub(crate) wait_after_ms: u64,
     /// How it ends, and by which fault.
-    pub ending: Option<(&'static str, Ending)>,
-    /// How acceptance changes.
-    pub twist: Twist,
+    pub(crate) ending: Option<(&'static str, Ending)>,
+    pub(crate) twist: Twist,
 }
 
-/// All faults.
 #[derive(Debug)]
-pub struct Faults {
+pub(crate) struct Faults {
     seed: u64,
     /// Spares the lock where nothing is set.
     set: AtomicUsize,
@@ -89,8 +79,7 @@ struct Bucket {
 }
 
 impl Faults {
-    /// None.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             seed,
             set: AtomicUsize::new(0),
@@ -105,7 +94,7 @@ impl Faults {
     }
 
     /// Reads and sets a fault; its number, or what is wrong with it.
-    pub fn set(&self, value: &Value, now_ms: i64) -> Result<u64, String> {
+    pub(crate) fn set(&self, value: &Value, now_ms: i64) -> Result<u64, String> {
         let mut fault: Fault =
             serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
         if !(0.0..=1.0).contains(&fault.probability) {
@@ -152,7 +141,7 @@ impl Faults {
     }
 
     /// Lifts one fault, or all; how many.
-    pub fn lift(&self, id: Option<u64>) -> usize {
+    pub(crate) fn lift(&self, id: Option<u64>) -> usize {
         let mut table = self.table();
         let before = table.faults.len();
         table
@@ -162,8 +151,7 @@ impl Faults {
         before - table.faults.len()
     }
 
-    /// What is set.
-    pub fn list(&self) -> Vec<Fault> {
+    pub(crate) fn list(&self) -> Vec<Fault> {
         self.table()
             .faults
             .iter()
@@ -172,7 +160,7 @@ impl Faults {
     }
 
     /// What the faults make of a request.
-    pub fn judge(&self, method: &Method, path: &str, now_ms: i64) -> Verdict {
+    pub(crate) fn judge(&self, method: &Method, path: &str, now_ms: i64) -> Verdict {
         let mut verdict = Verdict::default();
         if self.set.load(Ordering::Acquire) == 0 {
             return verdict;
@@ -195,7 +183,7 @@ impl Faults {
     }
 
     /// Whether an accepted push is sent once more.
-    pub fn duplicates_push(&self, url: &str) -> bool {
+    pub(crate) fn duplicates_push(&self, url: &str) -> bool {
         if self.set.load(Ordering::Acquire) == 0 {
             return false;
         }
@@ -222,7 +210,7 @@ impl Faults {
 }
 
 /// Whether a request sends messages.
-pub fn is_send(method: &Method, path: &str) -> bool {
+pub(crate) fn is_send(method: &Method, path: &str) -> bool {
     (method == Method::POST
         && (path.starts_with("/sms/1/text/") || path.starts_with("/sms/1/binary/")))
         || path.starts_with("/sms/1/text/query")

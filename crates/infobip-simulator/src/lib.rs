@@ -50,6 +50,8 @@
 //! Invariants: nothing waits under the lock; every timestamp is virtual; every memory is bounded; the same seed, the
 //! same requests and the same advances of the clock give the same ledger and the same pushes.
 
+#![warn(missing_docs)]
+
 mod acceptance;
 #[cfg(feature = "cli")]
 pub mod args;
@@ -78,14 +80,14 @@ pub mod text;
 mod validate;
 pub mod xml;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Bounds, Chances, InboundPush, Keyword, SimulatorConfig};
 use engine::Engine;
+
+pub use config::{Bounds, Chances, InboundPush, Keyword, SimulatorConfig};
 pub use running::{FaultRefused, LedgerMessage, RunningSimulator};
 
 /// Why the simulator does not start.

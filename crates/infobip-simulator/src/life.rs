@@ -4,22 +4,22 @@
 //! seed and the same requests give the same life at any speed. How a message comes to be accepted is in
 //! [`super::acceptance`].
 
-use crate::config::SimulatorConfig;
-use crate::outcome::{self, DELIVERED};
-use crate::push::{Payload, Report};
-use crate::state::{State, Timer};
-use crate::store::{Bulk, Phase, Row};
+use crate::{
+    config::SimulatorConfig,
+    outcome::{self, DELIVERED},
+    push::{Payload, Report},
+    state::{State, Timer},
+    store::{Bulk, Phase, Row},
+};
 
-/// PENDING_TIME_VIOLATION.
 const OUTSIDE_WINDOW: u16 = 1;
-/// PENDING_WAITING_DELIVERY.
 const WAITING: u16 = 3;
 /// UNDELIVERABLE_NOT_SENT and EC_MESSAGE_CANCELED: a cancelled bulk.
 const CANCELED: (u16, u16) = (31, 4100);
 
 impl State {
     /// Sends a message at its time, unless its window is closed or its validity period is over.
-    pub(super) fn dispatch(
+    pub(crate) fn dispatch(
         &mut self,
         row: Row,
         at_ms: i64,
@@ -73,7 +73,7 @@ impl State {
     }
 
     /// Does what was due.
-    pub fn fire(&mut self, timer: Timer, at_ms: i64, config: &SimulatorConfig) {
+    pub(crate) fn fire(&mut self, timer: Timer, at_ms: i64, config: &SimulatorConfig) {
         match timer {
             Timer::Dispatch { row, schedule } => {
                 let Some(message) = self.messages.get(row) else {
@@ -160,7 +160,7 @@ impl State {
     }
 
     /// Reports of these messages that are due go out now, in pushes of their own.
-    pub fn hasten(&mut self, now_ms: i64, config: &SimulatorConfig) {
+    pub(crate) fn hasten(&mut self, now_ms: i64, config: &SimulatorConfig) {
         while let Some((due_ms, timer)) = self.timers.pop_due(now_ms) {
             self.fire(timer, due_ms, config);
         }
@@ -171,7 +171,7 @@ impl State {
     }
 
     /// Moves the messages of a bulk that were not sent yet.
-    pub fn reschedule(&mut self, bulk_id: &str, send_at_ms: i64, config: &SimulatorConfig) {
+    pub(crate) fn reschedule(&mut self, bulk_id: &str, send_at_ms: i64, config: &SimulatorConfig) {
         let now_ms = self.clock.now_ms();
         for row in self.scheduled_rows(bulk_id) {
             self.messages.set_sent_at(row, send_at_ms.max(now_ms));
@@ -183,7 +183,7 @@ impl State {
     }
 
     /// Lets a bulk wait, or go on.
-    pub fn set_paused(&mut self, bulk_id: &str, paused: bool, config: &SimulatorConfig) {
+    pub(crate) fn set_paused(&mut self, bulk_id: &str, paused: bool, config: &SimulatorConfig) {
         if let Some(bulk) = self.messages.bulk_mut(bulk_id) {
             bulk.paused = paused;
         }
@@ -193,7 +193,7 @@ impl State {
     }
 
     /// Cancels the messages of a bulk that were not sent yet.
-    pub fn cancel(&mut self, bulk_id: &str, config: &SimulatorConfig) {
+    pub(crate) fn cancel(&mut self, bulk_id: &str, config: &SimulatorConfig) {
         if let Some(bulk) = self.messages.bulk_mut(bulk_id) {
             bulk.canceled = true;
         }
@@ -223,7 +223,7 @@ impl State {
     }
 
     /// The rows of a bulk that were not sent yet.
-    pub fn scheduled_rows(&self, bulk_id: &str) -> Vec<Row> {
+    pub(crate) fn scheduled_rows(&self, bulk_id: &str) -> Vec<Row> {
         let rows = self.messages.bulk(bulk_id).into_iter().flat_map(Bulk::rows);
         rows.filter(|row| {
             self.messages

@@ -1,18 +1,12 @@
 //! What becomes of a message: chosen by its number, else by chance from the seed, else delivered after a short latency.
 
-use crate::codes;
-use crate::config::SimulatorConfig;
-use crate::dice::Dice;
+use crate::{codes, config::SimulatorConfig, dice::Dice};
 
 /// Status of a final report after a permanent error: UNDELIVERABLE_NOT_DELIVERED.
 const UNDELIVERABLE: u16 = 9;
-/// EXPIRED_EXPIRED.
 const EXPIRED: u16 = 15;
-/// DELIVERED_TO_HANDSET.
-pub const DELIVERED: u16 = 5;
-/// NO_ERROR.
+pub(crate) const DELIVERED: u16 = 5;
 const NO_ERROR: u16 = 0;
-/// EC_VALIDITYEXPIRED.
 const VALIDITY_EXPIRED: u16 = 4101;
 /// EC_ABSENT_SUBSCRIBER: the temporary error of chance.
 const ABSENT: u16 = 27;
@@ -21,7 +15,7 @@ const UNKNOWN_SUBSCRIBER: u16 = 1;
 
 /// What a destination asks for by its first digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ByNumber {
+pub(crate) enum ByNumber {
     /// `99901` + status id in 3 digits: that status at once.
     Status(u16),
     /// `99902` + error id in 4 digits: a final report with that error, after an intermediate one if it is temporary.
@@ -35,7 +29,7 @@ pub enum ByNumber {
 }
 
 /// Reads the outcome that a number asks for.
-pub fn by_number(digits: &str) -> Option<ByNumber> {
+pub(crate) fn by_number(digits: &str) -> Option<ByNumber> {
     let (kind, rest) = digits.split_at_checked(5)?;
     let value = |length: usize| rest.get(..length)?.parse::<u16>().ok();
     match kind {
@@ -50,22 +44,26 @@ pub fn by_number(digits: &str) -> Option<ByNumber> {
 
 /// How a message that is on its way ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fate {
+pub(crate) struct Fate {
     /// A temporary error on the way, and when it comes, in milliseconds after sending.
-    pub intermediate: Option<(i64, u16)>,
+    pub(crate) intermediate: Option<(i64, u16)>,
     /// When it ends, in milliseconds after sending.
-    pub ends_after_ms: i64,
-    /// Final status.
-    pub status: u16,
-    /// Final error.
-    pub error: u16,
+    pub(crate) ends_after_ms: i64,
+    pub(crate) status: u16,
+    pub(crate) error: u16,
 }
 
 /// The fate of a message, cut off at the end of its validity period.
-pub fn fate(digits: &str, message_id: &str, validity_ms: i64, config: &SimulatorConfig) -> Fate {
+pub(crate) fn fate(
+    digits: &str,
+    message_id: &str,
+    validity_ms: i64,
+    config: &SimulatorConfig,
+) -> Fate {
     let mut dice = Dice::of(config.seed, message_id);
     let (least, most) = config.delivery_latency_ms;
-    let latency = i64::try_from(dice.between(u64::from(least), u64::from(most))).unwrap_or(0);
+    let latency = i64::try_from(dice.between(u64::from(least), u64::from(most)))
+        .expect("a latency between two u32 fits in an i64");
     let delivered = Fate {
         intermediate: None,
         ends_after_ms: latency,
@@ -124,7 +122,7 @@ pub fn fate(digits: &str, message_id: &str, validity_ms: i64, config: &Simulator
 }
 
 /// The end of a message that was not sent within its validity period.
-pub fn expired_unsent() -> (u16, u16) {
+pub(crate) fn expired_unsent() -> (u16, u16) {
     (EXPIRED, VALIDITY_EXPIRED)
 }
 

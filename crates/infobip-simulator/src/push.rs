@@ -6,83 +6,73 @@
 
 mod template;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::dates::ApiDate;
-use crate::draft::Notify;
-use crate::render;
-use crate::state::{Click, Received, State, Timer};
-use crate::store::Row;
-use crate::xml;
+use crate::{
+    dates::ApiDate,
+    draft::Notify,
+    render,
+    state::{Click, Received, State, Timer},
+    store::Row,
+    xml,
+};
 
 /// The number of a push.
-pub type PushId = u64;
+pub(crate) type PushId = u64;
 
 const RETRIES: u64 = 20;
 const MINUTE_MS: i64 = 60_000;
+const SERIALIZABLE: &str = "push bodies have only string keys and no failing serializer";
+
 /// A report as it was when it became due.
 #[derive(Debug, Clone, Copy)]
-pub struct Report {
-    /// The message.
-    pub row: Row,
-    /// Status id.
-    pub status: u16,
-    /// Error id.
-    pub error: u16,
-    /// When, virtual.
-    pub done_at_ms: i64,
+pub(crate) struct Report {
+    pub(crate) row: Row,
+    pub(crate) status: u16,
+    pub(crate) error: u16,
+    pub(crate) done_at_ms: i64,
 }
 
 /// Reports for one URL that wait for company.
 #[derive(Debug, Default)]
-pub struct Outbox {
-    /// Them.
-    pub reports: Vec<Report>,
+pub(crate) struct Outbox {
+    pub(crate) reports: Vec<Report>,
 }
 
-/// What is pushed.
 #[derive(Debug)]
-pub enum Payload {
-    /// Delivery reports.
+pub(crate) enum Payload {
     Reports {
         /// Where to and in which format.
         notify: Notify,
-        /// Them.
         reports: Vec<Report>,
     },
     /// A received message by GET.
     InboundGet {
-        /// URL with `%parameters%`.
         template: String,
-        /// It.
         received: Box<Received>,
     },
     /// A received message by POST.
     InboundPost {
-        /// Where to.
         url: String,
-        /// It.
         received: Box<Received>,
     },
-    /// A click.
     Click {
-        /// Where to.
         url: String,
-        /// It.
         click: Arc<Click>,
     },
     /// The answer to an asynchronous lookup.
     Lookups {
         /// Where to and in which format.
         notify: Notify,
-        /// `{"results":[…],"bulkId":…}`.
         body: Box<Value>,
     },
 }
@@ -90,11 +80,10 @@ pub enum Payload {
 /// A push and its history.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Push {
+pub(crate) struct Push {
     id: PushId,
     kind: &'static str,
-    /// Where to.
-    pub url: String,
+    pub(crate) url: String,
     state: PushState,
     #[serde(serialize_with = "render::ids")]
     message_ids: Vec<Arc<str>>,
@@ -113,10 +102,9 @@ enum PushState {
     Lost,
 }
 
-/// One attempt.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Attempt {
+pub(crate) struct Attempt {
     at: ApiDate,
     at_ms: i64,
     /// HTTP status; none if there was no answer.
@@ -125,7 +113,7 @@ pub struct Attempt {
 
 /// All pushes that wait, and the latest that are done.
 #[derive(Debug)]
-pub struct Pushes {
+pub(crate) struct Pushes {
     all: BTreeMap<PushId, Push>,
     done: VecDeque<PushId>,
     next: PushId,
@@ -134,7 +122,7 @@ pub struct Pushes {
 
 /// A request to make.
 #[derive(Debug)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     url: String,
     /// Content type and body of a POST; none: a GET.
     body: Option<(&'static str, Bytes)>,
@@ -142,7 +130,7 @@ pub struct Outgoing {
 
 impl Pushes {
     /// None, remembering so many that are done.
-    pub fn new(most_done: usize) -> Self {
+    pub(crate) fn new(most_done: usize) -> Self {
         Self {
             all: BTreeMap::new(),
             done: VecDeque::new(),
@@ -151,8 +139,7 @@ impl Pushes {
         }
     }
 
-    /// A new push.
-    pub fn open(&mut self, payload: Payload) -> PushId {
+    pub(crate) fn open(&mut self, payload: Payload) -> PushId {
         let (kind, url, message_ids) = match &payload {
             Payload::Reports { notify, .. } => ("reports", notify.url.to_string(), Vec::new()),
             Payload::InboundGet { template, received } => (
@@ -198,17 +185,17 @@ impl Pushes {
     }
 
     /// All that are remembered, oldest first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Push> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Push> {
         self.all.values()
     }
 
     /// How many wait for an attempt.
-    pub fn pending(&self) -> usize {
+    pub(crate) fn pending(&self) -> usize {
         self.all.len() - self.done.len()
     }
 
     /// The URL of a push.
-    pub fn url(&self, id: PushId) -> Option<&str> {
+    pub(crate) fn url(&self, id: PushId) -> Option<&str> {
         self.all.get(&id).map(|push| push.url.as_str())
     }
 
@@ -228,7 +215,7 @@ impl Pushes {
 
 impl State {
     /// The request of a push's next attempt.
-    pub fn outgoing(&mut self, id: PushId, currency: &str) -> Option<Outgoing> {
+    pub(crate) fn outgoing(&mut self, id: PushId, currency: &str) -> Option<Outgoing> {
         let push = self.pushes.all.get_mut(&id)?;
         let payload = push.payload.clone()?;
         let body = match &*payload {
@@ -268,7 +255,7 @@ impl State {
     }
 
     /// Records an attempt's answer and what follows from it; true if it was accepted.
-    pub fn settle(&mut self, id: PushId, at_ms: i64, status: Option<u16>) -> bool {
+    pub(crate) fn settle(&mut self, id: PushId, at_ms: i64, status: Option<u16>) -> bool {
         let Some(push) = self.pushes.all.get_mut(&id) else {
             return false;
         };
@@ -293,7 +280,7 @@ impl State {
     }
 
     /// Opens a second push of the same content, for the fault that sends pushes twice.
-    pub fn duplicate(&mut self, id: PushId) -> Option<PushId> {
+    pub(crate) fn duplicate(&mut self, id: PushId) -> Option<PushId> {
         let push = self.pushes.all.get(&id)?;
         let (kind, url, ids, payload) = (
             push.kind,
@@ -307,18 +294,18 @@ impl State {
 
 /// The wait before retry `n`: 1 min + n² min, for n = 0…19.
 fn retry_wait_ms(n: u64) -> Option<i64> {
-    (n < RETRIES).then(|| MINUTE_MS * i64::try_from(1 + n * n).unwrap_or(i64::MAX / MINUTE_MS))
+    (n < RETRIES).then(|| MINUTE_MS * i64::try_from(1 + n * n).expect("n is below 20"))
 }
 
 fn json_body(value: &impl Serialize) -> Option<(&'static str, Bytes)> {
     Some((
         "application/json;charset=UTF-8",
-        Bytes::from(serde_json::to_vec(value).unwrap_or_default()),
+        Bytes::from(serde_json::to_vec(value).expect(SERIALIZABLE)),
     ))
 }
 
 fn xml_body(root: &str, value: &impl Serialize) -> Option<(&'static str, Bytes)> {
-    let value = serde_json::to_value(value).unwrap_or_default();
+    let value = serde_json::to_value(value).expect(SERIALIZABLE);
     Some((
         "application/xml;charset=UTF-8",
         Bytes::from(xml::from_json(root, &value)),
@@ -326,7 +313,7 @@ fn xml_body(root: &str, value: &impl Serialize) -> Option<(&'static str, Bytes)>
 }
 
 /// Makes the request; the answer's status, or none if there was no answer in time.
-pub async fn attempt(
+pub(crate) async fn attempt(
     client: &reqwest::Client,
     timeout: Duration,
     outgoing: Outgoing,

@@ -4,27 +4,28 @@
 
 use std::sync::Arc;
 
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-use crate::acceptance::Submitted;
-use crate::codes;
-use crate::dates::ApiDate;
-use crate::draft::Body;
-use crate::networks::Network;
-use crate::push::Report;
-use crate::state::Received;
-use crate::store::{Message, MessageStore, Phase};
+use crate::{
+    acceptance::Submitted,
+    codes,
+    dates::ApiDate,
+    draft::Body,
+    networks::Network,
+    push::Report,
+    state::Received,
+    store::{Message, MessageStore, Phase},
+};
 
 /// A status by its id. An id that no table has is written with a made-up name in the group REJECTED, because codes
 /// drift and clients must live with it.
 #[derive(Debug, Clone, Copy)]
-pub struct Status(pub u16);
+pub(crate) struct Status(pub(crate) u16);
 
 impl Status {
     /// The name of its group.
-    pub fn group_name(self) -> &'static str {
+    pub(crate) fn group_name(self) -> &'static str {
         codes::status(self.0).map_or("REJECTED", |row| row.group_name)
     }
 }
@@ -55,7 +56,7 @@ impl Serialize for Status {
 
 /// A GSM error by its id; unknown ones as with [`Status`], in the group HANDSET_ERRORS.
 #[derive(Debug, Clone, Copy)]
-pub struct Error(pub u16);
+pub(crate) struct Error(pub(crate) u16);
 
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -84,14 +85,13 @@ impl Serialize for Error {
 }
 
 /// A list of shared ids.
-pub fn ids<S: Serializer>(ids: &[Arc<str>], serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn ids<S: Serializer>(ids: &[Arc<str>], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(ids.iter().map(|id| &**id))
 }
 
-/// `price`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Price<'a> {
+pub(crate) struct Price<'a> {
     #[serde(serialize_with = "write_amount")]
     price_per_message: f64,
     currency: &'a str,
@@ -99,7 +99,7 @@ pub struct Price<'a> {
 
 impl Price<'_> {
     /// The amount, in the currency's unit.
-    pub fn amount(&self) -> f64 {
+    pub(crate) fn amount(&self) -> f64 {
         self.price_per_message
     }
 }
@@ -114,7 +114,7 @@ impl Price<'_> {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"
 )]
-pub fn write_amount<S: Serializer>(amount: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn write_amount<S: Serializer>(amount: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if amount.fract() == 0.0 {
         serializer.serialize_u64(*amount as u64)
     } else {
@@ -127,7 +127,7 @@ pub fn write_amount<S: Serializer>(amount: &f64, serializer: S) -> Result<S::Ok,
     clippy::cast_precision_loss,
     reason = "prices and balances are far below 2^53 millionths"
 )]
-pub fn price(micros: u64, currency: &str) -> Price<'_> {
+pub(crate) fn price(micros: u64, currency: &str) -> Price<'_> {
     Price {
         price_per_message: micros as f64 / 1_000_000.0,
         currency,
@@ -137,7 +137,7 @@ pub fn price(micros: u64, currency: &str) -> Price<'_> {
 /// The answer to a send.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SendResponse<'a> {
+pub(crate) struct SendResponse<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     bulk_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,7 +158,7 @@ struct SendResult<'a> {
 }
 
 /// The answer to a send.
-pub fn send_response(submitted: &Submitted) -> SendResponse<'_> {
+pub(crate) fn send_response(submitted: &Submitted) -> SendResponse<'_> {
     SendResponse {
         bulk_id: submitted.bulk_id.as_deref(),
         tracking_process_key: submitted.process_key.as_deref(),
@@ -175,17 +175,15 @@ pub fn send_response(submitted: &Submitted) -> SendResponse<'_> {
     }
 }
 
-/// Many of something.
 #[derive(Debug, Serialize)]
-pub struct Results<T> {
-    /// Them.
-    pub results: Vec<T>,
+pub(crate) struct Results<T> {
+    pub(crate) results: Vec<T>,
 }
 
 /// A row of reports or logs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct MessageRow<'a> {
+pub(crate) struct MessageRow<'a> {
     bulk_id: &'a str,
     message_id: &'a str,
     to: &'a str,
@@ -206,7 +204,11 @@ pub struct MessageRow<'a> {
 }
 
 /// A delivery report: callback data, no text.
-pub fn report_row<'a>(message: &'a Message, report: &Report, currency: &'a str) -> MessageRow<'a> {
+pub(crate) fn report_row<'a>(
+    message: &'a Message,
+    report: &Report,
+    currency: &'a str,
+) -> MessageRow<'a> {
     MessageRow {
         bulk_id: &message.bulk_id,
         message_id: &message.id,
@@ -225,7 +227,7 @@ pub fn report_row<'a>(message: &'a Message, report: &Report, currency: &'a str) 
 }
 
 /// A row of the logs: the text, no callback data.
-pub fn log_row<'a>(message: &'a Message, currency: &'a str) -> MessageRow<'a> {
+pub(crate) fn log_row<'a>(message: &'a Message, currency: &'a str) -> MessageRow<'a> {
     MessageRow {
         bulk_id: &message.bulk_id,
         message_id: &message.id,
@@ -244,7 +246,7 @@ pub fn log_row<'a>(message: &'a Message, currency: &'a str) -> MessageRow<'a> {
 }
 
 /// The reports that are still there.
-pub fn report_rows<'a>(
+pub(crate) fn report_rows<'a>(
     messages: &'a MessageStore,
     reports: &'a [Report],
     currency: &'a str,
@@ -258,7 +260,7 @@ pub fn report_rows<'a>(
 }
 
 /// The state of a message as the ledger shows it.
-pub fn ledger_state(message: &Message) -> &'static str {
+pub(crate) fn ledger_state(message: &Message) -> &'static str {
     match (message.phase, Status(message.status).group_name()) {
         (Phase::Scheduled, _) => "scheduled",
         (Phase::Sent, _) => "pending",
@@ -270,7 +272,7 @@ pub fn ledger_state(message: &Message) -> &'static str {
 }
 
 /// What the handset shows.
-pub fn text_of(message: &Message) -> Option<&str> {
+pub(crate) fn text_of(message: &Message) -> Option<&str> {
     match (&message.own_text, &message.content.body) {
         (Some(own), _) => Some(own),
         (None, Body::Text(text)) => Some(text),
@@ -281,16 +283,15 @@ pub fn text_of(message: &Message) -> Option<&str> {
 /// Received messages with their counts.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct InboxResponse<'a> {
+pub(crate) struct InboxResponse<'a> {
     results: Vec<ReceivedRow<'a>>,
     message_count: usize,
     pending_message_count: usize,
 }
 
-/// A received message.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ReceivedRow<'a> {
+pub(crate) struct ReceivedRow<'a> {
     message_id: &'a str,
     from: &'a str,
     to: &'a str,
@@ -303,8 +304,7 @@ pub struct ReceivedRow<'a> {
     price: Price<'a>,
 }
 
-/// A received message.
-pub fn received_row<'a>(received: &'a Received, currency: &'a str) -> ReceivedRow<'a> {
+pub(crate) fn received_row<'a>(received: &'a Received, currency: &'a str) -> ReceivedRow<'a> {
     ReceivedRow {
         message_id: &received.id,
         from: &received.from,
@@ -319,7 +319,7 @@ pub fn received_row<'a>(received: &'a Received, currency: &'a str) -> ReceivedRo
 }
 
 /// Received messages, and how many wait.
-pub fn inbox_response<'a>(
+pub(crate) fn inbox_response<'a>(
     received: &'a [Received],
     pending: usize,
     currency: &'a str,

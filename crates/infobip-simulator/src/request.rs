@@ -1,204 +1,176 @@
 //! What callers send, read leniently: unknown fields are ignored, one value stands for a list of one, and scalars may
 //! come as text, because XML knows nothing else (docs/INFOBIP_API.md#tolerant-reading).
 
-use std::fmt;
-use std::marker::PhantomData;
+use std::{fmt, marker::PhantomData};
 
-use serde::Deserialize;
-use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::{
+    Deserialize,
+    de::{
+        self, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, StrDeserializer},
+    },
+};
 use serde_json::Value;
 
 /// A text that may come as a number or a boolean.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scalar(pub String);
+pub(crate) struct Scalar(pub(crate) String);
 
 /// `true`, `false`, or either as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flag(pub bool);
+pub(crate) struct Flag(pub(crate) bool);
 
 /// A whole number, or one as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Integer(pub i64);
+pub(crate) struct Integer(pub(crate) i64);
 
 /// A list, or one bare element of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OneOrMany<T>(pub Vec<T>);
+pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
 
 /// `POST /sms/1/{text,binary}/single`, and one element of a `multi` request.
 #[derive(Debug, Deserialize)]
-pub struct SingleRequest {
-    /// Sender.
-    pub from: Option<Scalar>,
+pub(crate) struct SingleRequest {
+    pub(crate) from: Option<Scalar>,
     /// Destinations; a text is accepted for a list and the reverse.
-    pub to: Option<OneOrMany<Scalar>>,
-    /// Text.
-    pub text: Option<Scalar>,
+    pub(crate) to: Option<OneOrMany<Scalar>>,
+    pub(crate) text: Option<Scalar>,
     /// Content of the binary endpoints.
-    pub binary: Option<BinaryRequest>,
+    pub(crate) binary: Option<BinaryRequest>,
 }
 
-/// `POST /sms/1/{text,binary}/multi`.
 #[derive(Debug, Deserialize)]
-pub struct MultiRequest {
-    /// The messages.
-    pub messages: Option<OneOrMany<SingleRequest>>,
+pub(crate) struct MultiRequest {
+    pub(crate) messages: Option<OneOrMany<SingleRequest>>,
 }
 
-/// `POST /sms/1/{text,binary}/advanced`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AdvancedRequest {
+pub(crate) struct AdvancedRequest {
     /// Id of the request, the caller's or generated.
-    pub bulk_id: Option<Scalar>,
-    /// The messages.
-    pub messages: Option<OneOrMany<MessageRequest>>,
+    pub(crate) bulk_id: Option<Scalar>,
+    pub(crate) messages: Option<OneOrMany<MessageRequest>>,
     /// Conversion and URL tracking.
-    pub tracking: Option<TrackingRequest>,
+    pub(crate) tracking: Option<TrackingRequest>,
 }
 
 /// One message with every feature.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct MessageRequest {
-    /// Sender.
-    pub from: Option<Scalar>,
+pub(crate) struct MessageRequest {
+    pub(crate) from: Option<Scalar>,
     /// Where to, each with its own id.
-    pub destinations: Option<OneOrMany<DestinationRequest>>,
-    /// Text.
-    pub text: Option<Scalar>,
+    pub(crate) destinations: Option<OneOrMany<DestinationRequest>>,
+    pub(crate) text: Option<Scalar>,
     /// Content of the binary endpoints.
-    pub binary: Option<BinaryRequest>,
+    pub(crate) binary: Option<BinaryRequest>,
     /// Shows at once, is not stored.
-    pub flash: Option<Flag>,
-    /// National language tables.
-    pub language: Option<LanguageRequest>,
-    /// Script conversion.
-    pub transliteration: Option<Scalar>,
+    pub(crate) flash: Option<Flag>,
+    pub(crate) language: Option<LanguageRequest>,
+    pub(crate) transliteration: Option<Scalar>,
     /// Pushes a report for each temporary error.
-    pub intermediate_report: Option<Flag>,
+    pub(crate) intermediate_report: Option<Flag>,
     /// False: no report is pushed.
-    pub notify: Option<Flag>,
+    pub(crate) notify: Option<Flag>,
     /// Where reports are pushed.
-    pub notify_url: Option<Scalar>,
-    /// `application/json` or `application/xml`.
-    pub notify_content_type: Option<Scalar>,
+    pub(crate) notify_url: Option<Scalar>,
+    pub(crate) notify_content_type: Option<Scalar>,
     /// Comes back with the report; text or an object.
-    pub callback_data: Option<Value>,
-    /// Minutes.
-    pub validity_period: Option<Integer>,
-    /// When to send.
-    pub send_at: Option<Scalar>,
+    pub(crate) callback_data: Option<Value>,
+    pub(crate) validity_period: Option<Integer>,
+    pub(crate) send_at: Option<Scalar>,
     /// When delivery is allowed.
-    pub delivery_time_window: Option<WindowRequest>,
+    pub(crate) delivery_time_window: Option<WindowRequest>,
 }
 
-/// A destination.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DestinationRequest {
-    /// Number.
-    pub to: Option<Scalar>,
+pub(crate) struct DestinationRequest {
+    pub(crate) to: Option<Scalar>,
     /// The caller's id of the message.
-    pub message_id: Option<Scalar>,
+    pub(crate) message_id: Option<Scalar>,
 }
 
 /// Octets of a binary message.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct BinaryRequest {
+pub(crate) struct BinaryRequest {
     /// Hexadecimal octets, with or without spaces.
-    pub hex: Option<Scalar>,
+    pub(crate) hex: Option<Scalar>,
     /// GSM data coding scheme.
-    pub data_coding: Option<Integer>,
+    pub(crate) data_coding: Option<Integer>,
     /// GSM ESM class; bit 6 says that the content begins with a user data header.
-    pub esm_class: Option<Integer>,
+    pub(crate) esm_class: Option<Integer>,
 }
 
-/// National language tables.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LanguageRequest {
+pub(crate) struct LanguageRequest {
     /// TR, ES or PT.
-    pub language_code: Option<Scalar>,
+    pub(crate) language_code: Option<Scalar>,
     /// Uses the national extension table.
-    pub single_shift: Option<Flag>,
+    pub(crate) single_shift: Option<Flag>,
     /// Uses the national base table.
-    pub locking_shift: Option<Flag>,
+    pub(crate) locking_shift: Option<Flag>,
 }
 
 /// `tracking` of an advanced request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct TrackingRequest {
-    /// SMS or URL.
-    pub track: Option<Scalar>,
+pub(crate) struct TrackingRequest {
+    pub(crate) track: Option<Scalar>,
     /// The caller's key of the tracking process.
-    pub process_key: Option<Scalar>,
+    pub(crate) process_key: Option<Scalar>,
     /// The caller's name for the flow.
     #[serde(rename = "type")]
-    pub kind: Option<Scalar>,
+    pub(crate) kind: Option<Scalar>,
     /// What short links begin with.
-    pub base_url: Option<Scalar>,
+    pub(crate) base_url: Option<Scalar>,
 }
 
-/// `deliveryTimeWindow`, in UTC.
 #[derive(Debug, Deserialize)]
-pub struct WindowRequest {
-    /// Opens.
-    pub from: Option<TimeRequest>,
-    /// Closes.
-    pub to: Option<TimeRequest>,
-    /// `MONDAY` … `SUNDAY`.
-    pub days: Option<OneOrMany<Scalar>>,
+pub(crate) struct WindowRequest {
+    pub(crate) from: Option<TimeRequest>,
+    pub(crate) to: Option<TimeRequest>,
+    pub(crate) days: Option<OneOrMany<Scalar>>,
 }
 
 /// A time of day.
 #[derive(Debug, Deserialize)]
-pub struct TimeRequest {
-    /// 0–23.
-    pub hour: Option<Integer>,
-    /// 0–59.
-    pub minute: Option<Integer>,
+pub(crate) struct TimeRequest {
+    pub(crate) hour: Option<Integer>,
+    pub(crate) minute: Option<Integer>,
 }
 
-/// `POST /sms/1/preview`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PreviewRequest {
-    /// Text.
-    pub text: Option<Scalar>,
+pub(crate) struct PreviewRequest {
+    pub(crate) text: Option<Scalar>,
     /// TR, ES or PT.
-    pub language_code: Option<Scalar>,
-    /// Script conversion.
-    pub transliteration: Option<Scalar>,
+    pub(crate) language_code: Option<Scalar>,
+    pub(crate) transliteration: Option<Scalar>,
 }
 
 /// `POST /number/1/query` and `/number/1/notify`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LookupRequest {
-    /// Numbers.
-    pub to: Option<OneOrMany<Scalar>>,
+pub(crate) struct LookupRequest {
+    pub(crate) to: Option<OneOrMany<Scalar>>,
     /// Where the answers of an asynchronous lookup are pushed.
-    pub notify_url: Option<Scalar>,
-    /// `application/json` or `application/xml`.
-    pub notify_content_type: Option<Scalar>,
+    pub(crate) notify_url: Option<Scalar>,
+    pub(crate) notify_content_type: Option<Scalar>,
 }
 
-/// `PUT /sms/1/bulks`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RescheduleRequest {
-    /// The new time.
-    pub send_at: Option<Scalar>,
+pub(crate) struct RescheduleRequest {
+    pub(crate) send_at: Option<Scalar>,
 }
 
-/// `PUT /sms/1/bulks/status`.
 #[derive(Debug, Deserialize)]
-pub struct BulkStatusRequest {
+pub(crate) struct BulkStatusRequest {
     /// PENDING, PAUSED, PROCESSING or CANCELED.
-    pub status: Option<Scalar>,
+    pub(crate) status: Option<Scalar>,
 }
 
 impl<'de> Deserialize<'de> for Scalar {

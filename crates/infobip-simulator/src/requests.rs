@@ -1,49 +1,42 @@
 //! The ledger of requests: what came in, when, and what it was answered with. Bounded; no bodies, no credentials.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
-use crate::dates::ApiDate;
-use crate::render;
+use crate::{dates::ApiDate, render};
 
 /// A request that came in.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Recorded {
+pub(crate) struct Recorded {
     /// Its number, from 0.
-    pub seq: u64,
-    /// When, virtual.
-    pub at: ApiDate,
-    /// HTTP method.
+    pub(crate) seq: u64,
+    pub(crate) at: ApiDate,
     #[serde(serialize_with = "method")]
-    pub method: http::Method,
-    /// Path.
-    pub path: Box<str>,
-    /// Query without credentials.
+    pub(crate) method: http::Method,
+    pub(crate) path: Box<str>,
     #[serde(skip_serializing_if = "str::is_empty")]
-    pub query: Box<str>,
+    pub(crate) query: Box<str>,
     /// HTTP status; none if the connection broke instead.
-    pub status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// Whether it was carried out.
-    pub processed: bool,
+    pub(crate) processed: bool,
     /// The fault that struck it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fault: Option<&'static str>,
+    pub(crate) fault: Option<&'static str>,
     /// Ids of the messages that it sent, or that its rows reported; of a send that a fault kept from being carried out,
     /// those that it named.
     #[serde(serialize_with = "render::ids", skip_serializing_if = "Vec::is_empty")]
-    pub message_ids: Vec<Arc<str>>,
+    pub(crate) message_ids: Vec<Arc<str>>,
 }
 
 fn method<S: Serializer>(method: &http::Method, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(method.as_str())
 }
 
-/// The latest requests.
 #[derive(Debug)]
-pub struct Requests {
+pub(crate) struct Requests {
     recorded: VecDeque<Recorded>,
     next: u64,
     most: usize,
@@ -51,7 +44,7 @@ pub struct Requests {
 
 impl Requests {
     /// None, remembering so many.
-    pub fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self {
             recorded: VecDeque::new(),
             next: 0,
@@ -60,7 +53,7 @@ impl Requests {
     }
 
     /// Adds one; it gets the next number.
-    pub fn add(&mut self, mut request: Recorded) {
+    pub(crate) fn add(&mut self, mut request: Recorded) {
         request.seq = self.next;
         self.next += 1;
         self.recorded.push_back(request);
@@ -70,12 +63,11 @@ impl Requests {
     }
 
     /// All that are remembered, oldest first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Recorded> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Recorded> {
         self.recorded.iter()
     }
 
-    /// Forgets all.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.recorded.clear();
         self.next = 0;
     }

@@ -3,40 +3,47 @@
 //! Each connection is one task; requests on it are handled in it. A handler that breaks its connection sets the
 //! [`Breaker`] and never returns; the connection's task then drops the socket, with a reset if that was asked for.
 
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use ::http::{Request, Response};
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::service::service_fn;
+use http::{Request, Response};
+use hyper::{
+    body::{Body, Frame, Incoming, SizeHint},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
 use tokio_util::task::TaskTracker;
 
-use crate::engine::Engine;
-use crate::http;
+use crate::{engine::Engine, http};
 
 /// How long requests under way may take once the simulator stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Breaks the connection that it belongs to.
 #[derive(Debug, Default)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     reset: AtomicBool,
     broken: Notify,
 }
 
 impl Breaker {
     /// Breaks it; the caller's task ends here.
-    pub async fn break_connection(&self, reset: bool) -> std::convert::Infallible {
+    pub(crate) async fn break_connection(&self, reset: bool) -> std::convert::Infallible {
         self.reset.store(reset, Ordering::Release);
         self.broken.notify_one();
         std::future::pending().await
@@ -44,7 +51,7 @@ impl Breaker {
 }
 
 /// Serves until shutdown, then lets what is under way finish.
-pub async fn serve(engine: &Arc<Engine>, listener: TcpListener) {
+pub(crate) async fn serve(engine: &Arc<Engine>, listener: TcpListener) {
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -154,7 +161,7 @@ impl AsyncWrite for Wire {
 
 /// The body of an answer: whole, or breaking off.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     bytes: Option<Bytes>,
     promised: u64,
     breaks_off: bool,
@@ -162,8 +169,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A whole body.
-    pub fn whole(bytes: Bytes) -> Self {
+    pub(crate) fn whole(bytes: Bytes) -> Self {
         Self {
             promised: bytes.len() as u64,
             bytes: Some(bytes),
@@ -173,7 +179,7 @@ impl Answer {
     }
 
     /// A body that breaks off after so many bytes, short of the length that it promised.
-    pub fn truncated(bytes: &Bytes, after: Option<usize>) -> Self {
+    pub(crate) fn truncated(bytes: &Bytes, after: Option<usize>) -> Self {
         let after = after
             .unwrap_or(bytes.len() / 2)
             .min(bytes.len().saturating_sub(1));
@@ -220,5 +226,4 @@ impl Body for Answer {
     }
 }
 
-/// An answer.
-pub type HttpResponse = Response<Answer>;
+pub(crate) type HttpResponse = Response<Answer>;

@@ -3,44 +3,40 @@
 //! Nothing here waits. What has to go out over the network becomes the number of a push in [`State::ready`], which
 //! whoever held the lock carries out after letting go of it. What happens to messages is in [`super::life`].
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
-use crate::clock::{Clock, Timers};
-use crate::config::{InboundPush, Keyword, SimulatorConfig};
-use crate::dates::ApiDate;
-use crate::dice::Dice;
-use crate::draft::Notify;
-use crate::push::{Outbox, Payload, PushId, Pushes};
-use crate::store::{MessageStore, Row};
-use crate::text::{self, Alphabet, TextOptions};
+use crate::{
+    clock::{Clock, Timers},
+    config::{InboundPush, Keyword, SimulatorConfig},
+    dates::ApiDate,
+    dice::Dice,
+    draft::Notify,
+    push::{Outbox, Payload, PushId, Pushes},
+    store::{MessageStore, Row},
+    text::{self, Alphabet, TextOptions},
+};
 
 /// What happens at a time.
 #[derive(Debug)]
-pub enum Timer {
+pub(crate) enum Timer {
     /// A scheduled message is sent, if its schedule is still that one.
     Dispatch {
-        /// Which.
         row: Row,
         /// Its schedule when the timer was set.
         schedule: u32,
     },
-    /// A temporary error.
     Intermediate {
-        /// Of which message.
         row: Row,
-        /// Error id.
         error: u16,
     },
-    /// A message ends.
     End {
-        /// Which.
         row: Row,
-        /// Final status.
         status: u16,
-        /// Final error.
         error: u16,
     },
     /// The reports collected for a URL go out.
@@ -49,186 +45,153 @@ pub enum Timer {
     Push(PushId),
 }
 
-/// The simulator's memory.
 #[derive(Debug)]
-pub struct State {
-    /// Virtual time.
-    pub clock: Clock,
-    /// What is due.
-    pub timers: Timers<Timer>,
-    /// Messages.
-    pub messages: MessageStore,
-    /// Received messages.
-    pub inbox: Inbox,
+pub(crate) struct State {
+    pub(crate) clock: Clock,
+    pub(crate) timers: Timers<Timer>,
+    pub(crate) messages: MessageStore,
+    pub(crate) inbox: Inbox,
     /// Reports that wait for company.
-    pub outboxes: BTreeMap<Notify, Outbox>,
-    /// Pushes.
-    pub pushes: Pushes,
+    pub(crate) outboxes: BTreeMap<Notify, Outbox>,
+    pub(crate) pushes: Pushes,
     /// Pushes to try now, each with its virtual time.
-    pub ready: Vec<(PushId, i64)>,
+    pub(crate) ready: Vec<(PushId, i64)>,
     /// Short links and clicks.
-    pub links: Links,
+    pub(crate) links: Links,
     /// Credits, tokens and quotas.
-    pub account: Account,
+    pub(crate) account: Account,
     /// What was sent to each number in the last hour, where the flooding filter is on.
-    pub flooding: HashMap<Box<str>, VecDeque<(i64, u64)>>,
+    pub(crate) flooding: HashMap<Box<str>, VecDeque<(i64, u64)>>,
     /// Which memory this is: one more after each reset. What began under another one is void.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// When the clock loop means to wake, so that it is called only for something earlier.
-    pub wakes_at_ms: i64,
+    pub(crate) wakes_at_ms: i64,
     drawn: u64,
     seed: u64,
 }
 
-/// The account.
 #[derive(Debug)]
-pub struct Account {
-    /// Credits in millionths.
-    pub balance_micros: u64,
+pub(crate) struct Account {
+    pub(crate) balance_micros: u64,
     /// When the logs were asked in the last minute.
-    pub log_requests: VecDeque<i64>,
+    pub(crate) log_requests: VecDeque<i64>,
     /// Bearer and IBSSO tokens with their ends.
-    pub tokens: HashMap<String, i64>,
+    pub(crate) tokens: HashMap<String, i64>,
     /// Messages whose conversion was confirmed, with the time.
-    pub conversions: VecDeque<(Arc<str>, i64)>,
+    pub(crate) conversions: VecDeque<(Arc<str>, i64)>,
 }
 
-/// A received message.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Received {
-    /// Id.
-    pub id: Arc<str>,
-    /// Who sent it.
-    pub from: String,
+pub(crate) struct Received {
+    pub(crate) id: Arc<str>,
+    pub(crate) from: String,
     /// The number that got it.
-    pub to: String,
+    pub(crate) to: String,
     /// Text; for octets what can be shown of them.
-    pub text: String,
+    pub(crate) text: String,
     /// Text without the keyword.
-    pub clean_text: String,
-    /// Keyword.
-    pub keyword: Option<String>,
-    /// When.
-    pub received_at_ms: i64,
-    /// Parts.
-    pub parts: u32,
-    /// Content in hexadecimal.
-    pub hex: String,
+    pub(crate) clean_text: String,
+    pub(crate) keyword: Option<String>,
+    pub(crate) received_at_ms: i64,
+    pub(crate) parts: u32,
+    pub(crate) hex: String,
     /// GSM data coding scheme.
-    pub data_coding: u8,
-    /// GSM ESM class.
-    pub esm_class: u8,
+    pub(crate) data_coding: u8,
+    pub(crate) esm_class: u8,
     /// Waits to be pulled.
-    pub unread: bool,
+    pub(crate) unread: bool,
 }
 
 /// Received messages and how they are treated.
 #[derive(Debug)]
-pub struct Inbox {
-    /// Oldest first.
-    pub received: VecDeque<Received>,
+pub(crate) struct Inbox {
+    pub(crate) received: VecDeque<Received>,
     /// How many wait to be pulled, old ones too.
-    pub unread: usize,
-    /// Keywords of numbers.
-    pub keywords: Vec<Keyword>,
+    pub(crate) unread: usize,
+    pub(crate) keywords: Vec<Keyword>,
     /// Where messages are pushed.
-    pub push: Option<InboundPush>,
+    pub(crate) push: Option<InboundPush>,
     most: usize,
 }
 
 /// A short link of one message.
 #[derive(Debug)]
-pub struct Link {
-    /// The message.
-    pub row: Row,
-    /// Where it leads.
-    pub target: Arc<str>,
+pub(crate) struct Link {
+    pub(crate) row: Row,
+    pub(crate) target: Arc<str>,
 }
 
 /// Short links by path, and clicks on them.
 #[derive(Debug, Default)]
-pub struct Links {
-    /// By path.
-    pub by_path: HashMap<String, Link>,
+pub(crate) struct Links {
+    pub(crate) by_path: HashMap<String, Link>,
     /// In order of making, to forget the oldest.
-    pub order: VecDeque<String>,
-    /// Clicks, oldest first.
-    pub clicks: VecDeque<Arc<Click>>,
+    pub(crate) order: VecDeque<String>,
+    pub(crate) clicks: VecDeque<Arc<Click>>,
 }
 
 /// A click, as it is pushed and listed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Click {
-    /// Always CLICKED.
-    pub notification_type: &'static str,
+pub(crate) struct Click {
+    pub(crate) notification_type: &'static str,
     /// The number whose link it was.
-    pub recipient: String,
+    pub(crate) recipient: String,
     /// Where the link leads.
-    pub url: String,
+    pub(crate) url: String,
     /// When the message was sent, milliseconds since 1970.
-    pub send_date_time: i64,
+    pub(crate) send_date_time: i64,
     /// Id of the message.
-    pub message_id: String,
+    pub(crate) message_id: String,
     /// Id of its request.
-    pub bulk_id: String,
+    pub(crate) bulk_id: String,
     /// The message's callback data.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub callback_data: Option<serde_json::Value>,
+    pub(crate) callback_data: Option<serde_json::Value>,
     /// Who clicked with what.
-    pub recipient_info: Device,
-    /// From where.
-    pub geo_location_info: Place,
+    pub(crate) recipient_info: Device,
+    pub(crate) geo_location_info: Place,
     /// When, virtual. Not in the official sample.
-    pub clicked_at: ApiDate,
+    pub(crate) clicked_at: ApiDate,
 }
 
 /// What the click's User-Agent says, and the operator by the number.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Device {
+pub(crate) struct Device {
     /// Phone, Tablet or Desktop.
-    pub device_type: &'static str,
+    pub(crate) device_type: &'static str,
     /// Operating system, with its major version where it is known.
-    pub os: String,
-    /// Maker.
-    pub device_name: &'static str,
-    /// Of the number (manual: "Network prefix").
+    pub(crate) os: String,
+    pub(crate) device_name: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_prefix: Option<&'static str>,
-    /// Of the number (manual: "Country prefix").
+    pub(crate) network_prefix: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub country_prefix: Option<&'static str>,
-    /// Of the number.
+    pub(crate) country_prefix: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_name: Option<&'static str>,
+    pub(crate) network_name: Option<&'static str>,
 }
 
 /// The country of the number.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Place {
-    /// English name.
+pub(crate) struct Place {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub country_name: Option<&'static str>,
+    pub(crate) country_name: Option<&'static str>,
 }
 
 /// An inbound message as `/_sim/inbound` takes it.
 #[derive(Debug)]
-pub struct InboundDraft {
-    /// Sender.
-    pub from: String,
-    /// Receiver.
-    pub to: String,
-    /// Text or octets.
-    pub content: InboundContent,
-    /// GSM ESM class.
-    pub esm_class: u8,
+pub(crate) struct InboundDraft {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) content: InboundContent,
+    pub(crate) esm_class: u8,
 }
 
 /// Text or octets of an inbound message.
 #[derive(Debug)]
-pub enum InboundContent {
+pub(crate) enum InboundContent {
     /// Text; characters outside GSM 7-bit make it data coding 8.
     Text(String),
     /// Octets and their data coding.
@@ -237,7 +200,7 @@ pub enum InboundContent {
 
 impl State {
     /// A fresh account at `start_ms`.
-    pub fn new(config: &SimulatorConfig, start_ms: i64) -> Self {
+    pub(crate) fn new(config: &SimulatorConfig, start_ms: i64) -> Self {
         Self {
             clock: Clock::new(start_ms, config.speed, config.frozen),
             timers: Timers::default(),
@@ -268,13 +231,13 @@ impl State {
     }
 
     /// Dice for the next thing that needs an id.
-    pub fn next_dice(&mut self, kind: &str) -> Dice {
+    pub(crate) fn next_dice(&mut self, kind: &str) -> Dice {
         self.drawn += 1;
         Dice::nth(self.seed, kind, self.drawn)
     }
 
     /// Counts a request to the logs; false if the minute's quota is used up.
-    pub fn admit_log_request(&mut self, per_minute: usize) -> bool {
+    pub(crate) fn admit_log_request(&mut self, per_minute: usize) -> bool {
         let now_ms = self.clock.now_ms();
         let recent = &mut self.account.log_requests;
         while recent.front().is_some_and(|at| *at + 60_000 <= now_ms) {
@@ -291,7 +254,7 @@ impl State {
     }
 
     /// Receives a message: it is pushed where a push is set up, else it waits to be pulled.
-    pub fn receive(&mut self, draft: InboundDraft, at_ms: i64) -> Arc<str> {
+    pub(crate) fn receive(&mut self, draft: InboundDraft, at_ms: i64) -> Arc<str> {
         let id: Arc<str> = self.next_dice("received").uuid().into();
         let (text, hex, data_coding, parts) = match draft.content {
             InboundContent::Text(text) => {
@@ -358,7 +321,7 @@ impl State {
     }
 
     /// Sets a push going at a time.
-    pub fn push_at(&mut self, payload: Payload, at_ms: i64) {
+    pub(crate) fn push_at(&mut self, payload: Payload, at_ms: i64) {
         let id = self.pushes.open(payload);
         self.timers.set(at_ms, Timer::Push(id));
     }
@@ -385,7 +348,7 @@ impl Inbox {
     }
 
     /// Takes up to `limit` messages that wait and are not older than `oldest_ms`. A message is read once.
-    pub fn take_unread(&mut self, oldest_ms: i64, limit: usize) -> (Vec<Received>, usize) {
+    pub(crate) fn take_unread(&mut self, oldest_ms: i64, limit: usize) -> (Vec<Received>, usize) {
         let mut taken = Vec::new();
         let mut pending = 0;
         if self.unread == 0 {

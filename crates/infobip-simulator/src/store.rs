@@ -3,22 +3,21 @@
 //! Invariants: a row's number never changes and is never used again; rows of one request are adjacent; every index
 //! names only rows that are there. Old rows give way when a bound is exceeded, and are counted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
 
-use crate::config::Bounds;
-use crate::draft::Content;
-use crate::networks::Network;
+use crate::{config::Bounds, draft::Content, networks::Network};
 
 /// The number of a message's row.
-pub type Row = u64;
+pub(crate) type Row = u64;
 
 /// Where a message is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Waits for its time.
     Scheduled,
-    /// On its way.
     Sent,
     /// Has its last status.
     Final,
@@ -26,73 +25,67 @@ pub enum Phase {
 
 /// A message to one destination.
 #[derive(Debug)]
-pub struct Message {
+pub(crate) struct Message {
     /// Its id, the caller's or generated.
-    pub id: Arc<str>,
+    pub(crate) id: Arc<str>,
     /// The id of its request.
-    pub bulk_id: Arc<str>,
-    /// Destination, digits.
-    pub to: Box<str>,
+    pub(crate) bulk_id: Arc<str>,
+    pub(crate) to: Box<str>,
     /// What it shares with the other destinations.
-    pub content: Arc<Content>,
+    pub(crate) content: Arc<Content>,
     /// Its own text where that has short URLs of its own.
-    pub own_text: Option<Arc<str>>,
+    pub(crate) own_text: Option<Arc<str>>,
     /// Key of its tracking process.
-    pub process_key: Option<Arc<str>>,
+    pub(crate) process_key: Option<Arc<str>>,
     /// Whether it was accepted; else it was rejected at once.
-    pub accepted: bool,
-    /// When it arrived.
-    pub accepted_at_ms: i64,
+    pub(crate) accepted: bool,
+    pub(crate) accepted_at_ms: i64,
     /// When it was or will be sent.
-    pub sent_at_ms: i64,
+    pub(crate) sent_at_ms: i64,
     /// When its status became what it is.
-    pub done_at_ms: i64,
+    pub(crate) done_at_ms: i64,
     /// From when on the logs show it.
-    pub visible_at_ms: i64,
-    /// Status id.
-    pub status: u16,
-    /// Error id.
-    pub error: u16,
+    pub(crate) visible_at_ms: i64,
+    pub(crate) status: u16,
+    pub(crate) error: u16,
     /// Where it is in its life.
-    pub phase: Phase,
+    pub(crate) phase: Phase,
     /// How often it was rescheduled: a timer of an earlier schedule is void.
-    pub schedule: u32,
+    pub(crate) schedule: u32,
     /// The network of its number.
-    pub network: Option<&'static Network>,
+    pub(crate) network: Option<&'static Network>,
     /// Price of each part in millionths.
-    pub price_micros: u64,
+    pub(crate) price_micros: u64,
     /// How often a handset got it.
-    pub handset_deliveries: u32,
+    pub(crate) handset_deliveries: u32,
     /// Its place among the unread reports.
-    pub unread: Option<u64>,
-    /// Its estimated size.
-    pub bytes: usize,
+    pub(crate) unread: Option<u64>,
+    pub(crate) bytes: usize,
 }
 
 /// A request's messages, and its schedule if it has one.
 #[derive(Debug, Default)]
-pub struct Bulk {
+pub(crate) struct Bulk {
     ranges: VecDeque<(Row, u64)>,
     /// Whether it was scheduled: only then do the bulk endpoints know it.
-    pub scheduled: bool,
+    pub(crate) scheduled: bool,
     /// Paused by its owner.
-    pub paused: bool,
+    pub(crate) paused: bool,
     /// Cancelled by its owner.
-    pub canceled: bool,
+    pub(crate) canceled: bool,
 }
 
 impl Bulk {
     /// Its rows, oldest first.
-    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Row> + '_ {
         self.ranges
             .iter()
             .flat_map(|(first, count)| *first..first + count)
     }
 }
 
-/// All messages.
 #[derive(Debug)]
-pub struct MessageStore {
+pub(crate) struct MessageStore {
     rows: VecDeque<Message>,
     first: Row,
     by_id: HashMap<Arc<str>, Rows>,
@@ -103,9 +96,8 @@ pub struct MessageStore {
     bytes: usize,
     bounds: Bounds,
     /// Rows that gave way.
-    pub evicted: u64,
-    /// Of those, the ones that had no final status yet.
-    pub evicted_unfinished: u64,
+    pub(crate) evicted: u64,
+    pub(crate) evicted_unfinished: u64,
 }
 
 #[derive(Debug)]
@@ -124,8 +116,7 @@ impl Rows {
 }
 
 impl MessageStore {
-    /// No messages.
-    pub fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             rows: VecDeque::new(),
             first: 0,
@@ -142,22 +133,21 @@ impl MessageStore {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Their estimated size.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether an id was seen.
-    pub fn knows(&self, id: &str) -> bool {
+    pub(crate) fn knows(&self, id: &str) -> bool {
         self.by_id.contains_key(id)
     }
 
     /// Adds a message and makes room for it.
-    pub fn add(&mut self, message: Message) -> Row {
+    pub(crate) fn add(&mut self, message: Message) -> Row {
         let row = self.first + self.rows.len() as u64;
         match self.by_id.get_mut(&message.id) {
             None => {
@@ -226,19 +216,19 @@ impl MessageStore {
     }
 
     /// The message of a row, if it is still there.
-    pub fn get(&self, row: Row) -> Option<&Message> {
+    pub(crate) fn get(&self, row: Row) -> Option<&Message> {
         self.rows
             .get(usize::try_from(row.checked_sub(self.first)?).ok()?)
     }
 
     /// The same, to change what no index rests on.
-    pub fn get_mut(&mut self, row: Row) -> Option<&mut Message> {
+    pub(crate) fn get_mut(&mut self, row: Row) -> Option<&mut Message> {
         self.rows
             .get_mut(usize::try_from(row.checked_sub(self.first)?).ok()?)
     }
 
     /// Moves a message to another time of sending.
-    pub fn set_sent_at(&mut self, row: Row, sent_at_ms: i64) {
+    pub(crate) fn set_sent_at(&mut self, row: Row, sent_at_ms: i64) {
         let Some(message) = self.get_mut(row) else {
             return;
         };
@@ -248,27 +238,27 @@ impl MessageStore {
     }
 
     /// The rows with an id: one, or several where the API forgot that it had seen the id.
-    pub fn with_id(&self, id: &str) -> &[Row] {
+    pub(crate) fn with_id(&self, id: &str) -> &[Row] {
         self.by_id.get(id).map(Rows::as_slice).unwrap_or_default()
     }
 
     /// A request by its bulk id.
-    pub fn bulk(&self, id: &str) -> Option<&Bulk> {
+    pub(crate) fn bulk(&self, id: &str) -> Option<&Bulk> {
         self.bulks.get(id)
     }
 
     /// The same, to change it.
-    pub fn bulk_mut(&mut self, id: &str) -> Option<&mut Bulk> {
+    pub(crate) fn bulk_mut(&mut self, id: &str) -> Option<&mut Bulk> {
         self.bulks.get_mut(id)
     }
 
     /// The rows that are there, oldest first.
-    pub fn rows(&self) -> std::ops::Range<Row> {
+    pub(crate) fn rows(&self) -> std::ops::Range<Row> {
         self.first..self.first + self.rows.len() as u64
     }
 
     /// Messages by time of sending, latest first, from `since_ms` to `until_ms`, both included.
-    pub fn by_sent(&self, since_ms: i64, until_ms: i64) -> impl Iterator<Item = &Message> {
+    pub(crate) fn by_sent(&self, since_ms: i64, until_ms: i64) -> impl Iterator<Item = &Message> {
         let range = (since_ms <= until_ms).then(|| {
             self.by_sent
                 .range((since_ms, Row::MIN)..=(until_ms, Row::MAX))
@@ -281,7 +271,7 @@ impl MessageStore {
     }
 
     /// Puts a final report among the unread ones.
-    pub fn mark_unread(&mut self, row: Row) {
+    pub(crate) fn mark_unread(&mut self, row: Row) {
         let seq = self.next_unread;
         if let Some(message) = self.get_mut(row) {
             message.unread = Some(seq);
@@ -292,7 +282,7 @@ impl MessageStore {
 
     /// Takes up to `limit` unread reports that are wanted and not older than `oldest_ms`, in their order. A report is
     /// read once.
-    pub fn take_unread(
+    pub(crate) fn take_unread(
         &mut self,
         bulk_ids: &[&str],
         message_ids: &[&str],
@@ -349,7 +339,7 @@ impl MessageStore {
     }
 
     /// How many reports nobody has read.
-    pub fn unread(&self) -> usize {
+    pub(crate) fn unread(&self) -> usize {
         self.unread.len()
     }
 }

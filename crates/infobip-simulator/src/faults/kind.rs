@@ -3,17 +3,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What goes wrong.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(
     tag = "kind",
     rename_all = "snake_case",
     rename_all_fields = "camelCase"
 )]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The answer comes late, in real time: the request is carried out first, unless `before`.
     Latency {
-        /// At least.
         ms: u64,
         /// At most; else exactly `ms`.
         #[serde(default)]
@@ -24,12 +22,10 @@ pub enum Kind {
     },
     /// Another status, with a body.
     Status {
-        /// HTTP status.
         status: u16,
         /// Text as it is, anything else as JSON; none: the API's envelope for that status.
         #[serde(default)]
         body: Option<Value>,
-        /// Of the body.
         #[serde(default)]
         content_type: Option<String>,
         /// The request is carried out all the same.
@@ -58,9 +54,7 @@ pub enum Kind {
         #[serde(default)]
         bytes: Option<usize>,
     },
-    /// A proxy's page.
     Html {
-        /// HTTP status.
         #[serde(default = "bad_gateway")]
         status: u16,
         /// The request is carried out all the same.
@@ -93,33 +87,29 @@ fn always() -> f64 {
 /// A fault as it is set and listed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Fault {
-    /// Its number.
+pub(crate) struct Fault {
     #[serde(default)]
-    pub id: u64,
-    /// What goes wrong.
+    pub(crate) id: u64,
     #[serde(flatten)]
-    pub kind: Kind,
-    /// Of each match, 0 to 1.
+    pub(crate) kind: Kind,
     #[serde(default = "always")]
-    pub probability: f64,
+    pub(crate) probability: f64,
     /// How often it strikes, then never more; else always.
     #[serde(default)]
-    pub count: Option<u64>,
+    pub(crate) count: Option<u64>,
     /// Beginning of the path it matches; else where it makes sense.
     #[serde(default)]
-    pub path: Option<String>,
-    /// Requests that matched.
+    pub(crate) path: Option<String>,
     #[serde(default)]
-    pub matched: u64,
+    pub(crate) matched: u64,
     /// Requests that it struck.
     #[serde(default)]
-    pub struck: u64,
+    pub(crate) struck: u64,
 }
 
 impl Kind {
     /// Whether the request ends otherwise than by its own answer: of several such faults the first one counts.
-    pub fn ends_request(&self) -> bool {
+    pub(crate) fn ends_request(&self) -> bool {
         !matches!(
             self,
             Self::Latency { .. }

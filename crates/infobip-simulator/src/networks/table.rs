@@ -4,14 +4,14 @@
 //! and so is a whole country whose plan does not set mobiles apart. Prices are made up.
 
 /// A country and its networks.
-pub(super) struct Country {
-    pub(super) name: &'static str,
-    pub(super) iso: &'static str,
-    pub(super) prefix: &'static str,
-    pub(super) mcc: &'static str,
-    pub(super) price_micros: u64,
+pub(crate) struct Country {
+    pub(crate) name: &'static str,
+    pub(crate) iso: &'static str,
+    pub(crate) prefix: &'static str,
+    pub(crate) mcc: &'static str,
+    pub(crate) price_micros: u64,
     /// MNC, trade name, national prefixes with a blank between them.
-    pub(super) networks: &'static [(&'static str, &'static str, &'static str)],
+    pub(crate) networks: &'static [(&'static str, &'static str, &'static str)],
 }
 
 const fn country(
@@ -32,9 +32,8 @@ const fn country(
     }
 }
 
-/// By country code.
 #[rustfmt::skip]
-pub(super) static COUNTRIES: &[Country] = &[
+pub(crate) static COUNTRIES: &[Country] = &[
     country("United States", "US", "1", "310", 7_000, &[
         ("410", "AT&T", ""),
         ("260", "T-Mobile USA", "206 253 347 425 646 917"),

@@ -3,8 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::dates::ApiDate;
-use crate::state::Received;
+use crate::{dates::ApiDate, state::Received};
 
 /// What stays unescaped in a query value: RFC 3986 unreserved characters.
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
@@ -17,7 +16,7 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
 ///
 /// With both `%bin%` and `%text%` only one is filled: the text for data coding 0, else the octets. A template with one
 /// of them always gets it. A query parameter `output=xml|json` is not passed on; it says how values are escaped.
-pub fn fill(template: &str, received: &Received) -> String {
+pub(crate) fn fill(template: &str, received: &Received) -> String {
     let (template, output) = take_output(template);
     let lower = template.to_ascii_lowercase();
     let both = lower.contains("%text%") && lower.contains("%bin%");
