@@ -1,5 +1,8 @@
-//! What a send is answered with, message by message: accepted with an id, a price and a place in the store, or refused
-//! with the status that says why. What becomes of the accepted ones is in [`super::life`].
+//! Accepts or rejects each message of a send request. Accepted messages get an id, a price and a row in the store;
+//! rejected ones get a status with the reason.
+//!
+//! Invariant: every destination gets exactly one result, in the order of the request. Neighbours: `validate` checks the
+//! request before, [`super::life`] continues with the accepted messages.
 
 use std::{
     collections::VecDeque,
@@ -24,18 +27,18 @@ const FORBIDDEN_NETWORK: u16 = 6;
 const SCHEDULED: u16 = 26;
 const HOUR_MS: i64 = 3_600_000;
 
-/// How faults change the acceptance of a request.
+/// Changes that faults make to the acceptance of a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Twist {
-    /// Ids seen before are accepted again.
+    /// Accept message ids that were used before.
     pub(crate) forget_ids: bool,
-    /// Messages end and their reports are pushed before the answer.
+    /// Finish messages and push their reports before the request is answered.
     pub(crate) early_push: bool,
-    /// The logs show the messages so much later.
+    /// Delay before the logs show the messages.
     pub(crate) log_lag_ms: i64,
 }
 
-/// What the messages of one request have in common.
+/// What all messages of one request share.
 struct Arrival<'a> {
     bulk_id: Arc<str>,
     process_key: Option<Arc<str>>,
@@ -44,10 +47,10 @@ struct Arrival<'a> {
     config: &'a SimulatorConfig,
 }
 
-/// What a send is answered with.
+/// The results of a send request.
 #[derive(Debug)]
 pub(crate) struct Submitted {
-    /// Present as the API's rules have it.
+    /// Present when the API returns one: see [`State::submit`].
     pub(crate) bulk_id: Option<Arc<str>>,
     /// Key of the tracking process.
     pub(crate) process_key: Option<Arc<str>>,
@@ -55,7 +58,7 @@ pub(crate) struct Submitted {
     pub(crate) results: Vec<Answered>,
 }
 
-/// What one destination is answered with.
+/// The result of one destination.
 #[derive(Debug)]
 pub(crate) struct Answered {
     /// As the caller wrote it.
@@ -163,7 +166,7 @@ impl State {
             );
             let parts = draft.content.parts;
             let send_at_ms = draft.send_at_ms.filter(|at| *at > now_ms).unwrap_or(now_ms);
-            // Seen before, and no more: what the logs say of the id is its first fate.
+            // A duplicate id adds no row: the logs keep showing the first message with that id.
             if refusal != Some(Refusal::Seen) {
                 let to = digits.unwrap_or_else(|_| destination.to.clone());
                 let message = Message {
@@ -249,7 +252,7 @@ impl State {
             return Some(Refusal::Status(FORBIDDEN_NETWORK));
         }
         if let Some(ByNumber::Status(status)) = outcome::by_number(digits) {
-            // Accepted and pending statuses are answered and the message goes on.
+            // With an accepted or pending status the message is accepted; the status only appears in the answer.
             if !matches!(codes::status(status).map(|row| row.group_id), Some(0 | 1)) {
                 return Some(Refusal::Status(status));
             }
@@ -294,7 +297,7 @@ impl State {
         floods
     }
 
-    /// Gives each tracked URL of a message its own short one.
+    /// Replaces each tracked URL of a message by a short link of its own.
     fn shorten_links(&mut self, row: Row, config: &SimulatorConfig) {
         let Some(message) = self.messages.get(row) else {
             return;
@@ -343,7 +346,7 @@ impl State {
 /// Why a destination is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refusal {
-    /// Its id was seen before.
+    /// The message id was used before.
     Seen,
     Status(u16),
 }

@@ -29,7 +29,7 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
     /// URL template to which inbound messages are pushed by GET, like `http://host/in?from=%sender%&text=%text%`.
-    /// Without it they wait to be pulled.
+    /// Without it they stay in the inbox until they are pulled.
     #[arg(long, value_name = "TEMPLATE")]
     pub inbound_url: Option<String>,
     /// URL to which inbound messages are pushed by POST instead.
@@ -44,10 +44,10 @@ pub struct SimulateArgs {
     /// Seed of ids, latencies and chances.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Start with the clock standing still; `POST /_sim/clock` moves it.
+    /// Start with the clock frozen; `POST /_sim/clock` moves it.
     #[arg(long)]
     pub frozen: bool,
-    /// Least and most virtual milliseconds to a final report.
+    /// Minimum and maximum virtual milliseconds from sending to the final report.
     #[arg(long, value_name = "LEAST-MOST", default_value = "200-600", value_parser = range)]
     pub latency_ms: (u32, u32),
     /// Chance of UNDELIVERABLE for ordinary numbers.
@@ -68,10 +68,10 @@ pub struct SimulateArgs {
     /// Reject 20 different or 6 identical messages an hour to one number.
     #[arg(long)]
     pub flooding: bool,
-    /// Reject numbers that begin so with REJECTED_NETWORK; may be repeated.
+    /// Reject numbers with this prefix with REJECTED_NETWORK; may be repeated.
     #[arg(long = "forbidden-prefix", value_name = "DIGITS", value_parser = digits)]
     pub forbidden_prefixes: Vec<String>,
-    /// Reject numbers of no known network with REJECTED_PREFIX_MISSING.
+    /// Reject numbers of unknown networks with REJECTED_PREFIX_MISSING.
     #[arg(long)]
     pub require_known_prefix: bool,
     /// Answer a send to a single destination with a bulk id, too.
@@ -80,10 +80,10 @@ pub struct SimulateArgs {
     /// Requests to the logs in a virtual minute; 0: no limit.
     #[arg(long, value_name = "N", default_value_t = 120)]
     pub logs_per_minute: usize,
-    /// Say `Retry-After` with a 429.
+    /// Send `Retry-After` with a 429.
     #[arg(long)]
     pub retry_after: bool,
-    /// Virtual hours that logs, reports and inbox reach back.
+    /// Virtual hours for which logs, reports and received messages can be read.
     #[arg(long, value_name = "HOURS", default_value_t = 48)]
     pub retention_hours: u32,
     /// Chance that a looked-up number is ported.
@@ -95,40 +95,40 @@ pub struct SimulateArgs {
     /// Keyword of an inbound number; may be repeated.
     #[arg(long = "keyword", value_name = "NUMBER=WORD", value_parser = keyword)]
     pub keywords: Vec<Keyword>,
-    /// What short links begin with.
+    /// Base URL of short links.
     #[arg(long, value_name = "URL", default_value = "http://s.test")]
     pub short_url_base: String,
-    /// How much is remembered.
+    /// Limits on memory.
     #[command(flatten)]
     pub bounds: BoundsArgs,
 }
 
-/// Arguments that bound the simulator's memory; what exceeds one pushes the oldest out.
+/// Arguments that bound the simulator's memory; when a limit is exceeded, the oldest entries are removed.
 #[derive(Args, Clone, Copy)]
 #[command(next_help_heading = "Memory")]
 pub struct BoundsArgs {
-    /// Messages that are remembered.
+    /// Maximum number of stored messages.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().messages)]
     pub max_messages: usize,
-    /// Estimated bytes of those messages.
+    /// Maximum estimated size of the stored messages.
     #[arg(long, value_name = "BYTES", default_value_t = Bounds::default().message_bytes)]
     pub max_message_bytes: usize,
-    /// Received messages that are remembered.
+    /// Maximum number of stored received messages.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().received)]
     pub max_received: usize,
-    /// Requests that `/_sim/requests` shows.
+    /// Maximum number of requests in `/_sim/requests`.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().requests)]
     pub max_requests: usize,
-    /// Finished pushes that `/_sim/pushes` shows.
+    /// Maximum number of finished pushes in `/_sim/pushes`.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().pushes)]
     pub max_pushes: usize,
-    /// Short links that still lead somewhere.
+    /// Maximum number of short links that still resolve.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().links)]
     pub max_links: usize,
-    /// Clicks that `/_sim/clicks` shows.
+    /// Maximum number of clicks in `/_sim/clicks`.
     #[arg(long, value_name = "N", default_value_t = Bounds::default().clicks)]
     pub max_clicks: usize,
-    /// Bytes that a request's body may have.
+    /// Maximum size of a request body.
     #[arg(long, value_name = "BYTES", default_value_t = Bounds::default().body_bytes)]
     pub max_body_bytes: usize,
 }
@@ -203,7 +203,7 @@ impl From<SimulateArgs> for SimulatorConfig {
 pub async fn run(args: SimulateArgs, shutdown: CancellationToken) -> Result<(), SimulatorError> {
     let simulator = Simulator::bind(args.into()).await?;
     let address = simulator.local_addr();
-    // People read it; nothing depends on its being written.
+    // For people only: a closed stderr does no harm.
     let _ = writeln!(
         io::stderr(),
         "The simulator listens on http://{address}. Its ledger: curl http://{address}/_sim/messages"

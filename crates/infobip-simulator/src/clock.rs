@@ -1,7 +1,8 @@
-//! Virtual time: it runs at a speed, stands still, or is advanced; and the timers that fire on it, in order.
+//! The virtual clock, which runs at a configurable speed, can be frozen and can be advanced, and the timers that fire on it.
 //!
-//! Everything that the simulator stamps or waits for is virtual, in milliseconds since 1970. Real time is only asked
-//! how long to sleep. A timer's effects carry the time it was due, not the time at which the machine got round to it.
+//! Invariants: every timestamp and delay of the simulator is virtual, in milliseconds since 1970; real time only decides
+//! how long to sleep. The effects of a timer carry the time at which it was due, not the time at which it fired.
+//! Neighbour: `engine` fires the timers.
 
 use std::{
     cmp::Reverse,
@@ -47,12 +48,12 @@ impl Clock {
         self.speed
     }
 
-    /// Whether it stands still.
+    /// Whether virtual time is stopped.
     pub(crate) fn frozen(&self) -> bool {
         self.frozen
     }
 
-    /// Sets the hands; going on from there in the same manner.
+    /// Sets the virtual time; speed and frozen state stay the same.
     pub(crate) fn set(&mut self, now_ms: i64) {
         self.anchor_ms = now_ms.clamp(0, LATEST_MS);
         self.anchor = Instant::now();
@@ -64,13 +65,13 @@ impl Clock {
         self.speed = speed;
     }
 
-    /// Stops it or lets it run on.
+    /// Freezes or unfreezes the clock.
     pub(crate) fn set_frozen(&mut self, frozen: bool) {
         self.set(self.now_ms());
         self.frozen = frozen;
     }
 
-    /// Real time until `due_ms`; none while it stands still before that.
+    /// Real time until `due_ms`; `None` if the clock is frozen before that.
     pub(crate) fn real_time_until(&self, due_ms: i64) -> Option<Duration> {
         let left = due_ms.saturating_sub(self.now_ms());
         if left <= 0 {
@@ -87,7 +88,7 @@ impl Clock {
     }
 }
 
-/// What is due when. Equal times fire in the order in which they were set.
+/// A queue of timers. Timers due at the same time fire in the order in which they were set.
 #[derive(Debug)]
 pub(crate) struct Timers<T> {
     heap: BinaryHeap<Reverse<Entry<T>>>,

@@ -1,7 +1,7 @@
 //! The two code tables of the manual ("RESPONSE CODES"), complete: 34 statuses and 91 GSM errors.
 //!
-//! Both tables are sorted by id, which is what the look-ups rest on. This is the simulator's own reading: the bridge
-//! has its own tables, so that a slip in one shows against the other. Neighbours: a message's life
+//! Both tables are sorted by id, as the binary searches require. The simulator's tables are independent of the
+//! bridge's, so that tests find a mistake in either. Neighbours: a message's life
 //! picks codes here, the wire layer writes them out.
 
 /// A status of the manual's table "Statuses": what became of a message.

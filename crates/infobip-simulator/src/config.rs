@@ -1,6 +1,7 @@
-//! Every switch of the simulator, with the default that suits a laptop.
+//! The simulator's configuration, with defaults for local use.
 //!
-//! What docs/INFOBIP_API.md marks as unknown (`[?]`) is a switch here and not a belief buried in the code.
+//! Behaviour that docs/INFOBIP_API.md marks as unknown (`[?]`) is a setting here, so that tests can cover each possibility.
+//! Neighbours: `args` fills it from the command line, every other module reads it.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
@@ -13,9 +14,9 @@ pub struct SimulatorConfig {
     pub username: String,
     /// Password of the account.
     pub password: String,
-    /// Key accepted as `Authorization: App <key>`; none: that scheme is refused.
+    /// Key accepted as `Authorization: App <key>`; `None`: that scheme is rejected.
     pub api_key: Option<String>,
-    /// Where inbound messages are pushed; none: they wait to be pulled.
+    /// Where inbound messages are pushed; `None`: they stay in the inbox until they are pulled.
     pub inbound: Option<InboundPush>,
     /// Where clicks on shortened links are pushed; none: they are only recorded.
     pub clicks_url: Option<String>,
@@ -23,17 +24,17 @@ pub struct SimulatorConfig {
     pub seed: u64,
     /// Virtual seconds that pass in one real second.
     pub speed: f64,
-    /// Starts with the clock standing still; only `advance` moves it.
+    /// Starts with the clock frozen; only `advance` moves it.
     pub frozen: bool,
     /// Virtual time at the start in milliseconds since 1970; none: the real time.
     pub start_ms: Option<i64>,
-    /// How long an ordinary message takes to its final report, in virtual milliseconds (least, most).
+    /// Minimum and maximum time from sending to the final report, in virtual milliseconds.
     pub delivery_latency_ms: (u32, u32),
-    /// Status id that answers a good send: 7 as captured live, 0 as the manual's samples (docs/INFOBIP_API.md#sending).
+    /// Status id in the answer to an accepted message: 7 as captured live, 0 as the manual's samples (docs/INFOBIP_API.md#sending).
     pub accepted_status: u16,
     /// Returns a bulk id even for a single destination, as later API versions do.
     pub always_bulk_id: bool,
-    /// Sender of messages that name none.
+    /// Sender of messages without a `from`.
     pub default_sender: String,
     /// Chances of other outcomes for ordinary numbers.
     pub chances: Chances,
@@ -45,7 +46,7 @@ pub struct SimulatorConfig {
     pub default_price_micros: u64,
     /// Rejects 20 different or 6 identical messages an hour to one number (status 20).
     pub flooding: bool,
-    /// Numbers that begin so are rejected with REJECTED_NETWORK (6).
+    /// Numbers with one of these prefixes are rejected with REJECTED_NETWORK (6).
     pub forbidden_prefixes: Vec<String>,
     /// Rejects numbers whose network is unknown with REJECTED_PREFIX_MISSING (8).
     pub require_known_prefix: bool,
@@ -53,15 +54,15 @@ pub struct SimulatorConfig {
     pub logs_per_minute: usize,
     /// Adds `Retry-After` to a 429 (docs/INFOBIP_API.md#errors: unknown whether the API does).
     pub retry_after: bool,
-    /// What `/sms/1/logs`, reports and inbox reach back to, in virtual milliseconds (manual: 48 h).
+    /// How long logs, reports and received messages can be read, in virtual milliseconds (manual: 48 h).
     pub log_retention_ms: i64,
-    /// Most reports in one push (docs/INFOBIP_API.md#limits: 100).
+    /// Maximum reports in one push (docs/INFOBIP_API.md#limits: 100).
     pub push_batch_max: usize,
-    /// How long a report waits for company in its push, in virtual milliseconds.
+    /// Maximum time a report waits to be batched with others into one push, in virtual milliseconds.
     pub push_batch_window_ms: i64,
-    /// How long a pushed-to server may take, in real time.
+    /// Timeout of a push request, in real time.
     pub push_timeout: Duration,
-    /// Pushes under way at once.
+    /// Maximum number of concurrent pushes.
     pub push_concurrency: usize,
     /// Chance that a looked-up number is ported.
     pub lookup_ported: f64,
@@ -69,16 +70,16 @@ pub struct SimulatorConfig {
     pub lookup_roaming: f64,
     /// Keywords of inbound numbers.
     pub keywords: Vec<Keyword>,
-    /// What short links begin with. The simulator serves their paths under its own address.
+    /// Base URL of short links. The simulator serves their paths under its own address.
     pub short_url_base: String,
-    /// Memory bounds.
+    /// Limits on the memory that the simulator uses.
     pub bounds: Bounds,
 }
 
-/// Chances, 0 to 1, that an ordinary number meets another outcome; drawn from the seed and the message id.
+/// Probabilities, 0 to 1, of other outcomes than delivery for ordinary numbers; drawn from the seed and the message id.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Chances {
-    /// UNDELIVERABLE with EC_ABSENT_SUBSCRIBER_SM's permanent sibling, EC_UNKNOWN_SUBSCRIBER.
+    /// UNDELIVERABLE with the permanent error EC_UNKNOWN_SUBSCRIBER.
     pub undeliverable: f64,
     /// EXPIRED with EC_ABSENT_SUBSCRIBER.
     pub expired: f64,
@@ -98,13 +99,13 @@ pub enum InboundPush {
 /// A keyword that is recognised at the beginning of messages to a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyword {
-    /// The number that receives, digits.
+    /// The receiving number, digits only.
     pub to: String,
-    /// The word, compared without regard to case.
+    /// The word; ASCII case is ignored.
     pub word: String,
 }
 
-/// How much is remembered. What exceeds a bound pushes the oldest out, and is counted.
+/// Limits on what the simulator stores. When a limit is exceeded, the oldest entries are removed and counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Messages in ledger and logs.

@@ -11,7 +11,7 @@ use jiff::{
 };
 use serde::{Serialize, Serializer};
 
-/// 1 January of the year 9000: nothing that the simulator computes goes beyond it.
+/// 1 January 9000: the latest time that the clock can show.
 pub(crate) const LATEST_MS: i64 = 221_845_392_000_000;
 
 const ASCII: &str = "only ASCII digits replace bytes of an ASCII template";

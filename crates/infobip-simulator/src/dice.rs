@@ -1,11 +1,13 @@
-//! Chance from the seed: the same seed and the same key draw the same, whatever thread asks and in whatever order.
+//! A seeded random number generator.
+//!
+//! Invariant: the same seed and key give the same numbers, in every thread, order of calls, platform and release.
 
 /// A generator (SplitMix64) keyed by the seed and a name.
 #[derive(Debug, Clone)]
 pub(crate) struct Dice(u64);
 
 impl Dice {
-    /// The dice of one thing: a message id, a number, a fault.
+    /// The generator for one key: a message id, a number, a fault.
     pub(crate) fn of(seed: u64, key: &str) -> Self {
         // FNV-1a: stable across platforms and releases, which the standard hasher does not promise.
         let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -14,7 +16,7 @@ impl Dice {
         Self(hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// The dice of the `n`th thing of a kind.
+    /// The generator for the `n`th item of a kind.
     pub(crate) fn nth(seed: u64, kind: &str, n: u64) -> Self {
         let mut dice = Self::of(seed, kind);
         dice.0 = dice.0.wrapping_add(n.wrapping_mul(0xd134_2543_de82_ef95));
@@ -29,13 +31,13 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// Evenly from 0 up to and without 1.
+    /// Uniformly distributed in `0.0..1.0`.
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
     pub(crate) fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Evenly from `least` to `most`, both included.
+    /// Uniformly distributed in `least..=most`.
     pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
         match most.checked_sub(least).and_then(|span| span.checked_add(1)) {
             None | Some(0) => least,

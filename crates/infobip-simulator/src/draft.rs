@@ -1,5 +1,6 @@
-//! A send request that was read and found fit to be carried out: what [`super::validate`] makes and [`super::acceptance`]
-//! takes.
+//! A validated send request: [`super::validate`] produces it and [`super::acceptance`] consumes it.
+//!
+//! Invariant: every value in it has been checked; what remains is whether each destination is accepted.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::dates;
 
 const MINUTE_MS: i64 = 60_000;
 
-/// A send request that may be carried out.
+/// A validated send request.
 #[derive(Debug)]
 pub(crate) struct SendDraft {
     /// The caller's bulk id, clipped to 100 characters.
@@ -21,9 +22,9 @@ pub(crate) struct SendDraft {
 /// One message for its destinations.
 #[derive(Debug)]
 pub(crate) struct MessageDraft {
-    /// What all destinations get.
+    /// The content, shared by all destinations.
     pub(crate) content: Arc<Content>,
-    /// A status that rejects the message for all of them.
+    /// The status with which all destinations are rejected, if any.
     pub(crate) refusal: Option<u16>,
     /// When to send, virtual milliseconds.
     pub(crate) send_at_ms: Option<i64>,
@@ -48,7 +49,7 @@ pub(crate) struct Content {
     pub(crate) parts: u32,
     pub(crate) flash: bool,
     pub(crate) intermediate_report: bool,
-    /// Where reports are pushed; none: they are pulled.
+    /// Where reports are pushed; `None`: they are pulled.
     pub(crate) notify: Option<Notify>,
     /// Comes back with reports.
     pub(crate) callback_data: Option<Value>,
@@ -56,7 +57,7 @@ pub(crate) struct Content {
     pub(crate) validity_ms: i64,
     /// When delivery is allowed.
     pub(crate) window: Option<Window>,
-    /// URLs to shorten: the stand-in within the text, and the URL.
+    /// URLs to shorten: the placeholder in the text, and the URL.
     pub(crate) links: Vec<(String, Arc<str>)>,
     pub(crate) tracking: Option<Arc<Tracking>>,
 }
@@ -91,7 +92,7 @@ pub(crate) struct Tracking {
     pub(crate) process_key: Option<String>,
     /// The caller's name for the flow or the type of message.
     pub(crate) kind: Option<String>,
-    /// What short links begin with.
+    /// Base URL of short links.
     pub(crate) base_url: Option<String>,
 }
 

@@ -1,8 +1,9 @@
-//! What moves the simulator: the lock around its memory, the loop that fires timers, and the pushes under way.
+//! Drives the simulator: holds the lock around [`State`], fires timers and sends pushes.
 //!
-//! Timers fire in order, either as virtual time passes or within [`Engine::advance`]; never both at once. Running freely,
-//! pushes go out beside each other; while advancing, those of one moment are answered before the next moment comes,
-//! those to one server one after the other. That makes an advance reproducible.
+//! Invariants: timers fire in order, either in [`Engine::run_clock`] or in [`Engine::advance`], never in both at once. While the
+//! clock runs, pushes are sent concurrently. During an advance, all pushes of one moment are answered before the next
+//! moment, and pushes to one server are sent one after the other, so that an advance is reproducible.
+//! Neighbours: `state` is the data, `push` makes the requests.
 
 use std::{
     collections::BTreeMap,
@@ -25,13 +26,13 @@ use crate::{
     state::State,
 };
 
-/// Timers fired under one hold of the lock: a few milliseconds at most. With fewer the clock falls behind at full load,
-/// because between two holds it waits its turn behind every connection.
+/// Timers fired while the lock is held once: a few milliseconds at most. With fewer, the clock falls behind at full load,
+/// because every connection competes for the lock between two batches.
 const BATCH: usize = 4096;
-/// The longest the clock loop sleeps without looking.
+/// Maximum sleep of the clock loop.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
-/// The simulator's moving parts.
+/// The simulator's shared state and tasks.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) config: SimulatorConfig,
@@ -41,7 +42,7 @@ pub(crate) struct Engine {
     requests: Mutex<Requests>,
     client: reqwest::Client,
     wake: Notify,
-    /// Held by whoever fires timers.
+    /// Held while timers are fired, so that only one task does it.
     firing: tokio::sync::Mutex<()>,
     push_permits: Semaphore,
     pushing: AtomicUsize,
@@ -51,7 +52,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// At rest, at the configured time.
+    /// Creates the state at the configured time. No task runs yet.
     pub(crate) fn new(config: SimulatorConfig, client: reqwest::Client) -> Self {
         Self {
             faults: Faults::new(config.seed),
@@ -69,7 +70,7 @@ impl Engine {
         }
     }
 
-    /// The memory. Whoever may have set timers or pushes going gives it back with [`Engine::release`].
+    /// Locks the state. A caller that may have set timers or queued pushes must end with [`Engine::release`].
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,7 +79,7 @@ impl Engine {
         self.lock().clock.now_ms()
     }
 
-    /// Gives the memory back, and lets what was set going go.
+    /// Unlocks the state, sends the queued pushes and wakes the clock loop if a timer is due earlier than it expected.
     pub(crate) fn release(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let ready = std::mem::take(&mut state.ready);
         let generation = state.generation;
@@ -93,7 +94,7 @@ impl Engine {
         self.launch(ready, generation);
     }
 
-    /// Writes a request down.
+    /// Adds a request to the request log.
     pub(crate) fn record(&self, request: Recorded) {
         self.requests().add(request);
     }
@@ -110,7 +111,7 @@ impl Engine {
                 let mut state = self.lock();
                 state.wakes_at_ms = state.timers.next_due_ms().unwrap_or(i64::MAX);
                 let due = state.wakes_at_ms;
-                // A timer that a frozen clock never reaches is no reason to sleep less.
+                // A frozen clock reaches no timer: sleep until woken.
                 state
                     .clock
                     .real_time_until(due)
@@ -153,9 +154,9 @@ impl Engine {
         more
     }
 
-    /// Moves virtual time on, firing everything on the way; returns when the pushes that became due were answered.
+    /// Advances virtual time and fires every timer that falls due; returns when the pushes that became due were answered.
     ///
-    /// Runs to its end even if the caller goes away, so that no push is lost halfway.
+    /// The advance completes even if the caller is dropped, so that no push is lost.
     pub(crate) async fn advance(self: &Arc<Self>, by_ms: i64) {
         let engine = self.clone();
         let advancing = self
@@ -191,14 +192,14 @@ impl Engine {
         self.release(state);
     }
 
-    /// Sets the clock to the next moment at which something is due, fires all of that moment; its pushes.
+    /// Sets the clock to the next time at which timers are due and fires them; returns the pushes to send.
     fn fire_moment(&self, target_ms: i64) -> Option<(Vec<(PushId, i64)>, u64)> {
         let mut state = self.lock();
         let mut fired = 0_usize;
         let mut moment_ms = None;
         loop {
             let due_ms = state.timers.next_due_ms().filter(|due| *due <= target_ms);
-            // Many moments without a push may pass under one hold of the lock, but not all of a year.
+            // Times without a push are handled in one batch; BATCH bounds how long the lock is held.
             if due_ms != moment_ms
                 && (due_ms.is_none() || !state.ready.is_empty() || fired >= BATCH)
             {
@@ -219,7 +220,7 @@ impl Engine {
         (fired > 0 || !ready.is_empty()).then_some((ready, state.generation))
     }
 
-    /// Pushes, one after the other to each server, and returns when all are answered.
+    /// Sends pushes, sequentially for each server, and returns when all are answered.
     pub(crate) async fn carry_out(
         self: &Arc<Self>,
         (ready, generation): (Vec<(PushId, i64)>, u64),
@@ -266,7 +267,7 @@ impl Engine {
         }
     }
 
-    /// Tries a push once; and a second time what a fault duplicates.
+    /// Makes one attempt of a push, and a second push if a fault duplicates it.
     async fn attempt(self: &Arc<Self>, id: PushId, at_ms: i64, generation: u64) {
         let Ok(_permit) = self.push_permits.acquire().await else {
             return;
@@ -308,7 +309,7 @@ impl Engine {
         copy
     }
 
-    /// Forgets everything: a fresh account at the configured time.
+    /// Discards all state: a new account at the configured time.
     pub(crate) async fn reset(self: &Arc<Self>) {
         let _firing = self.firing.lock().await;
         self.faults.lift(None);
@@ -321,7 +322,7 @@ impl Engine {
         self.wake.notify_one();
     }
 
-    /// Changes how the clock runs.
+    /// Changes the clock's speed or frozen state.
     pub(crate) fn set_clock(self: &Arc<Self>, speed: Option<f64>, frozen: Option<bool>) {
         let mut state = self.lock();
         if let Some(speed) = speed {
@@ -334,7 +335,7 @@ impl Engine {
         self.wake.notify_one();
     }
 
-    /// Waits for the pushes under way and the like to end.
+    /// Waits until all tasks have ended.
     pub(crate) async fn drained(&self) {
         self.tasks.close();
         self.tasks.wait().await;

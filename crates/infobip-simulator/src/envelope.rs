@@ -1,4 +1,6 @@
-//! What goes wrong with a request as a whole, and the envelope that says so (docs/INFOBIP_API.md#errors).
+//! Errors for a whole request, and the JSON envelope in which the API returns them (docs/INFOBIP_API.md#errors).
+//!
+//! Neighbours: `validate` and `http` create them; `http` writes them in the format of the request.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +14,7 @@ pub(crate) struct ApiError {
     message_id: &'static str,
     text: String,
     validation_errors: BTreeMap<String, Vec<String>>,
-    /// Seconds for `Retry-After`, where the simulator is told to send it.
+    /// Value of `Retry-After`, if the simulator is configured to send it.
     pub(crate) retry_after_seconds: Option<u64>,
 }
 
@@ -27,7 +29,7 @@ impl ApiError {
         }
     }
 
-    /// 400: the request cannot be read or carried out.
+    /// 400: the request cannot be read or is invalid.
     pub(crate) fn bad_request() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", "Bad request")
     }
@@ -68,7 +70,7 @@ impl ApiError {
         )
     }
 
-    /// 413: the simulator's own bound.
+    /// 413: the simulator's own limit.
     pub(crate) fn too_large(bytes: usize) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -85,7 +87,7 @@ impl ApiError {
         )
     }
 
-    /// What the API says with this status.
+    /// The API's error for this status.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         match status.as_u16() {
             400 => Self::bad_request(),

@@ -1,7 +1,8 @@
-//! Faults: what goes wrong on demand, typed, seeded, and counted.
+//! Fault injection: decides which faults apply to a request or a push, and counts them.
 //!
-//! Each fault draws from dice of its own, keyed by its number and the number of its match, so that adding a fault does
-//! not change what another one does. Rate limits fill by virtual time.
+//! Invariant: each fault has a random generator of its own, seeded by its id and match count, so that adding a fault does
+//! not change when another one strikes. Rate limits refill in virtual time.
+//! Neighbours: `http::control` sets faults, `http` applies their effects, `engine` asks about pushes.
 
 mod kind;
 
@@ -16,29 +17,29 @@ use serde_json::Value;
 use crate::{acceptance::Twist, dice::Dice};
 pub(crate) use kind::{Fault, Kind};
 
-/// How a request ends if not by its own answer.
+/// How a fault ends a request instead of its normal response.
 #[derive(Debug, Clone)]
 pub(crate) enum Ending {
-    /// Reset, carried out or not.
+    /// The connection is reset.
     Reset { processed: bool },
-    /// Closed after it was carried out.
+    /// The request is processed, then the connection is closed without a response.
     Drop { hold: bool },
-    /// The answer breaks off.
+    /// The response body is cut off.
     Truncate {
-        /// After so many bytes.
+        /// Length sent; `None`: half of the body.
         bytes: Option<usize>,
     },
     Answer {
         status: u16,
-        /// Content type and body; none: the API's envelope.
+        /// Content type and body; `None`: the API's error envelope.
         body: Option<(String, String)>,
-        /// The request is carried out all the same.
+        /// The request is processed nevertheless.
         processed: bool,
     },
 }
 
 impl Ending {
-    /// Whether the request is carried out.
+    /// Whether the request is processed.
     pub(crate) fn processes(&self) -> bool {
         match self {
             Self::Reset { processed } | Self::Answer { processed, .. } => *processed,
@@ -47,13 +48,13 @@ impl Ending {
     }
 }
 
-/// What the faults make of a request.
+/// The effects of all matching faults on a request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Verdict {
-    /// Wait before carrying out, real milliseconds.
+    /// Delay before processing, in real milliseconds.
     pub(crate) wait_before_ms: u64,
     pub(crate) wait_after_ms: u64,
-    /// How it ends, and by which fault.
+    /// The fault that ends the request, and how.
     pub(crate) ending: Option<(&'static str, Ending)>,
     pub(crate) twist: Twist,
 }
@@ -61,7 +62,7 @@ pub(crate) struct Verdict {
 #[derive(Debug)]
 pub(crate) struct Faults {
     seed: u64,
-    /// Spares the lock where nothing is set.
+    /// Number of faults: avoids taking the lock when there are none.
     set: AtomicUsize,
     all: Mutex<Table>,
 }
@@ -93,7 +94,7 @@ impl Faults {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Reads and sets a fault; its number, or what is wrong with it.
+    /// Parses and adds a fault. Returns its id, or a message that names the mistake.
     pub(crate) fn set(&self, value: &Value, now_ms: i64) -> Result<u64, String> {
         let mut fault: Fault =
             serde_json::from_value(value.clone()).map_err(|error| error.to_string())?;
@@ -140,7 +141,7 @@ impl Faults {
         Ok(id)
     }
 
-    /// Lifts one fault, or all; how many.
+    /// Removes one fault, or all. Returns how many were removed.
     pub(crate) fn lift(&self, id: Option<u64>) -> usize {
         let mut table = self.table();
         let before = table.faults.len();
@@ -159,7 +160,7 @@ impl Faults {
             .collect()
     }
 
-    /// What the faults make of a request.
+    /// The effects of all matching faults on a request.
     pub(crate) fn judge(&self, method: &Method, path: &str, now_ms: i64) -> Verdict {
         let mut verdict = Verdict::default();
         if self.set.load(Ordering::Acquire) == 0 {
@@ -170,7 +171,7 @@ impl Faults {
             if matches!(fault.kind, Kind::DuplicatePush {}) || !matches(fault, method, path) {
                 continue;
             }
-            // Of those that end a request the first one counts; the others are not used up by it.
+            // The first fault that ends the request wins; the others are not counted as matched.
             if fault.kind.ends_request() && verdict.ending.is_some() {
                 continue;
             }
@@ -182,7 +183,7 @@ impl Faults {
         verdict
     }
 
-    /// Whether an accepted push is sent once more.
+    /// Whether an accepted push is sent a second time.
     pub(crate) fn duplicates_push(&self, url: &str) -> bool {
         if self.set.load(Ordering::Acquire) == 0 {
             return false;
@@ -234,7 +235,7 @@ fn matches(fault: &Fault, method: &Method, path: &str) -> bool {
             .is_none_or(|prefix| path.starts_with(prefix.as_str()))
 }
 
-/// Draws for one match; the dice go on to the fault's own choices.
+/// Decides whether a matched fault strikes. The returned generator is used for the fault's parameters.
 fn strikes(fault: &mut Fault, seed: u64) -> Option<Dice> {
     if fault.count.is_some_and(|count| fault.struck >= count) {
         return None;
@@ -244,7 +245,7 @@ fn strikes(fault: &mut Fault, seed: u64) -> Option<Dice> {
     (dice.unit() < fault.probability).then_some(dice)
 }
 
-/// Whether it struck: a rate limit with tokens left does not.
+/// Applies a fault. Returns false if it had no effect, such as a rate limit with tokens left.
 fn apply(
     kind: &Kind,
     bucket: &mut Bucket,

@@ -35,19 +35,19 @@
 //!
 //! # Layout
 //!
-//! It shares no wire types with the bridge's own client, so that the two can be held against each other. It knows no
-//! other module of the crate and may be read on its own, from the outside in:
+//! The crate shares no wire types with the bridge's client: each is an independent reading of the API, so that tests of
+//! one against the other find mistakes in either. From the outside in:
 //!
 //! - [`server`] owns the socket and breaks connections where a fault asks for it; [`http`] knows the endpoints, formats
-//!   and credentials, one file for each family; [`request`], [`validate`], [`draft`], [`envelope`] and [`render`] are what goes in
-//!   and out.
+//!   and credentials, one file for each family; [`request`], [`validate`], [`draft`], [`envelope`] and [`render`] convert
+//!   requests and responses.
 //! - [`state`] is the memory behind one lock: [`clock`] and timers, the messages in [`store`], pushes in [`push`].
-//!   [`acceptance`] lets a message in, [`life`] says what happens to it, [`outcome`] how it ends.
-//! - [`engine`] moves all of it: it fires timers in the order of virtual time and carries pushes out.
-//! - [`faults`] is what goes wrong on demand; [`requests`] what came in; [`dice`] where chance comes from.
+//!   [`acceptance`] accepts or rejects a message, [`life`] moves it through its states, [`outcome`] chooses its final status.
+//! - [`engine`] drives the state: it fires timers in the order of virtual time and sends pushes.
+//! - [`faults`] injects faults on request; [`requests`] logs the requests received; [`dice`] is the seeded random source.
 //! - [`codes`], [`text`], [`networks`], [`xml`] and [`dates`] are pure.
 //!
-//! Invariants: nothing waits under the lock; every timestamp is virtual; every memory is bounded; the same seed, the
+//! Invariants: no code awaits while holding the lock; every timestamp is virtual; every collection is bounded; the same seed, the
 //! same requests and the same advances of the clock give the same ledger and the same pushes.
 
 #![warn(missing_docs)]
@@ -93,14 +93,14 @@ pub use running::{FaultRefused, LedgerMessage, RunningSimulator};
 /// Why the simulator does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulatorError {
-    /// The address is taken or not ours.
+    /// The listen address cannot be bound.
     #[error(
         "the simulator cannot listen on {address}: {source}; choose another address with --listen, or port 0 for any free one"
     )]
     Listen {
-        /// Where it should listen.
+        /// The address that was tried.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The client for pushes cannot be made.
@@ -123,7 +123,7 @@ impl Simulator {
         let listen = |source| SimulatorError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
-        // Pushes may go to https; whoever was first to choose a provider has chosen.
+        // Pushes may go to https URLs. This fails if the process already installed a provider, which then serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -139,7 +139,7 @@ impl Simulator {
         })
     }
 
-    /// Starts a simulator on a free port of the loopback interface, with the default switches.
+    /// Starts a simulator on a free port of the loopback interface, with the default configuration.
     ///
     /// # Errors
     /// [`SimulatorError`] if the system has no port left, or the client for pushes can't be set up.
@@ -152,7 +152,7 @@ impl Simulator {
         .await
     }
 
-    /// Starts a simulator with these switches.
+    /// Starts a simulator with this configuration.
     ///
     /// # Errors
     /// [`SimulatorError::Listen`] if the address can't be bound.
@@ -164,7 +164,7 @@ impl Simulator {
         Ok(RunningSimulator::new(address, engine, shutdown, running))
     }
 
-    /// Where it listens.
+    /// The address that the socket is bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
@@ -177,7 +177,7 @@ impl Simulator {
             self.engine.shutdown.cancel();
         };
         tokio::join!(stop, server::serve(&self.engine, self.listener));
-        // It ends with the shutdown, and could only fail by a panic.
+        // The clock task ends at shutdown. It fails only if it panicked, which the runtime has already reported.
         let _ = clock.await;
         self.engine.drained().await;
     }

@@ -1,8 +1,8 @@
-//! The life of an accepted message: scheduled, sent, an error on the way, its end; and its reports.
+//! The life cycle of an accepted message: scheduled, sent, intermediate error, final status; and its reports.
 //!
-//! All of it in virtual time and under the state's lock. A timer's effects carry the time it was due, so the same
-//! seed and the same requests give the same life at any speed. How a message comes to be accepted is in
-//! [`super::acceptance`].
+//! Invariant: everything runs in virtual time under the state's lock, and effects carry the time at which the timer was due,
+//! so that the same seed and requests give the same statuses at any clock speed.
+//! Neighbours: [`super::acceptance`] accepts messages, [`super::outcome`] chooses the final status.
 
 use crate::{
     config::SimulatorConfig,
@@ -72,7 +72,7 @@ impl State {
         );
     }
 
-    /// Does what was due.
+    /// Executes a timer that is due.
     pub(crate) fn fire(&mut self, timer: Timer, at_ms: i64, config: &SimulatorConfig) {
         match timer {
             Timer::Dispatch { row, schedule } => {
@@ -127,7 +127,7 @@ impl State {
         self.report(row, at_ms, true, config);
     }
 
-    /// A report goes to its notify URL, or waits to be read; intermediate ones are only pushed.
+    /// Queues a report for its notify URL, or marks it unread. Intermediate reports are only pushed.
     fn report(&mut self, row: Row, at_ms: i64, last: bool, config: &SimulatorConfig) {
         let Some(message) = self.messages.get(row) else {
             return;
@@ -159,7 +159,7 @@ impl State {
         }
     }
 
-    /// Reports of these messages that are due go out now, in pushes of their own.
+    /// Fires all due timers and flushes all waiting reports now, without waiting for the batching window.
     pub(crate) fn hasten(&mut self, now_ms: i64, config: &SimulatorConfig) {
         while let Some((due_ms, timer)) = self.timers.pop_due(now_ms) {
             self.fire(timer, due_ms, config);
@@ -170,7 +170,7 @@ impl State {
         }
     }
 
-    /// Moves the messages of a bulk that were not sent yet.
+    /// Reschedules the messages of a bulk that were not sent yet.
     pub(crate) fn reschedule(&mut self, bulk_id: &str, send_at_ms: i64, config: &SimulatorConfig) {
         let now_ms = self.clock.now_ms();
         for row in self.scheduled_rows(bulk_id) {
@@ -182,7 +182,7 @@ impl State {
         self.resume(bulk_id, now_ms, config);
     }
 
-    /// Lets a bulk wait, or go on.
+    /// Pauses or resumes a bulk.
     pub(crate) fn set_paused(&mut self, bulk_id: &str, paused: bool, config: &SimulatorConfig) {
         if let Some(bulk) = self.messages.bulk_mut(bulk_id) {
             bulk.paused = paused;

@@ -1,10 +1,10 @@
 //! Which mobile network a number belongs to: for MCC/MNC, prices and number lookups.
 //!
 //! The table is the real world's, coarsely: the E.164 country codes and national mobile prefixes of some hundred
-//! countries with one or a few of their networks each (ITU-T E.212 operational bulletins). A prefix says who got the
-//! block once, not who serves the number today; the prices are made up. Numbers outside the table have no network,
-//! which the API shows as a missing `mccMnc`. Where a plan does not set mobiles apart (North America), the country's
-//! every number counts.
+//! countries with one or a few of their networks each (ITU-T E.212 operational bulletins). A prefix names the operator that the
+//! number block was assigned to, not the one that serves the number today; the prices are made up. Numbers outside the table have no network,
+//! which the API shows as a missing `mccMnc`. Where the numbering plan does not separate mobile numbers (North America), all
+//! numbers of the country are included.
 
 mod table;
 

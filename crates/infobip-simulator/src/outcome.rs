@@ -1,4 +1,7 @@
-//! What becomes of a message: chosen by its number, else by chance from the seed, else delivered after a short latency.
+//! Chooses the final status of a message: by its number, else at random from the seed, else delivered after a short latency.
+//!
+//! Invariant: the outcome depends only on the number, the message id, the validity period and the configuration.
+//! Neighbour: `life` sets the timers for it.
 
 use crate::{codes, config::SimulatorConfig, dice::Dice};
 
@@ -13,7 +16,7 @@ const ABSENT: u16 = 27;
 /// EC_UNKNOWN_SUBSCRIBER: the permanent error of chance.
 const UNKNOWN_SUBSCRIBER: u16 = 1;
 
-/// What a destination asks for by its first digits.
+/// An outcome that the first digits of a destination select.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ByNumber {
     /// `99901` + status id in 3 digits: that status at once.
@@ -22,13 +25,13 @@ pub(crate) enum ByNumber {
     Failed(u16),
     /// `99903` + error id in 4 digits: an intermediate report with it, then delivered.
     Intermediate(u16),
-    /// `99904` + minutes in 4 digits: delivered after so many.
+    /// `99904` + minutes in 4 digits: delivered after that time.
     After(u16),
     /// `99905`: never final until the validity period ends.
     Never,
 }
 
-/// Reads the outcome that a number asks for.
+/// The outcome that a number selects, if it is a special number.
 pub(crate) fn by_number(digits: &str) -> Option<ByNumber> {
     let (kind, rest) = digits.split_at_checked(5)?;
     let value = |length: usize| rest.get(..length)?.parse::<u16>().ok();
@@ -42,18 +45,18 @@ pub(crate) fn by_number(digits: &str) -> Option<ByNumber> {
     }
 }
 
-/// How a message that is on its way ends.
+/// The outcome of a message that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fate {
-    /// A temporary error on the way, and when it comes, in milliseconds after sending.
+    /// An intermediate error: milliseconds after sending, and the error id.
     pub(crate) intermediate: Option<(i64, u16)>,
-    /// When it ends, in milliseconds after sending.
+    /// Time from sending to the final status, in milliseconds.
     pub(crate) ends_after_ms: i64,
     pub(crate) status: u16,
     pub(crate) error: u16,
 }
 
-/// The fate of a message, cut off at the end of its validity period.
+/// The outcome of a message: EXPIRED if it would take longer than the validity period.
 pub(crate) fn fate(
     digits: &str,
     message_id: &str,
@@ -72,7 +75,7 @@ pub(crate) fn fate(
     };
     let failed = |error: u16| {
         let permanent = codes::error(error).is_some_and(|row| row.permanent);
-        // Every temporary error is told while the message may still arrive (manual "Intermediate delivery reports").
+        // Every temporary error is reported while delivery is still possible (manual "Intermediate delivery reports").
         let temporary = !permanent && error != NO_ERROR;
         Fate {
             intermediate: temporary.then_some((latency / 2, error)),
@@ -121,7 +124,7 @@ pub(crate) fn fate(
     }
 }
 
-/// The end of a message that was not sent within its validity period.
+/// Status and error of a message that was not sent within its validity period.
 pub(crate) fn expired_unsent() -> (u16, u16) {
     (EXPIRED, VALIDITY_EXPIRED)
 }

@@ -1,8 +1,9 @@
-//! Pushes: delivery reports, received messages, clicks and lookups, sent to the customer's servers until accepted.
+//! Pushes delivery reports, received messages, clicks and number lookups to the customer's servers, with retries.
 //!
-//! Only 200 is acceptance (docs/INFOBIP_API.md#push). The retry cycle is the manual's: the wait before retry n is 1 min + n² min
-//! for n = 0…19; after that the push is lost. Waits are virtual and counted from the time the attempt was due. What a
-//! push contains is fixed when it is opened; it is written anew for each attempt, so that waiting ones stay small.
+//! Only a 200 accepts a push (docs/INFOBIP_API.md#push). The retry cycle is the manual's: the wait before retry n is 1 min + n² min
+//! for n = 0…19; after that the push is lost. Waits are virtual and start at the time the attempt was due.
+//! Invariant: the content of a push is fixed when it is opened; it is serialized for each attempt, so that waiting pushes stay small.
+//! Neighbour: `engine` decides when to send.
 
 mod template;
 
@@ -33,7 +34,7 @@ const RETRIES: u64 = 20;
 const MINUTE_MS: i64 = 60_000;
 const SERIALIZABLE: &str = "push bodies have only string keys and no failing serializer";
 
-/// A report as it was when it became due.
+/// A snapshot of a message's status at the time of the report.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Report {
     pub(crate) row: Row,
@@ -42,7 +43,7 @@ pub(crate) struct Report {
     pub(crate) done_at_ms: i64,
 }
 
-/// Reports for one URL that wait for company.
+/// Reports for one URL that wait to be batched.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pub(crate) reports: Vec<Report>,
@@ -111,7 +112,7 @@ pub(crate) struct Attempt {
     status: Option<u16>,
 }
 
-/// All pushes that wait, and the latest that are done.
+/// All pending pushes, and the most recent finished ones.
 #[derive(Debug)]
 pub(crate) struct Pushes {
     all: BTreeMap<PushId, Push>,
@@ -129,7 +130,7 @@ pub(crate) struct Outgoing {
 }
 
 impl Pushes {
-    /// None, remembering so many that are done.
+    /// An empty collection that keeps up to `most_done` finished pushes.
     pub(crate) fn new(most_done: usize) -> Self {
         Self {
             all: BTreeMap::new(),
@@ -254,7 +255,7 @@ impl State {
         })
     }
 
-    /// Records an attempt's answer and what follows from it; true if it was accepted.
+    /// Records the result of an attempt: the push is delivered, retried later or lost. True if it was accepted.
     pub(crate) fn settle(&mut self, id: PushId, at_ms: i64, status: Option<u16>) -> bool {
         let Some(push) = self.pushes.all.get_mut(&id) else {
             return false;
@@ -312,7 +313,7 @@ fn xml_body(root: &str, value: &impl Serialize) -> Option<(&'static str, Bytes)>
     ))
 }
 
-/// Makes the request; the answer's status, or none if there was no answer in time.
+/// Sends the request. Returns the response status, or `None` without a response in time.
 pub(crate) async fn attempt(
     client: &reqwest::Client,
     timeout: Duration,
@@ -328,13 +329,13 @@ pub(crate) async fn attempt(
     };
     let response = request.timeout(timeout).send().await.ok()?;
     let status = response.status().as_u16();
-    // Read to the end, or the connection could not be used again. A body that breaks off is still an answer.
+    // Read the body so that the connection can be reused. A truncated body does not change the status.
     let _ = tokio::time::timeout(timeout, drain(response)).await;
     Some(status)
 }
 
 async fn drain(mut response: reqwest::Response) {
-    // A server has no business answering a push with much.
+    // A response to a push needs no large body: give up on the connection beyond this.
     let mut left = 64 * 1024_usize;
     while let Ok(Some(chunk)) = response.chunk().await {
         match left.checked_sub(chunk.len()) {

@@ -1,6 +1,7 @@
-//! How things are written: statuses, errors, prices, report and log rows, received messages.
+//! Response bodies: statuses, errors, prices, report and log rows, received messages.
 //!
-//! Field names and their presence follow docs/INFOBIP_API.md; what a row does not have is left out.
+//! Invariant: names and presence of fields follow docs/INFOBIP_API.md; fields without a value are omitted.
+//! Neighbours: `http` sends them as JSON or XML, `push` pushes them.
 
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ use crate::{
     store::{Message, MessageStore, Phase},
 };
 
-/// A status by its id. An id that no table has is written with a made-up name in the group REJECTED, because codes
-/// drift and clients must live with it.
+/// A status by its id. An id outside the tables gets a made-up name in the group REJECTED: the real API adds
+/// codes over time, and clients must handle unknown ones.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Status(pub(crate) u16);
 
@@ -245,7 +246,7 @@ pub(crate) fn log_row<'a>(message: &'a Message, currency: &'a str) -> MessageRow
     }
 }
 
-/// The reports that are still there.
+/// Rows of the reports whose messages are still stored.
 pub(crate) fn report_rows<'a>(
     messages: &'a MessageStore,
     reports: &'a [Report],
@@ -259,7 +260,7 @@ pub(crate) fn report_rows<'a>(
     }
 }
 
-/// The state of a message as the ledger shows it.
+/// The state of a message in the ledger.
 pub(crate) fn ledger_state(message: &Message) -> &'static str {
     match (message.phase, Status(message.status).group_name()) {
         (Phase::Scheduled, _) => "scheduled",
@@ -318,7 +319,7 @@ pub(crate) fn received_row<'a>(received: &'a Received, currency: &'a str) -> Rec
     }
 }
 
-/// Received messages, and how many wait.
+/// Received messages, and how many are still unread.
 pub(crate) fn inbox_response<'a>(
     received: &'a [Received],
     pending: usize,

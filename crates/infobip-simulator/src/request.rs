@@ -1,5 +1,7 @@
-//! What callers send, read leniently: unknown fields are ignored, one value stands for a list of one, and scalars may
-//! come as text, because XML knows nothing else (docs/INFOBIP_API.md#tolerant-reading).
+//! Request bodies, parsed leniently: unknown fields are ignored, a single value is accepted for a list, and scalars may be
+//! strings, because XML has no other type (docs/INFOBIP_API.md#tolerant-reading).
+//!
+//! Invariant: parsing checks types only. Neighbour: `validate` checks the values.
 
 use std::{fmt, marker::PhantomData};
 
@@ -12,7 +14,7 @@ use serde::{
 };
 use serde_json::Value;
 
-/// A text that may come as a number or a boolean.
+/// A string; numbers and booleans are converted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scalar(pub(crate) String);
 
@@ -64,18 +66,18 @@ pub(crate) struct MessageRequest {
     pub(crate) text: Option<Scalar>,
     /// Content of the binary endpoints.
     pub(crate) binary: Option<BinaryRequest>,
-    /// Shows at once, is not stored.
+    /// Flash message: shown immediately, not stored on the handset.
     pub(crate) flash: Option<Flag>,
     pub(crate) language: Option<LanguageRequest>,
     pub(crate) transliteration: Option<Scalar>,
-    /// Pushes a report for each temporary error.
+    /// Push a report for each temporary error.
     pub(crate) intermediate_report: Option<Flag>,
     /// False: no report is pushed.
     pub(crate) notify: Option<Flag>,
     /// Where reports are pushed.
     pub(crate) notify_url: Option<Scalar>,
     pub(crate) notify_content_type: Option<Scalar>,
-    /// Comes back with the report; text or an object.
+    /// Returned with the report; a string or an object.
     pub(crate) callback_data: Option<Value>,
     pub(crate) validity_period: Option<Integer>,
     pub(crate) send_at: Option<Scalar>,
@@ -124,7 +126,7 @@ pub(crate) struct TrackingRequest {
     /// The caller's name for the flow.
     #[serde(rename = "type")]
     pub(crate) kind: Option<Scalar>,
-    /// What short links begin with.
+    /// Base URL of short links.
     pub(crate) base_url: Option<Scalar>,
 }
 

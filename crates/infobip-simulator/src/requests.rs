@@ -1,4 +1,6 @@
-//! The ledger of requests: what came in, when, and what it was answered with. Bounded; no bodies, no credentials.
+//! The request log: every request with its time, status and fault.
+//!
+//! Invariants: the log is bounded; it holds no bodies and no credentials. Neighbour: `http` writes it, `http::control` shows it.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -18,15 +20,14 @@ pub(crate) struct Recorded {
     pub(crate) path: Box<str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) query: Box<str>,
-    /// HTTP status; none if the connection broke instead.
+    /// HTTP status; `None` if a fault broke the connection.
     pub(crate) status: Option<u16>,
-    /// Whether it was carried out.
+    /// Whether the request was processed.
     pub(crate) processed: bool,
-    /// The fault that struck it.
+    /// The fault that affected it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fault: Option<&'static str>,
-    /// Ids of the messages that it sent, or that its rows reported; of a send that a fault kept from being carried out,
-    /// those that it named.
+    /// Ids of the messages that it sent or that its response reported. If a fault prevented a send, the ids in the request.
     #[serde(serialize_with = "render::ids", skip_serializing_if = "Vec::is_empty")]
     pub(crate) message_ids: Vec<Arc<str>>,
 }
@@ -43,7 +44,7 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// None, remembering so many.
+    /// An empty log that keeps the latest `most` requests.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             recorded: VecDeque::new(),
@@ -52,7 +53,7 @@ impl Requests {
         }
     }
 
-    /// Adds one; it gets the next number.
+    /// Appends a request and numbers it.
     pub(crate) fn add(&mut self, mut request: Recorded) {
         request.seq = self.next;
         self.next += 1;
@@ -62,7 +63,7 @@ impl Requests {
         }
     }
 
-    /// All that are remembered, oldest first.
+    /// The requests that are still stored, oldest first.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Recorded> {
         self.recorded.iter()
     }

@@ -119,7 +119,7 @@ impl RunningSimulator {
         self.engine.advance(ms).await;
     }
 
-    /// Forgets everything but the configuration, faults included.
+    /// Discards all state and faults; the configuration stays.
     pub async fn reset(&self) {
         self.engine.reset().await;
     }

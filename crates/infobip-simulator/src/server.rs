@@ -1,7 +1,8 @@
-//! The socket: connections are accepted, served, and, where a fault asks for it, broken.
+//! Accepts connections, serves HTTP/1 on them, and breaks them when a fault demands it.
 //!
-//! Each connection is one task; requests on it are handled in it. A handler that breaks its connection sets the
-//! [`Breaker`] and never returns; the connection's task then drops the socket, with a reset if that was asked for.
+//! Invariant: each connection is one task, which handles its requests. A handler that breaks its connection signals the
+//! [`Breaker`] and never returns; the connection's task then closes the socket, with a reset if requested.
+//! Neighbour: `http` handles the requests.
 
 use std::{
     io,
@@ -15,8 +16,8 @@ use std::{
     time::Duration,
 };
 
+use ::http::{Request, Response};
 use bytes::Bytes;
-use http::{Request, Response};
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
     service::service_fn,
@@ -31,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{engine::Engine, http};
 
-/// How long requests under way may take once the simulator stops.
+/// Grace period for requests in progress at shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Breaks the connection that it belongs to.
@@ -42,7 +43,7 @@ pub(crate) struct Breaker {
 }
 
 impl Breaker {
-    /// Breaks it; the caller's task ends here.
+    /// Breaks the connection. Never returns.
     pub(crate) async fn break_connection(&self, reset: bool) -> std::convert::Infallible {
         self.reset.store(reset, Ordering::Release);
         self.broken.notify_one();
@@ -50,7 +51,7 @@ impl Breaker {
     }
 }
 
-/// Serves until shutdown, then lets what is under way finish.
+/// Serves until shutdown, then waits for requests in progress.
 pub(crate) async fn serve(engine: &Arc<Engine>, listener: TcpListener) {
     let connections = TaskTracker::new();
     loop {
@@ -63,7 +64,7 @@ pub(crate) async fn serve(engine: &Arc<Engine>, listener: TcpListener) {
                 connections.spawn(serve_connection(engine.clone(), stream, peer));
             }
             Err(error) => {
-                // Out of file descriptors, most likely: others are still served meanwhile.
+                // Most likely out of file descriptors: pause, so that open connections can finish.
                 tracing::warn!(%error, "simulator cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -104,11 +105,11 @@ async fn serve_connection(engine: Arc<Engine>, stream: TcpStream, peer: SocketAd
         () = engine.shutdown.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
-    // What is still held open then, a fault holds open.
+    // After the grace period only a fault still holds the connection open.
     let _ = tokio::time::timeout(DRAIN, connection).await;
 }
 
-/// A connection's stream, which is reset on drop if its breaker says so.
+/// A connection's stream. On drop it is reset if its breaker requested that.
 struct Wire {
     stream: TcpStream,
     breaker: Arc<Breaker>,
@@ -159,7 +160,7 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// The body of an answer: whole, or breaking off.
+/// A response body, complete or truncated.
 #[derive(Debug)]
 pub(crate) struct Answer {
     bytes: Option<Bytes>,
@@ -178,7 +179,7 @@ impl Answer {
         }
     }
 
-    /// A body that breaks off after so many bytes, short of the length that it promised.
+    /// A body that ends with an error after `after` bytes (default: half), short of its `Content-Length`.
     pub(crate) fn truncated(bytes: &Bytes, after: Option<usize>) -> Self {
         let after = after
             .unwrap_or(bytes.len() / 2)
@@ -207,7 +208,7 @@ impl Body for Answer {
             return Poll::Ready(None);
         }
         if !std::mem::replace(&mut self.paused, true) {
-            // Lets the connection flush what there is before it breaks.
+            // Let the connection flush the data before the error closes it.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -1,7 +1,7 @@
-//! Everything the simulator remembers, behind one short lock: clock, timers, messages, inbox, pushes, account.
+//! The simulator's data, behind one lock: clock, timers, messages, inbox, pushes, account.
 //!
-//! Nothing here waits. What has to go out over the network becomes the number of a push in [`State::ready`], which
-//! whoever held the lock carries out after letting go of it. What happens to messages is in [`super::life`].
+//! Invariant: nothing here awaits. A push that has to be sent is queued in [`State::ready`] and sent by `engine` once the
+//! lock is released. Neighbours: [`super::life`] changes messages, `engine` holds the lock.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -21,13 +21,13 @@ use crate::{
     text::{self, Alphabet, TextOptions},
 };
 
-/// What happens at a time.
+/// An action at a virtual time.
 #[derive(Debug)]
 pub(crate) enum Timer {
-    /// A scheduled message is sent, if its schedule is still that one.
+    /// Sends a scheduled message, unless it was rescheduled since the timer was set.
     Dispatch {
         row: Row,
-        /// Its schedule when the timer was set.
+        /// The message's schedule number when the timer was set.
         schedule: u32,
     },
     Intermediate {
@@ -39,9 +39,9 @@ pub(crate) enum Timer {
         status: u16,
         error: u16,
     },
-    /// The reports collected for a URL go out.
+    /// Pushes the reports collected for a URL.
     Flush(Notify),
-    /// A push is tried, first or again.
+    /// Attempts a push, for the first time or again.
     Push(PushId),
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct State {
     pub(crate) timers: Timers<Timer>,
     pub(crate) messages: MessageStore,
     pub(crate) inbox: Inbox,
-    /// Reports that wait for company.
+    /// Reports that wait to be batched.
     pub(crate) outboxes: BTreeMap<Notify, Outbox>,
     pub(crate) pushes: Pushes,
     /// Pushes to try now, each with its virtual time.
@@ -62,9 +62,9 @@ pub(crate) struct State {
     pub(crate) account: Account,
     /// What was sent to each number in the last hour, where the flooding filter is on.
     pub(crate) flooding: HashMap<Box<str>, VecDeque<(i64, u64)>>,
-    /// Which memory this is: one more after each reset. What began under another one is void.
+    /// Incremented by each reset. A push that began in another generation is discarded.
     pub(crate) generation: u64,
-    /// When the clock loop means to wake, so that it is called only for something earlier.
+    /// When the clock loop will wake up: it is notified only for earlier timers.
     pub(crate) wakes_at_ms: i64,
     drawn: u64,
     seed: u64,
@@ -73,9 +73,9 @@ pub(crate) struct State {
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) balance_micros: u64,
-    /// When the logs were asked in the last minute.
+    /// Times of the requests to the logs in the last minute.
     pub(crate) log_requests: VecDeque<i64>,
-    /// Bearer and IBSSO tokens with their ends.
+    /// Bearer and IBSSO tokens with their expiry times.
     pub(crate) tokens: HashMap<String, i64>,
     /// Messages whose conversion was confirmed, with the time.
     pub(crate) conversions: VecDeque<(Arc<str>, i64)>,
@@ -85,9 +85,9 @@ pub(crate) struct Account {
 pub(crate) struct Received {
     pub(crate) id: Arc<str>,
     pub(crate) from: String,
-    /// The number that got it.
+    /// The receiving number.
     pub(crate) to: String,
-    /// Text; for octets what can be shown of them.
+    /// Text; for octets a printable form.
     pub(crate) text: String,
     /// Text without the keyword.
     pub(crate) clean_text: String,
@@ -102,11 +102,11 @@ pub(crate) struct Received {
     pub(crate) unread: bool,
 }
 
-/// Received messages and how they are treated.
+/// Received messages, keywords and push settings.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     pub(crate) received: VecDeque<Received>,
-    /// How many wait to be pulled, old ones too.
+    /// Number of unread messages, including those past the retention period.
     pub(crate) unread: usize,
     pub(crate) keywords: Vec<Keyword>,
     /// Where messages are pushed.
@@ -125,7 +125,7 @@ pub(crate) struct Link {
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     pub(crate) by_path: HashMap<String, Link>,
-    /// In order of making, to forget the oldest.
+    /// Paths in order of creation, to remove the oldest.
     pub(crate) order: VecDeque<String>,
     pub(crate) clicks: VecDeque<Arc<Click>>,
 }
@@ -135,7 +135,7 @@ pub(crate) struct Links {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Click {
     pub(crate) notification_type: &'static str,
-    /// The number whose link it was.
+    /// The number that received the link.
     pub(crate) recipient: String,
     /// Where the link leads.
     pub(crate) url: String,
@@ -148,7 +148,7 @@ pub(crate) struct Click {
     /// The message's callback data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) callback_data: Option<serde_json::Value>,
-    /// Who clicked with what.
+    /// The device that clicked.
     pub(crate) recipient_info: Device,
     pub(crate) geo_location_info: Place,
     /// When, virtual. Not in the official sample.
@@ -253,7 +253,7 @@ impl State {
         admitted
     }
 
-    /// Receives a message: it is pushed where a push is set up, else it waits to be pulled.
+    /// Receives a message: it is pushed if a push URL is configured, else it stays in the inbox until it is pulled.
     pub(crate) fn receive(&mut self, draft: InboundDraft, at_ms: i64) -> Arc<str> {
         let id: Arc<str> = self.next_dice("received").uuid().into();
         let (text, hex, data_coding, parts) = match draft.content {
@@ -320,7 +320,7 @@ impl State {
         id
     }
 
-    /// Sets a push going at a time.
+    /// Opens a push and schedules its first attempt.
     pub(crate) fn push_at(&mut self, payload: Payload, at_ms: i64) {
         let id = self.pushes.open(payload);
         self.timers.set(at_ms, Timer::Push(id));
@@ -338,7 +338,7 @@ impl Inbox {
         }
     }
 
-    /// The word of this number with which a text begins, as configured.
+    /// The keyword of this number with which the text begins, as written in the text.
     fn keyword_of(&self, to: &str, text: &str) -> Option<String> {
         let first = text.split_whitespace().next()?;
         self.keywords
@@ -347,7 +347,7 @@ impl Inbox {
             .map(|_| first.to_owned())
     }
 
-    /// Takes up to `limit` messages that wait and are not older than `oldest_ms`. A message is read once.
+    /// Takes up to `limit` unread messages not older than `oldest_ms`, and counts the rest. Each message is returned once.
     pub(crate) fn take_unread(&mut self, oldest_ms: i64, limit: usize) -> (Vec<Received>, usize) {
         let mut taken = Vec::new();
         let mut pending = 0;
@@ -374,7 +374,7 @@ fn utf16_big_endian(text: &str) -> Vec<u8> {
     text.encode_utf16().flat_map(u16::to_be_bytes).collect()
 }
 
-/// What can be shown of octets: UCS-2 for data coding 8, else the octets that are ASCII.
+/// A printable form of octets: UCS-2 for data coding 8, else the octets that are ASCII.
 fn shown(octets: &[u8], data_coding: u8) -> String {
     if data_coding & 0x0c == 0x08 {
         let units: Vec<u16> = octets

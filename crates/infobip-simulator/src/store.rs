@@ -1,7 +1,7 @@
-//! The messages: every one that was accepted or rejected with an id, in the order of arrival, and the ways to find them.
+//! The message store: all accepted or rejected messages in order of arrival, with indexes by id, bulk id and time.
 //!
-//! Invariants: a row's number never changes and is never used again; rows of one request are adjacent; every index
-//! names only rows that are there. Old rows give way when a bound is exceeded, and are counted.
+//! Invariants: a row's number never changes and is never reused; rows of one request are adjacent; every index refers only
+//! to stored rows. When a limit is exceeded, the oldest rows are evicted and counted. Neighbour: `state` owns the store.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -13,10 +13,10 @@ use crate::{config::Bounds, draft::Content, networks::Network};
 /// The number of a message's row.
 pub(crate) type Row = u64;
 
-/// Where a message is in its life.
+/// The phase of a message's life cycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Waits for its time.
+    /// Waiting for its send time.
     Scheduled,
     Sent,
     /// Has its last status.
@@ -31,9 +31,9 @@ pub(crate) struct Message {
     /// The id of its request.
     pub(crate) bulk_id: Arc<str>,
     pub(crate) to: Box<str>,
-    /// What it shares with the other destinations.
+    /// The content, shared with the other destinations.
     pub(crate) content: Arc<Content>,
-    /// Its own text where that has short URLs of its own.
+    /// The text with this message's own short links, if it has any.
     pub(crate) own_text: Option<Arc<str>>,
     /// Key of its tracking process.
     pub(crate) process_key: Option<Arc<str>>,
@@ -42,15 +42,15 @@ pub(crate) struct Message {
     pub(crate) accepted_at_ms: i64,
     /// When it was or will be sent.
     pub(crate) sent_at_ms: i64,
-    /// When its status became what it is.
+    /// When the status last changed.
     pub(crate) done_at_ms: i64,
-    /// From when on the logs show it.
+    /// When the logs start to show it.
     pub(crate) visible_at_ms: i64,
     pub(crate) status: u16,
     pub(crate) error: u16,
     /// Where it is in its life.
     pub(crate) phase: Phase,
-    /// How often it was rescheduled: a timer of an earlier schedule is void.
+    /// Incremented by each reschedule: timers of an earlier schedule are ignored.
     pub(crate) schedule: u32,
     /// The network of its number.
     pub(crate) network: Option<&'static Network>,
@@ -67,7 +67,7 @@ pub(crate) struct Message {
 #[derive(Debug, Default)]
 pub(crate) struct Bulk {
     ranges: VecDeque<(Row, u64)>,
-    /// Whether it was scheduled: only then do the bulk endpoints know it.
+    /// Whether it was scheduled: the bulk endpoints find only scheduled bulks.
     pub(crate) scheduled: bool,
     /// Paused by its owner.
     pub(crate) paused: bool,
@@ -95,8 +95,9 @@ pub(crate) struct MessageStore {
     next_unread: u64,
     bytes: usize,
     bounds: Bounds,
-    /// Rows that gave way.
+    /// Number of evicted rows.
     pub(crate) evicted: u64,
+    /// Number of evicted rows without a final status.
     pub(crate) evicted_unfinished: u64,
 }
 
@@ -146,7 +147,7 @@ impl MessageStore {
         self.by_id.contains_key(id)
     }
 
-    /// Adds a message and makes room for it.
+    /// Adds a message and evicts the oldest ones beyond the limits.
     pub(crate) fn add(&mut self, message: Message) -> Row {
         let row = self.first + self.rows.len() as u64;
         match self.by_id.get_mut(&message.id) {
@@ -221,13 +222,13 @@ impl MessageStore {
             .get(usize::try_from(row.checked_sub(self.first)?).ok()?)
     }
 
-    /// The same, to change what no index rests on.
+    /// Mutable access. Fields that an index uses (ids, `sent_at_ms`, `unread`) must not be changed through it.
     pub(crate) fn get_mut(&mut self, row: Row) -> Option<&mut Message> {
         self.rows
             .get_mut(usize::try_from(row.checked_sub(self.first)?).ok()?)
     }
 
-    /// Moves a message to another time of sending.
+    /// Changes the send time of a message.
     pub(crate) fn set_sent_at(&mut self, row: Row, sent_at_ms: i64) {
         let Some(message) = self.get_mut(row) else {
             return;
@@ -237,7 +238,7 @@ impl MessageStore {
         self.by_sent.insert((sent_at_ms, row));
     }
 
-    /// The rows with an id: one, or several where the API forgot that it had seen the id.
+    /// The rows with an id: several if the `forget_ids` fault accepted a duplicate.
     pub(crate) fn with_id(&self, id: &str) -> &[Row] {
         self.by_id.get(id).map(Rows::as_slice).unwrap_or_default()
     }
@@ -252,7 +253,7 @@ impl MessageStore {
         self.bulks.get_mut(id)
     }
 
-    /// The rows that are there, oldest first.
+    /// The stored rows, oldest first.
     pub(crate) fn rows(&self) -> std::ops::Range<Row> {
         self.first..self.first + self.rows.len() as u64
     }
@@ -270,7 +271,7 @@ impl MessageStore {
             .filter_map(|(_, row)| self.get(*row))
     }
 
-    /// Puts a final report among the unread ones.
+    /// Marks the final report of a message as unread.
     pub(crate) fn mark_unread(&mut self, row: Row) {
         let seq = self.next_unread;
         if let Some(message) = self.get_mut(row) {
@@ -280,8 +281,7 @@ impl MessageStore {
         }
     }
 
-    /// Takes up to `limit` unread reports that are wanted and not older than `oldest_ms`, in their order. A report is
-    /// read once.
+    /// Takes up to `limit` matching unread reports not older than `oldest_ms`, oldest first. Each report is returned once.
     pub(crate) fn take_unread(
         &mut self,
         bulk_ids: &[&str],
@@ -291,7 +291,7 @@ impl MessageStore {
     ) -> Vec<Row> {
         let mut rows: Vec<Row> = match (message_ids, bulk_ids) {
             ([], []) => {
-                // What nobody read in 48 h is gone; it stands at the front.
+                // Unread reports past the retention period are dropped; the oldest come first.
                 while let Some((seq, row)) =
                     self.unread.first_key_value().map(|(seq, row)| (*seq, *row))
                 {
@@ -327,7 +327,7 @@ impl MessageStore {
             })
         });
         rows.sort_by_key(|row| self.get(*row).and_then(|message| message.unread));
-        // An id that was asked for twice.
+        // An id may be given twice.
         rows.dedup();
         rows.truncate(limit);
         for row in &rows {

@@ -1,4 +1,6 @@
-//! A fault as it is set and listed: the typed JSON of `/_sim/faults`.
+//! The JSON format of `/_sim/faults`.
+//!
+//! Neighbour: `faults` decides when a fault strikes.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,10 +12,10 @@ use serde_json::Value;
     rename_all_fields = "camelCase"
 )]
 pub(crate) enum Kind {
-    /// The answer comes late, in real time: the request is carried out first, unless `before`.
+    /// Delays the response in real time, after the request is processed unless `before` is set.
     Latency {
         ms: u64,
-        /// At most; else exactly `ms`.
+        /// Maximum delay; default: exactly `ms`.
         #[serde(default)]
         max_ms: Option<u64>,
         /// Waits before carrying out.
@@ -23,12 +25,12 @@ pub(crate) enum Kind {
     /// Another status, with a body.
     Status {
         status: u16,
-        /// Text as it is, anything else as JSON; none: the API's envelope for that status.
+        /// A string is sent as it is, anything else as JSON; `None`: the API's error envelope for that status.
         #[serde(default)]
         body: Option<Value>,
         #[serde(default)]
         content_type: Option<String>,
-        /// The request is carried out all the same.
+        /// Process the request nevertheless.
         #[serde(default)]
         processed: bool,
     },
@@ -36,36 +38,36 @@ pub(crate) enum Kind {
     RateLimit {
         /// Tokens a virtual second.
         per_second: f64,
-        /// Most tokens; else those of one second.
+        /// Capacity of the bucket; default: the tokens of one second.
         #[serde(default)]
         burst: Option<f64>,
     },
-    /// The connection is reset before the request is carried out.
+    /// Resets the connection before the request is processed.
     Reset {},
-    /// A send is accepted, then the connection closes.
+    /// Accepts a send, then closes the connection without a response.
     AcceptThenDrop {
-        /// It stays open without an answer instead.
+        /// Keep the connection open without a response instead.
         #[serde(default)]
         hold: bool,
     },
     /// The answer breaks off.
     Truncate {
-        /// After so many bytes of the body; else half.
+        /// Length of the body that is sent; default: half.
         #[serde(default)]
         bytes: Option<usize>,
     },
     Html {
         #[serde(default = "bad_gateway")]
         status: u16,
-        /// The request is carried out all the same.
+        /// Process the request nevertheless.
         #[serde(default)]
         processed: bool,
     },
-    /// Read-once rows are consumed, then the connection is reset.
+    /// Consumes read-once rows, then resets the connection.
     ReadThenReset {},
     /// An accepted push comes twice.
     DuplicatePush {},
-    /// Messages end, and their reports are pushed, before the send is answered.
+    /// Finishes messages and pushes their reports before the send is answered.
     EarlyPush {},
     /// The logs show messages later.
     LogLag {
@@ -84,7 +86,7 @@ fn always() -> f64 {
     1.0
 }
 
-/// A fault as it is set and listed.
+/// One configured fault with its counters.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Fault {
@@ -92,23 +94,24 @@ pub(crate) struct Fault {
     pub(crate) id: u64,
     #[serde(flatten)]
     pub(crate) kind: Kind,
+    /// Probability, 0 to 1, that a matching request is affected.
     #[serde(default = "always")]
     pub(crate) probability: f64,
-    /// How often it strikes, then never more; else always.
+    /// Maximum number of affected requests; default: no limit.
     #[serde(default)]
     pub(crate) count: Option<u64>,
-    /// Beginning of the path it matches; else where it makes sense.
+    /// Path prefix that it matches; default: every path for which the kind is meaningful.
     #[serde(default)]
     pub(crate) path: Option<String>,
     #[serde(default)]
     pub(crate) matched: u64,
-    /// Requests that it struck.
+    /// Requests that it affected.
     #[serde(default)]
     pub(crate) struck: u64,
 }
 
 impl Kind {
-    /// Whether the request ends otherwise than by its own answer: of several such faults the first one counts.
+    /// Whether this kind replaces the normal response. Only the first such fault applies to a request.
     pub(crate) fn ends_request(&self) -> bool {
         !matches!(
             self,

@@ -1,4 +1,6 @@
-//! The URL template of received messages that are pushed by GET (manual "PUSH RECEIVED MESSAGES").
+//! Fills the URL template of received messages that are pushed by GET (manual "PUSH RECEIVED MESSAGES").
+//!
+//! Neighbour: `push` sends the request.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -14,8 +16,8 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
 
 /// Fills an inbound URL template (manual "PUSH RECEIVED MESSAGES").
 ///
-/// With both `%bin%` and `%text%` only one is filled: the text for data coding 0, else the octets. A template with one
-/// of them always gets it. A query parameter `output=xml|json` is not passed on; it says how values are escaped.
+/// With both `%bin%` and `%text%` only one is filled: the text for data coding 0, else the octets. A template with only one
+/// of them always gets it. The query parameter `output=xml|json` selects how values are escaped and is removed from the URL.
 pub(crate) fn fill(template: &str, received: &Received) -> String {
     let (template, output) = take_output(template);
     let lower = template.to_ascii_lowercase();
