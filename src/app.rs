@@ -300,7 +300,7 @@ impl App {
             "stopping: what is in flight finishes"
         );
         let deadline = Instant::now() + grace;
-        readiness.fall();
+        readiness.end();
         closing.cancel();
         sender.drain(deadline).await;
         if let Some(consuming) = consuming {

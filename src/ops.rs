@@ -1,7 +1,7 @@
-//! What operators see of a running process: logs, metrics, probes, and how it ends.
+//! Operations: logs, metrics, probes, and signals that end the process.
 //!
-//! Invariants: phone numbers, texts and credentials are in no log line and in no label; the admin endpoint answers whatever
-//! the rest of the process is doing. Neighbours: every room counts and logs here; `app` wires it.
+//! Invariants: no log line and no label contains a phone number, a text or a credential; the admin endpoint depends on no other
+//! module. Neighbours: every module counts and logs here; `app` wires it.
 
 pub mod admin;
 pub mod metrics;

@@ -1,8 +1,8 @@
-//! What no single key can say of itself: credentials that belong together, keys that need or exclude each other, addresses
-//! that would be open to everybody.
+//! Cross-field validation: credentials that belong together, keys that require or exclude each other, listeners that would be
+//! open to everybody.
 //!
-//! Invariant: a check whose keys were mistaken already says nothing, so that one slip is one mistake. Neighbours: `read` has
-//! found what is wrong with single values; the themes `addresses`, `applications`, `bounds` and `secrets` are below.
+//! Invariant: a check reports nothing about a key that already has a mistake, so that one error is reported once. Neighbours:
+//! `read` has rejected single values of a wrong type; `addresses`, `applications`, `bounds` and `secrets` are parts of this.
 
 mod addresses;
 mod applications;
@@ -27,19 +27,18 @@ use super::{
     tokens::Tokens,
 };
 
-/// The shortest path secret on an address that others can reach, in characters.
+/// Minimum length of the path secret on an address that is not loopback.
 const MIN_SECRET_CHARACTERS: usize = 16;
 
-/// Collects mistakes.
 struct Checks<'a> {
     tree: &'a Node,
     mistakes: &'a mut Vec<Mistake>,
-    /// How many of the mistakes come from reading.
+    /// The number of mistakes that were found while reading.
     from_reading: usize,
 }
 
 impl Checks<'_> {
-    /// Records a mistake of the first key, unless one of the keys was mistaken before.
+    /// Records a mistake of the first key, unless one of the keys already has a mistake from reading.
     fn say(&mut self, keys: &[&str], problem: impl Into<String>, remedy: impl Into<String>) {
         let covers = |mistaken: &str, key: &str| {
             mistaken == key
@@ -57,7 +56,7 @@ impl Checks<'_> {
         {
             return;
         }
-        let key = keys.first().copied().unwrap_or_default();
+        let key = keys.first().expect("every check names a key");
         let (key, origin) = self.origin_of(key);
         self.mistakes.push(Mistake {
             key,
@@ -67,7 +66,7 @@ impl Checks<'_> {
         });
     }
 
-    /// The key that a value stands under, and where it came from; of a secret in a file, the key that names the file.
+    /// The key of a value and its origin. For a secret in a file it is the key that names the file.
     fn origin_of(&self, key: &str) -> (String, Origin) {
         let file_key = format!("{key}_file");
         for key in [key, &file_key] {
@@ -79,7 +78,7 @@ impl Checks<'_> {
     }
 }
 
-/// Checks what every command relies on, and puts the secrets of files into their keys.
+/// Checks what every subcommand needs, and reads secrets from their files.
 pub(super) fn every_command(config: &mut Config, tree: &Node, mistakes: &mut Vec<Mistake>) {
     let mut checks = Checks {
         tree,
@@ -97,7 +96,7 @@ pub(super) fn every_command(config: &mut Config, tree: &Node, mistakes: &mut Vec
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.filter) {
         checks.say(
             &["log.filter"],
-            format!("is no filter: {error}"),
+            format!("is not a log filter: {error}"),
             "write `info`, or `smsbridge=debug,info`",
         );
     }
@@ -112,9 +111,9 @@ pub(super) fn serve(config: &Config, mistakes: &mut Vec<Mistake>) {
         mistakes.push(Mistake {
             key: "infobip.username".to_owned(),
             origin: Origin::Default,
-            problem: "no credentials for the API are set".to_owned(),
+            problem: "credentials for the API are missing".to_owned(),
             remedy: "set `infobip.username` and `infobip.password` (or `infobip.password_file`), or `infobip.api_key` \
-                     (or `infobip.api_key_file`); the simulator takes any that it was started with"
+                     (or `infobip.api_key_file`); for the simulator, those that it was started with"
                 .to_owned(),
         });
     }
@@ -126,7 +125,7 @@ pub(super) fn serve(config: &Config, mistakes: &mut Vec<Mistake>) {
             Ok(Ok(_)) => return,
             Ok(Err(error)) => (
                 format!("{}: {error}", path.display()),
-                "correct it; `smsbridge token new` prints what belongs there",
+                "correct the file; `smsbridge token new` prints a valid entry",
             ),
             Err(error) => (
                 format!("can't read {}: {error}", path.display()),
@@ -157,8 +156,8 @@ fn infobip(config: &mut Config, checks: &mut Checks<'_>) {
     if has_basic && api.api_key.is_some() {
         checks.say(
             &["infobip.api_key", "infobip.username", "infobip.password"],
-            "`infobip.username` and `infobip.password` are set too",
-            "keep either the key, or the username with its password",
+            "`infobip.username` and `infobip.password` are also set",
+            "set either the API key, or the username and password",
         );
     }
 }
@@ -173,7 +172,7 @@ fn grpc(config: &Config, checks: &mut Checks<'_>) {
     if grpc.tls_client_ca_file.is_some() && grpc.tls_cert_file.is_none() {
         checks.say(
             &["grpc.tls_client_ca_file", "grpc.tls_cert_file"],
-            "clients' certificates need TLS",
+            "client certificates need TLS",
             "set `grpc.tls_cert_file` and `grpc.tls_key_file`",
         );
     }
@@ -186,9 +185,9 @@ fn grpc(config: &Config, checks: &mut Checks<'_>) {
                 "grpc.tls_client_ca_file",
                 "grpc.allow_insecure",
             ],
-            format!("on {} anyone who reaches the port may send", grpc.listen),
+            format!("anyone who reaches {} could send SMS", grpc.listen),
             "set `grpc.tokens_file` or `grpc.tls_client_ca_file`, listen on 127.0.0.1, or set `grpc.allow_insecure = true` \
-             where the network is guarded otherwise",
+             if the network is protected by other means",
         );
     }
 }
@@ -219,7 +218,7 @@ fn http(config: &mut Config, checks: &mut Checks<'_>) {
         && !http.allow_insecure
     {
         let (key, because) = if http.listen.ip().is_loopback() {
-            ("http.public_url", "with a public address")
+            ("http.public_url", "with a public URL")
         } else {
             ("http.listen", "on this address")
         };
@@ -230,7 +229,7 @@ fn http(config: &mut Config, checks: &mut Checks<'_>) {
                 "http.basic_username",
                 "http.allow_insecure",
             ],
-            format!("{because} anyone may invent reports and inbound messages"),
+            format!("{because} anyone could forge reports and inbound messages"),
             "set `http.secret` (or `http.secret_file`), or `http.basic_username` and `http.basic_password`, or \
              `http.allow_insecure = true`",
         );
@@ -241,13 +240,13 @@ fn http(config: &mut Config, checks: &mut Checks<'_>) {
         if secret.is_empty() || !secret.bytes().all(is_segment) || matches!(secret, "." | "..") {
             checks.say(
                 &["http.secret"],
-                "it is a segment of a path and has other characters than A-Z a-z 0-9 - . _ ~",
+                "must have only the characters A-Z a-z 0-9 - . _ ~, as it is a segment of a URL path",
                 "choose another one, such as the output of `openssl rand -hex 24`",
             );
         } else if is_public && !has_basic && secret.len() < MIN_SECRET_CHARACTERS {
             checks.say(
                 &["http.secret"],
-                format!("has {} characters and can be guessed", secret.len()),
+                format!("has only {} characters and could be guessed", secret.len()),
                 format!(
                     "choose one of at least {MIN_SECRET_CHARACTERS} characters, such as the output of `openssl rand -hex 24`"
                 ),
@@ -266,7 +265,7 @@ fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {
     {
         checks.say(
             &["amqp.url"],
-            "is not a broker's address",
+            "is not the URL of a broker",
             "write `amqp://user:password@host:5672/%2f`, or `amqps://…`",
         );
     }
@@ -274,20 +273,20 @@ fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {
     if !(1..=64).contains(&amqp.prefix.len()) || !amqp.prefix.bytes().all(is_name) {
         checks.say(
             &["amqp.prefix"],
-            "is not 1 to 64 characters of A-Z a-z 0-9 - _ .",
+            "must be 1 to 64 characters: A-Z a-z 0-9 - _ .",
             "choose another prefix, such as \"smsbridge\"",
         );
     }
     if config.events.engine == Engine::Broker && amqp.url.is_none() && amqp.url_file.is_none() {
         checks.say(
             &["events.engine", "amqp.url"],
-            "the engine `broker` needs a broker, and `amqp.url` is not set",
+            "the engine `broker` needs `amqp.url`, which is not set",
             "set `amqp.url`, or `events.engine = \"auto\"`",
         );
     }
 }
 
-/// Two keys that need each other.
+/// Two keys that require each other.
 fn pair(a: (&str, bool), b: (&str, bool), checks: &mut Checks<'_>) {
     let (set, missing) = match (a, b) {
         ((set, true), (missing, false)) | ((missing, false), (set, true)) => (set, missing),

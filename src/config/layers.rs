@@ -1,4 +1,4 @@
-//! The layers of a configuration as one tree in which every value knows where it came from.
+//! The layers of a configuration, merged into one tree in which every value has its origin.
 //!
 //! Invariant: a later layer replaces single values, never a whole section. Neighbours: `load` stacks the layers, `read`
 //! turns the tree into a [`super::Config`].
@@ -9,23 +9,21 @@ use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Mistake, Origin};
 
-/// What environment variables of the configuration begin with.
 const ENVIRONMENT_PREFIX: &str = "SMSBRIDGE_";
 
-/// A value and where it came from. No `Debug`: it may hold a secret.
+/// A value and its origin. Has no `Debug`, as it can be a secret.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) origin: Origin,
     pub(super) value: Value,
 }
 
-/// What a [`Node`] holds.
 #[derive(Clone)]
 pub(super) enum Value {
     Table(BTreeMap<String, Node>),
     Array(Vec<Node>),
     Text(String),
-    /// From the environment or a flag: read as whatever its key wants.
+    /// From the environment or a flag; parsed as the type of its key.
     Loose(String),
     Integer(i64),
     Float(f64),
@@ -41,7 +39,7 @@ impl Node {
         }
     }
 
-    /// The deepest node on the way to `path`, so that something is found for a key that is not there.
+    /// The deepest existing node on the way to `path`.
     pub(super) fn nearest(&self, path: &[String]) -> &Self {
         let mut node = self;
         for segment in path {
@@ -67,7 +65,7 @@ impl Node {
             })
     }
 
-    /// Puts what `defaults` says for `path` in the place of what this tree says: the deepest entry of a table on the way.
+    /// Replaces the value at `path`, or its closest existing ancestor below the root, by the one in `defaults`.
     pub(super) fn reset(&mut self, path: &[String], defaults: &Self) {
         let Value::Table(table) = &mut self.value else {
             return;
@@ -94,7 +92,7 @@ impl Node {
         }
     }
 
-    /// Lays `over` on this tree.
+    /// Overrides the values of this tree by those in `over`.
     pub(super) fn overlay(&mut self, over: Self, path: &str, mistakes: &mut Vec<Mistake>) {
         match (&mut self.value, over.value) {
             (Value::Table(below), Value::Table(above)) => {
@@ -155,7 +153,7 @@ pub(super) fn join(path: &str, key: &str) -> String {
     }
 }
 
-/// Reads a TOML document. Mistakes name the line and never quote it: it may hold a secret.
+/// Reads a TOML document. Mistakes name the line and do not quote it, as it can contain a secret.
 pub(super) fn parse_file(path: &Path, text: &str) -> Result<Node, Mistake> {
     let line_at = |offset: usize| 1 + text.bytes().take(offset).filter(|b| *b == b'\n').count();
     match DeTable::parse(text) {
@@ -165,13 +163,12 @@ pub(super) fn parse_file(path: &Path, text: &str) -> Result<Node, Mistake> {
         Err(error) => Err(Mistake {
             key: "--config".to_owned(),
             origin: Origin::line_of(path, error.span().map_or(1, |span| line_at(span.start))),
-            problem: format!("is not TOML: {}", error.message()),
-            remedy: "correct this line; texts and durations stand in quotes".to_owned(),
+            problem: format!("is not valid TOML: {}", error.message()),
+            remedy: "correct this line; strings and durations need quotes".to_owned(),
         }),
     }
 }
 
-/// The embedded defaults.
 pub(super) fn parse_defaults(text: &str) -> Result<Node, Mistake> {
     let mut defaults = parse_file(Path::new("defaults.toml"), text)?;
     forget_origin(&mut defaults);
@@ -187,7 +184,7 @@ fn forget_origin(node: &mut Node) {
     }
 }
 
-/// Reads a value from the environment or a flag as TOML: for keys that want a list or a table. `None`: it is none.
+/// Parses a value from the environment or a flag as TOML, for keys of lists and tables. `None` if it is not TOML.
 pub(super) fn parse_loose(text: &str, origin: &Origin) -> Option<Node> {
     let value = DeValue::parse(text).ok()?;
     Some(value_node(value.into_inner(), origin.clone(), &|_| {
@@ -215,7 +212,7 @@ fn value_node(value: DeValue<'_>, origin: Origin, origin_at: &dyn Fn(usize) -> O
         DeValue::Integer(integer) => {
             match i64::from_str_radix(integer.as_str(), integer.radix()) {
                 Ok(number) => Value::Integer(number),
-                // Too large for TOML's 64 bits: whatever its key wants will refuse it by name.
+                // Larger than 64 bits: the type of its key rejects it.
                 Err(_) => Value::Loose(integer.as_str().to_owned()),
             }
         }
@@ -239,9 +236,10 @@ fn value_node(value: DeValue<'_>, origin: Origin, origin_at: &dyn Fn(usize) -> O
     Node { origin, value }
 }
 
-/// The path that a variable's name stands for: `SMSBRIDGE_GRPC__LISTEN` is `grpc.listen`. `None`: it is none of ours.
+/// The path of a variable: `SMSBRIDGE_GRPC__LISTEN` is `grpc.listen`. `None` if the variable is not part of the
+/// configuration.
 ///
-/// Application names have no `_` and shells allow no `-` in names, so `SMSBRIDGE_APPLICATIONS__BILLING_2__…` is
+/// Application names have no `_`, and names of variables have no `-`, so `SMSBRIDGE_APPLICATIONS__BILLING_2__…` is
 /// `applications.billing-2.…`.
 pub(super) fn environment_path(name: &str) -> Option<Vec<String>> {
     let rest = name.strip_prefix(ENVIRONMENT_PREFIX)?;

@@ -1,8 +1,6 @@
-//! Stacks the layers (defaults < file < environment < flags) and reads them, collecting every mistake instead of stopping
-//! at the first.
+//! Merges the layers (defaults < file < environment < flags), reads them and collects all mistakes.
 //!
-//! A value that its key does not take is recorded and replaced by its default, and reading goes on, so that one start shows
-//! all that is to be corrected.
+//! An invalid value is recorded and replaced by its default, then reading continues, so that one start reports every mistake.
 
 use std::{fs, path::Path};
 
@@ -15,12 +13,11 @@ use super::{
     read::{Pass, ReadError, Reader},
 };
 
-/// The commented defaults: the reference of all keys.
+/// The content of `defaults.toml`.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
 
-/// A checked configuration and where each of its values came from.
+/// A checked configuration and the origin of each value.
 pub struct Loaded {
-    /// The configuration.
     pub config: Config,
     /// Every value that is set, by key.
     pub effective: Vec<EffectiveValue>,
@@ -33,14 +30,13 @@ pub struct EffectiveValue {
     pub key: String,
     /// As TOML; secrets are `(secret)`.
     pub value: String,
-    /// Where it came from.
     pub origin: Origin,
 }
 
 impl Config {
     /// Loads the configuration from its layers. `flags` are keys with values, such as `("grpc.listen", "127.0.0.1:0")`.
     ///
-    /// An empty variable of the environment counts as not set.
+    /// Empty environment variables are ignored.
     ///
     /// # Errors
     /// Every mistake at once.
@@ -54,8 +50,7 @@ impl Config {
         Ok(loaded.config)
     }
 
-    /// Loads the configuration of a bridge: as [`Config::load`], and what `serve` needs besides
-    /// ([`Config::validate_for_serve`]), all mistakes at once.
+    /// As [`Config::load`] and [`Config::validate_for_serve`], with the mistakes of both.
     ///
     /// # Errors
     /// Every mistake at once.
@@ -77,8 +72,8 @@ impl Config {
         Ok(loaded)
     }
 
-    /// Checks what `serve` needs and other commands do not: credentials for the API, and the files of certificates and
-    /// tokens. A configuration does not know where its values came from: every mistake has the origin `default`.
+    /// Checks what only `serve` needs: credentials for the API, and the files of certificates and tokens. A `Config` does not
+    /// have the origins of its values, so each mistake has the origin `default`.
     ///
     /// # Errors
     /// Every mistake at once.
@@ -89,17 +84,14 @@ impl Config {
     }
 }
 
-/// Loads with whatever is right; what is wrong is in the mistakes and has its default.
+/// Loads a configuration in which invalid values have their defaults, and the mistakes.
 fn load(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
     flags: &[(String, String)],
 ) -> (Loaded, Vec<Mistake>) {
     let mut mistakes = Vec::new();
-    let defaults = layers::parse_defaults(DEFAULTS).unwrap_or_else(|mistake| {
-        mistakes.push(mistake);
-        Node::empty_table()
-    });
+    let defaults = layers::parse_defaults(DEFAULTS).expect("a test parses the embedded defaults");
     let mut tree = defaults.clone();
     if let Some(path) = file {
         match read_file(path) {
@@ -137,7 +129,7 @@ fn read_file(path: &Path) -> Result<Node, Mistake> {
     layers::parse_file(path, &text)
 }
 
-/// Reads the tree, again and again without what was wrong, until all of it reads.
+/// Reads the tree; on each mistake, replaces the invalid value by its default and reads again.
 fn read(tree: &mut Node, defaults: &Node, mistakes: &mut Vec<Mistake>) -> Config {
     loop {
         let pass = Pass::default();
@@ -154,7 +146,7 @@ fn read(tree: &mut Node, defaults: &Node, mistakes: &mut Vec<Mistake>) -> Config
                 let before = origin_at(tree, &error.path);
                 tree.reset(&error.path, defaults);
                 if before == Origin::Default {
-                    // Only a default that its own struct refuses comes here; a test keeps the two together.
+                    // Unreachable unless a default is invalid, which a test rules out. It guarantees that the loop ends.
                     *tree = defaults.clone();
                 }
             }
@@ -171,7 +163,7 @@ fn mistake_of(error: &ReadError, tree: &Node) -> Mistake {
     }
 }
 
-/// Where the value at `path` came from: that of the first value in it where it is a table.
+/// The origin of the value at `path`; for a table, that of its first value.
 fn origin_at(tree: &Node, path: &[String]) -> Origin {
     let mut node = tree.nearest(path);
     while node.origin == Origin::Default
@@ -217,17 +209,17 @@ fn record_unknown(pass: &Pass, tree: &Node, mistakes: &mut Vec<Mistake>) {
             .or_else(|| nearest(&mut known.iter().map(String::as_str), &key, 0.7));
         mistakes.push(Mistake {
             origin: origin_at(tree, path),
-            problem: "is not a key that smsbridge knows".to_owned(),
+            problem: "is not a known key".to_owned(),
             remedy: match suggestion {
                 Some(suggestion) => format!("did you mean `{suggestion}`?"),
-                None => format!("known here: {}", siblings.join(", ")),
+                None => format!("known keys: {}", siblings.join(", ")),
             },
             key,
         });
     }
 }
 
-/// Whether the value of a key is never shown.
+/// Whether the value of a key must not be shown.
 pub(super) fn is_secret(key: &str) -> bool {
     matches!(
         key,

@@ -1,38 +1,37 @@
-//! What is wrong with a configuration: every mistake with its key, where its value came from, and the remedy.
+//! The mistakes of a configuration, each with its key, the origin of its value, and the remedy.
 //!
-//! Invariant: no mistake ever carries the value of a secret.
+//! Invariant: no mistake contains the value of a secret.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-/// Where a value came from.
+/// The layer that set a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// `defaults.toml`, or nowhere: nobody set it.
+    /// `defaults.toml`, or not set at all.
     Default,
-    /// A line of the configuration file, counted from 1.
+    /// The configuration file.
     File {
-        /// As it was named.
+        /// As given on the command line.
         path: PathBuf,
-        /// The line of the key.
+        /// Counted from 1.
         line: usize,
     },
-    /// A variable of the environment.
+    /// The name of an environment variable.
     Environment(String),
-    /// A flag of the command line, such as `--grpc-listen`.
+    /// A command-line flag, such as `--grpc-listen`.
     Flag(String),
 }
 
 impl Origin {
-    /// The origin of what a flag says for a key: `grpc.listen` comes from `--grpc-listen`.
+    /// The flag of a key: `--grpc-listen` sets `grpc.listen`.
     #[must_use]
     pub fn flag_for(key: &str) -> Self {
         Self::Flag(format!("--{}", key.replace(['.', '_'], "-")))
     }
 
-    /// The origin of the `line` of a file.
     #[must_use]
     pub fn line_of(path: &Path, line: usize) -> Self {
         Self::File {
@@ -53,16 +52,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
-    /// The key, such as `grpc.listen`.
+    /// Such as `grpc.listen`.
     pub key: String,
-    /// Where its value came from.
     pub origin: Origin,
-    /// What is wrong, without the value of a secret.
+    /// Follows the key in a sentence: "is not a known key".
     pub problem: String,
-    /// What to do about it.
+    /// An imperative: "choose 1 to 1000".
     pub remedy: String,
 }
 
@@ -78,12 +75,11 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Every mistake of a configuration, at least one.
+/// All mistakes of a configuration; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<Mistake>);
 
 impl ConfigErrors {
-    /// `Err` where there are mistakes.
     pub(super) fn unless_empty(mistakes: Vec<Mistake>) -> Result<(), Self> {
         if mistakes.is_empty() {
             Ok(())
@@ -92,7 +88,6 @@ impl ConfigErrors {
         }
     }
 
-    /// All of them, in the order of their keys' discovery.
     #[must_use]
     pub fn mistakes(&self) -> &[Mistake] {
         &self.0

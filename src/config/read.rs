@@ -1,7 +1,8 @@
-//! Turns the tree of layers into typed values: a serde deserializer that remembers the path of a mistake, notices every
-//! unknown key in one pass, and reads values of the environment as whatever their key wants.
+//! Reads the merged tree into typed values: a serde deserializer that records the path of a mistake, finds all unknown keys in
+//! one pass, and parses values from the environment as the type of their key.
 //!
-//! Invariant: what it says of a wrong value is its kind, never the value.
+//! Invariant: messages name the type of an invalid value, never the value itself. Neighbours: `layers` builds the tree; `load`
+//! turns errors into mistakes.
 
 use std::{cell::RefCell, collections::BTreeSet, fmt};
 
@@ -12,23 +13,22 @@ use serde::de::{
 
 use super::layers::{Node, Value, join, parse_loose};
 
-/// What one pass over the tree learned beside the values.
+/// The keys that one pass over the tree has met.
 #[derive(Default)]
 pub(super) struct Pass {
-    /// Every key of every struct that was read, as `section.key`.
+    /// All keys of the structs that were read, as `section.key`.
     pub(super) known: RefCell<BTreeSet<String>>,
-    /// Paths of the tree that no struct has.
+    /// Paths in the tree for which no struct has a field.
     pub(super) unknown: RefCell<BTreeSet<Vec<String>>>,
 }
 
-/// A value that its key does not take.
+/// A value of the wrong type for its key.
 #[derive(Debug)]
 pub(super) struct ReadError {
-    /// Where, outermost first; items of lists by their position.
+    /// Outermost segment first; items of lists by their position.
     pub(super) path: Vec<String>,
-    /// What is wrong.
     pub(super) problem: String,
-    /// What the key wants.
+    /// What is expected, as an imperative.
     pub(super) wants: String,
 }
 
@@ -39,7 +39,7 @@ impl ReadError {
             "u32" => "a whole number from 0 to 4294967295",
             "u64" | "usize" => "a whole number, 0 or more",
             "a boolean" => "true or false",
-            "a string" | "path string" => "a text",
+            "a string" | "path string" => "a string",
             "socket address" => "an address and a port, such as \"127.0.0.1:50051\"",
             "a sequence" => "a list, such as [\"a\", \"b\"]",
             other => other,
@@ -68,7 +68,7 @@ impl std::error::Error for ReadError {}
 impl de::Error for ReadError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let message = message.to_string();
-        // What the standard library says of an address that it can't parse.
+        // The message of the standard library for an invalid address.
         if message.contains("socket address") {
             return Self::wrong("not an address with a port", "socket address");
         }
@@ -85,14 +85,14 @@ impl de::Error for ReadError {
 
     fn invalid_value(found: Unexpected<'_>, wants: &dyn Expected) -> Self {
         Self::wrong(
-            format_args!("{} that it does not take", kind(found)),
+            format_args!("{} with an invalid value", kind(found)),
             &wants.to_string(),
         )
     }
 
     fn unknown_variant(_found: &str, known: &'static [&'static str]) -> Self {
         Self::wrong(
-            "none of the values that it takes",
+            "not one of the allowed values",
             &format!("one of {}", known.join(", ")),
         )
     }
@@ -102,14 +102,13 @@ fn kind(found: Unexpected<'_>) -> &'static str {
     match found {
         Unexpected::Bool(_) => "true or false",
         Unexpected::Unsigned(_) | Unexpected::Signed(_) => "a whole number",
-        Unexpected::Float(_) => "a number with a point",
+        Unexpected::Float(_) => "a decimal number",
         Unexpected::Seq => "a list",
         Unexpected::Map | Unexpected::StructVariant => "a table",
-        _ => "a text",
+        _ => "a string",
     }
 }
 
-/// Reads one node.
 pub(super) struct Reader<'t> {
     node: &'t Node,
     key: String,
@@ -133,7 +132,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// A loose value as the TOML that its key wants; where it is none, `otherwise`.
+    /// Parses a loose value as TOML, else visits it as a string.
     fn visit_parsed<'de, V: Visitor<'de>>(
         &self,
         text: &str,
@@ -187,7 +186,10 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Value::Integer(number) => visitor.visit_i64(*number),
             Value::Float(number) => visitor.visit_f64(*number),
             Value::Boolean(yes) => visitor.visit_bool(*yes),
-            Value::Datetime => Err(ReadError::wrong("a date", "what the key wants")),
+            Value::Datetime => Err(ReadError::wrong(
+                "a date",
+                "another type, as no key is a date",
+            )),
         }
     }
 
@@ -206,7 +208,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             .filter(|node| matches!(node.value, Value::Array(_)))
             .unwrap_or_else(|| Node {
                 origin: self.node.origin.clone(),
-                // `a, b`: what people write in an environment.
+                // `a, b`, as lists are usually written in environment variables.
                 value: Value::Array(
                     text.split(',')
                         .map(str::trim)
@@ -281,7 +283,6 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 }
 
-/// The entries of a table.
 struct Entries<'r, 't, I> {
     table: &'r Reader<'t>,
     entries: I,
@@ -318,16 +319,15 @@ impl<'de, 't, I: Iterator<Item = (&'t str, &'t Node)>> MapAccess<'de> for Entrie
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
-        match self.value.take() {
-            Some((key, node)) => seed
-                .deserialize(self.table.inner(node, key))
-                .map_err(|error| error.below(key)),
-            None => Err(de::Error::custom("has a value without a key")),
-        }
+        let (key, node) = self
+            .value
+            .take()
+            .expect("serde reads the key of an entry first");
+        seed.deserialize(self.table.inner(node, key))
+            .map_err(|error| error.below(key))
     }
 }
 
-/// The items of a list.
 struct Items<'r, 't, I> {
     list: &'r Reader<'t>,
     items: I,

@@ -1,5 +1,5 @@
-//! The configuration from the outside: layers in, a checked configuration or every mistake out. What single checks say is
-//! tested beside them, with what is made here.
+//! Tests of loading: from layers to a checked configuration, or to all mistakes. The checks in `check/` have tests of their own,
+//! which use the functions here.
 
 use std::{io::Write, path::Path};
 
@@ -38,7 +38,6 @@ fn mistakes(text: &str, variables: &[(&str, &str)]) -> (Vec<String>, String) {
     (keys.collect(), errors.to_string())
 }
 
-/// The only mistake.
 pub(super) fn mistake(text: &str, variables: &[(&str, &str)]) -> Mistake {
     let errors = load(text, variables).expect_err("it has a mistake");
     match errors.mistakes() {
@@ -59,9 +58,9 @@ fn the_defaults_are_a_configuration() {
     assert_eq!(config.http.path_secret(), "local");
 }
 
-/// What is commented out in `defaults.toml` is right too, and nothing is left out of it.
+/// The keys in comments of `defaults.toml` are valid, and no key is missing.
 #[test]
-fn the_reference_is_complete_and_true() {
+fn the_reference_is_complete_and_valid() {
     let mut written = std::collections::BTreeSet::new();
     let mut uncommented = String::new();
     let mut section = String::new();
@@ -172,7 +171,7 @@ fn variables_that_are_not_ours_are_ignored() {
 }
 
 #[test]
-fn every_mistake_is_told_at_once_with_its_key_and_origin() {
+fn every_mistake_is_reported_at_once_with_its_key_and_origin() {
     let file =
         file("[grpc]\nlistn = \"127.0.0.1:1\"\nmax_connections = \"many\"\n\n[gprc]\nlisten = 3\n");
     let variables = [
@@ -226,7 +225,7 @@ fn every_mistake_is_told_at_once_with_its_key_and_origin() {
 }
 
 #[test]
-fn an_unknown_key_finds_its_place() {
+fn an_unknown_key_gets_a_suggestion() {
     let remedy = |text: &str| mistake(text, &[]).remedy;
     assert_eq!(
         remedy("base_url = \"http://x\""),
@@ -236,7 +235,7 @@ fn an_unknown_key_finds_its_place() {
         remedy("[http]\ntokens_file = \"x\""),
         "did you mean `grpc.tokens_file`?"
     );
-    assert_eq!(remedy("[shutdown]\nzzz = 1"), "known here: shutdown.grace");
+    assert_eq!(remedy("[shutdown]\nzzz = 1"), "known keys: shutdown.grace");
     assert_eq!(
         remedy("[applications.a]\ndefault_sendr = \"Shop\""),
         "did you mean `applications.a.default_sender`?"
@@ -303,7 +302,7 @@ fn a_file_that_is_not_toml_names_the_line_and_not_its_content() {
 }
 
 #[test]
-fn secrets_never_stand_in_a_message() {
+fn messages_never_contain_secrets() {
     let (keys, report) = mistakes(
         "[infobip]\napi_key = 770077\n[http]\nsecret = \"hush/hush\"\nbasic_password = [\"hushhush\"]\n[amqp]\nurl = \"http://guest:hushhush@x\"\n",
         &[("SMSBRIDGE_INFOBIP__PASSWROD", "hushhush")],

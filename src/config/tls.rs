@@ -1,5 +1,4 @@
-//! The files of the gRPC server's TLS, read and checked: what is wrong with one names its key, and is found before any port
-//! is bound.
+//! Reads and checks the TLS files of the gRPC server, before any port is bound. Mistakes name the key of the file.
 
 use std::{fs, path::Path};
 
@@ -14,22 +13,21 @@ use super::{
     mistake::{Mistake, Origin},
 };
 
-/// What the files hold. No `Debug`: there is a key in it.
+/// The content of the files. Has no `Debug`, as it contains a private key.
 #[derive(PartialEq)]
 pub struct TlsFiles {
-    /// The server's certificate, and those that lead from it to its root.
+    /// The server's certificate first, then intermediate certificates.
     pub chain: Vec<CertificateDer<'static>>,
-    /// Its private key.
     pub key: PrivateKeyDer<'static>,
-    /// What clients' certificates must come from, with mutual TLS.
+    /// The CA of client certificates; set for mutual TLS.
     pub client_ca: Option<Vec<CertificateDer<'static>>>,
 }
 
 impl TlsFiles {
-    /// Reads the files that are configured; `None`: no TLS.
+    /// Reads the configured files. `None` if TLS is not configured.
     ///
     /// # Errors
-    /// All mistakes: a file that can't be read or holds something else, a key that does not go with the certificate.
+    /// All mistakes: unreadable files, files with other content, a key that does not belong to the certificate.
     pub fn read(grpc: &Grpc) -> Result<Option<Self>, Vec<Mistake>> {
         let (Some(cert_path), Some(key_path)) = (&grpc.tls_cert_file, &grpc.tls_key_file) else {
             return Ok(None);
@@ -42,7 +40,7 @@ impl TlsFiles {
         let key = key.and_then(|pem| {
             let read = PrivateKeyDer::from_pem_slice(&pem).ok();
             if read.is_none() {
-                mistakes.push(holds_no("grpc.tls_key_file", key_path, "private key"));
+                mistakes.push(contains_no("grpc.tls_key_file", key_path, "private key"));
             }
             read
         });
@@ -54,11 +52,11 @@ impl TlsFiles {
                 key: "grpc.tls_key_file".to_owned(),
                 origin: Origin::Default,
                 problem: format!(
-                    "the key in {} does not go with the first certificate in {}: {error}",
+                    "the key in {} does not belong to the first certificate in {}: {error}",
                     key_path.display(),
                     cert_path.display()
                 ),
-                remedy: "name the key of that certificate; a chain begins with the server's own"
+                remedy: "name the key of that certificate; the server's own certificate must be the first one"
                     .to_owned(),
             });
         }
@@ -92,7 +90,6 @@ fn read(key: &str, path: &Path, mistakes: &mut Vec<Mistake>) -> Option<Vec<u8>> 
     }
 }
 
-/// The certificates of a file, at least one.
 fn certificates(
     key: &str,
     path: &Path,
@@ -104,16 +101,16 @@ fn certificates(
         .collect();
     let all = all.filter(|all| !all.is_empty());
     if all.is_none() {
-        mistakes.push(holds_no(key, path, "certificate"));
+        mistakes.push(contains_no(key, path, "certificate"));
     }
     all
 }
 
-fn holds_no(key: &str, path: &Path, wanted: &str) -> Mistake {
+fn contains_no(key: &str, path: &Path, wanted: &str) -> Mistake {
     Mistake {
         key: key.to_owned(),
         origin: Origin::Default,
-        problem: format!("{} holds no {wanted} in PEM", path.display()),
+        problem: format!("{} contains no {wanted} in PEM format", path.display()),
         remedy: "name a PEM file, with lines such as -----BEGIN …-----".to_owned(),
     }
 }
@@ -143,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read_and_what_is_wrong_names_its_key() {
+    fn mistakes_name_the_key_of_the_file() {
         let folder = TempDir::new().unwrap();
         let issued = generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let cert = write(&folder, "tls.crt", &issued.cert.pem());
@@ -160,11 +157,11 @@ mod tests {
         grpc.tls_client_ca_file = Some(folder.path().join("gone"));
         let [cert, key, ca] = problems(&grpc).try_into().unwrap();
         assert!(
-            cert.0 == "grpc.tls_cert_file" && cert.1.contains("holds no certificate"),
+            cert.0 == "grpc.tls_cert_file" && cert.1.contains("contains no certificate"),
             "{cert:?}"
         );
         assert!(
-            key.0 == "grpc.tls_key_file" && key.1.contains("holds no private key"),
+            key.0 == "grpc.tls_key_file" && key.1.contains("contains no private key"),
             "{key:?}"
         );
         assert!(
@@ -183,6 +180,6 @@ mod tests {
         grpc.tls_key_file = write(&folder, "tls.key", &other);
         let [(key, problem)] = problems(&grpc).try_into().unwrap();
         assert_eq!(key, "grpc.tls_key_file");
-        assert!(problem.contains("does not go with"), "{problem}");
+        assert!(problem.contains("does not belong to"), "{problem}");
     }
 }

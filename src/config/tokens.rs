@@ -1,8 +1,9 @@
-//! The tokens file (`grpc.tokens_file`): who may call the gRPC server, as what, and how much.
+//! The tokens file (`grpc.tokens_file`): the tokens that may call the gRPC server, each with its application, methods and rate.
 //!
-//! It holds hashes only. A token is 32 random bytes, so nobody can try them out: a fast hash (SHA-256) is right, where a slow
-//! one, made for passwords that people choose, would only cost CPU on every call. Invariant: a [`Tokens`] that exists was
-//! checked as a whole, and names every mistake of the file at once where it was not.
+//! The file contains hashes only. A token is 32 random bytes, which cannot be guessed, so a fast hash (SHA-256) suffices; a
+//! slow password hash would cost CPU on every call.
+//!
+//! Invariant: a [`Tokens`] was checked as a whole. Neighbours: `grpc::auth` looks tokens up and reloads the file.
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU32};
 
@@ -14,26 +15,26 @@ use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::message::id::ApplicationName;
 
-/// What every token begins with, so that one that leaked can be found by scanners.
+/// Prefix of every token, by which secret scanners can find leaked ones.
 pub const TOKEN_PREFIX: &str = "smsb_";
-/// What the hash of a token begins with in the file.
+/// Prefix of a hash in the file.
 const HASH_PREFIX: &str = "sha256:";
-/// Tokens in a file at most: each call is compared with all of them.
+/// Maximum number of tokens in a file, as each call is compared with all of them.
 const MAX_TOKENS: usize = 1_000;
-/// The only service that a token must be allowed by name.
+/// The only service that is not allowed by default.
 const ADMIN_SERVICE: &str = "smsbridge.v1.AdminService";
 
 /// SHA-256 of a token.
 type TokenDigest = [u8; 32];
 
-/// A new token: shown once, kept nowhere.
+/// Generates a token. Only its hash is stored.
 #[must_use]
 pub fn new_token() -> SecretString {
     let bytes: [u8; 32] = rand::random();
     SecretString::from(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
-/// The hash of a token, as the file has it.
+/// The hash of a token, as it is written in the file.
 #[must_use]
 pub fn hash(token: &SecretString) -> String {
     format!(
@@ -46,32 +47,29 @@ fn digest(token: &str) -> TokenDigest {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// What the holder of a token is and may do.
+/// What a token allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// The token's name, for logs.
+    /// Names the token in logs.
     pub name: String,
-    /// The application that it acts for.
     pub application: ApplicationName,
-    /// Whether it may see rows and events of all applications.
+    /// Whether rows and events of all applications are visible.
     pub sees_all: bool,
-    /// What it may call.
     pub methods: Methods,
-    /// Calls a second at most.
+    /// `None`: no limit.
     pub calls_per_second: Option<NonZeroU32>,
 }
 
-/// Which methods may be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Methods {
-    /// All but those of `AdminService`: where nothing is said.
+    /// All except those of `AdminService`: the default.
     AllButAdmin,
-    /// Those that one of the patterns matches: `*`, `package.Service/*` or `package.Service/Method`.
+    /// Those that match one of the patterns: `*`, `package.Service/*` or `package.Service/Method`.
     Only(Vec<String>),
 }
 
 impl Methods {
-    /// Whether `package.Service/Method` may be called.
+    /// Whether `package.Service/Method` is allowed.
     #[must_use]
     pub fn allow(&self, method: &str) -> bool {
         let service = method
@@ -86,11 +84,10 @@ impl Methods {
     }
 }
 
-/// All tokens of a file.
 #[derive(Clone, Default)]
 pub struct Tokens(Vec<(TokenDigest, Grant)>);
 
-/// What is wrong with a tokens file, all of it.
+/// All mistakes of a tokens file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokensError(Vec<String>);
 
@@ -135,7 +132,7 @@ impl Tokens {
         })?;
         let mut mistakes = Vec::new();
         if file.token.len() > MAX_TOKENS {
-            mistakes.push(format!("it has more than {MAX_TOKENS} tokens"));
+            mistakes.push(format!("the file has more than {MAX_TOKENS} tokens"));
         }
         let (mut names, mut digests) = (BTreeMap::new(), BTreeMap::new());
         let mut tokens = Vec::with_capacity(file.token.len());
@@ -149,7 +146,7 @@ impl Tokens {
             match entry.check() {
                 Ok(token) => {
                     if digests.insert(token.0, ()).is_some() {
-                        mistakes.push(format!("{label}: its hash is there twice"));
+                        mistakes.push(format!("{label}: its hash is used twice"));
                     }
                     tokens.push(token);
                 }
@@ -158,7 +155,7 @@ impl Tokens {
                 }
             }
             if names.insert(name, ()).is_some() {
-                mistakes.push(format!("{label}: its name is there twice"));
+                mistakes.push(format!("{label}: its name is used twice"));
             }
         }
         if mistakes.is_empty() {
@@ -168,8 +165,7 @@ impl Tokens {
         }
     }
 
-    /// What the holder of `token` may do. Compares with every token in constant time: how long it takes says nothing of how
-    /// near a guess is.
+    /// Finds the grant of a token. Compares with every token in constant time, so that timing does not reveal similar tokens.
     #[must_use]
     pub fn find(&self, token: &str) -> Option<&Grant> {
         let digest = digest(token);
@@ -181,7 +177,6 @@ impl Tokens {
         self.0.get(position).map(|(_, grant)| grant)
     }
 
-    /// What each token allows.
     pub fn grants(&self) -> impl Iterator<Item = &Grant> {
         self.0.iter().map(|(_, grant)| grant)
     }
@@ -191,13 +186,16 @@ impl Entry {
     fn check(self) -> Result<(TokenDigest, Grant), Vec<String>> {
         let mut mistakes = Vec::new();
         if !(1..=64).contains(&self.name.len()) || self.name.chars().any(char::is_control) {
-            mistakes.push("`name` has 1 to 64 characters".to_owned());
+            mistakes.push("`name` must be 1 to 64 characters".to_owned());
         }
         let mut digest = TokenDigest::default();
-        let hash = self.hash.strip_prefix(HASH_PREFIX).unwrap_or_default();
-        if hex::decode_to_slice(hash, &mut digest).is_err() {
+        let is_hash = self
+            .hash
+            .strip_prefix(HASH_PREFIX)
+            .is_some_and(|hash| hex::decode_to_slice(hash, &mut digest).is_ok());
+        if !is_hash {
             mistakes.push(format!(
-                "`hash` is not `{HASH_PREFIX}` and 64 hexadecimal digits: `smsbridge token new` prints it"
+                "`hash` must be `{HASH_PREFIX}` and 64 hexadecimal digits, as `smsbridge token new` prints it"
             ));
         }
         let application = ApplicationName::parse(&self.application);
@@ -209,7 +207,7 @@ impl Entry {
             match grant.as_str() {
                 "all-applications" => sees_all = true,
                 other => mistakes.push(format!(
-                    "`grants`: `{other}` is not known: write \"all-applications\""
+                    "`grants`: `{other}` is unknown; write \"all-applications\""
                 )),
             }
         }
@@ -220,7 +218,7 @@ impl Entry {
                     .is_some_and(|(service, method)| service.contains('.') && !method.is_empty());
             if !is_pattern {
                 mistakes.push(format!(
-                    "`methods`: `{pattern}` is none: write \"smsbridge.v1.SmsService/SendSms\", \
+                    "`methods`: `{pattern}` is not a pattern; write \"smsbridge.v1.SmsService/SendSms\", \
                      \"smsbridge.v1.SmsService/*\" or \"*\""
                 ));
             }
@@ -301,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_of_the_file_is_told() {
+    fn every_mistake_of_the_file_is_reported() {
         let token = new_token();
         let good = entry("a", &token, "");
         let text = format!(
@@ -309,8 +307,8 @@ mod tests {
         );
         let report = Tokens::parse(&text).err().unwrap().to_string();
         for part in [
-            "token `a`: its hash is there twice",
-            "token `a`: its name is there twice",
+            "token `a`: its hash is used twice",
+            "token `a`: its name is used twice",
             "token `c`: `hash`",
             "token `c`: `application`",
             "token `c`: `grants`: `root`",

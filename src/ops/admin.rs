@@ -1,7 +1,7 @@
-//! The HTTP server of `admin.listen`: `/live`, `/ready`, `/metrics`.
+//! The HTTP server on `admin.listen`: `/live`, `/ready`, `/metrics`.
 //!
-//! Invariants: `/live` depends on nothing; the server goes on while the process drains, so that `/ready` can be seen to
-//! fall, and it ends when its own token is cancelled, whatever its clients do.
+//! Invariants: `/live` depends on nothing; the server keeps answering while the process drains, so that load balancers see
+//! `/ready` fail; it ends after its own token is cancelled, even if a client keeps its connection open.
 
 use std::{io, time::Duration};
 
@@ -17,15 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{metrics::Metrics, readiness::Readiness};
 
-/// How long answers that are under way may take when the server is to end.
+/// Time for requests in flight after `stop` is cancelled.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
-/// The media type of OpenMetrics' text format.
+/// The media type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves until `stop` is cancelled: to be cancelled last, when everything else has drained.
+/// Serves until `stop` is cancelled. Cancel it last, after everything else has drained.
 ///
 /// # Errors
-/// Where the listener fails.
+/// The listener fails.
 pub async fn serve(
     listener: TcpListener,
     readiness: Readiness,
@@ -47,13 +47,13 @@ pub async fn serve(
     };
     tokio::select! {
         served = served => served,
-        // A client that never ends its request does not hold the process.
+        // A client that never completes its request must not delay the shutdown.
         () = overdue => Ok(()),
     }
 }
 
 async fn ready(State((readiness, _)): State<(Readiness, Metrics)>) -> Response {
-    let missing = readiness.what_is_missing();
+    let missing = readiness.unmet();
     if missing.is_empty() {
         (StatusCode::OK, "ready\n").into_response()
     } else {
@@ -66,7 +66,7 @@ async fn scrape(State((_, metrics)): State<(Readiness, Metrics)>) -> Response {
     match metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
-            tracing::error!(%error, "the metrics could not be written");
+            tracing::error!(%error, "cannot encode the metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
@@ -119,7 +119,7 @@ mod tests {
         }
     }
 
-    /// The whole response, head and body.
+    /// Returns the response, head and body.
     async fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ready_says_what_is_missing_and_live_does_not_care() {
+    async fn ready_names_unmet_conditions_and_live_ignores_them() {
         let admin = admin().await;
         let is_connected = Arc::new(AtomicBool::new(false));
         admin.readiness.probe("broker", {
@@ -145,7 +145,7 @@ mod tests {
         is_connected.store(true, Ordering::Relaxed);
         let response = get(admin.address, "/ready").await;
         assert!(response.starts_with("HTTP/1.1 200"), "{response}");
-        admin.readiness.fall();
+        admin.readiness.end();
         let response = get(admin.address, "/ready").await;
         assert!(response.starts_with("HTTP/1.1 503"), "{response}");
         let response = get(admin.address, "/elsewhere").await;
@@ -166,11 +166,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_never_ends_does_not_hold_the_end() {
+    async fn a_hanging_client_does_not_delay_shutdown() {
         let admin = admin().await;
         let mut stuck = TcpStream::connect(admin.address).await.unwrap();
         stuck.write_all(b"GET /live HTTP/1.1\r\n").await.unwrap();
-        // Only one that was accepted can hold anything: the answer to a later connection says that it was.
+        // Connections are accepted in order, so an answer on a later one shows that this one has been accepted.
         get(admin.address, "/live").await;
         admin.stop.cancel();
         let ended = timeout(Duration::from_secs(30), admin.task).await;

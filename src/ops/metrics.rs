@@ -1,7 +1,8 @@
-//! Counters, gauges and histograms, as `/metrics` shows them.
+//! The counters, gauges and histograms of `/metrics`.
 //!
-//! Invariants: every label has a small closed set of values, so that nobody outside can make series; no label holds an
-//! application, an id, a number or a text. Names begin with `smsbridge_` and say their unit.
+//! Invariants: every label has a small fixed set of values, so that clients cannot create series; no label contains an
+//! application, an id, a number or a text. Names begin with `smsbridge_` and include their unit. Neighbours: every module
+//! counts here; `admin` serves the result.
 
 mod labels;
 
@@ -29,7 +30,7 @@ pub use self::labels::{
 };
 use crate::message::event_type::EventType;
 
-/// Durations from a millisecond to a minute.
+/// Histogram buckets from a millisecond to a minute.
 #[derive(Clone, Copy)]
 struct Seconds;
 
@@ -42,7 +43,7 @@ impl MetricConstructor<Histogram> for Seconds {
     }
 }
 
-/// Everything that is counted. Cheap to clone; clones count together.
+/// Cheap to clone; clones share the counters.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
@@ -70,7 +71,6 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Everything at zero.
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("smsbridge");
@@ -93,7 +93,7 @@ impl Metrics {
             registry: Registry::default(),
         };
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The version that runs", version);
+        registry.register("build", "The running version", version);
         registry.register(
             "send_results",
             "Results of sends, one for each destination",
@@ -106,7 +106,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "infobip_request",
-            "How long the API took to answer, failures included",
+            "Duration of requests to the API, failures included",
             Unit::Seconds,
             inner.request_seconds.clone(),
         );
@@ -118,13 +118,13 @@ impl Metrics {
         );
         registry.register_with_unit(
             "in_doubt",
-            "Destinations whose outcome is being looked up",
+            "Destinations whose send is in doubt and being looked up",
             Unit::Other("destinations".to_owned()),
             inner.in_doubt.clone(),
         );
         registry.register(
             "in_doubt_resolved",
-            "Destinations whose outcome was looked up, by what came of it",
+            "Sends in doubt that were resolved, by resolution",
             inner.in_doubt_resolved.clone(),
         );
         registry.register(
@@ -134,17 +134,17 @@ impl Metrics {
         );
         registry.register(
             "late_pending_reports_dropped",
-            "Pending reports that came after the final one of their message",
+            "Pending reports that came after the final report of their message and were dropped",
             inner.late_pending_dropped.clone(),
         );
         registry.register(
             "webhook_bodies",
-            "Bodies that were sent to the HTTP endpoints for Infobip",
+            "Request bodies that the webhooks received",
             inner.webhook_bodies.clone(),
         );
         registry.register(
             "amqp_reconnects",
-            "Publishing sessions with the broker that were built anew",
+            "Publishing sessions with the broker that were re-established",
             inner.amqp_reconnects.clone(),
         );
         registry.register(
@@ -154,7 +154,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "grpc_call",
-            "How long gRPC calls took until their response began",
+            "Time until the response of a gRPC call began",
             Unit::Seconds,
             inner.grpc_call_seconds.clone(),
         );
@@ -167,7 +167,7 @@ impl Metrics {
         Self(Arc::new(Inner { registry, ..inner }))
     }
 
-    /// So many destinations got their results.
+    /// Counts destinations that got their results.
     pub fn send_results(&self, outcome: SendOutcome, destinations: u64) {
         let label = OutcomeLabel { outcome };
         self.0
@@ -176,7 +176,7 @@ impl Metrics {
             .inc_by(destinations);
     }
 
-    /// A request to the API ended.
+    /// Counts a request to the API that ended.
     pub fn request(&self, endpoint: Endpoint, classification: Classification, took: Duration) {
         let labels = RequestLabels {
             endpoint,
@@ -188,46 +188,46 @@ impl Metrics {
         seconds.observe(took.as_secs_f64());
     }
 
-    /// A send request was put together.
+    /// Records the size of a send request.
     pub fn batch(&self, destinations: u32) {
         self.0.batch_destinations.observe(f64::from(destinations));
     }
 
-    /// A destination became doubtful.
+    /// A send to a destination became in doubt.
     pub fn in_doubt_opened(&self) {
         self.0.in_doubt.inc();
     }
 
-    /// A destination is doubtful no more.
+    /// A send in doubt was resolved.
     pub fn in_doubt_resolved(&self, resolution: Resolution) {
         self.0.in_doubt.dec();
         let label = ResolutionLabel { resolution };
         self.0.in_doubt_resolved.get_or_create(&label).inc();
     }
 
-    /// So many events of this type became durable.
+    /// Counts events that became durable.
     pub fn events_appended(&self, event_type: EventType, count: u64) {
         let label = TypeLabel { r#type: event_type };
         self.0.events_appended.get_or_create(&label).inc_by(count);
     }
 
-    /// A pending report came after the final one and was dropped.
+    /// Counts a pending report that was dropped because it came after the final one.
     pub fn late_pending_dropped(&self) {
         self.0.late_pending_dropped.inc();
     }
 
-    /// Infobip, or somebody who is not, sent a body.
+    /// Counts a request body that a webhook received, from Infobip or from anyone else.
     pub fn webhook_body(&self, endpoint: Webhook, result: WebhookResult) {
         let labels = WebhookLabels { endpoint, result };
         self.0.webhook_bodies.get_or_create(&labels).inc();
     }
 
-    /// The publishing session with the broker was lost and built anew.
+    /// Counts a publishing session with the broker that was lost and re-established.
     pub fn amqp_reconnected(&self) {
         self.0.amqp_reconnects.inc();
     }
 
-    /// A gRPC call ended, `took` until its response began.
+    /// Counts a gRPC call that ended; `took` is the time until its response began.
     pub fn grpc_call(&self, method: GrpcMethod, code: Code, took: Duration) {
         let GrpcMethod(method) = method;
         let labels = CallLabels {
@@ -240,24 +240,24 @@ impl Metrics {
         seconds.observe(took.as_secs_f64());
     }
 
-    /// Destinations came to wait in a lane.
+    /// Destinations entered a lane.
     pub fn queued(&self, lane: Lane, destinations: usize) {
         let label = LaneLabel { lane };
         let gauge = self.0.queued_destinations.get_or_create(&label);
-        gauge.inc_by(i64::try_from(destinations).unwrap_or(i64::MAX));
+        gauge.inc_by(as_i64(destinations));
     }
 
-    /// Destinations wait in a lane no more.
+    /// Destinations left a lane.
     pub fn unqueued(&self, lane: Lane, destinations: usize) {
         let label = LaneLabel { lane };
         let gauge = self.0.queued_destinations.get_or_create(&label);
-        gauge.dec_by(i64::try_from(destinations).unwrap_or(i64::MAX));
+        gauge.dec_by(as_i64(destinations));
     }
 
-    /// All of it, in OpenMetrics' text format.
+    /// Encodes all metrics in the OpenMetrics text format.
     ///
     /// # Errors
-    /// Where a metric can't be written.
+    /// A metric cannot be encoded.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.0.registry)?;
@@ -265,12 +265,16 @@ impl Metrics {
     }
 }
 
+fn as_i64(destinations: usize) -> i64 {
+    i64::try_from(destinations).expect("send.queue_capacity bounds the number of destinations")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn everything_is_shown_with_its_labels_and_unit() {
+    fn every_metric_is_encoded_with_its_labels_and_unit() {
         let metrics = Metrics::new();
         metrics.send_results(SendOutcome::Accepted, 1);
         metrics.request(
@@ -319,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_make_no_series() {
+    fn unknown_methods_create_no_series() {
         let metrics = Metrics::new();
         for n in 0..1000 {
             let method = GrpcMethod::named(&format!("x.Y/Z{n}"));

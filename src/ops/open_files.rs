@@ -1,8 +1,8 @@
-//! How many files this process may have open: each connection is one.
+//! The limit of open files, which bounds the number of connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the soft limit, often 1024 for the sake of old programs, to the hard one.
+/// Raises the soft limit, by default often 1024, to the hard limit.
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -10,11 +10,11 @@ pub fn raise_limit() {
         maximum: limit.maximum,
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files can't be raised");
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 
-/// The limit; `None`: there is none.
+/// `None` if there is no limit.
 #[must_use]
 pub fn limit() -> Option<usize> {
     let files = getrlimit(Resource::Nofile).current?;

@@ -1,16 +1,16 @@
-//! Whether this process can do its job: a set of named conditions, all of which must hold, and the end of the process.
+//! Readiness: a set of named conditions that must all hold, until shutdown begins.
 //!
-//! Invariants: after [`Readiness::fall`] it is never ready again; nothing here depends on
-//! Infobip, as a replica that is taken out because the API is down helps nobody.
+//! Invariants: the process is never ready again after [`Readiness::end`]; no condition depends on Infobip, because removing
+//! replicas while the API is down does not help. Neighbours: `app` adds the conditions, `admin` serves the result.
 
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-/// Says why a condition does not hold; `None` where it does.
+/// Returns why a condition does not hold, or `None` if it holds.
 type Probe = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// All conditions. Cheap to clone.
+/// Cheap to clone; clones share the conditions.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<RwLock<State>>);
 
@@ -21,14 +21,13 @@ struct State {
 }
 
 impl Readiness {
-    /// No conditions: ready.
+    /// Ready, as it has no conditions.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a condition that is asked whenever somebody wants to know: `None` where it holds, else why not. The answer must
-    /// come at once.
+    /// Adds a condition, which is evaluated on each request for `/ready` and must not block.
     pub fn probe(
         &self,
         name: &'static str,
@@ -38,15 +37,15 @@ impl Readiness {
         state.probes.push((name, Box::new(why_not)));
     }
 
-    /// The process is ending: not ready, from now on.
-    pub fn fall(&self) {
+    /// Not ready from now on: the process is shutting down.
+    pub fn end(&self) {
         let mut state = self.0.write();
         state.is_ending = true;
     }
 
-    /// What does not hold, each as `name: why`. Empty: ready.
+    /// The conditions that do not hold, each as `name: why`. Ready if empty.
     #[must_use]
-    pub fn what_is_missing(&self) -> Vec<String> {
+    pub fn unmet(&self) -> Vec<String> {
         let state = self.0.read();
         if state.is_ending {
             return vec!["shutdown: the process is ending".to_owned()];
@@ -66,21 +65,18 @@ mod tests {
     #[test]
     fn every_condition_must_hold() {
         let readiness = Readiness::new();
-        assert!(readiness.what_is_missing().is_empty());
+        assert!(readiness.unmet().is_empty());
         readiness.probe("broker", || None);
-        assert!(readiness.what_is_missing().is_empty());
+        assert!(readiness.unmet().is_empty());
         readiness.probe("event log", || Some("the disk is full".to_owned()));
-        assert_eq!(readiness.what_is_missing(), ["event log: the disk is full"]);
+        assert_eq!(readiness.unmet(), ["event log: the disk is full"]);
     }
 
     #[test]
-    fn the_end_is_final() {
+    fn a_process_that_ends_is_never_ready_again() {
         let readiness = Readiness::new();
         readiness.probe("broker", || None);
-        readiness.fall();
-        assert_eq!(
-            readiness.what_is_missing(),
-            ["shutdown: the process is ending"]
-        );
+        readiness.end();
+        assert_eq!(readiness.unmet(), ["shutdown: the process is ending"]);
     }
 }

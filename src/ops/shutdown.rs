@@ -1,25 +1,25 @@
-//! How the process is asked to end: SIGTERM or SIGINT asks for it, a second one forces it. `app` drains.
+//! Signals: the first SIGTERM or SIGINT begins the shutdown, a second one ends the process at once. `app` drains.
 
 use std::{io, process};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-/// Exit status of a process that was ended by a second signal, with work unfinished.
+/// Exit status after a second signal, with work unfinished.
 const EXIT_FORCED: i32 = 1;
 
-/// Listens for signals as long as it lives.
+/// Handles signals until it is dropped.
 #[derive(Debug)]
-#[must_use = "signals are heard as long as this lives"]
+#[must_use = "signals are handled until this is dropped"]
 pub struct SignalWatch {
     _task: AbortOnDropHandle<()>,
 }
 
 /// From now on the first SIGTERM or SIGINT (Ctrl-C) cancels `shutdown`, and a second one ends the process at once with exit
-/// status 1. Needs a tokio runtime.
+/// status 1. Must be called in a tokio runtime.
 ///
 /// # Errors
-/// Where the system refuses the handlers.
+/// The system rejects the handlers.
 pub fn watch_signals(shutdown: CancellationToken) -> io::Result<SignalWatch> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -27,14 +27,11 @@ pub fn watch_signals(shutdown: CancellationToken) -> io::Result<SignalWatch> {
         let name = next(&mut terminate, &mut interrupt).await;
         tracing::info!(
             signal = name,
-            "asked to stop; a second signal stops at once"
+            "shutting down; a second signal ends the process at once"
         );
         shutdown.cancel();
         let name = next(&mut terminate, &mut interrupt).await;
-        tracing::warn!(
-            signal = name,
-            "asked to stop again: ending with work unfinished"
-        );
+        tracing::warn!(signal = name, "second signal: ending with work unfinished");
         process::exit(EXIT_FORCED);
     });
     Ok(SignalWatch {
@@ -59,11 +56,11 @@ mod tests {
 
     use super::*;
 
-    /// Set in the process that gets the signals: this test, run again alone.
+    /// Set in the process that gets the signals, which runs this test only.
     const CHILD: &str = "SMSBRIDGE_TEST_SIGNALLED_CHILD";
 
     #[test]
-    fn one_signal_asks_and_a_second_one_forces() {
+    fn the_first_signal_begins_shutdown_and_the_second_forces_it() {
         if env::var_os(CHILD).is_some() {
             return child();
         }
@@ -71,7 +68,7 @@ mod tests {
             let mut child = Command::new(env::current_exe().unwrap())
                 .args([
                     "--exact",
-                    "ops::shutdown::tests::one_signal_asks_and_a_second_one_forces",
+                    "ops::shutdown::tests::the_first_signal_begins_shutdown_and_the_second_forces_it",
                 ])
                 .arg("--nocapture")
                 .env(CHILD, "1")

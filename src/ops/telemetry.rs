@@ -1,7 +1,7 @@
-//! Log lines: text for people or JSON for machines, on stderr.
+//! Sets up logging: text or JSON lines on stderr.
 //!
-//! The rules for every line of the crate: a sentence without values, ids and counts as fields beside it, units in the
-//! fields' names (`grace_ms`); a failure is logged once, where it is handled; never a phone number, a text or a credential.
+//! Rules for every log call: a message without values; ids and counts as fields, with units in their names (`grace_ms`); a
+//! failure is logged once, where it is handled; no phone number, text or credential.
 
 use std::io::{self, IsTerminal as _};
 
@@ -15,18 +15,16 @@ use tracing_subscriber::{
 
 use crate::config::{Log, LogFormat};
 
-/// Why there are no logs.
+/// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// `log.filter` is no filter.
-    #[error("`log.filter` is no filter: {0}; write `info`, or `smsbridge=debug,info`")]
+    #[error("`log.filter` is not a log filter: {0}; write `info`, or `smsbridge=debug,info`")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// Something in this process logs already.
-    #[error("logging is set up already: {0}")]
+    #[error("logging is already set up: {0}")]
     AlreadySet(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sets up logging for the process, on stderr: stdout belongs to results.
+/// Sets up logging on stderr; stdout is for results.
 ///
 /// # Errors
 /// [`TelemetryError`].
@@ -36,7 +34,7 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// What writes the lines. `is_terminal` decides what `auto` means.
+/// Builds the subscriber. `is_terminal` decides between text and JSON for `auto`.
 fn subscriber<W>(
     log: &Log,
     is_terminal: bool,
@@ -129,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_filter_is_named() {
+    fn an_invalid_filter_is_reported_by_its_key() {
         let log = Log {
             filter: "smsbridge=loud".to_owned(),
             format: LogFormat::Json,

@@ -1,7 +1,6 @@
-//! Addresses: what a URL may have in it, whether it stays on this machine, and that each listener has a port to itself.
+//! Checks base URLs and listen addresses: the parts of a URL, whether it is loopback, and that no two listeners share a port.
 //!
-//! Invariant: an address that was checked is scheme, host and port, without a final slash, so that a path can be appended.
-//! Neighbours: the sections' checks decide what has to be guarded on an address that others can reach.
+//! Invariant: a checked base URL is scheme, host and port without a final slash, so that a path can be appended.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,9 +14,9 @@ pub(super) fn base_address(key: &str, url: &mut String, checks: &mut Checks<'_>)
         Ok(uri) => match (uri.scheme_str(), uri.authority()) {
             (Some("http" | "https"), Some(authority)) => {
                 if authority.as_str().contains('@') {
-                    Some("has a username in it")
+                    Some("must not have a username")
                 } else if uri.path() != "/" && !uri.path().is_empty() || uri.query().is_some() {
-                    Some("has a path")
+                    Some("must not have a path or a query")
                 } else {
                     None
                 }
@@ -51,7 +50,7 @@ pub(super) fn is_loopback_url(url: &str) -> bool {
     })
 }
 
-/// Two listeners on one port: the second one would fail later, and less clearly.
+/// Rejects two listeners on one port: binding the second would fail later, with a less clear error.
 pub(super) fn listeners(config: &Config, checks: &mut Checks<'_>) {
     let all = [
         ("grpc.listen", config.grpc.listen),
@@ -65,8 +64,8 @@ pub(super) fn listeners(config: &Config, checks: &mut Checks<'_>) {
         {
             checks.say(
                 &[key, other],
-                format!("`{other}` listens on port {} already", address.port()),
-                "give each its own port",
+                format!("`{other}` also listens on port {}", address.port()),
+                "choose another port",
             );
         }
     }

@@ -1,7 +1,7 @@
-//! `[applications.*]`: names, senders, country prefixes, and which inbound messages are whose.
+//! Checks `[applications.*]`: names, senders, country prefixes, and the routes of inbound messages.
 //!
-//! Invariants: a default sender is one that the application may use; no route of inbound messages leads to two applications.
-//! Neighbours: `message::id` and `message::address` say what a name and a sender may be.
+//! Invariants: a default sender is an allowed sender; no route of inbound messages belongs to two applications. Neighbours:
+//! `message::id` and `message::address` define valid names and senders.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {
         } else if name == FOREIGN_APPLICATION {
             checks.say(
                 &[&key],
-                "this name stands for what the account did without the bridge",
+                "this name is reserved for messages that were not sent through the bridge",
                 "rename it",
             );
         }
@@ -70,8 +70,8 @@ pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {
             if !route.number.as_ref().is_none_or(is_number) {
                 checks.say(
                     &[&inbound_key],
-                    "a number in it has other characters than digits",
-                    "write it as the API does: digits only, in international format",
+                    "a number in it must have digits only",
+                    "write it in international format without +, such as \"41790000000\"",
                 );
             }
             let matched = (
@@ -84,7 +84,7 @@ pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {
                 checks.say(
                     &[&inbound_key],
                     format!("`applications.{other}.inbound` has the same route"),
-                    "keep it in one of them",
+                    "remove it from one of them",
                 );
             }
         }

@@ -1,7 +1,7 @@
-//! Bounds of counts, sizes and durations, and durations that have to fit each other.
+//! Checks the bounds of counts, sizes and durations, and pairs of durations that depend on each other.
 //!
-//! Invariant: what passes is finite, and zero only where zero does no harm. Neighbours: `defaults.toml` says what each key
-//! means; what a value's type rules out, reading has refused already.
+//! Invariant: a valid value is finite, and zero only where zero has a meaning. Neighbours: `defaults.toml` documents the keys;
+//! `read` has rejected values that do not fit their type.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::Checks;
 use crate::config::Config;
 
 pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
-    let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+    let count = |value: usize| u64::try_from(value).expect("usize has at most 64 bits");
     let Config {
         infobip,
         send,
@@ -149,19 +149,19 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         }
     }
     if send.in_doubt_for <= infobip.request_timeout && send.in_doubt_for >= ms(1) {
-        // What the logs do not show counts as never sent only when a request could no longer be under way.
+        // A send that is not in the API's logs counts as not sent only once its request can no longer be in flight.
         checks.say(
             &["send.in_doubt_for", "infobip.request_timeout"],
-            "is not longer than infobip.request_timeout",
-            "choose a longer one, or no doubt can be resolved",
+            "must be longer than infobip.request_timeout",
+            "increase it; otherwise no send in doubt could be resolved",
         );
     }
     if infobip.connect_timeout >= infobip.request_timeout && infobip.request_timeout >= ms(1) {
-        // A request that timed out is in doubt; one that found no connection is not.
+        // A request that times out is in doubt; one that could not connect was not sent.
         checks.say(
             &["infobip.connect_timeout", "infobip.request_timeout"],
-            "is not shorter than infobip.request_timeout",
-            "choose a shorter one, so that an API that is down is known to be",
+            "must be shorter than infobip.request_timeout",
+            "reduce it, so that a failed connection is not taken for a request in doubt",
         );
     }
 }

@@ -1,7 +1,7 @@
-//! Secrets that stand in files of their own: each is read into the key beside it.
+//! Reads secrets from the files that `…_file` keys name, into the keys without `_file`.
 //!
-//! Invariants: a secret has one place, its key or its file; no message shows what a file holds. Neighbours: the sections'
-//! checks come after and see every secret under its key.
+//! Invariants: a secret is given by its key or by its file, not by both; no message quotes the content of a file. Neighbours:
+//! the other checks run later and find every secret under its key.
 
 use std::{
     fs,
@@ -20,8 +20,8 @@ pub(super) fn secrets_from_files(config: &mut Config, checks: &mut Checks<'_>) {
         if secret.is_some() {
             checks.say(
                 &[&file_key, key],
-                format!("`{key}` is set too"),
-                "keep one of the two",
+                format!("`{key}` is also set"),
+                "set only one of the two",
             );
             return;
         }
@@ -59,7 +59,7 @@ pub(super) fn secrets_from_files(config: &mut Config, checks: &mut Checks<'_>) {
     resolve("amqp.url", &mut amqp.url, &amqp.url_file);
 }
 
-/// The content of a file without the newline that editors end it with.
+/// The content of a file without its final newline.
 fn read_secret(path: &Path) -> Result<SecretString, String> {
     let text = fs::read_to_string(path)
         .map_err(|error| format!("can't read {}: {error}", path.display()))?;
@@ -108,7 +108,7 @@ mod tests {
         );
         assert_eq!(
             (both.key.as_str(), both.problem.as_str()),
-            ("http.secret_file", "`http.secret` is set too")
+            ("http.secret_file", "`http.secret` is also set")
         );
         let missing = mistake("[http]\nsecret_file = \"/nonexistent/s\"", &[]);
         assert!(missing.problem.contains("/nonexistent/s"), "{missing}");
@@ -120,7 +120,6 @@ mod tests {
         assert!(missing.problem.ends_with("is empty"), "{missing}");
     }
 
-    /// What is wrong with a secret in a file is said of the key that names the file, with the layer that set it.
     #[test]
     fn a_mistake_in_a_secrets_file_names_its_key_and_layer() {
         let secret = file("not/a/segment");

@@ -1,4 +1,4 @@
-//! What the sections' checks say, from the outside. The themes beside this file bring their own tests.
+//! Tests of the checks of each section. `addresses`, `applications`, `bounds` and `secrets` have tests of their own.
 
 use crate::config::{
     Config,
@@ -67,7 +67,7 @@ fn open_addresses_need_authentication() {
     assert_eq!(
         mistake(&format!("{grpc}{tls}"), &[]).key,
         "grpc.listen",
-        "TLS alone knows nobody"
+        "TLS alone authenticates no client"
     );
     load(&format!("{grpc}{tls}tls_client_ca_file = \"a\""), &[]).unwrap();
 
@@ -89,7 +89,7 @@ fn open_addresses_need_authentication() {
     assert_eq!(
         mistake(tunnel, &[]).key,
         "http.public_url",
-        "a tunnel opens loopback"
+        "a tunnel exposes a loopback address"
     );
     load("[http]\npublic_url = \"http://127.0.0.1:8080\"", &[]).unwrap();
 }

@@ -1,6 +1,7 @@
-//! The labels of the metrics and their values, under the names that `/metrics` shows.
+//! The labels of the metrics and their values.
 //!
-//! Invariant: every label has a small closed set of values, and a gRPC method with another name counts as `unknown`. Neighbours: the other rooms count with the public types, [`super::Metrics`] puts them into sets.
+//! Invariant: every label has a small fixed set of values; a gRPC method that does not exist counts as `unknown`. Neighbours:
+//! other modules pass the public types, and [`super::Metrics`] builds label sets of them.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use tonic::Code;
 
 use crate::{message::event_type::EventType, proto};
 
-/// Declares a label's values: each variant with its name.
+/// Declares a label as an enum: each variant with its value in `/metrics`.
 macro_rules! label {
     ($(#[$doc:meta])* $label:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)+ }) => {
         $(#[$doc])*
@@ -27,19 +28,19 @@ macro_rules! label {
 }
 
 label! {
-    /// How a send ended.
+    /// The result of a send.
     SendOutcome {
-        /// Infobip took it.
+        /// Accepted by Infobip.
         Accepted = "accepted",
-        /// It was refused, here or there.
+        /// Rejected by the bridge or by Infobip.
         Rejected = "rejected",
-        /// Nobody knows.
+        /// Still in doubt when look-ups ended.
         Unknown = "unknown",
     }
 }
 
 label! {
-    /// What is asked of the API.
+    /// An endpoint of the API.
     Endpoint {
         /// `/sms/1/text/advanced`, `/sms/1/binary/advanced`.
         Send = "send",
@@ -65,37 +66,37 @@ label! {
 }
 
 label! {
-    /// What came of a request to the API (docs/RELIABILITY.md#how-a-send-stays-single).
+    /// How the outcome of a request to the API is classified (docs/RELIABILITY.md#how-a-send-stays-single).
     Classification {
-        /// It did what was asked.
+        /// The API did what was requested.
         Ok = "ok",
-        /// It refused what was asked.
+        /// The API rejected the request.
         Refused = "refused",
-        /// It refused the credentials.
+        /// The API rejected the credentials.
         CredentialsRefused = "credentials_refused",
         /// 429: nothing was done.
         RateLimited = "rate_limited",
-        /// No connection: nothing went out.
+        /// No connection, so nothing was sent.
         NotSent = "not_sent",
-        /// It may have done it.
+        /// The API may have done it.
         InDoubt = "in_doubt",
     }
 }
 
 label! {
-    /// What the look-up of a doubtful send led to.
+    /// How a send in doubt was resolved.
     Resolution {
-        /// The logs have it.
+        /// Found in the API's logs.
         Found = "found",
-        /// The logs have it not: it was sent again, with the same id.
+        /// Not in the API's logs, so it was sent again with the same id.
         Resent = "resent",
-        /// Given up.
+        /// Not resolved in time.
         Unknown = "unknown",
     }
 }
 
 label! {
-    /// Where Infobip calls.
+    /// A webhook that Infobip calls.
     Webhook {
         /// `/reports`.
         Reports = "reports",
@@ -109,37 +110,34 @@ label! {
 }
 
 label! {
-    /// What became of a body that Infobip sent.
+    /// How a request to a webhook ended.
     WebhookResult {
         /// Its events are durable.
         Stored = "stored",
-        /// It can't be read and is kept.
+        /// Unreadable; stored as it is.
         Quarantined = "quarantined",
-        /// Neither could be done: it was answered with 503 and comes again.
+        /// Could not be stored; answered with 503, so Infobip sends it again.
         Unavailable = "unavailable",
-        /// Not from Infobip: wrong secret or password.
+        /// Wrong secret or password.
         Unauthorized = "unauthorized",
-        /// Too large or not a request that this endpoint takes.
+        /// Too large, or not a valid request for this webhook.
         Refused = "refused",
     }
 }
 
 label! {
-    /// A lane of sends.
+    /// A lane of sends; urgent ones overtake normal ones.
     Lane {
-        /// Overtakes.
         Urgent = "urgent",
-        /// Everything else.
         Normal = "normal",
     }
 }
 
-/// A method of the gRPC server, `package.Service/Method`. What it does not have is `unknown`, as anybody can call anything.
+/// A method of the gRPC server, `package.Service/Method`, or `unknown` if it does not exist: clients can call any name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrpcMethod(pub(super) &'static str);
 
 impl GrpcMethod {
-    /// By its name.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self(proto::methods().get(name).map_or("unknown", String::as_str))
@@ -200,7 +198,7 @@ pub(super) struct LaneLabel {
     pub(super) lane: Lane,
 }
 
-/// A code as gRPC's documents write it.
+/// The name of a code in the gRPC documentation.
 pub(super) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
