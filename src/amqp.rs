@@ -5,7 +5,7 @@
 //! and a new one is built. Neighbours: `events` keeps its log here on the broker engine, `commands` consumes.
 
 pub mod codec;
-pub mod generations;
+pub mod headers;
 pub mod publisher;
 pub mod session;
 pub mod topology;

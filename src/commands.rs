@@ -25,9 +25,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{command::Source, ledger::Ledger};
 use crate::{
-    amqp::{AmqpError, Endpoint, Publisher, Session, Topology, session::Backoff},
+    amqp::{AmqpError, Endpoint, Publisher, Session, Topology, session::RECONNECT},
     config,
     events::SharedEventLog,
+    primitives::retry::Backoff,
     send::Sender,
 };
 
@@ -98,7 +99,7 @@ pub async fn run(commands: Commands, shutdown: CancellationToken) {
         intake_ended: CancellationToken::new(),
     });
     let handlers = TaskTracker::new();
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::new(RECONNECT);
     while !shutdown.is_cancelled() {
         match consume(&context, &lanes, &handlers).await {
             Ok(()) => backoff.reset(),

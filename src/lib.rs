@@ -4,7 +4,8 @@
 //!
 //! Floors, each knowing only those below it:
 //!
-//! - [`proto`]: the contract, generated. [`message`]: the vocabulary: ids, addresses, code tables.
+//! - [`proto`]: the contract, generated. [`message`]: the vocabulary: ids, addresses, code tables. [`primitives`]: retries
+//!   and a bounded map.
 //! - [`infobip`]: out to the API. [`amqp`]: out to the broker.
 //! - [`send`]: from a request to one result for each destination. [`events`]: the log of all that happened.
 //!   [`intake`]: from what the API says to events.
@@ -24,6 +25,7 @@ pub mod infobip;
 pub mod intake;
 pub mod message;
 pub mod ops;
+pub mod primitives;
 pub mod proto;
 pub mod send;
 pub mod webhooks;

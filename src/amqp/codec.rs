@@ -1,29 +1,32 @@
-//! Bodies and properties: how events leave, and the names that commands come with.
+//! Bodies and properties of messages: encodes events, and names what commands and events have in common.
 //!
-//! Bodies are the messages of the contract, as proto JSON or binary. Event properties are those of CloudEvents' binary mode
-//! for AMQP beside the protocol's own.
+//! A body is a message of the contract, as proto JSON or binary protobuf. An event also carries the attributes of CloudEvents
+//! as headers (binary mode), beside the properties of AMQP itself.
 
 use bytes::Bytes;
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldTable, LongString, ShortString},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::Message;
+use super::{
+    Message,
+    headers::{self, cloud_events},
+};
 use crate::{message::time, proto::v1};
 
-/// The routing key of commands for the normal lane.
+/// The routing key of commands that are sent with normal priority.
 pub const SEND: &str = "sms.send";
-/// The routing key of commands for the urgent lane.
+/// The routing key of commands that are sent before normal ones.
 pub const SEND_URGENT: &str = "sms.send.urgent";
-/// Proto JSON.
+/// The content type of proto JSON.
 pub const JSON: &str = "application/json";
-/// Binary protobuf.
+/// The content type of binary protobuf.
 pub const PROTOBUF: &str = "application/protobuf";
 /// The delivery mode of messages that survive a restart of the broker.
 const PERSISTENT: u8 = 2;
 
-/// Properties that a message of the bridge always has.
+/// The properties that every message of the bridge has: persistent, with a content type.
 #[must_use]
 pub fn properties(content_type: &str) -> BasicProperties {
     BasicProperties::default()
@@ -31,15 +34,15 @@ pub fn properties(content_type: &str) -> BasicProperties {
         .with_content_type(lossy_short(content_type))
 }
 
-/// The body of an event, as proto JSON.
+/// Encodes an event as proto JSON.
 ///
 /// # Errors
-/// Where it can't be written: a bug.
+/// Only a defect of the encoder makes this fail.
 pub fn event_body(event: &v1::Event) -> Result<Bytes, serde_json::Error> {
     serde_json::to_vec(event).map(Bytes::from)
 }
 
-/// An event as a message: to the exchange `{type}.{application}`, or to any queue by the default exchange.
+/// Makes the message for an event, with the given route.
 #[must_use]
 pub fn event_message(
     event: &v1::Event,
@@ -48,19 +51,14 @@ pub fn event_message(
     routing_key: String,
 ) -> Message {
     let at = event.time.as_ref().and_then(time::from_proto);
-    let mut headers = FieldTable::default();
-    for (name, value) in [
-        ("cloudEvents_id", event.id.as_str()),
-        ("cloudEvents_source", "/smsbridge"),
-        ("cloudEvents_type", event.r#type.as_str()),
-        ("cloudEvents_specversion", "1.0"),
-        (
-            "cloudEvents_time",
-            &at.map(|at| at.to_string()).unwrap_or_default(),
-        ),
-    ] {
-        headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
-    }
+    let time = at.map_or_else(String::new, |at| at.to_string());
+    let headers = headers::text_table([
+        (cloud_events::ID, event.id.as_str()),
+        (cloud_events::SOURCE, "/smsbridge"),
+        (cloud_events::TYPE, &event.r#type),
+        (cloud_events::SPEC_VERSION, "1.0"),
+        (cloud_events::TIME, &time),
+    ]);
     let mut properties = properties(JSON)
         .with_message_id(lossy_short(&event.id))
         .with_type(lossy_short(&event.r#type))
@@ -80,13 +78,13 @@ pub fn event_message(
     }
 }
 
-/// The routing key of an event.
+/// The routing key of an event on the events exchange: `{type}.{application}`.
 #[must_use]
 pub fn event_routing_key(event: &v1::Event) -> String {
     format!("{}.{}", event.r#type, event.application)
 }
 
-/// A property of at most 255 octets: what is longer is cut.
+/// A string of at most 255 bytes, as AMQP properties need it; a longer one is truncated.
 #[must_use]
 pub fn lossy_short(text: &str) -> ShortString {
     let mut end = text.len().min(255);
@@ -96,7 +94,7 @@ pub fn lossy_short(text: &str) -> ShortString {
     ShortString::from(&text[..end])
 }
 
-/// A header's text.
+/// The value of a header that holds text.
 #[must_use]
 pub fn text_header(headers: Option<&FieldTable>, name: &str) -> Option<String> {
     match headers?.inner().get(name)? {
@@ -106,7 +104,7 @@ pub fn text_header(headers: Option<&FieldTable>, name: &str) -> Option<String> {
     }
 }
 
-/// A header's number, whatever integer the publisher wrote it as.
+/// The value of a header that holds an integer of any size.
 #[must_use]
 pub fn number_header(headers: Option<&FieldTable>, name: &str) -> Option<i64> {
     match headers?.inner().get(name)? {
@@ -127,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_has_the_properties_of_the_contract() {
+    fn event_messages_have_the_documented_properties() {
         let event = v1::Event {
             id: "e1".into(),
             r#type: "send.accepted".into(),
@@ -157,7 +155,7 @@ mod tests {
         assert_eq!(properties.timestamp(), &Some(1_423_731_103));
         assert_eq!(properties.delivery_mode(), &Some(2));
         assert_eq!(
-            text_header(properties.headers().as_ref(), "cloudEvents_time").as_deref(),
+            text_header(properties.headers().as_ref(), cloud_events::TIME).as_deref(),
             Some("2015-02-12T08:51:43.123Z")
         );
         let read: v1::Event = serde_json::from_slice(&message.body).unwrap();
@@ -165,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn long_properties_are_cut_between_characters() {
+    fn long_properties_are_truncated_between_characters() {
         assert_eq!(lossy_short(&"ä".repeat(200)).as_str(), "ä".repeat(127));
     }
 }

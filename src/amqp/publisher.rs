@@ -27,8 +27,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{AmqpError, Endpoint, Session, Topology, session::Backoff, topology::short};
-use crate::ops::metrics::Metrics;
+use super::{AmqpError, Endpoint, Session, Topology, session::RECONNECT, topology::short};
+use crate::{ops::metrics::Metrics, primitives::retry::Backoff};
 
 /// Pipelined publications that wait for their confirm at once at most.
 const MAX_IN_FLIGHT: usize = 4096;
@@ -305,7 +305,7 @@ async fn keep_up(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) {
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::new(RECONNECT);
     let mut is_first = true;
     loop {
         let connected = tokio::select! {

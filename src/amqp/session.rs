@@ -11,11 +11,11 @@ use lapin::{
     options::{BasicQosOptions, ConfirmSelectOptions},
     uri::AMQPUri,
 };
-use rand::RngExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::AmqpError;
+use crate::primitives::retry::RetryPolicy;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +23,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the broker is asked whether it lives, where the URL does not say (`?heartbeat=`).
 const HEARTBEAT_SECONDS: u16 = 15;
+
+/// How long to wait before connecting again.
+pub const RECONNECT: RetryPolicy =
+    RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(10));
 
 /// Where the broker is.
 #[derive(Clone)]
@@ -187,33 +191,6 @@ impl Session {
     }
 }
 
-/// Waits between attempts: 0.2 s, doubling up to 10 s, each shortened at random by up to a half.
-#[derive(Debug, Default)]
-pub struct Backoff {
-    failures: u32,
-}
-
-impl Backoff {
-    /// How long to wait after one more failure.
-    pub fn next_wait(&mut self) -> Duration {
-        let longest =
-            Duration::from_millis(200 << self.failures.min(6)).min(Duration::from_secs(10));
-        self.failures += 1;
-        longest.mul_f64(rand::rng().random_range(0.5..1.0))
-    }
-
-    /// Whether nothing failed since the last success.
-    #[must_use]
-    pub fn is_fresh(&self) -> bool {
-        self.failures == 0
-    }
-
-    /// Begins anew, after a success.
-    pub fn reset(&mut self) {
-        self.failures = 0;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,14 +201,5 @@ mod tests {
         assert_eq!(format!("{endpoint:?}"), "broker.example:5673 (vhost sms)");
         let error = Endpoint::parse(&"http://me:secret@broker.example".into()).unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
-    }
-
-    #[test]
-    fn waits_grow_and_stay_bounded() {
-        let mut backoff = Backoff::default();
-        let waits: Vec<Duration> = (0..40).map(|_| backoff.next_wait()).collect();
-        assert!(waits[0] < Duration::from_millis(200) && waits[0] >= Duration::from_millis(100));
-        assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(10)));
-        assert!(waits[39] >= Duration::from_secs(5));
     }
 }

@@ -1,76 +1,65 @@
-//! What the bridge needs on the broker, and declaring it.
+//! The exchanges, queues and bindings that the bridge needs, and their declaration.
 //!
-//! Everything is declared by the bridge itself, again by each session, so that it heals; `smsbridge topology` prints it.
-//! RabbitMQ 3.10 and 4.x take the same arguments. Only what is used is declared: a routing key that nothing serves is
-//! unroutable, and answered as such.
+//! The bridge declares all of them in every new session, so that deleted ones come back; `smsbridge topology` prints them.
+//! RabbitMQ 3.10 and 4.x accept the same arguments. Only what is used is declared: a command with another routing key is
+//! unroutable and is dead-lettered.
 
 use std::time::Duration;
 
 use lapin::{
     Channel, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable, LongString, ShortString},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::AmqpError;
+use super::{AmqpError, headers::text};
 use crate::config;
 
-/// Deliveries of one command before the broker gives it up: a backstop only, as a crash counts for everything that was
-/// prefetched (docs/DECISIONS.md#lapin).
+/// Deliveries of one command before the broker dead-letters it. Only a backstop, because a crash counts as a delivery of
+/// every prefetched command (docs/DECISIONS.md#lapin).
 const DELIVERY_LIMIT: i32 = 1000;
-/// The waits of commands that can't be carried out now.
+/// The delays of the retry queues.
 pub const RETRY_DELAYS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(10),
     Duration::from_secs(60),
 ];
-/// The header by which `retry` finds the queue with the right wait.
+/// The header by which the retry exchange selects the queue with that delay.
 pub const RETRY_DELAY_HEADER: &str = "smsbridge-delay";
-/// Size of the stream's files: retention throws whole files away.
+/// Size of a stream segment. Retention removes whole segments.
 const STREAM_SEGMENT_BYTES: i64 = 50_000_000;
 
-/// Names and declarations below one prefix.
+/// The names and declarations under one prefix.
 #[derive(Debug, Clone)]
 pub struct Topology {
     prefix: String,
     stream_retention: Duration,
 }
 
-/// One exchange.
 #[derive(Debug, Clone)]
 pub struct Exchange {
-    /// Its name.
     pub name: String,
-    /// How it routes.
     pub kind: ExchangeKind,
-    /// Its arguments.
     pub arguments: FieldTable,
 }
 
-/// One queue.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    /// Its name.
     pub name: String,
-    /// Its arguments, of which `x-queue-type` is one.
+    /// Includes `x-queue-type`.
     pub arguments: FieldTable,
 }
 
-/// One binding of a queue to an exchange.
 #[derive(Debug, Clone)]
 pub struct Binding {
-    /// The queue.
     pub queue: String,
-    /// The exchange.
     pub exchange: String,
-    /// The pattern.
+    /// The binding key.
     pub routing_key: String,
-    /// Its arguments.
     pub arguments: FieldTable,
 }
 
 impl Topology {
-    /// The topology that a configuration asks for.
     #[must_use]
     pub fn new(amqp: &config::Amqp) -> Self {
         Self {
@@ -83,44 +72,44 @@ impl Topology {
         format!("{}.{rest}", self.prefix)
     }
 
-    /// The exchange that takes commands.
+    /// The exchange that commands are published to.
     #[must_use]
     pub fn commands(&self) -> String {
         self.name("commands")
     }
 
-    /// The exchange for commands that fit no queue.
+    /// The alternate exchange of `commands`: gets commands with an unknown routing key.
     #[must_use]
     pub fn unroutable(&self) -> String {
         self.name("unroutable")
     }
 
-    /// The queue of the normal lane.
+    /// The queue of commands that are sent with normal priority.
     #[must_use]
     pub fn send_normal(&self) -> String {
         self.name("send.normal")
     }
 
-    /// The queue of the urgent lane.
+    /// The queue of commands that are sent before normal ones.
     #[must_use]
     pub fn send_urgent(&self) -> String {
         self.name("send.urgent")
     }
 
-    /// The exchange that leads to the queue whose wait a message's [`RETRY_DELAY_HEADER`] names; the routing key is the
-    /// queue to go back to.
+    /// The exchange of delayed retries. A message's [`RETRY_DELAY_HEADER`] selects the retry queue; its routing key is the
+    /// queue that it returns to after the delay.
     #[must_use]
     pub fn retry(&self) -> String {
         self.name("retry")
     }
 
-    /// What the broker gives back: lapsed, delivered too often, or unroutable.
+    /// The queue of commands that the broker dead-lettered (expired, delivery limit) or could not route.
     #[must_use]
     pub fn returned(&self) -> String {
         self.name("returned")
     }
 
-    /// What could not be handled.
+    /// The queue of dead letters.
     #[must_use]
     pub fn dead(&self) -> String {
         self.name("dead")
@@ -132,19 +121,18 @@ impl Topology {
         self.name("events")
     }
 
-    /// The stream that keeps all events.
+    /// The stream that stores all events.
     #[must_use]
     pub fn events_log(&self) -> String {
         self.name("events.log")
     }
 
-    /// Authenticated bodies that cannot be read.
+    /// The queue of authenticated webhook bodies that cannot be read.
     #[must_use]
     pub fn quarantine(&self) -> String {
         self.name("quarantine")
     }
 
-    /// All exchanges.
     #[must_use]
     pub fn exchanges(&self) -> Vec<Exchange> {
         let exchange = |name, kind, arguments| Exchange {
@@ -164,7 +152,6 @@ impl Topology {
         ]
     }
 
-    /// All queues.
     #[must_use]
     pub fn queues(&self) -> Vec<Queue> {
         let command_arguments = table([
@@ -172,11 +159,11 @@ impl Topology {
             ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
             ("x-dead-letter-exchange", text("")),
             ("x-dead-letter-routing-key", text(&self.returned())),
-            // Dead letters are moved with confirms; the broker asks for reject-publish with it.
+            // The broker dead-letters with confirms; that strategy requires reject-publish.
             ("x-dead-letter-strategy", text("at-least-once")),
             ("x-overflow", text("reject-publish")),
         ]);
-        // No delivery limit: what is here is kept until someone decides. (4.x would throw it away after 20 deliveries.)
+        // Practically no delivery limit: RabbitMQ 4.x drops a message after 20 deliveries by default.
         let kept = table([
             ("x-queue-type", text("quorum")),
             ("x-delivery-limit", AMQPValue::LongInt(i32::MAX)),
@@ -222,7 +209,7 @@ impl Topology {
             arguments: table([
                 ("x-queue-type", text("quorum")),
                 ("x-message-ttl", AMQPValue::LongLongInt(milliseconds(delay))),
-                // The default exchange and the message's own routing key: back to the queue that it names.
+                // The default exchange with the message's own routing key: back to the queue of that name.
                 ("x-dead-letter-exchange", text("")),
                 ("x-dead-letter-strategy", text("at-least-once")),
                 ("x-overflow", text("reject-publish")),
@@ -231,7 +218,6 @@ impl Topology {
         queues
     }
 
-    /// All bindings.
     #[must_use]
     pub fn bindings(&self) -> Vec<Binding> {
         let binding = |queue, exchange, routing_key: &str, arguments| Binding {
@@ -274,10 +260,10 @@ impl Topology {
         self.name(&format!("retry.{}", delay_name(delay)))
     }
 
-    /// Declares all of it. What is there already in the same way stays as it is.
+    /// Declares everything. An exchange or queue that exists with the same arguments stays as it is.
     ///
     /// # Errors
-    /// [`AmqpError::Conflict`] where something is there in another way, else [`AmqpError::Lost`].
+    /// [`AmqpError::Conflict`] if one exists with different arguments, else [`AmqpError::Lost`].
     pub async fn declare(&self, channel: &Channel) -> Result<(), AmqpError> {
         for exchange in self.exchanges() {
             let options = ExchangeDeclareOptions {
@@ -320,14 +306,14 @@ impl Topology {
     }
 }
 
-/// How a delay is written in names and headers, such as `10s`.
+/// A delay as it is written in queue names and headers, such as `10s`.
 #[must_use]
 pub fn delay_name(delay: Duration) -> String {
     format!("{}s", delay.as_secs())
 }
 
 fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(duration.as_millis()).expect("retry delays are constants of at most a minute")
 }
 
 fn table<const N: usize>(entries: [(&'static str, AMQPValue); N]) -> FieldTable {
@@ -338,17 +324,13 @@ fn table<const N: usize>(entries: [(&'static str, AMQPValue); N]) -> FieldTable 
     table
 }
 
-fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(LongString::from(value))
-}
-
-/// A name or routing key as the protocol carries it.
+/// Converts a name or routing key to an AMQP short string.
 ///
 /// # Errors
-/// [`AmqpError::Lost`] where it is longer than 255 octets.
+/// [`AmqpError::Lost`] if it is longer than 255 bytes.
 pub(super) fn short(name: &str) -> Result<ShortString, AmqpError> {
     ShortString::try_new(name)
-        .map_err(|_| AmqpError::Lost(format!("`{name}` is longer than 255 octets")))
+        .map_err(|_| AmqpError::Lost(format!("`{name}` is longer than 255 bytes")))
 }
 
 fn declare_error(name: &str, error: lapin::Error) -> AmqpError {

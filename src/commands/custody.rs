@@ -22,11 +22,12 @@ use super::{
 use crate::{
     amqp::{
         Message, codec,
-        session::Backoff,
+        session::RECONNECT,
         topology::{RETRY_DELAY_HEADER, RETRY_DELAYS, delay_name},
     },
     events::NewEvent,
     message::id::ApplicationName,
+    primitives::retry::Backoff,
     proto::v1,
     send::Arrival,
 };
@@ -208,7 +209,7 @@ impl Context {
     where
         F: Future<Output = Result<(), String>>,
     {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(RECONNECT);
         loop {
             let last = self.shutdown.is_cancelled();
             match attempt().await {

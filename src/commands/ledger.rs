@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use crate::amqp::generations::Generations;
+use crate::primitives::recent_map::RecentMap;
 
 /// Commands of one generation that are remembered as finished.
 const FINISHED: usize = 16_384;
@@ -24,7 +24,7 @@ pub(super) struct Ledger {
 #[derive(Default)]
 struct Entries {
     under_way: HashMap<Key, usize>,
-    finished: Generations<Key, (), FINISHED>,
+    finished: RecentMap<Key, (), FINISHED>,
 }
 
 /// A command that is under way, until dropped.
@@ -53,7 +53,7 @@ impl Ledger {
             finished.as_mut().enable();
             {
                 let mut entries = self.entries();
-                if entries.finished.get(&key).is_some() {
+                if entries.finished.contains_key(&key) {
                     return None;
                 }
                 if !entries.under_way.contains_key(&key) {

@@ -1,12 +1,15 @@
-//! The event log on the broker: every event is published to the exchange `{prefix}.events`, and the stream
-//! `{prefix}.events.log` behind it keeps them all.
+//! The broker engine of the event log: publishes every event to the exchange `{prefix}.events`, to which the stream
+//! `{prefix}.events.log` is bound.
 //!
-//! Invariants: an event is durable when the broker confirmed it; a subscriber's full queue never keeps an event out of the
-//! stream; a pending report never follows a final one of the same message that this process published. Duplicates have the
-//! same id. The log's memory of earlier sends is that of this process (`memory`). Neighbours: `amqp` below; `reader` reads.
+//! Invariants: an event is durable once the broker has confirmed it; a subscriber's full queue never keeps an event out of
+//! the stream; a pending report never follows a final one of the same message that this process published (P6). Duplicates
+//! have the same id. Only sends of this process are found again (`history`).
+//! Neighbours: `amqp` publishes; `reader` reads.
 
-mod memory;
+mod cursor;
+mod history;
 mod reader;
+mod stream_reader;
 
 use std::{
     sync::{
@@ -18,40 +21,38 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use lapin::types::{AMQPValue, FieldTable, LongString};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use self::{memory::Memory, reader::Readers};
+use self::{history::History, reader::Readers};
 use super::{
     AppendError, Batch, BeginSends, EarlierSend, EarlierSends, EventLog, EventStream, NewEvent,
     Quarantined, ReadError, Start,
 };
 use crate::{
-    amqp::{AmqpError, Endpoint, Message, Publisher, Topology, codec},
+    amqp::{AmqpError, Endpoint, Message, Publisher, Topology, codec, headers},
     ops::metrics::Metrics,
 };
 
-/// Attempts for one event: a lost session, two refusals by the exchange, the stream alone.
+/// Publications of one event: one may be lost with the session, two may be refused by the exchange, one goes to the stream.
 const MAX_ATTEMPTS: usize = 5;
-/// Refusals by the exchange after which an event goes to the stream alone.
+/// Nacks from the exchange after which an event is published to the stream only.
 const MAX_NACKS: u8 = 2;
 
-/// The event log on the broker.
 pub struct BrokerLog {
     publisher: Arc<Publisher>,
     topology: Topology,
     readers: Readers,
-    memory: Mutex<Memory>,
-    /// No event is tried longer than this before the caller hears of it.
+    history: Mutex<History>,
+    /// No attempt starts later than this after the first one.
     append_timeout: Duration,
     stream_only: AtomicU64,
     metrics: Metrics,
 }
 
 impl BrokerLog {
-    /// A log that publishes by `publisher` and reads on connections of its own.
+    /// Makes a log that publishes with `publisher` and reads on a connection of its own.
     #[must_use]
     pub fn new(
         publisher: Arc<Publisher>,
@@ -64,30 +65,31 @@ impl BrokerLog {
             publisher,
             readers: Readers::new(endpoint, topology.clone()),
             topology,
-            memory: Mutex::new(Memory::default()),
+            history: Mutex::new(History::default()),
             append_timeout: confirm_timeout * 3,
             stream_only: AtomicU64::new(0),
             metrics,
         }
     }
 
-    /// How many events went to the stream alone, because a subscriber's queue refused them or no confirm came.
+    /// The number of events that were published to the stream only, because a subscriber's queue refused them or no confirm
+    /// came.
     #[must_use]
     pub fn stream_only_total(&self) -> u64 {
         self.stream_only.load(Ordering::Relaxed)
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock()
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock()
     }
 
     async fn publish(&self, events: &[&NewEvent]) -> Result<(), AppendError> {
-        let mut waiting = Vec::with_capacity(events.len());
+        let mut unconfirmed = Vec::with_capacity(events.len());
         for &new in events {
             let body = codec::event_body(&new.event).map_err(|error| {
-                AppendError::Unavailable(format!("an event can't be written as JSON: {error}"))
+                AppendError::Unavailable(format!("an event cannot be encoded as JSON: {error}"))
             })?;
-            waiting.push(Waiting {
+            unconfirmed.push(Unconfirmed {
                 new,
                 body,
                 nacks: 0,
@@ -96,23 +98,23 @@ impl BrokerLog {
         }
         let deadline = Instant::now() + self.append_timeout;
         for _ in 0..MAX_ATTEMPTS {
-            let messages = waiting
+            let messages = unconfirmed
                 .iter()
-                .map(|waiting| waiting.message(&self.topology))
+                .map(|event| event.message(&self.topology))
                 .collect();
-            let answers = self.publisher.publish_all(messages).await;
+            let confirms = self.publisher.publish_all(messages).await;
             let mut again = Vec::new();
-            for (mut waiting, answer) in waiting.into_iter().zip(answers) {
-                match answer {
+            for (mut event, confirm) in unconfirmed.into_iter().zip(confirms) {
+                match confirm {
                     Ok(()) => {
-                        self.metrics.events_appended(waiting.new.event_type, 1);
-                        if waiting.route == Route::StreamAlone {
+                        self.metrics.events_appended(event.new.event_type, 1);
+                        if event.route == Route::StreamOnly {
                             self.count_stream_only();
                         }
                     }
                     Err(error) => {
-                        waiting.reroute(error)?;
-                        again.push(waiting);
+                        event.reroute(error)?;
+                        again.push(event);
                     }
                 }
             }
@@ -122,20 +124,21 @@ impl BrokerLog {
             if Instant::now() >= deadline {
                 break;
             }
-            // A final report of the same message may have gone by meanwhile.
-            let memory = self.memory();
-            again.retain(|waiting| self.allows(&memory, waiting.new));
-            drop(memory);
-            waiting = again;
+            // A final report of the same message may have been published since the last attempt.
+            let history = self.history();
+            again.retain(|event| self.allows(&history, event.new));
+            drop(history);
+            unconfirmed = again;
         }
-        Err(AppendError::Unavailable(
-            "the broker did not confirm, however it was asked".into(),
-        ))
+        Err(AppendError::Unavailable(format!(
+            "the broker did not confirm the event after {MAX_ATTEMPTS} attempts or {:?}",
+            self.append_timeout
+        )))
     }
 
-    /// Whether an event may be published; counts what may not.
-    fn allows(&self, memory: &Memory, new: &NewEvent) -> bool {
-        let allowed = memory.allows(new);
+    /// Whether an event may be published; counts the others.
+    fn allows(&self, history: &History, new: &NewEvent) -> bool {
+        let allowed = history.allows(new);
         if !allowed {
             self.metrics.late_pending_dropped();
         }
@@ -146,53 +149,52 @@ impl BrokerLog {
         if self.stream_only.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!(
                 exchange = self.topology.events(),
-                "events go to the stream alone: a queue bound to the exchange refuses them (full, reject-publish)"
+                "events are published to the stream only: a queue that is bound to the exchange refuses them (full, reject-publish)"
             );
         }
     }
 }
 
-/// How an event gets into the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
-    /// By the exchange, to all that are bound.
+    /// The events exchange: to every bound queue.
     Exchange,
-    /// By the default exchange, to the stream and nothing else.
-    StreamAlone,
+    /// The default exchange: to the stream only.
+    StreamOnly,
 }
 
 /// An event that is not confirmed yet.
-struct Waiting<'a> {
+struct Unconfirmed<'a> {
     new: &'a NewEvent,
     body: Bytes,
     nacks: u8,
     route: Route,
 }
 
-impl Waiting<'_> {
+impl Unconfirmed<'_> {
     fn message(&self, topology: &Topology) -> Message {
         let event = &self.new.event;
         let (exchange, routing_key) = match self.route {
             Route::Exchange => (topology.events(), codec::event_routing_key(event)),
-            Route::StreamAlone => (String::new(), topology.events_log()),
+            Route::StreamOnly => (String::new(), topology.events_log()),
         };
         codec::event_message(event, self.body.clone(), exchange, routing_key)
     }
 
-    /// What to do after a failure; an error where nothing helps.
+    /// Chooses the route of the next attempt. Fails if another attempt cannot help.
     fn reroute(&mut self, error: AmqpError) -> Result<(), AppendError> {
         match (error, self.route) {
-            // The session was replaced.
+            // The next attempt uses a new session.
             (AmqpError::Lost(_), _) => Ok(()),
             (AmqpError::Nacked, Route::Exchange) => {
                 self.nacks += 1;
                 if self.nacks >= MAX_NACKS {
-                    self.route = Route::StreamAlone;
+                    self.route = Route::StreamOnly;
                 }
                 Ok(())
             }
             (AmqpError::TimedOut(_), Route::Exchange) => {
-                self.route = Route::StreamAlone;
+                self.route = Route::StreamOnly;
                 Ok(())
             }
             (AmqpError::Closed, _) => Err(AppendError::Closed),
@@ -205,15 +207,15 @@ impl EventLog for BrokerLog {
     fn append(&self, events: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
             let allowed: Vec<&NewEvent> = {
-                let mut memory = self.memory();
-                // Before they are published: a pending report that comes meanwhile must not overtake.
-                events.iter().for_each(|new| memory.note_final(new));
-                let allowed = |new: &&NewEvent| self.allows(&memory, new);
+                let mut history = self.history();
+                // Before publishing, so that a concurrent pending report is not published after the final one.
+                events.iter().for_each(|new| history.note_final(new));
+                let allowed = |new: &&NewEvent| self.allows(&history, new);
                 events.iter().filter(allowed).collect()
             };
             self.publish(&allowed).await?;
-            let mut memory = self.memory();
-            allowed.iter().for_each(|new| memory.note_send(new));
+            let mut history = self.history();
+            allowed.iter().for_each(|new| history.note_send(new));
             Ok(())
         })
     }
@@ -228,34 +230,31 @@ impl EventLog for BrokerLog {
 
     fn begin_sends(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {
         Box::pin(async move {
-            let memory = self.memory();
-            let done = |(id, _): &(String, _)| Some(EarlierSend::Done(Box::new(memory.send(id)?)));
+            let history = self.history();
+            let done = |(id, _): &(String, _)| Some(EarlierSend::Done(Box::new(history.send(id)?)));
             Ok(EarlierSends {
                 sends: begin.sends.iter().map(done).collect(),
                 conflicting_id: begin
                     .conflicting_ids
                     .iter()
-                    .any(|id| memory.send(id).is_some()),
+                    .any(|id| history.send(id).is_some()),
             })
         })
     }
 
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
-            let mut headers = FieldTable::default();
-            for (name, value) in [
-                ("smsbridge-endpoint", body.endpoint),
-                ("smsbridge-detail", body.detail.as_str()),
-            ] {
-                headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
-            }
-            let now = jiff::Timestamp::now().as_second();
+            let headers = headers::text_table([
+                (headers::ENDPOINT, body.endpoint),
+                (headers::DETAIL, &body.detail),
+            ]);
+            let now = jiff::Timestamp::now().as_second().max(0).unsigned_abs();
             let message = Message {
                 exchange: String::new(),
                 routing_key: self.topology.quarantine(),
                 properties: codec::properties(&body.content_type)
                     .with_message_id(codec::lossy_short(&Uuid::now_v7().to_string()))
-                    .with_timestamp(u64::try_from(now).unwrap_or_default())
+                    .with_timestamp(now)
                     .with_headers(headers),
                 body: body.body,
             };

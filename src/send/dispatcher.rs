@@ -15,7 +15,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     SendError,
-    backoff::backoff,
     call::Settled,
     in_doubt::{Doubt, Doubts},
     lanes::{Due, Lanes, UnderWay},
@@ -30,11 +29,12 @@ use crate::{
     },
     message::reason::Reason,
     ops::metrics::Metrics,
+    primitives::retry::RetryPolicy,
     proto::v1::Outcome,
 };
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long sending pauses after failures of the API.
+const PAUSE: RetryPolicy = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Timers are no finer: who should wait shorter would wait longer.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
@@ -88,15 +88,15 @@ impl Pause {
     fn lengthen(&self, at_least: Option<Duration>) -> Duration {
         let mut state = self.0.lock();
         let now = Instant::now();
-        // Requests that were under way together fail together: that is one failure.
-        if state.1.is_none_or(|until| until <= now) {
-            let pause = backoff(state.0, FIRST_PAUSE, LONGEST_PAUSE);
-            *state = (
-                state.0 + 1,
-                Some(now + pause.max(at_least.unwrap_or_default())),
-            );
+        match state.1 {
+            // Requests that were in flight together fail together: that is one failure.
+            Some(until) if until > now => until - now,
+            _ => {
+                let pause = PAUSE.wait(state.0).max(at_least.unwrap_or_default());
+                *state = (state.0 + 1, Some(now + pause));
+                pause
+            }
         }
-        state.1.map_or(FIRST_PAUSE, |until| until - now)
     }
 
     fn end(&self) {

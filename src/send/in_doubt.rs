@@ -12,7 +12,6 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    backoff::backoff,
     lanes::Lanes,
     outcome::{self, Verdict},
     plan::Part,
@@ -27,6 +26,7 @@ use crate::{
     },
     message::reason::Reason,
     ops::metrics::{Metrics, Resolution},
+    primitives::retry::RetryPolicy,
     proto::v1::{self, Outcome},
 };
 
@@ -252,11 +252,8 @@ impl Resolver {
                 self.metrics.in_doubt_resolved(Resolution::Unknown);
                 finished.push(doubt.unknown("send.in_doubt_for has passed"));
             } else {
-                let wait = backoff(
-                    doubt.look_ups,
-                    self.config.in_doubt_wait,
-                    MAX_LOOKUP_INTERVAL,
-                );
+                let wait = RetryPolicy::new(self.config.in_doubt_wait, MAX_LOOKUP_INTERVAL)
+                    .wait(doubt.look_ups);
                 doubt.look_ups += 1;
                 doubt.due = Instant::now() + wait;
                 if doubt.not_found_counts_from > Instant::now() {

@@ -12,12 +12,13 @@ use crate::{
     events::AppendError,
     infobip::limits::{DEFAULT_ROWS, MAX_ROWS},
     intake::IntakeError,
+    primitives::retry::RetryPolicy,
 };
 
-/// How long storing what was read is tried: a full disk or a broker that restarts.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long between two tries.
-const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// How long storing a pulled response is retried while the event log is unavailable.
+const STORE_TIMEOUT: Duration = Duration::from_secs(30);
+const STORE_RETRY: RetryPolicy =
+    RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(2));
 
 impl From<IntakeError> for Failure {
     fn from(error: IntakeError) -> Self {
@@ -50,18 +51,13 @@ pub(in crate::grpc) fn can_be_kept(context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// Stores what was read, again and again while the log does not take it.
+/// Stores a pulled response, with retries while the event log is unavailable.
 pub(in crate::grpc) async fn keep<T, F>(store: impl Fn() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, IntakeError>>,
 {
-    let begun = Instant::now();
-    loop {
-        match store().await {
-            Err(IntakeError::Log(AppendError::Unavailable(_))) if begun.elapsed() < PATIENCE => {
-                tokio::time::sleep(RETRY_INTERVAL).await;
-            }
-            ended => return Ok(ended?),
-        }
-    }
+    let deadline = Instant::now() + STORE_TIMEOUT;
+    let is_transient =
+        |error: &IntakeError| matches!(error, IntakeError::Log(AppendError::Unavailable(_)));
+    Ok(STORE_RETRY.retry(deadline, is_transient, store).await?)
 }

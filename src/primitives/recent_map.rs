@@ -1,14 +1,17 @@
-//! A bounded memory: two generations, of which the older one is forgotten when the younger is full.
+//! A map of bounded size that forgets its oldest entries.
 
 use std::{collections::HashMap, hash::Hash};
 
-/// A map that forgets the oldest entries: between `N` and `2 * N` of them stay.
-pub struct Generations<K, V, const N: usize> {
+/// Holds at least the `N` entries that were inserted last, and at most `2 * N`.
+///
+/// Entries are in two generations. When the younger one has `N` entries, the older one is dropped whole, so that forgetting
+/// needs no order of entries.
+pub struct RecentMap<K, V, const N: usize> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
 }
 
-impl<K, V, const N: usize> Default for Generations<K, V, N> {
+impl<K, V, const N: usize> Default for RecentMap<K, V, N> {
     fn default() -> Self {
         Self {
             young: HashMap::new(),
@@ -17,7 +20,7 @@ impl<K, V, const N: usize> Default for Generations<K, V, N> {
     }
 }
 
-impl<K: Hash + Eq, V, const N: usize> Generations<K, V, N> {
+impl<K: Hash + Eq, V, const N: usize> RecentMap<K, V, N> {
     /// Adds an entry, or replaces it.
     pub fn insert(&mut self, key: K, value: V) {
         if self.young.len() >= N {
@@ -26,16 +29,19 @@ impl<K: Hash + Eq, V, const N: usize> Generations<K, V, N> {
         self.young.insert(key, value);
     }
 
-    /// Takes an entry out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let old = self.old.remove(key);
         self.young.remove(key).or(old)
     }
 
-    /// The entry with this key, as long as it is remembered.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&V> {
         self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    #[must_use]
+    pub fn contains_key(&self, key: &K) -> bool {
+        self.get(key).is_some()
     }
 }
 
@@ -44,8 +50,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn generations_keep_the_youngest_and_stay_bounded() {
-        let mut map = Generations::<u32, u32, 10>::default();
+    fn the_map_keeps_recent_entries_and_stays_bounded() {
+        let mut map = RecentMap::<u32, u32, 10>::default();
         for key in 0..1000 {
             map.insert(key, key);
             for recent in key.saturating_sub(9)..=key {

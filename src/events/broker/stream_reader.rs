@@ -1,0 +1,154 @@
+//! Reads one consumer of the stream: receives deliveries, decodes them, and returns events in batches.
+//!
+//! Invariant: events are returned in the order of their offsets, without gaps inside the requested range. A message that is
+//! not an event is skipped.
+//! Neighbours: `reader` attaches the consumer.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use lapin::{Channel, Consumer, message::Delivery, options::BasicAckOptions};
+use tokio_util::sync::CancellationToken;
+
+use super::cursor::format_cursor;
+use crate::{
+    amqp::{AmqpError, Session, codec},
+    events::ReadError,
+    message::time,
+    proto::v1,
+};
+
+/// The header with a delivery's offset, and the consumer argument with the offset to start at.
+pub(super) const OFFSET: &str = "x-stream-offset";
+/// Unacknowledged deliveries of one reader, and events in one batch.
+pub(super) const PREFETCH: u16 = 256;
+
+/// One attached consumer of the stream.
+pub(super) struct StreamReader {
+    /// The broker cancels the consumer when the channel closes, which happens when it is dropped.
+    pub(super) _channel: Channel,
+    pub(super) session: Arc<Session>,
+    pub(super) consumer: Consumer,
+    /// A delivery that was received while attaching.
+    pub(super) received: Option<Delivery>,
+    pub(super) closed: CancellationToken,
+    /// The first offset to return. The broker starts at the chunk that contains it, so earlier ones are skipped.
+    pub(super) first_offset: i64,
+    /// Events before this time are skipped. `None` once an event at or after it was returned.
+    pub(super) since: Option<jiff::Timestamp>,
+    /// The last offset to return.
+    pub(super) head: Option<i64>,
+    pub(super) ended: bool,
+}
+
+impl StreamReader {
+    /// The next events. `None` at the end of the stream.
+    pub(super) async fn next_batch(&mut self) -> Option<Result<Vec<v1::Event>, ReadError>> {
+        while !self.ended {
+            match self.receive().await {
+                Ok(batch) if batch.is_empty() => {}
+                Ok(batch) => return Some(Ok(batch)),
+                Err(error) => {
+                    self.ended = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+
+    async fn receive(&mut self) -> Result<Vec<v1::Event>, ReadError> {
+        let first = match self.received.take() {
+            Some(received) => received,
+            None => tokio::select! {
+                () = self.closed.cancelled() => {
+                    self.ended = true;
+                    return Ok(Vec::new());
+                }
+                () = self.session.ended() => delivered(None)?,
+                first = self.consumer.next() => delivered(first)?,
+            },
+        };
+        let mut deliveries = VecDeque::from([first]);
+        while deliveries.len() < usize::from(PREFETCH)
+            && let Some(more) = self.consumer.next().now_or_never()
+        {
+            deliveries.push_back(delivered(more)?);
+        }
+        // An acknowledgement removes nothing from a stream; it only gives the broker credit to deliver more.
+        if let Some(last) = deliveries.back() {
+            acknowledge_up_to(last).await?;
+        }
+        let mut events = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let offset = offset_of(&delivery)?;
+            if self.head.is_some_and(|head| offset >= head) {
+                self.ended = true;
+            }
+            if self.head.is_none_or(|head| offset <= head)
+                && let Some(event) = self.wanted(offset, &delivery.data)
+            {
+                events.push(event);
+            }
+        }
+        Ok(events)
+    }
+
+    /// Decodes an event, unless it is outside the requested range.
+    fn wanted(&mut self, offset: i64, body: &[u8]) -> Option<v1::Event> {
+        if offset < self.first_offset {
+            return None;
+        }
+        let mut event: v1::Event = match serde_json::from_slice(body) {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(offset, %error, "skipped a message in the event stream that is not an event");
+                return None;
+            }
+        };
+        if let Some(since) = self.since {
+            let at = event.time.as_ref().and_then(time::from_proto);
+            if at.is_some_and(|at| at < since) {
+                return None;
+            }
+            self.since = None;
+        }
+        event.cursor = format_cursor(offset);
+        Some(event)
+    }
+}
+
+pub(super) fn delivered(next: Option<lapin::Result<Delivery>>) -> Result<Delivery, ReadError> {
+    match next {
+        Some(Ok(delivery)) => Ok(delivery),
+        Some(Err(error)) => Err(unavailable(error)),
+        None => Err(session_ended()),
+    }
+}
+
+pub(super) async fn acknowledge_up_to(delivery: &Delivery) -> Result<(), ReadError> {
+    let acknowledged = delivery
+        .acker
+        .ack(BasicAckOptions { multiple: true })
+        .await
+        .map_err(unavailable)?;
+    if acknowledged {
+        Ok(())
+    } else {
+        Err(session_ended())
+    }
+}
+
+pub(super) fn offset_of(delivery: &Delivery) -> Result<i64, ReadError> {
+    codec::number_header(delivery.properties.headers().as_ref(), OFFSET).ok_or_else(|| {
+        ReadError::Unavailable("the broker delivered a message without a stream offset".into())
+    })
+}
+
+fn session_ended() -> ReadError {
+    ReadError::Unavailable("the broker's session ended: continue from the last cursor".into())
+}
+
+pub(super) fn unavailable(error: impl Into<AmqpError>) -> ReadError {
+    ReadError::Unavailable(error.into().to_string())
+}
