@@ -1,8 +1,8 @@
-//! Out to the broker: sessions, the topology, publishing with confirms, and how bodies and properties are written.
+//! The client of the broker: sessions, the topology, publishing with confirms, encoding of bodies and properties.
 //!
-//! Invariants: publishing and consuming never share a connection (a broker alarm blocks a publishing connection's
-//! acknowledgements too); nothing is said to be published before its confirm; a session that failed in any way is dropped
-//! and a new one is built. Neighbours: `events` keeps its log here on the broker engine, `commands` consumes.
+//! Invariants: publishing and consuming never share a connection (a broker alarm blocks the acknowledgements of a publishing
+//! connection too); a publication succeeds only after its confirm; a session that failed in any way is dropped and replaced.
+//! Neighbours: the broker engine of `events` publishes and reads, `commands` consumes.
 
 pub mod codec;
 pub mod headers;
@@ -18,7 +18,7 @@ pub use self::{
     topology::Topology,
 };
 
-/// Why something asked of the broker did not happen.
+/// Why an operation on the broker failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AmqpError {
     /// `amqp.url` is not a URL of a broker.
@@ -26,48 +26,41 @@ pub enum AmqpError {
         "amqp.url is not the URL of a broker ({0}): it looks like amqp://user:password@host:5672/vhost"
     )]
     BadUrl(String),
-    /// No connection could be made.
+    /// No connection could be established.
     #[error(
-        "the broker at {address} can't be reached: {detail}; is it running, and is amqp.url right?"
+        "the broker at {address} cannot be reached: {detail}; is it running, and is amqp.url right?"
     )]
     Unreachable {
         /// Host, port and virtual host.
         address: String,
-        /// What happened.
         detail: String,
     },
-    /// A queue or exchange is there already with other properties.
+    /// A queue or exchange exists with different arguments.
     #[error(
-        "`{name}` is on the broker already, declared in another way: {detail}. Put the setting back, or delete `{name}` once \
-         nothing in it is needed, or set another amqp.prefix"
+        "`{name}` already exists with different arguments: {detail}. Restore the setting, or delete `{name}` once its messages \
+         are not needed, or set another amqp.prefix"
     )]
-    Conflict {
-        /// The queue or exchange.
-        name: String,
-        /// What the broker said.
-        detail: String,
-    },
-    /// The broker refused, or the session ended on the way.
-    #[error("the broker's session failed: {0}")]
+    Conflict { name: String, detail: String },
+    /// The broker refused the operation, or the session ended during it.
+    #[error("the session with the broker failed: {0}")]
     Lost(String),
-    /// The broker takes no messages now.
+    /// The broker has a resource alarm and blocks publishers.
     #[error("the broker blocks publishers: it is low on memory or disk space")]
     Blocked,
-    /// The broker said that it did not store a message.
+    /// The broker did not store the message.
     #[error("the broker refused to store the message (a full queue)")]
     Nacked,
-    /// A message fits no queue.
-    #[error("`{exchange}` has no queue for `{routing_key}`")]
+    /// No queue is bound for the message.
+    #[error("exchange `{exchange}` has no queue for routing key `{routing_key}`")]
     Unroutable {
         /// The exchange; empty for the default one.
         exchange: String,
-        /// The routing key.
         routing_key: String,
     },
-    /// No confirm came in time.
+    /// No confirm arrived in time.
     #[error("the broker did not confirm within {0:?}")]
     TimedOut(Duration),
-    /// The process ends.
+    /// The process shuts down.
     #[error("the connection is closed: the process is shutting down")]
     Closed,
 }

@@ -44,11 +44,8 @@ const MAX_UNCONFIRMED: usize = 256;
 pub struct Message {
     /// The exchange; empty for the default one.
     pub exchange: String,
-    /// The routing key.
     pub routing_key: String,
-    /// Its properties.
     pub properties: BasicProperties,
-    /// Its body.
     pub body: Bytes,
 }
 
@@ -106,7 +103,7 @@ impl Publisher {
         self.link
             .borrow()
             .as_ref()
-            .is_some_and(|link| link.session.takes_messages())
+            .is_some_and(|link| link.session.accepts_messages())
     }
 
     /// Publishes in order and pipelined; one answer for each message. An unroutable message is confirmed too: publish to
@@ -187,7 +184,7 @@ impl Publisher {
     async fn link(&self, deadline: Instant) -> Result<Arc<Link>, AmqpError> {
         let mut links = self.link.clone();
         let waiting =
-            links.wait_for(|link| link.as_ref().is_some_and(|link| link.session.stands()));
+            links.wait_for(|link| link.as_ref().is_some_and(|link| link.session.is_open()));
         let link = tokio::select! {
             () = self.shutdown.cancelled() => return Err(AmqpError::Closed),
             link = tokio::time::timeout_at(deadline, waiting) => link,

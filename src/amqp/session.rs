@@ -1,7 +1,7 @@
-//! A session is a value: a connection that stands, or does not exist.
+//! Sessions: established connections to the broker.
 //!
-//! lapin's recovery is off, as it hides outages: on any error a session is dropped and a new one is built, with a backoff
-//! that [`Backoff`] spreads so that replicas do not come back in step.
+//! Invariant: a session never reconnects. lapin's recovery is off because it hides outages; after any error the owner drops
+//! the session and opens a new one, waiting as [`RECONNECT`] says.
 
 use std::{fmt, time::Duration};
 
@@ -21,14 +21,14 @@ use crate::primitives::retry::RetryPolicy;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long closing may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often the broker is asked whether it lives, where the URL does not say (`?heartbeat=`).
+/// The heartbeat interval, unless the URL sets one (`?heartbeat=`).
 const HEARTBEAT_SECONDS: u16 = 15;
 
 /// How long to wait before connecting again.
 pub const RECONNECT: RetryPolicy =
     RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(10));
 
-/// Where the broker is.
+/// The address and credentials of the broker.
 #[derive(Clone)]
 pub struct Endpoint {
     uri: AMQPUri,
@@ -39,7 +39,7 @@ impl Endpoint {
     /// Reads `amqp.url`.
     ///
     /// # Errors
-    /// [`AmqpError::BadUrl`], which never holds the URL, as that holds a password.
+    /// [`AmqpError::BadUrl`], which never contains the URL because of the password in it.
     pub fn parse(url: &SecretString) -> Result<Self, AmqpError> {
         let mut uri: AMQPUri = url.expose_secret().parse().map_err(AmqpError::BadUrl)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
@@ -50,7 +50,7 @@ impl Endpoint {
         Ok(Self { uri, address })
     }
 
-    /// Whom the bridge connects as.
+    /// The user that the bridge connects as.
     #[must_use]
     pub fn username(&self) -> &str {
         &self.uri.authority.userinfo.username
@@ -69,7 +69,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// A connection that stands.
+/// An established connection.
 pub struct Session {
     connection: Connection,
     ended: CancellationToken,
@@ -77,7 +77,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects. `purpose` is in the connection's name, as operators see it on the broker.
+    /// Connects. `purpose` becomes part of the connection name that operators see on the broker.
     ///
     /// # Errors
     /// [`AmqpError::Unreachable`].
@@ -102,14 +102,14 @@ impl Session {
             while let Some(event) = events.next().await {
                 match event {
                     Event::Error(error) => {
-                        tracing::debug!(%error, "the broker's session ended");
+                        tracing::debug!(%error, "the session with the broker ended");
                         return;
                     }
                     Event::ConnectionBlocked(reason) => {
                         tracing::warn!(%reason, "the broker blocks publishers");
                     }
                     Event::ConnectionUnblocked => {
-                        tracing::info!("the broker takes messages again");
+                        tracing::info!("the broker accepts messages again");
                     }
                     _ => {}
                 }
@@ -122,7 +122,7 @@ impl Session {
         })
     }
 
-    /// A channel that gets `prefetch` unacknowledged deliveries at most.
+    /// Opens a channel with a prefetch limit.
     ///
     /// # Errors
     /// [`AmqpError::Lost`].
@@ -134,7 +134,7 @@ impl Session {
         Ok(channel)
     }
 
-    /// A channel whose publications are confirmed.
+    /// Opens a channel in confirm mode.
     ///
     /// # Errors
     /// [`AmqpError::Lost`].
@@ -146,42 +146,42 @@ impl Session {
         Ok(channel)
     }
 
-    /// Whether the broker takes messages from it now.
+    /// Whether the session is open and the broker accepts messages.
     #[must_use]
-    pub fn takes_messages(&self) -> bool {
-        self.stands() && !self.connection.status().blocked()
+    pub fn accepts_messages(&self) -> bool {
+        self.is_open() && !self.connection.status().blocked()
     }
 
-    /// Whether it still stands.
+    /// Whether the session has not ended.
     #[must_use]
-    pub fn stands(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         !self.ended.is_cancelled() && self.connection.status().connected()
     }
 
-    /// Whether the broker blocks it.
+    /// Whether the broker blocks this connection because of a resource alarm.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.connection.status().blocked()
     }
 
-    /// Ends it for all that use it: something on it failed.
+    /// Marks the session as ended for all its users, because an operation on it failed.
     pub fn give_up(&self) {
         self.ended.cancel();
     }
 
-    /// Resolves when it no longer stands.
+    /// Waits until the session has ended.
     pub async fn ended(&self) {
         // The broker may close the connection without an error.
-        let mut look = tokio::time::interval(Duration::from_secs(1));
-        while self.stands() {
+        let mut check = tokio::time::interval(Duration::from_secs(1));
+        while self.is_open() {
             tokio::select! {
                 () = self.ended.cancelled() => return,
-                _ = look.tick() => {}
+                _ = check.tick() => {}
             }
         }
     }
 
-    /// Closes it, as politely as time allows.
+    /// Closes the connection; waits for the broker's reply for a short time.
     pub async fn close(&self) {
         let closing = self.connection.close(200, "done".into());
         if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {

@@ -1,16 +1,16 @@
-//! The embedded engine: an SQLite file in `events.data_dir`, written by one thread in group commits.
+//! The embedded engine of the event log: an SQLite file in `events.data_dir`, written by one thread in group commits.
 //!
-//! Invariants: an append is answered after the fsync of the transaction that holds it; an event's id is there once (results
-//! of messages whose ids the bridge made come once by themselves); a pending report is not written after a final one of the
-//! same message (P6, docs/RELIABILITY.md); sequence numbers only grow, so that a cursor stays true. One process owns the folder, by a lock
-//! file. Neighbours: `events` has the trait, `app` opens it.
+//! Invariants: an append returns after the fsync of its transaction (P5); each event id is in the log once (the bridge makes
+//! the ids of other results itself, so they are unique); a pending report is not written after a final one of the same
+//! message (P6); sequence numbers only grow, so that cursors stay valid. A lock file keeps other processes out of the folder.
+//! Neighbours: `events` has the trait, `app` opens it.
 
-mod begun_sends;
 mod chunk;
 mod cursor;
-mod look_ups;
+mod lookup_batcher;
 mod reader;
 mod schema;
+mod send_journal;
 mod writer;
 
 use std::{
@@ -29,10 +29,10 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
-    begun_sends::BegunSends,
     cursor::LogId,
-    look_ups::LookUps,
+    lookup_batcher::LookupBatcher,
     reader::Readers,
+    send_journal::SendJournal,
     writer::{Job, Writer},
 };
 use super::{
@@ -41,49 +41,38 @@ use super::{
 };
 use crate::ops::metrics::Metrics;
 
-/// Appends that wait for the writer at most; more make their callers wait.
-const WAITING_APPENDS: usize = 1024;
-/// How often events that are too old are removed.
+/// Length of the queue to the writer. Callers wait while it is full.
+const MAX_QUEUED_JOBS: usize = 1024;
+/// How often events older than the retention are removed.
 const TRIM_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why the embedded log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The folder can't be made or written.
-    #[error("can't use the folder {path} for events (events.data_dir): {source}")]
+    /// The folder cannot be created or written.
+    #[error("cannot use the folder {path} for events (events.data_dir): {source}")]
     Folder {
-        /// The folder.
         path: PathBuf,
-        /// What the system said.
         source: std::io::Error,
     },
-    /// Another process has it.
+    /// Another process uses the folder.
     #[error(
         "the folder {path} (events.data_dir) is in use by another smsbridge: stop that one or choose another folder"
     )]
-    InUse {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The file is not what it should be.
+    InUse { path: PathBuf },
+    /// The file is damaged, has another version, or is not a database.
     #[error(
-        "can't open the event log {path}: {detail}; move the file away to begin with an empty log"
+        "cannot open the event log {path}: {detail}; move the file away to start with an empty log"
     )]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite said.
-        detail: String,
-    },
+    Database { path: PathBuf, detail: String },
 }
 
-/// The embedded event log.
 pub struct EmbeddedLog {
     id: LogId,
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     head: watch::Receiver<i64>,
     readers: Arc<Readers>,
-    look_ups: Arc<LookUps>,
+    lookups: Arc<LookupBatcher>,
     healthy: Arc<AtomicBool>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     trimmer: Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -91,10 +80,10 @@ pub struct EmbeddedLog {
 }
 
 impl EmbeddedLog {
-    /// Opens or makes the log in a folder. Needs a tokio runtime.
+    /// Opens the log in a folder, or creates it. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// [`OpenError`] where the folder or the file can't be used.
+    /// [`OpenError`] if the folder or the file cannot be used.
     pub fn open(folder: &Path, retention: Duration, metrics: Metrics) -> Result<Self, OpenError> {
         let in_folder = |source| OpenError::Folder {
             path: folder.to_owned(),
@@ -121,13 +110,13 @@ impl EmbeddedLog {
         let id = schema::log_id(&connection).map_err(in_database)?;
         let head_seq = schema::head(&connection).map_err(in_database)?;
         let oldest = Timestamp::now() - retention;
-        // What can't be looked for is taken as not ended: that costs a look-up in the API's logs at most.
+        // If the lookup fails, the send counts as not ended. That costs a lookup in the API's logs at most.
         let is_known =
             |wire_id: &str| matches!(reader::find_send(&connection, wire_id), Ok(Some(_)));
-        let begun =
-            BegunSends::open(folder.join("sends.begun"), oldest, is_known).map_err(in_folder)?;
+        let journal =
+            SendJournal::open(folder.join("sends.begun"), oldest, is_known).map_err(in_folder)?;
 
-        let (jobs, waiting) = mpsc::channel(WAITING_APPENDS);
+        let (jobs, waiting) = mpsc::channel(MAX_QUEUED_JOBS);
         let (head_sender, head) = watch::channel(head_seq);
         let healthy = Arc::new(AtomicBool::new(true));
         let writer = Writer::new(
@@ -141,13 +130,13 @@ impl EmbeddedLog {
             .name("event-log".to_owned())
             .spawn(move || writer.run(waiting))
             .map_err(in_folder)?;
-        let trimmer = tokio::spawn(trim_now_and_then(jobs.downgrade()));
+        let trimmer = tokio::spawn(trim_periodically(jobs.downgrade()));
         let readers = Arc::new(Readers::new(path));
         Ok(Self {
             id,
             jobs: Mutex::new(Some(jobs)),
             head,
-            look_ups: LookUps::new(Arc::clone(&readers), begun),
+            lookups: LookupBatcher::new(Arc::clone(&readers), journal),
             readers,
             healthy,
             writer: Mutex::new(Some(thread)),
@@ -190,7 +179,7 @@ impl EventLog for EmbeddedLog {
                 Start::After(cursor) => {
                     let seq = self.id.parse_cursor(&cursor, head)?;
                     let oldest = self.readers.oldest(head).await?;
-                    // The event after the cursor must still be there.
+                    // The log must still have the event after the cursor.
                     if seq + 1 < oldest {
                         let oldest_cursor = self.id.cursor(oldest - 1);
                         return Err(ReadError::OutOfRange {
@@ -215,11 +204,11 @@ impl EventLog for EmbeddedLog {
     }
 
     fn begin_sends(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {
-        self.look_ups.find(begin).boxed()
+        self.lookups.find(begin).boxed()
     }
 
     fn end_sends(&self, sends: &[(String, ContentDigest)]) {
-        self.look_ups.begun.end(sends);
+        self.lookups.journal.end(sends);
     }
 
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
@@ -263,7 +252,7 @@ impl EventLog for EmbeddedLog {
             }
             let writer = self.writer.lock().take();
             if let Some(writer) = writer {
-                // The thread ends when the last job is written: no sender is left.
+                // All senders are dropped, so the thread ends after the last job.
                 let _ = tokio::task::spawn_blocking(move || writer.join()).await;
             }
         }
@@ -271,11 +260,11 @@ impl EventLog for EmbeddedLog {
     }
 }
 
-async fn trim_now_and_then(jobs: mpsc::WeakSender<Job>) {
+async fn trim_periodically(jobs: mpsc::WeakSender<Job>) {
     let mut interval = tokio::time::interval(TRIM_INTERVAL);
     loop {
         interval.tick().await;
-        // One run after the other, with appends between them.
+        // Appends run between the trims.
         loop {
             let Some(jobs) = jobs.upgrade() else { return };
             let (more, is_there_more) = oneshot::channel();

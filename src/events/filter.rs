@@ -1,10 +1,10 @@
-//! Which events a reader wants: patterns of types as on the broker, applications, message ids.
+//! Selects the events that a reader wants: by patterns of types (as in AMQP binding keys), applications and message ids.
 
 use std::collections::HashSet;
 
 use crate::proto::v1;
 
-/// A compiled `EventFilter`. What is empty does not filter.
+/// A compiled `EventFilter`. An empty list matches every event.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     types: Vec<TypePattern>,
@@ -12,12 +12,12 @@ pub struct Filter {
     message_ids: HashSet<String>,
 }
 
-/// A pattern of a topic exchange: words separated by dots, `*` for one word, `#` for any number of words.
+/// A binding key of a topic exchange: words separated by dots, `*` for one word, `#` for any number of words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypePattern(Vec<String>);
 
 impl TypePattern {
-    /// Compiles a pattern; every string is one.
+    /// Compiles a pattern. Every string is valid.
     #[must_use]
     pub fn new(pattern: &str) -> Self {
         Self(pattern.split('.').map(str::to_owned).collect())
@@ -48,7 +48,7 @@ impl TypePattern {
 }
 
 impl Filter {
-    /// Compiles a filter, limited to `visible` applications where that is given: a caller sees its own only.
+    /// Compiles a filter. `visible` limits it to one application, for callers that may see only their own events.
     #[must_use]
     pub fn new(filter: Option<&v1::EventFilter>, visible: Option<&str>) -> Self {
         let mut compiled = Self::default();
@@ -88,7 +88,7 @@ impl Filter {
     }
 }
 
-/// The caller's id of the message that an event is about.
+/// The caller's id of the event's message. `None` if the event is about no message.
 #[must_use]
 pub fn message_id(event: &v1::Event) -> Option<&str> {
     use v1::event::Payload;
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_sees_its_own_application_only() {
+    fn callers_see_only_their_own_application() {
         let event = v1::Event {
             application: "billing".into(),
             r#type: "send.accepted".into(),

@@ -130,7 +130,7 @@ impl Readers {
 
     async fn session(&self) -> Result<Arc<Session>, ReadError> {
         let mut slot = self.session.lock().await;
-        if let Some(session) = slot.as_ref().filter(|session| session.stands()) {
+        if let Some(session) = slot.as_ref().filter(|session| session.is_open()) {
             return Ok(session.clone());
         }
         let session = Session::open(&self.endpoint, "reader")

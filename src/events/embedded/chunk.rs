@@ -1,15 +1,15 @@
-//! A chunk: events one after the other in one blob, each with its length before it.
+//! A chunk: consecutive events in one blob, each preceded by its length.
 
 use prost::Message as _;
 
 use crate::proto::v1;
 
-/// Events that a chunk holds at most: what is read to find one of them.
+/// Most events in a chunk. Finding one event reads the whole chunk.
 const MAX_EVENTS: i64 = 256;
-/// Bytes after which a chunk is full: source payloads can be long.
+/// A chunk of this size is full, because source payloads can be long.
 const MAX_BYTES: usize = 128 * 1024;
 
-/// A chunk while it is filled.
+/// A chunk that is being filled.
 pub(super) struct Chunk {
     pub(super) first_seq: i64,
     pub(super) events: Vec<u8>,
@@ -17,7 +17,7 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// An empty chunk after the event `head`; `events` is a buffer to use again.
+    /// An empty chunk for the events after `head`; reuses the buffer `events`.
     pub(super) fn after(head: i64, mut events: Vec<u8>) -> Self {
         events.clear();
         Self {
@@ -41,14 +41,14 @@ impl Chunk {
     }
 
     pub(super) fn push(&mut self, event: &v1::Event) {
-        // Only a full buffer makes it fail, and a vector grows.
-        if event.encode_length_delimited(&mut self.events).is_ok() {
-            self.len += 1;
-        }
+        event
+            .encode_length_delimited(&mut self.events)
+            .expect("encoding fails only in a full buffer, and a vector grows");
+        self.len += 1;
     }
 }
 
-/// The events of a chunk, undecoded, with their sequence numbers. Ends early where the chunk is damaged.
+/// The encoded events of a chunk with their sequence numbers. Ends early if the chunk is damaged.
 pub(super) fn encoded_events(
     first_seq: i64,
     mut events: &[u8],
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_found_by_their_numbers() {
+    fn chunks_return_events_with_their_sequence_numbers() {
         let mut chunk = Chunk::after(41, Vec::new());
         for id in ["a", "b", "c"] {
             chunk.push(&v1::Event {

@@ -1,7 +1,7 @@
 //! Cursors of the embedded log: `{log}-{sequence number}`.
 //!
-//! The log's own random id is in each cursor, so that a cursor of a log that was moved away is noticed and does not
-//! silently point somewhere else.
+//! Each cursor contains the log's random id, so that a cursor of another log (one that was moved away) is refused instead of
+//! pointing to another event. `subscription::task` relies on the order of cursors of one log: by length, then by text.
 
 use super::super::ReadError;
 
@@ -15,7 +15,7 @@ impl LogId {
         format!("{:08x}-{seq}", self.0)
     }
 
-    /// The sequence number in a cursor of this log, at most `head`.
+    /// The sequence number in a cursor of this log. Refuses other cursors, and those after `head`.
     pub(super) fn parse_cursor(self, cursor: &str, head: i64) -> Result<i64, ReadError> {
         let seq = cursor
             .split_once('-')
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cursors_of_other_logs_and_of_the_future_are_refused() {
+    fn cursors_of_other_logs_and_past_the_head_are_refused() {
         let log = LogId(0xabc);
         assert_eq!(log.parse_cursor(&log.cursor(7), 9).unwrap(), 7);
         for cursor in [

@@ -1,4 +1,4 @@
-//! Reading the embedded log: connections of their own, off the runtime's threads, in bounded batches.
+//! Reads the embedded log in bounded batches, on blocking threads and on connections of its own.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -19,12 +19,12 @@ use super::{
 };
 use crate::proto::v1::{self, event::Payload};
 
-/// Events that a reader holds at once at most.
+/// Most events in one batch of a reader.
 const EVENTS_PER_BATCH: usize = 256;
-/// Connections that are kept open; more are opened while they are needed.
+/// Idle connections that are kept open. More are opened on demand.
 const KEPT_CONNECTIONS: usize = 3;
 
-/// Connections for reading.
+/// A pool of read-only connections.
 pub(super) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
@@ -38,7 +38,7 @@ impl Readers {
         }
     }
 
-    /// The oldest sequence number there is, or the one after `head` in an empty log.
+    /// The oldest sequence number in the log, or the one after `head` if the log is empty.
     pub(super) async fn oldest(self: &Arc<Self>, head: i64) -> Result<i64, ReadError> {
         let found = self
             .query(|connection| schema::chunk_at_or_after(connection, 0))
@@ -49,7 +49,7 @@ impl Readers {
     /// The sequence number before the first event that was appended at `at_ms` or later.
     pub(super) async fn before(self: &Arc<Self>, at_ms: i64, head: i64) -> Result<i64, ReadError> {
         self.query(move |connection| {
-            // Appended times grow with the sequence: a binary search needs no index of its own.
+            // Append times grow with the sequence numbers, so a binary search needs no index on them.
             let (mut low, mut high) = (0, head);
             while low < high {
                 let middle = low + (high - low) / 2;
@@ -92,7 +92,7 @@ impl Readers {
         .await
     }
 
-    /// The events after `after`, at most a batch of them.
+    /// One batch of the events after `after`, and the last sequence number that it covers.
     async fn after(
         self: &Arc<Self>,
         id: LogId,
@@ -124,11 +124,11 @@ impl Readers {
                             events.push(event);
                         }
                         Err(error) => {
-                            tracing::error!(seq, %error, "an event can't be decoded: skipped");
+                            tracing::error!(seq, %error, "skipped an event that cannot be decoded");
                         }
                     }
                 }
-                // Beyond what could be read of a damaged chunk.
+                // Continue after a damaged chunk.
                 last = last.max(last_seq.min(end));
             }
             Ok((events, last))
@@ -143,11 +143,13 @@ impl Readers {
         let readers = Arc::clone(self);
         match tokio::task::spawn_blocking(move || readers.read(query)).await {
             Ok(result) => result.map_err(|error| unavailable(&error)),
-            Err(_) => Err(ReadError::Unavailable("the reading task ended".to_owned())),
+            Err(_) => Err(ReadError::Unavailable(
+                "the reading task panicked".to_owned(),
+            )),
         }
     }
 
-    /// Reads with one of the connections. It blocks.
+    /// Runs a query on one of the connections. Blocks.
     pub(super) fn read<R>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<R>,
@@ -171,7 +173,7 @@ pub(super) fn unavailable(error: &rusqlite::Error) -> ReadError {
     ReadError::Unavailable(error.to_string())
 }
 
-/// What was sent under an id, where its caller could repeat it.
+/// The recorded result of a send that its caller can repeat.
 pub(super) fn find_send(
     connection: &Connection,
     wire_id: &str,
@@ -209,7 +211,7 @@ fn result(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Box<v1::
     }))
 }
 
-/// Reads on from `after`, to `end` or for ever.
+/// Streams the events after `after`, up to `end` or without end.
 pub(super) fn stream(
     readers: Arc<Readers>,
     id: LogId,
@@ -235,7 +237,7 @@ pub(super) fn stream(
                         return Ok(None);
                     }
                 }
-                // The writer is gone: the process ends.
+                // The writer has ended: the process shuts down.
                 if head.changed().await.is_err() {
                     return Ok(None);
                 }

@@ -1,7 +1,7 @@
-//! The tables of the embedded log.
+//! The SQLite schema of the embedded log, and the queries that the writer and the readers share.
 //!
-//! Events stand in chunks: one row for what a transaction appended, since a row and two index entries for each event cost
-//! several times what the event itself does. Only what is looked for by its message has an entry in `known`.
+//! Events are stored in chunks, because a row and two index entries for each event cost several times as much as the event.
+//! Only events that are looked up by their message, or must be unique, have a row in `known`.
 
 use std::path::Path;
 
@@ -9,24 +9,24 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::cursor::LogId;
 
-/// What a known event is to the log; stored, so never renumbered.
+/// The kinds of rows in `known`. They are stored, so never renumber them.
 pub(super) mod kind {
-    /// Anything without a rule of its own.
+    /// Any event without a rule of its own.
     pub(in super::super) const OTHER: i64 = 0;
-    /// A result: found again by its wire id.
+    /// The result of a send, which is looked up by its wire id.
     pub(in super::super) const RESULT: i64 = 1;
     /// A report that must not follow a final one.
     pub(in super::super) const PENDING_REPORT: i64 = 2;
-    /// A report after which nothing happens.
+    /// A report after which no other follows.
     pub(in super::super) const FINAL_REPORT: i64 = 3;
 }
 
 const VERSION: i64 = 2;
 
-/// - `log`: one row; `head` is the newest sequence number that was ever trimmed, so that none is given twice.
-/// - `chunk`: events `first_seq..=last_seq`, each with its length before it.
-/// - `known`: the ids that must not come twice. By message first: those of one message, and of messages of one time, stand
-///   together, so that the index stays in memory however long the log is.
+/// - `log`: one row; `head` is the newest sequence number that was ever trimmed, so that no number is assigned twice.
+/// - `chunk`: the events `first_seq..=last_seq`.
+/// - `known`: the ids of events that must be unique. The index begins with the wire id: entries of one message, and of messages
+///   of one time, are adjacent, so that the used pages of the index stay in memory however long the log is.
 const TABLES: &str = "
     CREATE TABLE log (id INTEGER NOT NULL, head INTEGER NOT NULL);
     CREATE TABLE chunk (
@@ -61,13 +61,13 @@ const TABLES: &str = "
     );
 ";
 
-/// Opens the file for the writer and makes what is missing.
+/// Opens the file for the writer, and creates the tables of a new one.
 pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // Every commit is on the disk when it returns: custody rests on it (P5, docs/RELIABILITY.md).
+    // A commit is on the disk when it returns: custody depends on it (P5, docs/RELIABILITY.md).
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // In KiB. Appends stand at the end of the file, and the index's newest pages are few.
+    // Negative: in KiB. Appends go to the end of the file, and the index has few recent pages.
     connection.pragma_update(None, "cache_size", -2048)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -113,14 +113,13 @@ pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// The log's id.
 pub(super) fn log_id(connection: &Connection) -> rusqlite::Result<LogId> {
     connection
         .query_row("SELECT id FROM log", [], |row| row.get(0))
         .map(LogId)
 }
 
-/// The newest sequence number that was ever given, 0 for none.
+/// The newest sequence number that was ever assigned, or 0.
 pub(super) fn head(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row(
         "SELECT max(head, ifnull((SELECT max(last_seq) FROM chunk), 0)) FROM log",
@@ -129,7 +128,7 @@ pub(super) fn head(connection: &Connection) -> rusqlite::Result<i64> {
     )
 }
 
-/// Where a chunk stands.
+/// The position and age of a chunk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ChunkPlace {
     pub(super) first_seq: i64,
@@ -137,7 +136,7 @@ pub(super) struct ChunkPlace {
     pub(super) appended_at_ms: i64,
 }
 
-/// The first chunk with an event of this sequence number or a later one.
+/// The first chunk with an event that has this sequence number or a later one.
 pub(super) fn chunk_at_or_after(
     connection: &Connection,
     seq: i64,

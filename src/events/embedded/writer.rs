@@ -1,4 +1,7 @@
-//! The one thread that writes: it takes all that waits, writes it in one transaction, and answers after the fsync.
+//! The writer thread: takes all queued jobs, writes them in one transaction, and replies after the fsync (group commit).
+//!
+//! Invariants: a job gets its reply after the commit that contains it; an event id is written once; a pending report is not
+//! written after a final one of the same message (P6).
 
 use std::{
     sync::{
@@ -18,49 +21,38 @@ use super::{
 };
 use crate::{message::event_type::EventType, ops::metrics::Metrics};
 
-/// Events that one transaction holds at most: enough to make the fsync cheap, few enough to answer soon.
+/// Most events in one transaction: enough to share the cost of the fsync, few enough to keep the latency low.
 const EVENTS_PER_COMMIT: usize = 2000;
-/// Old events that one trim removes at most, so that appends do not wait long; another follows where more are old.
+/// Most events that one trim removes, so that it does not delay appends for long. More trims follow while old events are left.
 const EVENTS_PER_TRIM: i64 = 5_000;
 
 type Reply = oneshot::Sender<Result<(), AppendError>>;
 
-/// What the writer does.
 pub(super) enum Job {
-    /// Writes events.
     Append {
-        /// In their order.
         events: Batch,
-        /// Answered after the fsync.
         reply: Reply,
     },
-    /// Keeps a body that can't be read.
     Quarantine {
-        /// The body.
         body: Quarantined,
-        /// Answered after the fsync.
         reply: Reply,
     },
-    /// Saves a subscription's position.
     SaveSubscription {
-        /// As it is to be found again.
         subscription: SavedSubscription,
-        /// Answered after the fsync.
         reply: Reply,
     },
-    /// Removes what is too old, a run of it.
+    /// Removes up to [`EVENTS_PER_TRIM`] events that are older than the retention.
     Trim {
-        /// Answered with whether there is more of it.
+        /// Replies whether more old events are left.
         more: oneshot::Sender<bool>,
     },
 }
 
-/// The thread's state.
 pub(super) struct Writer {
     connection: Connection,
-    /// The newest durable event.
+    /// The sequence number of the newest durable event.
     head: watch::Sender<i64>,
-    /// A chunk's memory, used again.
+    /// The buffer of the last chunk, for reuse.
     buffer: Vec<u8>,
     healthy: Arc<AtomicBool>,
     retention_ms: i64,
@@ -77,6 +69,7 @@ impl Writer {
         retention: Duration,
         metrics: Metrics,
     ) -> Self {
+        // A retention too long for an `i64` keeps everything.
         let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
         Self {
             connection,
@@ -90,7 +83,7 @@ impl Writer {
         }
     }
 
-    /// Runs until no sender is left and all that waited is written.
+    /// Runs until every sender is dropped and all queued jobs are written.
     pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut taken = Vec::new();
         while let Some(job) = jobs.blocking_recv() {
@@ -116,14 +109,14 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(%error, "the event log can't be written: is the disk full?");
+                tracing::error!(%error, "cannot write the event log: is the disk full?");
                 Err(AppendError::Unavailable(error.to_string()))
             }
         };
         for job in jobs.drain(..) {
             let reply = match job {
                 Job::Append { events, reply } => {
-                    // Before the answer: who asked has them for itself again.
+                    // Drop our clone before replying, so that the caller's `Arc` is unique again and can be unwrapped without copying.
                     drop(events);
                     reply
                 }
@@ -133,26 +126,26 @@ impl Writer {
                     continue;
                 }
             };
-            // A caller that went away does not mind.
+            // If the caller has gone away, sending its reply fails harmlessly.
             let _ = reply.send(answer.clone());
         }
     }
 
-    /// Writes all jobs in one transaction; gives the newest sequence number.
+    /// Writes all jobs in one transaction; returns the newest sequence number.
     fn write(&mut self, jobs: &[Job]) -> rusqlite::Result<i64> {
         self.newest_ms = self.newest_ms.max(jiff::Timestamp::now().as_millisecond());
         let oldest_ms = self.newest_ms.saturating_sub(self.retention_ms);
         let head = *self.head.borrow();
         let transaction = self.connection.transaction()?;
         let mut chunk = Chunk::after(head, std::mem::take(&mut self.buffer));
-        // Counted when they are durable.
+        // Counted in the metrics after the commit.
         let (mut appended, mut late): (Vec<(EventType, u64)>, _) = (Vec::new(), 0);
         for job in jobs {
             match job {
                 Job::Append { events, .. } => {
                     for new in events.iter() {
-                        match note(&transaction, new, chunk.last_seq() + 1)? {
-                            Noted::New => {
+                        match register(&transaction, new, chunk.last_seq() + 1)? {
+                            Registration::New => {
                                 chunk.push(&new.event);
                                 match appended.last_mut() {
                                     Some((event_type, count)) if *event_type == new.event_type => {
@@ -161,8 +154,8 @@ impl Writer {
                                     _ => appended.push((new.event_type, 1)),
                                 }
                             }
-                            Noted::Known => {}
-                            Noted::TooLate => late += 1,
+                            Registration::Known => {}
+                            Registration::TooLate => late += 1,
                         }
                         if chunk.is_full() {
                             chunk = write_chunk(&transaction, chunk, self.newest_ms)?;
@@ -226,7 +219,7 @@ impl Writer {
     }
 }
 
-/// How many events a job writes, for the size of a commit.
+/// The share of a job in [`EVENTS_PER_COMMIT`].
 fn size(job: &Job) -> usize {
     match job {
         Job::Append { events, .. } => events.len(),
@@ -234,27 +227,25 @@ fn size(job: &Job) -> usize {
     }
 }
 
-/// What an event is to what the log knows.
-enum Noted {
-    /// It is to be appended.
+enum Registration {
+    /// The event is new and must be appended.
     New,
-    /// Its id was there.
+    /// The log has an event with this id.
     Known,
-    /// It is pending, and its message has a final report.
+    /// The event is a pending report, and its message has a final one.
     TooLate,
 }
 
-/// Notes an event's id under the sequence number that it is to get, unless the id is there, or the event is pending and its
-/// message has a final report.
-fn note(connection: &Connection, new: &NewEvent, seq: i64) -> rusqlite::Result<Noted> {
+/// Registers the id of an event with the sequence number `seq` that it will get, unless it must not be appended.
+fn register(connection: &Connection, new: &NewEvent, seq: i64) -> rusqlite::Result<Registration> {
     let kind = if new.is_final_report() {
         kind::FINAL_REPORT
     } else if new.is_pending_report() {
         kind::PENDING_REPORT
     } else if new.result().is_some() {
-        // Without a digest its message has an id of the bridge's own making, which comes once and nobody asks for.
+        // Without a digest the bridge made the message's id: the result is unique, and no caller looks it up.
         if new.digest.is_none() {
-            return Ok(Noted::New);
+            return Ok(Registration::New);
         }
         kind::RESULT
     } else {
@@ -266,9 +257,9 @@ fn note(connection: &Connection, new: &NewEvent, seq: i64) -> rusqlite::Result<N
         if final_report.exists(params![new.wire_id, kind::FINAL_REPORT])? {
             tracing::debug!(
                 event_id = new.event.id,
-                "a pending report came after a final one: dropped"
+                "dropped a pending report that came after a final one"
             );
-            return Ok(Noted::TooLate);
+            return Ok(Registration::TooLate);
         }
     }
     let id = uuid::Uuid::parse_str(&new.event.id).unwrap_or_else(|_| {
@@ -287,13 +278,13 @@ fn note(connection: &Connection, new: &NewEvent, seq: i64) -> rusqlite::Result<N
             new.digest.as_ref().map(<[u8; 16]>::as_slice),
         ])?;
     Ok(if inserted == 1 {
-        Noted::New
+        Registration::New
     } else {
-        Noted::Known
+        Registration::Known
     })
 }
 
-/// Writes a chunk; gives the next one, empty.
+/// Writes a chunk; returns the next one, empty.
 fn write_chunk(connection: &Connection, chunk: Chunk, at_ms: i64) -> rusqlite::Result<Chunk> {
     let last_seq = chunk.last_seq();
     connection
@@ -304,12 +295,12 @@ fn write_chunk(connection: &Connection, chunk: Chunk, at_ms: i64) -> rusqlite::R
     Ok(Chunk::after(last_seq, chunk.events))
 }
 
-/// Removes chunks older than `oldest_ms`, as far as the oldest `events` events reach; says whether there are more.
+/// Removes chunks older than `oldest_ms`, at most about `events` events; returns whether more old ones are left.
 fn trim(connection: &Connection, oldest_ms: i64, events: i64) -> rusqlite::Result<bool> {
     let Some(oldest) = schema::chunk_at_or_after(connection, 0)? else {
         return Ok(false);
     };
-    // Appended times only grow with the sequence, so a run from the oldest on is enough.
+    // Append times grow with the sequence numbers, so the old chunks are the first ones.
     let newest_old: Option<i64> = connection
         .prepare_cached(
             "SELECT max(last_seq) FROM chunk WHERE last_seq < ?1 AND appended_at_ms < ?2",
@@ -338,7 +329,7 @@ mod tests {
     use crate::proto::v1;
 
     #[test]
-    fn trims_follow_each_other_until_nothing_old_is_left() {
+    fn repeated_trims_remove_all_old_events() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.sqlite");
         let connection = schema::open_for_writing(&path).unwrap();

@@ -1,4 +1,4 @@
-//! The event log on the broker: durable when confirmed, readable from anywhere, never held back by a subscriber.
+//! The broker engine of the event log: durability by confirms, reading from any cursor or time, independence from subscribers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -85,7 +85,7 @@ fn ids(events: &[v1::Event]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_appended_is_read_from_any_place() {
+async fn readers_get_appended_events_from_any_start() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
     let before = jiff::Timestamp::now();
@@ -112,11 +112,11 @@ async fn what_was_appended_is_read_from_any_place() {
     let seen_live = live.next().await.unwrap().unwrap();
     assert_eq!(
         seen_live[0], all[0],
-        "one that waits gets the first new event"
+        "a live reader gets the first new event"
     );
     assert!(
         read_to_head(&log, Start::Now).await.is_empty(),
-        "nothing is between now and the head"
+        "there is no event between now and the head"
     );
     let future = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
     assert!(read_to_head(&log, Start::Since(future)).await.is_empty());
@@ -129,7 +129,7 @@ async fn what_was_appended_is_read_from_any_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cursors_of_no_log_are_refused() {
+async fn malformed_and_unknown_cursors_are_refused() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
     log.append(Arc::new(vec![accepted("m0")])).await.unwrap();
@@ -143,13 +143,13 @@ async fn cursors_of_no_log_are_refused() {
     log.close().await;
 }
 
-/// Promise: a cursor older than the log is answered, not silently moved.
+/// A cursor older than the log gets an error; the reader does not silently start later.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cursor_that_was_truncated_is_out_of_range() {
+async fn a_cursor_before_a_truncated_stream_is_out_of_range() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
     let client = broker.client().await;
-    // The readers' session stands already: it declares the stream as it should be.
+    // Opens the readers' session now, because a new session declares the stream with its usual arguments.
     read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
     small_stream(&client, &broker).await;
 
@@ -176,23 +176,17 @@ async fn a_cursor_that_was_truncated_is_out_of_range() {
             Err(error) => panic!("{error}"),
             Ok(mut events) => {
                 let first = events.next().await.unwrap().unwrap();
-                assert_eq!(
-                    first[0].cursor, "stream:1",
-                    "no event was left out silently"
-                );
+                assert_eq!(first[0].cursor, "stream:1", "no event was skipped silently");
             }
         }
     }
     let oldest_cursor = oldest_cursor.expect("the stream was truncated");
     let rest = read_to_head(&log, Start::After(oldest_cursor)).await;
-    assert!(
-        !rest.is_empty(),
-        "the oldest cursor is one that can be read from"
-    );
+    assert!(!rest.is_empty(), "the oldest cursor can be read from");
     log.close().await;
 }
 
-/// Puts a stream that soon forgets in the place of the bridge's own.
+/// Replaces the bridge's stream with one that is truncated soon.
 async fn small_stream(client: &Client, broker: &TestBroker) {
     let stream = broker.topology().events_log();
     client
@@ -232,9 +226,9 @@ async fn small_stream(client: &Client, broker: &TestBroker) {
         .unwrap();
 }
 
-/// Custody of an event is the stream's confirm: a subscriber's full queue delays nobody.
+/// An event is durable once the stream has confirmed it, even if a subscriber's queue refuses it (P5).
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_subscriber_does_not_keep_events_out_of_the_stream() {
+async fn a_full_subscriber_queue_does_not_keep_events_out_of_the_stream() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
     let client = broker.client().await;
@@ -249,7 +243,7 @@ async fn a_full_subscriber_does_not_keep_events_out_of_the_stream() {
             ],
         )
         .await;
-    // A quorum queue refuses a little later than it is full.
+    // A quorum queue starts to refuse shortly after it is full.
     let mut appended = 0;
     while log.stream_only_total() == 0 {
         assert!(appended < 200, "the queue never refused");
@@ -259,7 +253,7 @@ async fn a_full_subscriber_does_not_keep_events_out_of_the_stream() {
         appended += 1;
     }
     let mut read = read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
-    // Where the exchange refused, the stream may have it twice: with the same id.
+    // After a nack from the exchange the stream may have the event twice, with the same id.
     read.dedup_by_key(|event| event.id.clone());
     let expected: Vec<String> = (0..appended).map(|n| format!("m{n}")).collect();
     assert_eq!(ids(&read), expected);
@@ -267,7 +261,7 @@ async fn a_full_subscriber_does_not_keep_events_out_of_the_stream() {
     log.close().await;
 }
 
-/// Promise 6, within one process.
+/// P6, within one process.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pending_report_never_follows_a_final_one() {
     let broker = TestBroker::start().await;
@@ -295,7 +289,7 @@ async fn a_pending_report_never_follows_a_final_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_event_is_skipped() {
+async fn readers_skip_messages_that_are_not_events() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
     let client = broker.client().await;
@@ -311,7 +305,7 @@ async fn what_is_no_event_is_skipped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn results_are_remembered_by_wire_id() {
+async fn begun_sends_find_earlier_results_by_wire_id() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
     log.append(Arc::new(vec![accepted("m1")])).await.unwrap();
@@ -332,7 +326,7 @@ async fn results_are_remembered_by_wire_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quarantined_body_is_kept_as_it_came() {
+async fn quarantined_bodies_are_stored_unchanged() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
     log.quarantine(Quarantined {
@@ -352,9 +346,9 @@ async fn a_quarantined_body_is_kept_as_it_came() {
     log.close().await;
 }
 
-/// One clear message that names the queue and the remedy.
+/// The error names the queue and the remedy.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_declared_in_another_way_is_named() {
+async fn a_queue_with_other_arguments_is_named_in_the_error() {
     let broker = TestBroker::start().await;
     let client = broker.client().await;
     let name = broker.topology().send_normal();
@@ -380,9 +374,9 @@ async fn a_queue_declared_in_another_way_is_named() {
     );
 }
 
-/// Every confirm belongs to its own message, whoever publishes beside it; an unroutable one is an error.
+/// Concurrent publications do not get each other's confirms. An unroutable message is an error.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn publications_are_confirmed_one_by_one() {
+async fn each_publication_gets_its_own_confirm() {
     let broker = TestBroker::start().await;
     let publisher = broker.publisher().await;
     let message = |queue: &str| smsbridge::amqp::Message {

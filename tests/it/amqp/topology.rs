@@ -18,7 +18,7 @@ fn topology(broker: &TestBroker, arguments: &[&str], retention: &str) -> Output 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_topology_is_printed_and_declared() {
+async fn the_command_prints_and_declares_the_topology() {
     let broker = TestBroker::start().await;
     let declared = topology(&broker, &["--declare", "--json"], "1h");
     assert!(declared.status.success(), "{declared:?}");

@@ -1,10 +1,13 @@
-//! The sends that were begun and are not known to have ended: what a process that was killed leaves to the next one.
+//! The journal of begun sends: tells the next process which sends a killed process may have made.
 //!
-//! Between a request to the API and the durable result a send stands nowhere else. It is noted here, in `sends.begun` beside
-//! the log, before it may go out; so an id that comes again after the process was killed is in doubt, and is looked up before
-//! it is sent again. Invariants: an id is in the file before its look-up is answered; the file holds no more than twice what
-//! is under way and some. It is written without fsync: it outlives the process, not the machine. Neighbours: `look_ups` notes
-//! here whose results the log has not got, `send` says when a call has ended.
+//! Between the request to the API and its durable result, nothing else records a send. So its wire id is written to the file
+//! `sends.begun` before the request may leave. If the caller repeats the id after a crash, the send is in doubt and is looked
+//! up in the API's logs before it is sent again.
+//!
+//! Invariants: an id is in the file before its lookup returns; the file is rewritten once most of its lines have ended, so
+//! its size is bounded by the sends in flight. It is written without fsync: it survives a crash of the process, not of the
+//! machine.
+//! Neighbours: `lookup_batcher` enters sends without a result, `send` ends them.
 
 use std::{
     collections::HashMap,
@@ -19,10 +22,10 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::super::ContentDigest;
 
-/// The file is written anew when it has so many lines, and most of them ended.
-const MANY_LINES: usize = 20_000;
+/// The file is rewritten when it has more lines than this and most of them have ended.
+const COMPACT_AFTER_LINES: usize = 20_000;
 
-/// What is known of a send that has no result.
+/// A send without a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BegunSend {
     pub(super) at: Timestamp,
@@ -35,17 +38,16 @@ struct State {
     sends: HashMap<String, BegunSend>,
 }
 
-/// The sends under way, by wire id.
-pub(super) struct BegunSends {
+pub(super) struct SendJournal {
     path: PathBuf,
-    /// Locked only where blocking is allowed.
+    /// Locked only on threads that may block.
     state: Mutex<State>,
-    /// Ended since the last look: taken out of `state` by who has it next. No more than there were calls meanwhile.
+    /// Sends that ended since the last [`SendJournal::begin`], which removes them from `state`. Bounded by the calls in between.
     ended: Mutex<Vec<(String, ContentDigest)>>,
 }
 
-impl BegunSends {
-    /// What the last process left, but for what `is_known` or is older than `oldest`.
+impl SendJournal {
+    /// Reads the journal of the last process, without sends that have a result (`is_known`) or are older than `oldest`.
     pub(super) fn open(
         path: PathBuf,
         oldest: Timestamp,
@@ -56,13 +58,13 @@ impl BegunSends {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error),
         };
-        // The last line may be half of one; so may any after the machine stopped.
+        // The last line may be incomplete; after a crash of the machine, any line may be.
         let sends: HashMap<_, _> = text
             .lines()
             .filter_map(parse)
             .filter(|(wire_id, send)| send.at >= oldest && !is_known(wire_id))
             .collect();
-        let file = write_anew(&path, &sends)?;
+        let file = rewrite(&path, &sends)?;
         let state = Mutex::new(State {
             file,
             lines: sends.len(),
@@ -83,14 +85,15 @@ impl BegunSends {
         self.ended.lock()
     }
 
-    /// For each of these, which have no result: how it was begun earlier, or `None`, and then it is begun now. Blocks.
+    /// Begins sends that have no result. Returns for each the earlier begun send with its id, or `None` if it begins now.
+    /// Blocks.
     pub(super) fn begin(
         &self,
         sends: &[(&str, ContentDigest)],
     ) -> io::Result<Vec<Option<BegunSend>>> {
         let mut state = self.state();
         for (wire_id, digest) in std::mem::take(&mut *self.ended()) {
-            // Who was refused for another content has not ended it.
+            // A call that was rejected for conflicting content must not remove the original's entry.
             if state
                 .sends
                 .get(&wire_id)
@@ -100,7 +103,7 @@ impl BegunSends {
             }
         }
         let at = Timestamp::now();
-        // After a write that failed this ends its half line.
+        // Ends the incomplete line that a failed write may have left.
         let mut lines = "\n".to_owned();
         let mut earlier = Vec::with_capacity(sends.len());
         for &(wire_id, digest) in sends {
@@ -116,15 +119,15 @@ impl BegunSends {
             state.sends.insert(wire_id.to_owned(), begun);
             state.lines += 1;
         }
-        if state.lines > MANY_LINES && state.lines > 2 * state.sends.len() {
-            match write_anew(&self.path, &state.sends) {
+        if state.lines > COMPACT_AFTER_LINES && state.lines > 2 * state.sends.len() {
+            match rewrite(&self.path, &state.sends) {
                 Ok(file) => {
                     state.file = file;
                     state.lines = state.sends.len();
                 }
-                // What is noted stands in the old file, which goes on.
+                // The old file has every entry and stays in use.
                 Err(error) => {
-                    tracing::warn!(%error, "the notes of begun sends can't be written anew");
+                    tracing::warn!(%error, "cannot rewrite the journal of begun sends; the old file stays in use");
                 }
             }
         }
@@ -136,14 +139,14 @@ impl BegunSends {
         self.state().sends.contains_key(wire_id)
     }
 
-    /// The log knows what came of these, or nothing was attempted.
+    /// Ends sends: the log has their results, or nothing was sent.
     pub(super) fn end(&self, sends: &[(String, ContentDigest)]) {
         self.ended().extend_from_slice(sends);
     }
 }
 
-/// Puts a file in the place of the old one, and leaves it open for more.
-fn write_anew(path: &Path, sends: &HashMap<String, BegunSend>) -> io::Result<File> {
+/// Replaces the file, and returns the new one open for appending.
+fn rewrite(path: &Path, sends: &HashMap<String, BegunSend>) -> io::Result<File> {
     let mut lines = String::new();
     for (wire_id, send) in sends {
         write_line(&mut lines, wire_id, *send);
@@ -155,15 +158,15 @@ fn write_anew(path: &Path, sends: &HashMap<String, BegunSend>) -> io::Result<Fil
     Ok(file)
 }
 
-/// A line: when (ms since 1970), what (hexadecimal), which.
+/// A line: begun at (ms since 1970), content digest (hexadecimal), wire id.
 fn write_line(lines: &mut String, wire_id: &str, send: BegunSend) {
     let digest = u128::from_be_bytes(send.digest);
-    // Writing to a string does not fail.
-    let _ = writeln!(
+    writeln!(
         lines,
         "{} {digest:032x} {wire_id}",
         send.at.as_millisecond()
-    );
+    )
+    .expect("writing to a string cannot fail");
 }
 
 fn parse(line: &str) -> Option<(String, BegunSend)> {
@@ -180,63 +183,63 @@ mod tests {
 
     const DIGEST: ContentDigest = [7; 16];
 
-    fn open(folder: &Path, is_known: impl FnMut(&str) -> bool) -> BegunSends {
-        BegunSends::open(folder.join("sends.begun"), Timestamp::UNIX_EPOCH, is_known).unwrap()
+    fn open(folder: &Path, is_known: impl FnMut(&str) -> bool) -> SendJournal {
+        SendJournal::open(folder.join("sends.begun"), Timestamp::UNIX_EPOCH, is_known).unwrap()
     }
 
-    fn begin(begun: &BegunSends, wire_id: &str) -> Option<ContentDigest> {
-        let earlier = begun.begin(&[(wire_id, DIGEST)]).unwrap();
+    fn begin(journal: &SendJournal, wire_id: &str) -> Option<ContentDigest> {
+        let earlier = journal.begin(&[(wire_id, DIGEST)]).unwrap();
         earlier[0].map(|earlier| earlier.digest)
     }
 
     #[test]
-    fn what_was_begun_and_did_not_end_outlives_the_process() {
+    fn begun_sends_without_an_end_survive_the_process() {
         let folder = tempfile::tempdir().unwrap();
-        let begun = open(folder.path(), |_| false);
+        let journal = open(folder.path(), |_| false);
         for id in ["a.done", "a.open", "a.ended", "a.again"] {
-            assert_eq!(begin(&begun, id), None, "{id}");
+            assert_eq!(begin(&journal, id), None, "{id}");
         }
-        begun.end(&[("a.ended".into(), DIGEST), ("a.again".into(), DIGEST)]);
-        begun.end(&[("a.open".into(), [8; 16])]);
-        assert_eq!(begin(&begun, "a.again"), None, "it ended");
-        assert_eq!(begin(&begun, "a.open"), Some(DIGEST));
+        journal.end(&[("a.ended".into(), DIGEST), ("a.again".into(), DIGEST)]);
+        journal.end(&[("a.open".into(), [8; 16])]);
+        assert_eq!(begin(&journal, "a.again"), None, "it ended");
+        assert_eq!(begin(&journal, "a.open"), Some(DIGEST));
 
-        // It was killed: what ended is known by its result.
-        drop(begun);
-        let begun = open(folder.path(), |id| id == "a.done");
-        assert_eq!(begin(&begun, "a.done"), None);
-        assert_eq!(begin(&begun, "a.open"), Some(DIGEST));
-        assert_eq!(begin(&begun, "a.again"), Some(DIGEST));
+        // The process was killed: a send that ended is known by its result.
+        drop(journal);
+        let journal = open(folder.path(), |id| id == "a.done");
+        assert_eq!(begin(&journal, "a.done"), None);
+        assert_eq!(begin(&journal, "a.open"), Some(DIGEST));
+        assert_eq!(begin(&journal, "a.again"), Some(DIGEST));
 
-        // What is too old is nobody's concern any more.
+        // Sends older than the retention are forgotten.
         let path = folder.path().join("sends.begun");
-        let begun = BegunSends::open(path, Timestamp::MAX, |_| false).unwrap();
-        assert_eq!(begin(&begun, "a.open"), None);
+        let journal = SendJournal::open(path, Timestamp::MAX, |_| false).unwrap();
+        assert_eq!(begin(&journal, "a.open"), None);
     }
 
     #[test]
-    fn half_a_line_spoils_nothing() {
+    fn incomplete_lines_are_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sends.begun");
         let digest = u128::from_be_bytes(DIGEST);
         let lines = format!("\0\0\nnonsense\n99 {digest:032x} a.open\n99 0123");
         fs::write(&path, lines).unwrap();
-        let begun = open(folder.path(), |_| false);
-        assert_eq!(begin(&begun, "a.open"), Some(DIGEST));
+        let journal = open(folder.path(), |_| false);
+        assert_eq!(begin(&journal, "a.open"), Some(DIGEST));
     }
 
     #[test]
-    fn the_file_does_not_grow_with_what_has_ended() {
+    fn ended_sends_do_not_grow_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let begun = open(folder.path(), |_| false);
-        assert_eq!(begin(&begun, "a.open"), None);
-        for n in 0..3 * MANY_LINES {
+        let journal = open(folder.path(), |_| false);
+        assert_eq!(begin(&journal, "a.open"), None);
+        for n in 0..3 * COMPACT_AFTER_LINES {
             let id = format!("a.{n}");
-            assert_eq!(begin(&begun, &id), None);
-            begun.end(&[(id, DIGEST)]);
+            assert_eq!(begin(&journal, &id), None);
+            journal.end(&[(id, DIGEST)]);
         }
         let text = fs::read_to_string(folder.path().join("sends.begun")).unwrap();
-        assert!(text.lines().count() <= MANY_LINES + 1);
+        assert!(text.lines().count() <= COMPACT_AFTER_LINES + 1);
         assert!(text.contains(" a.open\n"));
     }
 }

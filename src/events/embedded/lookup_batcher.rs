@@ -1,8 +1,9 @@
-//! Beginning sends whose ids their callers may repeat: earlier ones are looked for, and what has none is noted as begun.
+//! Begins sends whose ids the caller can repeat: looks up earlier sends with the same ids, and enters new ones in the journal.
 //!
-//! Invariants: one look-up is made at a time, and those that come meanwhile share the next one, so that thousands of callers
-//! take one thread and one connection; a look-up sees all that was durable when it was asked for. What waits is bounded by
-//! the calls that wait for it. Neighbours: `reader` has the connections, `begun_sends` the notes.
+//! Invariants: one batch of lookups runs at a time, and lookups that arrive meanwhile form the next batch, so that thousands
+//! of callers need one thread and one connection; a lookup sees every event that was durable when it was requested. The
+//! queue is bounded by the number of calls, as each call waits for its lookup.
+//! Neighbours: `reader` has the connections, `send_journal` the begun sends.
 
 use std::sync::Arc;
 
@@ -12,35 +13,34 @@ use tokio::sync::oneshot;
 
 use super::{
     super::{BeginSends, ContentDigest, EarlierSend, EarlierSends, ReadError},
-    begun_sends::BegunSends,
     reader::{Readers, find_send, unavailable},
+    send_journal::SendJournal,
 };
 
-type Found = Result<EarlierSends, ReadError>;
+type LookupResult = Result<EarlierSends, ReadError>;
 
-struct LookUp {
+struct Lookup {
     begin: BeginSends,
-    reply: oneshot::Sender<Found>,
+    reply: oneshot::Sender<LookupResult>,
 }
 
 #[derive(Default)]
 struct State {
-    waiting: Vec<LookUp>,
+    queued: Vec<Lookup>,
     is_running: bool,
 }
 
-/// The look-ups of a log.
-pub(super) struct LookUps {
+pub(super) struct LookupBatcher {
     readers: Arc<Readers>,
-    pub(super) begun: BegunSends,
+    pub(super) journal: SendJournal,
     state: Mutex<State>,
 }
 
-impl LookUps {
-    pub(super) fn new(readers: Arc<Readers>, begun: BegunSends) -> Arc<Self> {
+impl LookupBatcher {
+    pub(super) fn new(readers: Arc<Readers>, journal: SendJournal) -> Arc<Self> {
         Arc::new(Self {
             readers,
-            begun,
+            journal,
             state: Mutex::default(),
         })
     }
@@ -50,86 +50,89 @@ impl LookUps {
     }
 
     /// See [`super::super::EventLog::begin_sends`].
-    pub(super) async fn find(self: &Arc<Self>, begin: BeginSends) -> Found {
+    pub(super) async fn find(self: &Arc<Self>, begin: BeginSends) -> LookupResult {
         let (reply, found) = oneshot::channel();
         let was_running = {
             let mut state = self.state();
-            state.waiting.push(LookUp { begin, reply });
+            state.queued.push(Lookup { begin, reply });
             std::mem::replace(&mut state.is_running, true)
         };
         if !was_running {
-            let running = Running {
-                look_ups: Arc::clone(self),
+            let runner = BatchRunner {
+                batcher: Arc::clone(self),
                 is_done: false,
             };
-            tokio::task::spawn_blocking(move || running.answer_all());
+            tokio::task::spawn_blocking(move || runner.run_batches());
         }
         found
             .await
-            .unwrap_or_else(|_| Err(ReadError::Unavailable("the reading task ended".to_owned())))
+            .unwrap_or_else(|_| Err(ReadError::Unavailable("the lookup task ended".to_owned())))
     }
 }
 
-/// The one that makes the look-ups. Where it ends early, those that wait hear of it.
-struct Running {
-    look_ups: Arc<LookUps>,
+/// Runs batches until the queue is empty. If it is dropped before, the queued lookups fail.
+struct BatchRunner {
+    batcher: Arc<LookupBatcher>,
     is_done: bool,
 }
 
-impl Running {
-    /// Until none waits.
-    fn answer_all(mut self) {
-        while let Some(waiting) = self.next() {
-            self.answer(waiting);
+impl BatchRunner {
+    fn run_batches(mut self) {
+        while let Some(batch) = self.next_batch() {
+            self.run_batch(batch);
         }
     }
 
-    fn next(&mut self) -> Option<Vec<LookUp>> {
-        let mut state = self.look_ups.state();
-        if state.waiting.is_empty() {
-            // Under this lock: who comes next begins anew.
+    fn next_batch(&mut self) -> Option<Vec<Lookup>> {
+        let mut state = self.batcher.state();
+        if state.queued.is_empty() {
+            // Set under this lock, so that the next lookup starts a new runner.
             state.is_running = false;
             self.is_done = true;
             return None;
         }
-        Some(std::mem::take(&mut state.waiting))
+        Some(std::mem::take(&mut state.queued))
     }
 
-    fn answer(&self, waiting: Vec<LookUp>) {
-        let mut found = Vec::with_capacity(waiting.len());
-        let outcome = self.look_ups.readers.read(|connection| {
-            // One snapshot, and one lock of the file, for all of them.
+    fn run_batch(&self, batch: Vec<Lookup>) {
+        let mut found = Vec::with_capacity(batch.len());
+        let outcome = self.batcher.readers.read(|connection| {
+            // One snapshot, and one lock of the file, for the whole batch.
             let snapshot = connection.unchecked_transaction()?;
-            for look_up in &waiting {
-                found.push(find(&snapshot, &look_up.begin)?);
+            for lookup in &batch {
+                found.push(find(&snapshot, &lookup.begin)?);
             }
             Ok(())
         });
-        // Who erred, and with it who comes after, is told so. A caller that went away does not mind.
-        let mut waiting = waiting.into_iter();
-        let begun: Vec<_> = waiting.by_ref().take(found.len()).collect();
-        let noted = self.note_begun(&begun, &mut found);
-        for (look_up, found) in begun.into_iter().zip(found) {
-            let _ = look_up.reply.send(noted.clone().map(|()| found));
+        // The failed lookup and all that follow it get the error. If a caller has gone away, sending its reply fails harmlessly.
+        let mut batch = batch.into_iter();
+        let succeeded: Vec<_> = batch.by_ref().take(found.len()).collect();
+        let entered = self.enter_in_journal(&succeeded, &mut found);
+        for (lookup, found) in succeeded.into_iter().zip(found) {
+            let _ = lookup.reply.send(entered.clone().map(|()| found));
         }
         if let Err(error) = outcome {
-            for look_up in waiting {
-                let _ = look_up.reply.send(Err(unavailable(&error)));
+            for lookup in batch {
+                let _ = lookup.reply.send(Err(unavailable(&error)));
             }
         }
     }
 
-    /// Notes the sends that the log has no result of, with one write for all.
-    fn note_begun(&self, look_ups: &[LookUp], found: &mut [EarlierSends]) -> Result<(), ReadError> {
-        let asked = look_ups.iter().flat_map(|look_up| &look_up.begin.sends);
+    /// Enters the sends without a result in the journal, with one write for the batch.
+    fn enter_in_journal(
+        &self,
+        lookups: &[Lookup],
+        found: &mut [EarlierSends],
+    ) -> Result<(), ReadError> {
+        let requested = lookups.iter().flat_map(|lookup| &lookup.begin.sends);
         let answers = found.iter_mut().flat_map(|found| &mut found.sends);
-        let (new, answers): (Vec<(&str, ContentDigest)>, Vec<_>) = asked
+        let (new, answers): (Vec<(&str, ContentDigest)>, Vec<_>) = requested
             .zip(answers)
             .filter(|(_, answer)| answer.is_none())
             .map(|((wire_id, digest), answer)| ((wire_id.as_str(), *digest), answer))
             .unzip();
-        let earlier = self.look_ups.begun.begin(&new).map_err(|error| {
-            ReadError::Unavailable(format!("can't note in it that sends begin: {error}"))
+        let earlier = self.batcher.journal.begin(&new).map_err(|error| {
+            ReadError::Unavailable(format!("cannot enter begun sends in its journal: {error}"))
         })?;
         for (answer, earlier) in answers.into_iter().zip(earlier) {
             *answer = earlier.map(|begun| EarlierSend::Interrupted {
@@ -137,9 +140,9 @@ impl Running {
                 digest: begun.digest,
             });
         }
-        for (look_up, found) in look_ups.iter().zip(found) {
-            let mut others = look_up.begin.conflicting_ids.iter();
-            found.conflicting_id |= others.any(|wire_id| self.look_ups.begun.is_begun(wire_id));
+        for (lookup, found) in lookups.iter().zip(found) {
+            let mut others = lookup.begin.conflicting_ids.iter();
+            found.conflicting_id |= others.any(|wire_id| self.batcher.journal.is_begun(wire_id));
         }
         Ok(())
     }
@@ -158,12 +161,12 @@ fn find(connection: &Connection, begin: &BeginSends) -> rusqlite::Result<Earlier
     Ok(earlier)
 }
 
-impl Drop for Running {
+impl Drop for BatchRunner {
     fn drop(&mut self) {
         if !self.is_done {
-            let mut state = self.look_ups.state();
+            let mut state = self.batcher.state();
             state.is_running = false;
-            state.waiting.clear();
+            state.queued.clear();
         }
     }
 }
@@ -193,13 +196,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_of_many_at_once_gets_its_own_answer() {
+    async fn concurrent_lookups_get_their_own_results() {
         let folder = tempfile::tempdir().unwrap();
         let an_hour = Duration::from_secs(3600);
         let log = Arc::new(EmbeddedLog::open(folder.path(), an_hour, Metrics::new()).unwrap());
         let sent: Vec<_> = (0..300).map(|n| result(&format!("m{n}"))).collect();
         log.append(Arc::new(sent)).await.unwrap();
-        let look_ups: Vec<_> = (0..300)
+        let batcher: Vec<_> = (0..300)
             .map(|n| {
                 let log = Arc::clone(&log);
                 let wire_id = |id: String| ApplicationName::default_application().wire_id(&id);
@@ -212,8 +215,8 @@ mod tests {
                 tokio::spawn(async move { log.begin_sends(begin).await.unwrap() })
             })
             .collect();
-        for (n, look_up) in look_ups.into_iter().enumerate() {
-            let found = tokio::time::timeout(Duration::from_secs(30), look_up)
+        for (n, lookup) in batcher.into_iter().enumerate() {
+            let found = tokio::time::timeout(Duration::from_secs(30), lookup)
                 .await
                 .unwrap()
                 .unwrap();
@@ -232,31 +235,31 @@ mod tests {
         }
     }
 
-    /// As where the runtime ends before its blocking task began.
+    /// This happens if the runtime shuts down before its blocking task starts.
     #[tokio::test]
-    async fn who_waits_for_a_look_up_that_ended_early_hears_of_it() {
+    async fn queued_lookups_fail_when_the_runner_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let readers = Arc::new(Readers::new(folder.path().join("none.sqlite")));
-        let begun = folder.path().join("begun");
-        let begun = BegunSends::open(begun, Timestamp::UNIX_EPOCH, |_| false).unwrap();
-        let look_ups = LookUps::new(readers, begun);
-        look_ups.state().is_running = true;
+        let path = folder.path().join("journal");
+        let journal = SendJournal::open(path, Timestamp::UNIX_EPOCH, |_| false).unwrap();
+        let batcher = LookupBatcher::new(readers, journal);
+        batcher.state().is_running = true;
         let waiting = tokio::spawn({
-            let look_ups = Arc::clone(&look_ups);
-            async move { look_ups.find(begin("a")).await }
+            let batcher = Arc::clone(&batcher);
+            async move { batcher.find(begin("a")).await }
         });
-        while look_ups.state().waiting.is_empty() {
+        while batcher.state().queued.is_empty() {
             tokio::task::yield_now().await;
         }
-        drop(Running {
-            look_ups: Arc::clone(&look_ups),
+        drop(BatchRunner {
+            batcher: Arc::clone(&batcher),
             is_done: false,
         });
         let deadline = Duration::from_secs(30);
-        let heard = tokio::time::timeout(deadline, waiting).await.unwrap();
-        assert!(matches!(heard.unwrap(), Err(ReadError::Unavailable(_))));
-        // The next one begins anew, and hears of what it finds: no such file.
-        let next = look_ups.find(begin("a"));
+        let outcome = tokio::time::timeout(deadline, waiting).await.unwrap();
+        assert!(matches!(outcome.unwrap(), Err(ReadError::Unavailable(_))));
+        // The next lookup starts a new runner and gets its error: there is no such file.
+        let next = batcher.find(begin("a"));
         let error = tokio::time::timeout(deadline, next)
             .await
             .unwrap()
