@@ -45,14 +45,6 @@ pub enum AppError {
     /// The client of the API.
     #[error(transparent)]
     Client(#[from] ClientBuildError),
-    /// The HTTP server ended.
-    #[error("the HTTP server on {address} ended: {source}")]
-    Http {
-        /// Where it listened.
-        address: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
     /// A task of the process ended unexpectedly.
     #[error("a part of the bridge ended unexpectedly: {0}; please report this")]
     Task(String),
@@ -145,7 +137,8 @@ impl App {
     /// [`AppError`]: one clear message that names the key or the address and the remedy.
     pub async fn bind(config: Config) -> Result<Self, AppError> {
         ops::open_files::raise_limit();
-        let grpc = GrpcServer::bind(&config.grpc, &config.applications).await?;
+        let other_connections = config.http.max_connections + ops::admin::LIMITS.max_connections;
+        let grpc = GrpcServer::bind(&config.grpc, &config.applications, other_connections).await?;
         let http = grpc::bind(config.http.listen, "http.listen").await?;
         let admin = grpc::bind(config.admin.listen, "admin.listen").await?;
         let addresses = Addresses {
@@ -267,11 +260,8 @@ impl App {
             let stop = stop_http.clone();
             let metrics = metrics.clone();
             async move {
-                let served = webhooks::serve(http, &http_config, intake, metrics, stop).await;
-                served.map_err(|source| AppError::Http {
-                    address: addresses.http,
-                    source,
-                })
+                webhooks::serve(http, &http_config, intake, metrics, stop).await;
+                Ok(())
             }
         });
         let readiness = Readiness::new();
@@ -282,6 +272,7 @@ impl App {
         let stop_admin = CancellationToken::new();
         let admin = tokio::spawn(ops::admin::serve(
             admin,
+            ops::admin::LIMITS,
             readiness.clone(),
             metrics,
             stop_admin.clone(),

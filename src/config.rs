@@ -108,6 +108,16 @@ pub struct Http {
     pub basic_password: Option<SecretString>,
     pub basic_password_file: Option<PathBuf>,
     pub max_body_bytes: usize,
+    /// Connections at most.
+    pub max_connections: usize,
+    /// Requests at most that are read and stored at once; more are answered with 503.
+    pub max_concurrent_requests: usize,
+    /// How long a connection may take to send the head of its next request.
+    #[serde(with = "duration")]
+    pub header_timeout: Duration,
+    /// How long a request may take, from its head to its answer.
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize)]

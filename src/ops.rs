@@ -4,6 +4,7 @@
 //! module. Neighbours: every module counts and logs here; `app` wires it.
 
 pub mod admin;
+pub mod http_server;
 pub mod metrics;
 pub mod open_files;
 pub mod readiness;

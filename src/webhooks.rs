@@ -1,8 +1,9 @@
-//! The HTTP endpoints to which Infobip pushes reports, received messages, clicks and lookup results.
+//! The HTTP endpoints to which Infobip pushes reports, received messages, clicks and look-up results.
 //!
-//! Invariants: a push is answered 200 only when it is durable, as events or in quarantine (docs/RELIABILITY.md), and 503 if
-//! that fails, so that Infobip repeats it; bodies are bounded and have a deadline; phone numbers and texts are never logged.
-//! Neighbours: `intake` stores the pushes, `app` binds the port.
+//! Invariants: a push is answered 200 only when it is durable, as events or in quarantine (P4 and P5, docs/RELIABILITY.md), and
+//! 503 if that fails, so that Infobip repeats it; a body is read only after authentication; bodies in progress are bounded in
+//! number and size; every request is answered within `http.request_timeout`; phone numbers and texts are never logged.
+//! Neighbours: `intake` stores the pushes, `ops::http_server` bounds the connections, `app` binds the port.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,19 +18,23 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config,
     intake::{Intake, IntakeError},
     message::id::ApplicationName,
-    ops::metrics::{Metrics, Webhook, WebhookResult},
+    ops::{
+        http_server::{self, Limits},
+        metrics::{Metrics, Webhook, WebhookResult},
+    },
     proto::v1::ReportSource,
 };
-
-/// Longest time for a body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Checks the secret of the path or HTTP basic credentials.
 #[derive(Clone)]
@@ -43,6 +48,9 @@ struct Webhooks {
     intake: Intake,
     authenticator: Authenticator,
     max_body_bytes: usize,
+    /// Places for requests whose body is being read or stored.
+    places: Arc<Semaphore>,
+    request_timeout: Duration,
     metrics: Metrics,
 }
 
@@ -50,16 +58,13 @@ struct Webhooks {
 type WebhookOutcome = (WebhookResult, Response);
 
 /// Serves until `stop`, then finishes the requests in progress.
-///
-/// # Errors
-/// The error that ended accepting connections.
 pub async fn serve(
     listener: TcpListener,
     config: &config::Http,
     intake: Intake,
     metrics: Metrics,
     stop: CancellationToken,
-) -> std::io::Result<()> {
+) {
     let basic = config
         .basic_username
         .clone()
@@ -71,6 +76,10 @@ pub async fn serve(
             basic,
         },
         max_body_bytes: config.max_body_bytes,
+        places: Arc::new(Semaphore::new(
+            config.max_concurrent_requests.min(Semaphore::MAX_PERMITS),
+        )),
+        request_timeout: config.request_timeout,
         metrics,
     });
     let routes = Router::new()
@@ -82,22 +91,25 @@ pub async fn serve(
         .route("/infobip/{secret}/clicks", post(clicks))
         .route("/infobip/{secret}/lookups", post(lookups))
         .with_state(state);
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    let limits = Limits {
+        max_connections: config.max_connections,
+        header_timeout: config.header_timeout,
+        request_timeout: config.request_timeout,
+    };
+    http_server::serve(listener, routes, limits, stop).await;
 }
 
 impl Authenticator {
-    #[allow(clippy::result_large_err, reason = "the error is the whole response")]
+    #[allow(clippy::result_large_err, reason = "the error is the whole answer")]
     fn check(&self, secret: &str, headers: &HeaderMap) -> Result<(), WebhookOutcome> {
-        let equal = |one: &str, other: &str| bool::from(one.as_bytes().ct_eq(other.as_bytes()));
+        let same = |one: &str, other: &str| bool::from(one.as_bytes().ct_eq(other.as_bytes()));
         if let Some((username, password)) = &self.basic {
             let expected = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
             let given = headers
                 .get(header::AUTHORIZATION)
                 .and_then(|value| value.to_str().ok())
                 .and_then(|value| value.strip_prefix("Basic "));
-            if given.is_some_and(|given| equal(given, &expected)) {
+            if given.is_some_and(|given| same(given, &expected)) {
                 return Ok(());
             }
             if self.secret.is_none() {
@@ -108,8 +120,8 @@ impl Authenticator {
         }
         match &self.secret {
             None => Ok(()),
-            Some(expected) if equal(secret, expected.expose_secret()) => Ok(()),
-            // Not 401, which would reveal that the path exists.
+            Some(expected) if same(secret, expected.expose_secret()) => Ok(()),
+            // Not 401: whoever guesses learns nothing.
             Some(_) => Err((
                 WebhookResult::Unauthorized,
                 StatusCode::NOT_FOUND.into_response(),
@@ -119,13 +131,42 @@ impl Authenticator {
 }
 
 impl Webhooks {
-    /// Authenticates the request and reads its content type and body.
-    async fn read_request(
+    /// Handles a push by POST: authenticates, reads, stores and counts it.
+    async fn push<T, F>(
         &self,
+        endpoint: Webhook,
         secret: &str,
         request: Request,
-    ) -> Result<(String, Bytes), WebhookOutcome> {
-        self.authenticator.check(secret, request.headers())?;
+        store: impl FnOnce(String, Bytes) -> F,
+    ) -> Response
+    where
+        F: Future<Output = Result<T, IntakeError>>,
+    {
+        let deadline = Instant::now() + self.request_timeout;
+        let answered = match self.admit(secret, request.headers()) {
+            Ok(_place) => match self.read(request, deadline).await {
+                Ok((content_type, body)) => stored_by(deadline, store(content_type, body)).await,
+                Err(refused) => refused,
+            },
+            Err(refused) => refused,
+        };
+        self.count(endpoint, answered)
+    }
+
+    /// Authenticates the request and takes a place, which is held until it is answered.
+    #[allow(clippy::result_large_err, reason = "the error is the whole answer")]
+    fn admit(&self, secret: &str, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, WebhookOutcome> {
+        self.authenticator.check(secret, headers)?;
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        place.map_err(|_| {
+            tracing::warn!(
+                "a push was refused because http.max_concurrent_requests are in progress; Infobip repeats it"
+            );
+            unavailable()
+        })
+    }
+
+    async fn read(&self, request: Request, deadline: Instant) -> Result<(String, Bytes), WebhookOutcome> {
         let content_type = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -133,16 +174,11 @@ impl Webhooks {
             .unwrap_or("application/json")
             .to_owned();
         let body: Body = request.into_body();
-        match tokio::time::timeout(
-            BODY_TIMEOUT,
-            axum::body::to_bytes(body, self.max_body_bytes),
-        )
-        .await
-        {
+        match timeout_at(deadline, axum::body::to_bytes(body, self.max_body_bytes)).await {
             Ok(Ok(body)) => Ok((content_type, body)),
             Ok(Err(_)) => {
                 let detail = format!(
-                    "the body has more than {} bytes (http.max_body_bytes), or the connection broke",
+                    "the body has more than {} bytes (http.max_body_bytes), or broke off",
                     self.max_body_bytes
                 );
                 let response = (StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
@@ -155,39 +191,46 @@ impl Webhooks {
         }
     }
 
-    /// Handles a push by POST: authenticates, reads, stores and counts it.
-    async fn push<T>(
-        &self,
-        endpoint: Webhook,
-        secret: &str,
-        request: Request,
-        store: impl AsyncFnOnce(&str, Bytes) -> Result<T, IntakeError>,
-    ) -> Response {
-        let outcome = match self.read_request(secret, request).await {
-            Ok((content_type, body)) => outcome(store(&content_type, body).await),
-            Err(refused) => refused,
-        };
-        self.count(endpoint, outcome)
-    }
-
     fn count(&self, endpoint: Webhook, (result, response): WebhookOutcome) -> Response {
         self.metrics.webhook_body(endpoint, result);
         response
     }
 }
 
-fn outcome<T>(stored: Result<T, IntakeError>) -> WebhookOutcome {
-    match stored {
+/// 503: Infobip repeats the push.
+fn unavailable() -> WebhookOutcome {
+    let later = [(header::RETRY_AFTER, "5")];
+    let response = (StatusCode::SERVICE_UNAVAILABLE, later).into_response();
+    (WebhookResult::Unavailable, response)
+}
+
+/// The outcome of storing, or 503 at the deadline. If it is stored later after all, the repeated push is a duplicate.
+async fn stored_by<T>(
+    deadline: Instant,
+    storing: impl Future<Output = Result<T, IntakeError>>,
+) -> WebhookOutcome {
+    match timeout_at(deadline, storing).await {
+        Ok(done) => outcome(done),
+        Err(_) => {
+            tracing::error!(
+                "a push was not stored within http.request_timeout; Infobip repeats it; check the event log"
+            );
+            unavailable()
+        }
+    }
+}
+
+/// 200 only if the push is durable.
+fn outcome<T>(done: Result<T, IntakeError>) -> WebhookOutcome {
+    match done {
         Ok(_) => (WebhookResult::Stored, StatusCode::OK.into_response()),
         // It is in quarantine, so a repeated push would not help.
         Err(IntakeError::Unreadable(_)) => {
             (WebhookResult::Quarantined, StatusCode::OK.into_response())
         }
         Err(IntakeError::Log(error)) => {
-            tracing::error!(%error, "a push could not be stored: Infobip is asked to repeat it");
-            let later = [(header::RETRY_AFTER, "5")];
-            let response = (StatusCode::SERVICE_UNAVAILABLE, later).into_response();
-            (WebhookResult::Unavailable, response)
+            tracing::error!(%error, "a push could not be stored; Infobip repeats it");
+            unavailable()
         }
     }
 }
@@ -199,10 +242,8 @@ async fn reports(
     Path(secret): Path<String>,
     request: Request,
 ) -> Response {
-    let store = async |content_type: &str, body: Bytes| {
-        let intake = &webhooks.intake;
-        intake.reports(ReportSource::Push, content_type, body).await
-    };
+    let intake = &webhooks.intake;
+    let store = async |content_type: String, body| intake.reports(ReportSource::Push, &content_type, body).await;
     webhooks
         .push(Webhook::Reports, &secret, request, store)
         .await
@@ -213,8 +254,8 @@ async fn inbound(
     Path(secret): Path<String>,
     request: Request,
 ) -> Response {
-    let store =
-        async |content_type: &str, body: Bytes| webhooks.intake.received(content_type, body).await;
+    let intake = &webhooks.intake;
+    let store = async |content_type: String, body| intake.received(&content_type, body).await;
     webhooks
         .push(Webhook::Inbound, &secret, request, store)
         .await
@@ -227,16 +268,17 @@ async fn inbound_by_query(
     Query(parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
-    let outcome = match webhooks.authenticator.check(&secret, &headers) {
-        Ok(()) => outcome(webhooks.intake.received_by_query(&parameters).await),
+    let deadline = Instant::now() + webhooks.request_timeout;
+    let answered = match webhooks.admit(&secret, &headers) {
+        Ok(_place) => stored_by(deadline, webhooks.intake.received_by_query(&parameters)).await,
         Err(refused) => refused,
     };
-    webhooks.count(Webhook::Inbound, outcome)
+    webhooks.count(Webhook::Inbound, answered)
 }
 
 async fn clicks(State(webhooks): Shared, Path(secret): Path<String>, request: Request) -> Response {
-    let store =
-        async |content_type: &str, body: Bytes| webhooks.intake.clicks(content_type, body).await;
+    let intake = &webhooks.intake;
+    let store = async |content_type: String, body| intake.clicks(&content_type, body).await;
     webhooks
         .push(Webhook::Clicks, &secret, request, store)
         .await
@@ -247,7 +289,7 @@ struct LookupParameters {
     application: Option<String>,
 }
 
-/// The `notifyUrl` that the bridge gives Infobip names the application that requested the lookup; without a valid name the
+/// The `notifyUrl` that the bridge gives Infobip names the application that requested the look-up; without a valid name the
 /// result belongs to the default application.
 async fn lookups(
     State(webhooks): Shared,
@@ -259,9 +301,11 @@ async fn lookups(
         .application
         .and_then(|name| ApplicationName::parse(&name).ok())
         .unwrap_or_else(ApplicationName::default_application);
-    let store = async |content_type: &str, body: Bytes| {
-        let intake = &webhooks.intake;
-        intake.lookups(&application, content_type, body).await
+    let (intake, application) = (&webhooks.intake, &application);
+    let store = async |content_type: String, body| {
+        intake
+            .lookups(application, &content_type, body)
+            .await
     };
     webhooks
         .push(Webhook::Lookups, &secret, request, store)

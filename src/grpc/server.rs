@@ -78,16 +78,19 @@ pub struct GrpcServer {
     config: config::Grpc,
     tls: Option<Arc<Tls>>,
     authenticator: Arc<Authenticator>,
+    other_connections: usize,
 }
 
 impl GrpcServer {
-    /// Reads the files of TLS and tokens, and binds `grpc.listen`.
+    /// Reads the files of TLS and tokens, and binds `grpc.listen`. `other_connections` are those that the other ports may
+    /// have open: each is a file, as those of this server are.
     ///
     /// # Errors
     /// [`ServeError::Tls`], [`ServeError::Tokens`], [`ServeError::Bind`].
     pub async fn bind(
         config: &config::Grpc,
         applications: &BTreeMap<String, config::Application>,
+        other_connections: usize,
     ) -> Result<Self, ServeError> {
         let tls = Tls::read(config)?.map(Arc::new);
         let authenticator = Arc::new(Authenticator::new(config, applications)?);
@@ -97,6 +100,7 @@ impl GrpcServer {
             config: config.clone(),
             tls,
             authenticator,
+            other_connections,
         })
     }
 
@@ -135,7 +139,17 @@ impl GrpcServer {
         if let Some(tls) = &self.tls {
             background.spawn(keep_loaded(Arc::clone(tls), stop.clone()));
         }
-        connections::serve(self.listener, &self.config, self.tls, calls, stop).await;
+        let max_connections =
+            connections::allowed(self.config.max_connections, self.other_connections);
+        connections::serve(
+            self.listener,
+            &self.config,
+            max_connections,
+            self.tls,
+            calls,
+            stop,
+        )
+        .await;
         background.shutdown().await;
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Invariants: `/live` depends on nothing; the server keeps answering while the process drains, so that load balancers see
 //! `/ready` fail; it ends after its own token is cancelled, even if a client keeps its connection open.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -15,41 +15,35 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{metrics::Metrics, readiness::Readiness};
+use super::{
+    http_server::{self, Limits},
+    metrics::Metrics,
+    readiness::Readiness,
+};
 
-/// Time for requests in flight after `stop` is cancelled.
-const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
-/// The media type of the OpenMetrics text format.
+/// Limits for clients: probes and scrapes are few, short, and come from inside.
+pub const LIMITS: Limits = Limits {
+    max_connections: 64,
+    header_timeout: Duration::from_secs(10),
+    request_timeout: Duration::from_secs(1),
+};
+/// The media type of OpenMetrics' text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Serves until `stop` is cancelled. Cancel it last, after everything else has drained.
-///
-/// # Errors
-/// The listener fails.
 pub async fn serve(
     listener: TcpListener,
+    limits: Limits,
     readiness: Readiness,
     metrics: Metrics,
     stop: CancellationToken,
-) -> io::Result<()> {
-    let app = Router::new()
+) {
+    let router = Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(scrape))
         .with_state((readiness, metrics));
-    let served = axum::serve(listener, app).with_graceful_shutdown({
-        let stop = stop.clone();
-        async move { stop.cancelled().await }
-    });
-    let overdue = async {
-        stop.cancelled().await;
-        tokio::time::sleep(CLOSING_TIMEOUT).await;
-    };
-    tokio::select! {
-        served = served => served,
-        // A client that never completes its request must not delay the shutdown.
-        () = overdue => Ok(()),
-    }
+    http_server::serve(listener, app, limits, stop).await;
 }
 
 async fn ready(State((readiness, _)): State<(Readiness, Metrics)>) -> Response {
@@ -96,16 +90,21 @@ mod tests {
         readiness: Readiness,
         metrics: Metrics,
         stop: CancellationToken,
-        task: JoinHandle<io::Result<()>>,
+        task: JoinHandle<()>,
     }
 
     async fn admin() -> Admin {
+        admin_with(LIMITS).await
+    }
+
+    async fn admin_with(limits: Limits) -> Admin {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (readiness, metrics) = (Readiness::new(), Metrics::new());
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(
             listener,
+            limits,
             readiness.clone(),
             metrics.clone(),
             stop.clone(),
@@ -174,7 +173,29 @@ mod tests {
         get(admin.address, "/live").await;
         admin.stop.cancel();
         let ended = timeout(Duration::from_secs(30), admin.task).await;
-        ended.unwrap().unwrap().unwrap();
+        ended.unwrap().unwrap();
         assert!(TcpStream::connect(admin.address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn silent_clients_are_closed_and_keep_no_probe_waiting() {
+        let admin = admin_with(Limits {
+            max_connections: 2,
+            header_timeout: Duration::from_millis(200),
+            ..LIMITS
+        })
+        .await;
+        let mut silent = [
+            TcpStream::connect(admin.address).await.unwrap(),
+            TcpStream::connect(admin.address).await.unwrap(),
+        ];
+        silent[1].write_all(b"GET /live HTT").await.unwrap();
+        let response = timeout(Duration::from_secs(30), get(admin.address, "/live")).await;
+        assert!(response.unwrap().starts_with("HTTP/1.1 200"));
+        for stream in &mut silent {
+            let mut rest = Vec::new();
+            let ended = timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await;
+            ended.expect("it is closed").unwrap();
+        }
     }
 }

@@ -13,3 +13,4 @@ mod infobip;
 mod metrics;
 mod send;
 mod support;
+mod webhooks;

@@ -9,12 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{
-    DEADLINE,
-    bridge::{TestBridge, text_with_id},
-    eventually,
-    simulator::TestSimulator,
-};
+use crate::support::{DEADLINE, bridge::TestBridge, eventually, simulator::TestSimulator};
 
 const REPORT: &str = r#"{"results":[{"messageId":"m-1","to":"41793026727","status":{"groupId":3,"groupName":"DELIVERED","id":5,"name":"DELIVERED_TO_HANDSET"}}]}"#;
 
@@ -100,8 +95,7 @@ async fn more_connections_than_allowed_wait_until_one_ends() {
     let bridge = TestBridge::with(&simulator, |config| config.http.max_connections = 2).await;
     let address = bridge.addresses.http;
     let (first, second) = (begun(address, "").await, begun(address, "").await);
-    let pushed = push(&bridge);
-    tokio::pin!(pushed);
+    let mut pushed = Box::pin(push(&bridge));
     let waiting = tokio::time::timeout(Duration::from_millis(200), pushed.as_mut()).await;
     assert!(waiting.is_err(), "{waiting:?}");
     drop(first);
@@ -194,32 +188,4 @@ async fn connections_without_a_request_do_not_hold_the_shutdown() {
     bridge.stop().await;
     read_to_end(&mut silent).await;
     read_to_end(&mut half).await;
-}
-
-/// The API has no other way to learn the credentials than the address that it is given.
-#[tokio::test]
-async fn with_basic_alone_reports_and_answers_to_lookups_arrive() {
-    let simulator = TestSimulator::start().await;
-    let bridge = TestBridge::with(&simulator, |config| {
-        config.http.basic_username = Some("info bip@x".into());
-        config.http.basic_password = Some("p:ss/w\u{f6}rd?#%41".to_owned().into());
-    })
-    .await;
-    let mut events = bridge.events().await;
-    let message = text_with_id("r-1", &["41793026727"]);
-    bridge.sms().send_sms(message).await.unwrap();
-    let report = events.next_of("report.delivered").await;
-    assert_eq!(report.request_id, "r-1");
-    assert_eq!(push(&bridge).await.status(), StatusCode::UNAUTHORIZED);
-
-    let mut lookups = smsbridge::proto::v1::lookup_service_client::LookupServiceClient::new(
-        bridge.channel.clone(),
-    );
-    let request = smsbridge::proto::v1::RequestNumberLookupRequest {
-        numbers: vec!["41793026727".into()],
-        ..Default::default()
-    };
-    lookups.request_number_lookup(request).await.unwrap();
-    events.next_of("lookup.completed").await;
-    bridge.stop().await;
 }

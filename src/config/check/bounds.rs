@@ -77,6 +77,18 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             1024,
             1 << 30,
         ),
+        (
+            "http.max_connections",
+            count(http.max_connections),
+            1,
+            1_000_000,
+        ),
+        (
+            "http.max_concurrent_requests",
+            count(http.max_concurrent_requests),
+            1,
+            1_000_000,
+        ),
         ("amqp.prefetch", u64::from(amqp.prefetch), 1, 65_535),
     ] {
         if !(min..=max).contains(&value) {
@@ -130,6 +142,8 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             ms(0),
             hour * 24,
         ),
+        ("http.header_timeout", http.header_timeout, ms(100), hour),
+        ("http.request_timeout", http.request_timeout, ms(100), hour),
         ("amqp.confirm_timeout", amqp.confirm_timeout, ms(1), hour),
         (
             "amqp.stream_retention",
@@ -182,6 +196,10 @@ mod tests {
             ("grpc", "max_concurrent_calls = 0"),
             ("grpc", "max_connections = 0"),
             ("http", "max_body_bytes = 0"),
+            ("http", "max_connections = 0"),
+            ("http", "max_concurrent_requests = 0"),
+            ("http", "header_timeout = \"0s\""),
+            ("http", "request_timeout = \"0s\""),
             ("amqp", "prefetch = 0"),
             ("events", "retention = \"0s\""),
             ("shutdown", "grace = \"0s\""),

@@ -28,7 +28,7 @@ use crate::{config, ops::open_files};
 
 /// How long accepting rests after it failed, as it does where no more files may be opened.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Files that connections leave to the rest of the process: the event log, the API's connections, the other ports.
+/// Files that connections leave to the rest of the process: the event log, the API's and the broker's connections.
 const OTHER_FILES: usize = 256;
 /// The bytes that every HTTP/2 connection begins with, "PRI * HTTP/2.0…" (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;
@@ -39,13 +39,14 @@ const MAX_HEADER_BYTES: u32 = 16 * 1024;
 pub(in crate::grpc) async fn serve(
     listener: TcpListener,
     config: &config::Grpc,
+    max_connections: usize,
     tls: Option<Arc<Tls>>,
     calls: Calls,
     stop: CancellationToken,
 ) {
     let mut listener = Listener {
         listener,
-        places: Arc::new(Semaphore::new(allowed_connections(config.max_connections))),
+        places: Arc::new(Semaphore::new(max_connections)),
         begin_timeout: config.keepalive_timeout,
     };
     let http = Http {
@@ -141,12 +142,12 @@ impl Http {
     }
 }
 
-/// As many connections as `grpc.max_connections` says and the files of this process allow.
-fn allowed_connections(wanted: usize) -> usize {
+/// As many connections as `grpc.max_connections` says and the files of this process allow, beside `others` of other ports.
+pub(super) fn allowed(wanted: usize, others: usize) -> usize {
     let Some(files) = open_files::limit() else {
         return wanted;
     };
-    let allowed = files.saturating_sub(OTHER_FILES).max(1);
+    let allowed = files.saturating_sub(OTHER_FILES + others).max(1);
     if allowed < wanted {
         tracing::warn!(
             max_connections = wanted,
