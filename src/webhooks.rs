@@ -155,7 +155,11 @@ impl Webhooks {
 
     /// Authenticates the request and takes a place, which is held until it is answered.
     #[allow(clippy::result_large_err, reason = "the error is the whole answer")]
-    fn admit(&self, secret: &str, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, WebhookOutcome> {
+    fn admit(
+        &self,
+        secret: &str,
+        headers: &HeaderMap,
+    ) -> Result<OwnedSemaphorePermit, WebhookOutcome> {
         self.authenticator.check(secret, headers)?;
         let place = Arc::clone(&self.places).try_acquire_owned();
         place.map_err(|_| {
@@ -166,7 +170,11 @@ impl Webhooks {
         })
     }
 
-    async fn read(&self, request: Request, deadline: Instant) -> Result<(String, Bytes), WebhookOutcome> {
+    async fn read(
+        &self,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<(String, Bytes), WebhookOutcome> {
         let content_type = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -243,7 +251,11 @@ async fn reports(
     request: Request,
 ) -> Response {
     let intake = &webhooks.intake;
-    let store = async |content_type: String, body| intake.reports(ReportSource::Push, &content_type, body).await;
+    let store = async |content_type: String, body| {
+        intake
+            .reports(ReportSource::Push, &content_type, body)
+            .await
+    };
     webhooks
         .push(Webhook::Reports, &secret, request, store)
         .await
@@ -302,11 +314,8 @@ async fn lookups(
         .and_then(|name| ApplicationName::parse(&name).ok())
         .unwrap_or_else(ApplicationName::default_application);
     let (intake, application) = (&webhooks.intake, &application);
-    let store = async |content_type: String, body| {
-        intake
-            .lookups(application, &content_type, body)
-            .await
-    };
+    let store =
+        async |content_type: String, body| intake.lookups(application, &content_type, body).await;
     webhooks
         .push(Webhook::Lookups, &secret, request, store)
         .await

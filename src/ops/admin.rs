@@ -43,7 +43,7 @@ pub async fn serve(
         .route("/ready", get(ready))
         .route("/metrics", get(scrape))
         .with_state((readiness, metrics));
-    http_server::serve(listener, app, limits, stop).await;
+    http_server::serve(listener, router, limits, stop).await;
 }
 
 async fn ready(State((readiness, _)): State<(Readiness, Metrics)>) -> Response {

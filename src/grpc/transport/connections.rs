@@ -143,7 +143,7 @@ impl Http {
 }
 
 /// As many connections as `grpc.max_connections` says and the files of this process allow, beside `others` of other ports.
-pub(super) fn allowed(wanted: usize, others: usize) -> usize {
+pub(in crate::grpc) fn allowed(wanted: usize, others: usize) -> usize {
     let Some(files) = open_files::limit() else {
         return wanted;
     };
