@@ -10,7 +10,6 @@
 //! before the logs were asked for it (P2, docs/RELIABILITY.md); everything that waits is bounded by `send.queue_capacity`.
 //! Neighbours: `infobip` below; `grpc` and `commands` above; `events` beside it.
 
-mod backoff;
 mod call;
 mod core;
 mod dispatcher;

@@ -1,10 +1,10 @@
-//! Named durable subscriptions on the embedded engine: events wait while nobody listens, each goes to one listener, and
-//! comes again until it is acknowledged.
+//! Named durable subscriptions on the embedded engine. Each event is delivered to one of the attached subscribers, and again
+//! until it is acknowledged (at least once). Without subscribers, events wait in the log.
 //!
-//! Invariants: a subscription has one visibility, that of the caller that made it, and a listener of another one is refused:
-//! it would take events from the others, or see what it may not; what was not acknowledged is delivered again (at least once); the position that is saved never passes an
-//! event that is not acknowledged; a listener has at most `max_outstanding` deliveries. One task for each subscription with
-//! listeners holds all of its state: `task`. Neighbours: `grpc` attaches listeners, the log keeps positions.
+//! Invariants: a subscription has the visibility of the caller that created it, and subscribers with another one are refused,
+//! because they would take events from the others or see events that they must not; the saved position never passes an
+//! unacknowledged event; a subscriber has at most `max_outstanding` unacknowledged deliveries.
+//! Neighbours: `task` holds the state of one subscription, `grpc` attaches subscribers, the log stores positions.
 
 mod task;
 
@@ -20,70 +20,67 @@ use super::{
 };
 use crate::proto::v1;
 
-/// Words of listeners that wait for the task at most.
-const WAITING_WORDS: usize = 256;
+/// Length of the queue of commands to the task of a subscription. Subscribers wait while it is full.
+const MAX_QUEUED_COMMANDS: usize = 256;
 
-/// All subscriptions of the process that have listeners. Cheap to clone.
+/// The subscriptions that have subscribers. Cheap to clone.
 #[derive(Clone)]
 pub struct Subscriptions {
     log: SharedEventLog,
     tasks: TaskTracker,
     closing: CancellationToken,
-    running: Arc<Mutex<HashMap<SubscriptionKey, mpsc::Sender<Word>>>>,
+    running: Arc<Mutex<HashMap<SubscriptionKey, mpsc::Sender<Command>>>>,
 }
 
-/// What a listener brings.
+/// A subscriber that wants to attach.
 #[derive(Clone)]
-pub struct Listener {
-    /// Which events: replaces what the subscription had.
+pub struct Subscriber {
+    /// Replaces the filter of the subscription.
     pub filter: Option<v1::EventFilter>,
-    /// Whose events it may see: those that the subscription receives, no more and no fewer.
+    /// The events that the subscriber may see. Must equal the visibility of the subscription.
     pub visibility: Visibility,
-    /// Deliveries that it may hold unacknowledged.
+    /// Most unacknowledged deliveries.
     pub max_outstanding: usize,
 }
 
-/// Why a listener can't take part.
+/// Why a subscriber could not attach.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AttachError {
-    /// The log can't be read or written, or its engine has no subscriptions.
+    /// The log cannot be read or written, or its engine has no subscriptions.
     #[error(transparent)]
     Log(#[from] ReadError),
-    /// The subscription receives other events than the listener may see.
+    /// The subscriber may see other events than the subscription receives.
     #[error(transparent)]
     VisibilityDiffers(#[from] VisibilityDiffers),
 }
 
-/// A listener may see more or fewer applications than its subscription.
+/// The subscriber may see more or fewer applications than the subscription.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
     "the subscription `{name}` was made by a caller that sees {}, and this caller sees {}: use credentials with the same \
      grants, or another name",
     in_words(*.of_subscription),
-    in_words(*.of_listener)
+    in_words(*.of_subscriber)
 )]
 pub struct VisibilityDiffers {
-    /// The subscription.
     pub name: String,
-    /// Whose events it receives.
     pub of_subscription: Visibility,
-    /// Whose events the listener may see.
-    pub of_listener: Visibility,
+    pub of_subscriber: Visibility,
 }
 
 impl VisibilityDiffers {
     fn check(
         key: &SubscriptionKey,
         of_subscription: Visibility,
-        of_listener: Visibility,
+        of_subscriber: Visibility,
     ) -> Result<(), Self> {
-        if of_subscription == of_listener {
+        if of_subscription == of_subscriber {
             return Ok(());
         }
         Err(Self {
             name: key.name.clone(),
             of_subscription,
-            of_listener,
+            of_subscriber,
         })
     }
 }
@@ -95,82 +92,82 @@ fn in_words(visibility: Visibility) -> &'static str {
     }
 }
 
-/// A listener that takes part.
+/// An attached subscriber.
 pub struct Attached {
-    /// Whether the subscription was made by this.
+    /// Whether attaching created the subscription.
     pub created: bool,
-    /// Where it continues.
+    /// The position of the subscription: events after it are delivered.
     pub cursor: String,
-    /// What comes for it.
     pub deliveries: mpsc::Receiver<v1::Delivery>,
-    /// What it says.
-    pub words: Words,
+    pub handle: SubscriberHandle,
 }
 
-/// How a listener speaks to its subscription. Dropping it ends the listening: what it holds goes to others.
-pub struct Words {
-    listener: u64,
-    words: mpsc::Sender<Word>,
+/// Settles deliveries and detaches. If it is dropped without [`SubscriberHandle::detach`], deliveries stay outstanding until
+/// the next delivery to the subscriber fails or the task ends.
+pub struct SubscriberHandle {
+    subscriber: u64,
+    commands: mpsc::Sender<Command>,
 }
 
-impl Words {
-    /// These deliveries are done.
+impl SubscriberHandle {
+    /// Acknowledges deliveries.
     pub async fn acknowledge(&self, delivery_ids: Vec<String>) {
         let _ = self
-            .words
-            .send(Word::Settle {
-                listener: self.listener,
+            .commands
+            .send(Command::Settle {
+                subscriber: self.subscriber,
                 delivery_ids,
                 done: true,
             })
             .await;
     }
 
-    /// These deliveries are to come again, to any listener.
+    /// Requeues deliveries, for any subscriber.
     pub async fn reject(&self, delivery_ids: Vec<String>) {
         let _ = self
-            .words
-            .send(Word::Settle {
-                listener: self.listener,
+            .commands
+            .send(Command::Settle {
+                subscriber: self.subscriber,
                 delivery_ids,
                 done: false,
             })
             .await;
     }
 
-    /// Waits until the subscription ended by itself.
+    /// Waits until the task of the subscription has ended.
     pub async fn ended(&self) {
-        self.words.closed().await;
+        self.commands.closed().await;
     }
 
-    /// Ends the listening.
+    /// Detaches the subscriber and requeues its unacknowledged deliveries.
     pub async fn detach(self) {
         let _ = self
-            .words
-            .send(Word::Detach {
-                listener: self.listener,
+            .commands
+            .send(Command::Detach {
+                subscriber: self.subscriber,
             })
             .await;
     }
 }
 
-enum Word {
+/// A command to the task of a subscription.
+enum Command {
     Attach {
-        listener: Listener,
+        subscriber: Subscriber,
         reply: oneshot::Sender<Result<Attached, VisibilityDiffers>>,
     },
     Settle {
-        listener: u64,
+        subscriber: u64,
         delivery_ids: Vec<String>,
         done: bool,
     },
     Detach {
-        listener: u64,
+        subscriber: u64,
     },
 }
 
 impl Subscriptions {
-    /// Subscriptions on a log; their tasks are in `tasks` and end with `closing`.
+    /// Subscriptions on `log`, whose tasks are spawned on `tasks` and end when `closing` is cancelled.
     #[must_use]
     pub fn new(log: SharedEventLog, tasks: TaskTracker, closing: CancellationToken) -> Self {
         Self {
@@ -181,24 +178,27 @@ impl Subscriptions {
         }
     }
 
-    /// Takes part in a subscription, which is made at its first use and begins at now.
+    /// Attaches a subscriber. The first one creates the subscription, which starts at the current end of the log.
     ///
     /// # Errors
     /// [`AttachError`].
     pub async fn attach(
         &self,
         key: SubscriptionKey,
-        listener: Listener,
+        subscriber: Subscriber,
     ) -> Result<Attached, AttachError> {
         loop {
             let running = self.running().get(&key).cloned();
-            let words = match running {
-                Some(words) => words,
-                None => self.open(key.clone(), &listener).await?,
+            let commands = match running {
+                Some(commands) => commands,
+                None => self.open(key.clone(), &subscriber).await?,
             };
             let (reply, attached) = oneshot::channel();
-            let listener = listener.clone();
-            if words.send(Word::Attach { listener, reply }).await.is_ok()
+            let subscriber = subscriber.clone();
+            if commands
+                .send(Command::Attach { subscriber, reply })
+                .await
+                .is_ok()
                 && let Ok(attached) = attached.await
             {
                 return Ok(attached?);
@@ -207,27 +207,27 @@ impl Subscriptions {
                 let ending = "the process is shutting down".to_owned();
                 return Err(ReadError::Unavailable(ending).into());
             }
-            // Its last listener left meanwhile: begin anew, when its task is gone.
+            // The last subscriber detached meanwhile: try again until the task has ended.
             tokio::task::yield_now().await;
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<SubscriptionKey, mpsc::Sender<Word>>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<SubscriptionKey, mpsc::Sender<Command>>> {
         self.running.lock()
     }
 
-    /// Starts the task of a subscription, unless another call was faster.
+    /// Starts the task of a subscription, unless a concurrent call has started it.
     async fn open(
         &self,
         key: SubscriptionKey,
-        listener: &Listener,
-    ) -> Result<mpsc::Sender<Word>, AttachError> {
+        subscriber: &Subscriber,
+    ) -> Result<mpsc::Sender<Command>, AttachError> {
         let saved = self.log.find_subscription(key.clone()).await?;
         let created = saved.is_none();
         let position = match saved {
             Some(saved) => {
                 if let Some(visibility) = saved.visibility {
-                    VisibilityDiffers::check(&key, visibility, listener.visibility)?;
+                    VisibilityDiffers::check(&key, visibility, subscriber.visibility)?;
                 }
                 saved.cursor
             }
@@ -235,40 +235,40 @@ impl Subscriptions {
                 let cursor = self.log.head_cursor()?;
                 let new = SavedSubscription {
                     key: key.clone(),
-                    visibility: Some(listener.visibility),
-                    filter: listener.filter.clone(),
+                    visibility: Some(subscriber.visibility),
+                    filter: subscriber.filter.clone(),
                     cursor: cursor.clone(),
                 };
-                let kept = self.log.save_subscription(new).await;
-                kept.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+                let stored = self.log.save_subscription(new).await;
+                stored.map_err(|error| ReadError::Unavailable(error.to_string()))?;
                 cursor
             }
         };
         let (events, position) = self.events_after(position).await?;
-        let (words, said) = mpsc::channel(WAITING_WORDS);
+        let (commands, received) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let mut running = self.running();
-        if let Some(faster) = running.get(&key).filter(|words| !words.is_closed()) {
-            return Ok(faster.clone());
+        if let Some(existing) = running.get(&key).filter(|commands| !commands.is_closed()) {
+            return Ok(existing.clone());
         }
-        running.insert(key.clone(), words.clone());
+        running.insert(key.clone(), commands.clone());
         drop(running);
         let log = Arc::clone(&self.log);
         let task = Task::new(
             log,
             key.clone(),
-            listener.visibility,
+            subscriber.visibility,
             events,
             position,
             created,
         );
         let subscriptions = self.clone();
-        // The task itself holds no sender: it ends when nobody listens.
-        let weak = words.downgrade();
+        // The task holds no sender, so that it ends when every handle is dropped.
+        let weak = commands.downgrade();
         self.tasks.spawn(async move {
-            task.run(said, weak, &subscriptions.closing).await;
+            task.run(received, weak, &subscriptions.closing).await;
             subscriptions.running().remove(&key);
         });
-        Ok(words)
+        Ok(commands)
     }
 
     async fn events_after(&self, position: String) -> Result<(EventStream, String), ReadError> {
@@ -276,7 +276,7 @@ impl Subscriptions {
             Err(ReadError::OutOfRange { oldest_cursor, .. }) => {
                 tracing::warn!(
                     oldest_cursor,
-                    "a subscription was away longer than the log keeps events: it goes on with the oldest"
+                    "the log no longer has the events after the position of a subscription: it continues with the oldest event"
                 );
                 let events = self
                     .log

@@ -10,17 +10,19 @@ use tokio::time::Instant;
 
 use super::{
     SendError,
-    backoff::backoff,
     call::{Call, Settled},
 };
 use crate::{
     events::{AppendError, Batch, NewEvent, SharedEventLog},
     ops::metrics::{Metrics, SendOutcome},
+    primitives::retry::RetryPolicy,
     proto::v1::{self, Outcome},
 };
 
 /// How long appending is retried before the calls fail.
 const STORE_RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+const STORE_RETRY: RetryPolicy =
+    RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(2));
 
 /// A result for one slot of a call.
 pub(super) struct Finished {
@@ -94,20 +96,11 @@ impl Recorder {
     }
 
     async fn append(&self, events: &Batch) -> Result<(), AppendError> {
-        let begun = Instant::now();
-        for attempt in 0.. {
-            match self.log.append(Arc::clone(events)).await {
-                Err(AppendError::Unavailable(_)) if begun.elapsed() < STORE_RETRY_TIMEOUT => {
-                    tokio::time::sleep(backoff(
-                        attempt,
-                        Duration::from_millis(100),
-                        Duration::from_secs(2),
-                    ))
-                    .await;
-                }
-                ended => return ended,
-            }
-        }
-        Ok(())
+        let is_transient = |error: &AppendError| matches!(error, AppendError::Unavailable(_));
+        STORE_RETRY
+            .retry(Instant::now() + STORE_RETRY_TIMEOUT, is_transient, || {
+                self.log.append(Arc::clone(events))
+            })
+            .await
     }
 }

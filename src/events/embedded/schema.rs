@@ -92,7 +92,7 @@ pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Adds the visibility of subscriptions to a file of a version that did not keep it. NULL: the next listener decides. The
+/// Adds the visibility of subscriptions to a file of a version that did not keep it. NULL: the next subscriber decides. The
 /// earlier version reads such a file too, so `VERSION` stays.
 fn add_visibility(connection: &Connection) -> rusqlite::Result<()> {
     let is_there = connection.column_exists(None, "subscription", "sees_all")?;

@@ -1,8 +1,9 @@
-//! The task of one subscription: who listens, what each holds, what comes again, and how far everything is done.
+//! The task of one subscription: its subscribers, their outstanding deliveries, the redeliveries and the position.
 //!
-//! Invariants: the position moves only over events that are done, so that one that is not acknowledged is read again after a
-//! restart; a delivery is held by one listener, the one that held the fewest; every listener may see what the subscription
-//! receives; each round of handing out fills a place or ends a listener, so that it ends. Neighbours: [`super`] starts it at a subscription's first listener and brings it their words; it ends with the last one.
+//! Invariants: the position passes only events that are done (acknowledged, or not wanted), so that an unacknowledged event
+//! is read again after a restart; a delivery is outstanding at one subscriber; every subscriber may see all events that the
+//! subscription receives; each step of `deliver` uses up room or detaches a subscriber, so that it ends.
+//! Neighbours: [`super`] starts the task for the first subscriber; it ends with the last one.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -16,58 +17,61 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Attached, Listener, VisibilityDiffers, Word, Words};
+use super::{Attached, Command, Subscriber, SubscriberHandle, VisibilityDiffers};
 use crate::{
     events::{EventStream, Filter, SavedSubscription, SharedEventLog, SubscriptionKey, Visibility},
     proto::v1,
 };
 
-/// How often the position is saved at most.
+/// Shortest time between two saves of the position.
 const SAVE_INTERVAL: Duration = Duration::from_millis(200);
-/// Events after the first that is not acknowledged at most: what is acknowledged behind it must be remembered. A listener
-/// that keeps one delivery for ever stops its subscription there, as the position that is saved stands still too.
+/// Most events from the first unacknowledged one on, because acknowledgements after it must be kept in memory. So a subscriber
+/// that never acknowledges a delivery stops its subscription after this many events.
 const MAX_UNSETTLED: usize = 100_000;
-/// One event that is not settled.
+
+/// An event from the first unacknowledged one on.
 struct Unsettled {
     cursor: String,
     done: bool,
 }
 
-struct Held {
+/// A delivery that is not settled.
+struct Outstanding {
     event: v1::Event,
     attempt: i32,
 }
 
-struct ListenerState {
+struct SubscriberState {
     deliveries: mpsc::Sender<v1::Delivery>,
     max_outstanding: usize,
-    held: HashMap<String, Held>,
+    /// By delivery id.
+    outstanding: HashMap<String, Outstanding>,
 }
 
-/// The task of one subscription.
+/// The state of one subscription.
 pub(super) struct Task {
     log: SharedEventLog,
     key: SubscriptionKey,
     visibility: Visibility,
     filter: Filter,
-    asked: Option<v1::EventFilter>,
+    /// `filter` as the subscriber sent it, to be saved.
+    requested_filter: Option<v1::EventFilter>,
     events: EventStream,
-    /// Read from the log, not looked at yet.
+    /// Read from the log, but not filtered yet.
     read: VecDeque<v1::Event>,
-    /// To be delivered again.
-    due: VecDeque<Held>,
-    listeners: BTreeMap<u64, ListenerState>,
-    /// In the log's order, from the first that is not done.
+    redeliveries: VecDeque<Outstanding>,
+    subscribers: BTreeMap<u64, SubscriberState>,
+    /// In the order of the log, from the first event that is not done.
     unsettled: VecDeque<Unsettled>,
     position: String,
     saved_at: Instant,
     unsaved: bool,
     created: bool,
-    next_listener: u64,
+    next_subscriber: u64,
 }
 
 impl Task {
-    /// A subscription without listeners, that has been `created` now or before. `events` are those after `position`.
+    /// A subscription without subscribers. `events` are those after `position`; `created` tells whether it is a new one.
     pub(super) fn new(
         log: SharedEventLog,
         key: SubscriptionKey,
@@ -81,174 +85,181 @@ impl Task {
             filter: Filter::new(None, key.visible(visibility)),
             key,
             visibility,
-            asked: None,
+            requested_filter: None,
             events,
             read: VecDeque::new(),
-            due: VecDeque::new(),
-            listeners: BTreeMap::new(),
+            redeliveries: VecDeque::new(),
+            subscribers: BTreeMap::new(),
             unsettled: VecDeque::new(),
             position,
             saved_at: Instant::now(),
             unsaved: false,
             created,
-            next_listener: 0,
+            next_subscriber: 0,
         }
     }
 
-    /// Serves the listeners until the last one left, the log can't be read on, or `closing`.
+    /// Serves the subscribers until the last one detaches, reading the log fails, or `closing` is cancelled.
     pub(super) async fn run(
         mut self,
-        mut said: mpsc::Receiver<Word>,
-        words: mpsc::WeakSender<Word>,
+        mut commands: mpsc::Receiver<Command>,
+        sender: mpsc::WeakSender<Command>,
         closing: &CancellationToken,
     ) {
         loop {
             self.deliver();
             let wants_more = self.read.is_empty()
-                && self.due.is_empty()
+                && self.redeliveries.is_empty()
                 && self.unsettled.len() < MAX_UNSETTLED
                 && self.has_room();
             tokio::select! {
                 () = closing.cancelled() => break,
-                word = said.recv() => match word {
-                    Some(word) => self.hear(word, &words),
+                command = commands.recv() => match command {
+                    Some(command) => self.handle(command, &sender),
                     None => break,
                 },
                 batch = self.events.next(), if wants_more => match batch {
                     Some(Ok(events)) => self.read.extend(events),
                     Some(Err(error)) => {
-                        tracing::warn!(%error, "a subscription can't read on: its listeners must come again");
+                        tracing::warn!(%error, "reading the log for a subscription failed: its subscribers must attach again");
                         break;
                     }
                     None => break,
                 },
                 () = tokio::time::sleep_until(self.saved_at + SAVE_INTERVAL), if self.unsaved => self.save().await,
             }
-            if self.listeners.is_empty() && self.next_listener > 0 {
+            if self.subscribers.is_empty() && self.next_subscriber > 0 {
                 break;
             }
         }
-        said.close();
-        while let Some(word) = said.recv().now_or_never().flatten() {
-            if let Word::Settle { .. } = word {
-                self.hear(word, &words);
+        commands.close();
+        while let Some(command) = commands.recv().now_or_never().flatten() {
+            if let Command::Settle { .. } = command {
+                self.handle(command, &sender);
             }
         }
         self.save().await;
     }
 
     fn has_room(&self) -> bool {
-        self.emptiest().is_some()
+        self.least_loaded().is_some()
     }
 
-    /// The listener that holds the fewest of those that have room.
-    fn emptiest(&self) -> Option<u64> {
-        self.listeners
+    /// Of the subscribers that have room, the one with the fewest outstanding deliveries.
+    fn least_loaded(&self) -> Option<u64> {
+        self.subscribers
             .iter()
-            .filter(|(_, listener)| listener.held.len() < listener.max_outstanding)
-            .min_by_key(|(_, listener)| listener.held.len())
+            .filter(|(_, subscriber)| subscriber.outstanding.len() < subscriber.max_outstanding)
+            .min_by_key(|(_, subscriber)| subscriber.outstanding.len())
             .map(|(id, _)| *id)
     }
 
-    fn hear(&mut self, word: Word, words: &mpsc::WeakSender<Word>) {
-        match word {
-            Word::Attach { listener, reply } => self.attach(listener, reply, words),
-            Word::Settle {
-                listener,
+    fn handle(&mut self, command: Command, sender: &mpsc::WeakSender<Command>) {
+        match command {
+            Command::Attach { subscriber, reply } => self.attach(subscriber, reply, sender),
+            Command::Settle {
+                subscriber,
                 delivery_ids,
                 done,
             } => {
                 for id in delivery_ids {
-                    let held = self
-                        .listeners
-                        .get_mut(&listener)
-                        .and_then(|state| state.held.remove(&id));
-                    match held {
-                        Some(held) if done => self.settle(&held.event.cursor),
-                        Some(held) => self.due.push_back(held),
+                    let outstanding = self
+                        .subscribers
+                        .get_mut(&subscriber)
+                        .and_then(|state| state.outstanding.remove(&id));
+                    match outstanding {
+                        Some(outstanding) if done => self.settle(&outstanding.event.cursor),
+                        Some(outstanding) => self.redeliveries.push_back(outstanding),
                         None => {}
                     }
                 }
             }
-            Word::Detach { listener } => self.detach(listener),
+            Command::Detach { subscriber } => self.detach(subscriber),
         }
     }
 
     fn attach(
         &mut self,
-        listener: Listener,
+        subscriber: Subscriber,
         reply: oneshot::Sender<Result<Attached, VisibilityDiffers>>,
-        words: &mpsc::WeakSender<Word>,
+        sender: &mpsc::WeakSender<Command>,
     ) {
-        let Some(words) = words.upgrade() else { return };
-        let same = VisibilityDiffers::check(&self.key, self.visibility, listener.visibility);
+        let Some(commands) = sender.upgrade() else {
+            return;
+        };
+        let same = VisibilityDiffers::check(&self.key, self.visibility, subscriber.visibility);
         if let Err(differs) = same {
-            // A caller that went away does not need the refusal.
+            // If the caller has gone away, sending its reply fails harmlessly.
             let _ = reply.send(Err(differs));
             return;
         }
-        if listener.filter.is_some() || self.listeners.is_empty() {
-            self.asked.clone_from(&listener.filter);
-            self.filter = Filter::new(listener.filter.as_ref(), self.key.visible(self.visibility));
+        if subscriber.filter.is_some() || self.subscribers.is_empty() {
+            self.requested_filter.clone_from(&subscriber.filter);
+            self.filter = Filter::new(
+                subscriber.filter.as_ref(),
+                self.key.visible(self.visibility),
+            );
             self.unsaved = true;
         }
-        let id = self.next_listener;
-        self.next_listener += 1;
-        let (deliveries, waiting) = mpsc::channel(listener.max_outstanding);
-        let state = ListenerState {
+        let id = self.next_subscriber;
+        self.next_subscriber += 1;
+        let (deliveries, waiting) = mpsc::channel(subscriber.max_outstanding);
+        let state = SubscriberState {
             deliveries,
-            max_outstanding: listener.max_outstanding,
-            held: HashMap::new(),
+            max_outstanding: subscriber.max_outstanding,
+            outstanding: HashMap::new(),
         };
-        self.listeners.insert(id, state);
+        self.subscribers.insert(id, state);
         let created = std::mem::take(&mut self.created);
         let cursor = self.position.clone();
         let attached = Attached {
             created,
             cursor,
             deliveries: waiting,
-            words: Words {
-                listener: id,
-                words,
+            handle: SubscriberHandle {
+                subscriber: id,
+                commands,
             },
         };
         if reply.send(Ok(attached)).is_err() {
-            self.listeners.remove(&id);
+            self.subscribers.remove(&id);
         }
     }
 
-    fn detach(&mut self, listener: u64) {
-        if let Some(state) = self.listeners.remove(&listener) {
-            let mut held: Vec<Held> = state.held.into_values().collect();
-            held.sort_by(|one, other| {
+    fn detach(&mut self, subscriber: u64) {
+        if let Some(state) = self.subscribers.remove(&subscriber) {
+            let mut outstanding: Vec<Outstanding> = state.outstanding.into_values().collect();
+            // The order of the log. The cursors of one log have equal prefixes and decimal sequence numbers without leading
+            // zeros, so a shorter cursor is an older one (`embedded::cursor`).
+            outstanding.sort_by(|one, other| {
                 one.event
                     .cursor
                     .len()
                     .cmp(&other.event.cursor.len())
                     .then_with(|| one.event.cursor.cmp(&other.event.cursor))
             });
-            self.due.extend(held);
+            self.redeliveries.extend(outstanding);
         }
     }
 
-    /// Hands out what there is while a listener has room.
+    /// Delivers events while there are some and a subscriber has room.
     fn deliver(&mut self) {
-        while let Some(listener) = self.emptiest() {
-            let next = match self.due.pop_front() {
-                Some(held) => Held {
-                    attempt: held.attempt + 1,
-                    ..held
+        while let Some(subscriber) = self.least_loaded() {
+            let next = match self.redeliveries.pop_front() {
+                Some(outstanding) => Outstanding {
+                    attempt: outstanding.attempt + 1,
+                    ..outstanding
                 },
                 None => match self.next_new() {
-                    Some(event) => Held { event, attempt: 1 },
+                    Some(event) => Outstanding { event, attempt: 1 },
                     None => return,
                 },
             };
-            self.hand_out(listener, next);
+            self.deliver_to(subscriber, next);
         }
     }
 
-    /// The next event that the subscription wants; others are done at once.
+    /// The next event that matches the filter. Others are done at once.
     fn next_new(&mut self) -> Option<v1::Event> {
         loop {
             let event = self.read.pop_front()?;
@@ -264,19 +275,20 @@ impl Task {
         }
     }
 
-    /// To a listener that has room.
-    fn hand_out(&mut self, id: u64, held: Held) {
-        let Some(listener) = self.listeners.get_mut(&id) else {
+    fn deliver_to(&mut self, id: u64, outstanding: Outstanding) {
+        let Some(subscriber) = self.subscribers.get_mut(&id) else {
             return;
         };
         let delivery = v1::Delivery {
-            delivery_id: held.event.cursor.clone(),
-            attempt: held.attempt,
-            event: Some(held.event.clone()),
+            delivery_id: outstanding.event.cursor.clone(),
+            attempt: outstanding.attempt,
+            event: Some(outstanding.event.clone()),
         };
-        listener.held.insert(held.event.cursor.clone(), held);
-        // There is room for as many as it may hold; a closed channel means that it is leaving.
-        if listener.deliveries.try_send(delivery).is_err() {
+        subscriber
+            .outstanding
+            .insert(outstanding.event.cursor.clone(), outstanding);
+        // The channel has room for `max_outstanding` deliveries, so this fails only if the subscriber has gone away.
+        if subscriber.deliveries.try_send(delivery).is_err() {
             self.detach(id);
         }
     }
@@ -292,7 +304,7 @@ impl Task {
         self.advance();
     }
 
-    /// Moves the position over what is done.
+    /// Moves the position past the events that are done.
     fn advance(&mut self) {
         while let Some(first) = self.unsettled.pop_front_if(|first| first.done) {
             self.position = first.cursor;
@@ -308,13 +320,13 @@ impl Task {
         let saved = SavedSubscription {
             key: self.key.clone(),
             visibility: Some(self.visibility),
-            filter: self.asked.clone(),
+            filter: self.requested_filter.clone(),
             cursor: self.position.clone(),
         };
         match self.log.save_subscription(saved).await {
             Ok(()) => self.unsaved = false,
             Err(error) => {
-                tracing::warn!(%error, "a subscription's position can't be saved: trying again");
+                tracing::warn!(%error, "saving the position of a subscription failed, trying again");
             }
         }
     }
@@ -333,20 +345,20 @@ mod tests {
         }
     }
 
-    /// A listener that can hold one delivery.
-    fn attach(task: &mut Task, words: &mpsc::WeakSender<Word>) -> Attached {
-        let listener = Listener {
+    /// Attaches a subscriber with room for one delivery.
+    fn attach(task: &mut Task, commands: &mpsc::WeakSender<Command>) -> Attached {
+        let subscriber = Subscriber {
             filter: None,
             visibility: task.visibility,
             max_outstanding: 1,
         };
         let (reply, attached) = oneshot::channel();
-        task.attach(listener, reply, words);
+        task.attach(subscriber, reply, commands);
         attached.now_or_never().unwrap().unwrap().unwrap()
     }
 
     #[tokio::test]
-    async fn handing_out_ends_with_full_and_with_leaving_listeners() {
+    async fn delivering_ends_when_subscribers_are_full_or_gone() {
         let folder = tempfile::tempdir().unwrap();
         let log = EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
         let key = SubscriptionKey {
@@ -357,11 +369,11 @@ mod tests {
         let none = futures_util::stream::pending().boxed();
         let log = std::sync::Arc::new(log.unwrap());
         let mut task = Task::new(log, key, visibility, none, "0".into(), true);
-        let (words, _said) = mpsc::channel(8);
-        let words = words.downgrade();
-        let kept = words.upgrade();
+        let (commands, _received) = mpsc::channel(8);
+        let commands = commands.downgrade();
+        let kept = commands.upgrade();
 
-        let mut full = attach(&mut task, &words);
+        let mut full = attach(&mut task, &commands);
         let of_others = event(2, "shop");
         task.read
             .extend([event(1, "ops"), of_others, event(3, "ops"), event(4, "ops")]);
@@ -371,14 +383,17 @@ mod tests {
         assert!(full.deliveries.try_recv().is_err(), "it is full");
         assert_eq!(task.read.len(), 3, "the rest waits");
 
-        // One that is leaving gets none, and keeps none from the others.
-        drop(attach(&mut task, &words).deliveries);
+        // A subscriber that has gone away gets no delivery, and keeps none from the others.
+        drop(attach(&mut task, &commands).deliveries);
         task.deliver();
-        assert_eq!(task.listeners.len(), 1);
-        let mut next = attach(&mut task, &words);
+        assert_eq!(task.subscribers.len(), 1);
+        let mut next = attach(&mut task, &commands);
         task.deliver();
         let third = next.deliveries.try_recv().unwrap();
-        assert_eq!(third.delivery_id, "3", "not that of another application");
+        assert_eq!(
+            third.delivery_id, "3",
+            "not the event of another application"
+        );
         assert!(next.deliveries.try_recv().is_err());
         drop(kept);
     }

@@ -12,7 +12,7 @@ use crate::grpc::{Context, auth::caller::Caller, failure::Failure};
 use crate::{
     events::{
         Filter, Start, SubscriptionKey, Visibility,
-        subscription::{Attached, Listener, Words},
+        subscription::{Attached, Subscriber, SubscriberHandle},
     },
     message::time,
     proto::v1::{
@@ -93,7 +93,7 @@ impl EventService for Events {
         let (failure, failed) = oneshot::channel();
         let closing = self.0.closing.clone();
         self.0.tasks.spawn(async move {
-            if let Err(status) = hear(said, attached.words, closing).await {
+            if let Err(status) = handle_requests(said, attached.handle, closing).await {
                 // Whoever went away does not hear it.
                 let _ = failure.send(status);
             }
@@ -122,7 +122,7 @@ impl Events {
         if !fits {
             return Err(Failure::invalid(
                 "start.name",
-                "has not 1 to 64 characters of a-z, 0-9 and -",
+                "must be 1 to 64 characters: a-z, 0-9, -",
             ));
         }
         let max_outstanding = match start.max_outstanding {
@@ -131,7 +131,7 @@ impl Events {
             _ => {
                 return Err(Failure::invalid(
                     "start.max_outstanding",
-                    "is not between 1 and 10000",
+                    "must be between 1 and 10000",
                 ));
             }
         };
@@ -139,7 +139,7 @@ impl Events {
             application: caller.application.to_string(),
             name: start.name,
         };
-        let listener = Listener {
+        let subscriber = Subscriber {
             filter: start.filter,
             visibility: if caller.sees_all {
                 Visibility::AllApplications
@@ -148,29 +148,29 @@ impl Events {
             },
             max_outstanding,
         };
-        Ok(self.0.subscriptions.attach(key, listener).await?)
+        Ok(self.0.subscriptions.attach(key, subscriber).await?)
     }
 }
 
-/// Hears what a listener says until it goes or can't be understood; then what it holds goes to others.
-async fn hear(
-    mut said: Streaming<v1::SubscribeRequest>,
-    words: Words,
+/// Handles the subscriber's requests until the stream ends or fails, then requeues its unacknowledged deliveries.
+async fn handle_requests(
+    mut requests: Streaming<v1::SubscribeRequest>,
+    subscriber: SubscriberHandle,
     closing: CancellationToken,
 ) -> Result<(), Status> {
     let ended = loop {
         let request = tokio::select! {
             () = closing.cancelled() => break Ok(()),
-            () = words.ended() => break Ok(()),
-            request = said.message() => request,
+            () = subscriber.ended() => break Ok(()),
+            request = requests.message() => request,
         };
         match request {
             Ok(Some(v1::SubscribeRequest {
                 action: Some(action),
             })) => match action {
-                Action::Acknowledge(done) => words.acknowledge(done.delivery_ids).await,
-                Action::Reject(again) => words.reject(again.delivery_ids).await,
-                // Said once is enough.
+                Action::Acknowledge(done) => subscriber.acknowledge(done.delivery_ids).await,
+                Action::Reject(again) => subscriber.reject(again.delivery_ids).await,
+                // Only the first start counts.
                 Action::Start(_) => {}
             },
             Ok(Some(_)) => {}
@@ -178,7 +178,7 @@ async fn hear(
             Err(status) => break Err(status),
         }
     };
-    words.detach().await;
+    subscriber.detach().await;
     ended
 }
 
