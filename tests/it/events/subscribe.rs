@@ -1,4 +1,4 @@
-//! `Subscribe` on the embedded engine: events wait, go to one listener, and come again until they are acknowledged.
+//! `Subscribe` on the embedded engine: each event is delivered to one subscriber, and again until it is acknowledged.
 
 use std::{collections::BTreeSet, fs};
 
@@ -24,26 +24,29 @@ use crate::support::{
     simulator::TestSimulator,
 };
 
-struct Listener {
-    say: mpsc::Sender<SubscribeRequest>,
-    hear: Streaming<smsbridge::proto::v1::SubscribeResponse>,
+struct Subscriber {
+    requests: mpsc::Sender<SubscribeRequest>,
+    responses: Streaming<smsbridge::proto::v1::SubscribeResponse>,
     ready: SubscriptionReady,
 }
 
-impl Listener {
+impl Subscriber {
     async fn attach(bridge: &TestBridge, max_outstanding: i32) -> Self {
         Self::attach_with(&bridge.channel, max_outstanding, Request::new)
             .await
             .unwrap()
     }
 
-    /// The same with a token.
+    /// Like `attach`, with a token.
     async fn attach_as(
         token: &SecretString,
         channel: &Channel,
         max_outstanding: i32,
     ) -> Result<Self, Status> {
-        Self::attach_with(channel, max_outstanding, |said| with_token(said, token)).await
+        Self::attach_with(channel, max_outstanding, |received| {
+            with_token(received, token)
+        })
+        .await
     }
 
     async fn attach_with(
@@ -53,7 +56,7 @@ impl Listener {
             ReceiverStream<SubscribeRequest>,
         ) -> Request<ReceiverStream<SubscribeRequest>>,
     ) -> Result<Self, Status> {
-        let (say, said) = mpsc::channel(16);
+        let (requests, received) = mpsc::channel(16);
         let start = SubscriptionStart {
             name: "results".into(),
             filter: Some(EventFilter {
@@ -62,25 +65,30 @@ impl Listener {
             }),
             max_outstanding,
         };
-        say.send(SubscribeRequest {
-            action: Some(Action::Start(start)),
-        })
-        .await
-        .unwrap();
+        requests
+            .send(SubscribeRequest {
+                action: Some(Action::Start(start)),
+            })
+            .await
+            .unwrap();
         let mut client = EventServiceClient::new(channel.clone());
-        let mut hear = client
-            .subscribe(request(ReceiverStream::new(said)))
+        let mut responses = client
+            .subscribe(request(ReceiverStream::new(received)))
             .await?
             .into_inner();
-        let first = hear.message().await?.unwrap();
+        let first = responses.message().await?.unwrap();
         let Some(Item::Ready(ready)) = first.item else {
             panic!("{first:?}")
         };
-        Ok(Self { say, hear, ready })
+        Ok(Self {
+            requests,
+            responses,
+            ready,
+        })
     }
 
     async fn next(&mut self) -> Delivery {
-        let next = tokio::time::timeout(DEADLINE, self.hear.message())
+        let next = tokio::time::timeout(DEADLINE, self.responses.message())
             .await
             .expect("a delivery in time");
         let Some(Item::Delivery(delivery)) = next.unwrap().unwrap().item else {
@@ -94,7 +102,7 @@ impl Listener {
         let done = SubscribeRequest {
             action: Some(Action::Acknowledge(Acknowledge { delivery_ids })),
         };
-        self.say.send(done).await.unwrap();
+        self.requests.send(done).await.unwrap();
     }
 }
 
@@ -113,12 +121,12 @@ async fn send(bridge: &TestBridge, ids: impl IntoIterator<Item = &str>) {
 }
 
 #[tokio::test]
-async fn events_wait_while_nobody_listens_and_come_again_until_they_are_acknowledged() {
+async fn unacknowledged_events_are_redelivered_after_a_restart() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     send(&bridge, ["before"]).await;
-    // One at a time: the second comes when the first is acknowledged.
-    let mut first = Listener::attach(&bridge, 1).await;
+    // One at a time: the second is delivered after the first is acknowledged.
+    let mut first = Subscriber::attach(&bridge, 1).await;
     assert!(first.ready.created, "it begins at now");
     send(&bridge, ["a", "b"]).await;
     let a = first.next().await;
@@ -128,21 +136,21 @@ async fn events_wait_while_nobody_listens_and_come_again_until_they_are_acknowle
     drop(first);
     send(&bridge, ["c"]).await;
 
-    // `b` was not acknowledged, `c` came while nobody listened: a restart keeps both.
+    // `b` was not acknowledged, and `c` was appended without a subscriber: both survive a restart.
     let folder = bridge.stop().await;
     let bridge = TestBridge::at(&simulator.base_url(), folder, |_| ()).await;
-    let mut second = Listener::attach(&bridge, 10).await;
+    let mut second = Subscriber::attach(&bridge, 10).await;
     assert!(!second.ready.created);
     assert_eq!(request_id(&second.next().await), "b");
     assert_eq!(request_id(&second.next().await), "c");
 }
 
 #[tokio::test]
-async fn listeners_compete_and_hold_no_more_than_they_asked_for() {
+async fn subscribers_compete_and_get_at_most_max_outstanding_deliveries() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
-    let mut one = Listener::attach(&bridge, 1).await;
-    let mut other = Listener::attach(&bridge, 1).await;
+    let mut one = Subscriber::attach(&bridge, 1).await;
+    let mut other = Subscriber::attach(&bridge, 1).await;
     send(&bridge, ["a", "b", "c"]).await;
     let (first, second) = (one.next().await, other.next().await);
     let shared: BTreeSet<_> = [request_id(&first), request_id(&second)].into();
@@ -150,7 +158,7 @@ async fn listeners_compete_and_hold_no_more_than_they_asked_for() {
     // Both are full: the third waits for the first acknowledgement.
     other.acknowledge(&second).await;
     assert_eq!(request_id(&other.next().await), "c");
-    // What a listener held goes to another one when it leaves.
+    // The outstanding deliveries of a subscriber that leaves go to another one.
     drop(one);
     other
         .acknowledge(&Delivery {
@@ -158,41 +166,41 @@ async fn listeners_compete_and_hold_no_more_than_they_asked_for() {
             ..Default::default()
         })
         .await;
-    let third = other.say.clone();
+    let third = other.requests.clone();
     drop(third);
-    let mut late = Listener::attach(&bridge, 5).await;
+    let mut late = Subscriber::attach(&bridge, 5).await;
     let again = late.next().await;
     assert_eq!((request_id(&again), again.attempt), (request_id(&first), 2));
 }
 
 #[tokio::test]
-async fn a_rejected_delivery_comes_again_and_a_filter_is_kept() {
+async fn rejected_deliveries_are_redelivered_and_filters_are_saved() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
-    let mut listener = Listener::attach(&bridge, 2).await;
-    // Its filter lets results through, not the reports that follow them.
+    let mut subscriber = Subscriber::attach(&bridge, 2).await;
+    // The filter matches results, not the reports that follow them.
     send(&bridge, ["a", "b", "c"]).await;
-    let (a, b) = (listener.next().await, listener.next().await);
+    let (a, b) = (subscriber.next().await, subscriber.next().await);
     assert_ne!(a.delivery_id, b.delivery_id);
     let again = SubscribeRequest {
         action: Some(Action::Reject(Reject {
             delivery_ids: vec![b.delivery_id.clone()],
         })),
     };
-    listener.say.send(again).await.unwrap();
-    let again = listener.next().await;
+    subscriber.requests.send(again).await.unwrap();
+    let again = subscriber.next().await;
     assert_eq!((request_id(&again).as_str(), again.attempt), ("b", 2));
     for delivery in [&a, &again] {
-        listener.acknowledge(delivery).await;
+        subscriber.acknowledge(delivery).await;
     }
     let done = number(&again.event.unwrap().cursor);
-    // There is room for it: both acknowledgements were heard.
-    let c = listener.next().await;
+    // There is room for it, because both deliveries were acknowledged.
+    let c = subscriber.next().await;
     assert_eq!(request_id(&c), "c");
-    drop(listener);
-    let mut later = Listener::attach(&bridge, 10).await;
+    drop(subscriber);
+    let mut later = Subscriber::attach(&bridge, 10).await;
     assert!(!later.ready.created);
-    // Reports that the filter does not want may stand between the two.
+    // Reports, which the filter does not match, may be between the two.
     let goes_on_after = number(&later.ready.cursor);
     let not_done = number(&c.event.unwrap().cursor);
     assert!(
@@ -209,7 +217,7 @@ fn number(cursor: &str) -> u64 {
 
 /// In a process of its own: a task that never yields would stop the test's runtime too.
 #[tokio::test]
-async fn a_full_listener_and_one_of_another_visibility_stop_nobody() {
+async fn a_full_subscriber_and_one_of_another_visibility_block_no_others() {
     let simulator = TestSimulator::start().await;
     let folder = TempDir::new().unwrap();
     let [all, own, shop] = std::array::from_fn(|_| new_token());
@@ -229,24 +237,24 @@ async fn a_full_listener_and_one_of_another_visibility_stop_nobody() {
             .unwrap();
     };
 
-    // It is full after one event, and does not acknowledge it.
-    let mut sees_all = Listener::attach_as(&all, &channel, 1).await.unwrap();
+    // It has room for one delivery, and does not acknowledge it.
+    let mut sees_all = Subscriber::attach_as(&all, &channel, 1).await.unwrap();
     send("a").await;
     assert_eq!(request_id(&sees_all.next().await), "a");
-    let sees_own = Listener::attach_as(&own, &channel, 10).await;
+    let sees_own = Subscriber::attach_as(&own, &channel, 10).await;
     send("b").await;
     send("c").await;
 
     let differs = refused(Code::FailedPrecondition, "SUBSCRIPTION_VISIBILITY_DIFFERS");
     assert_eq!(refusal(sees_own.map(|_| ())), differs);
-    // Nothing went by while it was away, although one that sees less asked for it meanwhile; and a restart keeps that.
+    // No event was skipped while it was detached, although a caller that sees less tried to attach; a restart keeps that.
     drop(sees_all);
     let folder_of_log = bridge.kill().await;
     let bridge = BridgeProcess::start_in(folder_of_log, &simulator, &settings).await;
     let channel = bridge.connect().await;
-    let sees_own = Listener::attach_as(&own, &channel, 10).await;
+    let sees_own = Subscriber::attach_as(&own, &channel, 10).await;
     assert_eq!(refusal(sees_own.map(|_| ())), differs);
-    let mut sees_all = Listener::attach_as(&all, &channel, 10).await.unwrap();
+    let mut sees_all = Subscriber::attach_as(&all, &channel, 10).await.unwrap();
     for id in ["a", "b", "c"] {
         assert_eq!(request_id(&sees_all.next().await), id);
     }
@@ -254,7 +262,7 @@ async fn a_full_listener_and_one_of_another_visibility_stop_nobody() {
 }
 
 #[tokio::test]
-async fn a_subscription_of_one_application_stays_one_for_a_caller_that_sees_all() {
+async fn a_subscription_of_one_application_refuses_a_caller_that_sees_all() {
     let simulator = TestSimulator::start().await;
     let folder = TempDir::new().unwrap();
     let [all, own] = std::array::from_fn(|_| new_token());
@@ -264,9 +272,9 @@ async fn a_subscription_of_one_application_stays_one_for_a_caller_that_sees_all(
     fs::write(&path, tokens).unwrap();
     let bridge = TestBridge::with(&simulator, |config| config.grpc.tokens_file = Some(path)).await;
     let channel = &bridge.channel;
-    let sees_own = Listener::attach_as(&own, channel, 10).await.unwrap();
+    let sees_own = Subscriber::attach_as(&own, channel, 10).await.unwrap();
     let differs = refused(Code::FailedPrecondition, "SUBSCRIPTION_VISIBILITY_DIFFERS");
-    let sees_all = Listener::attach_as(&all, channel, 10).await;
+    let sees_all = Subscriber::attach_as(&all, channel, 10).await;
     assert_eq!(refusal(sees_all.map(|_| ())), differs);
     drop(sees_own);
     bridge.stop().await;
