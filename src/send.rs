@@ -60,9 +60,10 @@ pub enum Arrival {
 pub struct Sent {
     /// API: `trackingProcessKey`.
     pub tracking_process_key: String,
-    /// One result for each destination, in the order of the messages and their destinations. Each is durable as an event,
-    /// except those with a retryable refusal: of these nothing was attempted. Whoever acknowledges a command relies on
-    /// that; `call` is the only place that makes results that are not durable.
+    /// In the order of the messages and their destinations: one result for each destination, and one without `to` and
+    /// `message_id` for each message without destinations. Each is durable as an event, except those with a retryable
+    /// refusal: of these nothing was attempted. Whoever acknowledges a command relies on that; `call` is the only place that
+    /// makes results that are not durable.
     pub results: Vec<v1::SendResult>,
 }
 

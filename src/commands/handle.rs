@@ -147,6 +147,12 @@ async fn attempt(
 async fn report_unknown(context: &Context, delivery: &Delivery, command: &Command) {
     let request = &command.send.request;
     for (index, message) in request.messages.iter().enumerate() {
+        if message.destinations.is_empty() {
+            let event = rejected_without_destination(command, index);
+            if !context.appended(delivery, event).await {
+                return;
+            }
+        }
         for destination in &message.destinations {
             let message_id = if destination.message_id.is_empty() {
                 derive_message_id("", 0, 1)
@@ -197,6 +203,33 @@ fn wait_of(sent: &Sent) -> Duration {
     }
 }
 
+/// A message without destinations was not sent by an earlier delivery either: its result is certain.
+fn rejected_without_destination(command: &Command, index: usize) -> NewEvent {
+    let violation = v1::FieldViolation {
+        field: format!("messages[{index}].destinations"),
+        description: "is empty: give at least one destination".into(),
+    };
+    let result = v1::SendResult {
+        outcome: v1::Outcome::Rejected.into(),
+        message_index: i32::try_from(index).unwrap_or(i32::MAX),
+        bulk_id: command.send.request.bulk_id.clone(),
+        refusal: Some(Box::new(v1::Refusal {
+            reason: Reason::InvalidRequest.into(),
+            detail: "the message is invalid: nothing was sent".into(),
+            violations: paths_as_sent(vec![violation], command.kind),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    NewEvent::send_result(
+        &command.send.application,
+        "",
+        None,
+        Box::new(result),
+        Timestamp::now(),
+    )
+}
+
 fn may_succeed_later(result: &v1::SendResult) -> bool {
     result
         .refusal
@@ -208,6 +241,10 @@ fn may_succeed_later(result: &v1::SendResult) -> bool {
 fn untried(mut request: v1::SendSmsBulkRequest, sent: &Sent) -> v1::SendSmsBulkRequest {
     let mut results = sent.results.iter();
     for message in &mut request.messages {
+        if message.destinations.is_empty() {
+            // It has one result, which is final.
+            results.next();
+        }
         message
             .destinations
             .retain(|_| results.next().is_some_and(may_succeed_later));

@@ -57,7 +57,8 @@ impl NewEvent {
         }
     }
 
-    /// The result for one destination, known since `at`: `send.accepted`, `send.rejected` or `send.unknown`.
+    /// The result for one destination, or for a message without destinations, known since `at`: `send.accepted`,
+    /// `send.rejected` or `send.unknown`.
     ///
     /// An `ID_REUSED` is about content that its id was not first used for: its event has an id of its own, and no digest, so
     /// that the log goes on knowing the id by its first content.
@@ -74,17 +75,27 @@ impl NewEvent {
             v1::Outcome::Rejected => EventType::SendRejected,
             v1::Outcome::Unknown | v1::Outcome::Unspecified => EventType::SendUnknown,
         };
-        let wire_id = application.wire_id(&result.message_id);
         let reused = result
             .refusal
             .as_ref()
             .is_some_and(|refusal| refusal.reason == Reason::IdReused.as_str());
-        let (id, digest) = if reused {
+        let (wire_id, id, digest) = if result.message_id.is_empty() {
+            // A message without destinations has no id: the event's is derived from its place in the request.
+            let index = result.message_index.to_string();
+            let fresh = request_id.is_empty().then(|| Uuid::now_v7().to_string());
+            let request = fresh.as_deref().unwrap_or(request_id);
+            let parts = [application.as_str(), request, &index];
+            (String::new(), derive_id(event_type.as_str(), &parts), None)
+        } else if reused {
+            let wire_id = application.wire_id(&result.message_id);
             let content = digest.map(hex::encode).unwrap_or_default();
             let key = [&wire_id, Reason::IdReused.as_str(), &content];
-            (derive_id(event_type.as_str(), &key), None)
+            let id = derive_id(event_type.as_str(), &key);
+            (wire_id, id, None)
         } else {
-            (derive_id(event_type.as_str(), &[&wire_id]), digest)
+            let wire_id = application.wire_id(&result.message_id);
+            let id = derive_id(event_type.as_str(), &[&wire_id]);
+            (wire_id, id, digest)
         };
         let payload = Payload::Result(result);
         let mut new = Self::new(at, event_type, application.as_str(), id, payload);

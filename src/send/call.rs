@@ -42,6 +42,19 @@ pub(super) struct Slot {
     pub(super) digest: Option<ContentDigest>,
 }
 
+impl Slot {
+    /// The slot of a message without destinations. It is only ever rejected.
+    pub(super) fn without_destination(message: usize) -> Self {
+        Self {
+            to: String::new(),
+            message_id: String::new(),
+            wire_id: String::new(),
+            message_index: i32::try_from(message).unwrap_or(i32::MAX),
+            digest: None,
+        }
+    }
+}
+
 /// The destinations of a call, in the order of the request. As a rule there is one.
 pub(super) type Slots = SmallVec<[Slot; 1]>;
 

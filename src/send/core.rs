@@ -80,7 +80,9 @@ pub struct Begun {
 impl Begun {
     /// The ids of the messages, without the application, in the order of the destinations.
     pub fn message_ids(&self) -> impl Iterator<Item = &str> {
-        self.call.slots.iter().map(|slot| slot.message_id.as_str())
+        let ids = self.call.slots.iter().map(|slot| slot.message_id.as_str());
+        // A message without destinations has no id.
+        ids.filter(|id| !id.is_empty())
     }
 
     /// Waits for the results. May be called again after it was dropped half-way.

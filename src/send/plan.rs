@@ -114,7 +114,8 @@ impl Part {
 
 /// One message of a planned request.
 pub(super) struct PlannedMessage {
-    /// The slots of the message's destinations.
+    /// The slots of the message's destinations. A message without destinations has one slot with empty `to` and ids: the
+    /// message is invalid, and the slot carries its result.
     pub(super) slots: Range<usize>,
     /// If not empty, the message is rejected.
     pub(super) violations: Vec<FieldViolation>,
@@ -158,6 +159,7 @@ pub(super) fn plan(
     let own_request = own_request(application, request);
     let mut seen_ids = HashSet::new();
     let mut slots = Slots::with_capacity(total);
+    let mut position = 0;
     let mut messages = std::mem::take(&mut request.messages);
     let mut planned = SmallVec::<[PlannedMessage; 1]>::with_capacity(messages.len());
     for (index, message) in messages.iter_mut().enumerate() {
@@ -169,6 +171,9 @@ pub(super) fn plan(
                 .iter()
                 .any(|destination| !destination.message_id.is_empty());
         let digest = repeatable.then(|| MessageDigest::new(request, message));
+        if destinations.is_empty() {
+            slots.push(Slot::without_destination(index));
+        }
         for destination in destinations {
             let callers_id = !destination.message_id.is_empty() || !request.request_id.is_empty();
             // A number of digits only is moved, not copied.
@@ -178,10 +183,11 @@ pub(super) fn plan(
             };
             let to = normalized.unwrap_or(destination.to);
             let message_id = if destination.message_id.is_empty() {
-                id::derive_message_id(&request.request_id, slots.len(), total)
+                id::derive_message_id(&request.request_id, position, total)
             } else {
                 destination.message_id
             };
+            position += 1;
             slots.push(Slot {
                 wire_id: application.wire_id(&message_id),
                 digest: digest
@@ -205,7 +211,7 @@ pub(super) fn plan(
             .flat_map(|message| message.violations)
             .collect());
     }
-    let conflicting_ids = conflicting_ids(application, &request.request_id, &slots);
+    let conflicting_ids = conflicting_ids(application, &request.request_id, &slots, total);
     Ok(Plan {
         slots,
         messages,
@@ -232,13 +238,18 @@ fn own_request(
     }))
 }
 
-fn conflicting_ids(application: &ApplicationName, request_id: &str, slots: &[Slot]) -> Vec<String> {
+fn conflicting_ids(
+    application: &ApplicationName,
+    request_id: &str,
+    slots: &[Slot],
+    destinations: usize,
+) -> Vec<String> {
     if request_id.is_empty() {
         return Vec::new();
     }
     let single = application.wire_id(request_id);
     let first = application.wire_id(&format!("{request_id}~0"));
-    let other = if slots.len() == 1 { first } else { single };
+    let other = if destinations == 1 { first } else { single };
     if slots.iter().any(|slot| slot.wire_id == other) {
         Vec::new()
     } else {

@@ -5,7 +5,7 @@ mod faults;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use smsbridge::proto::v1::{self, Outcome};
+use smsbridge::proto::v1::{self, Outcome, event::Payload};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -349,6 +349,85 @@ async fn a_bulk_rejects_an_invalid_message_alone() {
         simulator.requests().await.len(),
         1,
         "a caller's bulk is one request"
+    );
+}
+
+#[tokio::test]
+async fn a_bulk_answers_for_a_message_without_destinations() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let message = |to: &[&str]| text(to, "Hello").message.unwrap();
+    let bulk = |request_id: &str, messages| v1::SendSmsBulkRequest {
+        request_id: request_id.into(),
+        bulk_id: "b".into(),
+        messages,
+        ..Default::default()
+    };
+    let messages = vec![message(&[TO, TO]), message(&[]), message(&[TO])];
+    let request = bulk("r", messages);
+    let sent = bridge.sms().send_sms_bulk(request.clone()).await.unwrap();
+    let results = sent.into_inner().results;
+    let rows: Vec<_> = results
+        .iter()
+        .map(|result| {
+            (
+                result.message_index,
+                result.to.as_str(),
+                result.message_id.as_str(),
+                result.outcome(),
+            )
+        })
+        .collect();
+    let accepted = Outcome::Accepted;
+    assert_eq!(
+        rows,
+        [
+            (0, TO, "r~0", accepted),
+            (0, TO, "r~1", accepted),
+            (1, "", "", Outcome::Rejected),
+            (2, TO, "r~2", accepted)
+        ]
+    );
+    let refusal = results[2].refusal.as_ref().unwrap();
+    assert_eq!(
+        (refusal.reason.as_str(), refusal.retryable),
+        ("INVALID_REQUEST", false)
+    );
+    assert_eq!(refusal.violations[0].field, "messages[1].destinations");
+    assert_eq!(results[2].bulk_id, "b");
+
+    // A repeated call gets the same results, and adds no event.
+    let again = bridge.sms().send_sms_bulk(request).await.unwrap();
+    assert_eq!(again.into_inner().results, results);
+    let mut events = bridge.all_events().await;
+    events.retain(|event| event.r#type == "send.rejected");
+    let [event] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(event.request_id, "r");
+    assert_eq!(
+        event.payload,
+        Some(Payload::Result(Box::new(results[2].clone())))
+    );
+
+    // One destination keeps the id of a single one, and another request's event has another id.
+    let request = bulk("s", vec![message(&[]), message(&[TO])]);
+    let sent = bridge.sms().send_sms_bulk(request).await.unwrap();
+    let ids = sent.into_inner().results.into_iter();
+    assert_eq!(ids.map(|one| one.message_id).collect::<Vec<_>>(), ["", "s"]);
+    let mut events = bridge.all_events().await;
+    events.retain(|event| event.r#type == "send.rejected");
+    assert_eq!(events.len(), 2);
+
+    // Nothing is left to send: the whole call fails.
+    let request = bulk("t", vec![message(&[]), message(&["nobody"])]);
+    let refused = bridge.sms().send_sms_bulk(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let violations = refused.get_details_bad_request().unwrap().field_violations;
+    let fields: Vec<_> = violations.iter().map(|one| one.field.as_str()).collect();
+    assert_eq!(
+        fields,
+        ["messages[0].destinations", "messages[1].destinations[0].to"]
     );
 }
 

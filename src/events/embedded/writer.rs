@@ -243,8 +243,9 @@ fn register(connection: &Connection, new: &NewEvent, seq: i64) -> rusqlite::Resu
     } else if new.is_pending_report() {
         kind::PENDING_REPORT
     } else if new.result().is_some() {
-        // Without a digest the bridge made the message's id: the result is unique, and no caller looks it up.
-        if new.digest.is_none() {
+        // Without a digest the bridge made the message's id: the result is unique, and no caller looks it up. A result without a
+        // wire id belongs to a message without destinations, and may be recorded again when its request is repeated.
+        if new.digest.is_none() && !new.wire_id.is_empty() {
             return Ok(Registration::New);
         }
         kind::RESULT

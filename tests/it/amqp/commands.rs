@@ -98,6 +98,14 @@ impl Sender for ScriptedSender {
                 let expired = message
                     .expires_at
                     .is_some_and(|at| at.seconds <= jiff::Timestamp::now().as_second());
+                if message.destinations.is_empty() {
+                    results.push(v1::SendResult {
+                        outcome: v1::Outcome::Rejected.into(),
+                        message_index: index.try_into().unwrap(),
+                        refusal: Some(Box::default()),
+                        ..Default::default()
+                    });
+                }
                 for (n, destination) in message.destinations.iter().enumerate() {
                     let mut result = v1::SendResult {
                         to: destination.to.clone(),
@@ -260,11 +268,14 @@ impl Edge {
 }
 
 fn json(text: &str, destinations: usize) -> String {
+    request_json(text, destinations).to_string()
+}
+
+fn request_json(text: &str, destinations: usize) -> serde_json::Value {
     let to: Vec<_> = (0..destinations)
         .map(|n| serde_json::json!({"to": format!("4179302672{n}")}))
         .collect();
     serde_json::json!({"message": {"from": "InfoSMS", "destinations": to, "text": text}})
-        .to_string()
 }
 
 fn request(text: &str) -> v1::SendSmsRequest {
@@ -514,6 +525,28 @@ async fn of_a_command_without_an_id_only_the_untried_part_comes_back() {
             vec!["41793026721"]
         ]
     );
+    edge.stop().await;
+}
+
+/// Results are matched to destinations by position; a message without destinations has a result as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_without_destinations_shifts_no_retry_to_its_neighbours() {
+    let edge = Edge::start().await;
+    let message = |destinations| request_json("second later", destinations)["message"].take();
+    let body = serde_json::json!({"messages": [message(0), message(3)]}).to_string();
+    let properties = BasicProperties::default().with_type("smsbridge.v1.SendSmsBulkRequest".into());
+    edge.publish("sms.send", properties, body.as_bytes()).await;
+    edge.await_events("send.accepted", 3).await;
+    let retried = edge.sender.seen().pop().unwrap().request.messages;
+    let [message] = retried.as_slice() else {
+        panic!("{retried:?}")
+    };
+    let to: Vec<_> = message
+        .destinations
+        .iter()
+        .map(|to| to.to.as_str())
+        .collect();
+    assert_eq!(to, ["41793026721"]);
     edge.stop().await;
 }
 

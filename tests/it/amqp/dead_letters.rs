@@ -6,7 +6,9 @@ use lapin::{
 };
 use smsbridge::{
     amqp::codec::text_header,
-    proto::v1::{FieldViolation, InvalidCommand, event::Payload},
+    proto::v1::{
+        FieldViolation, InvalidCommand, Outcome, SendResult, SendSmsBulkResponse, event::Payload,
+    },
 };
 
 use crate::support::{
@@ -119,5 +121,47 @@ async fn an_invalid_command_carries_every_field() {
     };
     assert_eq!(*invalid, expected);
     assert!(invalid.detail.contains("mistake"), "{invalid:?}");
+    bridge.stop().await;
+}
+
+/// It has a result and an event, and keeps the others from nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bulk_command_answers_for_a_message_without_destinations() {
+    let broker = TestBroker::start().await;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;
+    drop(broker.publisher().await);
+    let client = broker.client().await;
+    let replies = client
+        .bind_queue(&broker.topology().events(), "none", &[])
+        .await;
+    let body =
+        br#"{"messages": [{"text": "x"}, {"destinations": [{"to": "41793026727"}], "text": "x"}]}"#;
+    for request_id in ["r", ""] {
+        let mut properties = BasicProperties::default()
+            .with_type("smsbridge.v1.SendSmsBulkRequest".into())
+            .with_reply_to(replies.as_str().into());
+        if !request_id.is_empty() {
+            properties = properties.with_message_id(request_id.into());
+        }
+        let commands = broker.topology().commands();
+        client
+            .publish(&commands, "sms.send", properties, body)
+            .await;
+        let reply = client.take(&replies).await;
+        let reply: SendSmsBulkResponse = serde_json::from_slice(&reply.data).unwrap();
+        let outcomes: Vec<_> = reply.results.iter().map(SendResult::outcome).collect();
+        assert_eq!(outcomes, [Outcome::Rejected, Outcome::Accepted]);
+        let [nameless, named] = reply.results.as_slice() else {
+            panic!("{reply:?}")
+        };
+        assert_eq!((nameless.to.as_str(), nameless.message_index), ("", 0));
+        assert_eq!((named.to.as_str(), named.message_index), ("41793026727", 1));
+    }
+    let mut events = bridge.all_events().await;
+    events.retain(|event| event.r#type == "send.rejected");
+    let mut ids: Vec<_> = events.iter().map(|event| &event.id).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 2, "{events:?}");
     bridge.stop().await;
 }
