@@ -18,6 +18,10 @@ use crate::{
     proto::v1::{self, FieldViolation},
 };
 
+/// Violations in all results of a call together. Each result of an invalid message has the violations of the whole message: without
+/// a bound, 10,000 destinations with one violation each would make 100 million.
+const MAX_VIOLATIONS: usize = 4_096;
+
 /// How a slot ended.
 #[derive(Debug, Clone)]
 pub(super) enum Settled {
@@ -53,26 +57,55 @@ impl Slot {
             digest: None,
         }
     }
+
+    /// A result without status.
+    fn result(&self, outcome: v1::Outcome, bulk_id: &str) -> v1::SendResult {
+        v1::SendResult {
+            to: self.to.clone(),
+            message_id: self.message_id.clone(),
+            outcome: outcome.into(),
+            message_index: self.message_index,
+            bulk_id: bulk_id.to_owned(),
+            ..v1::SendResult::default()
+        }
+    }
+
+    /// The result of a slot that ended with an error, one of `results` results of its call.
+    fn failed(
+        &self,
+        error: &SendError,
+        retryable: bool,
+        bulk_id: &str,
+        results: usize,
+    ) -> v1::SendResult {
+        let outcome = match error {
+            // The API may have it.
+            SendError::LogUnavailable(_) => v1::Outcome::Unknown,
+            _ => v1::Outcome::Rejected,
+        };
+        let refusal = v1::Refusal {
+            reason: error.reason().into(),
+            detail: error.to_string(),
+            retryable,
+            violations: first_violations(error.violations(), results),
+        };
+        v1::SendResult {
+            refusal: Some(Box::new(refusal)),
+            ..self.result(outcome, bulk_id)
+        }
+    }
 }
 
 /// The destinations of a call, in the order of the request. As a rule there is one.
 pub(super) type Slots = SmallVec<[Slot; 1]>;
 
-/// Who is told what came of a call.
+/// Receives the outcome of a call.
 pub(super) enum Answer {
-    /// One who waits, or went away.
+    /// A caller that waits, or went away.
     To(oneshot::Sender<Result<Sent, SendError>>),
-    /// It must not block: it is called by whoever settles the last slot.
-    Then(Box<dyn FnOnce(Result<Sent, SendError>) + Send>),
-}
-
-impl Answer {
-    fn give(self, outcome: Result<Sent, SendError>) {
-        match self {
-            Self::To(waiting) => drop(waiting.send(outcome)),
-            Self::Then(answer) => answer(outcome),
-        }
-    }
+    /// A function that must not block: it runs where the last slot is settled. It gets one result for each slot, also where
+    /// the call failed as a whole.
+    Then(Box<dyn FnOnce(Sent) + Send>),
 }
 
 /// Gives back the ids that a call claimed. It is told whether the log knows what came of all of them, which it does not where it
@@ -137,15 +170,7 @@ impl Call {
 
     /// A result of a slot, without status.
     pub(super) fn result(&self, slot: usize, outcome: v1::Outcome) -> Box<v1::SendResult> {
-        let of = &self.slots[slot];
-        Box::new(v1::SendResult {
-            to: of.to.clone(),
-            message_id: of.message_id.clone(),
-            outcome: outcome.into(),
-            message_index: of.message_index,
-            bulk_id: self.bulk_id.clone(),
-            ..v1::SendResult::default()
-        })
+        Box::new(self.slots[slot].result(outcome, &self.bulk_id))
     }
 
     /// A result that the bridge itself decided.
@@ -200,8 +225,12 @@ impl Call {
                 );
                 release(is_known);
             }
-            if let Some(answer) = answer {
-                answer.give(outcome);
+            match answer {
+                Some(Answer::To(waiting)) => drop(waiting.send(outcome)),
+                Some(Answer::Then(answer)) => {
+                    answer(outcome.unwrap_or_else(|error| self.failed(&error)));
+                }
+                None => {}
             }
         }
         for (call, their_slot, settled) in followers {
@@ -281,7 +310,14 @@ impl Call {
             // A slot that was taken from is neither failed nor withdrawn.
             match settled {
                 Some(Settled::Result(result)) => results.push(*result),
-                Some(Settled::Failed(error)) => results.push(*self.not_attempted(slot, &error)),
+                Some(Settled::Failed(error)) => {
+                    // The result is not durable, so it is retryable whatever the error is: a repeated call finds in the
+                    // event log what became of the id. (`ID_REUSED` comes here only where another call with the same id,
+                    // which this one waited for, ended with it.)
+                    let retryable = true;
+                    let slot = &self.slots[slot];
+                    results.push(slot.failed(&error, retryable, &self.bulk_id, self.slots.len()));
+                }
                 None => {}
             }
         }
@@ -291,19 +327,38 @@ impl Call {
         })
     }
 
-    /// The result of a destination of which nothing was attempted, beside others that were. It is not durable, so it is
-    /// retryable whatever the error is: a repeated call finds in the event log what became of the id. (`ID_REUSED` comes
-    /// here only where another call with the same id, which this one waited for, ended with it.)
-    fn not_attempted(&self, slot: usize, error: &SendError) -> Box<v1::SendResult> {
-        let refusal = v1::Refusal {
-            reason: error.reason().into(),
-            detail: error.to_string(),
-            retryable: true,
-            violations: error.violations().to_vec(),
-        };
-        let mut result = self.result(slot, v1::Outcome::Rejected);
-        result.refusal = Some(Box::new(refusal));
-        result
+    /// The results of a call that failed as a whole with `error`: each slot has its own error, unless results could not be
+    /// made durable, which fails all of them.
+    fn failed(&self, error: &SendError) -> Sent {
+        let state = self.state();
+        let errors = state.settled.iter().map(|settled| match (error, settled) {
+            (SendError::LogUnavailable(_), _) => error,
+            (_, Some(Settled::Failed(own))) => own,
+            _ => error,
+        });
+        failed_results(&self.slots, &self.bulk_id, errors)
+    }
+}
+
+/// The violations for one of `results` results of a call: all of them, or the first ones if all results together would have
+/// more than [`MAX_VIOLATIONS`].
+pub(super) fn first_violations(all: &[FieldViolation], results: usize) -> Vec<FieldViolation> {
+    let most = (MAX_VIOLATIONS / results.max(1)).max(1);
+    all.iter().take(most).cloned().collect()
+}
+
+/// The results of slots that ended with errors.
+pub(super) fn failed_results<'a>(
+    slots: &[Slot],
+    bulk_id: &str,
+    errors: impl Iterator<Item = &'a SendError>,
+) -> Sent {
+    let results = slots.iter().zip(errors);
+    Sent {
+        tracking_process_key: String::new(),
+        results: results
+            .map(|(slot, error)| slot.failed(error, error.is_retryable(), bulk_id, slots.len()))
+            .collect(),
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Arrival, SendCommand, SendError, Sender, Sent,
-    call::{Answer, Call, Settled},
+    call::{Answer, Call, Settled, Slots, failed_results, first_violations},
     dispatcher::{Dispatcher, Latency, Pause, settle_all},
     guards::Guards,
     idempotency::{self, Earlier},
@@ -182,23 +182,21 @@ impl SendCore {
     pub fn begin(&self, command: SendCommand) -> Result<Begun, SendError> {
         let (answer, sent) = oneshot::channel();
         let core = Arc::clone(&self.0);
-        let call = core.carry_out(core.admit(command)?, Answer::To(answer));
+        let admitted = core.admit(command).map_err(|refused| refused.error)?;
+        let call = core.carry_out(admitted, Answer::To(answer));
         Ok(Begun { core, call, sent })
     }
 
     /// Sends, and calls `answer` when it is done: a task for each of thousands of messages in flight would cost more than
-    /// the messages do. `answer` must not block.
-    pub fn send_then(
-        &self,
-        command: SendCommand,
-        answer: impl FnOnce(Result<Sent, SendError>) + Send + 'static,
-    ) {
+    /// the messages do. `answer` must not block. It gets one result for each destination whatever happened: a call that fails
+    /// as a whole has results too, each with the error as its refusal.
+    pub fn send_then(&self, command: SendCommand, answer: impl FnOnce(Sent) + Send + 'static) {
         match self.0.admit(command) {
             Ok(admitted) => {
                 let answer = Answer::Then(Box::new(answer));
                 drop(self.0.carry_out(admitted, answer));
             }
-            Err(error) => answer(Err(error)),
+            Err(refused) => answer(refused.results()),
         }
     }
 
@@ -245,16 +243,20 @@ impl Inner {
         let _ = tokio::time::timeout_at(deadline, self.calls.wait()).await;
     }
 
-    fn admit(&self, command: SendCommand) -> Result<Admitted, SendError> {
-        if self.closing.is_cancelled() {
-            return Err(SendError::ShuttingDown);
-        }
+    fn admit(&self, command: SendCommand) -> Result<Admitted, Box<Refused>> {
         let SendCommand {
             application,
             mut request,
             arrival,
         } = command;
-        let plan = plan::plan(
+        if self.closing.is_cancelled() {
+            return Err(Box::new(Refused {
+                error: SendError::ShuttingDown,
+                slots: plan::slots_of(&application, &mut request),
+                bulk_id: request.bulk_id,
+            }));
+        }
+        let planned = plan::plan(
             &application,
             &mut request,
             &Defaults {
@@ -262,13 +264,27 @@ impl Inner {
                 sender: self.guards.default_sender(application.as_str()),
             },
             Timestamp::now(),
-        )
-        .map_err(SendError::Invalid)?;
+        );
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(unplanned) => {
+                return Err(Box::new(Refused {
+                    error: SendError::Invalid(unplanned.violations),
+                    slots: unplanned.slots,
+                    bulk_id: request.bulk_id,
+                }));
+            }
+        };
         let permits = u32::try_from(plan.slots.len()).unwrap_or(u32::MAX);
         let Ok(permit) = Arc::clone(&self.capacity).try_acquire_many_owned(permits) else {
-            return Err(SendError::QueueFull {
+            let error = SendError::QueueFull {
                 retry_after: Duration::from_secs(1),
-            });
+            };
+            return Err(Box::new(Refused {
+                error,
+                slots: plan.slots,
+                bulk_id: request.bulk_id,
+            }));
         };
         Ok(Admitted {
             application,
@@ -392,7 +408,7 @@ impl Inner {
     ) -> Option<Box<v1::SendResult>> {
         if !found.violations.is_empty() {
             let detail = "the message is invalid: nothing was sent".to_owned();
-            let violations = found.violations.clone();
+            let violations = first_violations(&found.violations, call.slots.len());
             return Some(call.refusal(
                 slot,
                 Outcome::Rejected,
@@ -501,6 +517,19 @@ struct Admitted {
     plan: Plan,
     permit: OwnedSemaphorePermit,
     arrival: Arrival,
+}
+
+/// A command of which nothing is sent, with its destinations.
+struct Refused {
+    error: SendError,
+    slots: Slots,
+    bulk_id: String,
+}
+
+impl Refused {
+    fn results(&self) -> Sent {
+        failed_results(&self.slots, &self.bulk_id, std::iter::repeat(&self.error))
+    }
 }
 
 /// What is still to be done for a call beside what is in the lanes.

@@ -137,6 +137,75 @@ pub(super) struct Planned {
     pub(super) conflicting_ids: Vec<String>,
 }
 
+/// The slots of a request that is refused before it is planned, for its results.
+pub(super) fn slots_of(
+    application: &ApplicationName,
+    request: &mut v1::SendSmsBulkRequest,
+) -> Slots {
+    let messages = std::mem::take(&mut request.messages);
+    let total = count_destinations(&messages);
+    let mut slots = Slots::with_capacity(total);
+    let mut position = 0;
+    for (index, message) in messages.into_iter().enumerate() {
+        if message.destinations.is_empty() {
+            slots.push(Slot::without_destination(index));
+        }
+        for destination in message.destinations {
+            slots.push(slot(
+                application,
+                &request.request_id,
+                destination,
+                index,
+                position,
+                total,
+            ));
+            position += 1;
+        }
+    }
+    slots
+}
+
+fn count_destinations(messages: &[v1::OutboundMessage]) -> usize {
+    messages
+        .iter()
+        .map(|message| message.destinations.len())
+        .sum()
+}
+
+/// The slot of a destination without a digest. `position` counts the destinations of the whole request, `total` of them.
+fn slot(
+    application: &ApplicationName,
+    request_id: &str,
+    destination: v1::Destination,
+    message: usize,
+    position: usize,
+    total: usize,
+) -> Slot {
+    // A number of digits only is moved, not copied.
+    let normalized = match normalize_number(&destination.to) {
+        Ok(digits) if digits.len() < destination.to.len() => Some(digits.into_owned()),
+        _ => None,
+    };
+    let message_id = if destination.message_id.is_empty() {
+        id::derive_message_id(request_id, position, total)
+    } else {
+        destination.message_id
+    };
+    Slot {
+        to: normalized.unwrap_or(destination.to),
+        wire_id: application.wire_id(&message_id),
+        message_id,
+        message_index: i32::try_from(message).unwrap_or(i32::MAX),
+        digest: None,
+    }
+}
+
+/// An invalid request: nothing is sent.
+pub(super) struct Unplanned {
+    pub(super) violations: Vec<FieldViolation>,
+    pub(super) slots: Slots,
+}
+
 /// Plans a request and takes its messages.
 ///
 /// # Errors
@@ -146,16 +215,13 @@ pub(super) fn plan(
     request: &mut v1::SendSmsBulkRequest,
     defaults: &Defaults<'_>,
     now: Timestamp,
-) -> Result<Plan, Vec<FieldViolation>> {
+) -> Result<Plan, Box<Unplanned>> {
     let violations = validate::check_request(request);
     if !violations.is_empty() {
-        return Err(violations);
+        let slots = slots_of(application, request);
+        return Err(Box::new(Unplanned { violations, slots }));
     }
-    let total: usize = request
-        .messages
-        .iter()
-        .map(|message| message.destinations.len())
-        .sum();
+    let total = count_destinations(&request.messages);
     let own_request = own_request(application, request);
     let mut seen_ids = HashSet::new();
     let mut slots = Slots::with_capacity(total);
@@ -176,28 +242,20 @@ pub(super) fn plan(
         }
         for destination in destinations {
             let callers_id = !destination.message_id.is_empty() || !request.request_id.is_empty();
-            // A number of digits only is moved, not copied.
-            let normalized = match normalize_number(&destination.to) {
-                Ok(digits) if digits.len() < destination.to.len() => Some(digits.into_owned()),
-                _ => None,
-            };
-            let to = normalized.unwrap_or(destination.to);
-            let message_id = if destination.message_id.is_empty() {
-                id::derive_message_id(&request.request_id, position, total)
-            } else {
-                destination.message_id
-            };
+            let mut slot = slot(
+                application,
+                &request.request_id,
+                destination,
+                index,
+                position,
+                total,
+            );
+            slot.digest = digest
+                .as_ref()
+                .filter(|_| callers_id)
+                .map(|digest| digest.with_destination(&slot.to));
+            slots.push(slot);
             position += 1;
-            slots.push(Slot {
-                wire_id: application.wire_id(&message_id),
-                digest: digest
-                    .as_ref()
-                    .filter(|_| callers_id)
-                    .map(|digest| digest.with_destination(&to)),
-                to,
-                message_id,
-                message_index: i32::try_from(index).unwrap_or(i32::MAX),
-            });
         }
         apply_defaults(message, defaults);
         planned.push(PlannedMessage {
@@ -206,10 +264,9 @@ pub(super) fn plan(
         });
     }
     if planned.iter().all(|message| !message.violations.is_empty()) {
-        return Err(planned
-            .into_iter()
-            .flat_map(|message| message.violations)
-            .collect());
+        let violations = planned.into_iter().flat_map(|message| message.violations);
+        let violations = violations.collect();
+        return Err(Box::new(Unplanned { violations, slots }));
     }
     let conflicting_ids = conflicting_ids(application, &request.request_id, &slots, total);
     Ok(Plan {

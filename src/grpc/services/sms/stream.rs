@@ -9,10 +9,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{Failure, Sms, as_bulk, name_as_single};
+use super::{Failure, Sms, name_as_single};
 use crate::{
     grpc::auth::caller::Caller,
-    proto::v1::{self, Outcome},
+    proto::v1,
     send::{Arrival, SendCommand, SendError, Sent},
 };
 
@@ -108,21 +108,25 @@ fn begin(
         correlation,
         request,
     } = request;
-    let answer = move |outcome: Result<Sent, SendError>| {
-        let response = match outcome {
-            Ok(sent) => v1::StreamSmsResponse {
-                correlation,
-                results: sent.results,
-            },
-            Err(error) => refused(correlation, error),
+    let answer = move |sent: Sent| {
+        let mut results = sent.results;
+        for refusal in results.iter_mut().filter_map(|one| one.refusal.as_mut()) {
+            name_as_single(&mut refusal.violations);
+        }
+        let response = v1::StreamSmsResponse {
+            correlation,
+            results,
         };
         // There is room: see `open`. A caller that went away learns it from the events.
         let _ = answers.try_send((Ok(response), place));
     };
-    let request = match as_bulk(request.unwrap_or_default()) {
-        Ok(request) => request,
-        Err(Failure::Invalid(violations)) => return answer(Err(SendError::Invalid(violations))),
-        Err(_) => return answer(Err(SendError::Invalid(Vec::new()))),
+    // Without a message the request is a bulk with one that has nothing, and is refused as such.
+    let request = request.unwrap_or_default();
+    let request = v1::SendSmsBulkRequest {
+        request_id: request.request_id,
+        bulk_id: request.bulk_id,
+        messages: vec![request.message.unwrap_or_default()],
+        tracking: request.tracking,
     };
     let command = SendCommand {
         application: caller.application.clone(),
@@ -130,29 +134,4 @@ fn begin(
         arrival: Arrival::First,
     };
     sms.0.sender.send_then(command, answer);
-}
-
-/// A message of which nothing was attempted, without breaking the stream for its neighbours.
-fn refused(correlation: String, error: SendError) -> v1::StreamSmsResponse {
-    let mut refusal = v1::Refusal {
-        reason: error.reason().into(),
-        detail: error.to_string(),
-        retryable: error.is_retryable(),
-        violations: error.violations().to_vec(),
-    };
-    name_as_single(&mut refusal.violations);
-    let outcome = match error {
-        // The API may have it.
-        SendError::LogUnavailable(_) => Outcome::Unknown,
-        _ => Outcome::Rejected,
-    };
-    let result = v1::SendResult {
-        outcome: outcome.into(),
-        refusal: Some(Box::new(refusal)),
-        ..v1::SendResult::default()
-    };
-    v1::StreamSmsResponse {
-        correlation,
-        results: vec![result],
-    }
 }

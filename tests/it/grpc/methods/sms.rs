@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use smsbridge::proto::v1::{self, BulkStatus, Outcome};
+use serde_json::json;
+use smsbridge::proto::v1::{self, BulkStatus, Outcome, outbound_message::Content};
 use tonic::Code;
 
 use super::{TO, by, in_hours, refusal};
@@ -53,6 +54,162 @@ async fn a_stream_answers_each_message_under_its_correlation_and_drains() {
         .collect();
     assert_eq!(rejected, [(&"c7".to_owned(), &Outcome::Rejected)]);
     assert_eq!(simulator.messages().await.len(), MESSAGES - 1);
+}
+
+/// The results of one message on a stream of its own.
+async fn streamed(bridge: &TestBridge, request: v1::SendSmsRequest) -> Vec<v1::SendResult> {
+    let request = v1::StreamSmsRequest {
+        correlation: "mine".into(),
+        request: Some(request),
+    };
+    let mut answers = bridge
+        .sms()
+        .stream_sms(tokio_stream::iter([request]))
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert_eq!(answer.correlation, "mine");
+    assert!(answers.message().await.unwrap().is_none(), "one answer");
+    answer.results
+}
+
+/// Two destinations, the second with an id of the caller's.
+fn to_two(request_id: &str, second: &str) -> v1::SendSmsRequest {
+    let mut request = text_with_id(request_id, &[TO, second]);
+    let message = request.message.as_mut().unwrap();
+    message.destinations[1].message_id = format!("{request_id}-2");
+    request
+}
+
+#[track_caller]
+fn assert_each_is_refused(
+    request_id: &str,
+    results: &[v1::SendResult],
+    reason: &str,
+    outcome: Outcome,
+) {
+    let rows: Vec<_> = results
+        .iter()
+        .map(|result| {
+            let refusal = result.refusal.as_ref().unwrap();
+            let (to, id) = (result.to.as_str(), result.message_id.clone());
+            (to, id, refusal.reason.as_str(), result.outcome())
+        })
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            (TO, format!("{request_id}~0"), reason, outcome),
+            ("41793026728", format!("{request_id}-2"), reason, outcome)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_stream_names_each_destination_of_an_invalid_message() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let invalid = ("INVALID_REQUEST", Outcome::Rejected);
+
+    // An empty text.
+    let mut request = to_two("empty", "+41793026728");
+    request.message.as_mut().unwrap().content = Some(Content::Text(String::new()));
+    let results = streamed(&bridge, request).await;
+    assert_each_is_refused("empty", &results, invalid.0, invalid.1);
+    let violation = &results[1].refusal.as_ref().unwrap().violations[0];
+    assert_eq!(violation.field, "message.text");
+
+    // A bulk id that is none.
+    let mut request = to_two("bulk", "41793026728");
+    request.bulk_id = "~".into();
+    let results = streamed(&bridge, request).await;
+    assert_each_is_refused("bulk", &results, invalid.0, invalid.1);
+
+    // One bad destination of two.
+    let results = streamed(&bridge, to_two("one", "nobody")).await;
+    let rows: Vec<_> = results
+        .iter()
+        .map(|result| {
+            (
+                result.to.as_str(),
+                result.message_id.as_str(),
+                result.outcome(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            (TO, "one~0", Outcome::Rejected),
+            ("nobody", "one-2", Outcome::Rejected)
+        ]
+    );
+    let violation = &results[0].refusal.as_ref().unwrap().violations[0];
+    assert_eq!(violation.field, "message.destinations[1].to");
+
+    // Without destinations, and without a message.
+    for request in [text(&[], "Hello"), v1::SendSmsRequest::default()] {
+        let results = streamed(&bridge, request).await;
+        let [result] = results.as_slice() else {
+            panic!("{results:?}")
+        };
+        assert_eq!((result.to.as_str(), result.message_id.as_str()), ("", ""));
+        let violation = &result.refusal.as_ref().unwrap().violations[0];
+        assert_eq!(violation.field, "message.destinations");
+    }
+
+    // The mistakes of many destinations fit into one response.
+    let nobody = vec!["nobody"; 5_000];
+    let results = streamed(&bridge, text(&nobody, "Hello")).await;
+    assert_eq!(results.len(), 5_000);
+    assert!(
+        results
+            .iter()
+            .all(|one| one.refusal.as_ref().unwrap().violations.len() == 1)
+    );
+    assert!(simulator.requests().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_stream_names_each_destination_of_a_message_that_failed() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    // Ids that were used for something else, each.
+    let (mut first, mut second) = (to_two("used", "41793026728"), to_two("used", "41793026728"));
+    for (request, text) in [(&mut first, "one"), (&mut second, "other")] {
+        request.message.as_mut().unwrap().content = Some(Content::Text(text.into()));
+    }
+    streamed(&bridge, first).await;
+    let results = streamed(&bridge, second).await;
+    assert_each_is_refused("used", &results, "ID_REUSED", Outcome::Rejected);
+    let detail = &results[1].refusal.as_ref().unwrap().detail;
+    assert!(detail.contains("`used-2`"), "{detail}");
+
+    // Credentials that the API refuses.
+    simulator
+        .fault(json!({"kind": "status", "status": 401, "count": 1}))
+        .await;
+    let results = streamed(&bridge, to_two("refused", "41793026728")).await;
+    assert_each_is_refused(
+        "refused",
+        &results,
+        "API_CREDENTIALS_REFUSED",
+        Outcome::Rejected,
+    );
+
+    // A queue that has room for one.
+    let full = TestBridge::with(&simulator, |config| config.send.queue_capacity = 1).await;
+    let results = streamed(&full, to_two("full", "41793026728")).await;
+    assert_each_is_refused("full", &results, "QUEUE_FULL", Outcome::Rejected);
+    assert!(results[0].refusal.as_ref().unwrap().retryable);
+
+    // An API that is down.
+    let nothing = "http://127.0.0.1:1";
+    let down = TestBridge::at(nothing, tempfile::tempdir().unwrap(), |_| ()).await;
+    let results = streamed(&down, to_two("down", "41793026728")).await;
+    assert_each_is_refused("down", &results, "API_UNAVAILABLE", Outcome::Rejected);
+    assert!(results[0].refusal.as_ref().unwrap().retryable);
 }
 
 #[tokio::test]
