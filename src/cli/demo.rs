@@ -1,12 +1,16 @@
 //! `smsbridge demo`: simulator and bridge in one process, every flow once, and then serving on.
 //!
-//! It speaks to the bridge as any client would: by gRPC, and by the broker where there is one.
+//! It calls the bridge as any client would: over gRPC, and through the broker where `--amqp-url` names one.
+//!
+//! Invariant: the environment cannot point the demo to something real. Its configuration is built here; its names on the
+//! broker begin with a prefix that no other run has, and it deletes them at the end.
 
 mod broker;
 mod flows;
 mod story;
 
 use std::{
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     time::Duration,
 };
@@ -15,7 +19,7 @@ use clap::Args;
 use infobip_simulator::{InboundPush, Simulator, SimulatorConfig};
 use tokio_util::sync::CancellationToken;
 
-use self::story::Story;
+use self::{broker::Broker, story::Story};
 use super::CliError;
 use crate::{
     app::{Addresses, App},
@@ -27,7 +31,7 @@ use crate::{
 const USERNAME: &str = "demo";
 const PASSWORD: &str = "demo";
 /// How long all flows may take together.
-const PATIENCE: Duration = Duration::from_secs(60);
+const FLOWS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
@@ -39,20 +43,17 @@ pub struct DemoArgs {
     /// End after the flows, with exit status 0 if each of them worked
     #[arg(long)]
     once: bool,
-    /// A broker: the demo then also publishes a command to it and consumes the events
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "SMSBRIDGE_AMQP__URL",
-        hide_env_values = true
-    )]
+    /// Also publish a command to this broker and consume events from it. The demo declares queues and exchanges of its own
+    /// there (`smsbridge-demo-…`) and deletes them at the end. The environment is not read
+    #[arg(long, value_name = "URL")]
     amqp_url: Option<String>,
 }
 
-/// Where everything of the demo is.
-pub(super) struct Places {
+/// The addresses of the demo's parts.
+pub(super) struct Places<'a> {
     simulator: SocketAddr,
     bridge: Addresses,
+    broker: Option<&'a Broker>,
 }
 
 /// Runs the demo.
@@ -60,31 +61,61 @@ pub(super) struct Places {
 /// # Errors
 /// [`CliError::Failed`] where something did not start, or a flow did not work.
 pub async fn run(args: DemoArgs) -> Result<(), CliError> {
-    let failed = |error: &dyn std::fmt::Display| CliError::Failed(error.to_string());
+    // Other demos and real bridges may use the same broker, and the same folder for temporary files.
+    let name = format!("smsbridge-demo-{:08x}", rand::random::<u32>());
+    let folder = std::env::temp_dir().join(&name);
     // The usual ports where they are free, so that the printed lines look like everyday's.
-    let (bridge_http, simulator_port) = (free_or_any(8080), free_or_any(8090));
-    let folder = std::env::temp_dir().join(format!("smsbridge-demo-{}", std::process::id()));
-    let config = configuration(&args, bridge_http, simulator_port, &folder)?;
+    let ports = Ports {
+        http: free_or_any(8080),
+        simulator: free_or_any(8090),
+    };
+    let config = configuration(&args, &name, &ports, &folder)?;
     let mut quiet = config.log.clone();
     "warn".clone_into(&mut quiet.filter);
-    telemetry::init(&quiet).map_err(|error| failed(&error))?;
+    telemetry::init(&quiet).map_err(failed)?;
     let shutdown = CancellationToken::new();
-    let _signals = watch_signals(shutdown.clone()).map_err(|error| failed(&error))?;
+    let _signals = watch_signals(shutdown.clone()).map_err(failed)?;
+    let broker = match &args.amqp_url {
+        Some(url) => Some(Broker::reach(url, &config.amqp).await?),
+        None => None,
+    };
+    let worked = serve(&args, config, &ports, broker.as_ref(), &shutdown).await;
+    // Nobody needs the demo's event log.
+    let _ = tokio::fs::remove_dir_all(&folder).await;
+    let deleted = match &broker {
+        Some(broker) => broker.delete_topology().await,
+        None => Ok(()),
+    };
+    if let (Err(_), Err(left)) = (&worked, &deleted) {
+        // The other error becomes the message of the process.
+        writeln!(io::stderr(), "{left}")?;
+    }
+    worked.and(deleted)
+}
 
+/// Runs simulator and bridge: shows the flows, and goes on serving until `shutdown`, unless `--once` is given.
+async fn serve(
+    args: &DemoArgs,
+    config: Config,
+    ports: &Ports,
+    broker: Option<&Broker>,
+    shutdown: &CancellationToken,
+) -> Result<(), CliError> {
     let simulator = Simulator::bind(SimulatorConfig {
-        listen: simulator_port,
+        listen: ports.simulator,
         username: USERNAME.to_owned(),
         password: PASSWORD.to_owned(),
-        inbound: Some(InboundPush::Get(inbound_template(bridge_http))),
-        clicks_url: Some(format!("http://{bridge_http}/infobip/local/clicks")),
+        inbound: Some(InboundPush::Get(inbound_template(ports.http))),
+        clicks_url: Some(format!("http://{}/infobip/local/clicks", ports.http)),
         ..SimulatorConfig::default()
     })
     .await
-    .map_err(|error| failed(&error))?;
-    let app = App::bind(config).await.map_err(|error| failed(&error))?;
+    .map_err(failed)?;
+    let app = App::bind(config).await.map_err(failed)?;
     let places = Places {
         simulator: simulator.local_addr(),
         bridge: app.addresses(),
+        broker,
     };
 
     let stop_simulator = CancellationToken::new();
@@ -92,58 +123,62 @@ pub async fn run(args: DemoArgs) -> Result<(), CliError> {
     let stop_bridge = shutdown.child_token();
     let mut serving = tokio::spawn(app.run(stop_bridge.clone()));
 
-    let told = tokio::select! {
-        told = tokio::time::timeout(PATIENCE, tell(&args, &places)) => {
-            told.unwrap_or_else(|_| Err(CliError::Failed(format!("the flows did not end within {PATIENCE:?}"))))
+    let work = async {
+        tokio::time::timeout(FLOWS_TIMEOUT, show(&places))
+            .await
+            .map_err(|_| failed(format!("the flows did not end within {FLOWS_TIMEOUT:?}")))??;
+        if !args.once {
+            Story::default().where_to_look(&places)?;
+            std::future::pending::<()>().await;
         }
-        () = shutdown.cancelled() => Ok(()),
-    };
-    if told.is_ok() && !args.once && !shutdown.is_cancelled() {
-        Story::default().where_to_look(&places, args.amqp_url.as_deref())?;
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            _ = &mut serving => {}
-        }
-    }
-    stop_bridge.cancel();
-    let served = if serving.is_finished() {
         Ok(())
-    } else {
-        join(serving).await
+    };
+    let (worked, served) = tokio::select! {
+        worked = work => (worked, None),
+        () = shutdown.cancelled() => (Ok(()), None),
+        ended = &mut serving => (Ok(()), Some(ended)),
+    };
+    stop_bridge.cancel();
+    let served = match served {
+        Some(ended) => ended,
+        None => serving.await,
     };
     stop_simulator.cancel();
     let _ = simulating.await;
-    // What the demo wrote is of no use to anybody.
-    let _ = tokio::fs::remove_dir_all(&folder).await;
-    told.and(served)
-}
-
-async fn join(
-    serving: tokio::task::JoinHandle<Result<(), crate::app::AppError>>,
-) -> Result<(), CliError> {
-    match serving.await {
+    worked.and(match served {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(CliError::Failed(error.to_string())),
-        Err(error) => Err(CliError::Failed(error.to_string())),
-    }
+        Ok(Err(error)) => Err(failed(error)),
+        Err(error) => Err(failed(error)),
+    })
 }
 
-async fn tell(args: &DemoArgs, places: &Places) -> Result<(), CliError> {
+async fn show(places: &Places<'_>) -> Result<(), CliError> {
     let mut story = Story::default();
-    story.begin(places, args.amqp_url.is_some())?;
+    story.begin(places)?;
     flows::all(&mut story, places).await?;
-    if let Some(url) = &args.amqp_url {
-        broker::flow(&mut story, url).await?;
+    if let Some(broker) = places.broker {
+        broker::flow(&mut story, broker).await?;
     }
     story.end()
 }
 
-fn configuration(
-    args: &DemoArgs,
+fn failed(error: impl std::fmt::Display) -> CliError {
+    CliError::Failed(error.to_string())
+}
+
+/// Ports that are chosen before anything listens on them: simulator and bridge need each other's.
+struct Ports {
     http: SocketAddr,
     simulator: SocketAddr,
+}
+
+fn configuration(
+    args: &DemoArgs,
+    prefix: &str,
+    ports: &Ports,
     folder: &std::path::Path,
 ) -> Result<Config, CliError> {
+    let Ports { http, simulator } = ports;
     let mut flags: Vec<(String, String)> = [
         ("infobip.base_url", format!("http://{simulator}")),
         ("infobip.username", USERNAME.to_owned()),
@@ -161,7 +196,9 @@ fn configuration(
     .collect();
     if let Some(url) = &args.amqp_url {
         flags.push(("amqp.url".to_owned(), url.clone()));
+        flags.push(("amqp.prefix".to_owned(), prefix.to_owned()));
     }
+    // No file and no environment.
     Config::load(None, std::iter::empty(), &flags)
         .map_err(|error| CliError::Configuration(error.to_string()))
 }

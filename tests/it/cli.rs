@@ -12,6 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use self::recorded_bridge::RecordedBridge;
 
+mod demo;
 mod real_bridge;
 mod recorded_bridge;
 mod send_file;

@@ -1,43 +1,150 @@
-//! The flow over the broker: a command is published, its result and its report come back.
+//! The demo on a broker: publishes a command, consumes the events of its result and its report, and at the end deletes the
+//! queues and exchanges that the demo's bridge declared.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::StreamExt as _;
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind,
+    BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
-        ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+        ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::FieldTable,
 };
 
-use super::{super::CliError, flows::text, story::Story};
-use crate::{message::event_type::EventType, proto::v1};
+use super::{super::CliError, failed, flows::text, story::Story};
+use crate::{
+    amqp::{AmqpError, Endpoint, Session, Topology},
+    config,
+    message::event_type::EventType,
+    proto::v1,
+};
 
 /// How long the events may take.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the deletion of one queue or exchange may take.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The events that the command leads to.
 const EXPECTED: [EventType; 2] = [EventType::SendAccepted, EventType::ReportDelivered];
 
+/// The broker of `--amqp-url`, and the demo's names there.
+pub(super) struct Broker {
+    url: String,
+    endpoint: Endpoint,
+    pub(super) topology: Topology,
+    pub(super) prefix: String,
+}
+
+enum Entity {
+    Queue(String),
+    Exchange(String),
+}
+
+impl Broker {
+    /// Checks that the broker answers, before anything is declared on it.
+    ///
+    /// # Errors
+    /// [`CliError::Failed`] where it does not.
+    pub(super) async fn reach(url: &str, config: &config::Amqp) -> Result<Self, CliError> {
+        let endpoint = Endpoint::parse(&url.to_owned().into()).map_err(failed)?;
+        let session = Session::open(&endpoint, "demo").await.map_err(failed)?;
+        session.close().await;
+        Ok(Self {
+            url: url.to_owned(),
+            endpoint,
+            topology: Topology::new(config),
+            prefix: config.prefix.clone(),
+        })
+    }
+
+    /// Deletes every queue and exchange of the demo, once the bridge has stopped.
+    ///
+    /// # Errors
+    /// [`CliError::Failed`] with the names of those that could not be deleted.
+    pub(super) async fn delete_topology(&self) -> Result<(), CliError> {
+        let queues = self.topology.queues().into_iter();
+        let exchanges = self.topology.exchanges().into_iter();
+        let entities = queues
+            .map(|queue| Entity::Queue(queue.name))
+            .chain(exchanges.map(|exchange| Entity::Exchange(exchange.name)));
+        let session = Session::open(&self.endpoint, "demo").await;
+        let mut left = Vec::new();
+        let mut first_error = None;
+        for entity in entities {
+            let deleted = match &session {
+                Ok(session) => tokio::time::timeout(DELETE_TIMEOUT, entity.delete(session))
+                    .await
+                    .unwrap_or(Err(AmqpError::TimedOut(DELETE_TIMEOUT)))
+                    .map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = deleted {
+                first_error.get_or_insert(error);
+                left.push(entity.name().to_owned());
+            }
+        }
+        if let Ok(session) = session {
+            session.close().await;
+        }
+        match first_error {
+            None => Ok(()),
+            Some(error) => Err(CliError::Failed(format!(
+                "the demo could not delete its queues and exchanges on the broker ({error}). Delete them yourself: {}",
+                left.join(", ")
+            ))),
+        }
+    }
+}
+
+impl Entity {
+    fn name(&self) -> &str {
+        match self {
+            Self::Queue(name) | Self::Exchange(name) => name,
+        }
+    }
+
+    /// Deletes it over a channel of its own, because an error closes the channel. Deleting what does not exist succeeds.
+    async fn delete(&self, session: &Session) -> Result<(), AmqpError> {
+        let channel = session.consuming_channel(1).await?;
+        match self {
+            Self::Queue(name) => {
+                channel
+                    .queue_delete(name.as_str().into(), QueueDeleteOptions::default())
+                    .await?;
+            }
+            Self::Exchange(name) => {
+                channel
+                    .exchange_delete(name.as_str().into(), ExchangeDeleteOptions::default())
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Publishes a command and waits for its events.
-pub(super) async fn flow(story: &mut Story, url: &str) -> Result<(), CliError> {
+pub(super) async fn flow(story: &mut Story, broker: &Broker) -> Result<(), CliError> {
     story.chapter(
-        "Send by the broker",
-        "publish to exchange smsbridge.commands, routing key sms.send; a queue of our own is bound to smsbridge.events",
+        "Send through the broker",
+        &format!(
+            "publish to exchange {}, routing key sms.send; a queue of our own is bound to {}",
+            broker.topology.commands(),
+            broker.topology.events()
+        ),
     )?;
-    let outcome = publish_and_consume(story, url).await;
+    let outcome = publish_and_consume(story, broker).await;
     story.ended("broker", outcome)?;
     Ok(())
 }
 
-async fn publish_and_consume(story: &Story, url: &str) -> Result<(), String> {
-    let connection = Connection::connect(url, ConnectionProperties::default())
+async fn publish_and_consume(story: &Story, broker: &Broker) -> Result<(), String> {
+    let connection = Connection::connect(&broker.url, ConnectionProperties::default())
         .await
         .map_err(said)?;
     let channel = connection.create_channel().await.map_err(said)?;
-    let consumer = bind_queue(&channel).await?;
-    publish(&channel).await?;
+    let consumer = bind_queue(&channel, &broker.topology).await?;
+    publish(&channel, &broker.topology).await?;
     let came = tokio::time::timeout(EVENT_TIMEOUT, consume(story, consumer))
         .await
         .unwrap_or_else(|_| {
@@ -51,7 +158,7 @@ async fn publish_and_consume(story: &Story, url: &str) -> Result<(), String> {
     came
 }
 
-async fn bind_queue(channel: &Channel) -> Result<Consumer, String> {
+async fn bind_queue(channel: &Channel, topology: &Topology) -> Result<Consumer, String> {
     let exclusive = QueueDeclareOptions {
         exclusive: true,
         ..QueueDeclareOptions::default()
@@ -60,24 +167,11 @@ async fn bind_queue(channel: &Channel) -> Result<Consumer, String> {
         .queue_declare("".into(), exclusive, FieldTable::default())
         .await
         .map_err(said)?;
-    let durable = ExchangeDeclareOptions {
-        durable: true,
-        ..ExchangeDeclareOptions::default()
-    };
-    channel
-        .exchange_declare(
-            "smsbridge.events".into(),
-            ExchangeKind::Topic,
-            durable,
-            FieldTable::default(),
-        )
-        .await
-        .map_err(said)?;
     for key in ["send.*.default", "report.#"] {
         channel
             .queue_bind(
                 queue.name().clone(),
-                "smsbridge.events".into(),
+                topology.events().into(),
                 key.into(),
                 QueueBindOptions::default(),
                 FieldTable::default(),
@@ -96,19 +190,20 @@ async fn bind_queue(channel: &Channel) -> Result<Consumer, String> {
         .map_err(said)
 }
 
-async fn publish(channel: &Channel) -> Result<(), String> {
+async fn publish(channel: &Channel, topology: &Topology) -> Result<(), String> {
     channel
         .confirm_select(ConfirmSelectOptions::default())
         .await
         .map_err(said)?;
-    let body = serde_json::to_vec(&text(&["41793026727"], "Hello by the broker")).map_err(said)?;
+    let body =
+        serde_json::to_vec(&text(&["41793026727"], "Hello through the broker")).map_err(said)?;
     let properties = BasicProperties::default()
         .with_content_type("application/json".into())
         .with_message_id(format!("demo-{}", uuid::Uuid::now_v7()).into())
         .with_delivery_mode(2);
     let confirm = channel
         .basic_publish(
-            "smsbridge.commands".into(),
+            topology.commands().into(),
             "sms.send".into(),
             BasicPublishOptions::default(),
             &body,

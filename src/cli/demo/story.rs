@@ -19,8 +19,12 @@ impl Story {
         out.flush()
     }
 
-    pub(super) fn begin(&self, places: &Places, with_broker: bool) -> io::Result<()> {
-        let Places { simulator, bridge } = places;
+    pub(super) fn begin(&self, places: &Places<'_>) -> io::Result<()> {
+        let Places {
+            simulator,
+            bridge,
+            broker,
+        } = places;
         self.say("smsbridge demo: a simulated Infobip account and a bridge, in one process.\n")?;
         self.say("  your services ──gRPC or RabbitMQ──▶ smsbridge ──REST──▶ Infobip (here: the simulator)")?;
         self.say("                ◀─────events──────────           ◀─pushes─\n")?;
@@ -31,11 +35,15 @@ impl Story {
             bridge.admin
         ))?;
         self.say(format!("  simulator        {simulator}   (/_sim/messages)"))?;
-        self.say(if with_broker {
-            "  events           on the broker, in the stream smsbridge.events.log"
-        } else {
-            "  events           in the embedded log (no broker was given: --amqp-url)"
-        })
+        match broker {
+            Some(broker) => self.say(format!(
+                "  events           on the broker, in the stream {} (deleted at the end)",
+                broker.topology.events_log()
+            )),
+            None => {
+                self.say("  events           in the embedded log (no broker was given: --amqp-url)")
+            }
+        }
     }
 
     /// Begins a flow.
@@ -120,8 +128,12 @@ impl Story {
         )))
     }
 
-    pub(super) fn where_to_look(&self, places: &Places, amqp_url: Option<&str>) -> io::Result<()> {
-        let Places { simulator, bridge } = places;
+    pub(super) fn where_to_look(&self, places: &Places<'_>) -> io::Result<()> {
+        let Places {
+            simulator,
+            bridge,
+            broker,
+        } = places;
         let grpc = bridge.grpc;
         self.say("\nStill serving; Ctrl-C ends it. In another terminal:\n")?;
         self.say(format!(
@@ -132,8 +144,11 @@ impl Story {
         self.say(format!(
             "  # what reached the handsets\n  curl -s http://{simulator}/_sim/messages"
         ))?;
-        if amqp_url.is_some() {
-            self.say("  # a command by the broker, in the vhost of --amqp-url (rabbitmqadmin comes with its management plugin)\n  rabbitmqadmin publish exchange=smsbridge.commands routing_key=sms.send properties='{\"content_type\":\"application/json\",\"message_id\":\"try-1\"}' payload='{\"message\":{\"from\":\"InfoSMS\",\"destinations\":[{\"to\":\"41793026727\"}],\"text\":\"Hello\"}}'")?;
+        if let Some(broker) = broker {
+            self.say(format!(
+                "  # a command through the broker (examples/python; URL is the value of --amqp-url)\n  python3 amqp_send.py 41793026727 --text Hello --prefix {} --amqp-url URL",
+                broker.prefix
+            ))?;
         }
         Ok(())
     }

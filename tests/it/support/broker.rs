@@ -32,8 +32,8 @@ use uuid::Uuid;
 
 use super::eventually;
 
-/// The node of this process. The child's stdin closes when this process ends.
-struct Node {
+/// A node. It ends when the child's stdin closes: with this value, or with this process.
+pub struct Node {
     url: String,
     _child: Option<Child>,
 }
@@ -61,6 +61,19 @@ impl TestBroker {
             },
             Err(message) => panic!("{message}"),
         }
+    }
+
+    /// A node of its own, with the prefix that a real bridge has by default. The node ends with the returned [`Node`].
+    pub async fn start_alone() -> (Self, Node) {
+        let node = tokio::task::spawn_blocking(run_node)
+            .await
+            .expect("the broker's start does not panic")
+            .unwrap_or_else(|message| panic!("{message}"));
+        let broker = Self {
+            url: node.url.clone(),
+            prefix: "smsbridge".into(),
+        };
+        (broker, node)
     }
 }
 
@@ -262,6 +275,10 @@ fn start_node() -> Result<Node, String> {
     if let Ok(url) = std::env::var("SMSBRIDGE_TEST_AMQP_URL") {
         return Ok(Node { url, _child: None });
     }
+    run_node()
+}
+
+fn run_node() -> Result<Node, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/broker");
     let mut child = Command::new(script)
         .arg("run")
