@@ -1,9 +1,9 @@
 //! The command line: one file for each subcommand, with its arguments and what it does.
 //!
 //! Invariants: every command ends in `Ok` or in a [`CliError`], whose exit status is 0, 1 or 64
-//! (docs/OPERATIONS.md#probes-shutdown-exit-status); results go to stdout, everything else to stderr. The client commands know the contract ([`crate::proto`]) only: they see
-//! of a running bridge what any other gRPC client sees. `serve`, `simulate` and `demo` know [`crate::config`] and the
-//! composition root.
+//! (docs/OPERATIONS.md#probes-shutdown-exit-status); results go to stdout, everything else to stderr. The client commands
+//! depend only on the contract ([`crate::proto`]), like any other gRPC client. `serve` and `demo` depend on
+//! [`crate::config`] and [`crate::app`].
 //!
 //! A new subcommand is a file with `pub struct XArgs` and `pub async fn run(args: XArgs) -> Result<(), CliError>`, a variant
 //! of [`Command`] and a line in [`Cli::run`].
@@ -21,13 +21,13 @@ pub mod dead;
 pub mod demo;
 pub mod events;
 pub mod inbox;
-pub mod kept;
 pub mod logs;
 pub mod lookup;
 pub mod numbers;
 pub mod output;
 pub mod quarantine;
 pub mod reconcile;
+pub mod replay;
 pub mod reports;
 pub mod send;
 pub mod serve;
@@ -37,7 +37,7 @@ pub mod topology;
 
 /// Exit status of a command that failed.
 pub const EXIT_FAILED: u8 = 1;
-/// Exit status where the command line or the configuration is wrong (`EX_USAGE` of sysexits.h).
+/// Exit status of an invalid command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 
 /// A bridge between your services (gRPC, RabbitMQ) and the Infobip SMS HTTP API, with a simulator of that API.
@@ -53,7 +53,6 @@ pub struct Cli {
     command: Command,
 }
 
-/// What `smsbridge` can do.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the bridge.
@@ -62,13 +61,13 @@ enum Command {
     Simulate(SimulateArgs),
     /// Run a simulator and a bridge in one process, and show every flow.
     Demo(demo::DemoArgs),
-    /// Check the configuration and show each value with where it came from.
+    /// Check the configuration and print each value with its origin.
     CheckConfig(check_config::CheckConfigArgs),
-    /// Show what the bridge needs on the broker, or declare it.
+    /// Print the bridge's exchanges, queues and bindings, or declare them on the broker.
     Topology(topology::TopologyArgs),
-    /// Make the tokens that gRPC callers show.
+    /// Create bearer tokens for gRPC callers.
     Token(token::TokenArgs),
-    /// Send a message to some numbers, or one for each record of a file.
+    /// Send a message to one or more numbers, or a message for each record of a file.
     Send(Box<send::SendArgs>),
     /// Pull unread delivery reports.
     Reports(reports::ReportsArgs),
@@ -76,29 +75,29 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Pull received messages, or list them.
     Inbox(inbox::InboxArgs),
-    /// Ask what is known of numbers.
+    /// Look up numbers.
     Lookup(lookup::LookupArgs),
     /// Read the event log.
     Events(events::EventsArgs),
-    /// List, replay or discard commands that were given up.
+    /// List, replay or discard dead letters: commands that could not be carried out.
     Dead(dead::DeadArgs),
-    /// List, replay or discard what the API sent and the bridge could not read.
+    /// List, replay or discard quarantined bodies: what the API sent and the bridge could not parse.
     Quarantine(quarantine::QuarantineArgs),
-    /// Compare the API's logs with the event log now, and publish what is missing.
+    /// Compare the API's logs with the event log, and publish the reports that are missing.
     Reconcile(reconcile::ReconcileArgs),
 }
 
 impl Cli {
-    /// Does what the command line asks for.
+    /// Runs the command.
     ///
     /// # Errors
-    /// [`CliError`], whose exit status says whether the command failed or was wrong.
+    /// [`CliError`], whose exit status tells a failure from an invalid command line.
     pub async fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Serve(args) => serve::run(args).await,
             Command::Simulate(simulate) => {
                 let shutdown = infobip_simulator::args::until_signal().map_err(|error| {
-                    CliError::Failed(format!("can't listen for signals: {error}"))
+                    CliError::Failed(format!("cannot install signal handlers: {error}"))
                 })?;
                 infobip_simulator::args::run(simulate, shutdown)
                     .await
@@ -121,26 +120,25 @@ impl Cli {
     }
 }
 
-/// Why a command ended without success.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// The command line is wrong in a way that its parser can't see.
+    /// The command line is invalid in a way that clap does not check.
     #[error("{0}")]
     Usage(String),
-    /// The configuration is wrong: all mistakes, each with its key and where its value came from.
+    /// The configuration is invalid: all mistakes, each with its key and the origin of its value.
     #[error("{0}")]
     Configuration(String),
     /// The command failed: what happened and what to do.
     #[error("{0}")]
     Failed(String),
-    /// No bridge answers.
+    /// No connection to a bridge could be made.
     #[error(transparent)]
     Unreachable(#[from] connect::Unreachable),
-    /// A bridge answered with an error.
+    /// A call returned an error.
     #[error(transparent)]
     Call(#[from] connect::CallError),
-    /// The output can't be written.
-    #[error("can't write the output: {0}")]
+    #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
 

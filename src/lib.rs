@@ -2,15 +2,14 @@
 //!
 //! # Layout
 //!
-//! Floors, each knowing only those below it:
+//! Layers; each depends only on the layers below it:
 //!
-//! - [`proto`]: the contract, generated. [`message`]: the vocabulary: ids, addresses, code tables. [`primitives`]: retries
-//!   and a bounded map.
-//! - [`infobip`]: out to the API. [`amqp`]: out to the broker.
-//! - [`send`]: from a request to one result for each destination. [`events`]: the log of all that happened.
-//!   [`intake`]: from what the API says to events.
-//! - [`grpc`], `commands`, [`webhooks`]: the edges; they never know each other.
-//! - [`app`] wires everything; [`config`], [`ops`] and [`cli`] stand beside it.
+//! - [`proto`]: the contract, generated. [`message`]: the vocabulary: ids, addresses, code tables.
+//! - [`infobip`]: the client of the API. [`amqp`]: the client of the broker.
+//! - [`events`]: the event log. [`send`]: turns a request into one result for each destination. [`intake`]: turns rows of the
+//!   API into events.
+//! - [`grpc`], [`commands`], [`webhooks`]: the edges; they do not depend on each other.
+//! - [`app`] wires the parts together; [`cli`] is the command line. [`config`] and [`ops`] (logs, metrics, probes) are below all.
 //!
 //! The simulator is a crate of its own, `infobip-simulator`: it shares no wire types with [`infobip`].
 
@@ -25,7 +24,6 @@ pub mod infobip;
 pub mod intake;
 pub mod message;
 pub mod ops;
-pub mod primitives;
 pub mod proto;
 pub mod send;
 pub mod webhooks;

@@ -1,4 +1,4 @@
-//! Arguments → telemetry → configuration → command → exit status.
+//! Parses the arguments, runs the command and turns its error into a message and an exit status.
 
 use std::{
     io::{self, Write as _},
@@ -8,7 +8,7 @@ use std::{
 use clap::Parser as _;
 use smsbridge::cli::{Cli, CliError, EXIT_USAGE};
 
-/// A quarter of a stream's time went into the system's libc, most of it the allocator (docs/BENCHMARKS.md).
+/// With the system's allocator a quarter of the time of a stream went into libc (docs/BENCHMARKS.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(message) => {
-            // Help and version are no failures: they go to stdout. Nothing can be done where even that is closed.
+            // clap prints help and version to stdout. If that is closed there is nobody to tell.
             let _ = message.print();
             return if message.use_stderr() {
                 ExitCode::from(EXIT_USAGE)
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader of our output went away (`smsbridge events | head -1`): it has what it wanted.
+        // The reader of our output has closed the pipe (`smsbridge events | head -1`): not a failure.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -39,24 +39,24 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {
-    // One TLS provider for the whole process: none of its libraries brings its own.
+    // rustls needs one provider for the process: our libraries are built without a default one.
     if rustls::crypto::ring::default_provider()
         .install_default()
         .is_err()
     {
-        return Err(CliError::Failed("the TLS provider is set already".into()));
+        return Err(CliError::Failed("a TLS provider is already installed".into()));
     }
     let runtime = runtime()
         .build()
-        .map_err(|error| CliError::Failed(format!("can't start the runtime: {error}")))?;
+        .map_err(|error| CliError::Failed(format!("cannot start the tokio runtime: {error}")))?;
     let result = runtime.block_on(cli.run());
-    // A read of a terminal or a pipe can't be cancelled: don't wait for it.
+    // A blocking read of a terminal or a pipe cannot be cancelled: do not wait for it.
     runtime.shutdown_background();
     result
 }
 
-/// Half of the processors for the runtime: the event log's thread and the system's side of the network want the rest, and
-/// every worker more costs memory and hand-overs (docs/BENCHMARKS.md). tokio's own TOKIO_WORKER_THREADS says otherwise.
+/// Half as many worker threads as processors: the event log's thread and the kernel's network stack use the rest, and each
+/// further worker costs memory and context switches (docs/BENCHMARKS.md). TOKIO_WORKER_THREADS overrides it.
 fn runtime() -> tokio::runtime::Builder {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.enable_all();

@@ -1,4 +1,4 @@
-//! `smsbridge check-config`: the effective configuration, each value with its origin, or every mistake.
+//! `smsbridge check-config`: prints the effective configuration, each value with its origin, or every mistake.
 
 use std::io::{self, Write};
 
@@ -7,19 +7,18 @@ use clap::Args;
 use super::{CliError, config_args::ConfigArgs};
 use crate::config::Loaded;
 
-/// Arguments of `check-config`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   smsbridge check-config --config smsbridge.toml
   SMSBRIDGE_GRPC__LISTEN=127.0.0.1:6000 smsbridge check-config
 
-Ends with 0 where `smsbridge serve` would start with it, with 64 and all mistakes where it would not.")]
+Exit status: 0 if `smsbridge serve` would start with this configuration; else 64, with all mistakes.")]
 pub struct CheckConfigArgs {
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-/// Prints every value that is set, as TOML, with where it came from.
+/// Prints every value that is set, as TOML, with its origin.
 ///
 /// # Errors
 /// [`CliError::Configuration`] with every mistake.

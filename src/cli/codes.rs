@@ -1,14 +1,14 @@
-//! How tables show the API's codes: the name and the id, as the API said them.
+//! Formats codes and other fields of the API for tables. A code is its name and its id, as the API sent them.
 
 use crate::proto::v1::{Error, Network, Price, ReceivedMessage, SendResult, Status};
 
-/// A status: `DELIVERED_TO_HANDSET (5)`. Empty where there is none.
+/// A status: `DELIVERED_TO_HANDSET (5)`. Empty if there is none.
 #[must_use]
 pub fn status(status: Option<&Status>) -> String {
     status.map_or_else(String::new, |status| code(&status.name, status.id))
 }
 
-/// An error: `EC_ABSENT_SUBSCRIBER (27)`. Empty where there is none, or none happened.
+/// An error: `EC_ABSENT_SUBSCRIBER (27)`. Empty if there is none or its id is 0 (no error).
 #[must_use]
 pub fn error(error: Option<&Error>) -> String {
     error
@@ -19,26 +19,26 @@ pub fn error(error: Option<&Error>) -> String {
         })
 }
 
-/// Why a result is as it is: the API's status, or the bridge's refusal.
+/// The reason of an outcome: the API's status, or the bridge's refusal.
 #[must_use]
-pub fn why(result: &SendResult) -> String {
+pub fn reason(result: &SendResult) -> String {
     let Some(refusal) = &result.refusal else {
         return status(result.status.as_ref());
     };
-    let mut why = format!("{}: {}", refusal.reason, refusal.detail);
+    let mut text = format!("{}: {}", refusal.reason, refusal.detail);
     for violation in &refusal.violations {
-        why.push_str(&format!("; {} {}", violation.field, violation.description));
+        text.push_str(&format!("; {} {}", violation.field, violation.description));
     }
-    why
+    text
 }
 
-/// How a result ended, in lower case: `accepted`, `rejected`, `unknown`.
+/// The outcome of a result in lower case: `accepted`, `rejected`, `unknown`.
 #[must_use]
 pub fn outcome(result: &SendResult) -> String {
     lower_case(result.outcome().as_str_name(), "OUTCOME_")
 }
 
-/// A network: `VIP-NET, Croatia`. Empty where there is none.
+/// A network: `VIP-NET, Croatia`. Empty if there is none.
 #[must_use]
 pub fn network(network: Option<&Network>) -> String {
     network.map_or_else(String::new, |network| {
@@ -64,13 +64,13 @@ fn code(name: &str, id: i32) -> String {
     }
 }
 
-/// A count, empty where the API gave none.
+/// A count. Empty if the API sent none.
 #[must_use]
 pub fn count(count: Option<i32>) -> String {
     count.map_or_else(String::new, |count| count.to_string())
 }
 
-/// A price: `0.01 EUR`. Empty where there is none.
+/// A price: `0.01 EUR`. Empty if there is none.
 #[must_use]
 pub fn price(price: Option<&Price>) -> String {
     price.map_or_else(String::new, |price| {
@@ -78,7 +78,7 @@ pub fn price(price: Option<&Price>) -> String {
     })
 }
 
-/// What a received message says: its text, else its octets.
+/// The content of a received message: its text, or its octets in hex.
 #[must_use]
 pub fn content(message: &ReceivedMessage) -> String {
     if message.text.is_empty() && !message.data.is_empty() {

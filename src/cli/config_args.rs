@@ -1,5 +1,5 @@
-//! The arguments of the commands that read the configuration (`serve`, `check-config`): its file, and flags for the keys
-//! that differ from one start to the next. Every other key is set in the file or the environment.
+//! The arguments of the commands that read the configuration (`serve`, `check-config`, `topology`): the file, and flags for the
+//! keys that often differ between two starts. All other keys are set in the file or the environment.
 
 use std::path::{Path, PathBuf};
 
@@ -8,40 +8,39 @@ use clap::Args;
 use super::CliError;
 use crate::config::{Config, ConfigErrors, Loaded};
 
-/// Where the configuration comes from. Flags win over the environment (SMSBRIDGE_SECTION__KEY), which wins over the file.
+/// Flags override the environment (SMSBRIDGE_SECTION__KEY), which overrides the file.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigArgs {
     /// The configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "SMSBRIDGE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Where the API is, without a path (infobip.base_url)
+    /// URL of the API, without a path (infobip.base_url)
     #[arg(long, value_name = "URL")]
     pub infobip_base_url: Option<String>,
-    /// Where the gRPC server listens (grpc.listen)
+    /// Address of the gRPC server (grpc.listen)
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub grpc_listen: Option<String>,
-    /// Where Infobip's calls arrive (http.listen)
+    /// Address of the webhooks that Infobip calls (http.listen)
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub http_listen: Option<String>,
-    /// That address as Infobip sees it (http.public_url)
+    /// URL of the webhooks as Infobip reaches them (http.public_url)
     #[arg(long, value_name = "URL")]
     pub http_public_url: Option<String>,
-    /// Where probes and metrics are served (admin.listen)
+    /// Address of probes and metrics (admin.listen)
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin_listen: Option<String>,
-    /// Where the embedded engine keeps its files (events.data_dir)
+    /// Folder of the embedded event log (events.data_dir)
     #[arg(long, value_name = "FOLDER")]
     pub events_data_dir: Option<String>,
-    /// What is logged, such as smsbridge=debug,info (log.filter)
+    /// Log filter, such as smsbridge=debug,info (log.filter)
     #[arg(long, value_name = "FILTER")]
     pub log_filter: Option<String>,
-    /// How it looks: auto, text or json (log.format)
+    /// Log format: auto, text or json (log.format)
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
 }
 
 impl ConfigArgs {
-    /// The configuration file.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         self.config.as_deref()
@@ -65,7 +64,7 @@ impl ConfigArgs {
         .collect()
     }
 
-    /// Loads the configuration like [`Self::load_for_serve`], without asking for what only a running bridge needs.
+    /// Loads the configuration like [`Self::load_for_serve`], but does not require the keys that only a running bridge needs.
     ///
     /// # Errors
     /// [`CliError::Configuration`] with every mistake.
@@ -90,7 +89,7 @@ impl ConfigArgs {
     }
 }
 
-/// The environment. Names and values that are not UTF-8 are none of ours.
+/// The environment, without names and values that are not UTF-8.
 fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -1,4 +1,4 @@
-//! From a client command to a running bridge: the address, the credentials, and what its errors say to a person.
+//! Connects the client commands to a bridge: address, TLS, credentials, deadlines, and the text of gRPC errors.
 
 use std::{fmt, fs, path::PathBuf, time::Duration};
 
@@ -13,7 +13,6 @@ use tonic_types::StatusExt as _;
 
 use super::{CliError, time::parse_duration};
 
-/// Where the bridge is, and who asks.
 #[derive(Args)]
 pub struct ConnectArgs {
     /// The bridge's gRPC address; https for TLS
@@ -35,10 +34,10 @@ pub struct ConnectArgs {
         help_heading = "Connection"
     )]
     token: Option<String>,
-    /// A file with the bearer token; wins over --token
+    /// A file with the bearer token; overrides --token
     #[arg(long, value_name = "FILE", global = true, help_heading = "Connection")]
     token_file: Option<PathBuf>,
-    /// Certificates (PEM) that the bridge's certificate must come from, instead of the system's
+    /// CA certificates (PEM) to verify the bridge's certificate with, instead of the system's
     #[arg(long, value_name = "FILE", global = true, help_heading = "Connection")]
     ca_file: Option<PathBuf>,
     /// The client's certificate (PEM) for mutual TLS, with --key-file
@@ -59,7 +58,7 @@ pub struct ConnectArgs {
         help_heading = "Connection"
     )]
     key_file: Option<PathBuf>,
-    /// How long to wait for the connection, and for the answer of a call
+    /// Timeout of the connection, and of each call
     #[arg(
         long,
         value_name = "DURATION",
@@ -82,17 +81,16 @@ impl fmt::Debug for ConnectArgs {
     }
 }
 
-/// A connection to a bridge.
 #[derive(Clone)]
 pub struct Bridge {
     service: Service,
     timeout: Duration,
 }
 
-/// What the generated clients are made of: the connection with the caller's credentials.
+/// The connection with the caller's credentials, on which generated clients are built.
 pub type Service = InterceptedService<Channel, Credentials>;
 
-/// Puts the bearer token on every call.
+/// Adds the bearer token to every call.
 #[derive(Clone)]
 pub struct Credentials(Option<MetadataValue<Ascii>>);
 
@@ -108,15 +106,13 @@ impl Interceptor for Credentials {
 }
 
 impl ConnectArgs {
-    /// Connects.
-    ///
     /// # Errors
-    /// [`CliError::Usage`] where an argument is wrong, [`CliError::Unreachable`] where no bridge answers.
+    /// [`CliError::Usage`] if an argument is invalid, [`CliError::Unreachable`] if no connection can be made.
     pub async fn connect(&self) -> Result<Bridge, CliError> {
         let mut endpoint = Endpoint::from_shared(self.address.clone())
             .map_err(|error| self.bad_address(&error.to_string()))?
             .connect_timeout(self.timeout)
-            // A follower must notice a bridge that is gone without a word.
+            // A stream without events must notice that the bridge's host is gone.
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20))
             .user_agent(concat!("smsbridge/", env!("CARGO_PKG_VERSION")))
@@ -125,26 +121,26 @@ impl ConnectArgs {
             Some("http") if self.ca_file.is_none() && self.cert_file.is_none() => {}
             Some("http") => {
                 return Err(CliError::Usage(format!(
-                    "--ca-file and --cert-file are for TLS, but --address is {}: write https://",
+                    "--ca-file and --cert-file need TLS, but --address is {}: use https://",
                     self.address
                 )));
             }
             Some("https") => {
                 endpoint = endpoint.tls_config(self.tls()?).map_err(|error| {
                     CliError::Usage(format!(
-                        "can't use the certificates: {}",
+                        "cannot use the certificates: {}",
                         root_cause(&error)
                     ))
                 })?;
             }
-            _ => return Err(self.bad_address("it begins with neither http:// nor https://")),
+            _ => return Err(self.bad_address("it must begin with http:// or https://")),
         }
         let credentials = Credentials(self.authorization()?);
         let channel = tokio::time::timeout(self.timeout, endpoint.connect())
             .await
             .map_err(|_| Unreachable {
                 address: self.address.clone(),
-                detail: format!("no answer within {:?}", self.timeout),
+                detail: format!("no connection within {:?}", self.timeout),
             })?
             .map_err(|error| Unreachable {
                 address: self.address.clone(),
@@ -168,7 +164,7 @@ impl ConnectArgs {
     }
 
     fn authorization(&self) -> Result<Option<MetadataValue<Ascii>>, CliError> {
-        // An argument must win over an environment variable, so the file does.
+        // --token may come from the environment, which arguments override.
         let token = match (&self.token_file, &self.token) {
             (Some(file), _) => read(file)?,
             (None, Some(token)) => token.clone(),
@@ -176,14 +172,14 @@ impl ConnectArgs {
         };
         let mut value = format!("Bearer {}", token.trim())
             .parse::<MetadataValue<Ascii>>()
-            .map_err(|_| CliError::Usage("the token has characters that no token has".into()))?;
+            .map_err(|_| CliError::Usage("the token contains characters that are not allowed in an HTTP header".into()))?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
 
     fn bad_address(&self, detail: &str) -> CliError {
         CliError::Usage(format!(
-            "--address {} is no address: {detail}. Write it like http://127.0.0.1:50051 or https://sms.example.com",
+            "--address {} is not valid: {detail}. Examples: http://127.0.0.1:50051 or https://sms.example.com",
             self.address
         ))
     }
@@ -204,29 +200,27 @@ impl Bridge {
     }
 }
 
-/// The largest answer that is read, in bytes: 10,000 look-ups with everything that the API said of them.
+/// The largest response that is read: 10,000 look-ups with every field.
 pub const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
-/// What a connection that stands and yet carries no call can mean.
-const NO_GRPC: &str = "If it always does: is --address the bridge's gRPC port, is it http or https, and does it ask for a client certificate (--cert-file)?";
+/// Printed if calls fail although the connection was made.
+const NO_GRPC: &str = "If this happens every time: check that --address is the bridge's gRPC port, that http or https is right, and whether the bridge requires a client certificate (--cert-file)";
 
-/// No bridge answers at the address.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "can't reach a bridge at {address}: {detail}\n  Start one with `smsbridge serve` or `smsbridge demo`, or say where it is with --address URL or SMSBRIDGE_ADDRESS"
+    "cannot reach a bridge at {address}: {detail}\n  Start one with `smsbridge serve` or `smsbridge demo`, or set its address with --address URL or SMSBRIDGE_ADDRESS"
 )]
 pub struct Unreachable {
     address: String,
     detail: String,
 }
 
-/// What a bridge answered instead of a result: the code, then the `google.rpc` details, each on a line.
+/// A gRPC error: code and message, then the `google.rpc` details, each on a line.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct CallError {
-    /// The status code.
     pub code: Code,
-    /// When to try again, where the bridge says so.
+    /// When to try again, if the bridge says so.
     pub retry_after: Option<Duration>,
     text: String,
 }
@@ -241,7 +235,7 @@ impl From<Status> for CallError {
             metadata.extend(info.metadata.iter());
             metadata.sort();
         }
-        // A status with a source was not the bridge's answer: the connection broke.
+        // tonic sets a source if the connection failed; a status that the bridge sent has none.
         match std::error::Error::source(&status) {
             Some(broken) => text.push_str(&format!(
                 ": the connection broke: {}\n  {NO_GRPC}",
@@ -255,13 +249,13 @@ impl From<Status> for CallError {
             .iter()
             .flat_map(|bad| &bad.field_violations)
             .collect();
-        // The message may say all of the only mistake already.
-        let told = |description: &str| violations.len() == 1 && text.contains(description);
-        let untold: Vec<_> = violations
+        // If there is one mistake, the message contains it already.
+        let is_printed = |description: &str| violations.len() == 1 && text.contains(description);
+        let missing: Vec<_> = violations
             .iter()
-            .filter(|violation| !told(&violation.description))
+            .filter(|violation| !is_printed(&violation.description))
             .collect();
-        for violation in untold {
+        for violation in missing {
             text.push_str(&format!(
                 "\n  {}: {}",
                 violation.field, violation.description
@@ -303,7 +297,7 @@ fn code_name(code: Code) -> String {
     name
 }
 
-/// The innermost reason of an error: tonic's own text is only "transport error".
+/// The innermost source of an error: tonic's own text is only "transport error".
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -314,7 +308,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 
 fn read(file: &PathBuf) -> Result<String, CliError> {
     fs::read_to_string(file)
-        .map_err(|error| CliError::Usage(format!("can't read {}: {error}", file.display())))
+        .map_err(|error| CliError::Usage(format!("cannot read {}: {error}", file.display())))
 }
 
 #[cfg(test)]
@@ -324,14 +318,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_have_grpcs_names() {
+    fn code_names_are_those_of_grpc() {
         assert_eq!(code_name(Code::InvalidArgument), "INVALID_ARGUMENT");
         assert_eq!(code_name(Code::Cancelled), "CANCELLED");
         assert_eq!(code_name(Code::Ok), "OK");
     }
 
     #[test]
-    fn an_error_says_everything_the_bridge_said() {
+    fn error_text_contains_all_details() {
         let mut details = ErrorDetails::with_error_info(
             "INVALID_REQUEST",
             "smsbridge",

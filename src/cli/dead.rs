@@ -1,10 +1,10 @@
-//! `smsbridge dead`: commands that were given up.
+//! `smsbridge dead`: lists, replays and discards dead letters: commands that could not be carried out.
 
 use clap::Args;
 
 use super::{
     CliError,
-    kept::{self, Admin, Kept, KeptArgs},
+    replay::{self, Admin, ReplayArgs, Replayable},
     time,
 };
 use crate::proto::v1::{
@@ -12,7 +12,6 @@ use crate::proto::v1::{
     ReplayDeadLettersRequest, ReplayDeadLettersResponse,
 };
 
-/// Arguments of `dead`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   smsbridge dead
@@ -21,21 +20,18 @@ use crate::proto::v1::{
   smsbridge dead discard order-19")]
 pub struct DeadArgs {
     #[command(flatten)]
-    kept: KeptArgs,
+    replay: ReplayArgs,
 }
 
-/// Lists, or does what was asked for.
-///
 /// # Errors
-/// Where the bridge can't be reached or refuses, or there is none with the id.
+/// If the bridge cannot be reached or refuses the call, or no item has the id.
 pub async fn run(args: DeadArgs) -> Result<(), CliError> {
-    kept::run::<DeadLetters>(args.kept).await
+    replay::run::<DeadLetters>(args.replay).await
 }
 
-/// The kind of what is kept: commands.
 struct DeadLetters;
 
-impl Kept for DeadLetters {
+impl Replayable for DeadLetters {
     type Item = DeadLetter;
     type Replayed = ReplayDeadLettersResponse;
     type Discarded = DiscardDeadLettersResponse;
@@ -48,7 +44,7 @@ impl Kept for DeadLetters {
         "REASON",
         "DETAIL",
     ];
-    const NONE: &'static str = "no dead letters";
+    const EMPTY: &'static str = "no dead letters";
 
     fn id(item: &DeadLetter) -> &str {
         &item.id
@@ -67,7 +63,7 @@ impl Kept for DeadLetters {
     }
 
     fn show(item: &DeadLetter) -> String {
-        kept::show(
+        replay::show(
             &[
                 ("id", item.id.clone()),
                 ("time", time::show(item.time.as_ref())),
@@ -90,28 +86,24 @@ impl Kept for DeadLetters {
     async fn replay(
         admin: &mut Admin,
         ids: Vec<String>,
-    ) -> Result<(ReplayDeadLettersResponse, String), CliError> {
+    ) -> Result<ReplayDeadLettersResponse, CliError> {
         let request = admin.bridge.request(ReplayDeadLettersRequest { ids });
-        let done = admin
-            .client
-            .replay_dead_letters(request)
-            .await?
-            .into_inner();
-        let said = format!("{} published to where they came from", done.count);
-        Ok((done, said))
+        Ok(admin.client.replay_dead_letters(request).await?.into_inner())
+    }
+
+    fn replayed(response: &ReplayDeadLettersResponse) -> i32 {
+        response.count
     }
 
     async fn discard(
         admin: &mut Admin,
         ids: Vec<String>,
-    ) -> Result<(DiscardDeadLettersResponse, String), CliError> {
+    ) -> Result<DiscardDeadLettersResponse, CliError> {
         let request = admin.bridge.request(DiscardDeadLettersRequest { ids });
-        let done = admin
-            .client
-            .discard_dead_letters(request)
-            .await?
-            .into_inner();
-        let said = format!("{} thrown away", done.count);
-        Ok((done, said))
+        Ok(admin.client.discard_dead_letters(request).await?.into_inner())
+    }
+
+    fn discarded(response: &DiscardDeadLettersResponse) -> i32 {
+        response.count
     }
 }

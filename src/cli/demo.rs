@@ -1,4 +1,4 @@
-//! `smsbridge demo`: simulator and bridge in one process, every flow once, and then serving on.
+//! `smsbridge demo`: runs a simulator and a bridge in one process, shows every flow once, then keeps serving.
 //!
 //! It calls the bridge as any client would: over gRPC, and through the broker where `--amqp-url` names one.
 //!
@@ -30,17 +30,16 @@ use crate::{
 /// The credentials of the demo's simulated account.
 const USERNAME: &str = "demo";
 const PASSWORD: &str = "demo";
-/// How long all flows may take together.
+/// Timeout of all flows together.
 const FLOWS_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Arguments of `demo`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   smsbridge demo
   smsbridge demo --once
   smsbridge demo --amqp-url amqp://guest:guest@127.0.0.1:5672/%2f")]
 pub struct DemoArgs {
-    /// End after the flows, with exit status 0 if each of them worked
+    /// Exit after the flows, with status 0 if all of them worked
     #[arg(long)]
     once: bool,
     /// Also publish a command to this broker and consume events from it. The demo declares queues and exchanges of its own
@@ -56,15 +55,13 @@ pub(super) struct Places<'a> {
     broker: Option<&'a Broker>,
 }
 
-/// Runs the demo.
-///
 /// # Errors
-/// [`CliError::Failed`] where something did not start, or a flow did not work.
+/// [`CliError::Failed`] if a part does not start, a flow does not work, or the demo cannot delete its names on the broker.
 pub async fn run(args: DemoArgs) -> Result<(), CliError> {
     // Other demos and real bridges may use the same broker, and the same folder for temporary files.
     let name = format!("smsbridge-demo-{:08x}", rand::random::<u32>());
     let folder = std::env::temp_dir().join(&name);
-    // The usual ports where they are free, so that the printed lines look like everyday's.
+    // The default ports if they are free: the printed lines are then those of the documents.
     let ports = Ports {
         http: free_or_any(8080),
         simulator: free_or_any(8090),
@@ -93,7 +90,7 @@ pub async fn run(args: DemoArgs) -> Result<(), CliError> {
     worked.and(deleted)
 }
 
-/// Runs simulator and bridge: shows the flows, and goes on serving until `shutdown`, unless `--once` is given.
+/// Runs simulator and bridge: shows the flows, then keeps serving until `shutdown`, unless `--once` is given.
 async fn serve(
     args: &DemoArgs,
     config: Config,
@@ -184,7 +181,7 @@ fn configuration(
         ("infobip.username", USERNAME.to_owned()),
         ("infobip.password", PASSWORD.to_owned()),
         ("grpc.listen", free_or_any(50051).to_string()),
-        // Few call a demo: it need not say that more would need more open files.
+        // A demo has few callers. With the default the process may warn about its limit of open files.
         ("grpc.max_connections", "100".to_owned()),
         ("http.listen", http.to_string()),
         ("http.public_url", format!("http://{http}")),

@@ -1,4 +1,6 @@
-//! `smsbridge events`: reads the event log, to its end or for as long as it runs.
+//! `smsbridge events`: reads the event log to its end, or follows it.
+//!
+//! Invariant: a follower misses no event and repeats none: after a lost connection it continues behind the last printed event.
 
 use std::time::Duration;
 
@@ -21,16 +23,15 @@ use crate::{
     },
 };
 
-/// How long a follower waits before it connects again: at first, and at most.
+/// The first and the longest wait before a follower reconnects.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Arguments of `events`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --follow it reads from --since or --from (default: the oldest event) and ends where the
-log ends. With --follow it begins now, unless told otherwise, waits for more, and connects again
-where the connection breaks. --json shows each event's cursor, for --from.
+    after_help = "Without --follow the command reads from --since or --from (default: the oldest event) to the end of
+the log. With --follow it starts at --since, --from or now, waits for new events, and reconnects if
+the connection is lost. --json prints each event's cursor, for --from.
 
 Examples:
   smsbridge events --since 1h
@@ -39,13 +40,13 @@ Examples:
   smsbridge events --from CURSOR --json >> events.jsonl"
 )]
 pub struct EventsArgs {
-    /// From then on: 1h (ago) or a moment
+    /// Events since this time: 1h (ago) or a time
     #[arg(long, value_name = "WHEN", value_parser = parse_past, conflicts_with = "from")]
     since: Option<Timestamp>,
-    /// After the event with this cursor
+    /// Events after the event with this cursor
     #[arg(long, value_name = "CURSOR")]
     from: Option<String>,
-    /// Only these types: `report.#`, `*.rejected`, `inbound.received`; may be repeated
+    /// Only events of these types: `report.#`, `*.rejected`, `inbound.received`; may be repeated
     #[arg(long = "type", value_name = "PATTERN", num_args = 1..)]
     types: Vec<String>,
     /// Only events of this application; may be repeated
@@ -54,18 +55,16 @@ pub struct EventsArgs {
     /// Only events of this message; may be repeated
     #[arg(long = "message-id", value_name = "ID")]
     message_ids: Vec<String>,
-    /// Wait for more
+    /// Wait for new events
     #[arg(long, short)]
     follow: bool,
     #[command(flatten)]
     connect: ConnectArgs,
 }
 
-/// Reads and prints.
-///
 /// # Errors
-/// Where the bridge can't be reached or refuses; with `--follow` only where that can't get better by waiting, or at the
-/// first try.
+/// If the bridge cannot be reached or refuses the call. With `--follow`: if the first connection fails, or the bridge refuses
+/// the call with an error that is not temporary.
 pub async fn run(args: EventsArgs) -> Result<(), CliError> {
     let mut bridge = args.connect.connect().await?;
     let mut reader = Reader {
@@ -107,24 +106,24 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
         }
         if let Err(status) = ended {
             let error = CallError::from(status);
-            if !may_get_better(error.code) {
+            if !is_temporary(error.code) {
                 return Err(error.into());
             }
-            reader.output.note(&format!("{error}: connecting again"))?;
+            reader.output.note(&format!("{error}: reconnecting"))?;
         }
         if !reader.cursor.is_empty() {
             let cursor = std::mem::take(&mut reader.cursor);
             start = Some(Start::Cursor(cursor));
             wait = FIRST_WAIT;
         } else if start.is_none() {
-            // Began at now and saw nothing yet: what happens until the next connection stands is not to be missed.
+            // The stream started at now and had no event yet: events before the next connection must not be missed.
             start = Some(Start::Since(to_proto(opened_at)));
         }
         bridge = reconnect(&args.connect, &mut wait).await?;
     }
 }
 
-/// Opens the stream. Only an answer to a question that ends has a deadline.
+/// Opens the stream. It has no deadline: it may be open for days.
 async fn open(
     bridge: &Bridge,
     request: StreamEventsRequest,
@@ -136,7 +135,7 @@ async fn open(
         .map(tonic::Response::into_inner)
 }
 
-/// Waits, longer each time, until a bridge answers.
+/// Reconnects, with longer waits each time.
 async fn reconnect(connect: &ConnectArgs, wait: &mut Duration) -> Result<Bridge, CliError> {
     loop {
         tokio::time::sleep(*wait).await;
@@ -148,8 +147,8 @@ async fn reconnect(connect: &ConnectArgs, wait: &mut Duration) -> Result<Bridge,
     }
 }
 
-/// Whether the same call can succeed later. A stream that breaks has many codes; those that speak of the request have few.
-fn may_get_better(code: Code) -> bool {
+/// Whether the same call can succeed later. Broken streams have many codes, so this names those that are about the request.
+fn is_temporary(code: Code) -> bool {
     !matches!(
         code,
         Code::InvalidArgument
@@ -166,12 +165,12 @@ struct Reader {
     output: Output,
     table: Table,
     follow: bool,
-    /// Of the last event that was printed. Empty: none yet on this connection.
+    /// Cursor of the last printed event. Empty: none yet on this connection.
     cursor: String,
 }
 
 impl Reader {
-    /// Prints until the stream ends; the inner result says how.
+    /// Prints events until the stream ends. The inner result is how it ended.
     async fn read(
         &mut self,
         mut events: Streaming<StreamEventsResponse>,
@@ -196,16 +195,16 @@ impl Reader {
         Ok(Ok(()))
     }
 
-    /// Says where to go on, for people.
+    /// Prints how to continue.
     fn note_cursor(&self) -> Result<(), CliError> {
         if self.output.is_json() {
             Ok(())
         } else if self.cursor.is_empty() {
-            Ok(self.output.note("no such events")?)
+            Ok(self.output.note("no events match")?)
         } else {
             Ok(self
                 .output
-                .note(&format!("what comes next: --from {}", self.cursor))?)
+                .note(&format!("continue with --from {}", self.cursor))?)
         }
     }
 }
@@ -215,13 +214,13 @@ fn row(event: &Event) -> Vec<String> {
         show(event.time.as_ref()),
         event.r#type.clone(),
         event.application.clone(),
-        message_id(event).unwrap_or_default().to_owned(),
-        what(event),
+        message_id(event).unwrap_or("").to_owned(),
+        summary(event),
     ]
 }
 
-/// What happened, in one line.
-fn what(event: &Event) -> String {
+/// The payload in one line.
+fn summary(event: &Event) -> String {
     let joined = |parts: &[&str]| {
         parts
             .iter()
@@ -232,7 +231,7 @@ fn what(event: &Event) -> String {
     };
     match &event.payload {
         None => String::new(),
-        Some(Payload::Result(result)) => joined(&[&result.to, &codes::why(result)]),
+        Some(Payload::Result(result)) => joined(&[&result.to, &codes::reason(result)]),
         Some(Payload::Report(report)) => joined(&[
             &report.to,
             &codes::status(report.status.as_ref()),

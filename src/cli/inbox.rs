@@ -1,4 +1,4 @@
-//! `smsbridge inbox`: received messages (MO), pulled, or listed from the API's log.
+//! `smsbridge inbox`: pulls received messages (MO), or lists them from the API's log.
 
 use clap::Args;
 use jiff::Timestamp;
@@ -17,12 +17,11 @@ use crate::{
     },
 };
 
-/// Arguments of `inbox`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The API gives each received message once, to whoever asks first. Whatever is read here becomes
-an event before you see it, also the messages of other applications, which are not shown. With
---list nothing is taken.
+    after_help = "The API returns each received message once, to the first client that pulls it. The bridge stores
+each pulled message as an event before it prints it, including messages of other applications,
+which are not printed. --list reads messages without pulling them.
 
 Examples:
   smsbridge inbox
@@ -30,32 +29,30 @@ Examples:
   smsbridge events --type inbound.received --follow"
 )]
 pub struct InboxArgs {
-    /// Read the API's log of the last 48 hours instead of taking what is unread
+    /// List messages from the API's log of the last 48 hours instead of pulling unread ones
     #[arg(long)]
     list: bool,
-    /// With --list: received since then: 6h (ago) or a moment
+    /// With --list: received since this time: 6h (ago) or a time
     #[arg(long, value_name = "WHEN", value_parser = parse_past, requires = "list")]
     since: Option<Timestamp>,
-    /// With --list: received until then
+    /// With --list: received until this time
     #[arg(long, value_name = "WHEN", value_parser = parse_past, requires = "list")]
     until: Option<Timestamp>,
-    /// With --list: only what this number received
+    /// With --list: only messages to this number
     #[arg(long, value_name = "NUMBER", requires = "list")]
     to: Option<String>,
-    /// With --list: only messages with this keyword; NO_KEYWORD: only those without one
+    /// With --list: only messages with this keyword; NO_KEYWORD: only messages without one
     #[arg(long, requires = "list")]
     keyword: Option<String>,
-    /// Messages at most
+    /// Maximum number of messages
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i32).range(1..=1000))]
     limit: i32,
     #[command(flatten)]
     connect: ConnectArgs,
 }
 
-/// Pulls or lists, and prints.
-///
 /// # Errors
-/// Where the bridge can't be reached or refuses.
+/// If the bridge cannot be reached or refuses the call.
 pub async fn run(args: InboxArgs) -> Result<(), CliError> {
     let bridge = args.connect.connect().await?;
     let mut output = Output::new(args.connect.json);
@@ -64,7 +61,7 @@ pub async fn run(args: InboxArgs) -> Result<(), CliError> {
         let messages = list(args, &bridge).await?;
         output.messages(&mut table, &messages, row)?;
         if messages.is_empty() {
-            output.note("no such messages")?;
+            output.note("no messages match")?;
         }
     } else {
         let pulled = client(&bridge)

@@ -1,4 +1,4 @@
-//! `smsbridge logs`: the API's logs of sent messages, paged through.
+//! `smsbridge logs`: reads the API's logs of sent messages, page by page.
 
 use std::time::Duration;
 
@@ -20,16 +20,15 @@ use crate::{
     },
 };
 
-/// Rows a page: the API's own limit.
+/// Rows per page: the API's limit.
 const PAGE_SIZE: usize = 1000;
-/// The longest wait for the API's quota of log requests, which counts by the minute.
+/// The longest wait for the API's quota of log requests, which is per minute.
 const LONGEST_WAIT: Duration = Duration::from_secs(90);
 
-/// Arguments of `logs`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The API keeps its logs for 48 hours; reading them takes nothing away. Its quota of log requests
-is shared by the whole account: where it is used up, this command waits.
+    after_help = "The API keeps its logs for 48 hours; reading does not remove rows. The account has one quota of log
+requests: if it is used up, this command waits.
 
 Examples:
   smsbridge logs --since 1h
@@ -37,10 +36,10 @@ Examples:
   smsbridge logs --all --json > logs.jsonl"
 )]
 pub struct LogsArgs {
-    /// Sent since then: 1h (ago) or a moment; default: 48 hours ago
+    /// Sent since this time: 1h (ago) or a time; default: 48 hours ago
     #[arg(long, value_name = "WHEN", value_parser = parse_past)]
     since: Option<Timestamp>,
-    /// Sent until then; default: now
+    /// Sent until this time; default: now
     #[arg(long, value_name = "WHEN", value_parser = parse_past)]
     until: Option<Timestamp>,
     /// Only messages to this number
@@ -49,7 +48,7 @@ pub struct LogsArgs {
     /// Only messages from this sender
     #[arg(long, value_name = "SENDER")]
     from: Option<String>,
-    /// Only messages in this state
+    /// Only messages with a status of this group
     #[arg(long)]
     status: Option<State>,
     /// Only messages of this bulk; may be repeated
@@ -64,10 +63,10 @@ pub struct LogsArgs {
     /// Only this mobile network code
     #[arg(long)]
     mnc: Option<String>,
-    /// Rows at most, the newest first
+    /// Maximum number of rows, newest first
     #[arg(long, default_value_t = 50, value_parser = parse_limit)]
     limit: usize,
-    /// All rows, however many there are
+    /// All rows
     #[arg(long, conflicts_with = "limit")]
     all: bool,
     #[command(flatten)]
@@ -85,10 +84,8 @@ enum State {
     Rejected,
 }
 
-/// Reads page by page and prints.
-///
 /// # Errors
-/// Where the bridge can't be reached or refuses.
+/// If the bridge cannot be reached or refuses the call.
 pub async fn run(args: LogsArgs) -> Result<(), CliError> {
     let bridge = args.connect.connect().await?;
     let mut client =
@@ -108,7 +105,7 @@ pub async fn run(args: LogsArgs) -> Result<(), CliError> {
     ]);
     let mut missing = if args.all { usize::MAX } else { args.limit };
     let mut request = first_page(args);
-    request.page_size = i32::try_from(missing.min(PAGE_SIZE)).unwrap_or_default();
+    request.page_size = i32::try_from(missing.min(PAGE_SIZE)).expect("a page has at most 1000 rows");
     let mut shown = 0_usize;
     loop {
         let mut page = next_page(&mut client, &bridge, &request, &output).await?;
@@ -122,14 +119,14 @@ pub async fn run(args: LogsArgs) -> Result<(), CliError> {
         }
         if missing == 0 {
             output.note(&format!(
-                "these are the newest {shown}, and there are older ones: --limit or --all shows more"
+                "these are the newest {shown} rows; for older ones use --limit or --all"
             ))?;
             break;
         }
         request.page_token = page.next_page_token;
     }
     if shown == 0 {
-        output.note("no such messages in the logs")?;
+        output.note("no messages in the logs match")?;
     }
     Ok(())
 }
@@ -158,7 +155,7 @@ fn first_page(args: LogsArgs) -> ListSmsLogsRequest {
     }
 }
 
-/// A page; where the API's quota is used up, after a wait.
+/// Reads a page. Waits if the API's quota is used up.
 async fn next_page(
     client: &mut SmsServiceClient<Service>,
     bridge: &Bridge,
@@ -176,7 +173,7 @@ async fn next_page(
                 if error.code == Code::ResourceExhausted && waited + delay <= LONGEST_WAIT =>
             {
                 output.note(&format!(
-                    "the quota of log requests is used up: going on in {delay:?}"
+                    "the quota of log requests is used up: continuing in {delay:?}"
                 ))?;
                 // A zero delay must not become a busy loop.
                 let delay = delay.max(Duration::from_millis(100));

@@ -1,4 +1,4 @@
-//! `smsbridge lookup`: what is known of numbers.
+//! `smsbridge lookup`: looks up numbers: network, porting, roaming.
 
 use std::path::PathBuf;
 
@@ -15,12 +15,11 @@ use crate::proto::v1::{
     lookup_service_client::LookupServiceClient,
 };
 
-/// Numbers in one call: the API's own limit for a request, so that answers come early.
-const NUMBERS_A_CALL: usize = 1000;
+/// Numbers per call: the API's limit for one request, so that the first results are printed early.
+const NUMBERS_PER_CALL: usize = 1000;
 
-/// Arguments of `lookup`.
 #[derive(Debug, Args)]
-#[command(after_help = "Each number that is looked up costs, again each time.
+#[command(after_help = "Infobip charges for each look-up of a number.
 
 Examples:
   smsbridge lookup 41793026727 385911234567
@@ -30,20 +29,18 @@ pub struct LookupArgs {
     /// Numbers in international format
     #[arg(value_name = "NUMBER", required_unless_present = "file")]
     numbers: Vec<String>,
-    /// A file with a number a line, or CSV with a column `to`; `-` is stdin
+    /// A file with one number per line, or a CSV file with a column `to`; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "numbers")]
     file: Option<PathBuf>,
-    /// Don't wait: the answers become `lookup.completed` events
+    /// Do not wait for results: they become `lookup.completed` events
     #[arg(long = "async")]
     asynchronous: bool,
     #[command(flatten)]
     connect: ConnectArgs,
 }
 
-/// Looks up and prints.
-///
 /// # Errors
-/// Where the file can't be read, or the bridge can't be reached or refuses.
+/// If the file cannot be read, or the bridge cannot be reached or refuses the call.
 pub async fn run(args: LookupArgs) -> Result<(), CliError> {
     let numbers = match &args.file {
         Some(file) => from_file(file).await?,
@@ -60,7 +57,7 @@ pub async fn run(args: LookupArgs) -> Result<(), CliError> {
         "ROAMING IN",
         "ERROR",
     ]);
-    for chunk in numbers.chunks(NUMBERS_A_CALL) {
+    for chunk in numbers.chunks(NUMBERS_PER_CALL) {
         let results = look_up(&bridge, chunk.to_vec(), args.asynchronous).await?;
         output.messages(&mut table, &results, row)?;
         output.flush()?;
@@ -77,8 +74,8 @@ async fn look_up(
         LookupServiceClient::new(bridge.service()).max_decoding_message_size(MAX_RESPONSE_BYTES);
     if asynchronous {
         let request = bridge.request(RequestNumberLookupRequest { to });
-        let taken = client.request_number_lookup(request).await?;
-        return Ok(taken.into_inner().results);
+        let accepted = client.request_number_lookup(request).await?;
+        return Ok(accepted.into_inner().results);
     }
     let request = bridge.request(LookupNumbersRequest {
         to,

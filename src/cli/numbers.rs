@@ -1,6 +1,8 @@
-//! Many numbers from a file or stdin: CSV (RFC 4180) whose header names the columns, or simply a number a line.
+//! Reads numbers from a file or stdin: CSV (RFC 4180) with a header, or one number per line.
 //!
-//! Read record by record, so that a file may be larger than memory and a pipe may be slow.
+//! Reads record by record: a file may be larger than memory and a pipe may be slow. Stricter than the `csv` crate, which accepts
+//! records of any length, quotes that are never closed and characters behind a closing quote: a misplaced quote must not
+//! change the text of a message. So each of these is an error with its line.
 
 use std::path::Path;
 
@@ -12,32 +14,30 @@ use tokio::{
 use super::CliError;
 use crate::message::address::normalize_number;
 
-/// The longest record, in bytes: 3500 characters of text and more.
+/// The longest record: a text of 4000 characters, quoted, with room to spare.
 const MAX_RECORD_BYTES: usize = 64 * 1024;
 
-/// The records of a file.
 pub struct Rows {
     reader: Box<dyn AsyncBufRead + Send + Unpin>,
     name: String,
     separator: char,
-    /// Of each field the column's name.
+    /// The names of the columns, in the order of the fields.
     columns: Vec<&'static str>,
-    /// The first record of a file without a header.
+    /// The first record, if the file has no header.
     first: Option<Vec<String>>,
-    /// Lines that were read so far.
+    /// Number of lines read so far.
     line: u64,
 }
 
-/// One record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The line where it ends, from 1.
+    /// The last line of the record, counted from 1.
     pub line: u64,
     fields: Vec<(&'static str, String)>,
 }
 
 impl Row {
-    /// The field of a column, without white space around it; empty where the file has no such column.
+    /// Takes the field of a column, trimmed. Empty if the file does not have the column.
     pub fn take(&mut self, column: &str) -> String {
         self.fields
             .iter_mut()
@@ -48,11 +48,11 @@ impl Row {
 }
 
 impl Rows {
-    /// Opens a file, or stdin for `-`, and reads its header. `columns` are the names that a header may have; the first of
-    /// them must be there, and is the only one of a file without a header.
+    /// Opens a file, or stdin for `-`, and reads its header. `columns` are the allowed names; the first one is required, and
+    /// is the only column of a file without a header.
     ///
     /// # Errors
-    /// [`CliError::Usage`] where the file can't be read or its header is wrong.
+    /// [`CliError::Usage`] if the file cannot be read or its header is invalid.
     pub async fn open(file: &Path, columns: &[&'static str]) -> Result<Self, CliError> {
         if file == Path::new("-") {
             let stdin = BufReader::new(tokio::io::stdin());
@@ -61,7 +61,7 @@ impl Rows {
         let name = file.display().to_string();
         let opened = File::open(file)
             .await
-            .map_err(|error| CliError::Usage(format!("can't open {name}: {error}")))?;
+            .map_err(|error| CliError::Usage(format!("cannot open {name}: {error}")))?;
         Self::new(Box::new(BufReader::new(opened)), name, columns).await
     }
 
@@ -78,12 +78,12 @@ impl Rows {
             first: None,
             line: 0,
         };
-        let required = columns.first().copied().unwrap_or_default();
+        let required = *columns.first().expect("callers name at least one column");
         let Some(text) = rows.read_record().await? else {
             return Err(CliError::Usage(format!("{} is empty", rows.name)));
         };
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        // Spreadsheets of countries with a decimal comma write semicolons.
+        // Spreadsheets write semicolons where the comma is the decimal separator.
         if text.contains(';') && !text.contains(',') {
             rows.separator = ';';
         }
@@ -100,25 +100,25 @@ impl Rows {
             let column = columns.iter().find(|column| **column == name);
             match column {
                 Some(column) if !rows.columns.contains(column) => rows.columns.push(column),
-                Some(_) => return Err(rows.wrong(&format!("the column `{name}` is there twice"))),
+                Some(_) => return Err(rows.wrong(&format!("the header has the column `{name}` twice"))),
                 None => {
                     return Err(rows.wrong(&format!(
-                        "`{name}` is no column: the header may name {}",
+                        "unknown column `{name}`: the header may have {}",
                         columns.join(", ")
                     )));
                 }
             }
         }
         if !rows.columns.contains(&required) {
-            return Err(rows.wrong(&format!("the header names no column `{required}`")));
+            return Err(rows.wrong(&format!("the header has no column `{required}`")));
         }
         Ok(rows)
     }
 
-    /// The next record; `None` at the end.
+    /// Reads the next record; `None` at the end.
     ///
     /// # Errors
-    /// [`CliError::Usage`] with the line where the file can't be read or is no CSV.
+    /// [`CliError::Usage`] with the line if the file cannot be read or is not valid CSV.
     pub async fn next(&mut self) -> Result<Option<Row>, CliError> {
         let fields = match self.first.take() {
             Some(fields) => fields,
@@ -140,7 +140,7 @@ impl Rows {
         }))
     }
 
-    /// The text of the next record that is not blank, without its line break.
+    /// Reads the text of the next record without its line break. Skips blank lines.
     async fn read_record(&mut self) -> Result<Option<String>, CliError> {
         let mut record = Vec::new();
         loop {
@@ -149,12 +149,12 @@ impl Rows {
                 .take(room)
                 .read_until(b'\n', &mut record)
                 .await
-                .map_err(|error| CliError::Usage(format!("can't read {}: {error}", self.name)))?;
+                .map_err(|error| CliError::Usage(format!("cannot read {}: {error}", self.name)))?;
             self.line += u64::from(read > 0);
             if record.len() > MAX_RECORD_BYTES {
                 return Err(self.wrong("a record is longer than 64 KiB: is a quote missing?"));
             }
-            // A line break between quotes belongs to the field. Quotes in fields are doubled, so counting is enough.
+            // A line break inside quotes is part of the field. Quotes inside fields are doubled, so it is enough to count.
             let open = record.iter().filter(|&&byte| byte == b'"').count() % 2 == 1;
             if read == 0 && open {
                 return Err(self.wrong("a quote is never closed"));
@@ -185,7 +185,7 @@ impl Rows {
                     let (field, after) = rest.split_at(end);
                     if field.contains('"') {
                         return Err(self.wrong(
-                            "a quote inside a field: put the field in quotes and double its own",
+                            "a quote inside an unquoted field: quote the field and double the quotes in it",
                         ));
                     }
                     (field.to_owned(), after)
@@ -199,7 +199,7 @@ impl Rows {
         }
     }
 
-    /// A field that began with a quote, and what follows its end.
+    /// Parses the rest of a quoted field. Returns the field and the text behind it.
     fn quoted<'a>(&self, text: &'a str) -> Result<(String, &'a str), CliError> {
         let mut field = String::new();
         let mut rest = text;
@@ -276,14 +276,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn mistakes_are_told_with_their_line() {
+    async fn mistakes_name_their_line() {
         for (text, expected) in [
             ("", "test is empty"),
-            ("text\nx", "test, line 1: the header names no column `to`"),
-            ("to,to\n1,2", "test, line 1: the column `to` is there twice"),
+            ("text\nx", "test, line 1: the header has no column `to`"),
+            ("to,to\n1,2", "test, line 1: the header has the column `to` twice"),
             (
                 "to,name\n1,2",
-                "test, line 1: `name` is no column: the header may name to, text, from",
+                "test, line 1: unknown column `name`: the header may have to, text, from",
             ),
             (
                 "to,text\n1,2\n3,4,5",

@@ -1,13 +1,12 @@
-//! What the client commands print: aligned tables for people, or proto JSON for machines, one message a line.
+//! Prints the results of client commands: aligned tables, or proto JSON, one message per line.
 //!
-//! Invariants: stdout carries results only. What came from outside (texts, names) is shown without control characters, as a
-//! received message must not be able to steer the operator's terminal.
+//! Invariants: only results go to stdout. Texts and names from outside are printed without control characters: a received
+//! message must not send escape sequences to the operator's terminal.
 
 use std::io::{self, BufWriter, Stdout, Write};
 
 use serde::Serialize;
 
-/// Standard output, in the format that was asked for.
 #[derive(Debug)]
 pub struct Output {
     json: bool,
@@ -15,7 +14,6 @@ pub struct Output {
 }
 
 impl Output {
-    /// Standard output, as proto JSON where `json`, else as tables.
     #[must_use]
     pub fn new(json: bool) -> Self {
         Self {
@@ -24,7 +22,6 @@ impl Output {
         }
     }
 
-    /// Whether proto JSON was asked for.
     #[must_use]
     pub fn is_json(&self) -> bool {
         self.json
@@ -33,7 +30,7 @@ impl Output {
     /// Prints messages: each as a line of JSON, or all of them as rows of `table`.
     ///
     /// # Errors
-    /// Where stdout can't be written.
+    /// If stdout cannot be written.
     pub fn messages<M: Serialize>(
         &mut self,
         table: &mut Table,
@@ -50,16 +47,16 @@ impl Output {
     /// Prints a message as a line of JSON.
     ///
     /// # Errors
-    /// Where stdout can't be written.
+    /// If stdout cannot be written.
     pub fn json<M: Serialize>(&mut self, message: &M) -> io::Result<()> {
         serde_json::to_writer(&mut self.out, message)?;
         self.out.write_all(b"\n")
     }
 
-    /// Prints one message: as a line of JSON, or as `text` says it.
+    /// Prints one message: as a line of JSON, or as the text that `text` returns.
     ///
     /// # Errors
-    /// Where stdout can't be written.
+    /// If stdout cannot be written.
     pub fn message<M: Serialize>(
         &mut self,
         message: &M,
@@ -72,25 +69,25 @@ impl Output {
         }
     }
 
-    /// Says something about the results on stderr: a script that reads stdout does not see it.
+    /// Prints a remark about the results to stderr, so that scripts that read stdout do not get it.
     ///
     /// # Errors
-    /// Where stderr can't be written.
+    /// If stderr cannot be written.
     pub fn note(&self, note: &str) -> io::Result<()> {
         writeln!(io::stderr(), "{note}")
     }
 
-    /// Hands what was printed to the operating system. Dropping it does not report errors: call this last.
+    /// Flushes stdout. Dropping does not report errors: call this last.
     ///
     /// # Errors
-    /// Where stdout can't be written.
+    /// If stdout cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
 
-/// A table that may grow: its columns get wider when a later row needs it, and never narrower. The last column is not
-/// padded, so that long texts belong there.
+/// A table that is printed in parts. A column grows if a later row needs it and never shrinks. The last column is not padded:
+/// long texts belong there.
 #[derive(Debug)]
 pub struct Table {
     header: &'static [&'static str],
@@ -99,7 +96,6 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with these column names.
     #[must_use]
     pub fn new(header: &'static [&'static str]) -> Self {
         Self {
@@ -109,7 +105,7 @@ impl Table {
         }
     }
 
-    /// The same with least widths, for rows that are printed one by one.
+    /// A table with minimum widths, for rows that are printed one by one.
     #[must_use]
     pub fn with_widths(header: &'static [&'static str], widths: &[usize]) -> Self {
         let mut table = Self::new(header);
@@ -119,10 +115,10 @@ impl Table {
         table
     }
 
-    /// Writes rows, below the column names where they are the first.
+    /// Writes rows; before the first ones, the header.
     ///
     /// # Errors
-    /// Where `out` can't be written.
+    /// If `out` cannot be written.
     pub fn write(&mut self, out: &mut impl Write, rows: Vec<Vec<String>>) -> io::Result<()> {
         if rows.is_empty() {
             return Ok(());
@@ -159,7 +155,7 @@ impl Table {
     }
 }
 
-/// A text without control characters: line breaks, escape sequences and their like are written as escapes.
+/// Replaces control characters (line breaks, escape sequences) with Rust escapes.
 #[must_use]
 pub fn printable(text: String) -> String {
     if !text.chars().any(char::is_control) {
@@ -187,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_aligned_and_named_once() {
+    fn a_table_prints_its_header_once_and_aligns_its_columns() {
         let mut table = Table::new(&["TO", "TEXT"]);
         let mut out = Vec::new();
         table.write(&mut out, Vec::new()).unwrap();
@@ -203,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_cannot_steer_the_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(
             printable("a\u{1b}[2Jb\nc\u{9b}".into()),
             "a\\u{1b}[2Jb\\nc\\u{9b}"

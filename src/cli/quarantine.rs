@@ -1,10 +1,10 @@
-//! `smsbridge quarantine`: authenticated bodies that could not be read.
+//! `smsbridge quarantine`: lists, replays and discards bodies from the API that could not be parsed.
 
 use clap::Args;
 
 use super::{
     CliError,
-    kept::{self, Admin, Kept, KeptArgs},
+    replay::{self, Admin, ReplayArgs, Replayable},
     time,
 };
 use crate::proto::v1::{
@@ -12,7 +12,6 @@ use crate::proto::v1::{
     ReplayQuarantinedRequest, ReplayQuarantinedResponse,
 };
 
-/// Arguments of `quarantine`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   smsbridge quarantine
@@ -21,27 +20,24 @@ use crate::proto::v1::{
   smsbridge quarantine discard 17")]
 pub struct QuarantineArgs {
     #[command(flatten)]
-    kept: KeptArgs,
+    replay: ReplayArgs,
 }
 
-/// Lists, or does what was asked for.
-///
 /// # Errors
-/// Where the bridge can't be reached or refuses, or there is none with the id.
+/// If the bridge cannot be reached or refuses the call, or no item has the id.
 pub async fn run(args: QuarantineArgs) -> Result<(), CliError> {
-    kept::run::<Bodies>(args.kept).await
+    replay::run::<Bodies>(args.replay).await
 }
 
-/// The kind of what is kept: bodies that Infobip sent.
 struct Bodies;
 
-impl Kept for Bodies {
+impl Replayable for Bodies {
     type Item = QuarantinedBody;
     type Replayed = ReplayQuarantinedResponse;
     type Discarded = DiscardQuarantinedResponse;
     const COLUMNS: &'static [&'static str] =
         &["TIME", "ID", "ENDPOINT", "BYTES", "CONTENT TYPE", "DETAIL"];
-    const NONE: &'static str = "nothing in quarantine";
+    const EMPTY: &'static str = "nothing in quarantine";
 
     fn id(item: &QuarantinedBody) -> &str {
         &item.id
@@ -59,7 +55,7 @@ impl Kept for Bodies {
     }
 
     fn show(item: &QuarantinedBody) -> String {
-        kept::show(
+        replay::show(
             &[
                 ("id", item.id.clone()),
                 ("time", time::show(item.time.as_ref())),
@@ -80,24 +76,24 @@ impl Kept for Bodies {
     async fn replay(
         admin: &mut Admin,
         ids: Vec<String>,
-    ) -> Result<(ReplayQuarantinedResponse, String), CliError> {
+    ) -> Result<ReplayQuarantinedResponse, CliError> {
         let request = admin.bridge.request(ReplayQuarantinedRequest { ids });
-        let done = admin.client.replay_quarantined(request).await?.into_inner();
-        let said = format!("{} read this time", done.count);
-        Ok((done, said))
+        Ok(admin.client.replay_quarantined(request).await?.into_inner())
+    }
+
+    fn replayed(response: &ReplayQuarantinedResponse) -> i32 {
+        response.count
     }
 
     async fn discard(
         admin: &mut Admin,
         ids: Vec<String>,
-    ) -> Result<(DiscardQuarantinedResponse, String), CliError> {
+    ) -> Result<DiscardQuarantinedResponse, CliError> {
         let request = admin.bridge.request(DiscardQuarantinedRequest { ids });
-        let done = admin
-            .client
-            .discard_quarantined(request)
-            .await?
-            .into_inner();
-        let said = format!("{} thrown away", done.count);
-        Ok((done, said))
+        Ok(admin.client.discard_quarantined(request).await?.into_inner())
+    }
+
+    fn discarded(response: &DiscardQuarantinedResponse) -> i32 {
+        response.count
     }
 }

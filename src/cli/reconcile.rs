@@ -1,4 +1,4 @@
-//! `smsbridge reconcile`: healing by hand.
+//! `smsbridge reconcile`: makes the bridge compare the API's logs with its event log and publish missing reports.
 
 use clap::Args;
 use jiff::Timestamp;
@@ -14,27 +14,24 @@ use crate::{
     proto::v1::{ReconcileRequest, admin_service_client::AdminServiceClient},
 };
 
-/// Arguments of `reconcile`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   smsbridge reconcile
   smsbridge reconcile --since 6h
   smsbridge reconcile --since 2026-11-22T08:00:00Z --until 2026-11-22T10:00:00Z")]
 pub struct ReconcileArgs {
-    /// From when: 6h (ago) or a moment; default: the 48 hours that the API keeps
+    /// Start of the time range: 6h (ago) or a time; default: 48 hours ago, the oldest that the API keeps
     #[arg(long, value_name = "WHEN", value_parser = parse_past)]
     since: Option<Timestamp>,
-    /// Until when; default: now
+    /// End of the time range; default: now
     #[arg(long, value_name = "WHEN", value_parser = parse_past)]
     until: Option<Timestamp>,
     #[command(flatten)]
     connect: ConnectArgs,
 }
 
-/// Compares the API's logs with the event log and prints what was found.
-///
 /// # Errors
-/// Where the bridge can't be reached or refuses.
+/// If the bridge cannot be reached or refuses the call.
 pub async fn run(args: ReconcileArgs) -> Result<(), CliError> {
     let bridge = args.connect.connect().await?;
     let found = AdminServiceClient::new(bridge.service())

@@ -1,7 +1,7 @@
 //! `smsbridge reports`: pulls unread delivery reports.
 //!
-//! It asks no question although it consumes: what is read is in the event log before this command sees it, so nothing is
-//! lost by running it.
+//! It does not ask for confirmation although the API returns each report once: the bridge stores pulled reports as events
+//! before it returns them, so nothing is lost.
 
 use clap::Args;
 
@@ -15,12 +15,11 @@ use crate::proto::v1::{
     DeliveryReport, PullDeliveryReportsRequest, report_service_client::ReportServiceClient,
 };
 
-/// Arguments of `reports`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The API gives each report once, to whoever asks first. Whatever is read here becomes an event
-before you see it, also the reports of other applications, which are not shown. To read
-reports again, or without taking them: smsbridge events --type 'report.#'
+    after_help = "The API returns each report once, to the first client that pulls it. The bridge stores each pulled
+report as an event before it prints it, including reports of other applications, which are not
+printed. To read reports again, or without pulling: smsbridge events --type 'report.#'
 
 Examples:
   smsbridge reports
@@ -33,17 +32,15 @@ pub struct ReportsArgs {
     /// Only the report of this message
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     message_id: String,
-    /// Reports at most
+    /// Maximum number of reports
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i32).range(1..=1000))]
     limit: i32,
     #[command(flatten)]
     connect: ConnectArgs,
 }
 
-/// Pulls and prints.
-///
 /// # Errors
-/// Where the bridge can't be reached or refuses.
+/// If the bridge cannot be reached or refuses the call.
 pub async fn run(args: ReportsArgs) -> Result<(), CliError> {
     let bridge = args.connect.connect().await?;
     let reports = ReportServiceClient::new(bridge.service())

@@ -1,4 +1,4 @@
-//! `smsbridge send`: one message to some numbers, or a message for each record of a file.
+//! `smsbridge send`: sends one message to one or more numbers, or a message for each record of a file.
 
 use std::path::PathBuf;
 
@@ -23,12 +23,11 @@ use crate::{
 
 mod file;
 
-/// Arguments of `send`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A file is CSV whose header names the columns `to`, and, as wanted, `text`, `message_id` and `from`;
-or simply a number a line. What a record leaves empty comes from the command line. Every send has
-a request id: repeated with the same one (and the same file), nothing is sent twice.
+    after_help = "A file is CSV with a header: the column `to`, and optionally `text`, `message_id` and `from`; or it has
+one number per line. Options of the command line replace empty fields. Every send has a request id:
+a repeated command with the same id (and the same file) sends nothing twice.
 
 Exit status: 0 if all were accepted, 1 if any was rejected or its outcome is unknown.
 
@@ -43,25 +42,25 @@ pub struct SendArgs {
     /// Numbers in international format, such as 41793026727
     #[arg(required_unless_present = "file")]
     to: Vec<String>,
-    /// The text
+    /// Text of the message
     #[arg(long, required_unless_present_any = ["hex", "file"])]
     text: Option<String>,
-    /// Octets instead of a text, in hex
+    /// Binary content in hex instead of a text
     #[arg(long, conflicts_with = "text", value_parser = parse_hex)]
     hex: Option<Octets>,
-    /// With --hex: the data coding, 0 to 255: 4 is 8-bit data, 8 is UCS-2
+    /// With --hex: data coding, 0 to 255: 4 is 8-bit data, 8 is UCS-2
     #[arg(long, requires = "hex", default_value_t = 0)]
     data_coding: u8,
-    /// With --hex: the ESM class, 0 to 255: 64 where the octets begin with a user data header
+    /// With --hex: ESM class, 0 to 255: 64 if the content begins with a user data header
     #[arg(long, requires = "hex", default_value_t = 0)]
     esm_class: u8,
     /// The sender: 3 to 11 characters, or 3 to 14 digits; default: the application's
     #[arg(long, value_name = "SENDER")]
     from: Option<String>,
-    /// A file with a message a record; `-` is stdin
+    /// A file with one message per record; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "to")]
     file: Option<PathBuf>,
-    /// With --file: messages that are under way at once at most
+    /// With --file: maximum number of messages in flight
     #[arg(
         long,
         value_name = "N",
@@ -73,25 +72,25 @@ pub struct SendArgs {
     /// The id of this request; default: a new one
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
-    /// The message's own id, for one number; default: made from the request id
+    /// The message id, for one number; default: derived from the request id
     #[arg(long, value_name = "ID", conflicts_with = "file")]
     message_id: Option<String>,
-    /// The bulk id, needed to reschedule or cancel what has --send-at
+    /// The bulk id, needed to reschedule or cancel a message with --send-at
     #[arg(long, value_name = "ID")]
     bulk_id: Option<String>,
-    /// Overtake what waits in the normal lane
+    /// Send before waiting messages of normal priority
     #[arg(long)]
     urgent: bool,
-    /// When to send: 2h (from now) or a moment, at most 180 days ahead
+    /// When to send: 2h (from now) or a time, at most 180 days ahead
     #[arg(long, value_name = "WHEN", value_parser = parse_future)]
     send_at: Option<Timestamp>,
-    /// How long the network may try: whole minutes, at most 48h
+    /// How long the network tries to deliver: whole minutes, at most 48h
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     validity: Option<std::time::Duration>,
-    /// When it no longer matters: the bridge does not begin to send it after this moment
+    /// The bridge does not send the message after this time
     #[arg(long, value_name = "WHEN", value_parser = parse_future)]
     expires_at: Option<Timestamp>,
-    /// Show it at once on the handset
+    /// Send as a flash message, which the handset displays at once
     #[arg(long)]
     flash: bool,
     /// National language tables: TR, ES or PT, with the single shift table
@@ -103,28 +102,25 @@ pub struct SendArgs {
     /// TURKISH, GREEK, CYRILLIC, CENTRAL_EUROPEAN or NON_UNICODE
     #[arg(long, value_name = "SCRIPT", conflicts_with = "hex")]
     transliteration: Option<String>,
-    /// Your own data, returned in reports
+    /// Data that is returned in reports
     #[arg(long, value_name = "DATA")]
     callback_data: Option<String>,
-    /// Report each error that is not final as well
+    /// Report errors that are not final, too
     #[arg(long)]
     intermediate_report: bool,
     #[command(flatten)]
     connect: ConnectArgs,
 }
 
-/// Octets that were given in hex.
 #[derive(Debug, Clone)]
 struct Octets(Vec<u8>);
 
-/// Sends and prints the results.
-///
 /// # Errors
-/// Where the bridge can't be reached or refuses, the file is wrong, or any message was not accepted.
+/// If the bridge cannot be reached or refuses the call, the file is invalid, or any message was not accepted.
 pub async fn run(args: SendArgs) -> Result<(), CliError> {
     if args.message_id.is_some() && args.to.len() != 1 {
         return Err(CliError::Usage(
-            "--message-id is the id of one message: give one number, or --request-id".into(),
+            "--message-id needs exactly one number; for several numbers use --request-id".into(),
         ));
     }
     let request_id = match &args.request_id {
@@ -134,7 +130,7 @@ pub async fn run(args: SendArgs) -> Result<(), CliError> {
     match &args.file {
         None => send_one(&args, request_id).await,
         Some(file) => {
-            // Its header is checked before a connection is made.
+            // Check the header before connecting.
             let rows = file::open(file).await?;
             let bridge = args.connect.connect().await?;
             file::send(rows, &args, &request_id, &bridge).await
@@ -179,7 +175,7 @@ async fn send_one(args: &SendArgs, request_id: String) -> Result<(), CliError> {
         return Ok(());
     }
     Err(CliError::Failed(format!(
-        "{} of {} messages not accepted (request id {request_id})",
+        "{} of {} messages were not accepted (request id {request_id})",
         sent.results.len() - accepted,
         sent.results.len()
     )))
@@ -189,7 +185,7 @@ fn client(bridge: &Bridge) -> SmsServiceClient<super::connect::Service> {
     SmsServiceClient::new(bridge.service()).max_decoding_message_size(MAX_RESPONSE_BYTES)
 }
 
-/// The message as the command line has it, for nobody yet.
+/// The message of the command line, without destinations.
 fn message(args: &SendArgs) -> OutboundMessage {
     let text = || args.text.clone().map(Content::Text);
     let binary = |octets: &Octets| {
@@ -225,7 +221,7 @@ fn message(args: &SendArgs) -> OutboundMessage {
     }
 }
 
-/// The error of a call, and where its outcome may be in doubt, how to learn it.
+/// The error of a call. If the outcome may be in doubt, with the command's request id.
 fn explain(error: CallError, request_id: &str) -> CliError {
     match error.code {
         Code::DeadlineExceeded
@@ -233,7 +229,7 @@ fn explain(error: CallError, request_id: &str) -> CliError {
         | Code::Unknown
         | Code::Internal
         | Code::Cancelled => CliError::Failed(format!(
-            "{error}\n  Repeat it with --request-id {request_id}: nothing is sent twice"
+            "{error}\n  Repeat the command with --request-id {request_id}: nothing is sent twice"
         )),
         _ => error.into(),
     }
@@ -249,7 +245,7 @@ fn row(result: &SendResult) -> Vec<String> {
         result.message_id.clone(),
         codes::outcome(result),
         codes::count(result.sms_count),
-        codes::why(result),
+        codes::reason(result),
     ]
 }
 

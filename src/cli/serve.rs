@@ -1,4 +1,4 @@
-//! `smsbridge serve`: the bridge.
+//! `smsbridge serve`: runs the bridge.
 
 use clap::Args;
 use tokio_util::sync::CancellationToken;
@@ -9,13 +9,12 @@ use crate::{
     ops::{shutdown::watch_signals, telemetry},
 };
 
-/// Arguments of `serve`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   smsbridge serve --config smsbridge.toml
   SMSBRIDGE_INFOBIP__API_KEY=… smsbridge serve --infobip-base-url https://x1y2z3.api.infobip.com
 
-smsbridge check-config shows every key with its value and where that came from.")]
+smsbridge check-config prints every key with its value and its origin.")]
 pub struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -24,14 +23,14 @@ pub struct ServeArgs {
 /// Serves until SIGTERM or Ctrl-C, then drains within `shutdown.grace`.
 ///
 /// # Errors
-/// [`CliError::Configuration`] with every mistake, before any port is bound; [`CliError::Failed`] where the bridge did not
-/// start or did not go on.
+/// [`CliError::Configuration`] with every mistake, before any port is bound; [`CliError::Failed`] if the bridge cannot start
+/// or a server fails.
 pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     let config = args.config.load_for_serve()?.config;
     telemetry::init(&config.log).map_err(|error| CliError::Configuration(error.to_string()))?;
     let shutdown = CancellationToken::new();
     let _signals = watch_signals(shutdown.clone())
-        .map_err(|error| CliError::Failed(format!("can't listen for signals: {error}")))?;
+        .map_err(|error| CliError::Failed(format!("cannot install signal handlers: {error}")))?;
     let failed = |error: AppError| match error {
         error if error.is_configuration() => CliError::Configuration(error.to_string()),
         error => CliError::Failed(error.to_string()),

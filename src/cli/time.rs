@@ -1,4 +1,4 @@
-//! Moments and durations as people write them on a command line, and as tables show them.
+//! Parses times and durations of the command line, and formats times for tables.
 
 use std::time::Duration;
 
@@ -6,47 +6,46 @@ use jiff::{SignedDuration, Timestamp, civil, fmt::friendly::SpanParser, tz::Time
 
 use crate::message::time::from_proto;
 
-/// A moment in the past: `1h` (ago), `2026-11-22T14:00:00Z`, or `2026-11-22[ 14:00]` in UTC.
+/// Parses a time in the past: `1h` (ago), `2026-11-22T14:00:00Z`, or `2026-11-22[ 14:00]` in UTC.
 ///
 /// # Errors
-/// What would have been right.
+/// The expected format.
 pub fn parse_past(text: &str) -> Result<Timestamp, String> {
-    parse_moment(text, Timestamp::checked_sub)
+    parse_time(text, Timestamp::checked_sub)
 }
 
-/// A moment to come: `2h` (from now), or as [`parse_past`].
+/// Parses a time in the future: `2h` (from now), or as [`parse_past`].
 ///
 /// # Errors
-/// What would have been right.
+/// The expected format.
 pub fn parse_future(text: &str) -> Result<Timestamp, String> {
-    parse_moment(text, Timestamp::checked_add)
+    parse_time(text, Timestamp::checked_add)
 }
 
-/// A duration such as `30s`, `5m`, `48h`.
+/// Parses a duration such as `30s`, `5m`, `48h`.
 ///
 /// # Errors
-/// What would have been right.
+/// The expected format.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     SpanParser::new()
         .parse_unsigned_duration(text)
         .map_err(|_| "expected a duration such as 30s, 5m or 48h".to_owned())
 }
 
-/// A moment as tables show it: UTC, to the second. Empty where there is none.
+/// Formats a time in UTC, in seconds. Empty if there is none.
 #[must_use]
 pub fn show(at: Option<&pbjson_types::Timestamp>) -> String {
     at.and_then(from_proto)
-        .map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-        .unwrap_or_default()
+        .map_or_else(String::new, |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-fn parse_moment(
+fn parse_time(
     text: &str,
     relative: impl Fn(Timestamp, SignedDuration) -> Result<Timestamp, jiff::Error>,
 ) -> Result<Timestamp, String> {
-    const EXPECTED: &str = "expected a duration such as 90s, 1h or 2d, or a moment such as 2026-11-22T14:00:00Z (without an offset: UTC)";
-    if let Ok(moment) = text.parse::<Timestamp>() {
-        return Ok(moment);
+    const EXPECTED: &str = "expected a duration such as 90s, 1h or 2d, or a time such as 2026-11-22T14:00:00Z (without an offset: UTC)";
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
     }
     if let Ok(local) = text.parse::<civil::DateTime>() {
         return local
@@ -54,7 +53,7 @@ fn parse_moment(
             .map(|zoned| zoned.timestamp())
             .map_err(|error| error.to_string());
     }
-    // A day is 24 hours here: the only zone is UTC.
+    // A day has 24 hours: the time zone is UTC.
     let duration = text
         .strip_suffix('d')
         .and_then(|days| days.parse::<i64>().ok())
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_absolute_or_relative() {
+    fn times_are_absolute_or_relative() {
         let exact: Timestamp = "2026-11-22T14:00:00Z".parse().unwrap();
         for text in [
             "2026-11-22T14:00:00Z",
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_refused() {
+    fn other_texts_are_refused() {
         for text in ["", "yesterday", "-1h", "12", "2026-13-01", "9999999999999d"] {
             assert!(parse_past(text).is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! `smsbridge token`: makes the tokens that gRPC callers show.
+//! `smsbridge token`: creates bearer tokens for gRPC callers.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,6 @@ use secrecy::ExposeSecret as _;
 use super::CliError;
 use crate::config::tokens::{Tokens, hash, new_token};
 
-/// Arguments of `token`.
 #[derive(Debug, Args)]
 pub struct TokenArgs {
     #[command(subcommand)]
@@ -17,7 +16,7 @@ pub struct TokenArgs {
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
-    /// Make a token: prints it once, and what to add to grpc.tokens_file
+    /// Create a token: print it once, and the entry for grpc.tokens_file
     New(NewArgs),
 }
 
@@ -27,36 +26,34 @@ enum TokenCommand {
   smsbridge token new --name dashboard --application ops --all-applications \\
     --method 'smsbridge.v1.EventService/*'
 
-The running bridge reads grpc.tokens_file again when it changes.")]
+A running bridge reloads grpc.tokens_file when it changes.")]
 struct NewArgs {
-    /// What logs call the token
+    /// The name of the token in logs
     #[arg(long)]
     name: String,
-    /// The application that its holder acts for
+    /// The application of the caller
     #[arg(long)]
     application: String,
-    /// Lets its holder see the rows and events of all applications
+    /// Let the caller see the rows and events of all applications
     #[arg(long)]
     all_applications: bool,
-    /// What its holder may call, such as smsbridge.v1.SmsService/*; default: all but AdminService
+    /// Methods that the caller may use, such as smsbridge.v1.SmsService/*; default: all but AdminService
     #[arg(long = "method", value_name = "PATTERN")]
     methods: Vec<String>,
-    /// Calls a second at most; 0: no quota
+    /// Maximum number of calls per second; 0: no quota
     #[arg(long, default_value_t = 0, value_name = "N")]
     calls_per_second: u32,
 }
 
-/// Does what the command line asks for.
-///
 /// # Errors
-/// [`CliError::Usage`] where the arguments would make a token that the bridge refuses.
+/// [`CliError::Usage`] if the bridge would refuse an entry with these arguments.
 pub fn run(args: &TokenArgs) -> Result<(), CliError> {
     match &args.command {
-        TokenCommand::New(args) => new(args, &mut io::stdout().lock()),
+        TokenCommand::New(args) => create(args, &mut io::stdout().lock()),
     }
 }
 
-fn new(args: &NewArgs, out: &mut impl Write) -> Result<(), CliError> {
+fn create(args: &NewArgs, out: &mut impl Write) -> Result<(), CliError> {
     let token = new_token();
     let mut entry = toml::Table::new();
     entry.insert("name".into(), args.name.as_str().into());
@@ -76,11 +73,11 @@ fn new(args: &NewArgs, out: &mut impl Write) -> Result<(), CliError> {
     }
     let block = format!("[[token]]\n{entry}");
     Tokens::parse(&block).map_err(|error| CliError::Usage(error.to_string()))?;
-    // No comment in front of the token: who pastes all of this into the file hears of it, instead of keeping a token there.
+    // The token is not in a TOML comment: pasting all of this into the file is then an error, and no token is stored there.
     write!(
         out,
-        "The token, shown this once. Its holder calls with the header\n  authorization: Bearer {}\n\n\
-         Its hash, to be added to the file of grpc.tokens_file:\n\n{block}",
+        "The token, printed only once. Callers send it in the header\n  authorization: Bearer {}\n\n\
+         Add its hash to the file of grpc.tokens_file:\n\n{block}",
         token.expose_secret()
     )?;
     out.flush()?;
@@ -102,9 +99,9 @@ mod tests {
     }
 
     #[test]
-    fn what_it_prints_is_a_tokens_file_for_the_token() {
+    fn the_printed_entry_is_a_tokens_file_for_the_token() {
         let mut out = Vec::new();
-        new(&args("with \"quotes\""), &mut out).unwrap();
+        create(&args("with \"quotes\""), &mut out).unwrap();
         let printed = String::from_utf8(out).unwrap();
         let token = printed
             .lines()
@@ -113,7 +110,7 @@ mod tests {
             .1;
         assert!(
             Tokens::parse(&printed).is_err(),
-            "the token itself does not get into the file"
+            "the token itself must not be valid in the file"
         );
         let block = printed.split_once("\n\n[[token]]").unwrap().1;
         let tokens = Tokens::parse(&format!("[[token]]{block}")).unwrap();
@@ -128,11 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_the_bridge_would_refuse_is_not_made() {
+    fn an_entry_that_the_bridge_would_refuse_is_not_created() {
         let mut wrong = args("a");
         wrong.application = "Billing".to_owned();
         let mut out = Vec::new();
-        assert!(matches!(new(&wrong, &mut out), Err(CliError::Usage(_))));
+        assert!(matches!(create(&wrong, &mut out), Err(CliError::Usage(_))));
         assert!(out.is_empty());
     }
 }

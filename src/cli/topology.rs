@@ -1,4 +1,4 @@
-//! `smsbridge topology`: what the bridge needs on the broker, printed or declared.
+//! `smsbridge topology`: prints the bridge's exchanges, queues and bindings, or declares them on the broker.
 
 use std::io::{self, Write};
 
@@ -12,13 +12,12 @@ use serde_json::{Value, json};
 use super::{CliError, config_args::ConfigArgs};
 use crate::amqp::{AmqpError, Endpoint, Session, Topology};
 
-/// Arguments of `topology`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   smsbridge topology
   SMSBRIDGE_AMQP__URL=amqp://guest:guest@127.0.0.1:5672/%2f smsbridge topology --declare
 
-The bridge declares all of it itself whenever it connects. Declare it beforehand where the bridge's user may not configure
+The bridge declares them each time it connects. Declare them beforehand if the bridge's user has no configure permission on
 the broker.")]
 pub struct TopologyArgs {
     #[command(flatten)]
@@ -26,15 +25,13 @@ pub struct TopologyArgs {
     /// Print JSON, in the shape of RabbitMQ's definitions
     #[arg(long)]
     json: bool,
-    /// Declare it on the broker that amqp.url names
+    /// Declare them on the broker of amqp.url
     #[arg(long)]
     declare: bool,
 }
 
-/// Prints the topology, and declares it where that is asked for.
-///
 /// # Errors
-/// [`CliError::Configuration`] with every mistake; [`CliError::Failed`] where the broker refuses.
+/// [`CliError::Configuration`] with every mistake; [`CliError::Failed`] if the broker refuses a declaration.
 pub async fn run(args: TopologyArgs) -> Result<(), CliError> {
     let config = args.config.load()?;
     let topology = Topology::new(&config.amqp);
@@ -91,7 +88,7 @@ fn write_table(topology: &Topology, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// RabbitMQ's export format, without a virtual host: `rabbitmqctl import_definitions` and the operators read it.
+/// RabbitMQ's format of definitions, without a virtual host.
 fn definitions(topology: &Topology) -> Value {
     let exchanges = topology.exchanges().into_iter().map(|exchange| {
         json!({
@@ -121,7 +118,7 @@ fn kind_name(kind: &ExchangeKind) -> String {
     format!("{kind:?}").to_lowercase()
 }
 
-/// Arguments as JSON: the topology has numbers and texts only.
+/// Arguments as JSON. The topology uses only numbers and texts.
 fn as_json(arguments: &FieldTable) -> Value {
     let entries = arguments.into_iter().map(|(name, value)| {
         let value = match value {

@@ -1,4 +1,4 @@
-//! The client commands of the built binary: what they ask, what they print, how they end.
+//! The client commands of the built binary: their requests, their output and their exit status.
 
 use std::{ffi::OsStr, process::Stdio, time::Duration};
 
@@ -17,7 +17,7 @@ mod real_bridge;
 mod recorded_bridge;
 mod send_file;
 
-/// How long a command of these tests may take.
+/// Timeout of one command.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How a command ended.
@@ -46,7 +46,7 @@ impl Ended {
     }
 }
 
-/// The built binary, with none of this process's settings.
+/// The built binary, without the SMSBRIDGE_ variables of this process.
 fn smsbridge() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_smsbridge"));
     for (name, _) in std::env::vars() {
@@ -91,7 +91,7 @@ fn two_accepted() -> Value {
 }
 
 #[tokio::test]
-async fn send_asks_for_what_the_command_line_says() {
+async fn send_puts_all_options_into_the_request() {
     let bridge = RecordedBridge::start().await;
     bridge.answer("send_sms", two_accepted());
     let ended = run_at(
@@ -141,7 +141,7 @@ async fn send_asks_for_what_the_command_line_says() {
 }
 
 #[tokio::test]
-async fn send_without_an_id_makes_one_and_binary_is_hex() {
+async fn send_generates_a_request_id_and_reads_hex() {
     let bridge = RecordedBridge::start().await;
     for _ in 0..2 {
         bridge.answer("send_sms", two_accepted());
@@ -164,7 +164,7 @@ async fn send_without_an_id_makes_one_and_binary_is_hex() {
 }
 
 #[tokio::test]
-async fn json_is_the_contracts_own() {
+async fn json_output_is_proto_json() {
     let bridge = RecordedBridge::start().await;
     bridge.answer("send_sms", two_accepted());
     let ended = run_at(&bridge, ["send", "1", "2", "--text", "x", "--json"])
@@ -174,7 +174,7 @@ async fn json_is_the_contracts_own() {
 }
 
 #[tokio::test]
-async fn a_message_that_was_not_accepted_is_a_failure() {
+async fn send_fails_if_a_message_was_not_accepted() {
     let bridge = RecordedBridge::start().await;
     bridge.answer(
         "send_sms",
@@ -200,12 +200,12 @@ async fn a_message_that_was_not_accepted_is_a_failure() {
     );
     assert_eq!(
         ended.stderr,
-        "error: 2 of 3 messages not accepted (request id r)\n"
+        "error: 2 of 3 messages were not accepted (request id r)\n"
     );
 }
 
 #[tokio::test]
-async fn an_error_of_the_bridge_is_told_whole() {
+async fn an_error_prints_all_its_details() {
     let bridge = RecordedBridge::start().await;
     let mut details =
         ErrorDetails::with_error_info("INVALID_REQUEST", "smsbridge", [("a".into(), "b".into())]);
@@ -227,7 +227,7 @@ async fn an_error_of_the_bridge_is_told_whole() {
 }
 
 #[tokio::test]
-async fn a_send_in_doubt_says_how_to_repeat_it() {
+async fn a_send_in_doubt_prints_how_to_repeat_it() {
     let bridge = RecordedBridge::start().await;
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(Duration::from_millis(1500)));
@@ -239,7 +239,7 @@ async fn a_send_in_doubt_says_how_to_repeat_it() {
         ended.stderr,
         "error: UNAVAILABLE: the API is down\n\
          \x20 try again in 1.5s\n\
-         \x20 Repeat it with --request-id order-17: nothing is sent twice\n"
+         \x20 Repeat the command with --request-id order-17: nothing is sent twice\n"
     );
 }
 
@@ -287,7 +287,7 @@ async fn the_token_comes_from_environment_argument_or_file() {
 }
 
 #[tokio::test]
-async fn no_bridge_at_the_address_is_told_with_the_remedy() {
+async fn an_unreachable_bridge_prints_the_address_and_the_remedy() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", free.local_addr().unwrap());
     drop(free);
@@ -298,7 +298,7 @@ async fn no_bridge_at_the_address_is_told_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn a_port_that_speaks_no_grpc_is_told_as_such() {
+async fn a_port_without_grpc_prints_what_to_check() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let server = tokio::spawn(async move {
@@ -316,7 +316,7 @@ async fn a_port_that_speaks_no_grpc_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn a_wrong_command_line_exits_with_64() {
+async fn an_invalid_command_line_exits_with_64() {
     for args in [
         &["send"][..],
         &["send", "1"],
@@ -353,7 +353,7 @@ async fn a_wrong_command_line_exits_with_64() {
 }
 
 #[tokio::test]
-async fn logs_are_paged_to_their_end_and_wait_for_the_quota() {
+async fn logs_reads_all_pages_and_waits_for_the_quota() {
     let bridge = RecordedBridge::start().await;
     let row = |id: &str| json!({"messageId": id, "to": "41", "status": {"id": 5, "name": "DELIVERED_TO_HANDSET"}});
     let mut details = ErrorDetails::new();
@@ -404,7 +404,7 @@ async fn logs_are_paged_to_their_end_and_wait_for_the_quota() {
 }
 
 #[tokio::test]
-async fn logs_end_at_the_limit_and_say_so() {
+async fn logs_stops_at_the_limit_and_prints_a_hint() {
     let bridge = RecordedBridge::start().await;
     let row = json!({"messageId": "a", "text": "two\nlines", "application": "billing"});
     bridge.answer(
@@ -432,7 +432,7 @@ fn event(id: &str, cursor: &str) -> Value {
 }
 
 #[tokio::test]
-async fn events_end_where_the_log_ends() {
+async fn events_stops_at_the_end_of_the_log() {
     let bridge = RecordedBridge::start().await;
     bridge.answer("stream_events", json!([event("a", "c1"), event("b", "c2")]));
     let ended = run_at(
@@ -459,7 +459,7 @@ async fn events_end_where_the_log_ends() {
 }
 
 #[tokio::test]
-async fn a_follower_connects_again_where_it_left_off() {
+async fn a_follower_reconnects_behind_its_last_event() {
     let bridge = RecordedBridge::start().await;
     let mut details = ErrorDetails::new();
     details.set_error_info(
@@ -505,7 +505,7 @@ async fn a_follower_connects_again_where_it_left_off() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_ends_the_command_quietly() {
+async fn a_closed_pipe_ends_the_command_without_an_error() {
     let bridge = RecordedBridge::start().await;
     let many: Vec<_> = (0..20_000).map(|n| event(&n.to_string(), "c")).collect();
     bridge.answer("stream_events", json!(many));
@@ -529,7 +529,7 @@ async fn a_reader_that_goes_away_ends_the_command_quietly() {
 }
 
 #[tokio::test]
-async fn reports_and_received_messages_are_pulled_or_listed() {
+async fn reports_and_inbox_pull_or_list() {
     let bridge = RecordedBridge::start().await;
     bridge.answer(
         "pull_delivery_reports",
@@ -574,7 +574,7 @@ async fn reports_and_received_messages_are_pulled_or_listed() {
 }
 
 #[tokio::test]
-async fn numbers_are_looked_up_in_thousands() {
+async fn lookup_sends_a_thousand_numbers_per_call() {
     let bridge = RecordedBridge::start().await;
     bridge
         .answer(
@@ -612,7 +612,7 @@ async fn numbers_are_looked_up_in_thousands() {
 }
 
 #[tokio::test]
-async fn operators_list_show_replay_discard_and_reconcile() {
+async fn dead_and_quarantine_list_show_replay_and_discard() {
     let bridge = RecordedBridge::start().await;
     let letter = json!({
         "id": "order-17", "time": "2026-11-22T14:00:00Z", "reason": "INVALID_REQUEST", "detail": "no text",
@@ -641,7 +641,7 @@ async fn operators_list_show_replay_discard_and_reconcile() {
     );
     run_at(&bridge, ["dead", "show", "other"]).await.expect(1);
     let ended = run_at(&bridge, ["dead", "replay", "--all"]).await.expect(0);
-    assert_eq!(ended.stdout, "2 published to where they came from\n");
+    assert_eq!(ended.stdout, "replayed 2\n");
     assert_eq!(bridge.asked_once("replay_dead_letters"), json!({}));
     run_at(&bridge, ["dead", "discard", "a", "b"])
         .await

@@ -21,11 +21,11 @@ use crate::{
     proto::v1,
 };
 
-/// How long the events may take.
+/// Timeout of the events.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long the deletion of one queue or exchange may take.
+/// Timeout of the deletion of one queue or exchange.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The events that the command leads to.
+/// The events of the command.
 const EXPECTED: [EventType; 2] = [EventType::SendAccepted, EventType::ReportDelivered];
 
 /// The broker of `--amqp-url`, and the demo's names there.
@@ -45,7 +45,7 @@ impl Broker {
     /// Checks that the broker answers, before anything is declared on it.
     ///
     /// # Errors
-    /// [`CliError::Failed`] where it does not.
+    /// [`CliError::Failed`] if it does not.
     pub(super) async fn reach(url: &str, config: &config::Amqp) -> Result<Self, CliError> {
         let endpoint = Endpoint::parse(&url.to_owned().into()).map_err(failed)?;
         let session = Session::open(&endpoint, "demo").await.map_err(failed)?;
@@ -141,11 +141,11 @@ pub(super) async fn flow(story: &mut Story, broker: &Broker) -> Result<(), CliEr
 async fn publish_and_consume(story: &Story, broker: &Broker) -> Result<(), String> {
     let connection = Connection::connect(&broker.url, ConnectionProperties::default())
         .await
-        .map_err(said)?;
-    let channel = connection.create_channel().await.map_err(said)?;
+        .map_err(text_of)?;
+    let channel = connection.create_channel().await.map_err(text_of)?;
     let consumer = bind_queue(&channel, &broker.topology).await?;
     publish(&channel, &broker.topology).await?;
-    let came = tokio::time::timeout(EVENT_TIMEOUT, consume(story, consumer))
+    let received = tokio::time::timeout(EVENT_TIMEOUT, consume(story, consumer))
         .await
         .unwrap_or_else(|_| {
             Err(format!(
@@ -153,9 +153,9 @@ async fn publish_and_consume(story: &Story, broker: &Broker) -> Result<(), Strin
                 EXPECTED[0], EXPECTED[1]
             ))
         });
-    // The queue is exclusive: it goes with the connection.
+    // The queue is exclusive: the broker deletes it with the connection.
     let _ = connection.close(200, "done".into()).await;
-    came
+    received
 }
 
 async fn bind_queue(channel: &Channel, topology: &Topology) -> Result<Consumer, String> {
@@ -166,7 +166,7 @@ async fn bind_queue(channel: &Channel, topology: &Topology) -> Result<Consumer, 
     let queue = channel
         .queue_declare("".into(), exclusive, FieldTable::default())
         .await
-        .map_err(said)?;
+        .map_err(text_of)?;
     for key in ["send.*.default", "report.#"] {
         channel
             .queue_bind(
@@ -177,7 +177,7 @@ async fn bind_queue(channel: &Channel, topology: &Topology) -> Result<Consumer, 
                 FieldTable::default(),
             )
             .await
-            .map_err(said)?;
+            .map_err(text_of)?;
     }
     channel
         .basic_consume(
@@ -187,16 +187,16 @@ async fn bind_queue(channel: &Channel, topology: &Topology) -> Result<Consumer, 
             FieldTable::default(),
         )
         .await
-        .map_err(said)
+        .map_err(text_of)
 }
 
 async fn publish(channel: &Channel, topology: &Topology) -> Result<(), String> {
     channel
         .confirm_select(ConfirmSelectOptions::default())
         .await
-        .map_err(said)?;
+        .map_err(text_of)?;
     let body =
-        serde_json::to_vec(&text(&["41793026727"], "Hello through the broker")).map_err(said)?;
+        serde_json::to_vec(&text(&["41793026727"], "Hello through the broker")).map_err(text_of)?;
     let properties = BasicProperties::default()
         .with_content_type("application/json".into())
         .with_message_id(format!("demo-{}", uuid::Uuid::now_v7()).into())
@@ -210,13 +210,13 @@ async fn publish(channel: &Channel, topology: &Topology) -> Result<(), String> {
             properties,
         )
         .await
-        .map_err(said)?
+        .map_err(text_of)?
         .await
-        .map_err(said)?;
+        .map_err(text_of)?;
     if confirm.is_ack() {
         Ok(())
     } else {
-        Err("the broker did not take the command".to_owned())
+        Err("the broker did not confirm the command".to_owned())
     }
 }
 
@@ -227,19 +227,19 @@ async fn consume(story: &Story, mut consumer: Consumer) -> Result<(), String> {
             .next()
             .await
             .ok_or("the consumer ended")?
-            .map_err(said)?;
-        let event: v1::Event = serde_json::from_slice(&delivery.data).map_err(said)?;
+            .map_err(text_of)?;
+        let event: v1::Event = serde_json::from_slice(&delivery.data).map_err(text_of)?;
         delivery
             .ack(BasicAckOptions::default())
             .await
-            .map_err(said)?;
+            .map_err(text_of)?;
         if missing.remove(event.r#type.as_str()) {
-            story.event(&event).map_err(said)?;
+            story.event(&event).map_err(text_of)?;
         }
     }
     Ok(())
 }
 
-fn said(error: impl std::fmt::Display) -> String {
+fn text_of(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

@@ -1,4 +1,4 @@
-//! The flows over gRPC and HTTP.
+//! The flows over gRPC and HTTP. Each calls the bridge or the simulator and prints what it received.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::{
     },
 };
 
-/// How long an event may take.
+/// Timeout of one event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Flow = Result<(), String>;
 
-/// All of them, one after the other.
+/// Runs all flows, one after the other.
 pub(super) async fn all(story: &mut Story, places: &Places<'_>) -> Result<(), CliError> {
     let address = format!("http://{}", places.bridge.grpc);
     let channel = Channel::from_shared(address)
@@ -60,13 +60,13 @@ pub(super) async fn all(story: &mut Story, places: &Places<'_>) -> Result<(), Cl
     story.ended("rejected", outcome)?;
 
     story.chapter(
-        "A phone answers",
-        "POST /_sim/inbound, as if a phone had sent it",
+        "A phone sends a message",
+        "POST /_sim/inbound, which simulates a message from a phone",
     )?;
     let outcome = inbound(story, places, &mut events).await;
     story.ended("inbound", outcome)?;
 
-    story.chapter("Look a number up", "LookupService.LookupNumbers")?;
+    story.chapter("Look up a number", "LookupService.LookupNumbers")?;
     let outcome = lookup(story, &channel).await;
     story.ended("look-up", outcome)?;
 
@@ -79,7 +79,6 @@ pub(super) async fn all(story: &mut Story, places: &Places<'_>) -> Result<(), Cl
     Ok(())
 }
 
-/// A text to some numbers.
 pub(super) fn text(to: &[&str], text: &str) -> v1::SendSmsRequest {
     let destinations = to
         .iter()
@@ -100,7 +99,7 @@ pub(super) fn text(to: &[&str], text: &str) -> v1::SendSmsRequest {
     }
 }
 
-/// The events from now on.
+/// Events since the start of the demo.
 pub(super) struct Events(tonic::Streaming<v1::StreamEventsResponse>);
 
 impl Events {
@@ -109,14 +108,14 @@ impl Events {
         let stream = client
             .stream_events(v1::StreamEventsRequest::default())
             .await
-            .map_err(said)?;
+            .map_err(text_of)?;
         Ok(Self(stream.into_inner()))
     }
 
     /// The next event of a type.
     async fn next(&mut self, event_type: EventType) -> Result<v1::Event, String> {
-        let looking = async {
-            while let Some(response) = self.0.message().await.map_err(said)? {
+        let receiving = async {
+            while let Some(response) = self.0.message().await.map_err(text_of)? {
                 if let Some(event) = response
                     .event
                     .filter(|event| event.r#type == event_type.as_str())
@@ -124,9 +123,9 @@ impl Events {
                     return Ok(event);
                 }
             }
-            Err("the stream of events ended".to_owned())
+            Err("the event stream ended".to_owned())
         };
-        tokio::time::timeout(EVENT_TIMEOUT, looking)
+        tokio::time::timeout(EVENT_TIMEOUT, receiving)
             .await
             .unwrap_or_else(|_| Err(format!("no {event_type} within {EVENT_TIMEOUT:?}")))
     }
@@ -142,17 +141,17 @@ async fn send_and_report(
     let sent = SmsServiceClient::new(channel.clone())
         .send_sms(text(to, "Hello from smsbridge"))
         .await
-        .map_err(said)?
+        .map_err(text_of)?
         .into_inner();
     for result in &sent.results {
-        story.result(result).map_err(said)?;
+        story.result(result).map_err(text_of)?;
         if result.outcome() != v1::Outcome::Accepted {
             return Err(format!("message {} was not accepted", result.message_id));
         }
     }
     for _ in &sent.results {
         let event = events.next(event_type).await?;
-        story.event(&event).map_err(said)?;
+        story.event(&event).map_err(text_of)?;
     }
     Ok(())
 }
@@ -161,16 +160,16 @@ async fn rejected(story: &Story, channel: &Channel) -> Flow {
     let sent = SmsServiceClient::new(channel.clone())
         .send_sms(text(&["999010061234"], "Hello"))
         .await
-        .map_err(said)?
+        .map_err(text_of)?
         .into_inner();
     let [result] = sent.results.as_slice() else {
-        return Err("there is not exactly one result".to_owned());
+        return Err("expected exactly one result".to_owned());
     };
-    story.result(result).map_err(said)?;
+    story.result(result).map_err(text_of)?;
     if result.outcome() == v1::Outcome::Rejected {
         Ok(())
     } else {
-        Err("it was not rejected".to_owned())
+        Err("the message was not rejected".to_owned())
     }
 }
 
@@ -179,19 +178,19 @@ async fn inbound(story: &Story, places: &Places<'_>, events: &mut Events) -> Flo
     let client = reqwest::Client::builder()
         .no_proxy()
         .build()
-        .map_err(said)?;
+        .map_err(text_of)?;
     let answer = client
         .post(format!("http://{}/_sim/inbound", places.simulator))
         .header("content-type", "application/json")
         .body(r#"{"from":"41793026727","to":"41790000000","text":"When do you open?"}"#)
         .send()
         .await
-        .map_err(said)?;
+        .map_err(text_of)?;
     if !answer.status().is_success() {
         return Err(format!("the simulator answered {}", answer.status()));
     }
     let event = events.next(EventType::InboundReceived).await?;
-    story.event(&event).map_err(said)
+    story.event(&event).map_err(text_of)
 }
 
 async fn lookup(story: &Story, channel: &Channel) -> Flow {
@@ -202,21 +201,21 @@ async fn lookup(story: &Story, channel: &Channel) -> Flow {
     let found = LookupServiceClient::new(channel.clone())
         .lookup_numbers(request)
         .await
-        .map_err(said)?
+        .map_err(text_of)?
         .into_inner();
     let [number] = found.results.as_slice() else {
-        return Err("there is not exactly one answer".to_owned());
+        return Err("expected exactly one result".to_owned());
     };
     let network = number.original_network.clone().unwrap_or_default();
     story
-        .came_back(format!(
+        .received(format!(
             "{}: mccMnc {}, country prefix {}, ported {}",
             number.to,
             number.mcc_mnc,
             network.country_prefix,
             number.ported()
         ))
-        .map_err(said)
+        .map_err(text_of)
 }
 
 async fn logs(story: &Story, channel: &Channel) -> Flow {
@@ -227,24 +226,24 @@ async fn logs(story: &Story, channel: &Channel) -> Flow {
     let logs = SmsServiceClient::new(channel.clone())
         .list_sms_logs(request)
         .await
-        .map_err(said)?
+        .map_err(text_of)?
         .into_inner();
     if logs.logs.is_empty() {
         return Err("the logs are empty".to_owned());
     }
     story
-        .came_back(format!("{} rows, newest first", logs.logs.len()))
-        .map_err(said)?;
+        .received(format!("{} rows, newest first", logs.logs.len()))
+        .map_err(text_of)?;
     let balance = AccountServiceClient::new(channel.clone())
         .get_balance(v1::GetBalanceRequest::default())
         .await
-        .map_err(said)?
+        .map_err(text_of)?
         .into_inner();
     story
-        .came_back(format!("credit {} {}", balance.balance, balance.currency))
-        .map_err(said)
+        .received(format!("credit {} {}", balance.balance, balance.currency))
+        .map_err(text_of)
 }
 
-fn said(error: impl std::fmt::Display) -> String {
+fn text_of(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

@@ -1,11 +1,11 @@
-//! What the demo says: what was called, what came back, where to look next.
+//! The text of the demo: what it called, what it received, what to try next.
 
 use std::io::{self, Write as _};
 
 use super::{super::CliError, Places};
 use crate::proto::v1;
 
-/// Tells the demo on stdout, and remembers what did not work.
+/// Prints the demo to stdout and collects the flows that failed.
 #[derive(Default)]
 pub(super) struct Story {
     chapters: u32,
@@ -13,7 +13,7 @@ pub(super) struct Story {
 }
 
 impl Story {
-    fn say(&self, line: impl AsRef<str>) -> io::Result<()> {
+    fn print(&self, line: impl AsRef<str>) -> io::Result<()> {
         let mut out = io::stdout().lock();
         writeln!(out, "{}", line.as_ref())?;
         out.flush()
@@ -25,39 +25,38 @@ impl Story {
             bridge,
             broker,
         } = places;
-        self.say("smsbridge demo: a simulated Infobip account and a bridge, in one process.\n")?;
-        self.say("  your services ──gRPC or RabbitMQ──▶ smsbridge ──REST──▶ Infobip (here: the simulator)")?;
-        self.say("                ◀─────events──────────           ◀─pushes─\n")?;
-        self.say(format!("  bridge, gRPC     {}", bridge.grpc))?;
-        self.say(format!("  bridge, webhooks {}", bridge.http))?;
-        self.say(format!(
+        self.print("smsbridge demo: a simulated Infobip account and a bridge, in one process.\n")?;
+        self.print("  your services ──gRPC or RabbitMQ──▶ smsbridge ──REST──▶ Infobip (here: the simulator)")?;
+        self.print("                ◀─────events──────────           ◀─pushes─\n")?;
+        self.print(format!("  bridge, gRPC     {}", bridge.grpc))?;
+        self.print(format!("  bridge, webhooks {}", bridge.http))?;
+        self.print(format!(
             "  bridge, ops      {}   (/ready, /metrics)",
             bridge.admin
         ))?;
-        self.say(format!("  simulator        {simulator}   (/_sim/messages)"))?;
+        self.print(format!("  simulator        {simulator}   (/_sim/messages)"))?;
         match broker {
-            Some(broker) => self.say(format!(
+            Some(broker) => self.print(format!(
                 "  events           on the broker, in the stream {} (deleted at the end)",
                 broker.topology.events_log()
             )),
             None => {
-                self.say("  events           in the embedded log (no broker was given: --amqp-url)")
+                self.print("  events           in the embedded log (no broker was given with --amqp-url)")
             }
         }
     }
 
-    /// Begins a flow.
+    /// Starts a flow.
     pub(super) fn chapter(&mut self, title: &str, called: &str) -> io::Result<()> {
         self.chapters += 1;
-        self.say(format!(
-            "\n{}. {title}\n   called   {called}",
+        self.print(format!(
+            "\n{}. {title}\n   called    {called}",
             self.chapters
         ))
     }
 
-    /// Something that came back.
-    pub(super) fn came_back(&self, what: impl AsRef<str>) -> io::Result<()> {
-        self.say(format!("   came     {}", what.as_ref()))
+    pub(super) fn received(&self, what: impl AsRef<str>) -> io::Result<()> {
+        self.print(format!("   received  {}", what.as_ref()))
     }
 
     pub(super) fn result(&self, result: &v1::SendResult) -> io::Result<()> {
@@ -65,7 +64,7 @@ impl Story {
             .status
             .as_ref()
             .map_or("", |status| status.name.as_str());
-        self.came_back(format!(
+        self.received(format!(
             "{} for {} ({status}), message id {}",
             result.outcome().as_str_name(),
             result.to,
@@ -98,30 +97,30 @@ impl Story {
             Some(Payload::InvalidCommand(invalid)) => invalid.detail.clone(),
             None => String::new(),
         };
-        self.came_back(format!(
+        self.received(format!(
             "event {}.{}: {about}",
             event.r#type, event.application
         ))
     }
 
-    /// Ends a flow: it worked, or what did not.
+    /// Ends a flow with its outcome.
     pub(super) fn ended(&mut self, title: &str, outcome: Result<(), String>) -> io::Result<()> {
         match outcome {
-            Ok(()) => self.say("   ✓ worked"),
+            Ok(()) => self.print("   ✓ worked"),
             Err(why) => {
                 self.failed.push(format!("{title}: {why}"));
-                self.say(format!("   ✗ did not work: {why}"))
+                self.print(format!("   ✗ failed: {why}"))
             }
         }
     }
 
     pub(super) fn end(&self) -> Result<(), CliError> {
         if self.failed.is_empty() {
-            self.say(format!("\nAll {} flows worked.", self.chapters))?;
+            self.print(format!("\nAll {} flows worked.", self.chapters))?;
             return Ok(());
         }
         Err(CliError::Failed(format!(
-            "{} of {} flows did not work:\n  {}",
+            "{} of {} flows failed:\n  {}",
             self.failed.len(),
             self.chapters,
             self.failed.join("\n  ")
@@ -135,17 +134,17 @@ impl Story {
             broker,
         } = places;
         let grpc = bridge.grpc;
-        self.say("\nStill serving; Ctrl-C ends it. In another terminal:\n")?;
-        self.say(format!(
+        self.print("\nStill serving; Ctrl-C stops it. In another terminal:\n")?;
+        self.print(format!(
             "  # send, with any gRPC tool (reflection is on)\n  grpcurl -plaintext -d '{{\"message\":{{\"from\":\"InfoSMS\",\"destinations\":[{{\"to\":\"41793026727\"}}],\"text\":\"Hello\"}}}}' {grpc} smsbridge.v1.SmsService/SendSms"
         ))?;
-        self.say(format!("  # or with this binary, and follow what happens\n  smsbridge send --address http://{grpc} 41793026727 --text Hello\n  smsbridge events --address http://{grpc} --since 1h --follow"))?;
-        self.say(format!("  # a message from a phone\n  curl -s -X POST http://{simulator}/_sim/inbound -H 'Content-Type: application/json' -d '{{\"from\":\"41793026727\",\"to\":\"41790000000\",\"text\":\"Hi there\"}}'"))?;
-        self.say(format!(
-            "  # what reached the handsets\n  curl -s http://{simulator}/_sim/messages"
+        self.print(format!("  # or with this binary; then follow the events\n  smsbridge send --address http://{grpc} 41793026727 --text Hello\n  smsbridge events --address http://{grpc} --since 1h --follow"))?;
+        self.print(format!("  # simulate a message from a phone\n  curl -s -X POST http://{simulator}/_sim/inbound -H 'Content-Type: application/json' -d '{{\"from\":\"41793026727\",\"to\":\"41790000000\",\"text\":\"Hi there\"}}'"))?;
+        self.print(format!(
+            "  # the messages that reached handsets\n  curl -s http://{simulator}/_sim/messages"
         ))?;
         if let Some(broker) = broker {
-            self.say(format!(
+            self.print(format!(
                 "  # a command through the broker (examples/python; URL is the value of --amqp-url)\n  python3 amqp_send.py 41793026727 --text Hello --prefix {} --amqp-url URL",
                 broker.prefix
             ))?;

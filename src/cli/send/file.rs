@@ -1,8 +1,8 @@
-//! A message for each record of a file, on one `StreamSms`.
+//! `smsbridge send --file`: sends a message for each record on one `StreamSms` call.
 //!
-//! Invariants: no more than `--in-flight` messages are unanswered; each record has a request id of its own, made from the
-//! run's and the record's place in the file, so that a run that broke off is repeated and nothing is sent twice; every record
-//! that was sent is counted as accepted, rejected, unknown or unanswered.
+//! Invariants: at most `--in-flight` messages have no response; each record has its own request id, derived from the request id
+//! of the run and the number of the record, so that a repeated run sends nothing twice; every message that was sent is
+//! counted as accepted, rejected, unknown or unanswered.
 
 use std::{
     fmt,
@@ -34,23 +34,22 @@ use crate::{
     },
 };
 
-/// How long all unanswered messages may stay so. The bridge itself resolves a doubtful one for `send.in_doubt_for` (10 m).
-const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
-/// How often the line of progress changes at most.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// The longest time without a response while messages are in flight. The bridge resolves a message in doubt within
+/// `send.in_doubt_for` (10 min).
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// The shortest time between two updates of the progress line.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Opens a file of messages.
-///
 /// # Errors
-/// [`CliError::Usage`] where it can't be read or its header is wrong.
+/// [`CliError::Usage`] if the file cannot be read or its header is invalid.
 pub(super) async fn open(file: &Path) -> Result<Rows, CliError> {
     Rows::open(file, &["to", "text", "message_id", "from"]).await
 }
 
-/// Sends a message for each record and prints those that were not accepted; as JSON all answers.
+/// Sends a message for each record. Prints the messages that were not accepted; with `--json`, all responses.
 ///
 /// # Errors
-/// Where the file is wrong further down, the stream breaks, or any message was not accepted.
+/// If a record is invalid, the stream breaks, or any message was not accepted.
 pub(super) async fn send(
     rows: Rows,
     args: &SendArgs,
@@ -60,13 +59,13 @@ pub(super) async fn send(
     let (requests, stream) = mpsc::channel(64);
     let flow = Flow {
         sent: AtomicU64::new(0),
-        room: Arc::new(Semaphore::new(args.in_flight as usize)),
+        permits: Arc::new(Semaphore::new(args.in_flight as usize)),
     };
     let mut report = Report::new(args.connect.json);
     let (fed, answered) = {
         let mut feeding = pin!(feed(rows, args, request_id, requests, &flow));
         let mut answering = pin!(answers(bridge, stream, &flow, &mut report));
-        // When the stream has ended, nobody waits for the rest of the file; when the file has, all answers are awaited.
+        // If the stream ends, the rest of the file is not read. At the end of the file, all responses are awaited.
         tokio::select! {
             answered = &mut answering => (Ok(()), answered),
             fed = &mut feeding => (fed, answering.await),
@@ -74,7 +73,7 @@ pub(super) async fn send(
     };
     let sent = flow.sent.load(Ordering::Relaxed);
     report.finish(sent)?;
-    let resume = format!("Repeat it with --request-id {request_id}: nothing is sent twice");
+    let resume = format!("Repeat the command with --request-id {request_id}: nothing is sent twice");
     if let Err(error) = answered {
         return Err(match error {
             CliError::Call(error) => CliError::Failed(format!("{error}\n  {resume}")),
@@ -83,28 +82,27 @@ pub(super) async fn send(
     }
     match fed {
         Err(CliError::Usage(mistake)) => Err(CliError::Usage(format!(
-            "{mistake}\n  Nothing from there on was sent. Correct it and {}",
-            resume.to_lowercase()
+            "{mistake}\n  This record and those after it were not sent. Correct the file. {resume}"
         ))),
         Err(other) => Err(other),
         Ok(()) if report.tally.accepted == sent && sent > 0 => Ok(()),
-        Ok(()) if sent == 0 => Err(CliError::Usage("the file has no messages".into())),
+        Ok(()) if sent == 0 => Err(CliError::Usage("the file has no records".into())),
         Ok(()) => Err(CliError::Failed(format!(
-            "{} of {sent} messages not accepted\n  {resume}",
+            "{} of {sent} messages were not accepted\n  {resume}",
             sent - report.tally.accepted
         ))),
     }
 }
 
-/// What the two directions of the stream share.
+/// Shared by both directions of the stream.
 struct Flow {
-    /// Messages that were put on the stream.
+    /// Number of messages sent.
     sent: AtomicU64,
-    /// How many more may be.
-    room: Arc<Semaphore>,
+    /// Free places of `--in-flight`.
+    permits: Arc<Semaphore>,
 }
 
-/// Puts a message for each record on the stream.
+/// Sends a message for each record.
 async fn feed(
     mut rows: Rows,
     args: &SendArgs,
@@ -139,8 +137,8 @@ async fn feed(
                 tracking: None,
             }),
         };
-        match flow.room.acquire().await {
-            // Given back by the answer.
+        match flow.permits.acquire().await {
+            // `answers` adds a permit for each response.
             Ok(permit) => permit.forget(),
             Err(_) => return Ok(()),
         }
@@ -152,7 +150,7 @@ async fn feed(
     Ok(())
 }
 
-/// Reads all answers.
+/// Reads all responses.
 async fn answers(
     bridge: &Bridge,
     requests: mpsc::Receiver<StreamSmsRequest>,
@@ -162,36 +160,36 @@ async fn answers(
     let mut client = client(bridge);
     let requests = Request::new(ReceiverStream::new(requests));
     let opening = client.stream_sms(requests);
-    let mut responses = unless_silent(opening, flow, 0).await?.into_inner();
-    while let Some(response) = unless_silent(responses.message(), flow, report.answered).await? {
+    let mut responses = with_timeout(opening, flow, 0).await?.into_inner();
+    while let Some(response) = with_timeout(responses.message(), flow, report.answered).await? {
         report.take(&response, flow)?;
-        flow.room.add_permits(1);
+        flow.permits.add_permits(1);
     }
     Ok(())
 }
 
-/// Waits, but not forever while messages are unanswered.
-async fn unless_silent<T>(
+/// Waits for the next response, at most [`RESPONSE_TIMEOUT`] while messages are in flight.
+async fn with_timeout<T>(
     waiting: impl Future<Output = Result<T, Status>>,
     flow: &Flow,
     answered: u64,
 ) -> Result<T, CliError> {
     let mut waiting = pin!(waiting);
     loop {
-        match tokio::time::timeout(LONGEST_SILENCE, &mut waiting).await {
+        match tokio::time::timeout(RESPONSE_TIMEOUT, &mut waiting).await {
             Ok(result) => return Ok(result.map_err(CallError::from)?),
             Err(_) if flow.sent.load(Ordering::Relaxed) == answered => {}
             Err(_) => {
                 return Err(CliError::Failed(format!(
-                    "the bridge answered nothing for {} minutes",
-                    LONGEST_SILENCE.as_secs() / 60
+                    "no response from the bridge for {} minutes",
+                    RESPONSE_TIMEOUT.as_secs() / 60
                 )));
             }
         }
     }
 }
 
-/// How many messages ended how.
+/// Number of messages by outcome.
 #[derive(Debug, Default, Clone, Copy)]
 struct Tally {
     accepted: u64,
@@ -213,14 +211,14 @@ impl fmt::Display for Tally {
     }
 }
 
-/// What is printed while answers come.
+/// Prints responses and progress.
 struct Report {
     output: Output,
     table: Table,
     tally: Tally,
     answered: u64,
     begun: Instant,
-    /// When the line of progress was last written; `None` where stderr is no terminal.
+    /// When the progress line was last written; `None` if stderr is not a terminal.
     progress: Option<Instant>,
 }
 
@@ -270,7 +268,7 @@ impl Report {
         let Some(last) = &mut self.progress else {
             return Ok(());
         };
-        if last.elapsed() < PROGRESS_EVERY {
+        if last.elapsed() < PROGRESS_INTERVAL {
             return Ok(());
         }
         *last = Instant::now();
@@ -316,6 +314,6 @@ fn row(line: &str, result: &SendResult) -> Vec<String> {
         result.to.clone(),
         result.message_id.clone(),
         codes::outcome(result),
-        codes::why(result),
+        codes::reason(result),
     ]
 }

@@ -1,4 +1,4 @@
-//! `smsbridge demo` beside a real bridge's queues.
+//! `smsbridge demo` on a broker that has the queues of a real bridge.
 
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use smsbridge::amqp::Topology;
@@ -7,7 +7,7 @@ use tokio::process::Child;
 use super::*;
 use crate::support::broker::{Client, TestBroker};
 
-/// The demo on all ports that are free, with a broker in its environment.
+/// The demo, with variables of a real bridge in its environment.
 fn demo(broker: &TestBroker, args: &[&str]) -> Command {
     let mut command = smsbridge();
     command

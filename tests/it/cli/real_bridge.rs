@@ -1,4 +1,4 @@
-//! The commands against a bridge in front of a simulator: what one of them did, the others find.
+//! The commands against a bridge in front of a simulator: one command finds what another one did.
 
 use super::*;
 use crate::support::{bridge::TestBridge, eventually, simulator::TestSimulator};
@@ -14,7 +14,7 @@ async fn run_at<'a>(bridge: &TestBridge, args: impl AsRef<[&'a str]>) -> Ended {
 }
 
 #[tokio::test]
-async fn what_was_sent_is_found_in_events_and_logs() {
+async fn events_and_logs_show_sent_messages() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let args = [
@@ -57,7 +57,7 @@ async fn what_was_sent_is_found_in_events_and_logs() {
 }
 
 #[tokio::test]
-async fn what_is_pulled_is_shown_once_and_stays_an_event() {
+async fn pulled_rows_are_printed_once_and_stay_events() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;
     run_at(
@@ -104,7 +104,7 @@ async fn what_is_pulled_is_shown_once_and_stays_an_event() {
 }
 
 #[tokio::test]
-async fn a_file_is_sent_once_however_often() {
+async fn a_repeated_file_is_sent_once() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let file = tempfile::NamedTempFile::new().unwrap();

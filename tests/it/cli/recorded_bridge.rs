@@ -1,5 +1,5 @@
-//! A gRPC server with recorded answers, for what a real bridge can't be brought to answer at will: errors, streams that
-//! break, pages, tables. It notes what it was asked.
+//! A gRPC server with scripted responses (errors, broken streams, pages), which a real bridge would not return on demand. It
+//! records its requests.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 type Answer = Result<Value, Status>;
 
-/// The server; it ends when this is dropped.
+/// The server. Dropping it stops it.
 pub struct RecordedBridge {
     pub address: String,
     state: Arc<State>,
@@ -34,7 +34,6 @@ struct State {
     break_after: Mutex<Option<usize>>,
 }
 
-/// A call that came.
 #[derive(Clone)]
 pub struct Asked {
     pub method: &'static str,
@@ -80,12 +79,12 @@ impl RecordedBridge {
         }
     }
 
-    /// The next answer of a method, as proto JSON; of a server stream, a list of messages. Without one: INTERNAL.
+    /// Adds the next response of a method, as proto JSON; for a server stream, a list of messages. Without one: INTERNAL.
     pub fn answer(&self, method: &'static str, answer: Value) -> &Self {
         self.push(method, Ok(answer))
     }
 
-    /// The next answer of a method is an error.
+    /// Adds an error as the next response of a method.
     pub fn refuse(&self, method: &'static str, status: Status) -> &Self {
         self.push(method, Err(status))
     }
@@ -97,12 +96,12 @@ impl RecordedBridge {
         self
     }
 
-    /// `StreamSms` breaks with UNAVAILABLE after so many answers.
+    /// `StreamSms` breaks with UNAVAILABLE after this number of responses.
     pub fn break_stream_after(&self, answers: usize) {
         *self.state.break_after.lock().unwrap() = Some(answers);
     }
 
-    /// The calls of a method, in their order.
+    /// The calls of a method, in order.
     pub fn asked(&self, method: &str) -> Vec<Asked> {
         let asked = self.state.asked.lock().unwrap();
         asked

@@ -28,7 +28,7 @@ async fn send_file(bridge: &RecordedBridge, args: &[&str], input: &str) -> Ended
 }
 
 #[tokio::test]
-async fn each_record_is_a_message_and_failures_are_listed() {
+async fn send_file_sends_each_record_and_lists_failures() {
     let bridge = RecordedBridge::start().await;
     let input = "to,text,message_id,from\n41,own text,m-1,Shop\n\n42,,,\n043,,,\n";
     let ended = send_file(&bridge, &["--text", "Hello", "--from", "Info"], input)
@@ -47,7 +47,7 @@ async fn each_record_is_a_message_and_failures_are_listed() {
         "{}",
         ended.stderr
     );
-    assert!(ended.stderr.contains("error: 1 of 3 messages not accepted"));
+    assert!(ended.stderr.contains("error: 1 of 3 messages were not accepted"));
     let asked: Vec<_> = bridge
         .asked("stream_sms")
         .into_iter()
@@ -77,7 +77,7 @@ async fn each_record_is_a_message_and_failures_are_listed() {
 }
 
 #[tokio::test]
-async fn all_accepted_is_success_and_messages_under_way_are_bounded() {
+async fn send_file_bounds_messages_in_flight() {
     let bridge = RecordedBridge::start().await;
     let numbers: Vec<_> = (1..=7).map(|n| format!("4179{n}")).collect();
     let args = ["--text", "x", "--in-flight", "3", "--json"];
@@ -90,7 +90,7 @@ async fn all_accepted_is_success_and_messages_under_way_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_says_how_to_go_on() {
+async fn a_broken_stream_prints_how_to_repeat_the_run() {
     let bridge = RecordedBridge::start().await;
     bridge.break_stream_after(2);
     let ended = send_file(&bridge, &["--text", "x"], "to\n41\n42\n43\n44\n")
@@ -105,13 +105,13 @@ async fn a_stream_that_breaks_says_how_to_go_on() {
         lines[1..],
         [
             "error: UNAVAILABLE: going away",
-            "  Repeat it with --request-id run: nothing is sent twice"
+            "  Repeat the command with --request-id run: nothing is sent twice"
         ]
     );
 }
 
 #[tokio::test]
-async fn a_mistake_in_the_file_stops_there_and_the_rest_is_answered() {
+async fn an_invalid_record_stops_the_file_and_earlier_records_are_sent() {
     let bridge = RecordedBridge::start().await;
     let ended = send_file(&bridge, &[], "to,text\n41,a\n42,b\n43,c,d\n44,e\n")
         .await
@@ -132,7 +132,7 @@ async fn a_mistake_in_the_file_stops_there_and_the_rest_is_answered() {
     assert!(
         ended
             .stderr
-            .contains("`number` is no column: the header may name to, text"),
+            .contains("unknown column `number`: the header may have to, text"),
         "{}",
         ended.stderr
     );
