@@ -1,12 +1,16 @@
-//! The composition root: configuration → parts wired together, sockets bound → run → drain.
+//! The composition root: binds the ports, opens the event log, wires the parts together, runs and drains them.
 //!
-//! Invariants: every port is bound and every folder opened before anything runs; the process serves until it is told to
-//! stop, then drains in the order of P8 (docs/RELIABILITY.md#p8-shutdown-loses-nothing): readiness falls, intake stops, what is
-//! in flight finishes, results become durable, the log is closed. Neighbours: knows all; `cli::serve` and `cli::demo` run it.
+//! Invariants: every port is bound and every folder opened before a task starts; shutdown follows P8
+//! (docs/RELIABILITY.md#p8-shutdown-loses-nothing): readiness falls, new calls and commands are refused, those in flight are
+//! completed, results become durable, the log is closed. Depends on all other modules; `cli::serve` and `cli::demo` run it.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, task::JoinSet, time::Instant};
+use tokio::{
+    net::TcpListener,
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -25,35 +29,36 @@ use crate::{
         pacing::{LogQuota, SendPace},
     },
     intake::Intake,
-    ops::{self, metrics::Metrics, readiness::Readiness},
+    ops::{
+        self,
+        listen::{self, BindError},
+        metrics::Metrics,
+        readiness::Readiness,
+    },
     send::{Api, SendCore, guards::Guards},
     webhooks,
 };
 
-/// Why the bridge did not start or did not go on.
+/// Why the bridge did not start, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// A port, or the gRPC server.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// The event log.
     #[error(transparent)]
     Log(#[from] OpenError),
-    /// The broker's address.
     #[error(transparent)]
     Amqp(#[from] AmqpError),
-    /// The client of the API.
     #[error(transparent)]
     Client(#[from] ClientBuildError),
-    /// A task of the process ended unexpectedly.
-    #[error("a part of the bridge ended unexpectedly: {0}; please report this")]
+    #[error("a task of the bridge panicked: {0}; please report this")]
     Task(String),
-    /// An address can't be read back.
-    #[error("can't read the address of a bound port: {0}")]
+    #[error("cannot read the address of a bound port: {0}")]
     Address(std::io::Error),
 }
 
-/// The broker, where one is configured.
+/// The configured broker.
 struct Broker {
     endpoint: Endpoint,
     topology: Topology,
@@ -62,7 +67,7 @@ struct Broker {
 }
 
 impl Broker {
-    /// Begins to connect; a broker that is down is waited for.
+    /// Starts to connect. If the broker is down, the publisher keeps trying in the background.
     fn configured(config: &config::Amqp, metrics: &Metrics) -> Result<Option<Self>, AmqpError> {
         let Some(url) = &config.url else {
             return Ok(None);
@@ -96,7 +101,7 @@ impl Broker {
 }
 
 impl AppError {
-    /// Whether a file that the configuration names is wrong.
+    /// Whether the error is in a file that the configuration names.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         matches!(
@@ -106,18 +111,17 @@ impl AppError {
     }
 }
 
-/// Where a bridge listens.
+/// The bound addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
-    /// gRPC.
     pub grpc: SocketAddr,
-    /// What Infobip calls.
+    /// Webhooks.
     pub http: SocketAddr,
     /// Probes and metrics.
     pub admin: SocketAddr,
 }
 
-/// A bridge, wired, with its ports bound.
+/// A bridge with its ports bound and its event log open.
 pub struct App {
     config: Config,
     addresses: Addresses,
@@ -134,13 +138,13 @@ impl App {
     /// Binds the ports and opens the event log. Needs a tokio runtime.
     ///
     /// # Errors
-    /// [`AppError`]: one clear message that names the key or the address and the remedy.
+    /// [`AppError`], which names the key or the address, and the remedy.
     pub async fn bind(config: Config) -> Result<Self, AppError> {
         ops::open_files::raise_limit();
         let other_connections = config.http.max_connections + ops::admin::LIMITS.max_connections;
         let grpc = GrpcServer::bind(&config.grpc, &config.applications, other_connections).await?;
-        let http = grpc::bind(config.http.listen, "http.listen").await?;
-        let admin = grpc::bind(config.admin.listen, "admin.listen").await?;
+        let http = listen::bind(config.http.listen, "http.listen").await?;
+        let admin = listen::bind(config.admin.listen, "admin.listen").await?;
         let addresses = Addresses {
             grpc: grpc.local_addr().map_err(AppError::Address)?,
             http: http.local_addr().map_err(AppError::Address)?,
@@ -172,7 +176,6 @@ impl App {
         })
     }
 
-    /// Where it listens.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
         self.addresses
@@ -181,8 +184,25 @@ impl App {
     /// Serves until `shutdown`, then drains within `shutdown.grace`.
     ///
     /// # Errors
-    /// [`AppError`] where a server ended by itself.
+    /// [`AppError`] if a server fails.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), AppError> {
+        let grace = self.config.shutdown.grace;
+        let mut running = self.start();
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            Some(ended) = running.servers.join_next() => ended.unwrap_or_else(|error| Err(AppError::Task(error.to_string()))),
+        };
+        tracing::info!(
+            grace_s = grace.as_secs_f32(),
+            "stopping: requests in flight are completed"
+        );
+        running.drain(Instant::now() + grace).await;
+        tracing::info!("stopped");
+        ended
+    }
+
+    /// Wires the parts together and spawns their tasks.
+    fn start(self) -> Running {
         let Self {
             config,
             addresses,
@@ -194,23 +214,11 @@ impl App {
             client,
             metrics,
         } = self;
-        let pushed_to = |endpoint: &str| {
-            let url = config.http.public_url.as_deref()?.trim_end_matches('/');
-            // Port 0 is the port that `http.listen` got: a laptop's or a test's.
-            let url = match url.strip_suffix(":0") {
-                Some(host) => format!("{host}:{}", addresses.http.port()),
-                None => url.to_owned(),
-            };
-            Some(format!(
-                "{url}/infobip/{}/{endpoint}",
-                config.http.path_secret()
-            ))
-        };
         let log_quota = Arc::new(LogQuota::new(config.infobip.log_requests_per_minute));
         let sender = SendCore::start(
             &config.send,
             config.infobip.request_timeout,
-            pushed_to("reports"),
+            webhook_url(&config.http, addresses.http, "reports"),
             Guards::new(&config.applications, std::time::Instant::now()),
             Api {
                 client: client.clone(),
@@ -230,13 +238,12 @@ impl App {
             log_quota,
             intake: intake.clone(),
             subscriptions: Subscriptions::new(Arc::clone(&log), tasks.clone(), closing.clone()),
-            lookups_url: pushed_to("lookups"),
+            lookups_url: webhook_url(&config.http, addresses.http, "lookups"),
             metrics: metrics.clone(),
             closing: closing.clone(),
             tasks: tasks.clone(),
         };
 
-        // Infobip is heard until the last moment: its reports must not wait for a retry that we can spare it.
         let consuming = broker.as_ref().map(|broker| {
             let commands = Commands {
                 endpoint: broker.endpoint.clone(),
@@ -250,7 +257,6 @@ impl App {
             tokio::spawn(commands::run(commands, closing.clone()))
         });
         let stop_http = CancellationToken::new();
-        let http_config = config.http.clone();
         let mut servers = JoinSet::new();
         servers.spawn({
             let stop = closing.clone();
@@ -260,7 +266,7 @@ impl App {
             let stop = stop_http.clone();
             let metrics = metrics.clone();
             async move {
-                webhooks::serve(http, &http_config, intake, metrics, stop).await;
+                webhooks::serve(http, &config.http, intake, metrics, stop).await;
                 Ok(())
             }
         });
@@ -278,47 +284,82 @@ impl App {
             stop_admin.clone(),
         ));
         tracing::info!(grpc = %addresses.grpc, http = %addresses.http, admin = %addresses.admin, "listening");
-
-        // Whichever comes first: the wish to stop, or a server that can't go on.
-        let ended = tokio::select! {
-            () = shutdown.cancelled() => Ok(()),
-            Some(ended) = servers.join_next() => ended.unwrap_or_else(|error| Err(AppError::Task(error.to_string()))),
-        };
-
-        let grace = config.shutdown.grace;
-        tracing::info!(
-            grace_s = grace.as_secs_f32(),
-            "stopping: what is in flight finishes"
-        );
-        let deadline = Instant::now() + grace;
-        readiness.end();
-        closing.cancel();
-        sender.drain(deadline).await;
-        if let Some(consuming) = consuming {
-            // Acknowledgements follow the results.
-            if tokio::time::timeout_at(deadline, consuming).await.is_err() {
-                tracing::warn!(
-                    "commands were still under way at the end of the grace period: the broker delivers them again"
-                );
-            }
+        Running {
+            sender,
+            consuming,
+            servers,
+            tasks,
+            closing,
+            stop_http,
+            admin,
+            stop_admin,
+            readiness,
+            log,
+            broker,
         }
-        tasks.close();
-        let _ = tokio::time::timeout_at(deadline, tasks.wait()).await;
-        stop_http.cancel();
-        // All answers are out; what a client still holds open ends with the grace period.
-        let all_ended = async { while servers.join_next().await.is_some() {} };
+    }
+}
+
+/// A bridge that serves.
+struct Running {
+    sender: SendCore,
+    /// Consumes commands. `None` without a broker.
+    consuming: Option<JoinHandle<()>>,
+    /// The gRPC and the webhook server. Neither ends before it is stopped, unless it fails.
+    servers: JoinSet<Result<(), AppError>>,
+    /// Tasks of single calls.
+    tasks: TaskTracker,
+    /// Stops the gRPC server and the consumers of commands.
+    closing: CancellationToken,
+    stop_http: CancellationToken,
+    admin: JoinHandle<()>,
+    stop_admin: CancellationToken,
+    readiness: Readiness,
+    log: SharedEventLog,
+    broker: Option<Broker>,
+}
+
+impl Running {
+    /// Stops in the order of P8 (docs/RELIABILITY.md#p8-shutdown-loses-nothing).
+    async fn drain(mut self, deadline: Instant) {
+        self.readiness.fall();
+        self.closing.cancel();
+        self.sender.drain(deadline).await;
+        // Deliveries are acknowledged after their results.
+        if let Some(consuming) = self.consuming
+            && tokio::time::timeout_at(deadline, consuming).await.is_err()
+        {
+            tracing::warn!(
+                "commands were still in flight at the end of the grace period: the broker will redeliver them"
+            );
+        }
+        self.tasks.close();
+        let _ = tokio::time::timeout_at(deadline, self.tasks.wait()).await;
+        // Webhooks are served until here: Infobip retries a report that it could not push, but late.
+        self.stop_http.cancel();
+        // All responses are sent. Connections that clients keep open end with the grace period.
+        let all_ended = async { while self.servers.join_next().await.is_some() {} };
         if tokio::time::timeout_at(deadline, all_ended).await.is_err() {
             tracing::warn!("connections were still open at the end of the grace period");
-            servers.shutdown().await;
+            self.servers.shutdown().await;
         }
-        log.close().await;
-        if let Some(broker) = broker {
+        self.log.close().await;
+        if let Some(broker) = self.broker {
             broker.publisher.close().await;
         }
-        // Probes are answered to the end.
-        stop_admin.cancel();
-        let _ = admin.await;
-        tracing::info!("stopped");
-        ended
+        // Probes are answered until the end.
+        self.stop_admin.cancel();
+        let _ = self.admin.await;
     }
+}
+
+/// The URL of a webhook as Infobip reaches it. `None` without `http.public_url`.
+fn webhook_url(http: &config::Http, bound: SocketAddr, endpoint: &str) -> Option<String> {
+    let url = http.public_url.as_deref()?.trim_end_matches('/');
+    // Port 0 stands for the port that `http.listen` got, on a laptop or in a test.
+    let url = match url.strip_suffix(":0") {
+        Some(host) => format!("{host}:{}", bound.port()),
+        None => url.to_owned(),
+    };
+    Some(format!("{url}/infobip/{}/{endpoint}", http.path_secret()))
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::server::{GrpcServer, ServeError, bind};
+pub use self::server::{GrpcServer, ServeError};
 use self::{failure::Failure, middleware::deadline::Deadline};
 use crate::{
     events::{SharedEventLog, subscription::Subscriptions},

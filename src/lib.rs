@@ -4,7 +4,8 @@
 //!
 //! Layers; each depends only on the layers below it:
 //!
-//! - [`proto`]: the contract, generated. [`message`]: the vocabulary: ids, addresses, code tables.
+//! - [`proto`]: the contract, generated. [`message`]: the vocabulary: ids, addresses, code tables. [`primitives`]: retries and a
+//!   bounded map.
 //! - [`infobip`]: the client of the API. [`amqp`]: the client of the broker.
 //! - [`events`]: the event log. [`send`]: turns a request into one result for each destination. [`intake`]: turns rows of the
 //!   API into events.
@@ -24,6 +25,7 @@ pub mod infobip;
 pub mod intake;
 pub mod message;
 pub mod ops;
+pub mod primitives;
 pub mod proto;
 pub mod send;
 pub mod webhooks;

@@ -44,7 +44,9 @@ fn run(cli: Cli) -> Result<(), CliError> {
         .install_default()
         .is_err()
     {
-        return Err(CliError::Failed("a TLS provider is already installed".into()));
+        return Err(CliError::Failed(
+            "a TLS provider is already installed".into(),
+        ));
     }
     let runtime = runtime()
         .build()

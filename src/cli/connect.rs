@@ -172,7 +172,11 @@ impl ConnectArgs {
         };
         let mut value = format!("Bearer {}", token.trim())
             .parse::<MetadataValue<Ascii>>()
-            .map_err(|_| CliError::Usage("the token contains characters that are not allowed in an HTTP header".into()))?;
+            .map_err(|_| {
+                CliError::Usage(
+                    "the token contains characters that are not allowed in an HTTP header".into(),
+                )
+            })?;
         value.set_sensitive(true);
         Ok(Some(value))
     }

@@ -88,7 +88,11 @@ impl Replayable for DeadLetters {
         ids: Vec<String>,
     ) -> Result<ReplayDeadLettersResponse, CliError> {
         let request = admin.bridge.request(ReplayDeadLettersRequest { ids });
-        Ok(admin.client.replay_dead_letters(request).await?.into_inner())
+        Ok(admin
+            .client
+            .replay_dead_letters(request)
+            .await?
+            .into_inner())
     }
 
     fn replayed(response: &ReplayDeadLettersResponse) -> i32 {
@@ -100,7 +104,11 @@ impl Replayable for DeadLetters {
         ids: Vec<String>,
     ) -> Result<DiscardDeadLettersResponse, CliError> {
         let request = admin.bridge.request(DiscardDeadLettersRequest { ids });
-        Ok(admin.client.discard_dead_letters(request).await?.into_inner())
+        Ok(admin
+            .client
+            .discard_dead_letters(request)
+            .await?
+            .into_inner())
     }
 
     fn discarded(response: &DiscardDeadLettersResponse) -> i32 {

@@ -105,7 +105,8 @@ pub async fn run(args: LogsArgs) -> Result<(), CliError> {
     ]);
     let mut missing = if args.all { usize::MAX } else { args.limit };
     let mut request = first_page(args);
-    request.page_size = i32::try_from(missing.min(PAGE_SIZE)).expect("a page has at most 1000 rows");
+    request.page_size =
+        i32::try_from(missing.min(PAGE_SIZE)).expect("a page has at most 1000 rows");
     let mut shown = 0_usize;
     loop {
         let mut page = next_page(&mut client, &bridge, &request, &output).await?;

@@ -100,7 +100,9 @@ impl Rows {
             let column = columns.iter().find(|column| **column == name);
             match column {
                 Some(column) if !rows.columns.contains(column) => rows.columns.push(column),
-                Some(_) => return Err(rows.wrong(&format!("the header has the column `{name}` twice"))),
+                Some(_) => {
+                    return Err(rows.wrong(&format!("the header has the column `{name}` twice")));
+                }
                 None => {
                     return Err(rows.wrong(&format!(
                         "unknown column `{name}`: the header may have {}",
@@ -280,7 +282,10 @@ mod tests {
         for (text, expected) in [
             ("", "test is empty"),
             ("text\nx", "test, line 1: the header has no column `to`"),
-            ("to,to\n1,2", "test, line 1: the header has the column `to` twice"),
+            (
+                "to,to\n1,2",
+                "test, line 1: the header has the column `to` twice",
+            ),
             (
                 "to,name\n1,2",
                 "test, line 1: unknown column `name`: the header may have to, text, from",

@@ -90,7 +90,11 @@ impl Replayable for Bodies {
         ids: Vec<String>,
     ) -> Result<DiscardQuarantinedResponse, CliError> {
         let request = admin.bridge.request(DiscardQuarantinedRequest { ids });
-        Ok(admin.client.discard_quarantined(request).await?.into_inner())
+        Ok(admin
+            .client
+            .discard_quarantined(request)
+            .await?
+            .into_inner())
     }
 
     fn discarded(response: &DiscardQuarantinedResponse) -> i32 {

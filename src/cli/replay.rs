@@ -79,11 +79,15 @@ pub(super) async fn run<K: Replayable>(args: ReplayArgs) -> Result<(), CliError>
         }
         Some(Action::Replay { ids, all: _ }) => {
             let response = K::replay(&mut admin, ids).await?;
-            output.message(&response, |response| format!("replayed {}", K::replayed(response)))?;
+            output.message(&response, |response| {
+                format!("replayed {}", K::replayed(response))
+            })?;
         }
         Some(Action::Discard { ids }) => {
             let response = K::discard(&mut admin, ids).await?;
-            output.message(&response, |response| format!("discarded {}", K::discarded(response)))?;
+            output.message(&response, |response| {
+                format!("discarded {}", K::discarded(response))
+            })?;
         }
     }
     Ok(output.flush()?)

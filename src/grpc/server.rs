@@ -28,25 +28,18 @@ use super::{
 };
 use crate::{
     config::{self, ConfigErrors},
-    ops::reload::keep_loaded,
+    ops::{
+        listen::{self, BindError},
+        reload::keep_loaded,
+    },
     proto::{self, v1},
 };
 
 /// Why the server ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The port can't be had.
-    #[error(
-        "can't listen on {address} ({key}): {source}; stop the process that has the port, or set {key} to another address"
-    )]
-    Bind {
-        /// The configured address.
-        address: SocketAddr,
-        /// The key that says so.
-        key: &'static str,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// The files of TLS.
     #[error(transparent)]
     Tls(#[from] ConfigErrors),
@@ -56,20 +49,6 @@ pub enum ServeError {
     /// Reflection can't be set up.
     #[error("cannot set up gRPC reflection: {0}")]
     Reflection(String),
-}
-
-/// Binds a port, eagerly, so that a taken one ends the process before anything else starts.
-///
-/// # Errors
-/// [`ServeError::Bind`] names the address, the key and the remedy.
-pub async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| ServeError::Bind {
-            address,
-            key,
-            source,
-        })
 }
 
 /// The server with its port bound.
@@ -94,7 +73,7 @@ impl GrpcServer {
     ) -> Result<Self, ServeError> {
         let tls = Tls::read(config)?.map(Arc::new);
         let authenticator = Arc::new(Authenticator::new(config, applications)?);
-        let listener = bind(config.listen, "grpc.listen").await?;
+        let listener = listen::bind(config.listen, "grpc.listen").await?;
         Ok(Self {
             listener,
             config: config.clone(),

@@ -40,9 +40,9 @@ impl Story {
                 "  events           on the broker, in the stream {} (deleted at the end)",
                 broker.topology.events_log()
             )),
-            None => {
-                self.print("  events           in the embedded log (no broker was given with --amqp-url)")
-            }
+            None => self.print(
+                "  events           in the embedded log (no broker was given with --amqp-url)",
+            ),
         }
     }
 

@@ -73,7 +73,8 @@ pub(super) async fn send(
     };
     let sent = flow.sent.load(Ordering::Relaxed);
     report.finish(sent)?;
-    let resume = format!("Repeat the command with --request-id {request_id}: nothing is sent twice");
+    let resume =
+        format!("Repeat the command with --request-id {request_id}: nothing is sent twice");
     if let Err(error) = answered {
         return Err(match error {
             CliError::Call(error) => CliError::Failed(format!("{error}\n  {resume}")),

@@ -47,7 +47,11 @@ async fn send_file_sends_each_record_and_lists_failures() {
         "{}",
         ended.stderr
     );
-    assert!(ended.stderr.contains("error: 1 of 3 messages were not accepted"));
+    assert!(
+        ended
+            .stderr
+            .contains("error: 1 of 3 messages were not accepted")
+    );
     let asked: Vec<_> = bridge
         .asked("stream_sms")
         .into_iter()
