@@ -1,0 +1,179 @@
+//! `smsbridge logs` and `smsbridge events`: paging, limits, following.
+
+use super::*;
+
+#[tokio::test]
+async fn logs_reads_all_pages_and_waits_for_the_quota() {
+    let bridge = RecordedBridge::start().await;
+    let row = |id: &str| json!({"messageId": id, "to": "41", "status": {"id": 5, "name": "DELIVERED_TO_HANDSET"}});
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(Duration::from_millis(10)));
+    let used_up = Status::with_error_details(Code::ResourceExhausted, "quota", details);
+    bridge
+        .answer(
+            "list_sms_logs",
+            json!({"logs": [row("a")], "nextPageToken": "2"}),
+        )
+        .answer("list_sms_logs", json!({"nextPageToken": "3"}))
+        .refuse("list_sms_logs", used_up)
+        .answer("list_sms_logs", json!({"logs": [row("b")]}));
+    let ended = run_at(
+        &bridge,
+        [
+            "logs",
+            "--all",
+            "--json",
+            "--to",
+            "41",
+            "--status",
+            "delivered",
+        ],
+    )
+    .await
+    .expect(0);
+    assert_eq!(ended.json_lines(), [row("a"), row("b")]);
+    assert!(ended.stderr.contains("quota"), "{}", ended.stderr);
+    let asked = bridge.asked("list_sms_logs");
+    let page = |token: Option<&str>| {
+        let mut page =
+            json!({"to": "41", "generalStatus": "STATUS_GROUP_DELIVERED", "pageSize": 1000});
+        if let Some(token) = token {
+            page["pageToken"] = token.into();
+        }
+        page
+    };
+    assert_eq!(
+        asked.iter().map(|asked| &asked.request).collect::<Vec<_>>(),
+        [
+            &page(None),
+            &page(Some("2")),
+            &page(Some("3")),
+            &page(Some("3"))
+        ]
+    );
+}
+
+#[tokio::test]
+async fn logs_stops_at_the_limit_and_prints_a_hint() {
+    let bridge = RecordedBridge::start().await;
+    let row = json!({"messageId": "a", "text": "two\nlines", "application": "billing"});
+    bridge.answer(
+        "list_sms_logs",
+        json!({"logs": [row, row], "nextPageToken": "2"}),
+    );
+    let ended = run_at(&bridge, ["logs", "--limit", "2"]).await.expect(0);
+    assert!(
+        ended
+            .stdout
+            .ends_with("a           billing      two\\nlines\n"),
+        "{}",
+        ended.stdout
+    );
+    assert!(ended.stderr.contains("--all"), "{}", ended.stderr);
+    assert_eq!(bridge.asked_once("list_sms_logs")["pageSize"], 2);
+}
+
+fn event(id: &str, cursor: &str) -> Value {
+    json!({
+        "id": id, "time": "2026-11-22T14:00:00+00:00", "type": "report.delivered", "application": "default",
+        "cursor": cursor,
+        "report": {"messageId": id, "to": "41793026727", "status": {"id": 5, "name": "DELIVERED_TO_HANDSET"}},
+    })
+}
+
+#[tokio::test]
+async fn events_stops_at_the_end_of_the_log() {
+    let bridge = RecordedBridge::start().await;
+    bridge.answer("stream_events", json!([event("a", "c1"), event("b", "c2")]));
+    let ended = run_at(
+        &bridge,
+        ["events", "--type", "report.#", "--message-id", "a"],
+    )
+    .await
+    .expect(0);
+    let lines: Vec<_> = ended.stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{}", ended.stdout);
+    assert!(lines[0].starts_with("TIME                  TYPE"));
+    assert!(
+        lines[1].contains("report.delivered") && lines[1].ends_with("DELIVERED_TO_HANDSET (5)")
+    );
+    assert!(ended.stderr.contains("--from c2"), "{}", ended.stderr);
+    assert_eq!(
+        bridge.asked_once("stream_events"),
+        json!({
+            "since": "1970-01-01T00:00:00+00:00",
+            "filter": {"types": ["report.#"], "messageIds": ["a"]},
+            "endAtHead": true,
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_follower_reconnects_behind_its_last_event() {
+    let bridge = RecordedBridge::start().await;
+    let mut details = ErrorDetails::new();
+    details.set_error_info(
+        "CURSOR_TOO_OLD",
+        "smsbridge",
+        [("oldest_cursor".into(), "c9".into())],
+    );
+    bridge
+        .answer("stream_events", json!([{"error": "going away"}]))
+        .answer(
+            "stream_events",
+            json!([event("a", "c1"), {"error": "going away"}]),
+        )
+        .answer("stream_events", json!([event("b", "c2")]))
+        .refuse(
+            "stream_events",
+            Status::with_error_details(Code::OutOfRange, "the log begins later", details),
+        );
+    let ended = run_at(&bridge, ["events", "--follow", "--json"])
+        .await
+        .expect(1);
+    assert_eq!(ended.json_lines(), [event("a", "c1"), event("b", "c2")]);
+    let last = ended.stderr.lines().rev().take(2).collect::<Vec<_>>();
+    assert_eq!(
+        last,
+        [
+            "  oldest_cursor = c9",
+            "error: OUT_OF_RANGE (CURSOR_TOO_OLD): the log begins later"
+        ]
+    );
+    let asked: Vec<_> = bridge
+        .asked("stream_events")
+        .into_iter()
+        .map(|asked| (asked.has_deadline, asked.request))
+        .collect();
+    assert_eq!(asked[0], (false, json!({"filter": {}})), "from now on");
+    assert!(
+        asked[1].1["since"].is_string(),
+        "nothing is missed: {asked:?}"
+    );
+    assert_eq!(asked[2].1["cursor"], "c1");
+    assert_eq!(asked[3].1["cursor"], "c2");
+}
+
+#[tokio::test]
+async fn a_closed_pipe_ends_the_command_without_an_error() {
+    let bridge = RecordedBridge::start().await;
+    let many: Vec<_> = (0..20_000).map(|n| event(&n.to_string(), "c")).collect();
+    bridge.answer("stream_events", json!(many));
+    let mut child = smsbridge()
+        .args(["events", "--address", &bridge.address])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).await.unwrap();
+    assert!(line.starts_with("TIME"));
+    drop(stdout);
+    let output = tokio::time::timeout(DEADLINE, child.wait_with_output())
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

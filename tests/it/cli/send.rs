@@ -1,0 +1,143 @@
+//! `smsbridge send`: the request, the output and the exit status.
+
+use super::*;
+
+fn two_accepted() -> Value {
+    json!({"results": [
+        {"to": "41793026727", "messageId": "r~0", "outcome": "OUTCOME_ACCEPTED", "smsCount": 1,
+         "status": {"id": 7, "name": "PENDING_ENROUTE"}},
+        {"to": "385911234567", "messageId": "r~1", "outcome": "OUTCOME_ACCEPTED", "smsCount": 1,
+         "status": {"id": 7, "name": "PENDING_ENROUTE"}},
+    ]})
+}
+
+#[tokio::test]
+async fn send_puts_all_options_into_the_request() {
+    let bridge = RecordedBridge::start().await;
+    bridge.answer("send_sms", two_accepted());
+    let ended = run_at(
+        &bridge,
+        [
+            "send",
+            "41793026727",
+            "385911234567",
+            "--text",
+            "Hello",
+            "--from",
+            "InfoSMS",
+            "--request-id",
+            "r",
+            "--urgent",
+            "--validity",
+            "30m",
+            "--send-at",
+            "2026-12-24T18:00:00Z",
+            "--flash",
+        ],
+    )
+    .await
+    .expect(0);
+    assert_eq!(
+        ended.stdout,
+        "TO            MESSAGE ID  OUTCOME   SEGMENTS  STATUS\n\
+         41793026727   r~0         accepted  1         PENDING_ENROUTE (7)\n\
+         385911234567  r~1         accepted  1         PENDING_ENROUTE (7)\n"
+    );
+    assert_eq!(
+        bridge.asked_once("send_sms"),
+        json!({
+            "requestId": "r",
+            "message": {
+                "from": "InfoSMS",
+                "destinations": [{"to": "41793026727"}, {"to": "385911234567"}],
+                "text": "Hello",
+                "flash": true,
+                "validityPeriod": "1800s",
+                "sendAt": "2026-12-24T18:00:00+00:00",
+                "priority": "PRIORITY_URGENT",
+            },
+        })
+    );
+    assert!(bridge.asked("send_sms")[0].has_deadline);
+}
+
+#[tokio::test]
+async fn send_generates_a_request_id_and_reads_hex() {
+    let bridge = RecordedBridge::start().await;
+    for _ in 0..2 {
+        bridge.answer("send_sms", two_accepted());
+        let hex = ["send", "41793026727", "--hex", "0048006f"];
+        run_at(&bridge, [&hex[..], &["--data-coding", "8"]].concat())
+            .await
+            .expect(0);
+    }
+    let asked = bridge.asked("send_sms");
+    let ids: Vec<_> = asked
+        .iter()
+        .map(|asked| &asked.request["requestId"])
+        .collect();
+    assert!(ids[0].as_str().is_some_and(|id| id.len() == 36), "{ids:?}");
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(
+        asked[0].request["message"]["binary"],
+        json!({"data": "AEgAbw==", "dataCoding": 8})
+    );
+}
+
+#[tokio::test]
+async fn json_output_is_proto_json() {
+    let bridge = RecordedBridge::start().await;
+    bridge.answer("send_sms", two_accepted());
+    let ended = run_at(&bridge, ["send", "1", "2", "--text", "x", "--json"])
+        .await
+        .expect(0);
+    assert_eq!(ended.json_lines(), [two_accepted()]);
+}
+
+#[tokio::test]
+async fn send_fails_if_a_message_was_not_accepted() {
+    let bridge = RecordedBridge::start().await;
+    bridge.answer(
+        "send_sms",
+        json!({"results": [
+            {"to": "1", "messageId": "r~0", "outcome": "OUTCOME_ACCEPTED"},
+            {"to": "2", "messageId": "r~1", "outcome": "OUTCOME_REJECTED",
+             "refusal": {"reason": "EXPIRED", "detail": "came too late"}},
+            {"to": "3", "messageId": "r~2", "outcome": "OUTCOME_UNKNOWN"},
+        ]}),
+    );
+    let ended = run_at(
+        &bridge,
+        ["send", "1", "2", "3", "--text", "x", "--request-id", "r"],
+    )
+    .await
+    .expect(1);
+    assert!(
+        ended
+            .stdout
+            .contains("rejected            EXPIRED: came too late"),
+        "{}",
+        ended.stdout
+    );
+    assert_eq!(
+        ended.stderr,
+        "error: 2 of 3 messages were not accepted (request id r)\n"
+    );
+}
+
+#[tokio::test]
+async fn a_send_in_doubt_prints_how_to_repeat_it() {
+    let bridge = RecordedBridge::start().await;
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(Duration::from_millis(1500)));
+    let status = Status::with_error_details(Code::Unavailable, "the API is down", details);
+    bridge.refuse("send_sms", status);
+    let args = ["send", "1", "--text", "x", "--request-id", "order-17"];
+    let ended = run_at(&bridge, args).await.expect(1);
+    assert_eq!(
+        ended.stderr,
+        "error: UNAVAILABLE: the API is down\n\
+         \x20 try again in 1.5s\n\
+         \x20 Repeat the command with --request-id order-17: nothing is sent twice\n"
+    );
+}
