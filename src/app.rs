@@ -322,7 +322,7 @@ struct Running {
 impl Running {
     /// Stops in the order of P8 (docs/RELIABILITY.md#p8-shutdown-loses-nothing).
     async fn drain(mut self, deadline: Instant) {
-        self.readiness.fall();
+        self.readiness.end();
         self.closing.cancel();
         self.sender.drain(deadline).await;
         // Deliveries are acknowledged after their results.
