@@ -1,8 +1,10 @@
-//! HTTP: which endpoint is meant, in which format, by whom, and what the faults make of the answer.
+//! Handles HTTP requests: finds the endpoint and the format, authenticates, applies faults, writes the response.
 //!
-//! A request is judged by the faults, read whole (bounded), authenticated, carried out without waiting under the
-//! state's lock, written down, and answered. Everything of the vendor's answers in the asked format, errors too;
-//! `/_sim/` is the simulator's own and no fault touches it.
+//! A request is matched against the faults, read completely (bounded), authenticated, executed under the state's lock
+//! without waiting, recorded, and answered.
+//!
+//! Invariants: every endpoint of the vendor, errors included, answers in the requested format; no fault applies to
+//! `/_sim/`, the simulator's own interface. Neighbours: `server` owns the connections, `engine` the state.
 
 mod account;
 mod bulks;
@@ -45,7 +47,7 @@ use endpoint::Endpoint;
 pub use format::Format;
 pub use query::Query;
 
-/// A request as the endpoints see it.
+/// A request, read and parsed as far as all endpoints need it.
 #[derive(Debug)]
 pub struct Call<'a> {
     engine: &'a Arc<Engine>,
@@ -56,7 +58,7 @@ pub struct Call<'a> {
     twist: Twist,
 }
 
-/// What an endpoint answers.
+/// The response of an endpoint, before it becomes HTTP.
 #[derive(Debug)]
 pub struct Reply {
     status: StatusCode,
@@ -64,7 +66,7 @@ pub struct Reply {
     body: Bytes,
     location: Option<HeaderValue>,
     retry_after_seconds: Option<u64>,
-    /// For the ledger of requests.
+    /// Recorded with the request in the ledger of requests.
     message_ids: Vec<Arc<str>>,
 }
 
@@ -117,7 +119,7 @@ impl Reply {
     }
 }
 
-/// Field paths like `messages[0].text` are no XML names; they become `messages.0.text`.
+/// Renames field paths for XML: `messages[0].text` is not a valid XML name and becomes `messages.0.text`.
 fn xml_names(error: &ApiError) -> Value {
     let mut value = serde_json::to_value(error.envelope()).unwrap_or_default();
     if let Some(Value::Object(errors)) =
@@ -132,16 +134,16 @@ fn xml_names(error: &ApiError) -> Value {
 }
 
 impl Call<'_> {
-    /// The body as what the endpoint expects.
+    /// Parses the body as the type that the endpoint expects.
     fn read<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         let value = match format::content_type(self.headers)? {
-            // A list would be taken for the fields in their order.
+            // serde would read a JSON array as the fields of the struct, in order.
             Format::Json if self.body.trim_ascii_start().first() != Some(&b'{') => {
                 return Err(ApiError::invalid("body", "must be a JSON object"));
             }
             Format::Json => match serde_json::from_slice(&self.body) {
                 Ok(read) => return Ok(read),
-                // Read again, slowly, to name the field.
+                // Parse again, by the slower way that reports the path of the field.
                 Err(_) => serde_json::from_slice(&self.body)
                     .map_err(|error| ApiError::invalid("body", format!("is no JSON: {error}")))?,
             },
@@ -190,7 +192,7 @@ impl Call<'_> {
     }
 }
 
-/// Answers a request, or breaks its connection.
+/// Answers a request, or breaks its connection if a fault says so.
 pub async fn handle(
     engine: &Arc<Engine>,
     breaker: &Breaker,
@@ -220,7 +222,7 @@ pub async fn handle(
     pause(verdict.wait_before_ms).await;
 
     let answered = match &verdict.ending {
-        // Not carried out, but the ledger of requests says what it was about.
+        // The request is not executed; the ledger of requests still names its message ids.
         Some((_, ending)) if !ending.processes() => match read_body(engine, body).await {
             Ok(body) => {
                 let mut reply = Reply::error(format, &ApiError::general());
@@ -271,7 +273,7 @@ pub async fn handle(
     match verdict.ending {
         Some((_, Ending::Reset { .. })) => match breaker.break_connection(true).await {},
         Some((_, Ending::Drop { hold: false })) => match breaker.break_connection(false).await {},
-        // Until the caller gives up or the simulator stops.
+        // Pending until the caller disconnects or the simulator stops.
         Some((_, Ending::Drop { hold: true })) => std::future::pending().await,
         Some((_, Ending::Truncate { bytes })) => {
             let truncated = Answer::truncated(&reply.body, bytes);
@@ -324,7 +326,7 @@ fn respond(engine: &Engine, reply: Reply) -> HttpResponse {
     *response.status_mut() = reply.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, reply.content_type);
-    // Virtual, like every time that the simulator tells.
+    // Virtual time, like every time in the simulator's responses.
     if let Ok(date) = HeaderValue::from_str(&dates::http_date(engine.now_ms())) {
         headers.insert(DATE, date);
     }

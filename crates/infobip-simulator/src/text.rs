@@ -1,4 +1,4 @@
-//! What a text becomes on its way to a handset: transliterated, put into an alphabet, cut into parts.
+//! Encodes texts: transliterates, chooses the alphabet, counts the parts.
 //!
 //! Pure: no state, no time, no allocation beyond the text itself, since it runs for every message accepted.
 //! Sources: the manual's "Fully featured textual message", docs/INFOBIP_API.md#limits, 3GPP TS 23.038 (alphabets) and
@@ -10,7 +10,7 @@ mod transliteration;
 
 pub use transliteration::Transliteration;
 
-/// What the sender asked for, as far as it changes alphabet and parts.
+/// Options of a message that affect its alphabet and parts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TextOptions {
     /// `language.languageCode`; in a preview `languageCode`.
@@ -26,11 +26,11 @@ pub struct TextOptions {
 /// A language with national tables (the manual's `languageCode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Language {
-    /// Turkish: both tables.
+    /// Has both tables.
     Tr,
-    /// Spanish: a single shift table only.
+    /// Has only a single shift table.
     Es,
-    /// Portuguese: both tables.
+    /// Has both tables.
     Pt,
 }
 
@@ -45,7 +45,6 @@ impl Language {
         }
     }
 
-    /// The manual's code.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tr => "TR",
@@ -64,20 +63,19 @@ pub enum Alphabet {
     Ucs2,
 }
 
-/// A text as it is sent.
+/// A text after encoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
     /// The text after transliteration: what the handset shows.
     pub text: String,
-    /// Its alphabet.
     pub alphabet: Alphabet,
-    /// Its parts (`smsCount`, `messageCount`), at least 1.
+    /// Number of parts (`smsCount`, `messageCount`), at least 1.
     pub parts: u32,
-    /// What still fits into the last part, in septets or UTF-16 code units (`charactersRemaining`).
+    /// Space left in the last part, in septets or UTF-16 code units (`charactersRemaining`).
     pub characters_remaining: u32,
 }
 
-/// How much one part holds, alone and as one of several.
+/// Capacity of a part: of a single one, and of one of several.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     alone: u32,
@@ -144,7 +142,7 @@ pub fn encode(text: &str, options: &TextOptions) -> Encoded {
     }
 }
 
-/// How many parts binary content of so many octets takes.
+/// Number of parts of binary content, by its length in octets.
 ///
 /// Data coding 0 (and 16, its flash, and 0xF0 to 0xF3) is the default alphabet, one septet an octet, as the manual's
 /// sample `54 65 73 74` shows: 160/153. Everything else is sent as octets: 140/134.

@@ -1,7 +1,7 @@
-//! From a request as sent to messages that can be accepted: the manual's limits, before anything is stored.
+//! Validates send requests by the manual's limits, before anything is stored.
 //!
-//! Two kinds of wrong (docs/INFOBIP_API.md#sending): what spoils the request is an [`ApiError`] (400) with
-//! every reason at once; what spoils one message is a status of its own in an answer of 200.
+//! There are two kinds of errors (docs/INFOBIP_API.md#sending): an invalid request is refused with one [`ApiError`] (400)
+//! that lists every violation; an invalid message gets a status of its own in a 200 response.
 
 mod fields;
 
@@ -23,7 +23,7 @@ const BULK_ID_CHARACTERS: usize = 100;
 const MESSAGE_ID_CHARACTERS: usize = 200;
 const DESTINATION_CHARACTERS: usize = 64;
 
-/// A destination as digits, or the status that refuses it.
+/// Returns the digits of a destination, or the id of the status that rejects it.
 pub fn destination_digits(to: &str) -> Result<String, u16> {
     let trimmed = to.trim();
     let digits = trimmed.strip_prefix('+').unwrap_or(trimmed);
@@ -57,7 +57,7 @@ pub fn single(
     )
 }
 
-/// `multi`: several of those.
+/// `multi`: several messages as in `single`.
 pub fn multi(
     request: MultiRequest,
     binary: bool,
@@ -77,7 +77,7 @@ pub fn multi(
     )
 }
 
-/// `advanced`: every feature.
+/// `advanced`: messages with all features.
 pub fn advanced(
     request: AdvancedRequest,
     binary: bool,
@@ -117,7 +117,7 @@ fn plain(request: SingleRequest) -> MessageRequest {
     }
 }
 
-/// The messages of a request, or everything that is wrong with it.
+/// Returns the messages of a request, or all of its violations.
 pub fn send(
     bulk_id: Option<String>,
     messages: Vec<MessageRequest>,

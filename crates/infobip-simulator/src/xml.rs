@@ -1,11 +1,11 @@
-//! XML as the API speaks it, by way of JSON values: the simulator thinks in JSON and puts it over at its edge.
+//! Converts XML of the API to JSON values and back: inside, the simulator uses JSON only.
 //!
 //! In: the root's name is ignored, and a list may come in each of the shapes seen in the reference: wrapped
 //! (`<messages><message>`), nested (`<messages><messages>`, the 2015 documents) or bare and repeated. Leaves are
-//! strings; what a field wants them to be is its reader's business. Depth, size and number of elements are bounded, a
-//! document type is refused, so no entity of a caller's making is ever expanded.
+//! strings; the endpoint's request type converts them. Depth, size and number of elements are bounded, a
+//! document type is refused, so no entity that a caller defines is ever expanded.
 //!
-//! Out: lists are wrapped (docs/INFOBIP_API.md#xml); `<previews><previews>` is not a slip, the reference has it so.
+//! Out: lists are wrapped (docs/INFOBIP_API.md#xml); `<previews><previews>` is deliberate: the reference has it.
 
 mod read;
 mod write;
@@ -26,7 +26,7 @@ fn item_name(list: &str) -> Option<&'static str> {
     }
 }
 
-/// What XML 1.0 cannot hold ("Char"), not even as a reference.
+/// Whether XML 1.0 forbids the character ("Char"), even as a reference.
 fn forbidden(character: char) -> bool {
     matches!(character, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
 }

@@ -1,8 +1,7 @@
-//! The project's own files, for tests that hold documents against what they speak of.
+//! The project's own files, for tests that check documents against the code.
 
 use std::path::Path;
 
-/// A file of the repository.
 pub fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(root().join(path)).ok()
 }
@@ -21,7 +20,7 @@ pub fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
     rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect())
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 pub fn quoted(cell: &str) -> Vec<String> {
     cell.split('`')
         .skip(1)

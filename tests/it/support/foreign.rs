@@ -17,12 +17,12 @@ const INSTALL_DEADLINE: Duration = Duration::from_secs(300);
 /// How long a program may take.
 const RUN_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A Python with packages.
+/// A Python environment with installed packages.
 pub struct Python {
     venv: PathBuf,
 }
 
-/// A Node with packages.
+/// A Node folder with installed packages.
 pub struct Node {
     folder: PathBuf,
 }
@@ -47,7 +47,7 @@ impl Python {
         Self { venv }
     }
 
-    /// One of the packages' programs.
+    /// A program installed by one of the packages.
     pub fn program(&self, name: &str) -> Command {
         Command::new(self.venv.join("bin").join(name))
     }
@@ -98,7 +98,6 @@ impl Node {
     }
 }
 
-/// How a program ended.
 #[derive(Debug)]
 pub struct Ended {
     pub status: Option<i32>,
@@ -106,12 +105,12 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// Runs a program to its end, and gives what it printed; fails where it fails.
+/// Runs a program to its end and returns its output; panics if it fails.
 pub async fn run(command: Command) -> String {
     run_within(RUN_DEADLINE, command, "what it needs").await
 }
 
-/// Runs a program to its end, whichever it is.
+/// Runs a program to its end, successful or not.
 pub async fn end(command: Command) -> Ended {
     end_within(RUN_DEADLINE, command, "what it needs").await
 }

@@ -18,7 +18,7 @@ pub struct Fuzz {
 }
 
 impl Fuzz {
-    /// Begins one; `cases` are enough for it unless it was given a time.
+    /// Starts a run of `cases` cases, or as long as `SMSBRIDGE_FUZZ_SECONDS` says.
     pub fn begin(cases: u32) -> Self {
         let seconds = std::env::var("SMSBRIDGE_FUZZ_SECONDS").ok();
         let until =
@@ -41,13 +41,12 @@ impl Fuzz {
         }
     }
 
-    /// Whether it goes on after so many cases.
+    /// Whether to continue after `cases` cases.
     pub fn goes_on_after(&self, cases: u32) -> bool {
         self.until
             .map_or(cases < self.cases, |until| Instant::now() < until)
     }
 
-    /// The next case.
     pub fn draw<S: Strategy>(&mut self, strategy: &S) -> S::Value {
         strategy.new_tree(&mut self.runner).unwrap().current()
     }

@@ -12,9 +12,7 @@ use super::eventually;
 
 /// User name of every [`TestSimulator`].
 pub const USERNAME: &str = "Aladdin";
-/// Its password.
 pub const PASSWORD: &str = "open sesame";
-/// Its API key.
 pub const API_KEY: &str = "0f1e2d3c";
 /// 12 February 2015, 08:51:43.123 UTC: where frozen clocks start.
 pub const START_MS: i64 = 1_423_731_103_123;
@@ -36,7 +34,6 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Its body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -53,7 +50,7 @@ impl TestSimulator {
         Self::frozen_with(|_| ()).await
     }
 
-    /// The same, with other switches.
+    /// Like [`Self::frozen`], with other settings.
     pub async fn frozen_with(configure: impl FnOnce(&mut SimulatorConfig)) -> Self {
         Self::with(|config| {
             config.frozen = true;
@@ -63,7 +60,7 @@ impl TestSimulator {
         .await
     }
 
-    /// With other switches.
+    /// With other settings.
     pub async fn with(configure: impl FnOnce(&mut SimulatorConfig)) -> Self {
         let mut config = SimulatorConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -90,7 +87,6 @@ impl TestSimulator {
         }
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -156,7 +152,6 @@ impl TestSimulator {
         answer.json()
     }
 
-    /// The ledger.
     pub async fn messages(&self) -> Vec<Value> {
         list(self.get("/_sim/messages").await, "messages")
     }
@@ -166,23 +161,20 @@ impl TestSimulator {
         list(self.get("/_sim/requests").await, "requests")
     }
 
-    /// Their paths.
     pub async fn paths(&self) -> Vec<String> {
         let path = |request: &Value| request["path"].as_str().unwrap().to_owned();
         self.requests().await.iter().map(path).collect()
     }
 
-    /// The pushes.
     pub async fn pushes(&self) -> Vec<Value> {
         list(self.get("/_sim/pushes").await, "pushes")
     }
 
-    /// Sets a fault.
     pub async fn fault(&self, fault: Value) {
         self.post("/_sim/faults", fault).await;
     }
 
-    /// Lifts all faults.
+    /// Removes all faults.
     pub async fn heal(&self) {
         let answer = self
             .answer(self.request(Method::DELETE, "/_sim/faults"))
@@ -216,7 +208,7 @@ impl TestSimulator {
             .await
     }
 
-    /// Waits until the ledger says of every message that it is final.
+    /// Waits until every message in the ledger is final.
     pub async fn all_final(&self) -> Vec<Value> {
         eventually("every message is final", || async {
             let messages = self.messages().await;

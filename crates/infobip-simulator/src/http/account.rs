@@ -1,4 +1,5 @@
-//! Who calls, and what is left on the account: Basic (manual "Authorization"), `App`, `Bearer` and `IBSSO`.
+//! Authenticates requests by Basic (manual "Authorization"), `App`, `Bearer` or `IBSSO`; issues tokens; shows
+//! the balance.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,10 +13,10 @@ use crate::http::{Call, Query, Reply};
 use crate::render;
 
 const TOKEN_SECONDS: i64 = 3600;
-/// Tokens remembered at once.
+/// Maximum number of tokens stored at a time.
 const MOST_TOKENS: usize = 1000;
 
-/// Lets the account's owner pass.
+/// Checks the `Authorization` header; refuses wrong or missing credentials with 401.
 pub fn authenticate(call: &Call<'_>) -> Result<(), ApiError> {
     let header = call
         .headers
@@ -57,7 +58,7 @@ pub fn authenticate(call: &Call<'_>) -> Result<(), ApiError> {
     }
 }
 
-/// The query interface: `username` and `password` as parameters, or a header as anywhere.
+/// Authenticates the query interface: by the parameters `username` and `password`, or by the header.
 pub fn authenticate_query(call: &Call<'_>) -> Result<(), ApiError> {
     match (call.query.get("username"), call.query.get("password")) {
         (Some(user), Some(password)) if knows(call, user, password) => Ok(()),

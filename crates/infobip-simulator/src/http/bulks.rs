@@ -1,4 +1,5 @@
-//! `/sms/1/bulks` and `/sms/1/bulks/status`: when a scheduled request is sent, and whether (official documentation).
+//! `/sms/1/bulks` and `/sms/1/bulks/status`: shows and changes the time and the status of scheduled bulks (official
+//! documentation).
 
 use serde_json::json;
 
@@ -24,7 +25,7 @@ fn scheduled<'a>(state: &'a State, id: &str) -> Result<&'a Bulk, ApiError> {
         .ok_or_else(|| ApiError::not_found("Bulk not found"))
 }
 
-/// When it is sent: the earliest of its messages that wait, else the earliest of all.
+/// Send time of a bulk: that of its earliest scheduled message, or of its earliest message if none is scheduled.
 fn send_at(state: &State, bulk: &Bulk) -> Option<ApiDate> {
     let messages = || bulk.rows().filter_map(|row| state.messages.get(row));
     let waiting = messages()
@@ -66,7 +67,7 @@ pub fn show(call: &Call<'_>) -> Result<Reply, ApiError> {
     ))
 }
 
-/// `PUT /sms/1/bulks`: moves what was not sent yet.
+/// `PUT /sms/1/bulks`: reschedules the messages that are not sent yet.
 pub fn reschedule(call: &Call<'_>) -> Result<Reply, ApiError> {
     let id = bulk_id(call)?;
     let request: RescheduleRequest = call.read()?;
@@ -121,7 +122,7 @@ pub fn set_status(call: &Call<'_>) -> Result<Reply, ApiError> {
     ))
 }
 
-/// What was sent or cancelled cannot be changed.
+/// Refuses changes to a bulk that is finished or cancelled.
 fn changeable(state: &State, id: &str) -> Result<(), ApiError> {
     let bulk = scheduled(state, id)?;
     match status_of(state, bulk) {

@@ -1,4 +1,4 @@
-//! `/_sim/`: the simulator's own interface, JSON in camelCase, outside of the vendor's names. See docs/SIMULATOR.md.
+//! `/_sim/`: the simulator's control interface, JSON in camelCase; no part of the vendor's API. See docs/SIMULATOR.md.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use crate::render::{self, Error, Status};
 use crate::state::{InboundContent, InboundDraft};
 use crate::store::Message;
 
-/// Rows written under one hold of the lock.
+/// Rows of the ledger serialized per acquisition of the lock.
 const BATCH: u64 = 2000;
-/// The furthest that one call may advance the clock: ten years.
+/// Maximum time that one call may advance the clock: ten years.
 const FURTHEST_MS: i64 = 10 * 366 * 24 * 3_600_000;
 
 /// Answers a control request.
@@ -87,7 +87,7 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::invalid("body", error.to_string()))
 }
 
-/// The latest `limit` of a list, in its order; all without a limit.
+/// The last `limit` items of a list, in order; all items without a limit.
 fn latest<T: Serialize>(query: &Query, name: &str, all: &[T]) -> Result<Reply, ApiError> {
     let limit = query
         .number("limit")?
@@ -170,7 +170,7 @@ fn ledger_row(message: &Message) -> LedgerRow<'_> {
     }
 }
 
-/// The ledger, oldest first; written in batches, so that a long one does not hold up the sends.
+/// The ledger, oldest first; written in batches, so that a long ledger does not delay sends.
 fn messages(engine: &Arc<Engine>, query: &Query) -> Result<Reply, ApiError> {
     let limit = query
         .number("limit")?
@@ -178,7 +178,7 @@ fn messages(engine: &Arc<Engine>, query: &Query) -> Result<Reply, ApiError> {
     let (message_id, to) = (query.get("messageId"), query.get("to"));
     let rows = engine.lock().messages.rows();
     let mut written: Vec<Vec<u8>> = Vec::new();
-    // From the latest back, to find the latest `limit`.
+    // Backwards from the end, to find the last `limit` rows.
     let mut end = rows.end;
     while end > rows.start && (written.len() as u64) < limit {
         let start = end.saturating_sub(BATCH).max(rows.start);
@@ -259,7 +259,7 @@ fn conversions(engine: &Arc<Engine>, query: &Query) -> Result<Reply, ApiError> {
     latest(query, "conversions", &all)
 }
 
-/// One fault, a list of them, or `{"faults": […]}`. Either all are set or none.
+/// One fault, a list of them, or `{"faults": […]}`. Sets all of them or none.
 fn set_faults(engine: &Arc<Engine>, body: &Bytes) -> Result<Reply, ApiError> {
     let value: Value = read(body)?;
     let faults = match value {
@@ -372,7 +372,7 @@ fn set_keywords(engine: &Arc<Engine>, body: &Bytes) -> Result<Reply, ApiError> {
     Ok(keywords(engine))
 }
 
-/// How full the memory is.
+/// Number of stored items of each kind.
 fn state(engine: &Arc<Engine>) -> Reply {
     let state = engine.lock();
     json(&json!({

@@ -1,11 +1,11 @@
-//! `POST /ct/1/log/end/{messageId}`: a tracked message led to what it was sent for (official documentation).
+//! `POST /ct/1/log/end/{messageId}`: reports that a tracked message led to a conversion (official documentation).
 
 use serde_json::json;
 
 use crate::envelope::ApiError;
 use crate::http::{Call, Reply};
 
-/// Remembered confirmations.
+/// Maximum number of conversions stored.
 const MOST: usize = 10_000;
 
 /// Confirms the conversion of a tracked message.

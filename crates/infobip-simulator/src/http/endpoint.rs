@@ -1,11 +1,10 @@
-//! The table of endpoints (docs/INFOBIP_API.md#endpoints): by path, with the methods that each has.
+//! The table of endpoints (docs/INFOBIP_API.md#endpoints): maps paths to endpoints and their allowed methods.
 
 use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::http::send;
 
-/// The vendor's endpoints.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Endpoint {
     Send(send::Shape, bool),
@@ -27,7 +26,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint of a path without its suffix; none: not found.
+    /// Finds the endpoint of a path without format suffix; `None` if the path is unknown (404).
     pub fn of(path: &str) -> Option<Self> {
         Some(match path.trim_end_matches('/') {
             "/sms/1/text/single" => Self::Send(send::Shape::Single, false),
@@ -59,7 +58,6 @@ impl Endpoint {
         })
     }
 
-    /// Whether it has that method.
     pub fn allows(&self, method: &Method) -> bool {
         match self {
             Self::Query
@@ -74,7 +72,8 @@ impl Endpoint {
         }
     }
 
-    /// The query interface carries its own credentials; tokens are asked for with them; links are for everyone.
+    /// Whether the `Authorization` header is not required: the query interface and the token endpoints carry credentials
+    /// in the query or body, short links are public.
     pub fn authenticates_itself(&self) -> bool {
         matches!(
             self,

@@ -1,19 +1,16 @@
-//! JSON or XML: what a body is in, and what its sender wants the answer in (manual "Content-Type & Accept header").
+//! Determines the formats of the request body and of the response, JSON or XML (manual "Content-Type & Accept header").
 
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 
 use crate::envelope::ApiError;
 
-/// JSON or XML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// `application/json`.
     Json,
-    /// `application/xml`.
     Xml,
 }
 
-/// The path without `.json` or `.xml`, which are as good as an Accept (docs/INFOBIP_API.md#endpoints).
+/// Splits off the suffix `.json` or `.xml`, which acts like an Accept header (docs/INFOBIP_API.md#endpoints).
 pub fn strip_suffix(path: &str) -> (&str, Option<Format>) {
     for (suffix, format) in [(".json", Format::Json), (".xml", Format::Xml)] {
         if let Some(path) = path.strip_suffix(suffix) {
@@ -23,7 +20,7 @@ pub fn strip_suffix(path: &str) -> (&str, Option<Format>) {
     (path, None)
 }
 
-/// The format of the answer: what `Accept` prefers; where it does not care, that of the request's body; else JSON.
+/// Format of the response: the one that `Accept` prefers; without a preference that of the request body; else JSON.
 pub fn asked_format(headers: &HeaderMap) -> Format {
     let mut best: Option<(f32, Format)> = None;
     for accept in headers
@@ -55,7 +52,7 @@ pub fn asked_format(headers: &HeaderMap) -> Format {
         .unwrap_or(Format::Json)
 }
 
-/// The format of the body. A missing Content-Type is the manual's "General error"; another one is a bad request.
+/// Format of the request body. A missing Content-Type is the manual's "General error", an unknown one a bad request.
 pub fn content_type(headers: &HeaderMap) -> Result<Format, ApiError> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Err(ApiError::general());

@@ -1,11 +1,11 @@
-//! `GET /sms/1/logs`: what was sent in the last 48 h, as often as one likes (manual "GETTING SMS LOGS").
+//! `GET /sms/1/logs`: messages sent in the last 48 h; reading does not consume them (manual "GETTING SMS LOGS").
 
 use crate::envelope::ApiError;
 use crate::http::{Call, Reply};
 use crate::render::{self, MessageRow, Results, Status};
 use crate::store::{Bulk, Message, MessageStore};
 
-/// Longest id filter (docs/INFOBIP_API.md#limits).
+/// Maximum length of an id filter (docs/INFOBIP_API.md#limits).
 const FILTER_CHARACTERS: usize = 2048;
 const GENERAL_STATUSES: [&str; 6] = [
     "ACCEPTED",
@@ -16,7 +16,7 @@ const GENERAL_STATUSES: [&str; 6] = [
     "REJECTED",
 ];
 
-/// Lists what the filters want, latest first.
+/// Lists the messages that match the filters, latest first.
 pub fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     let config = &call.engine.config;
     if !call.engine.lock().admit_log_request(config.logs_per_minute) {
@@ -52,7 +52,7 @@ pub fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     let since_ms = since_ms
         .unwrap_or(i64::MIN)
         .max(now_ms - config.log_retention_ms);
-    // Scheduled messages are in the logs with the time of their schedule.
+    // Scheduled messages appear in the logs with their scheduled time.
     let until_ms = until_ms.unwrap_or(i64::MAX);
     let wanted = |message: &&Message| {
         message.visible_at_ms <= now_ms
@@ -82,7 +82,7 @@ pub fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     Ok(call.answer("smsLogsResponse", &Results { results }))
 }
 
-/// The messages of the ids that were asked for, latest first.
+/// The messages with the requested ids, latest first.
 fn named<'a>(
     messages: &'a MessageStore,
     message_ids: &[&str],

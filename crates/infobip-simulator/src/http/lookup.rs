@@ -1,7 +1,7 @@
 //! `POST /number/1/query` and `/number/1/notify`: which network serves a number (manual "NUMBER LOOKUP").
 //!
-//! What a number's lookup says is drawn from the seed and the number, so it is the same each time. The numbers that
-//! choose an outcome choose it here too: `99902…` has that error, `99901…` that status.
+//! The result is derived from the seed and the number, so it is the same each time. The numbers that select an outcome
+//! of a send select it here too: `99902…` an error, `99901…` a status.
 
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,7 @@ use crate::request::LookupRequest;
 use crate::validate;
 
 const MOST_NUMBERS: usize = 1000;
-/// Numbers of networks abroad, for those that roam.
+/// Numbers of foreign networks, used for roaming subscribers.
 const ABROAD: [&str; 6] = ["46739", "491701", "4479", "33612", "38591", "3469"];
 
 fn numbers(request: &mut LookupRequest) -> Result<Vec<String>, ApiError> {
@@ -35,7 +35,7 @@ fn numbers(request: &mut LookupRequest) -> Result<Vec<String>, ApiError> {
     Ok(numbers.into_iter().map(|number| number.0).collect())
 }
 
-/// Looks numbers up at once.
+/// Looks up numbers and answers with the results.
 pub fn query(call: &Call<'_>) -> Result<Reply, ApiError> {
     let mut request: LookupRequest = call.read()?;
     let numbers = numbers(&mut request)?;
@@ -46,7 +46,7 @@ pub fn query(call: &Call<'_>) -> Result<Reply, ApiError> {
     Ok(call.answer("ncResponse", &json!({"results": results})))
 }
 
-/// Looks numbers up and pushes the answers.
+/// Looks up numbers and pushes the results to the notify URL.
 pub fn notify(call: &Call<'_>) -> Result<Reply, ApiError> {
     let mut request: LookupRequest = call.read()?;
     let numbers = numbers(&mut request)?;

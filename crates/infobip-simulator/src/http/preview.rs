@@ -1,4 +1,4 @@
-//! `POST /sms/1/preview`: what a text becomes (official documentation).
+//! `POST /sms/1/preview`: parts and remaining characters of a text (official documentation).
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::request::PreviewRequest;
 use crate::text::{self, TextOptions};
 use crate::validate;
 
-/// The text as it is, and with each of what was asked for.
+/// Previews the text unchanged, and with each requested language and transliteration.
 pub fn preview(call: &Call<'_>) -> Result<Reply, ApiError> {
     let request: PreviewRequest = call.read()?;
     let text = request

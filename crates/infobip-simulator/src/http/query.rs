@@ -1,4 +1,4 @@
-//! The query of a request: numbers, dates and lists in the shapes that clients send (docs/INFOBIP_API.md#endpoints).
+//! Parses query parameters: numbers, dates and lists in the forms that clients send (docs/INFOBIP_API.md#endpoints).
 
 use percent_encoding::percent_decode_str;
 
@@ -10,7 +10,6 @@ use crate::envelope::ApiError;
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Splits and decodes.
     pub fn parse(raw: &str) -> Self {
         let decode = |text: &str| {
             let spaced = text.replace('+', " ");
@@ -46,7 +45,6 @@ impl Query {
             .collect()
     }
 
-    /// A whole number.
     pub fn number(&self, name: &str) -> Result<Option<i64>, ApiError> {
         self.get(name)
             .map(|text| {
@@ -57,7 +55,6 @@ impl Query {
             .transpose()
     }
 
-    /// A date.
     pub fn date(&self, name: &str) -> Result<Option<i64>, ApiError> {
         self.get(name)
             .map(|text| dates::parse(text).ok_or_else(|| ApiError::invalid(name, "must be a date")))

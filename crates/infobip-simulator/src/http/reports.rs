@@ -5,7 +5,7 @@ use crate::http::{Call, Reply};
 use crate::push::Report;
 use crate::render;
 
-/// Reads unread reports; they are gone then.
+/// Returns unread reports and removes them.
 pub fn pull(call: &Call<'_>) -> Result<Reply, ApiError> {
     let limit = call.query.limit()?;
     let config = &call.engine.config;

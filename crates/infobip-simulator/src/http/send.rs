@@ -13,18 +13,18 @@ use crate::request::{
 };
 use crate::validate;
 
-/// The three shapes of a send request.
+/// The three forms of a send request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// One text to one or many.
+    /// One text to one or more destinations.
     Single,
-    /// Several of those.
+    /// Several `Single` messages.
     Multi,
-    /// Every feature.
+    /// Messages with all features.
     Advanced,
 }
 
-/// Sends what the body says.
+/// Sends the messages of a request body.
 pub async fn send(call: &Call<'_>, shape: Shape, binary: bool) -> Result<Reply, ApiError> {
     let (config, now_ms) = (&call.engine.config, call.engine.now_ms());
     let draft = match shape {
@@ -37,7 +37,7 @@ pub async fn send(call: &Call<'_>, shape: Shape, binary: bool) -> Result<Reply, 
     submit(call, draft).await
 }
 
-/// Sends what the query says; user name and password are in it, too.
+/// Sends the message given by query parameters, which also carry user name and password.
 pub async fn query(call: &Call<'_>) -> Result<Reply, ApiError> {
     account::authenticate_query(call)?;
     let query = &call.query;
@@ -130,7 +130,7 @@ async fn submit(call: &Call<'_>, draft: SendDraft) -> Result<Reply, ApiError> {
     Ok(reply)
 }
 
-/// The message ids that a body of the advanced endpoints names; none where it can't be read.
+/// The message ids that a body of the advanced endpoints names; empty if it cannot be parsed.
 pub fn ids_asked_for(body: &[u8]) -> Vec<Arc<str>> {
     #[derive(serde::Deserialize)]
     struct Body {

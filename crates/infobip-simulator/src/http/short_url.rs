@@ -1,4 +1,4 @@
-//! Short links: followed, recorded, and told to the customer (manual "URL shortening & tracking solution").
+//! Short links: redirects, records the click and pushes it to the customer (manual "URL shortening & tracking solution").
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::http::{Call, Reply};
 use crate::push::Payload;
 use crate::state::{Click, Device, Place};
 
-/// Leads to where the link points and records the click.
+/// Redirects to the target of the link and records the click.
 pub fn follow(call: &Call<'_>, path: &str) -> Result<Reply, ApiError> {
     let config = &call.engine.config;
     let mut state = call.engine.lock();
@@ -59,8 +59,7 @@ pub fn follow(call: &Call<'_>, path: &str) -> Result<Reply, ApiError> {
     Ok(Reply::redirect(location))
 }
 
-/// Kind, operating system and maker of a device, as its User-Agent says. The system has its major version where that
-/// is told, as in the official sample of the push (`iOS 12`).
+/// Kind, operating system and maker of a device by its User-Agent. The system has its major version if it is known, as in the official sample of the push (`iOS 12`).
 fn device(user_agent: &str) -> (&'static str, String, &'static str) {
     let has = |word: &str| user_agent.contains(word);
     let (kind, os, before_version, maker) = if has("iPad") {

@@ -1,10 +1,10 @@
 //! The seven-bit tables of 3GPP TS 23.038: default alphabet and extension (6.2.1), Turkish, Spanish and Portuguese
 //! single shift (annex A.2) and locking shift (A.3).
 //!
-//! The simulator never puts a text into bits; it has to know what each character costs. So a pair of tables is folded
-//! at compile time into one map from character to septets, and a look-up is one array access.
+//! The simulator never packs a text into septets; it only needs the number of septets of each character. So a pair of
+//! tables is merged at compile time into one map from character to septets, and a look-up is one array access.
 
-/// What every character costs with one pair of tables: the basic one (default or locking shift) and the one behind
+/// Septets of every character with one pair of tables: the basic one (default or locking shift) and the one behind
 /// the escape (extension or single shift).
 pub(super) struct Septets {
     /// By code point; 0 is "not in this alphabet". All characters of these tables but two lie below.

@@ -1,4 +1,4 @@
-//! The fields of a message, each checked on its own: what is wrong with one is added to the request's [`Violations`].
+//! Validates the fields of a message one by one; each violation is added to the request's [`Violations`].
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::request::{
 };
 use crate::text::{self, Language, TextOptions, Transliteration};
 
-/// A tracked URL takes so many characters (manual "URL shortening & tracking solution").
+/// Length of the short URL that replaces a tracked URL (manual "URL shortening & tracking solution").
 pub const SHORT_URL_CHARACTERS: usize = 25;
 const MINUTE_MS: i64 = 60_000;
 const LONGEST_VALIDITY_MINUTES: i64 = 2880;
@@ -20,12 +20,11 @@ const LONGEST_SCHEDULE_MS: i64 = 180 * 24 * 60 * MINUTE_MS;
 const CALLBACK_CHARACTERS: usize = 4000;
 const URL_CHARACTERS: usize = 2048;
 
-/// What the request's violations are collected in.
+/// Collects all violations of a request in one error.
 #[derive(Default)]
 pub(super) struct Violations(pub(super) Option<ApiError>);
 
 impl Violations {
-    /// One violation more.
     pub(super) fn add(&mut self, field: String, reason: &str) {
         self.0 = Some(
             self.0
@@ -47,7 +46,7 @@ pub(super) fn sender_is_valid(from: &str) -> bool {
     }
 }
 
-/// With the UDHI bit of the ESM class the first octet says how long the header is; it must fit into the content.
+/// With the UDHI bit of the ESM class set, the first octet is the length of the header, which must fit into the content.
 pub(super) fn header_is_valid(hex: &str, esm_class: u8) -> bool {
     if esm_class & 0x40 == 0 {
         return true;
@@ -153,7 +152,7 @@ fn check_transliteration(
     transliteration
 }
 
-/// The language and transliteration of a preview.
+/// Validates the language and the transliteration of a preview.
 pub fn preview_options(
     language: Option<&Scalar>,
     transliteration: Option<&Scalar>,
@@ -164,7 +163,7 @@ pub fn preview_options(
     wrong.0.map_or(Ok((language, transliteration)), Err)
 }
 
-/// Where answers are pushed, of a lookup.
+/// Validates the notify URL and content type of a lookup.
 pub fn lookup_notify(
     url: Option<Scalar>,
     content_type: Option<&Scalar>,
@@ -174,7 +173,7 @@ pub fn lookup_notify(
     wrong.0.map_or(Ok(notify), Err)
 }
 
-/// The time of a schedule, of a bulk.
+/// Validates the new send time of a bulk.
 pub fn schedule_ms(send_at: Option<&Scalar>, now_ms: i64) -> Result<i64, ApiError> {
     let mut wrong = Violations::default();
     let send_at = send_at.map(|at| at.0.as_str()).unwrap_or_default();
@@ -235,7 +234,7 @@ pub(super) fn check_callback(
     Some(data)
 }
 
-/// More than 48 h is cut to that (manual "Schedule SMS and validity period").
+/// Longer periods are reduced to 48 h (manual "Schedule SMS and validity period").
 pub(super) fn check_validity(
     minutes: Option<i64>,
     path: &dyn Fn(&str) -> String,
@@ -245,7 +244,7 @@ pub(super) fn check_validity(
     if minutes < 0 {
         wrong.add(path("validityPeriod"), "must not be negative");
     }
-    // Zero is what an unset integer becomes in many clients; it asks for no limit.
+    // Many clients send an unset integer as zero; it means no limit.
     let minutes = if minutes == 0 {
         LONGEST_VALIDITY_MINUTES
     } else {
@@ -369,7 +368,7 @@ pub(super) fn check_tracking(request: TrackingRequest, wrong: &mut Violations) -
     })
 }
 
-/// Puts a stand-in of 25 characters in place of each URL; each message gets its own short URL later.
+/// Replaces each URL by a placeholder of 25 characters; the short URL of each message replaces the placeholder later.
 pub(super) fn mark_links(text: &str, links: &mut Vec<(String, Arc<str>)>) -> String {
     let mut marked = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! From a document to the JSON value that the same request would have as JSON.
+//! Parses an XML document into the JSON value of the same request in JSON.
 
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
@@ -7,14 +7,14 @@ use serde_json::{Map, Value};
 
 use super::{forbidden, item_name};
 
-/// The longest document read, in octets.
+/// Maximum length of a document in octets.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// The deepest nesting read, the root included. The API's own documents go 6 deep.
+/// Maximum nesting, the root included. The API's own documents have at most 6 levels.
 pub const MAX_DEPTH: usize = 32;
-/// The most elements read: a small document must not become a large tree.
+/// Maximum number of elements: a small document must not become a large tree.
 pub const MAX_ELEMENTS: usize = 500_000;
 
-/// Why a body is not a document that the API takes.
+/// Reasons to refuse an XML body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum XmlError {
     /// More than [`MAX_BYTES`].
@@ -52,7 +52,6 @@ enum Content {
     Children(Vec<(String, Content)>),
 }
 
-/// An element that is still open.
 struct Open {
     name: String,
     text: String,
@@ -86,7 +85,7 @@ pub fn to_json(body: &[u8]) -> Result<Value, XmlError> {
     })
 }
 
-/// Parses a document and answers its root's content.
+/// Parses a document and returns the content of its root.
 fn read(body: &[u8]) -> Result<Content, XmlError> {
     if body.len() > MAX_BYTES {
         return Err(XmlError::TooLarge(body.len()));
@@ -171,7 +170,7 @@ fn read(body: &[u8]) -> Result<Content, XmlError> {
     }
 }
 
-/// Whether another element may begin here.
+/// Counts an element; refuses it beyond the limits or after the root.
 fn admit(elements: &mut usize, depth: usize, root_ended: bool, at: u64) -> Result<(), XmlError> {
     *elements += 1;
     if root_ended {
@@ -185,7 +184,7 @@ fn admit(elements: &mut usize, depth: usize, root_ended: bool, at: u64) -> Resul
     }
 }
 
-/// Adds text to the innermost open element; outside the root only blanks may stand.
+/// Adds text to the innermost open element; outside the root only blanks are allowed.
 fn append(open: &mut [Open], text: &str, at: u64) -> Result<(), XmlError> {
     match open.last_mut() {
         Some(element) => element.text.push_str(text),
@@ -230,7 +229,7 @@ fn object(children: Vec<(String, Content)>) -> Map<String, Value> {
     fields
 }
 
-/// What one element of a list's name stands for.
+/// Meaning of an element whose name is that of a list.
 enum Items {
     /// An item itself: the list is bare.
     One(Value),

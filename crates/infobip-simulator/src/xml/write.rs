@@ -1,4 +1,4 @@
-//! From a JSON value to a document.
+//! Writes a JSON value as an XML document.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::{forbidden, item_name};
 ///
 /// An array becomes its field's element around one element an item: `message` in `messages`, `result` in `results`,
 /// `destination` in `destinations`, the field's own name in any other (`to`, `days`, `previews`). `null` is left out.
-/// Characters that XML 1.0 forbids are dropped, since there is no way to write them.
+/// Characters that XML 1.0 forbids are dropped, since XML cannot represent them.
 pub fn from_json(root: &str, value: &Value) -> String {
     let mut out = String::with_capacity(1024);
     out.push_str(r#"<?xml version="1.0" encoding="UTF-8"?>"#);
@@ -52,7 +52,7 @@ fn write_element(out: &mut String, name: &str, value: &Value) {
     }
 }
 
-/// An element's name. Only a caller's own `callbackData` object can have a key that is none: it is made one.
+/// Writes an element's name. Only keys of a caller's `callbackData` object can be invalid names: they are made valid.
 fn push_name(out: &mut String, name: &str) {
     let starts_well = |c: char| c.is_ascii_alphabetic() || c == '_';
     let continues_well = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');

@@ -1,4 +1,4 @@
-//! The simulator's first floor: a message is sent, delivered, reported, found in the logs; one is received.
+//! The basic functions of the simulator: send, deliver, report, log and receive messages.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Third-party clients, unmodified, against the simulator: what they send is nobody's reading of the manual but theirs.
+//! Third-party clients, unmodified, against the simulator: an independent reading of the manual.
 //!
 //! `tests/clients/` pins their versions and has one script for each language, which makes all of a client's `/sms/1/…`
 //! calls and prints what came back. They are installed once into the build's temporary folder. What these clients send
@@ -19,7 +19,7 @@ fn clients(path: &str) -> PathBuf {
         .join(path)
 }
 
-/// Runs a client's script and answers what it printed.
+/// Runs a client's script and returns its output.
 async fn call(mut command: Command, account: &Account) -> Value {
     command
         .env("SIMULATOR_URL", account.base_url())

@@ -1,5 +1,5 @@
 //! docs/SIMULATOR.md has a table with a line for every section, parameter and sample of the manual, each naming the
-//! tests that hold it. Here every named test must exist, and no line of the manual may be left out.
+//! tests that verify it. Here every named test must exist, and every line of the manual must be in the table.
 
 use std::collections::BTreeSet;
 
@@ -136,7 +136,6 @@ const SAMPLES: &[(&str, usize)] = &[
     ("URL shortening & tracking solution", 1),
 ];
 
-/// A line of the table.
 struct Line {
     section: String,
     kind: String,

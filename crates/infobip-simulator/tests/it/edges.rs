@@ -1,5 +1,5 @@
-//! Where the simulator's promises begin and end: how long a thing is remembered, how far a limit reaches, what a switch
-//! changes. Each of these tests was seen to fail with its promise broken.
+//! Limits of the simulator: retention times, maximum values, effects of configuration switches. Each of these tests
+//! was seen to fail against code without the limit.
 
 use std::time::Duration;
 

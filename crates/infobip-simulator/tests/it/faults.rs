@@ -1,4 +1,4 @@
-//! The simulator's faults, each as a caller meets it.
+//! The simulator's faults, as a caller sees them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Anything on every endpoint of the simulator: it never panics and always answers in the asked format.
+//! Random requests to every endpoint of the simulator: it never panics and always answers in the asked format.
 //!
 //! `support::fuzz` says for how long.
 
@@ -171,7 +171,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// Mostly a sensible message, so that the deeper rooms are reached.
+/// Mostly a sensible message, so that the code behind the validation is reached.
 fn message() -> impl Strategy<Value = serde_json::Value> {
     (word(), word(), word(), json()).prop_map(|(to, id, text, extra)| {
         let mut message = serde_json::json!({"destinations": [{"to": to, "messageId": id}], "to": to, "text": text,

@@ -1,4 +1,4 @@
-//! The manual's parameters that no sample exercises, each with what its description promises.
+//! The manual's parameters that no sample uses, each tested against its description.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

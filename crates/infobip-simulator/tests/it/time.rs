@@ -1,4 +1,4 @@
-//! The simulator's virtual time: the retry cycle, intermediate reports, a week at once, the same from the same seed.
+//! The simulator's virtual time: the retry cycle, intermediate reports, a simulated week, equal results from equal seeds.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
 }
 
-/// Reports come within two virtual milliseconds and wait for no company.
+/// A simulator that pushes reports within two virtual milliseconds, without batching.
 async fn prompt() -> TestSimulator {
     TestSimulator::frozen_with(|config| {
         config.delivery_latency_ms = (2, 2);

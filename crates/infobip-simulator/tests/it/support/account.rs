@@ -15,7 +15,6 @@ use super::simulator::{START_MS, TestSimulator};
 /// "Aladdin:open sesame", as the manual prints it.
 const ALADDIN: &str = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
 
-/// An account.
 pub struct Account(TestSimulator);
 
 impl Account {
@@ -49,7 +48,6 @@ impl Account {
         Self::open_with(|config| config.inbound = Some(InboundPush::Get(template.into()))).await
     }
 
-    /// Its base URL.
     pub fn base_url(&self) -> String {
         self.0.base_url()
     }
@@ -86,7 +84,6 @@ impl Account {
             .await
     }
 
-    /// POST of JSON.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let request = self
             .request(Method::POST, path, ALADDIN)
@@ -146,7 +143,6 @@ impl Account {
         )
     }
 
-    /// POST of XML.
     pub async fn post_xml(&self, path: &str, body: &str) -> (u16, String) {
         let request = self
             .request(Method::POST, path, ALADDIN)
@@ -154,7 +150,6 @@ impl Account {
         self.xml_of(request.body(body.to_owned())).await
     }
 
-    /// PUT of XML.
     pub async fn put_xml(&self, path: &str, body: &str) -> (u16, String) {
         let request = self
             .request(Method::PUT, path, ALADDIN)

@@ -1,4 +1,4 @@
-//! A customer's server: records what is pushed to it and answers as told.
+//! A customer's server: records what is pushed to it and answers with a configurable status.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::eventually;
 
-/// A request that was pushed.
 #[derive(Debug, Clone)]
 pub struct Pushed {
     pub method: Method,
@@ -23,7 +22,6 @@ pub struct Pushed {
 }
 
 impl Pushed {
-    /// Its body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -43,7 +41,7 @@ pub struct PushReceiver {
 }
 
 impl PushReceiver {
-    /// Starts it on a free port; it answers 200.
+    /// Starts a server on a free port that answers 200.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -66,22 +64,21 @@ impl PushReceiver {
         }
     }
 
-    /// A URL on it.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// What it answers from now on.
+    /// Sets the status of all following responses.
     pub fn answer_with(&self, status: StatusCode) {
         *self.shared.answer.lock().unwrap() = status;
     }
 
-    /// What came so far.
+    /// All requests received so far.
     pub fn pushed(&self) -> Vec<Pushed> {
         self.shared.pushed.lock().unwrap().clone()
     }
 
-    /// Waits until `count` requests came.
+    /// Waits until `count` requests are received.
     pub async fn wait_for(&self, count: usize) -> Vec<Pushed> {
         eventually(&format!("{count} pushes"), || async {
             Some(self.pushed()).filter(|pushed| pushed.len() >= count)
