@@ -21,29 +21,30 @@ mod reports;
 mod send;
 mod short_url;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::header::{
-    CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+use http::{
+    Method, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::acceptance::Twist;
-use crate::dates::{self, ApiDate};
-use crate::engine::Engine;
-use crate::envelope::ApiError;
-use crate::faults::Ending;
-use crate::requests::Recorded;
-use crate::server::{Answer, Breaker, HttpResponse};
-use crate::xml;
-use endpoint::Endpoint;
+use self::endpoint::Endpoint;
+use crate::{
+    acceptance::Twist,
+    dates::{self, ApiDate},
+    engine::Engine,
+    envelope::ApiError,
+    faults::Ending,
+    requests::Recorded,
+    server::{Answer, Breaker, HttpResponse},
+    xml,
+};
+
 pub use format::Format;
 pub use query::Query;
 

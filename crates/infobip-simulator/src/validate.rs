@@ -5,17 +5,21 @@
 
 mod fields;
 
-use crate::config::SimulatorConfig;
-use crate::draft::{Body, Content, DestinationDraft, MessageDraft, SendDraft, Tracking};
-use crate::envelope::ApiError;
-use crate::request::{
-    AdvancedRequest, DestinationRequest, MessageRequest, MultiRequest, OneOrMany, SingleRequest,
-    TrackingRequest,
-};
-use crate::text;
-use fields::Violations;
-pub use fields::{SHORT_URL_CHARACTERS, lookup_notify, preview_options, schedule_ms};
 use std::sync::Arc;
+
+use self::fields::Violations;
+use crate::{
+    config::SimulatorConfig,
+    draft::{Body, Content, DestinationDraft, MessageDraft, SendDraft, Tracking},
+    envelope::ApiError,
+    request::{
+        AdvancedRequest, DestinationRequest, MessageRequest, MultiRequest, OneOrMany,
+        SingleRequest, TrackingRequest,
+    },
+    text,
+};
+
+pub use fields::{SHORT_URL_CHARACTERS, lookup_notify, preview_options, schedule_ms};
 
 /// More parts than this are REJECTED_MESSAGE_TOO_LONG (docs/INFOBIP_API.md#limits).
 const MOST_PARTS: u32 = 25;

@@ -33,8 +33,9 @@ fn forbidden(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::{Value, json};
+
+    use super::*;
 
     fn parsed(body: &str) -> Value {
         to_json(body.as_bytes()).expect(body)

@@ -1,7 +1,6 @@
 //! The simulator, in this process on a free port.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use infobip_simulator::{Simulator, SimulatorConfig};
 use reqwest::{Method, StatusCode};

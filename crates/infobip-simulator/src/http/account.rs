@@ -1,16 +1,17 @@
 //! Authenticates requests by Basic (manual "Authorization"), `App`, `Bearer` or `IBSSO`; issues tokens; shows
 //! the balance.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::header::AUTHORIZATION;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
-use crate::envelope::ApiError;
-use crate::http::{Call, Query, Reply};
-use crate::render;
+use crate::{
+    envelope::ApiError,
+    http::{Call, Query, Reply},
+    render,
+};
 
 const TOKEN_SECONDS: i64 = 3600;
 /// Maximum number of tokens stored at a time.

@@ -3,13 +3,15 @@
 
 use serde_json::json;
 
-use crate::dates::ApiDate;
-use crate::envelope::ApiError;
-use crate::http::{Call, Reply};
-use crate::request::{BulkStatusRequest, RescheduleRequest};
-use crate::state::State;
-use crate::store::{Bulk, Phase};
-use crate::validate;
+use crate::{
+    dates::ApiDate,
+    envelope::ApiError,
+    http::{Call, Reply},
+    request::{BulkStatusRequest, RescheduleRequest},
+    state::State,
+    store::{Bulk, Phase},
+    validate,
+};
 
 fn bulk_id<'a>(call: &'a Call<'_>) -> Result<&'a str, ApiError> {
     call.query

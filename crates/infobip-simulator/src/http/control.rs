@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Method;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::config::Keyword;
-use crate::dates::ApiDate;
-use crate::draft::Body;
-use crate::engine::Engine;
-use crate::envelope::ApiError;
-use crate::http::{Format, Query, Reply};
-use crate::render::{self, Error, Status};
-use crate::state::{InboundContent, InboundDraft};
-use crate::store::Message;
+use crate::{
+    config::Keyword,
+    dates::ApiDate,
+    draft::Body,
+    engine::Engine,
+    envelope::ApiError,
+    http::{Format, Query, Reply},
+    render::{self, Error, Status},
+    state::{InboundContent, InboundDraft},
+    store::Message,
+};
 
 /// Rows of the ledger serialized per acquisition of the lock.
 const BATCH: u64 = 2000;

@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
-use crate::envelope::ApiError;
-use crate::http::{Call, Reply};
+use crate::{
+    envelope::ApiError,
+    http::{Call, Reply},
+};
 
 /// Maximum number of conversions stored.
 const MOST: usize = 10_000;

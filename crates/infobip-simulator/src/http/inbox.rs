@@ -1,9 +1,11 @@
 //! `GET /sms/1/inbox/reports` and `/sms/1/inbox/logs`: received messages, consumed by reading or listed repeatedly (manual "PULL
 //! RECEIVED MESSAGE"; the logs from the official clients' sources).
 
-use crate::envelope::ApiError;
-use crate::http::{Call, Reply};
-use crate::render::{self, Results};
+use crate::{
+    envelope::ApiError,
+    http::{Call, Reply},
+    render::{self, Results},
+};
 
 /// Returns unread messages and removes them.
 pub fn pull(call: &Call<'_>) -> Result<Reply, ApiError> {

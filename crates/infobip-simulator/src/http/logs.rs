@@ -1,9 +1,11 @@
 //! `GET /sms/1/logs`: messages sent in the last 48 h; reading does not consume them (manual "GETTING SMS LOGS").
 
-use crate::envelope::ApiError;
-use crate::http::{Call, Reply};
-use crate::render::{self, MessageRow, Results, Status};
-use crate::store::{Bulk, Message, MessageStore};
+use crate::{
+    envelope::ApiError,
+    http::{Call, Reply},
+    render::{self, MessageRow, Results, Status},
+    store::{Bulk, Message, MessageStore},
+};
 
 /// Maximum length of an id filter (docs/INFOBIP_API.md#limits).
 const FILTER_CHARACTERS: usize = 2048;

@@ -5,17 +5,19 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::codes;
-use crate::config::SimulatorConfig;
-use crate::dice::Dice;
-use crate::envelope::ApiError;
-use crate::http::{Call, Reply};
-use crate::networks::{self, Network};
-use crate::outcome::{self, ByNumber};
-use crate::push::Payload;
-use crate::render::{Error, Status};
-use crate::request::LookupRequest;
-use crate::validate;
+use crate::{
+    codes,
+    config::SimulatorConfig,
+    dice::Dice,
+    envelope::ApiError,
+    http::{Call, Reply},
+    networks::{self, Network},
+    outcome::{self, ByNumber},
+    push::Payload,
+    render::{Error, Status},
+    request::LookupRequest,
+    validate,
+};
 
 const MOST_NUMBERS: usize = 1000;
 /// Numbers of foreign networks, used for roaming subscribers.

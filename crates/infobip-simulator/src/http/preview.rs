@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::envelope::ApiError;
-use crate::http::{Call, Reply};
-use crate::request::PreviewRequest;
-use crate::text::{self, TextOptions};
-use crate::validate;
+use crate::{
+    envelope::ApiError,
+    http::{Call, Reply},
+    request::PreviewRequest,
+    text::{self, TextOptions},
+    validate,
+};
 
 /// Previews the text unchanged, and with each requested language and transliteration.
 pub fn preview(call: &Call<'_>) -> Result<Reply, ApiError> {

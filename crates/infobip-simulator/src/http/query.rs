@@ -2,8 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::dates;
-use crate::envelope::ApiError;
+use crate::{dates, envelope::ApiError};
 
 /// The query's parameters, decoded.
 #[derive(Debug, Default)]

@@ -1,9 +1,11 @@
 //! `GET /sms/1/reports`: final reports, each read once (manual "GETTING DELIVERY REPORTS").
 
-use crate::envelope::ApiError;
-use crate::http::{Call, Reply};
-use crate::push::Report;
-use crate::render;
+use crate::{
+    envelope::ApiError,
+    http::{Call, Reply},
+    push::Report,
+    render,
+};
 
 /// Returns unread reports and removes them.
 pub fn pull(call: &Call<'_>) -> Result<Reply, ApiError> {

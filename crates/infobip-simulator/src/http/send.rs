@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 
-use crate::draft::SendDraft;
-use crate::envelope::ApiError;
-use crate::http::{Call, Reply, account};
-use crate::render;
-use crate::request::{
-    AdvancedRequest, DestinationRequest, Flag, Integer, LanguageRequest, MessageRequest, OneOrMany,
-    Scalar, TrackingRequest,
+use crate::{
+    draft::SendDraft,
+    envelope::ApiError,
+    http::{Call, Reply, account},
+    render,
+    request::{
+        AdvancedRequest, DestinationRequest, Flag, Integer, LanguageRequest, MessageRequest,
+        OneOrMany, Scalar, TrackingRequest,
+    },
+    validate,
 };
-use crate::validate;
 
 /// The three forms of a send request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

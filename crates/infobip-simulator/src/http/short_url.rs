@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
-use http::header::USER_AGENT;
+use http::{HeaderValue, header::USER_AGENT};
 
-use crate::dates::ApiDate;
-use crate::envelope::ApiError;
-use crate::http::{Call, Reply};
-use crate::push::Payload;
-use crate::state::{Click, Device, Place};
+use crate::{
+    dates::ApiDate,
+    envelope::ApiError,
+    http::{Call, Reply},
+    push::Payload,
+    state::{Click, Device, Place},
+};
 
 /// Redirects to the target of the link and records the click.
 pub fn follow(call: &Call<'_>, path: &str) -> Result<Reply, ApiError> {

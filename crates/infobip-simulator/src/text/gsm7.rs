@@ -120,8 +120,9 @@ pub(super) static PORTUGUESE_BOTH: Septets =
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeSet;
+
+    use super::*;
 
     #[test]
     fn basic_tables_fill_127_cells_and_single_shift_tables_have_the_annexs_counts() {

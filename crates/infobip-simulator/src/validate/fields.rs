@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::dates;
-use crate::draft::{Body, Notify, Tracking, Window};
-use crate::envelope::ApiError;
-use crate::request::{
-    BinaryRequest, LanguageRequest, Scalar, TimeRequest, TrackingRequest, WindowRequest,
+use crate::{
+    dates,
+    draft::{Body, Notify, Tracking, Window},
+    envelope::ApiError,
+    request::{
+        BinaryRequest, LanguageRequest, Scalar, TimeRequest, TrackingRequest, WindowRequest,
+    },
+    text::{self, Language, TextOptions, Transliteration},
 };
-use crate::text::{self, Language, TextOptions, Transliteration};
 
 /// Length of the short URL that replaces a tracked URL (manual "URL shortening & tracking solution").
 pub const SHORT_URL_CHARACTERS: usize = 25;

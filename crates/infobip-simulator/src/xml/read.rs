@@ -1,8 +1,6 @@
 //! Parses an XML document into the JSON value of the same request in JSON.
 
-use quick_xml::Reader;
-use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::Event;
+use quick_xml::{Reader, escape::resolve_predefined_entity, events::Event};
 use serde_json::{Map, Value};
 
 use super::{forbidden, item_name};
@@ -46,7 +44,6 @@ pub enum XmlError {
     Malformed(u64),
 }
 
-/// An element's content.
 enum Content {
     Text(String),
     Children(Vec<(String, Content)>),

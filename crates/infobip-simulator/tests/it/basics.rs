@@ -5,8 +5,10 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::receiver::PushReceiver;
-use crate::support::simulator::{API_KEY, PASSWORD, TestSimulator, USERNAME};
+use crate::support::{
+    receiver::PushReceiver,
+    simulator::{API_KEY, PASSWORD, TestSimulator, USERNAME},
+};
 
 const TO: &str = "41793026727";
 

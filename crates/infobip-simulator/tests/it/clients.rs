@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::account::Account;
-use crate::support::foreign::{self, Node, Python};
-use crate::support::simulator::{API_KEY, PASSWORD, USERNAME};
+use crate::support::{
+    account::Account,
+    foreign::{self, Node, Python},
+    simulator::{API_KEY, PASSWORD, USERNAME},
+};
 
 fn clients(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

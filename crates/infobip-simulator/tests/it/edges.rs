@@ -6,8 +6,10 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::receiver::PushReceiver;
-use crate::support::simulator::{Answer, PASSWORD, TestSimulator, USERNAME};
+use crate::support::{
+    receiver::PushReceiver,
+    simulator::{Answer, PASSWORD, TestSimulator, USERNAME},
+};
 
 const TO: &str = "41793026727";
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::receiver::PushReceiver;
-use crate::support::simulator::{Answer, TestSimulator};
+use crate::support::{
+    receiver::PushReceiver,
+    simulator::{Answer, TestSimulator},
+};
 
 const TO: &str = "41793026727";
 

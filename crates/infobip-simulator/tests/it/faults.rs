@@ -5,9 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::eventually;
-use crate::support::receiver::PushReceiver;
-use crate::support::simulator::TestSimulator;
+use crate::support::{eventually, receiver::PushReceiver, simulator::TestSimulator};
 
 const TO: &str = "41793026727";
 const SEND: &str = "/sms/1/text/advanced";

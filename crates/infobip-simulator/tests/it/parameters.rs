@@ -1,13 +1,11 @@
 //! The manual's parameters that no sample uses, each tested against its description.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use infobip_simulator::codes::{ERRORS, STATUSES};
 use serde_json::{Value, json};
 
-use crate::support::account::Account;
-use crate::support::receiver::PushReceiver;
+use crate::support::{account::Account, receiver::PushReceiver};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

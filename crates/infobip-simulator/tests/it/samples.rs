@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::account::Account;
-use crate::support::receiver::PushReceiver;
-use crate::support::samples::{Sample, assert_like};
+use crate::support::{
+    account::Account,
+    receiver::PushReceiver,
+    samples::{Sample, assert_like},
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

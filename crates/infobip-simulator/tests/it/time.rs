@@ -5,8 +5,10 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::receiver::PushReceiver;
-use crate::support::simulator::{START_MS, TestSimulator};
+use crate::support::{
+    receiver::PushReceiver,
+    simulator::{START_MS, TestSimulator},
+};
 
 const TO: &str = "41793026727";
 

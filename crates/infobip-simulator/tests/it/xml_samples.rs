@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
-use quick_xml::Reader;
-use quick_xml::events::Event;
+use quick_xml::{Reader, events::Event};
 use serde_json::{Map, Value, json};
 
-use crate::support::account::Account;
-use crate::support::receiver::PushReceiver;
-use crate::support::samples::{Sample, assert_like};
+use crate::support::{
+    account::Account,
+    receiver::PushReceiver,
+    samples::{Sample, assert_like},
+};
 
 /// A document as `{root: [content]}`: every element's children as lists by name, a leaf as its text. Nothing is
 /// unwrapped, so a wrapper too few or too many shows.

@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use infobip_simulator::{InboundPush, Keyword, SimulatorConfig};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
-use reqwest::{Method, RequestBuilder};
+use reqwest::{
+    Method, RequestBuilder,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT},
+};
 use serde_json::{Value, json};
 
 use super::simulator::{START_MS, TestSimulator};
