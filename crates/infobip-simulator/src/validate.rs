@@ -3,11 +3,15 @@
 //! There are two kinds of errors (docs/INFOBIP_API.md#sending): an invalid request is refused with one [`ApiError`] (400)
 //! that lists every violation; an invalid message gets a status of its own in a 200 response.
 
-mod fields;
+mod content;
+mod notify;
+mod schedule;
+mod tracking;
+mod violations;
 
 use std::sync::Arc;
 
-use self::fields::Violations;
+use self::violations::Violations;
 use crate::{
     config::SimulatorConfig,
     draft::{Body, Content, DestinationDraft, MessageDraft, SendDraft, Tracking},
@@ -19,7 +23,10 @@ use crate::{
     text,
 };
 
-pub use fields::{SHORT_URL_CHARACTERS, lookup_notify, preview_options, schedule_ms};
+pub use self::{
+    content::preview_options, notify::lookup_notify, schedule::schedule_ms,
+    tracking::SHORT_URL_CHARACTERS,
+};
 
 /// More parts than this are REJECTED_MESSAGE_TOO_LONG (docs/INFOBIP_API.md#limits).
 const MOST_PARTS: u32 = 25;
@@ -136,7 +143,7 @@ pub fn send(
         wrong.add("messages".into(), "must not be empty");
     }
     let tracking = tracking
-        .and_then(|request| fields::check_tracking(request, &mut wrong))
+        .and_then(|request| tracking::check_tracking(request, &mut wrong))
         .map(Arc::new);
     let messages = messages
         .into_iter()
@@ -181,9 +188,9 @@ fn check_message(
         .unwrap_or_else(|| config.default_sender.clone());
     let mut links = Vec::new();
     let (body, parts) = if binary {
-        fields::check_binary(request.binary.as_ref(), path, wrong)
+        content::check_binary(request.binary.as_ref(), path, wrong)
     } else {
-        let options = fields::check_text_options(
+        let options = content::check_text_options(
             request.language.as_ref(),
             request.transliteration.as_ref(),
             path,
@@ -194,18 +201,18 @@ fn check_message(
             wrong.add(path("text"), "must not be empty");
         }
         let text = if tracking.is_some_and(|tracking| tracking.urls) {
-            fields::mark_links(&text, &mut links)
+            tracking::mark_links(&text, &mut links)
         } else {
             text
         };
         let encoded = text::encode(&text, &options);
         (Body::Text(encoded.text.into()), encoded.parts)
     };
-    let refusal = if !fields::sender_is_valid(&from) {
+    let refusal = if !content::sender_is_valid(&from) {
         Some(11)
     } else if parts > MOST_PARTS {
         Some(25)
-    } else if matches!(body, Body::Binary { ref hex, esm_class, .. } if !fields::header_is_valid(hex, esm_class))
+    } else if matches!(body, Body::Binary { ref hex, esm_class, .. } if !content::header_is_valid(hex, esm_class))
     {
         Some(24)
     } else {
@@ -233,7 +240,7 @@ fn check_message(
     } else {
         destinations
     };
-    let notify = fields::check_notify(
+    let notify = notify::check_notify(
         request.notify_url,
         request.notify_content_type.as_ref(),
         path,
@@ -247,8 +254,8 @@ fn check_message(
             flash: request.flash.is_some_and(|flag| flag.0),
             intermediate_report: request.intermediate_report.is_some_and(|flag| flag.0),
             notify: notify.filter(|_| request.notify.is_none_or(|flag| flag.0)),
-            callback_data: fields::check_callback(request.callback_data, path, wrong),
-            validity_ms: fields::check_validity(
+            callback_data: notify::check_callback(request.callback_data, path, wrong),
+            validity_ms: schedule::check_validity(
                 request.validity_period.map(|minutes| minutes.0),
                 path,
                 wrong,
@@ -256,14 +263,14 @@ fn check_message(
             window: request
                 .delivery_time_window
                 .as_ref()
-                .and_then(|window| fields::check_window(window, path, wrong)),
+                .and_then(|window| schedule::check_window(window, path, wrong)),
             links,
             tracking: tracking.cloned(),
         }),
         refusal,
         send_at_ms: request
             .send_at
-            .and_then(|at| fields::check_send_at(&at.0, &path("sendAt"), now_ms, wrong)),
+            .and_then(|at| schedule::check_send_at(&at.0, &path("sendAt"), now_ms, wrong)),
         destinations,
     }
 }

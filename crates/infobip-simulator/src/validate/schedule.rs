@@ -1,0 +1,126 @@
+//! Validates the times of a message: when it is sent, how long it is valid, in which hours it is delivered.
+
+use super::violations::Violations;
+use crate::{
+    dates,
+    draft::Window,
+    envelope::ApiError,
+    request::{Scalar, TimeRequest, WindowRequest},
+};
+
+const MINUTE_MS: i64 = 60_000;
+const LONGEST_VALIDITY_MINUTES: i64 = 2880;
+const LONGEST_SCHEDULE_MS: i64 = 180 * 24 * 60 * MINUTE_MS;
+
+/// Validates the new send time of a bulk.
+pub fn schedule_ms(send_at: Option<&Scalar>, now_ms: i64) -> Result<i64, ApiError> {
+    let mut wrong = Violations::default();
+    let send_at = send_at.map(|at| at.0.as_str()).unwrap_or_default();
+    match check_send_at(send_at, "sendAt", now_ms, &mut wrong) {
+        Some(at) => Ok(at),
+        None => Err(wrong.0.unwrap_or_else(ApiError::bad_request)),
+    }
+}
+
+pub(super) fn check_send_at(
+    text: &str,
+    field: &str,
+    now_ms: i64,
+    wrong: &mut Violations,
+) -> Option<i64> {
+    let Some(at) = dates::parse(text) else {
+        wrong.add(
+            field.to_owned(),
+            "must be a date like 2015-07-07T17:00:00.000+01:00",
+        );
+        return None;
+    };
+    if at > now_ms + LONGEST_SCHEDULE_MS {
+        wrong.add(field.to_owned(), "must be at most 180 days from now");
+        return None;
+    }
+    Some(at)
+}
+
+/// Longer periods are reduced to 48 h (manual "Schedule SMS and validity period").
+pub(super) fn check_validity(
+    minutes: Option<i64>,
+    path: &dyn Fn(&str) -> String,
+    wrong: &mut Violations,
+) -> i64 {
+    let minutes = minutes.unwrap_or(LONGEST_VALIDITY_MINUTES);
+    if minutes < 0 {
+        wrong.add(path("validityPeriod"), "must not be negative");
+    }
+    // Many clients send an unset integer as zero; it means no limit.
+    let minutes = if minutes == 0 {
+        LONGEST_VALIDITY_MINUTES
+    } else {
+        minutes
+    };
+    minutes.clamp(0, LONGEST_VALIDITY_MINUTES) * MINUTE_MS
+}
+
+pub(super) fn check_window(
+    request: &WindowRequest,
+    path: &dyn Fn(&str) -> String,
+    wrong: &mut Violations,
+) -> Option<Window> {
+    const DAYS: [&str; 7] = [
+        "MONDAY",
+        "TUESDAY",
+        "WEDNESDAY",
+        "THURSDAY",
+        "FRIDAY",
+        "SATURDAY",
+        "SUNDAY",
+    ];
+    let minute = |time: Option<&TimeRequest>, default: i64| -> Option<i64> {
+        let Some(time) = time else {
+            return Some(default);
+        };
+        let (hour, minute) = (time.hour.map_or(0, |n| n.0), time.minute.map_or(0, |n| n.0));
+        ((0..24).contains(&hour) && (0..60).contains(&minute)).then_some(hour * 60 + minute)
+    };
+    let mut days = 0_u8;
+    for day in request
+        .days
+        .iter()
+        .flat_map(|days| &days.0)
+        .flat_map(|day| day.0.split(','))
+    {
+        match DAYS
+            .iter()
+            .position(|name| name.eq_ignore_ascii_case(day.trim()))
+        {
+            Some(at) => days |= 1 << at,
+            None => wrong.add(
+                path("deliveryTimeWindow.days"),
+                "must be names of days like MONDAY",
+            ),
+        }
+    }
+    if days == 0 {
+        wrong.add(
+            path("deliveryTimeWindow.days"),
+            "must name at least one day",
+        );
+    }
+    match (
+        minute(request.from.as_ref(), 0),
+        minute(request.to.as_ref(), 24 * 60),
+    ) {
+        (Some(opens_minute), Some(closes_minute)) if opens_minute < closes_minute => Some(Window {
+            opens_minute,
+            closes_minute,
+            days,
+        }),
+        _ => {
+            wrong.add(
+                path("deliveryTimeWindow"),
+                "must open at an hour of 0 to 23 and close later that day",
+            );
+            None
+        }
+    }
+}
