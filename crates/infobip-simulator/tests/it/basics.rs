@@ -18,7 +18,7 @@ fn text(to: &str, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_single_text_is_accepted_as_the_manual_shows() {
+async fn single_send_accepts_a_text() {
     let simulator = TestSimulator::with(|config| config.accepted_status = 0).await;
     let answer = simulator
         .post(
@@ -50,7 +50,7 @@ async fn several_destinations_share_a_bulk_id() {
 }
 
 #[tokio::test]
-async fn a_report_is_pulled_once_and_the_logs_keep_it() {
+async fn pull_consumes_a_report_and_the_logs_keep_it() {
     let simulator = TestSimulator::frozen().await;
     simulator.send(text(TO, "m-1")).await;
     assert_eq!(
@@ -149,7 +149,7 @@ async fn an_inbound_message_waits_to_be_pulled_once() {
 }
 
 #[tokio::test]
-async fn an_inbound_message_is_pushed_to_the_template_instead() {
+async fn template_receives_an_inbound_message_instead_of_the_pull() {
     let receiver = PushReceiver::start().await;
     let template =
         receiver.url("/in?s=%sender%&r=%receiver%&t=%text%&b=%bin%&d=%datacoding%&m=%messageId%");
@@ -173,7 +173,7 @@ async fn an_inbound_message_is_pushed_to_the_template_instead() {
 }
 
 #[tokio::test]
-async fn only_the_accounts_owner_is_let_in() {
+async fn requests_without_valid_credentials_are_refused() {
     let simulator = TestSimulator::start().await;
     let refused = json!({"requestError": {"serviceException": {"messageId": "UNAUTHORIZED", "text": "Invalid login details"}}});
     let path = "/sms/1/reports";
@@ -229,7 +229,7 @@ async fn only_the_accounts_owner_is_let_in() {
 }
 
 #[tokio::test]
-async fn outcomes_are_chosen_by_number() {
+async fn destination_number_selects_the_outcome() {
     let simulator =
         TestSimulator::frozen_with(|config| config.delivery_latency_ms = (100, 100)).await;
     let rejected = simulator.send(text("99901006123", "rejected")).await;
@@ -326,7 +326,7 @@ async fn the_ledger_has_one_row_for_each_acceptance_and_reset_empties_it() {
 }
 
 #[tokio::test]
-async fn a_taken_address_is_named_with_its_remedy() {
+async fn error_for_a_used_address_names_the_address_and_the_remedy() {
     let simulator = TestSimulator::start().await;
     let config = infobip_simulator::SimulatorConfig {
         listen: simulator.address(),

@@ -36,7 +36,7 @@ async fn call(mut command: Command, account: &Account) -> Value {
 }
 
 #[tokio::test]
-async fn npm_infobip_and_the_official_npm_sdk() {
+async fn npm_clients_call_every_endpoint_they_know() {
     let node = Node::with(&[
         clients("node/package.json"),
         clients("node/package-lock.json"),
@@ -138,7 +138,7 @@ fn assert_inbox_bulks_and_preview(results: &Value, bulk_id: &str) {
 }
 
 #[tokio::test]
-async fn the_official_python_client_while_it_spoke_v1() {
+async fn official_python_client_of_v1_calls_every_endpoint_it_knows() {
     let results = python("requirements-4.0.0.txt").await;
     assert_inbox_bulks_and_preview(&results, "python-bulk-4");
     assert_eq!(rows(&results["reports"]["results"]).len(), 2, "{results:#}");
@@ -152,7 +152,7 @@ async fn the_official_python_client_while_it_spoke_v1() {
 }
 
 #[tokio::test]
-async fn the_official_python_client_of_today() {
+async fn current_official_python_client_calls_every_v1_endpoint_it_knows() {
     let results = python("requirements-6.0.0.txt").await;
     assert_inbox_bulks_and_preview(&results, "python-bulk-6");
 }

@@ -43,7 +43,7 @@ async fn row(simulator: &TestSimulator, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn reports_and_received_messages_wait_for_48_hours() {
+async fn simulator_keeps_unread_reports_and_received_messages_for_48_hours() {
     let simulator = TestSimulator::frozen().await;
     for id in ["old", "named", "kept"] {
         if id == "kept" {
@@ -122,7 +122,7 @@ async fn without_notify_a_report_waits_to_be_pulled() {
 }
 
 #[tokio::test]
-async fn an_id_is_seen_once_whether_it_was_accepted_or_not() {
+async fn second_use_of_an_id_is_rejected_even_if_the_first_was_rejected() {
     let simulator = TestSimulator::frozen().await;
     for (first, fate, id) in [("99901006123", 6, "refused"), (TO, 7, "accepted")] {
         let status = async |to: &str| {
@@ -163,7 +163,7 @@ async fn the_date_header_is_the_virtual_time() {
 }
 
 #[tokio::test]
-async fn accept_is_read_by_its_weights() {
+async fn accept_header_weights_select_the_format() {
     let simulator = TestSimulator::frozen().await;
     for (accept, format) in [
         ("application/json;q=0.5, application/xml", "xml"),
@@ -269,7 +269,7 @@ async fn a_token_lasts_an_hour() {
 }
 
 #[tokio::test]
-async fn every_part_is_paid_for() {
+async fn every_part_is_charged() {
     let simulator = TestSimulator::frozen_with(|config| {
         config.balance_micros = 1_000_000;
         config.default_price_micros = 100_000;
@@ -285,7 +285,7 @@ async fn every_part_is_paid_for() {
 }
 
 #[tokio::test]
-async fn a_429_says_when_to_come_back_if_it_is_told_to() {
+async fn status_429_has_retry_after_if_configured() {
     let simulator = TestSimulator::frozen_with(|config| {
         config.retry_after = true;
         config.logs_per_minute = 1;
@@ -339,7 +339,7 @@ async fn a_thousand_numbers_are_looked_up_and_pushed_in_the_asked_format() {
 }
 
 #[tokio::test]
-async fn short_links_have_the_asked_base_and_the_oldest_give_way() {
+async fn short_links_use_the_requested_base_and_the_oldest_are_evicted() {
     let simulator = TestSimulator::frozen_with(|config| config.bounds.links = 2).await;
     for n in 0..3 {
         let message = json!({"text": "http://www.example.com/awesomeApp", "destinations": [{"to": TO, "messageId": format!("m-{n}")}]});
@@ -358,7 +358,7 @@ async fn short_links_have_the_asked_base_and_the_oldest_give_way() {
 }
 
 #[tokio::test]
-async fn a_reset_lifts_the_faults() {
+async fn reset_removes_the_faults() {
     let simulator = TestSimulator::start().await;
     simulator.fault(json!({"kind": "html"})).await;
     simulator.post("/_sim/reset", json!({})).await;

@@ -30,7 +30,7 @@ fn reasons(answer: &Answer) -> Value {
 }
 
 #[tokio::test]
-async fn xml_goes_in_and_comes_out() {
+async fn endpoints_accept_and_return_xml() {
     let simulator = TestSimulator::start().await;
     let body = "<request><bulkId>B-1</bulkId><messages><message><from>InfoSMS</from><destinations><destination>\
                 <to>41793026727</to><messageId>x-1</messageId></destination></destinations><text>Ünïcode &amp; more</text>\
@@ -159,7 +159,7 @@ async fn a_request_is_refused_whole_with_every_reason() {
 }
 
 #[tokio::test]
-async fn one_bad_message_is_rejected_and_its_neighbours_are_not() {
+async fn invalid_message_is_rejected_without_affecting_others() {
     let simulator = TestSimulator::with(|config| {
         config.forbidden_prefixes = vec!["850".into()];
         config.balance_micros = 200_000;
@@ -204,7 +204,7 @@ async fn one_bad_message_is_rejected_and_its_neighbours_are_not() {
 }
 
 #[tokio::test]
-async fn the_flooding_filter_counts_by_the_hour_if_it_is_on() {
+async fn flooding_filter_counts_messages_per_hour_if_enabled() {
     let simulator = TestSimulator::frozen_with(|config| config.flooding = true).await;
     let send = async |text: &str, to: &str| {
         let answer = simulator
@@ -572,7 +572,7 @@ async fn validity_and_delivery_windows_are_kept() {
 }
 
 #[tokio::test]
-async fn previews_hold_the_vectors_of_the_reference() {
+async fn previews_match_the_vectors_of_the_reference() {
     let simulator = TestSimulator::start().await;
     let text = "Let's see how many characters remain unused in this message.";
     let plain = simulator
@@ -611,7 +611,7 @@ async fn previews_hold_the_vectors_of_the_reference() {
 }
 
 #[tokio::test]
-async fn keywords_are_taken_off_and_filtered() {
+async fn keywords_are_removed_from_the_text_and_filter_the_inbox() {
     let simulator = TestSimulator::start().await;
     simulator
         .post(
@@ -847,7 +847,7 @@ async fn unknown_fields_are_ignored_and_unknown_codes_have_a_shape() {
 }
 
 #[tokio::test]
-async fn memory_keeps_to_its_bounds() {
+async fn stored_items_stay_within_their_bounds() {
     let simulator = TestSimulator::frozen_with(|config| {
         config.bounds.messages = 10;
         config.bounds.requests = 5;

@@ -35,7 +35,7 @@ async fn ids(simulator: &TestSimulator) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_reset_comes_before_acceptance() {
+async fn reset_breaks_the_connection_before_acceptance() {
     let simulator = TestSimulator::start().await;
     simulator
         .fault(json!({"kind": "reset", "count": 1, "path": "/sms/1/text"}))
@@ -97,7 +97,7 @@ async fn a_send_is_accepted_and_held_without_an_answer() {
 }
 
 #[tokio::test]
-async fn rows_are_read_and_their_answer_lost() {
+async fn dropped_answer_consumes_the_rows() {
     let simulator = TestSimulator::start().await;
     try_send(&simulator, "m-1").await.unwrap();
     simulator.inbound(TO, "385921004026", "Hello").await;
@@ -126,7 +126,7 @@ async fn rows_are_read_and_their_answer_lost() {
 }
 
 #[tokio::test]
-async fn an_answer_breaks_off() {
+async fn truncate_ends_the_response_early() {
     let simulator = TestSimulator::start().await;
     simulator
         .fault(json!({"kind": "truncate", "bytes": 20, "count": 1}))
@@ -154,7 +154,7 @@ async fn an_answer_breaks_off() {
 }
 
 #[tokio::test]
-async fn a_proxy_or_another_status_answers() {
+async fn status_faults_replace_the_response() {
     let simulator = TestSimulator::start().await;
     simulator.fault(json!({"kind": "html", "count": 1})).await;
     let (status, text) = try_send(&simulator, "m-1").await.unwrap();
@@ -240,7 +240,7 @@ async fn latency_delays_the_answer_and_not_the_acceptance() {
 }
 
 #[tokio::test]
-async fn a_push_comes_twice_or_before_the_answer() {
+async fn push_faults_duplicate_a_push_or_send_it_before_the_answer() {
     let (simulator, receiver) = (TestSimulator::frozen().await, PushReceiver::start().await);
     let message = |id: &str| json!({"text": "a", "notifyUrl": receiver.url("/"), "destinations": [{"to": TO, "messageId": id}]});
     simulator
@@ -290,7 +290,7 @@ async fn ids_are_forgotten_and_logs_lag() {
 }
 
 #[tokio::test]
-async fn mistaken_faults_are_refused() {
+async fn invalid_faults_are_refused() {
     let simulator = TestSimulator::start().await;
     for wrong in [
         json!({"kind": "gremlins"}),

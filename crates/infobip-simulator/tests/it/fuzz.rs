@@ -289,7 +289,7 @@ async fn check(simulator: &TestSimulator, fuzzed: &Fuzzed) {
 }
 
 #[test]
-fn anything_gets_an_answer_in_the_asked_format() {
+fn every_request_gets_a_response_in_the_requested_format() {
     let mut fuzz = Fuzz::begin(500);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {

@@ -388,7 +388,7 @@ async fn pushed_inbound_messages_fill_all_parameters() {
 }
 
 #[tokio::test]
-async fn every_status_of_the_manual_can_be_met() {
+async fn every_status_of_the_manual_can_be_produced() {
     let account = Account::open().await;
     for status in STATUSES {
         let result = send(
@@ -407,7 +407,7 @@ async fn every_status_of_the_manual_can_be_met() {
 }
 
 #[tokio::test]
-async fn every_gsm_error_of_the_manual_can_be_met() {
+async fn every_gsm_error_of_the_manual_can_be_produced() {
     let account = Account::open().await;
     let destinations: Vec<_> = ERRORS
         .iter()

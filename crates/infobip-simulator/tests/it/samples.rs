@@ -39,7 +39,7 @@ fn price() -> Value {
 }
 
 #[tokio::test]
-async fn authorization_takes_the_manuals_header_and_refuses_its_absence() {
+async fn authorization_accepts_the_manuals_header_and_refuses_its_absence() {
     let account = Account::open().await;
     // "Aladdin" and "open sesame", as the manual encodes them: the same header on every request below.
     let (status, body) = account.get("/sms/1/inbox/reports").await;
@@ -70,7 +70,7 @@ async fn a_request_without_content_type_gets_a_general_error() {
 }
 
 #[tokio::test]
-async fn send_sms_to_one_number() {
+async fn single_send_matches_the_sample() {
     let account = Account::open().await;
     let request = json!({"from": "InfoSMS", "to": "41793026727", "text": "My first Infobip SMS"});
     let (status, answer) = account.post("/sms/1/text/single", &request).await;
@@ -81,7 +81,7 @@ async fn send_sms_to_one_number() {
 }
 
 #[tokio::test]
-async fn sms_to_multiple_destinations() {
+async fn send_to_multiple_destinations_matches_the_sample() {
     let account = Account::open().await;
     let request = json!({"from": "WineShop", "to": ["41793026727", "41793026834"],
         "text": "Wine shop grand opening at Monday 8pm. Don't forget glasses."});
@@ -98,7 +98,7 @@ async fn sms_to_multiple_destinations() {
 }
 
 #[tokio::test]
-async fn multiple_sms_to_multiple_destinations() {
+async fn multi_send_matches_the_sample() {
     let account = Account::open().await;
     // The request's body is lost; the text says that each message has its own content.
     let request = json!({"messages": [
@@ -120,7 +120,7 @@ async fn multiple_sms_to_multiple_destinations() {
 }
 
 #[tokio::test]
-async fn fully_featured_textual_message() {
+async fn advanced_send_matches_the_sample() {
     let account = Account::open().await;
     let request = json!({
         "bulkId": "BULK-ID-123-xyz",
@@ -249,7 +249,7 @@ async fn delivery_reports_are_read_once() {
 }
 
 #[tokio::test]
-async fn delivery_report_of_one_message() {
+async fn report_of_one_message_matches_the_sample() {
     let account = Account::open().await;
     let id = "ff4804ef-6ab6-4abd-984d-ab3b1387e852";
     let request = json!({"messages": [{"from": "InfoSMS", "text": "Test SMS.",
@@ -327,7 +327,7 @@ async fn sms_logs_by_sender_destination_and_limit_show_a_rejection() {
 }
 
 #[tokio::test]
-async fn pulled_received_message() {
+async fn pulled_received_message_matches_the_sample() {
     let account = Account::with_quiz().await;
     account
         .receive(
@@ -382,7 +382,7 @@ async fn pushed_received_message_fills_the_manuals_urls() {
 }
 
 #[tokio::test]
-async fn number_lookup() {
+async fn number_lookup_matches_the_sample() {
     let account = Account::open_with(|config| {
         config.lookup_ported = 0.0;
         config.lookup_roaming = 0.0;
@@ -491,7 +491,7 @@ async fn each_message_gets_a_short_url_of_25_characters() {
 }
 
 #[tokio::test]
-async fn clicks_tell_number_prefixes_and_operating_system() {
+async fn clicks_contain_number_prefixes_and_operating_system() {
     let receiver = PushReceiver::start().await;
     let clicks_url = receiver.url("/clicks");
     let account = Account::open_with(|config| config.clicks_url = Some(clicks_url)).await;

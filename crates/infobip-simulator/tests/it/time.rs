@@ -87,7 +87,7 @@ async fn a_server_that_never_answers_gets_21_attempts_at_the_manuals_times() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_tried_again() {
+async fn pushes_to_an_unreachable_server_are_retried() {
     let simulator = prompt().await;
     let url = PushReceiver::start().await.url("/gone");
     simulator
@@ -255,7 +255,7 @@ async fn week(seed: u64, receiver: &PushReceiver) -> (Vec<Value>, Vec<Value>, Ve
 }
 
 #[tokio::test]
-async fn the_same_seed_lives_the_same_week() {
+async fn equal_seeds_produce_equal_weeks() {
     let receiver = PushReceiver::start().await;
     let first = week(42, &receiver).await;
     assert_eq!(first.0.len(), 7 * 4 * 20);

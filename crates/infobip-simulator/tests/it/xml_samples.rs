@@ -104,7 +104,7 @@ fn message(to: &str, id: &str, parts: u8) -> String {
 }
 
 #[tokio::test]
-async fn text_advanced_of_2015_with_bare_lists() {
+async fn advanced_text_of_2015_accepts_bare_lists() {
     let account = Account::open().await;
     account.advance_to("2015-07-08T00:00:00Z").await;
     let request = r#"<request>
@@ -151,7 +151,7 @@ async fn text_advanced_of_2015_with_bare_lists() {
 }
 
 #[tokio::test]
-async fn binary_multi_of_2015_with_nested_lists() {
+async fn binary_multi_of_2015_accepts_nested_lists() {
     let account = Account::open().await;
     let request = "<request><messages>
       <messages><from>InfoSMS</from><to><to>41793026727</to><to>41793026731</to></to>
@@ -172,7 +172,7 @@ async fn binary_multi_of_2015_with_nested_lists() {
 }
 
 #[tokio::test]
-async fn binary_single_of_2015() {
+async fn binary_single_of_2015_matches_the_sample() {
     let account = Account::open().await;
     // The 2015 JSON request of the same kind, whose answer is the printed one.
     let request = json!({"from": "InfoSMS", "to": ["41793026727", "41793026834"],
@@ -186,7 +186,7 @@ async fn binary_single_of_2015() {
 }
 
 #[tokio::test]
-async fn text_advanced_of_the_reference_with_wrapped_lists() {
+async fn advanced_text_of_the_reference_accepts_wrapped_lists() {
     let account = Account::open().await;
     let request = r#"<?xml version="1.0" encoding="UTF-8"?><SMSAdvancedTextualRequest>
   <bulkId>BULK-ID-123-xyz</bulkId>
@@ -233,7 +233,7 @@ async fn text_advanced_of_the_reference_with_wrapped_lists() {
 }
 
 #[tokio::test]
-async fn binary_advanced_of_the_reference() {
+async fn advanced_binary_of_the_reference_matches_the_sample() {
     let account = Account::open().await;
     let request = r#"<?xml version="1.0" encoding="UTF-8"?><SMSAdvancedBinaryRequest>
   <bulkId>BULK-ID-123-xyz</bulkId>
@@ -265,7 +265,7 @@ async fn binary_advanced_of_the_reference() {
 }
 
 #[tokio::test]
-async fn sending_by_query_string() {
+async fn query_string_sends_a_message() {
     let account = Account::open().await;
     let query = "username=Aladdin&password=open%20sesame&from=InfoSMS&to=41793026727,41793026834&text=Test%20SMS.";
     let answer = account
@@ -317,7 +317,7 @@ const TIMES: &[&str] = &["sentAt", "doneAt"];
 const LOG_FIELDS: &[&str] = &["mccMnc", "from", "text"];
 
 #[tokio::test]
-async fn delivery_reports_pulled() {
+async fn pulled_reports_match_the_sample() {
     let account = Account::open_with(|config| config.delivery_latency_ms = (200, 200)).await;
     send_two(&account, None).await;
     let answer = account.get_xml("/sms/1/reports?limit=2").await;
@@ -348,7 +348,7 @@ async fn delivery_reports_pushed_have_the_same_root() {
 }
 
 #[tokio::test]
-async fn sms_logs() {
+async fn logs_match_the_sample() {
     let account = Account::open().await;
     send_two(&account, None).await;
     let answer = account
@@ -368,7 +368,7 @@ async fn sms_logs() {
 }
 
 #[tokio::test]
-async fn inbox() {
+async fn received_messages_match_the_sample() {
     let account = Account::with_quiz().await;
     for _ in 0..2 {
         account
@@ -389,7 +389,7 @@ async fn inbox() {
 }
 
 #[tokio::test]
-async fn scheduled_bulks() {
+async fn scheduled_bulks_match_the_samples() {
     let account = Account::open().await;
     let request = json!({"bulkId": "BULK-ID-123-xyz", "messages": [{"destinations": [{"to": "41793026727"}],
         "text": "Later", "sendAt": "2015-03-25T16:00:00.000+0000"}]});
@@ -426,7 +426,7 @@ async fn scheduled_bulks() {
 }
 
 #[tokio::test]
-async fn previews() {
+async fn previews_match_the_samples() {
     let account = Account::open().await;
     let turkish = "Mesaj gönderimi yapmadan önce önizleme seçeneğini kullanmanız doğru karar vermenize yardımcı olur.";
     let request = format!(
@@ -457,7 +457,7 @@ async fn previews() {
 }
 
 #[tokio::test]
-async fn number_lookups() {
+async fn number_lookups_match_the_samples() {
     let account = Account::open_with(|config| {
         config.lookup_ported = 0.0;
         config.lookup_roaming = 0.0;
@@ -500,7 +500,7 @@ async fn number_lookups() {
 }
 
 #[tokio::test]
-async fn conversion() {
+async fn conversions_match_the_sample() {
     let account = Account::open().await;
     let request = json!({"tracking": {"track": "SMS", "processKey": "A37D448C1ACCA02FABA745522558326C"}, "messages": [
         {"destinations": [{"to": "41793026727", "messageId": "MESSAGE-ID-123-xyz"}], "text": "Your PIN is 1234"}]});
@@ -513,7 +513,7 @@ async fn conversion() {
 }
 
 #[tokio::test]
-async fn errors() {
+async fn errors_match_the_samples() {
     let account = Account::open().await;
     let assert_exception = |body: &str, id: &str, text: &str| {
         let printed = format!(
