@@ -45,6 +45,7 @@ impl Language {
         }
     }
 
+    /// The name that the API uses, such as `GSM7`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tr => "TR",
@@ -68,6 +69,7 @@ pub enum Alphabet {
 pub struct Encoded {
     /// The text after transliteration: what the handset shows.
     pub text: String,
+    /// The alphabet of all its segments.
     pub alphabet: Alphabet,
     /// Number of parts (`smsCount`, `messageCount`), at least 1.
     pub parts: u32,
