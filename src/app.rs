@@ -214,11 +214,12 @@ impl App {
             client,
             metrics,
         } = self;
+        let push_url = |endpoint| config.http.push_url(endpoint, addresses.http.port());
         let log_quota = Arc::new(LogQuota::new(config.infobip.log_requests_per_minute));
         let sender = SendCore::start(
             &config.send,
             config.infobip.request_timeout,
-            webhook_url(&config.http, addresses.http, "reports"),
+            push_url("reports"),
             Guards::new(&config.applications, std::time::Instant::now()),
             Api {
                 client: client.clone(),
@@ -238,7 +239,7 @@ impl App {
             log_quota,
             intake: intake.clone(),
             subscriptions: Subscriptions::new(Arc::clone(&log), tasks.clone(), closing.clone()),
-            lookups_url: webhook_url(&config.http, addresses.http, "lookups"),
+            lookups_url: push_url("lookups"),
             metrics: metrics.clone(),
             closing: closing.clone(),
             tasks: tasks.clone(),
@@ -351,15 +352,4 @@ impl Running {
         self.stop_admin.cancel();
         let _ = self.admin.await;
     }
-}
-
-/// The URL of a webhook as Infobip reaches it. `None` without `http.public_url`.
-fn webhook_url(http: &config::Http, bound: SocketAddr, endpoint: &str) -> Option<String> {
-    let url = http.public_url.as_deref()?.trim_end_matches('/');
-    // Port 0 stands for the port that `http.listen` got, on a laptop or in a test.
-    let url = match url.strip_suffix(":0") {
-        Some(host) => format!("{host}:{}", bound.port()),
-        None => url.to_owned(),
-    };
-    Some(format!("{url}/infobip/{}/{endpoint}", http.path_secret()))
 }

@@ -14,6 +14,7 @@ mod transport;
 
 use std::sync::Arc;
 
+use secrecy::SecretString;
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -43,8 +44,8 @@ pub struct Context {
     pub intake: Intake,
     /// Subscriptions that have listeners.
     pub subscriptions: Subscriptions,
-    /// Where the API pushes the answers to asynchronous look-ups.
-    pub lookups_url: Option<String>,
+    /// Where the API pushes the answers to asynchronous look-ups. It has credentials in it.
+    pub lookups_url: Option<SecretString>,
     /// What is counted.
     pub metrics: Metrics,
     /// Cancelled when the process ends: streams that follow end then.

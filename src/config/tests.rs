@@ -348,3 +348,27 @@ fn effective_values_know_their_origin_and_hide_secrets() {
             .all(|value| !value.value.contains("topsecret"))
     );
 }
+
+#[test]
+fn the_address_for_pushes_has_one_kind_of_credentials() {
+    let address = |rest: &str| {
+        let text = format!("[http]\npublic_url = \"https://sms.example.com/\"\n{rest}");
+        let http = load(&text, &[]).unwrap().http;
+        let shown = format!("{http:?}");
+        assert!(
+            !shown.contains("p@ss") && !shown.contains("p%40ss"),
+            "{shown}"
+        );
+        let url = http.push_url("reports", 1).unwrap();
+        url.expose_secret().to_owned()
+    };
+    let basic = "basic_username = \"info bip\"\nbasic_password = \"p@ss:/\"";
+    assert_eq!(
+        address(basic),
+        "https://info%20bip:p%40ss%3A%2F@sms.example.com/infobip/local/reports"
+    );
+    let secret = "secret = \"0123456789abcdef\"";
+    let by_secret = "https://sms.example.com/infobip/0123456789abcdef/reports";
+    assert_eq!(address(secret), by_secret);
+    assert_eq!(address(&format!("{basic}\n{secret}")), by_secret);
+}

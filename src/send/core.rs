@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinHandle,
@@ -45,7 +46,7 @@ pub struct SendCore(Arc<Inner>);
 struct Inner {
     config: config::Send,
     request_timeout: Duration,
-    notify_url: Option<String>,
+    notify_url: Option<SecretString>,
     guards: Guards,
     log: SharedEventLog,
     lanes: Arc<Lanes>,
@@ -113,7 +114,7 @@ impl SendCore {
     pub fn start(
         config: &config::Send,
         request_timeout: Duration,
-        notify_url: Option<String>,
+        notify_url: Option<SecretString>,
         guards: Guards,
         api: Api,
         log: SharedEventLog,
@@ -260,7 +261,7 @@ impl Inner {
             &application,
             &mut request,
             &Defaults {
-                notify_url: self.notify_url.as_deref(),
+                notify_url: self.notify_url.as_ref().map(ExposeSecret::expose_secret),
                 sender: self.guards.default_sender(application.as_str()),
             },
             Timestamp::now(),

@@ -4,12 +4,20 @@
 use std::{net::SocketAddr, time::Duration};
 
 use reqwest::{Client, Response, StatusCode, header};
+use smsbridge::proto::v1::{
+    RequestNumberLookupRequest, event::Payload, lookup_service_client::LookupServiceClient,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use crate::support::{DEADLINE, bridge::TestBridge, eventually, simulator::TestSimulator};
+use crate::support::{
+    DEADLINE,
+    bridge::{TestBridge, text_with_id},
+    eventually,
+    simulator::TestSimulator,
+};
 
 const REPORT: &str = r#"{"results":[{"messageId":"m-1","to":"41793026727","status":{"groupId":3,"groupName":"DELIVERED","id":5,"name":"DELIVERED_TO_HANDSET"}}]}"#;
 
@@ -188,4 +196,32 @@ async fn connections_without_a_request_do_not_hold_the_shutdown() {
     bridge.stop().await;
     read_to_end(&mut silent).await;
     read_to_end(&mut half).await;
+}
+
+/// The API has no other way to learn the credentials than the address that it is given.
+#[tokio::test]
+async fn with_basic_alone_reports_and_answers_to_lookups_arrive() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.http.basic_username = Some("info bip@x".into());
+        config.http.basic_password = Some("p:ss/w\u{f6}rd?#%41".to_owned().into());
+    })
+    .await;
+    let mut events = bridge.events().await;
+    let message = text_with_id("r-1", &["41793026727"]);
+    bridge.sms().send_sms(message).await.unwrap();
+    let event = events.next_of("report.delivered").await;
+    let Some(Payload::Report(report)) = event.payload else {
+        panic!("{event:?}")
+    };
+    assert_eq!(report.message_id, "r-1");
+    assert_eq!(push(&bridge).await.status(), StatusCode::UNAUTHORIZED);
+
+    let mut lookups = LookupServiceClient::new(bridge.channel.clone());
+    let request = RequestNumberLookupRequest {
+        to: vec!["41793026727".into()],
+    };
+    lookups.request_number_lookup(request).await.unwrap();
+    events.next_of("lookup.completed").await;
+    bridge.stop().await;
 }

@@ -1,5 +1,6 @@
 //! `LookupService`: what is known of numbers.
 
+use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
 use crate::grpc::{
@@ -36,7 +37,7 @@ impl LookupService for Lookup {
     ) -> Result<Response<v1::RequestNumberLookupResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
         let numbers = numbers(&request.get_ref().to)?;
-        let Some(notify_url) = self.0.lookups_url.as_deref() else {
+        let Some(notify_url) = &self.0.lookups_url else {
             return Err(Failure::NotConfigured {
                 key: "http.public_url",
                 detail: "the answers to asynchronous look-ups are pushed to the bridge, which needs an address",
@@ -44,7 +45,8 @@ impl LookupService for Lookup {
             .into());
         };
         let notify_url = format!(
-            "{notify_url}?application={}",
+            "{}?application={}",
+            notify_url.expose_secret(),
             Caller::of(&request).application
         );
         let results = self.ask(&numbers, Some(&notify_url), deadline).await?;
