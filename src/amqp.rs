@@ -5,6 +5,7 @@
 //! Neighbours: the broker engine of `events` publishes and reads, `commands` consumes.
 
 pub mod codec;
+pub mod frame;
 pub mod headers;
 pub mod publisher;
 pub mod session;
@@ -44,6 +45,9 @@ pub enum AmqpError {
     /// The broker refused the operation, or the session ended during it.
     #[error("the session with the broker failed: {0}")]
     Lost(String),
+    /// The session ended while this very message waited for its confirm. The message may be the reason.
+    #[error("the session with the broker ended before it confirmed the message: {0}")]
+    EndedInFlight(String),
     /// The broker has a resource alarm and blocks publishers.
     #[error("the broker blocks publishers: it is low on memory or disk space")]
     Blocked,

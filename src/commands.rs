@@ -8,6 +8,7 @@
 mod command;
 mod custody;
 mod handle;
+mod headers;
 mod ledger;
 mod returned;
 

@@ -86,7 +86,7 @@ pub enum SendError {
         retry_after: Duration,
     },
     /// The API can't be reached, or does not take requests now.
-    #[error("the API can't be reached: {detail}")]
+    #[error("the API is unavailable: {detail}")]
     Unavailable {
         /// What happened.
         detail: String,

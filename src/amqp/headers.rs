@@ -1,9 +1,11 @@
 //! The names of message headers and the conversions of their values.
 //!
 //! Invariant: publishers and consumers depend on these names, so they never change (`docs/ERRORS.md`, `docs/EVENTS.md`).
-//! Neighbours: `codec` writes events, `topology` declares arguments, `events` quarantines bodies.
+//! Neighbours: `codec` writes events, `topology` declares arguments, `events` quarantines bodies, `frame` bounds sizes.
 
 use lapin::types::{AMQPValue, FieldTable, LongString};
+
+use super::frame::bounded_text;
 
 /// On quarantined bodies: the webhook endpoint that received the body.
 pub const ENDPOINT: &str = "smsbridge-endpoint";
@@ -25,12 +27,12 @@ pub fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(value))
 }
 
-/// A table of string headers.
+/// A table of string headers, each cut to what a header may have.
 #[must_use]
 pub fn text_table<'a>(headers: impl IntoIterator<Item = (&'static str, &'a str)>) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in headers {
-        table.insert(name.into(), text(value));
+        table.insert(name.into(), bounded_text(value));
     }
     table
 }

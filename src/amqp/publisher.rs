@@ -151,8 +151,9 @@ impl Publisher {
                     &message.body,
                     message.properties,
                 )
-                .await?;
-            let confirmation = confirm.await?;
+                .await
+                .map_err(ended_in_flight)?;
+            let confirmation = confirm.await.map_err(ended_in_flight)?;
             std::mem::forget(unfinished);
             match confirmation {
                 Confirmation::Ack(None) => Ok(()),
@@ -283,6 +284,10 @@ impl Link {
             self.session.give_up();
         }
     }
+}
+
+fn ended_in_flight(error: lapin::Error) -> AmqpError {
+    AmqpError::EndedInFlight(error.to_string())
 }
 
 /// Gives a session up unless forgotten.

@@ -1,14 +1,19 @@
 //! From a delivery to a command, or to what is wrong with it.
 
+use std::borrow::Cow;
+
 use lapin::{
     BasicProperties,
     message::Delivery,
     types::{AMQPValue, FieldTable},
 };
 
-use super::custody::{EXPIRES_AT, FIRST_SEEN, IN_DOUBT, ROUTING_KEY, USER_ID};
+use super::headers::{EXPIRES_AT, FIRST_SEEN, IN_DOUBT, ROUTING_KEY, USER_ID};
 use crate::{
-    amqp::codec,
+    amqp::{
+        codec,
+        frame::{MAX_TEXT_BYTES, cut},
+    },
     config::ApplicationFrom,
     message::{
         id::{ApplicationName, check_caller_id},
@@ -21,6 +26,9 @@ use crate::{
 
 /// After this a command that may have been sent is never sent again (docs/RELIABILITY.md#how-a-send-stays-single).
 const LONGEST_DOUBT_MS: i64 = 24 * 3600 * 1000;
+
+/// Violations that the event of an invalid command names at most; its detail says how many there are.
+const MAX_VIOLATIONS: usize = 100;
 
 /// Which queue a delivery came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +84,22 @@ impl Invalid {
             detail: detail.into(),
             violations: Vec::new(),
         }
+    }
+
+    /// With the texts and the number of violations that an event has at most: both may repeat what the publisher wrote.
+    pub(super) fn bounded(mut self) -> Self {
+        let shorten = |text: &mut String| {
+            if let Cow::Owned(cut) = cut(text, MAX_TEXT_BYTES) {
+                *text = cut;
+            }
+        };
+        shorten(&mut self.detail);
+        self.violations.truncate(MAX_VIOLATIONS);
+        for violation in &mut self.violations {
+            shorten(&mut violation.field);
+            shorten(&mut violation.description);
+        }
+        self
     }
 }
 

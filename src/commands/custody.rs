@@ -3,25 +3,36 @@
 //! Invariants: a command is in at least one queue at any moment; a moved command carries what must not be lost on the way
 //! (attempts, first sight, its deadline, doubt) in headers, as the broker's own are removed or ignored.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use lapin::{
     BasicProperties,
     message::Delivery,
     options::BasicAckOptions,
-    types::{AMQPValue, FieldTable, LongString},
+    types::{AMQPValue, FieldTable},
 };
 use sha2::{Digest as _, Sha256};
 
 use super::{
     Context,
     command::{Envelope, Invalid, now_ms},
+    headers::{
+        self, APPLICATION, ATTEMPT, DETAIL, DIED_AT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, REASON,
+        ROUTING_KEY, USER_ID,
+    },
     ledger::Key,
 };
 use crate::{
     amqp::{
-        Message, codec,
+        AmqpError, Message, codec,
+        frame::{MAX_TEXT_BYTES, bounded_text, cut},
         session::RECONNECT,
         topology::{RETRY_DELAY_HEADER, RETRY_DELAYS, delay_name},
     },
@@ -32,26 +43,10 @@ use crate::{
     send::Arrival,
 };
 
-/// How often it was put into a retry queue.
-const ATTEMPT: &str = "smsbridge-attempt";
-/// When the bridge first saw it, in milliseconds since 1970.
-pub(super) const FIRST_SEEN: &str = "smsbridge-first-seen";
-/// When it lapses, in milliseconds since 1970.
-pub(super) const EXPIRES_AT: &str = "smsbridge-expires-at";
-/// It may have been sent already.
-pub(super) const IN_DOUBT: &str = "smsbridge-in-doubt";
-/// The routing key that its publisher used.
-pub(super) const ROUTING_KEY: &str = "smsbridge-routing-key";
-/// The user who published it: the bridge may publish as itself only.
-pub(super) const USER_ID: &str = "smsbridge-user-id";
-/// On dead letters: the stable reason.
-const REASON: &str = "smsbridge-reason";
-/// On dead letters: what happened, for people.
-const DETAIL: &str = "smsbridge-detail";
-/// On dead letters: whose it is.
-const APPLICATION: &str = "smsbridge-application";
-/// On dead letters: when, in milliseconds since 1970.
-const DIED_AT: &str = "smsbridge-died-at";
+/// The longest `expiration` that the broker takes.
+const LONGEST_EXPIRATION_MS: i64 = u32::MAX as i64;
+/// After so many sessions that ended while a command was on its way, it is published without its publisher's headers.
+const MAX_ENDED_SESSIONS: usize = 3;
 
 /// How much earlier than the edge the sender may hear that the process ends.
 const INTAKE_END: Duration = Duration::from_secs(3);
@@ -77,16 +72,16 @@ impl Context {
         key: Option<&Key>,
     ) {
         let envelope = Envelope::new(delivery);
-        let mut headers = own_headers(delivery);
+        let mut headers = headers::copied(delivery);
         headers.insert(FIRST_SEEN.into(), number(envelope.first_seen_ms()));
-        headers.insert(ROUTING_KEY.into(), text(&envelope.routing_key()));
+        headers.insert(ROUTING_KEY.into(), bounded_text(&envelope.routing_key()));
         if doubt == Arrival::Redelivered {
             headers.insert(IN_DOUBT.into(), AMQPValue::Boolean(true));
         }
         let mut properties = self.own_properties(delivery, &mut headers);
         if let Some(at) = envelope.lapses_at_ms() {
             headers.insert(EXPIRES_AT.into(), number(at));
-            let left = at.saturating_sub(now_ms()).max(1);
+            let left = at.saturating_sub(now_ms()).clamp(1, LONGEST_EXPIRATION_MS);
             properties = properties.with_expiration(codec::lossy_short(&left.to_string()));
         }
         let exchange = match back {
@@ -104,7 +99,7 @@ impl Context {
                     .max(0);
                 headers.insert(ATTEMPT.into(), number(attempt.saturating_add(1)));
                 let delay = retry_delay(attempt, at_least);
-                headers.insert(RETRY_DELAY_HEADER.into(), text(&delay_name(delay)));
+                headers.insert(RETRY_DELAY_HEADER.into(), bounded_text(&delay_name(delay)));
                 self.commands.topology.retry()
             }
         };
@@ -121,20 +116,21 @@ impl Context {
 
     /// Says that a command is invalid, lays it into `dead`, and acknowledges it.
     pub(super) async fn bury(&self, delivery: &Delivery, invalid: Invalid, key: Option<&Key>) {
+        let invalid = invalid.bounded();
         let envelope = Envelope::new(delivery);
         let commands = &self.commands;
         let application = envelope
             .application(commands.application_from, commands.endpoint.username())
             .unwrap_or_else(|_| ApplicationName::default_application());
         let request_id = envelope.request_id();
-        let routing_key = envelope.routing_key();
+        let routing_key = cut(&envelope.routing_key(), MAX_TEXT_BYTES).into_owned();
         tracing::warn!(
             %application,
             request_id,
             reason = %invalid.reason,
             "a command is invalid and goes to the dead letters"
         );
-        let mut headers = own_headers(delivery);
+        let mut headers = headers::copied(delivery);
         let mut properties = self.own_properties(delivery, &mut headers);
         for (name, value) in [
             (REASON, invalid.reason.as_str()),
@@ -142,7 +138,7 @@ impl Context {
             (APPLICATION, application.as_str()),
             (ROUTING_KEY, &routing_key),
         ] {
-            headers.insert(name.into(), text(value));
+            headers.insert(name.into(), bounded_text(value));
         }
         headers.insert(DIED_AT.into(), number(now_ms()));
         properties = properties.with_headers(headers);
@@ -195,10 +191,29 @@ impl Context {
         .await
     }
 
+    /// Publishes a copy of a command or its dead letter; `false` as for `appended`.
+    ///
+    /// A message that the broker answers by closing the connection would end everybody's publications for ever: after a few
+    /// sessions that ended with it, it is published with the bridge's own headers alone.
     async fn moved(&self, delivery: &Delivery, message: Message) -> bool {
+        let ended_sessions = AtomicUsize::new(0);
         self.insist(delivery, "a command", || {
-            let publishing = self.commands.publisher.publish_mandatory(message.clone());
-            async move { publishing.await.map_err(|error| error.to_string()) }
+            let mut message = message.clone();
+            if ended_sessions.load(Ordering::Relaxed) >= MAX_ENDED_SESSIONS {
+                tracing::warn!(
+                    request_id = Envelope::new(delivery).request_id(),
+                    "the broker's session ended each time a command was moved: its publisher's headers are left out"
+                );
+                strip(&mut message.properties);
+            }
+            let ended_sessions = &ended_sessions;
+            async move {
+                let published = self.commands.publisher.publish_mandatory(message).await;
+                if let Err(AmqpError::EndedInFlight(_)) = published {
+                    ended_sessions.fetch_add(1, Ordering::Relaxed);
+                }
+                published.map_err(|error| error.to_string())
+            }
         })
         .await
     }
@@ -243,7 +258,7 @@ impl Context {
         );
         if let Some(user) = original.user_id() {
             if user.as_str() != bridge_user {
-                headers.insert(USER_ID.into(), text(user.as_str()));
+                headers.insert(USER_ID.into(), bounded_text(user.as_str()));
             }
             own = own.with_user_id(codec::lossy_short(bridge_user));
         }
@@ -275,23 +290,11 @@ impl Context {
     }
 }
 
-/// The headers of the publisher and of the bridge: without those of the broker, and those that would route copies.
-fn own_headers(delivery: &Delivery) -> FieldTable {
-    let mut own = FieldTable::default();
-    for (name, value) in delivery.properties.headers().iter().flatten() {
-        let brokers = [
-            "x-death",
-            "x-first-death-",
-            "x-last-death-",
-            "x-delivery-count",
-            "x-acquired-count",
-        ];
-        let routes = ["CC", "BCC", RETRY_DELAY_HEADER].contains(&name.as_str());
-        if !routes && !brokers.iter().any(|start| name.as_str().starts_with(start)) {
-            own.insert(name.clone(), value.clone());
-        }
+fn strip(properties: &mut BasicProperties) {
+    if let Some(headers) = properties.headers() {
+        let own = headers::without_foreign(headers);
+        *properties = std::mem::take(properties).with_headers(own);
     }
-    own
 }
 
 /// Longer with each attempt, and at least as long as asked for, as far as there is a queue with such a wait.
@@ -306,10 +309,6 @@ fn retry_delay(attempt: i64, at_least: Duration) -> Duration {
         .into_iter()
         .find(|delay| *delay >= by_attempt.max(at_least))
         .unwrap_or(longest)
-}
-
-fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(LongString::from(value))
 }
 
 fn number(value: i64) -> AMQPValue {

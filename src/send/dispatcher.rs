@@ -79,7 +79,7 @@ impl Latency {
     }
 }
 
-/// While the API can't be reached or says 429, nobody sends.
+/// While the API can't be reached or takes no requests, whichever way it says so, nobody sends.
 #[derive(Default)]
 pub(super) struct Pause(Mutex<(u32, Option<Instant>)>);
 
@@ -115,9 +115,6 @@ impl Dispatcher {
         let requests = TaskTracker::new();
         loop {
             let next = async {
-                if let Some(until) = self.pause.until() {
-                    tokio::time::sleep_until(until).await;
-                }
                 // The semaphore is never closed.
                 let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
                 self.pace.acquire().await;
@@ -147,6 +144,13 @@ impl Dispatcher {
             let changed = self.lanes.changed();
             match self.lanes.due(self.gather_for()) {
                 Due::Now => {
+                    // Here and not earlier: whoever waited for a request's end, or for a message, may have waited for the
+                    // failure that begins a pause.
+                    if let Some(until) = self.pause.until().filter(|until| *until > Instant::now())
+                    {
+                        tokio::time::sleep_until(until).await;
+                        continue;
+                    }
                     // Calls that were read from the same socket are about to come in.
                     tokio::task::yield_now().await;
                     if let Some(batch) = self.lanes.take(self.latency.usual()) {
@@ -206,6 +210,7 @@ impl Dispatcher {
                     http_status,
                     "the API refuses the bridge's credentials: check infobip.username and infobip.password, or infobip.api_key"
                 );
+                self.pause.lengthen(None);
                 self.fail(parts, &SendError::CredentialsRefused { detail })
                     .await;
             }
@@ -219,13 +224,16 @@ impl Dispatcher {
                     .iter()
                     .map(|(field, what)| format!("{field}: {}", what.join(", ")));
                 let fields = fields.collect::<Vec<_>>().join("; ");
-                self.refused(
-                    parts,
-                    format!("HTTP {http_status} {code}: {text} {fields}")
-                        .trim_end()
-                        .to_owned(),
-                )
-                .await;
+                let said = format!("HTTP {http_status} {code}: {text} {fields}");
+                let said = said.trim_end_matches([' ', ':']);
+                if is_about_messages(http_status) {
+                    self.refused(parts, said.to_owned()).await;
+                } else {
+                    let detail = format!(
+                        "it answers {said}: check infobip.base_url, and what is between the bridge and the API"
+                    );
+                    self.put_back(parts, &detail, None).await;
+                }
             }
             CallError::InDoubt { detail } => {
                 tracing::warn!(
@@ -316,7 +324,7 @@ impl Dispatcher {
         tracing::warn!(
             pause_ms = u64::try_from(pause.as_millis()).unwrap_or_default(),
             detail,
-            "the API can't be reached: sends wait"
+            "the API takes no sends now: they wait"
         );
         self.lanes.put_back(parts);
         // What is in doubt is never given up as untried, and for longer: the resolver says `unknown` of it in the end.
@@ -394,6 +402,13 @@ impl Dispatcher {
         let doubt = Doubt::new(part, may_send_again, self.config.in_doubt_wait);
         self.doubts.open(doubt).await;
     }
+}
+
+/// Whether a refusal of a send may be the messages' fault: 400, and 413 or 422, which a smaller request may not get. Any other
+/// one comes from a wrong address or from something in front of the API (404, 405, 407, 415, 451, a redirect …), and would
+/// be given to each message: the API is down, as far as sends are concerned.
+fn is_about_messages(http_status: u16) -> bool {
+    matches!(http_status, 400 | 413 | 422)
 }
 
 /// Settles all slots of a part of which nothing was attempted.

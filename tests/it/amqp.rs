@@ -1,7 +1,9 @@
 //! The AMQP edge and the broker engine of the event log, against a real broker.
 
+mod api_down;
 mod commands;
 mod custody;
 mod dead_letters;
 mod log;
+mod poison;
 mod topology;

@@ -472,6 +472,75 @@ async fn a_message_that_comes_too_late_to_matter_is_not_sent() {
     assert!(simulator.requests().await.is_empty());
 }
 
+/// Only 400, 413 and 422 are about a message: whatever else refuses a send refuses them all.
+#[tokio::test]
+async fn an_answer_that_is_not_about_the_message_is_an_outage() {
+    for status in [301, 307, 308, 404, 405, 406, 407, 410, 411, 415, 431, 451] {
+        let simulator = TestSimulator::start().await;
+        let bridge = TestBridge::with(&simulator, |config| {
+            config.send.retry_for = Duration::ZERO;
+        })
+        .await;
+        simulator
+            .fault(json!({"kind": "html", "status": status, "path": "/sms/1/text/advanced"}))
+            .await;
+        let refused = bridge
+            .sms()
+            .send_sms(text_with_id("r1", &[TO]))
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+        assert_eq!(
+            refused.get_details_error_info().unwrap().reason,
+            "API_UNAVAILABLE"
+        );
+        assert!(refused.get_details_retry_info().is_some());
+        let told = refused.message();
+        assert!(told.contains(&format!("HTTP {status}")), "{told}");
+        assert!(bridge.all_events().await.is_empty());
+
+        simulator.heal().await;
+        let sent = bridge
+            .sms()
+            .send_sms(text_with_id("r1", &[TO]))
+            .await
+            .unwrap();
+        assert_eq!(
+            sent.into_inner().results[0].outcome(),
+            Outcome::Accepted,
+            "{status}"
+        );
+    }
+}
+
+/// A page of HTML with 200, and a redirect that turns the request into another, say nothing about the message: the logs do.
+#[tokio::test]
+async fn an_answer_that_is_no_answer_to_a_send_is_in_doubt() {
+    for (status, processed) in [(200, false), (200, true), (302, false), (303, true)] {
+        let simulator = TestSimulator::start().await;
+        let bridge = TestBridge::start(&simulator).await;
+        simulator
+            .fault(
+                json!({"kind": "html", "status": status, "processed": processed, "count": 1,
+                "path": "/sms/1/text/advanced"}),
+            )
+            .await;
+        let sent = bridge
+            .sms()
+            .send_sms(text_with_id("r1", &[TO]))
+            .await
+            .unwrap();
+        assert_eq!(
+            sent.into_inner().results[0].outcome(),
+            Outcome::Accepted,
+            "{status} {processed}"
+        );
+        let asked = simulator.paths().await;
+        assert!(asked.iter().any(|path| path == "/sms/1/logs"), "{asked:?}");
+        assert_eq!(simulator.messages().await.len(), 1);
+    }
+}
+
 #[tokio::test]
 async fn an_api_that_is_down_is_unavailable_and_nothing_was_attempted() {
     let nowhere = std::net::TcpListener::bind("127.0.0.1:0")

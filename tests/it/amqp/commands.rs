@@ -11,10 +11,16 @@ use std::{
 
 use futures_util::{StreamExt as _, future::BoxFuture};
 use jiff::Timestamp;
-use lapin::{BasicProperties, types::AMQPValue};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, LongString},
+};
 use prost::Message as _;
 use smsbridge::{
-    amqp::{Endpoint, codec::text_header},
+    amqp::{
+        Endpoint, Publisher,
+        codec::{number_header, text_header},
+    },
     commands::{self, Commands},
     events::{EventLog as _, NewEvent, SharedEventLog, Start, broker::BrokerLog},
     message::id::derive_message_id,
@@ -171,6 +177,11 @@ impl Edge {
     /// Consumes by way of `endpoint`.
     async fn start_at(broker: TestBroker, endpoint: Endpoint) -> Self {
         let publisher = broker.publisher().await;
+        Self::start_with(broker, endpoint, publisher).await
+    }
+
+    /// Consumes by way of `endpoint`, and publishes by `publisher`.
+    async fn start_with(broker: TestBroker, endpoint: Endpoint, publisher: Arc<Publisher>) -> Self {
         let log = Arc::new(BrokerLog::new(
             publisher.clone(),
             broker.endpoint(),
@@ -442,6 +453,41 @@ async fn what_is_wrong_is_dead_and_neighbours_go_on() {
         matches!(&refused.payload, Some(Payload::InvalidCommand(invalid))
         if invalid.violations[0].field == "message.from")
     );
+    edge.stop().await;
+}
+
+/// The broker answers a frame that is too large by closing the connection. This publisher's headers fit into a frame of the
+/// default size, but the bridge publishes on a connection with smaller ones: after three closed connections it leaves them out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_ends_each_session_goes_on_without_its_publishers_headers() {
+    let broker = TestBroker::start().await;
+    let small_frames = format!("{}?frame_max=8192", broker.url);
+    let small_frames = Endpoint::parse(&small_frames.into()).unwrap();
+    let publisher = broker.publisher_at(small_frames).await;
+    let endpoint = broker.endpoint();
+    let edge = Edge::start_with(broker, endpoint, publisher).await;
+    let mut headers = FieldTable::default();
+    let long = LongString::from("x".repeat(20_000));
+    headers.insert("long".into(), AMQPValue::LongString(long));
+    let properties = BasicProperties::default()
+        .with_app_id("billing".into())
+        .with_headers(headers);
+    edge.publish("sms.send", properties, b"{}").await;
+    let letter = edge.client.take(&edge.broker.topology().dead()).await;
+    assert_eq!(letter.data, b"{}");
+    assert_eq!(
+        letter.properties.app_id().as_ref().unwrap().as_str(),
+        "billing"
+    );
+    let headers = letter.properties.headers().as_ref();
+    assert_eq!(
+        text_header(headers, "smsbridge-reason").as_deref(),
+        Some("INVALID_REQUEST")
+    );
+    assert_eq!(text_header(headers, "long"), None);
+    assert_eq!(number_header(headers, "smsbridge-headers-dropped"), Some(1));
+    edge.publish_text("r1", "good").await;
+    edge.await_events("send.accepted", 1).await;
     edge.stop().await;
 }
 

@@ -25,18 +25,18 @@ use crate::support::{
     simulator::TestSimulator,
 };
 
-const SEND_PATH: &str = "/sms/1/text/advanced";
+pub(super) const SEND_PATH: &str = "/sms/1/text/advanced";
 
 /// A bridge that consumes commands, and a publisher of commands.
-struct Setup {
-    broker: TestBroker,
-    client: Client,
-    simulator: TestSimulator,
-    bridge: TestBridge,
+pub(super) struct Setup {
+    pub(super) broker: TestBroker,
+    pub(super) client: Client,
+    pub(super) simulator: TestSimulator,
+    pub(super) bridge: TestBridge,
 }
 
 impl Setup {
-    async fn start(configure: impl FnOnce(&mut Config)) -> Self {
+    pub(super) async fn start(configure: impl FnOnce(&mut Config)) -> Self {
         let broker = TestBroker::start().await;
         let simulator = TestSimulator::with(|config| {
             config.delivery_latency_ms = (1, 5);
@@ -61,7 +61,7 @@ impl Setup {
     }
 
     /// Publishes a bulk command.
-    async fn publish_bulk(&self, request_id: &str, bulk: &Value) {
+    pub(super) async fn publish_bulk(&self, request_id: &str, bulk: &Value) {
         let mut properties = BasicProperties::default()
             .with_delivery_mode(2)
             .with_type("smsbridge.v1.SendSmsBulkRequest".into());
@@ -80,7 +80,7 @@ impl Setup {
     }
 
     /// The results in the event log of a type of event, by number; duplicates of an event count once.
-    async fn results(&self, event_type: &str) -> BTreeMap<String, SendResult> {
+    pub(super) async fn results(&self, event_type: &str) -> BTreeMap<String, SendResult> {
         let mut ids = BTreeSet::new();
         let mut results = BTreeMap::new();
         for event in self.bridge.all_events().await {
@@ -97,7 +97,7 @@ impl Setup {
     }
 
     /// Waits until so many numbers have a `send.accepted`.
-    async fn accepted(&self, count: usize) -> BTreeMap<String, SendResult> {
+    pub(super) async fn accepted(&self, count: usize) -> BTreeMap<String, SendResult> {
         eventually("all are accepted", async || {
             let accepted = self.results("send.accepted").await;
             (accepted.len() == count).then_some(accepted)
@@ -106,7 +106,7 @@ impl Setup {
     }
 
     /// Asserts that so many handsets got one message each.
-    async fn assert_delivered_once(&self, count: usize) {
+    pub(super) async fn assert_delivered_once(&self, count: usize) {
         let mut deliveries: BTreeMap<String, u64> = BTreeMap::new();
         for message in self.simulator.all_final().await {
             let to = message["to"].as_str().unwrap().to_owned();

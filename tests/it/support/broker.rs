@@ -108,8 +108,13 @@ impl TestBroker {
 
     /// A publisher that is ready, so that everything is declared.
     pub async fn publisher(&self) -> Arc<Publisher> {
+        self.publisher_at(self.endpoint()).await
+    }
+
+    /// The same by way of `endpoint`.
+    pub async fn publisher_at(&self, endpoint: Endpoint) -> Arc<Publisher> {
         let publisher = Publisher::start(
-            self.endpoint(),
+            endpoint,
             self.topology(),
             self.config().confirm_timeout,
             Metrics::new(),

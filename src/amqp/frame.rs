@@ -1,0 +1,96 @@
+//! Texts and header tables of bounded size.
+//!
+//! AMQP carries the properties and headers of a message in one frame, whose size the connection negotiates (RabbitMQ's
+//! default: 128 KiB). RabbitMQ closes the connection on a larger frame, and with it everything else that the connection had
+//! in flight. So no text that somebody else wrote becomes a header at its full length, and the headers of a publisher are
+//! copied only as far as they fit. Neighbours: `codec` writes events, `commands::custody` copies commands.
+
+use std::borrow::Cow;
+
+use lapin::types::{AMQPValue, FieldTable};
+
+use super::headers;
+
+/// The longest text that becomes a header, in bytes.
+pub const MAX_TEXT_BYTES: usize = 1024;
+/// How much of a publisher's own headers is copied, in encoded bytes: half of the default frame, which leaves room for the
+/// properties and for the bridge's headers.
+pub const MAX_FOREIGN_BYTES: usize = 64 * 1024;
+
+/// A text of at most so many bytes: a longer one is cut between characters, and ends with a note that it was. What was cut
+/// already stays as it is.
+#[must_use]
+pub fn cut(text: &str, max_bytes: usize) -> Cow<'_, str> {
+    if text.len() <= max_bytes {
+        return Cow::Borrowed(text);
+    }
+    let note = format!("… (cut: {} bytes)", text.len());
+    let end = text.floor_char_boundary(max_bytes.saturating_sub(note.len()));
+    Cow::Owned(format!("{}{note}", &text[..end]))
+}
+
+/// A string as the value of a header, cut to [`MAX_TEXT_BYTES`].
+#[must_use]
+pub fn bounded_text(value: &str) -> AMQPValue {
+    headers::text(&cut(value, MAX_TEXT_BYTES))
+}
+
+/// The encoded size of a header.
+#[must_use]
+pub fn encoded_bytes(name: &str, value: &AMQPValue) -> usize {
+    1 + name.len() + value_bytes(value)
+}
+
+/// The encoded size of a value, with the octet of its type.
+fn value_bytes(value: &AMQPValue) -> usize {
+    1 + match value {
+        AMQPValue::Void => 0,
+        AMQPValue::Boolean(_) | AMQPValue::ShortShortInt(_) | AMQPValue::ShortShortUInt(_) => 1,
+        AMQPValue::ShortInt(_) | AMQPValue::ShortUInt(_) => 2,
+        AMQPValue::LongInt(_) | AMQPValue::LongUInt(_) | AMQPValue::Float(_) => 4,
+        AMQPValue::DecimalValue(_) => 5,
+        AMQPValue::LongLongInt(_) | AMQPValue::Double(_) | AMQPValue::Timestamp(_) => 8,
+        AMQPValue::ShortString(text) => 1 + text.as_str().len(),
+        AMQPValue::LongString(text) => 4 + text.as_bytes().len(),
+        AMQPValue::ByteArray(bytes) => 4 + bytes.as_slice().len(),
+        AMQPValue::FieldArray(values) => {
+            4 + values.as_slice().iter().map(value_bytes).sum::<usize>()
+        }
+        AMQPValue::FieldTable(table) => 4 + entries_bytes(table),
+    }
+}
+
+fn entries_bytes(table: &FieldTable) -> usize {
+    let entries = table.inner().iter();
+    entries
+        .map(|(name, value)| encoded_bytes(name.as_str(), value))
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::FieldArray;
+
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_characters_and_says_so() {
+        assert_eq!(cut("short", 5), "short");
+        let long = "ä".repeat(20);
+        let shorter = cut(&long, 24);
+        assert_eq!(shorter, "ää… (cut: 40 bytes)");
+        assert_eq!(cut(&shorter, 24), shorter);
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_encoding() {
+        let mut table = FieldTable::default();
+        table.insert("flag".into(), AMQPValue::Boolean(true));
+        table.insert("text".into(), bounded_text("abc"));
+        let nested = AMQPValue::FieldTable(table);
+        // Length, then "flag": 1 + 4, t, 1; "text": 1 + 4, S, 4 + 3.
+        assert_eq!(value_bytes(&nested), 1 + 4 + (5 + 2) + (5 + 8));
+        let array = AMQPValue::FieldArray(FieldArray::from(vec![nested, AMQPValue::Void]));
+        assert_eq!(encoded_bytes("array", &array), 6 + 1 + 4 + 25 + 1);
+    }
+}

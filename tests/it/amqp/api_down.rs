@@ -1,0 +1,82 @@
+//! Commands while the API takes none: they wait, and none is rejected (docs/RELIABILITY.md, P1).
+
+use std::time::{Duration, Instant};
+
+use lapin::BasicProperties;
+use serde_json::json;
+
+use super::custody::{SEND_PATH, Setup};
+use crate::support::eventually;
+
+const COMMANDS: usize = 300;
+
+impl Setup {
+    async fn publish_commands(&self) {
+        let commands = self.broker.topology().commands();
+        for n in 0..COMMANDS {
+            let properties = BasicProperties::default()
+                .with_delivery_mode(2)
+                .with_message_id(format!("r{n}").into());
+            let to = format!("41793{n:06}");
+            let command = json!({"message":
+                {"from": "InfoSMS", "destinations": [{"to": to}], "text": "Hello"}});
+            let body = command.to_string();
+            self.client
+                .publish(&commands, "sms.send", properties, body.as_bytes())
+                .await;
+        }
+    }
+
+    /// Waits until the API got so many requests to send.
+    async fn sends_seen(&self, count: usize) -> usize {
+        eventually("requests to send", async || {
+            let paths = self.simulator.paths().await;
+            let sends = paths.iter().filter(|path| *path == SEND_PATH).count();
+            (sends >= count).then_some(sends)
+        })
+        .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_wait_while_the_api_answers_404() {
+    let setup = Setup::start(|config| config.send.retry_for = Duration::from_millis(500)).await;
+    setup
+        .simulator
+        .fault(json!({"kind": "html", "status": 404, "path": SEND_PATH}))
+        .await;
+    setup.publish_commands().await;
+    // Long enough for the first of them to go into a retry queue.
+    setup.sends_seen(5).await;
+    setup.simulator.heal().await;
+    setup.accepted(COMMANDS).await;
+    assert!(setup.results("send.rejected").await.is_empty());
+    assert!(setup.results("send.unknown").await.is_empty());
+    setup.assert_delivered_once(COMMANDS).await;
+    setup.bridge.stop().await;
+}
+
+/// A backlog is not run through an API that refuses the credentials.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_hammers_an_api_that_refuses_the_credentials() {
+    let setup = Setup::start(|config| {
+        config.send.max_batch = 1;
+        config.send.max_requests_in_flight = 1;
+    })
+    .await;
+    setup
+        .simulator
+        .fault(json!({"kind": "status", "status": 401, "path": SEND_PATH}))
+        .await;
+    let begun = Instant::now();
+    setup.publish_commands().await;
+    setup.sends_seen(6).await;
+    // 100, 200, 400, 800 and 1,600 ms, each a quarter less at least.
+    assert!(
+        begun.elapsed() > Duration::from_millis(2_300),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(setup.results("send.rejected").await.is_empty());
+    setup.bridge.stop().await;
+}

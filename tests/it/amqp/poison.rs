@@ -1,0 +1,190 @@
+//! Commands whose headers do not fit into a frame of AMQP, at a whole bridge: the broker closes the connection on such a
+//! frame, so each of these commands would end everybody's publications again and again (docs/RELIABILITY.md, P7).
+
+use std::time::Duration;
+
+use lapin::{
+    BasicProperties,
+    message::Delivery,
+    types::{AMQPValue, FieldTable, LongString},
+};
+use serde_json::json;
+use smsbridge::{
+    amqp::codec::{number_header, text_header},
+    proto::v1::{InvalidCommand, event::Payload},
+};
+
+use super::custody::{SEND_PATH, Setup};
+use crate::support::eventually;
+
+const LONG: usize = 200_000;
+/// With the bridge's own headers beside it a table of this size does not fit into a frame of 128 KiB.
+const NEARLY_A_FRAME: usize = 130_900;
+
+/// A table of headers of so many encoded bytes.
+fn table_of(bytes: usize) -> FieldTable {
+    let mut table = FieldTable::default();
+    let mut left = bytes;
+    while left > 0 {
+        let name = format!("h{:05}", table.inner().len());
+        // 1 octet of length, the name, 1 of the type, 4 of the length.
+        let text = "x".repeat(left.clamp(12, 1_012) - 12);
+        left = left.saturating_sub(text.len() + 12);
+        let text = AMQPValue::LongString(LongString::from(text));
+        table.insert(name.into(), text);
+    }
+    table
+}
+
+impl Setup {
+    async fn publish(&self, properties: BasicProperties, body: &str) {
+        let commands = self.broker.topology().commands();
+        let properties = properties.with_delivery_mode(2);
+        self.client
+            .publish(&commands, "sms.send", properties, body.as_bytes())
+            .await;
+    }
+
+    /// Publishes a command that nothing is wrong with.
+    async fn publish_neighbour(&self) {
+        let properties = BasicProperties::default().with_message_id("neighbour".into());
+        self.publish(properties, &command("41793999999")).await;
+    }
+
+    async fn take_letter(&self) -> Delivery {
+        self.client.take(&self.broker.topology().dead()).await
+    }
+
+    async fn invalid_command(&self) -> InvalidCommand {
+        eventually("the event of the invalid command", async || {
+            let events = self.bridge.all_events().await.into_iter();
+            events
+                .filter_map(|event| match event.payload {
+                    Some(Payload::InvalidCommand(invalid)) => Some(*invalid),
+                    _ => None,
+                })
+                .next()
+        })
+        .await
+    }
+}
+
+fn command(to: &str) -> String {
+    json!({"message": {"from": "InfoSMS", "destinations": [{"to": to}], "text": "Hello"}})
+        .to_string()
+}
+
+fn header(letter: &Delivery, name: &str) -> Option<String> {
+    text_header(letter.properties.headers().as_ref(), name)
+}
+
+/// Error texts repeat an unknown key, or a string where a message should be, at its full length.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_mistake_is_long_is_a_dead_letter() {
+    let key = json!({ "ä".repeat(LONG / 2): 1 }).to_string();
+    let wrong_type = json!({ "message": "ä".repeat(LONG / 2) }).to_string();
+    for body in [key, wrong_type] {
+        let setup = Setup::start(|_| ()).await;
+        setup.publish(BasicProperties::default(), &body).await;
+        setup.publish_neighbour().await;
+        let letter = setup.take_letter().await;
+        assert_eq!(letter.data, body.as_bytes());
+        assert_eq!(
+            header(&letter, "smsbridge-reason").as_deref(),
+            Some("UNREADABLE_REQUEST")
+        );
+        let detail = header(&letter, "smsbridge-detail").unwrap();
+        assert!(
+            detail.len() <= 1_024 && detail.ends_with("bytes)"),
+            "{detail}"
+        );
+        assert_eq!(setup.invalid_command().await.detail, detail);
+        setup.accepted(1).await;
+        setup.bridge.stop().await;
+    }
+}
+
+/// The publisher's headers fill a frame alone; the small ones stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_command_with_many_headers_is_a_dead_letter() {
+    let setup = Setup::start(|_| ()).await;
+    let properties = BasicProperties::default()
+        .with_message_id("r1".into())
+        .with_headers(table_of(NEARLY_A_FRAME));
+    setup.publish(properties, "{}").await;
+    setup.publish_neighbour().await;
+    let letter = setup.take_letter().await;
+    assert_eq!(
+        letter.properties.message_id().as_ref().unwrap().as_str(),
+        "r1"
+    );
+    assert_eq!(
+        header(&letter, "smsbridge-reason").as_deref(),
+        Some("INVALID_REQUEST")
+    );
+    assert_eq!(
+        header(&letter, "h00000").map(|text| text.len()),
+        Some(1_000)
+    );
+    let headers = letter.properties.headers().as_ref();
+    let dropped = number_header(headers, "smsbridge-headers-dropped").unwrap();
+    assert!((60..80).contains(&dropped), "{dropped}");
+    setup.accepted(1).await;
+    setup.bridge.stop().await;
+}
+
+/// Publishes a command that goes into a retry queue once; gives the copy from there, and puts it back into its queue.
+async fn copy_in_the_retry_queue(setup: &Setup, headers: FieldTable) -> Delivery {
+    setup
+        .simulator
+        .fault(json!({"kind": "status", "status": 429, "count": 1, "path": SEND_PATH}))
+        .await;
+    let properties = BasicProperties::default()
+        .with_message_id("r1".into())
+        .with_headers(headers);
+    setup.publish(properties, &command("41793000000")).await;
+    let retry = format!("{}.retry.1s", setup.broker.prefix);
+    let copy = setup.client.take(&retry).await;
+    let queue = setup.broker.topology().send_normal();
+    setup
+        .client
+        .publish("", &queue, copy.properties.clone(), &copy.data)
+        .await;
+    setup.publish_neighbour().await;
+    setup.accepted(2).await;
+    setup.assert_delivered_once(2).await;
+    copy
+}
+
+async fn setup_without_patience() -> Setup {
+    Setup::start(|config| config.send.retry_for = Duration::ZERO).await
+}
+
+/// Its headers do not fit when the bridge's are added.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_with_many_headers_is_tried_again() {
+    let setup = setup_without_patience().await;
+    let copy = copy_in_the_retry_queue(&setup, table_of(NEARLY_A_FRAME)).await;
+    let headers = copy.properties.headers().as_ref();
+    assert!(number_header(headers, "smsbridge-headers-dropped").is_some());
+    setup.bridge.stop().await;
+}
+
+/// AMQP's `expiration` is a number of milliseconds of 32 bits: RabbitMQ versions differ in what they do with a larger one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_lapses_in_a_year_is_tried_again() {
+    let in_a_year = jiff::Timestamp::now().as_millisecond() + 365 * 24 * 3_600_000;
+    let mut headers = FieldTable::default();
+    let at = AMQPValue::LongLongInt(in_a_year);
+    headers.insert("smsbridge-expires-at".into(), at);
+    let setup = setup_without_patience().await;
+    let copy = copy_in_the_retry_queue(&setup, headers).await;
+    let expiration = copy.properties.expiration().as_ref().unwrap();
+    assert_eq!(expiration.as_str(), u32::MAX.to_string());
+    let headers = copy.properties.headers().as_ref();
+    assert_eq!(
+        number_header(headers, "smsbridge-expires-at"),
+        Some(in_a_year)
+    );
+    setup.bridge.stop().await;
+}
