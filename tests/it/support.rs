@@ -1,4 +1,4 @@
-//! The harness: what the tests run against, each owning what it starts.
+//! The harness. Each type owns what it starts and stops it.
 
 pub mod bridge;
 pub mod broker;

@@ -1,4 +1,4 @@
-//! A bridge, in this process on free ports, in front of a simulator.
+//! A bridge in this process, on free ports, with a simulator or another server as its API.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::{
     simulator::{PASSWORD, TestSimulator, USERNAME},
 };
 
-/// A running bridge. [`TestBridge::stop`] ends it as SIGTERM would.
+/// Running until dropped or stopped; [`TestBridge::stop`] ends it as SIGTERM would.
 pub struct TestBridge {
     pub addresses: Addresses,
     pub channel: Channel,
@@ -30,12 +30,12 @@ pub struct TestBridge {
 }
 
 impl TestBridge {
-    /// On the embedded log; reports are pushed to it.
+    /// On the embedded log. The simulator pushes reports to it.
     pub async fn start(simulator: &TestSimulator) -> Self {
         Self::with(simulator, |_| ()).await
     }
 
-    /// With other switches.
+    /// The same with a changed configuration.
     pub async fn with(simulator: &TestSimulator, configure: impl FnOnce(&mut Config)) -> Self {
         Self::at(
             &simulator.base_url(),
@@ -45,7 +45,7 @@ impl TestBridge {
         .await
     }
 
-    /// In front of whatever is at `base_url`, with the log that is in `folder`.
+    /// With the API at `base_url`, and the event log in `folder`.
     pub async fn at(base_url: &str, folder: TempDir, configure: impl FnOnce(&mut Config)) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let flags = [
@@ -54,14 +54,14 @@ impl TestBridge {
             ("infobip.password", PASSWORD),
             ("grpc.listen", "127.0.0.1:0"),
             ("http.listen", "127.0.0.1:0"),
-            // Port 0: the one that http.listen got.
+            // Port 0 stands for the port that http.listen got.
             ("http.public_url", "http://127.0.0.1:0"),
             ("admin.listen", "127.0.0.1:0"),
             ("events.data_dir", folder.path().to_str().unwrap()),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()));
         let mut config = Config::load(None, std::iter::empty(), &flags).unwrap();
-        // Tests don't wait where nothing is to be waited for.
+        // Tests do not wait before they look up a send in doubt.
         config.send.in_doubt_wait = Duration::from_millis(20);
         configure(&mut config);
         let app = App::bind(config).await.unwrap();
@@ -84,12 +84,12 @@ impl TestBridge {
         SmsServiceClient::new(self.channel.clone())
     }
 
-    /// The events from now on.
+    /// A stream that begins with the next event.
     pub async fn events(&self) -> EventReader {
         self.read(v1::StreamEventsRequest::default()).await
     }
 
-    /// All events up to now.
+    /// All events in the log.
     pub async fn all_events(&self) -> Vec<Event> {
         use v1::stream_events_request::Start;
         let since = Some(Start::Since(pbjson_types::Timestamp::default()));
@@ -112,17 +112,17 @@ impl TestBridge {
         EventReader(client.stream_events(request).await.unwrap().into_inner())
     }
 
-    /// The path that Infobip calls.
+    /// The URL of a webhook.
     pub fn webhook(&self, endpoint: &str) -> String {
         format!("http://{}/infobip/local/{endpoint}", self.addresses.http)
     }
 
-    /// Begins to stop, as SIGTERM does.
+    /// Starts the shutdown, as SIGTERM does.
     pub fn begin_to_stop(&self) {
         self.stop.cancel();
     }
 
-    /// Stops and waits until it has; gives the folder of its log.
+    /// Stops and waits for the end; returns the folder of the log.
     pub async fn stop(mut self) -> TempDir {
         self.stop.cancel();
         let running = self.running.take().unwrap();
@@ -141,11 +141,10 @@ impl Drop for TestBridge {
     }
 }
 
-/// A stream of events.
 pub struct EventReader(Streaming<v1::StreamEventsResponse>);
 
 impl EventReader {
-    /// The next event; `None` where the stream ends.
+    /// The next event, or `None` at the end of the stream.
     pub async fn next_or_end(&mut self) -> Option<Event> {
         let next = tokio::time::timeout(DEADLINE, self.0.message())
             .await
@@ -153,12 +152,11 @@ impl EventReader {
         next.unwrap().map(|response| response.event.unwrap())
     }
 
-    /// The next event.
     pub async fn next(&mut self) -> Event {
         self.next_or_end().await.expect("the stream goes on")
     }
 
-    /// The next event of a type.
+    /// The next event of this type; others are skipped.
     pub async fn next_of(&mut self, event_type: &str) -> Event {
         loop {
             let event = self.next().await;
@@ -169,7 +167,7 @@ impl EventReader {
     }
 }
 
-/// A text to some numbers.
+/// A request that sends a text to some numbers.
 pub fn text(to: &[&str], text: &str) -> v1::SendSmsRequest {
     let destinations = to
         .iter()
@@ -190,7 +188,7 @@ pub fn text(to: &[&str], text: &str) -> v1::SendSmsRequest {
     }
 }
 
-/// The same with a request id.
+/// A request with a request id and a fixed text.
 pub fn text_with_id(request_id: &str, to: &[&str]) -> v1::SendSmsRequest {
     v1::SendSmsRequest {
         request_id: request_id.into(),

@@ -1,9 +1,9 @@
-//! A broker for tests: one node for the whole test process, names of its own for each test.
+//! A broker for tests: one node for the whole test process, and unique names for each test.
 //!
-//! The first of: `SMSBRIDGE_TEST_AMQP_URL`; a container (image `SMSBRIDGE_TEST_RABBITMQ_IMAGE`) where a Docker engine
-//! answers; a private node of an installed `rabbitmq-server`. The latter two are started by `scripts/broker run`, which
-//! holds on to this process by a pipe and removes everything when it ends, however it ends. None of them: the test fails
-//! and says what to install.
+//! The node is the first available of: `SMSBRIDGE_TEST_AMQP_URL`; a container (image `SMSBRIDGE_TEST_RABBITMQ_IMAGE`) of a Docker
+//! engine; a private node of an installed `rabbitmq-server`. The latter two are started by `scripts/broker run`, which reads a
+//! pipe from this process and removes everything when the process ends, even if it is killed. Without any of them the test fails
+//! and prints what to install.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use super::eventually;
 
-/// A node. It ends when the child's stdin closes: with this value, or with this process.
+/// A node. It ends when the stdin of its child closes: with this value or with this process.
 pub struct Node {
     url: String,
     _child: Option<Child>,
@@ -42,14 +42,13 @@ static NODE: OnceLock<Result<Node, String>> = OnceLock::new();
 
 /// A broker, and a prefix that no other test uses.
 pub struct TestBroker {
-    /// Where it is.
     pub url: String,
-    /// What this test's names begin with.
+    /// Prefix of all names of this test.
     pub prefix: String,
 }
 
 impl TestBroker {
-    /// The node of this process, which the first test that asks for it starts.
+    /// The shared node of this process; the first test that needs it starts it.
     pub async fn start() -> Self {
         let node = tokio::task::spawn_blocking(|| NODE.get_or_init(start_node))
             .await
@@ -63,7 +62,7 @@ impl TestBroker {
         }
     }
 
-    /// A node of its own, with the prefix that a real bridge has by default. The node ends with the returned [`Node`].
+    /// A separate node, with the default prefix of a real bridge. The node ends with the returned [`Node`].
     pub async fn start_alone() -> (Self, Node) {
         let node = tokio::task::spawn_blocking(run_node)
             .await
@@ -78,7 +77,7 @@ impl TestBroker {
 }
 
 impl TestBroker {
-    /// `[amqp]` for this test.
+    /// The section `[amqp]` for this test.
     pub fn config(&self) -> config::Amqp {
         config::Amqp {
             url: Some(self.url.clone().into()),
@@ -91,27 +90,26 @@ impl TestBroker {
         }
     }
 
-    /// The names of this test.
+    /// The queues and exchanges of this test.
     pub fn topology(&self) -> Topology {
         Topology::new(&self.config())
     }
 
-    /// Where it is.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::parse(&self.url.clone().into()).expect("the broker's URL is one")
     }
 
-    /// A way to the broker that can be cut.
+    /// A relay in front of the broker.
     pub async fn proxy(&self) -> Proxy {
         Proxy::start(&self.url).await
     }
 
-    /// A publisher that is ready, so that everything is declared.
+    /// A connected publisher: everything is declared.
     pub async fn publisher(&self) -> Arc<Publisher> {
         self.publisher_at(self.endpoint()).await
     }
 
-    /// The same by way of `endpoint`.
+    /// The same over `endpoint`.
     pub async fn publisher_at(&self, endpoint: Endpoint) -> Arc<Publisher> {
         let publisher = Publisher::start(
             endpoint,
@@ -127,7 +125,7 @@ impl TestBroker {
         Arc::new(publisher)
     }
 
-    /// A client of its own, as another program would have one.
+    /// A client with a connection of its own, like another program.
     pub async fn client(&self) -> Client {
         let connection = Connection::connect(&self.url, ConnectionProperties::default())
             .await
@@ -144,14 +142,14 @@ impl TestBroker {
     }
 }
 
-/// A foreign AMQP client.
+/// An AMQP client that is independent of the bridge.
 pub struct Client {
     pub channel: Channel,
     _connection: Connection,
 }
 
 impl Client {
-    /// Publishes and waits for the confirm.
+    /// Publishes a message and waits for the confirm.
     pub async fn publish(
         &self,
         exchange: &str,
@@ -173,7 +171,7 @@ impl Client {
         assert!(confirm.await.expect("confirmed").is_ack());
     }
 
-    /// A queue of its own, bound to an exchange.
+    /// Declares a queue with a unique name and binds it to an exchange; returns the name.
     pub async fn bind_queue(
         &self,
         exchange: &str,
@@ -206,13 +204,13 @@ impl Client {
         name
     }
 
-    /// Takes the next message of a queue, waiting for it.
+    /// Takes the next message of a queue, and waits for one.
     pub async fn take(&self, queue: &str) -> Delivery {
         let what = format!("a message is in {queue}");
         eventually(&what, || self.try_take(queue)).await
     }
 
-    /// Takes the next message of a queue, if there is one.
+    /// Takes the next message of a queue, or `None` if it is empty.
     pub async fn try_take(&self, queue: &str) -> Option<Delivery> {
         let got = self
             .channel
@@ -229,9 +227,9 @@ impl Client {
     }
 }
 
-/// A relay in front of the broker, whose connections can be cut.
+/// A relay in front of the broker, with connections that a test can cut.
 pub struct Proxy {
-    /// The broker's URL by way of the relay.
+    /// The URL of the broker over the relay.
     pub url: String,
     cut: tokio::sync::watch::Sender<u32>,
     task: tokio::task::JoinHandle<()>,
@@ -264,7 +262,7 @@ impl Proxy {
         Self { url, cut, task }
     }
 
-    /// Ends all connections of now.
+    /// Closes all current connections.
     pub fn cut(&self) {
         self.cut.send_modify(|count| *count += 1);
     }

@@ -1,4 +1,4 @@
-//! Tokens of gRPC callers, and what a refused caller gets.
+//! Tokens of gRPC callers, and the code and reason of a refusal.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use smsbridge::config::tokens::hash;

@@ -1,4 +1,4 @@
-//! The project's own files, for tests that check documents against the code.
+//! Reads files of the repository, for tests that check documents against the code.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ pub fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(root().join(path)).ok()
 }
 
-/// The repository's root: the folder of the workspace, also for the tests of its other crates.
+/// The root of the workspace, also for tests of its other crates.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
@@ -14,7 +14,7 @@ fn root() -> &'static Path {
         .expect("the workspace has a Cargo.lock")
 }
 
-/// The lines of a Markdown table as cells, without its heading. `text` begins before the table and ends with it.
+/// The rows of the first Markdown table in `text` as cells, without its heading.
 pub fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
     let rows = text.lines().filter(|line| line.starts_with('|')).skip(2);
     rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect())
@@ -29,13 +29,13 @@ pub fn quoted(cell: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether this is a test: `theme::test` in `tests/it/`, or `module::…::tests::test` beside the code. With the prefix
-/// `simulator::` it is a test of the crate `infobip-simulator`.
+/// Whether `test` names a test: `module::test` in `tests/it/`, or `module::…::tests::test` beside the code. The prefix
+/// `simulator::` selects the crate `infobip-simulator`.
 pub fn test_exists(test: &str) -> bool {
     test_body(test).is_some()
 }
 
-/// The text of such a test, with the functions of its file that it names; `None` where it is none.
+/// The text of such a test and of the functions in its file that it calls; `None` if it does not exist.
 pub fn test_body(test: &str) -> Option<String> {
     let (module, name) = test.rsplit_once("::").unwrap_or(("", test));
     let (root, module) = match module.strip_prefix("simulator::") {
@@ -66,7 +66,7 @@ pub fn test_body(test: &str) -> Option<String> {
     Some(body)
 }
 
-/// The text of a function: it ends with the line that closes what its first line opened.
+/// The text of a function. It ends at the closing brace with the indentation of its first line.
 fn function(source: &str, name: &str) -> Option<String> {
     let begins = |start: &str| source.split_once(start);
     let (before, after) =

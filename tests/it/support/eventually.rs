@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// How long a test waits for a condition before it fails.
+/// Time limit for a condition.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Waits until `condition` gives a value, looking again and again; fails at the deadline with `what` was awaited.
+/// Polls `condition` until it returns a value; panics with `what` at the deadline.
 pub async fn eventually<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,

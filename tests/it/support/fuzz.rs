@@ -1,5 +1,5 @@
-//! How long a fuzz goes on and what it draws: a few hundred cases by default, always the same ones; with
-//! `SMSBRIDGE_FUZZ_SECONDS` (`make fuzz`) other ones each time, for so long.
+//! Length and seed of a fuzz run: by default a few hundred cases, always the same; with `SMSBRIDGE_FUZZ_SECONDS` (`make fuzz`)
+//! random cases for that time.
 
 use std::time::{Duration, Instant};
 
@@ -8,22 +8,22 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
-/// A fuzz under way: draws its cases and says when it is done.
+/// A fuzz run: generates its cases and decides when it is done.
 pub struct Fuzz {
-    /// Of a short run, which is the same everywhere.
+    /// Number of cases of a run without a time.
     cases: u32,
-    /// Of a run that was given a time.
+    /// End of a run with a time.
     until: Option<Instant>,
     runner: TestRunner,
 }
 
 impl Fuzz {
-    /// Starts a run of `cases` cases, or as long as `SMSBRIDGE_FUZZ_SECONDS` says.
+    /// Starts a run of `cases` cases, or of the time in `SMSBRIDGE_FUZZ_SECONDS`.
     pub fn begin(cases: u32) -> Self {
         let seconds = std::env::var("SMSBRIDGE_FUZZ_SECONDS").ok();
         let until =
             seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.parse().unwrap()));
-        // A run of minutes draws anew each time; a short one is the same everywhere.
+        // A run with a time has a random seed, a short one a fixed seed.
         let rng = match until {
             Some(_) => {
                 let seed = [
@@ -41,7 +41,7 @@ impl Fuzz {
         }
     }
 
-    /// Whether to continue after `cases` cases.
+    /// Whether the run continues after `cases` cases.
     pub fn goes_on_after(&self, cases: u32) -> bool {
         self.until
             .map_or(cases < self.cases, |until| Instant::now() < until)

@@ -1,4 +1,4 @@
-//! HTTP/2 frames by hand, for connections that no library would make (RFC 9113).
+//! HTTP/2 frames written by hand, for connections that no library would open (RFC 9113).
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,6 @@ use tokio::{
 
 use super::DEADLINE;
 
-/// What every connection begins with.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -21,14 +20,13 @@ pub const CONTINUATION: u8 = 9;
 pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
-/// A frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
     [&head, payload].concat()
 }
 
-/// The HEADERS of a gRPC call that goes on (RFC 7541: literals without indexing).
+/// The HEADERS of a gRPC call without END_STREAM (RFC 7541: literals without indexing).
 pub fn call_headers(stream: u32, path: &str) -> Vec<u8> {
     let fields = [
         (":method", "POST"),
@@ -48,16 +46,15 @@ pub fn call_headers(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &block)
 }
 
-/// A connection.
 pub struct Http2(TcpStream);
 
 impl Http2 {
-    /// Connects and says nothing.
+    /// Connects and sends nothing.
     pub async fn silent(address: SocketAddr) -> Self {
         Self(TcpStream::connect(address).await.unwrap())
     }
 
-    /// Connects and begins; the server's SETTINGS have not come yet.
+    /// Connects and sends the preface and SETTINGS; the SETTINGS of the server are not read yet.
     pub async fn begun(address: SocketAddr) -> Self {
         let mut connection = Self::silent(address).await;
         connection.write(PREFACE).await;
@@ -69,7 +66,7 @@ impl Http2 {
         self.0.write_all(bytes).await.unwrap();
     }
 
-    /// The next frame's kind, flags and payload; `None`: the connection ended.
+    /// Kind, flags and payload of the next frame; `None` at the end of the connection.
     pub async fn read(&mut self) -> Option<(u8, u8, Vec<u8>)> {
         let reading = async {
             let mut head = [0; 9];
@@ -84,7 +81,7 @@ impl Http2 {
             .expect("a frame, or the end, in time")
     }
 
-    /// Reads to the end of the connection; the kinds of the frames before it.
+    /// Reads to the end of the connection; returns the kinds of the frames.
     pub async fn read_to_end(&mut self) -> Vec<u8> {
         let mut kinds = Vec::new();
         while let Some((kind, ..)) = self.read().await {

@@ -1,4 +1,4 @@
-//! A bridge as users run it: the built binary, so that its memory and its end are its own.
+//! A bridge as the built binary, in a process of its own, so that a test can measure its memory and kill it.
 
 use std::{
     net::SocketAddr,
@@ -21,23 +21,23 @@ use super::{
     simulator::{PASSWORD, TestSimulator, USERNAME},
 };
 
-/// A running process. Killed when dropped; [`BridgeProcess::stop`] ends it as operators do.
+/// A running process, killed when dropped; [`BridgeProcess::stop`] sends SIGTERM.
 pub struct BridgeProcess {
     pub address: SocketAddr,
     child: Child,
-    /// What it has said on stderr.
+    /// Its stderr so far.
     said: Arc<Mutex<String>>,
     hearing: JoinHandle<()>,
     folder: TempDir,
 }
 
 impl BridgeProcess {
-    /// In front of a simulator, with some variables set.
+    /// Starts the binary with a simulator and some environment variables.
     pub async fn start(simulator: &TestSimulator, settings: &[(&str, &str)]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), simulator, settings).await
     }
 
-    /// The same with a folder that another one has left.
+    /// The same with the folder of an earlier process.
     pub async fn start_in(
         folder: TempDir,
         simulator: &TestSimulator,
@@ -94,12 +94,11 @@ impl BridgeProcess {
         }
     }
 
-    /// How to connect to it.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::from_shared(format!("http://{}", self.address)).unwrap()
     }
 
-    /// A connection of its own.
+    /// Opens a new connection.
     pub async fn connect(&self) -> Channel {
         self.endpoint().connect().await.unwrap()
     }
@@ -108,7 +107,7 @@ impl BridgeProcess {
         SmsServiceClient::new(self.connect().await)
     }
 
-    /// The most memory that it has had so far, in MB (`VmHWM`).
+    /// Its peak memory in MB (`VmHWM`).
     pub fn peak_memory_mb(&self) -> usize {
         let status = std::fs::read_to_string(self.proc("status")).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -116,7 +115,7 @@ impl BridgeProcess {
         kilobytes.parse::<usize>().unwrap() / 1024
     }
 
-    /// How many files it has open.
+    /// Number of its open files.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(self.proc("fd")).unwrap().count()
     }
@@ -125,19 +124,19 @@ impl BridgeProcess {
         format!("/proc/{}/{file}", self.child.id().expect("it runs"))
     }
 
-    /// Where its event log is.
+    /// The folder of its event log.
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
-    /// SIGKILL; what it leaves.
+    /// Sends SIGKILL; returns its folder.
     pub async fn kill(mut self) -> TempDir {
         self.child.kill().await.unwrap();
         self.hearing.await.unwrap();
         self.folder
     }
 
-    /// SIGTERM; its end, and all that it said.
+    /// Sends SIGTERM; returns its exit status and its stderr.
     pub async fn stop(mut self) -> (ExitStatus, String) {
         let id = self.child.id().expect("it runs").to_string();
         let told = Command::new("kill").args(["-TERM", &id]).status().await;
@@ -152,7 +151,7 @@ impl BridgeProcess {
     }
 }
 
-/// The address of gRPC, from the line that says where the bridge listens.
+/// The gRPC address, from the log line with the listening addresses.
 fn listening(line: &str) -> Option<SocketAddr> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     let address = line["grpc"]

@@ -1,4 +1,4 @@
-//! gRPC calls whose bytes a test chooses, over a real connection, with no gRPC library on this side.
+//! gRPC calls with arbitrary bytes, over a real connection, without a gRPC library on this side.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,25 +12,24 @@ use tonic_types::StatusExt as _;
 
 use super::DEADLINE;
 
-/// A connection.
 #[derive(Clone)]
 pub struct RawCaller {
     address: SocketAddr,
     connection: SendRequest<Full<Bytes>>,
 }
 
-/// What came back.
+/// The response to a call.
 #[derive(Debug)]
 pub struct RawAnswer {
     pub http_status: u16,
-    /// The answer's messages, framed.
+    /// The framed messages of the response.
     pub body: Vec<u8>,
-    /// `None`: the answer ended, or was given up, without a status.
+    /// `None` if the response ended or was abandoned without a status.
     pub status: Option<Status>,
 }
 
 impl RawAnswer {
-    /// Its code and the reason of its ErrorInfo, empty where it has none.
+    /// The code and the reason of the ErrorInfo, or an empty reason.
     pub fn reason(&self) -> (Code, String) {
         let status = self.status.as_ref();
         let status = status.unwrap_or_else(|| panic!("no gRPC status: {self:?}"));
@@ -42,7 +41,7 @@ impl RawAnswer {
     }
 }
 
-/// A message as a frame.
+/// Encodes a message as a gRPC frame.
 pub fn framed(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[0], &length[..], message].concat()
@@ -55,7 +54,7 @@ impl RawCaller {
         let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .unwrap();
-        // It ends with its last sender.
+        // The connection ends with its last sender.
         tokio::spawn(connection);
         Self {
             address,
@@ -63,14 +62,14 @@ impl RawCaller {
         }
     }
 
-    /// Calls `path` (`package.Service/Method`) with a body and then the half-close.
+    /// Calls `path` (`package.Service/Method`) with a body, and half-closes.
     pub async fn call(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> RawAnswer {
         self.call_within(path, headers, body, DEADLINE)
             .await
             .unwrap_or_else(|| panic!("{path} is not answered within {DEADLINE:?}"))
     }
 
-    /// The same; `None` where the answer has not begun after `patience`. A stream that goes on after that is given up.
+    /// The same; `None` if no response begins within `patience`. A stream is abandoned after that time.
     pub async fn call_within(
         &self,
         path: &str,

@@ -1,4 +1,4 @@
-//! The simulator, in this process on a free port.
+//! A simulator in this process, on a free port.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,17 +13,17 @@ use super::eventually;
 pub const USERNAME: &str = "Aladdin";
 pub const PASSWORD: &str = "open sesame";
 pub const API_KEY: &str = "0f1e2d3c";
-/// 12 February 2015, 08:51:43.123 UTC: where frozen clocks start.
+/// Start of frozen clocks: 12 February 2015, 08:51:43.123 UTC.
 pub const START_MS: i64 = 1_423_731_103_123;
 
-/// A running simulator; it stops when dropped.
+/// Stops when dropped.
 pub struct TestSimulator {
     address: SocketAddr,
     client: reqwest::Client,
     _stop: DropGuard,
 }
 
-/// An answer of the simulator.
+/// A response of the simulator.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -39,17 +39,17 @@ impl Answer {
 }
 
 impl TestSimulator {
-    /// With the defaults, except that messages are delivered at once.
+    /// With the default settings, except that messages are delivered at once.
     pub async fn start() -> Self {
         Self::with(|config| config.delivery_latency_ms = (1, 5)).await
     }
 
-    /// With a clock that stands still at [`START_MS`] and moves only by [`Self::advance`].
+    /// With a frozen clock at [`START_MS`] that only [`Self::advance`] moves.
     pub async fn frozen() -> Self {
         Self::frozen_with(|_| ()).await
     }
 
-    /// Like [`Self::frozen`], with other settings.
+    /// Like [`Self::frozen`], with changed settings.
     pub async fn frozen_with(configure: impl FnOnce(&mut SimulatorConfig)) -> Self {
         Self::with(|config| {
             config.frozen = true;
@@ -59,7 +59,7 @@ impl TestSimulator {
         .await
     }
 
-    /// With other settings.
+    /// With changed settings.
     pub async fn with(configure: impl FnOnce(&mut SimulatorConfig)) -> Self {
         let mut config = SimulatorConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -73,7 +73,7 @@ impl TestSimulator {
         let address = simulator.local_addr();
         let stop = CancellationToken::new();
         tokio::spawn(simulator.run(stop.clone()));
-        // A short link leads out of the test; nobody follows it.
+        // The client does not follow redirects: a short link leads out of the test.
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -95,20 +95,18 @@ impl TestSimulator {
         format!("http://{}", self.address)
     }
 
-    /// A request with Basic credentials that a test may still change.
+    /// A request with Basic credentials.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client
             .request(method, format!("{}{path}", self.base_url()))
             .basic_auth(USERNAME, Some(PASSWORD))
     }
 
-    /// A request without credentials.
     pub fn anonymous(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client
             .request(method, format!("{}{path}", self.base_url()))
     }
 
-    /// Sends a request and reads the answer.
     pub async fn answer(&self, request: reqwest::RequestBuilder) -> Answer {
         let response = request.send().await.unwrap();
         let header = response
@@ -123,14 +121,14 @@ impl TestSimulator {
         }
     }
 
-    /// GET with credentials; fails unless the answer is 200.
+    /// GET with credentials; panics unless the status is 200.
     pub async fn get(&self, path: &str) -> Value {
         let answer = self.answer(self.request(Method::GET, path)).await;
         assert_eq!(answer.status, StatusCode::OK, "GET {path}: {}", answer.text);
         answer.json()
     }
 
-    /// JSON with credentials.
+    /// Sends JSON with credentials.
     pub async fn try_send(&self, method: Method, path: &str, body: &Value) -> Answer {
         let request = self
             .request(method, path)
@@ -139,7 +137,7 @@ impl TestSimulator {
         self.answer(request).await
     }
 
-    /// POST of JSON; fails unless the answer is 200.
+    /// POST of JSON with credentials; panics unless the status is 200.
     pub async fn post(&self, path: &str, body: Value) -> Value {
         let answer = self.try_send(Method::POST, path, &body).await;
         assert_eq!(
@@ -155,7 +153,7 @@ impl TestSimulator {
         list(self.get("/_sim/messages").await, "messages")
     }
 
-    /// The requests that came in, without those to `/_sim/`.
+    /// The requests that the simulator received, without those to `/_sim/`.
     pub async fn requests(&self) -> Vec<Value> {
         list(self.get("/_sim/requests").await, "requests")
     }
@@ -181,7 +179,7 @@ impl TestSimulator {
         assert_eq!(answer.status, StatusCode::OK);
     }
 
-    /// Moves virtual time on; the pushes that became due are answered then.
+    /// Advances virtual time and waits until the pushes that became due are answered.
     pub async fn advance(&self, by: Duration) {
         self.post(
             "/_sim/clock",
@@ -190,7 +188,7 @@ impl TestSimulator {
         .await;
     }
 
-    /// Receives a message from a phone; its id.
+    /// Simulates a message from a phone; returns its id.
     pub async fn inbound(&self, from: &str, to: &str, text: &str) -> String {
         let answer = self
             .post(
@@ -201,7 +199,7 @@ impl TestSimulator {
         answer["messageId"].as_str().unwrap().to_owned()
     }
 
-    /// Sends a text with every feature that `message` names; the answer.
+    /// Sends `message` over the advanced endpoint; returns the response.
     pub async fn send(&self, message: Value) -> Value {
         self.post("/sms/1/text/advanced", json!({"messages": [message]}))
             .await

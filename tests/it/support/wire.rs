@@ -1,4 +1,4 @@
-//! The contract as the descriptor set has it, and protobuf's wire format by hand: what no generated type would write.
+//! The contract from its descriptor set, and a protobuf encoder for bytes that no generated type would write.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,18 @@ use prost::Message as _;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorSet};
 use smsbridge::proto;
 
-/// Every message and enum of the contract by its full name (`.package.Name`), and every method.
+/// Every message and enum of the contract by full name (`.package.Name`), and every method.
 pub struct Contract {
     pub messages: BTreeMap<String, DescriptorProto>,
     pub enums: BTreeMap<String, EnumDescriptorProto>,
     pub methods: Vec<Method>,
 }
 
-/// A method.
 #[derive(Debug, Clone)]
 pub struct Method {
     /// `package.Service/Method`.
     pub path: String,
-    /// The full name of its request.
+    /// The full name of the request message.
     pub request: String,
     pub is_client_streaming: bool,
 }
@@ -72,7 +71,7 @@ impl Contract {
     }
 }
 
-/// A number as protobuf writes it.
+/// Encodes a number as a varint.
 pub fn varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
@@ -86,12 +85,12 @@ pub fn varint(mut value: u64) -> Vec<u8> {
     }
 }
 
-/// A field's key.
+/// Encodes the key of a field.
 pub fn key(number: i32, wire_type: u64) -> Vec<u8> {
     varint(u64::try_from(number).unwrap() << 3 | wire_type)
 }
 
-/// A field of bytes: a string, bytes or a message.
+/// Encodes a length-delimited field: a string, bytes or a message.
 pub fn delimited(number: i32, content: &[u8]) -> Vec<u8> {
     let length = varint(u64::try_from(content.len()).unwrap());
     [key(number, 2), length, content.to_vec()].concat()
