@@ -1,4 +1,4 @@
-//! The gRPC edge, over real connections: methods, fields, errors, authentication, hostile and slow callers.
+//! The gRPC edge over real connections: methods, fields, errors, authentication, malformed requests and slow callers.
 
 mod auth;
 mod connections;

@@ -1,4 +1,4 @@
-//! Who may call the gRPC server: tokens, certificates, quotas, and everybody where nothing is configured.
+//! Authentication of gRPC callers by tokens and certificates, quotas, and callers without authentication.
 
 use std::{
     fs,
@@ -39,7 +39,7 @@ use crate::support::{
     simulator::TestSimulator,
 };
 
-/// The cheapest call.
+/// `ListStatuses`, the cheapest method.
 async fn call(channel: &Channel, request: Request<ListStatusesRequest>) -> Result<(), Status> {
     ReferenceServiceClient::new(channel.clone())
         .list_statuses(request)
@@ -51,7 +51,7 @@ async fn call_with(channel: &Channel, token: &SecretString) -> Result<(), Status
     call(channel, with_token(ListStatusesRequest {}, token)).await
 }
 
-/// All events that a caller sees.
+/// All events that the caller can see.
 async fn events(
     channel: &Channel,
     request: impl FnOnce(StreamEventsRequest) -> Request<StreamEventsRequest>,
@@ -112,7 +112,7 @@ async fn a_token_says_who_calls_and_what_it_may() {
     sms.send_sms(with_token(message(), &billing)).await.unwrap();
     call_with(channel, &reader).await.unwrap();
 
-    // Who sees what came of it.
+    // Which callers see the event of the send.
     for (token, sees_it) in [(&billing, true), (&other, false), (&root, true)] {
         let seen = events(channel, |request| with_token(request, token)).await;
         let seen = seen.iter().find(|event| event.request_id == "r-1");
@@ -120,7 +120,7 @@ async fn a_token_says_who_calls_and_what_it_may() {
         assert!(seen.is_none_or(|event| event.application == "billing"));
     }
 
-    // An operator's methods need to be named in the token.
+    // The token has to name the methods of the admin service.
     let mut admin = AdminServiceClient::new(channel.clone());
     let list = ListDeadLettersRequest::default;
     let denied = admin.list_dead_letters(with_token(list(), &billing)).await;
@@ -196,7 +196,7 @@ async fn a_changed_tokens_file_is_read_again_and_a_broken_one_is_not() {
         refused(Code::Unauthenticated, "CREDENTIALS_INVALID")
     );
 
-    // A broken file keeps the tokens; the next good one is noticed, so the broken one was seen before it.
+    // A broken file changes nothing. The next valid file is loaded, so the broken one had been read before it.
     replace(&path, "[[token]]\nname = ");
     let replaced = tokio::time::Instant::now();
     while replaced.elapsed() < std::time::Duration::from_millis(2500) {
@@ -211,7 +211,7 @@ async fn a_changed_tokens_file_is_read_again_and_a_broken_one_is_not() {
     bridge.stop().await;
 }
 
-/// As a deployment does: the file is never half there.
+/// Replaces the file by a rename, as deployments do: a reader never sees half of it.
 fn replace(path: &Path, content: &str) {
     let beside = path.with_extension("new");
     fs::write(&beside, content).unwrap();
@@ -242,7 +242,7 @@ async fn quotas_are_for_each_token_and_for_each_application() {
         ([&one, &two, &one], "the application `capped`"),
     ] {
         let mut denied = None;
-        // However slow this machine is: the quota of a second is used up within one.
+        // Up to 50 calls, so that more than the quota arrive within one second on a slow machine too.
         for token in tokens.into_iter().cycle().take(50) {
             if let Err(status) = call_with(channel, token).await {
                 denied = Some(status);
@@ -261,14 +261,14 @@ async fn quotas_are_for_each_token_and_for_each_application() {
             refusal::<()>(Err(status)),
             refused(Code::ResourceExhausted, "QUOTA_EXCEEDED")
         );
-        // After that long it is let through.
+        // The next call after this delay is admitted.
         tokio::time::sleep(wait).await;
         call_with(channel, tokens[0]).await.unwrap();
     }
     bridge.stop().await;
 }
 
-/// A stream is no way around a quota: its messages wait for their turn, and none is refused.
+/// A stream cannot bypass a quota: messages above it wait, and none is refused.
 #[tokio::test]
 async fn messages_on_a_stream_count_as_calls_do() {
     const RATE: u32 = 10;
@@ -299,7 +299,7 @@ async fn messages_on_a_stream_count_as_calls_do() {
         accepted += 1;
     }
     assert_eq!(accepted, MESSAGES);
-    // The call itself and a second's worth at once, the rest at the rate.
+    // The call itself and the messages of one second pass at once, the rest at the rate.
     let least = Duration::from_secs(1) * (MESSAGES - RATE) / RATE;
     assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
     bridge.stop().await;
@@ -337,7 +337,7 @@ async fn with_nothing_configured_a_caller_may_name_its_application() {
     bridge.stop().await;
 }
 
-/// A certificate authority and what it issues, in PEM.
+/// A certificate authority and the certificates that it issues, in PEM.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -355,7 +355,6 @@ impl Authority {
         }
     }
 
-    /// A certificate and its key.
     fn issue(&self, common_name: &str, usage: ExtendedKeyUsagePurpose) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -368,7 +367,7 @@ impl Authority {
     }
 }
 
-/// A connection to the bridge by TLS.
+/// A TLS connection to the bridge.
 fn tls_channel(
     bridge: &TestBridge,
     authority: &Authority,
@@ -387,7 +386,7 @@ fn tls_channel(
         .connect_lazy()
 }
 
-/// The files of a server that the authority vouches for: its certificate, its key, and the authority for its clients.
+/// The TLS files of a server: its certificate and its key, issued by the authority, and the authority for client certificates.
 fn tls_files(folder: &TempDir, authority: &Authority) -> [PathBuf; 3] {
     let (certificate, key) = authority.issue("bridge", ExtendedKeyUsagePurpose::ServerAuth);
     [
@@ -397,7 +396,7 @@ fn tls_files(folder: &TempDir, authority: &Authority) -> [PathBuf; 3] {
     ]
 }
 
-/// A bridge that serves TLS and knows the authority's clients.
+/// A bridge that serves TLS and trusts the client certificates of the authority.
 async fn tls_bridge(
     simulator: &TestSimulator,
     folder: &TempDir,
@@ -451,7 +450,7 @@ async fn a_certificate_is_its_application() {
         refusal(call(&unnamed, Request::new(ListStatusesRequest {})).await),
         refused(Code::Unauthenticated, "CREDENTIALS_INVALID")
     );
-    // Strangers do not get past the handshake.
+    // The handshake fails without a client certificate of the authority.
     for identity in [None, client(&foreign, "billing")] {
         let stranger = tls_channel(&bridge, &authority, identity);
         let answer = call(&stranger, Request::new(ListStatusesRequest {})).await;
@@ -481,7 +480,7 @@ async fn renewed_certificates_are_served_without_a_restart() {
     let before = tls_channel(&bridge, &old, client(&old));
     call(&before, statuses()).await.unwrap();
 
-    // A key that goes with no certificate: the earlier files stay in use.
+    // The key does not belong to the certificate: the earlier files stay in use.
     write(
         &folder,
         "tls.key",

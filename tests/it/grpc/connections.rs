@@ -1,4 +1,4 @@
-//! Very many connections, and connections that do nothing: they cost little, end when they should, and nobody waits for them.
+//! Many connections and unresponsive ones: their cost, their limits and their end.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn list_statuses(channel: &Channel) {
     client.list_statuses(request).await.unwrap();
 }
 
-/// An idle connection: one in three says nothing at all, one has begun, one has begun a call and goes no further.
+/// An idle connection: one in three sends nothing, one completes the HTTP/2 preface, one begins a call and sends no message.
 async fn idle(address: std::net::SocketAddr, number: usize) -> Http2 {
     if number.is_multiple_of(3) {
         return Http2::silent(address).await;
@@ -56,9 +56,9 @@ async fn ten_thousand_idle_connections_cost_little_and_keep_nobody_waiting() {
     );
     let simulator = TestSimulator::start().await;
     let settings = [
-        // What says nothing is ended after 20 s by default: too soon for a slow machine.
+        // A silent connection is closed after 20 s by default, which is too early on a slow machine.
         ("SMSBRIDGE_GRPC__KEEPALIVE_TIMEOUT", "2m"),
-        // Calls that were only begun are waited for.
+        // The shutdown waits for calls that have begun, until the grace period ends.
         ("SMSBRIDGE_SHUTDOWN__GRACE", "1s"),
     ];
     let bridge = BridgeProcess::start(&simulator, &settings).await;
@@ -79,8 +79,8 @@ async fn ten_thousand_idle_connections_cost_little_and_keep_nobody_waiting() {
         assert_eq!(sent.into_inner().results.len(), 1);
     }
     let memory_mb = bridge.peak_memory_mb() - before_mb;
-    // Measured: 20 KB a connection with the system's allocator, 37 KB with mimalloc, most of it what h2 and tonic keep for
-    // one that has begun.
+    // Measured: 20 KB per connection with the allocator of the system, 37 KB with mimalloc; h2 and tonic take most of it once the
+    // preface is complete.
     assert!(
         memory_mb < 600,
         "{IDLE} idle connections take {memory_mb} MB"
@@ -119,7 +119,7 @@ async fn connections_that_do_nothing_are_ended() {
     })
     .await;
     let address = bridge.addresses.grpc;
-    // A client that answers pings stays, however little it does.
+    // A client that answers pings stays connected while it is idle.
     list_statuses(&bridge.channel).await;
     let mut stays = Http2::begun(address).await;
     let mut pings = 0;
@@ -144,7 +144,7 @@ async fn connections_that_do_nothing_are_ended() {
     bridge.stop().await;
 }
 
-/// The time to begin is one for the handshake and what comes after it.
+/// One timeout covers the TLS handshake and the HTTP/2 preface.
 #[tokio::test]
 async fn a_client_that_says_nothing_after_the_tls_handshake_is_ended() {
     let simulator = TestSimulator::start().await;
@@ -176,10 +176,10 @@ async fn a_client_that_says_nothing_after_the_tls_handshake_is_ended() {
         stream.write_all(said).await.unwrap();
         let mut rest = Vec::new();
         let ended = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await;
-        // With or without an alert of TLS.
+        // The connection may end with a TLS alert or without one.
         let _ = ended.expect("its place is free again");
     }
-    // One that has begun stays, however little it does.
+    // A connection with a complete preface stays open while it is idle.
     let mut stays = connect().await;
     stays.write_all(http2::PREFACE).await.unwrap();
     stays
@@ -207,7 +207,7 @@ async fn old_connections_are_asked_to_end_and_then_ended() {
             .await;
         assert!(kinds.contains(&http2::GOAWAY), "{kinds:?}");
     }
-    // A client comes back by itself.
+    // A client reconnects by itself.
     list_statuses(&bridge.channel).await;
     bridge.stop().await;
 }

@@ -1,5 +1,5 @@
-//! Every method of the contract, called by programs of others: grpcurl (reflection v1alpha), buf (reflection v1), and the
-//! stubs that grpcio-tools generates for Python. A method that is added to the contract needs a call in [`calls`].
+//! Every method of the contract, called by independent clients: grpcurl (reflection v1alpha), buf (reflection v1), and the stubs
+//! that grpcio-tools generates for Python. A new method of the contract needs a call in [`calls`].
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ use crate::support::{
 
 const TO: &str = "41793026727";
 
-/// One call, and what its answer has in it.
+/// One call, and a part of its expected response.
 struct Call {
     method: &'static str,
     requests: Vec<Value>,
@@ -29,7 +29,7 @@ fn at(hours: i64) -> String {
     format!("{at:.0}")
 }
 
-/// Each method at least once, in an order in which each finds what it needs.
+/// Each method at least once, in an order in which each finds the data that it needs.
 fn calls() -> Vec<Call> {
     let message = json!({"destinations": [{"to": TO}], "text": "Hello"});
     let scheduled = json!({"destinations": [{"to": TO}], "text": "Later", "sendAt": at(5)});
@@ -149,7 +149,7 @@ fn calls() -> Vec<Call> {
     calls
 }
 
-/// What the methods say that wait for a later version; all others answer OK.
+/// Part of the error text of methods that are not implemented; all others answer OK.
 const NOT_BUILT: &str = "not part of this version";
 
 impl Call {
@@ -157,7 +157,7 @@ impl Call {
         format!("smsbridge.v1.{}", self.method)
     }
 
-    /// The requests as command-line clients take them.
+    /// The requests in the form that command-line clients read.
     fn data(&self) -> String {
         let requests = self.requests.iter().map(Value::to_string);
         requests.collect::<Vec<_>>().join("\n")
@@ -185,7 +185,7 @@ async fn python() -> Python {
     Python::with(&repository("examples/python/requirements.txt"), GRPC_TOOLS).await
 }
 
-/// A bridge with something to pull: a message and a report that nobody pushes.
+/// A bridge with unread data to pull: a received message, and a report that is not pushed.
 async fn bridge() -> (TestSimulator, TestBridge) {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;

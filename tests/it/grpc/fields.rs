@@ -1,5 +1,5 @@
-//! Every field of the API's requests and rows, from end to end: what a caller says reaches the API, what the API says
-//! reaches the caller. The API is played by a server that keeps what it is asked (docs/CONTRACT.md).
+//! Every field of the API's requests and rows, end to end: from the caller to the API and back (docs/CONTRACT.md). The API is a
+//! mock server that records its requests.
 
 use pbjson_types::{Duration, Timestamp};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::support::{
 
 const TO: &str = "41793026727";
 
-/// An API that always answers the same, and a bridge in front of it.
+/// An API with one fixed response, and a bridge that uses it.
 async fn bridge_of(answer: Value) -> (MockServer, TestBridge) {
     let api = MockServer::start().await;
     Mock::given(any())
@@ -29,7 +29,7 @@ async fn bridge_of(answer: Value) -> (MockServer, TestBridge) {
     (api, bridge)
 }
 
-/// The only request: its path and its body.
+/// Path and body of the only request to the API.
 async fn asked(api: &MockServer) -> (String, Value) {
     let requests = api.received_requests().await.unwrap();
     let [request] = requests.as_slice() else {
@@ -320,7 +320,7 @@ async fn a_report_row_carries_every_field() {
     let price = report.price.unwrap();
     assert_eq!([&price.price_per_message, &price.currency], ["0.01", "EUR"]);
     assert_status_and_error(report.status, report.error);
-    // What the contract has no field for is in the event.
+    // Fields unknown to the contract are in the event.
     let events = bridge.all_events().await;
     let payload: Value = serde_json::from_str(&events[0].source_payload).unwrap();
     assert_eq!(payload, report_row());

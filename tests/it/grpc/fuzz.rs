@@ -1,7 +1,7 @@
-//! Anything on every method: it is answered, in the words of docs/ERRORS.md, and nothing panics.
+//! Random requests to every method: each gets a status of docs/ERRORS.md, and nothing panics.
 //!
-//! Requests are made from the descriptor set, so that new fields and methods are met without a word here. `support::fuzz`
-//! says for how long.
+//! Requests are generated from the descriptor set, so new fields and methods are covered without a change here. `support::fuzz`
+//! sets the duration.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -19,9 +19,9 @@ use crate::support::{
 
 mod requests;
 
-/// A stream that follows is given up after this.
+/// A following stream is abandoned after this time.
 const FOLLOWED: Duration = Duration::from_millis(100);
-/// Calls under way at once.
+/// Number of concurrent calls.
 const AT_ONCE: usize = 8;
 
 /// The documented pairs of code and reason.
@@ -35,7 +35,7 @@ fn documented() -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// INVALID_ARGUMENT for `InvalidArgument`.
+/// The gRPC spelling of a code: `INVALID_ARGUMENT` for `InvalidArgument`.
 fn written(code: Code) -> String {
     let mut name = String::new();
     for character in format!("{code:?}").chars() {

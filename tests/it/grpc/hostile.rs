@@ -1,4 +1,4 @@
-//! Callers that send what no gRPC library sends: each hears a clear status or loses its connection, and others notice nothing.
+//! Callers that send what no gRPC library sends: each gets a clear status or loses its connection; other callers are not affected.
 
 use prost_types::field_descriptor_proto::Type;
 use smsbridge::proto::{
@@ -21,7 +21,7 @@ use crate::support::{
 
 /// A small message limit makes large messages cheap.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// The end of no varint.
+/// No byte of it ends a varint.
 const GARBAGE: [u8; 12] = [0xff; 12];
 
 async fn bridge(simulator: &TestSimulator) -> TestBridge {
@@ -137,7 +137,7 @@ async fn a_broken_message_is_the_callers_mistake_on_every_method() {
             (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
         ),
     ];
-    // Reflection is the library's own: it ends its stream at what it can't read.
+    // The reflection service is part of tonic: it ends its stream at a message that it cannot read.
     let methods = proto::methods().iter();
     for method in methods.filter(|method| !method.starts_with("grpc.reflection.")) {
         for (what, body, (code, reason)) in &bodies {
@@ -175,7 +175,7 @@ async fn what_breaks_in_the_middle_of_a_stream_is_said_at_its_end() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
     let caller = RawCaller::connect(bridge.addresses.grpc).await;
-    // Field 1 of SubscribeRequest is the start, field 1 of that its name.
+    // Field 1 of SubscribeRequest is the start, whose field 1 is the name.
     let start = framed(&delimited(1, &delimited(1, b"broken")));
     for (method, first) in [
         ("SmsService/StreamSms", framed(&[])),
@@ -249,7 +249,7 @@ async fn a_message_up_to_the_limit_is_read_and_a_larger_one_is_told_the_limit() 
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
     let caller = RawCaller::connect(bridge.addresses.grpc).await;
-    // An unknown field of any length is read over; its key and length are 4 bytes.
+    // Unknown fields of any length are skipped; the key and the length take 4 bytes.
     let of = |bytes: usize| framed(&delimited(15, &vec![b'x'; bytes - 4]));
     let method = "smsbridge.v1.ReferenceService/ListStatuses";
     let answer = caller.call(method, &[], of(MAX_MESSAGE_BYTES)).await;
@@ -269,8 +269,8 @@ async fn a_message_up_to_the_limit_is_read_and_a_larger_one_is_told_the_limit() 
     bridge.stop().await;
 }
 
-/// Wire bytes of a message with one string that is no UTF-8, for each string within so many levels, with the name that its
-/// reader knows it by.
+/// Encoded messages with one string that is not UTF-8: one for each string field within `levels` levels. Each comes with the name
+/// of that field in error texts.
 fn broken_strings(contract: &Contract, message: &str, levels: usize) -> Vec<(String, Vec<u8>)> {
     let mut broken = Vec::new();
     let message = &contract.messages[message];
@@ -320,7 +320,7 @@ async fn thousands_of_mistakes_fit_into_one_status() {
     assert!((10..3_000).contains(&told.len()), "{} told", told.len());
     assert_eq!(told[1].field, "message.destinations[1].to");
 
-    // What is quoted of a request is not longer either.
+    // The text that a status quotes from a request is bounded too.
     let long_cursor = v1::StreamEventsRequest {
         start: Some(v1::stream_events_request::Start::Cursor("7".repeat(20_000))),
         ..Default::default()

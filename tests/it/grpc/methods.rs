@@ -1,4 +1,4 @@
-//! One test for each gRPC method that no other theme holds, over real sockets; the rows of the error table are in `errors`.
+//! One test for each gRPC method without a module of its own, over real sockets; the rows of the error table are in `errors`.
 
 mod doubt;
 mod errors;
@@ -27,7 +27,7 @@ const SERVICES: [&str; 8] = [
     "smsbridge.v1.AdminService",
 ];
 
-/// A call by an application that names itself.
+/// A call that names its application.
 fn by<T>(application: &'static str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request

@@ -1,4 +1,4 @@
-//! `grpc.max_concurrent_calls`: calls beyond it are turned away at once, and a place is free again when its call has ended.
+//! `grpc.max_concurrent_calls`: calls above it are refused at once, and a permit is free again when its call has ended.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn more_calls_than_allowed_are_turned_away_and_health_is_not() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.grpc.max_concurrent_calls = 1).await;
     let reference = ReferenceServiceClient::new(bridge.channel.clone());
-    // A stream holds its place as long as it is open.
+    // A stream holds its permit while it is open.
     let stream = bridge.read(StreamEventsRequest::default()).await;
     let refused = reference
         .clone()
@@ -66,7 +66,7 @@ async fn watches_of_health_take_no_place_and_end_with_the_bridge() {
         assert_eq!(first.status(), ServingStatus::Serving);
         watches.push(watch);
     }
-    // Health calls whose message never comes.
+    // Health calls that never send their message.
     let mut stuck = Http2::begun(bridge.addresses.grpc).await;
     for (stream, method) in [(1, "Check"), (3, "Watch"), (5, "Check")] {
         let path = format!("/grpc.health.v1.Health/{method}");
@@ -94,7 +94,7 @@ async fn watches_of_health_take_no_place_and_end_with_the_bridge() {
         }
         assert_eq!(last, ServingStatus::NotServing);
     }
-    // Long before the grace period ends.
+    // This ends long before the grace period.
     answering_pings.await.unwrap();
     bridge.stop().await;
 }
@@ -105,7 +105,7 @@ async fn watches_of_health_are_bounded_and_leave_checks_alone() {
     let bridge = TestBridge::start(&simulator).await;
     let mut watches = Vec::new();
     let mut refused = None;
-    // A connection carries 1000 calls.
+    // One connection carries at most 1000 calls.
     for _ in 0..5 {
         let address = format!("http://{}", bridge.addresses.grpc);
         let channel = Channel::from_shared(address).unwrap();

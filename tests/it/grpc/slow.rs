@@ -1,5 +1,5 @@
-//! Callers that write and do not read, read and do not acknowledge: the bridge stops taking and keeps little, others are
-//! served, and who comes back gets everything.
+//! Callers that write and do not read, or read and do not acknowledge: the bridge stops reading from them and buffers little,
+//! other callers are served, and a caller that resumes gets everything.
 
 use std::{
     collections::HashSet,
@@ -33,15 +33,15 @@ use crate::support::{
 };
 
 const MESSAGES: usize = 8_000;
-/// Of these the bridge may have in flight, answered and unread ones among them.
+/// Maximum number in flight in the bridge, including results that the caller has not read.
 const IN_FLIGHT: usize = 2_500;
-/// Of these it may take: what fits into the buffers of a connection is in flight no more.
+/// Maximum number that reaches the API: results in the buffers of a connection are no longer in flight.
 const TAKEN_AT_MOST: usize = IN_FLIGHT + 1_000;
-/// Of these the writer may be rid of: the bridge also grants 1 MiB to each stream, at about 900 bytes a message.
+/// Maximum number that the writer gets rid of: the bridge also grants 1 MiB to each stream, at about 900 bytes a message.
 const WRITTEN_AT_MOST: usize = TAKEN_AT_MOST + 1_500;
 const OUTSTANDING: usize = 100;
 
-/// A connection that takes in next to nothing on a stream that is not read.
+/// A connection with a small window: a stream that is not read receives next to nothing.
 async fn narrow(bridge: &BridgeProcess) -> Channel {
     let endpoint = bridge.endpoint().initial_stream_window_size(1024);
     endpoint.connect().await.unwrap()
@@ -66,7 +66,7 @@ async fn taken(simulator: &TestSimulator) -> usize {
     usize::try_from(state["messages"].as_u64().unwrap()).unwrap()
 }
 
-/// How many messages the simulator has got when no more come.
+/// Number of messages in the simulator once it stops growing.
 async fn taken_at_last(simulator: &TestSimulator) -> usize {
     let mut last = taken(simulator).await;
     loop {
@@ -78,7 +78,7 @@ async fn taken_at_last(simulator: &TestSimulator) -> usize {
     }
 }
 
-/// What the writer makes happen, and not its neighbour.
+/// Selects the events of the writer, without those of the other application.
 fn of_the_writer() -> Option<v1::EventFilter> {
     Some(v1::EventFilter {
         applications: vec!["default".into()],
@@ -107,7 +107,7 @@ async fn subscribe(channel: Channel) -> (mpsc::Sender<Action>, Streaming<v1::Sub
 
 #[tokio::test]
 async fn slow_readers_hold_up_themselves_alone() {
-    // No reports: the events are the results.
+    // Without reports the only events are results.
     let simulator = TestSimulator::with(|config| {
         config.delivery_latency_ms = (3_600_000, 3_600_000);
     })
@@ -199,7 +199,7 @@ async fn slow_readers_hold_up_themselves_alone() {
     assert!(ended.success(), "{said}");
 }
 
-/// No handler has such a call yet, so none can answer it.
+/// The call has not reached a handler yet, so no handler can answer it.
 #[tokio::test]
 async fn a_request_that_never_ends_is_answered_at_its_deadline() {
     let simulator = TestSimulator::start().await;

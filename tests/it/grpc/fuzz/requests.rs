@@ -1,4 +1,4 @@
-//! Calls of any method with any request, well-formed or not, made from the descriptor set.
+//! Calls of any method with any request, valid or not, generated from the descriptor set.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use prost_types::{
 
 use crate::support::wire::{Contract, Method, delimited, key, varint};
 
-/// How deep a message goes.
+/// Maximum depth of a message.
 const LEVELS: usize = 4;
-/// Fields without which a call ends at its first check: they are mostly there, and others seldom.
+/// Fields without which a call fails in its first check: they are present in most requests, other fields in few.
 const NEEDED: &[&str] = &[
     "bulk_id",
     "destinations",
@@ -31,7 +31,6 @@ const NEEDED: &[&str] = &[
     "to",
 ];
 
-/// A call.
 #[derive(Clone)]
 pub struct Fuzzed {
     pub method: Method,
@@ -46,7 +45,7 @@ impl std::fmt::Debug for Fuzzed {
     }
 }
 
-/// Text, mostly such that the deeper rooms are reached.
+/// Text that mostly passes the first checks, so that the code behind them is reached.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     let sensible = select(
         &[
@@ -106,7 +105,7 @@ fn number() -> impl Strategy<Value = u64> {
         i64::MAX,
         i32::MIN as i64,
         i32::MAX as i64,
-        // The first and last seconds of protobuf's time.
+        // Just outside the range of protobuf timestamps.
         -62_135_596_801,
         253_402_300_800,
     ];
@@ -117,7 +116,6 @@ fn number() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// One occurrence of a field.
 fn value(
     contract: &Arc<Contract>,
     field: &FieldDescriptorProto,
@@ -188,7 +186,7 @@ fn message(contract: &Arc<Contract>, name: &str, levels: usize) -> BoxedStrategy
     fields.prop_map(|fields| fields.concat().concat()).boxed()
 }
 
-/// What happens to bytes on the way.
+/// In two cases of ten truncates the message, changes or inserts a byte, or replaces it by random bytes.
 fn damaged(message: BoxedStrategy<Vec<u8>>) -> BoxedStrategy<Vec<u8>> {
     let damage = (message.clone(), any::<Index>(), any::<u8>(), 0..3).prop_map(
         |(mut bytes, at, byte, how)| {
@@ -212,7 +210,6 @@ fn damaged(message: BoxedStrategy<Vec<u8>>) -> BoxedStrategy<Vec<u8>> {
     .boxed()
 }
 
-/// Any call of any method.
 pub fn calls(contract: &Arc<Contract>) -> impl Strategy<Value = Fuzzed> + use<> {
     let methods = contract.methods.iter().map(|method| {
         let method = method.clone();

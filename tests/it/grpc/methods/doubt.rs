@@ -1,4 +1,4 @@
-//! What a send hears that was not settled in time: taken back, or unknown.
+//! The answer of a send without a result in time: withdrawn or unknown.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::support::{
 
 const PATH: &str = "/sms/1/text/advanced";
 
-/// Two calls with one id: the first one's deadline takes the message back before a request carried it, and the second
-/// one, which had no deadline, hears that nothing was sent and that it may come again.
+/// Two calls with one id. The deadline of the first withdraws the message before a request carried it. The second, without a
+/// deadline, gets a retryable status: nothing was sent.
 #[tokio::test]
 async fn what_its_first_caller_took_back_is_told_to_the_second() {
     let simulator = TestSimulator::start().await;
@@ -75,7 +75,7 @@ async fn what_its_first_caller_took_back_is_told_to_the_second() {
 async fn what_nobody_knows_is_unknown_until_it_is_asked_again() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        // Asked again, "not found" counts only a request timeout later.
+        // After a repeated call, "not found" in the logs counts only once a request timeout has passed.
         config.infobip.request_timeout = Duration::from_secs(1);
         config.send.in_doubt_for = Duration::from_millis(1_500);
     })

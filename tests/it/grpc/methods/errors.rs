@@ -1,4 +1,4 @@
-//! A test for each row of the error table (docs/ERRORS.md) that a caller can bring about and that no other theme holds.
+//! A test for each row of the error table (docs/ERRORS.md) that a caller can cause and no other module covers.
 
 use serde_json::{Value, json};
 use smsbridge::{
@@ -23,7 +23,7 @@ use crate::support::{
     simulator::TestSimulator,
 };
 
-/// `GetBalance` while the API fails like this.
+/// The status of `GetBalance` while the API has this fault.
 async fn balance_with(fault: Value) -> Status {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
@@ -365,7 +365,7 @@ async fn guards_reject_a_destination_with_their_reason() {
     assert_eq!(simulator.messages().await.len(), 1);
 }
 
-/// An API that refuses every request with the text "bad" in it, and accepts what others carry.
+/// An API that refuses every request containing the text "bad" and accepts all others.
 async fn api_that_refuses_one() -> MockServer {
     let api = MockServer::start().await;
     let refused = json!({"requestError": {"serviceException": {"messageId": "BAD_REQUEST", "text": "Bad request"}}});
@@ -416,7 +416,7 @@ async fn what_the_api_refuses_alone_is_rejected_alone() {
     assert_eq!(shared, 3, "all shared the request that was refused");
 }
 
-/// A stream of messages that stays open as long as its sender is kept.
+/// A stream of messages that stays open until its sender is dropped.
 async fn open_stream(
     bridge: &TestBridge,
 ) -> (

@@ -1,4 +1,4 @@
-//! The rows of the error table that the event log brings about.
+//! The rows of the error table that the event log causes.
 
 use std::time::Duration;
 
@@ -23,14 +23,13 @@ use crate::support::{
     simulator::TestSimulator,
 };
 
-/// The database of an event log, from the side: what breaks its tables breaks the log.
+/// A second connection to the database of an event log. A test makes the log fail by changing its tables.
 struct Database {
     connection: Connection,
     tables: Vec<String>,
 }
 
 impl Database {
-    /// A bridge, and its database.
     async fn of_bridge(simulator: &TestSimulator) -> (TestBridge, Self) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.sqlite");
@@ -48,7 +47,7 @@ impl Database {
         (bridge, Self { connection, tables })
     }
 
-    /// Runs a statement for each table; `TABLE_NAME` stands for its name.
+    /// Runs a statement for each table, with its name in place of `TABLE_NAME`.
     fn each(&self, statement: &str) {
         for table in &self.tables {
             let statement = statement.replace("TABLE_NAME", table);
@@ -109,7 +108,7 @@ async fn nothing_is_sent_while_the_event_log_cannot_be_read() {
     assert_eq!(simulator.messages().await.len(), 2);
 }
 
-/// What the API gives only once is not asked for while it could not be kept, and health says so.
+/// The API returns unread messages only once: the bridge does not pull them while it cannot store them, and health reports it.
 #[tokio::test]
 async fn nothing_is_pulled_while_the_event_log_cannot_be_written() {
     let simulator = TestSimulator::start().await;
@@ -161,7 +160,7 @@ async fn a_cursor_older_than_the_log_is_told_the_oldest_one() {
     let cursor = bridge.all_events().await[0].cursor.clone();
     let folder = bridge.stop().await;
 
-    // The log begins anew at every start, and at this one nothing is young enough to be kept.
+    // The log is trimmed at every start; with this retention no event is kept.
     let bridge = TestBridge::at(&simulator.base_url(), folder, |config| {
         config.events.retention = Duration::ZERO;
         config.http.public_url = None;

@@ -12,7 +12,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn logs_are_paged_within_one_millisecond_and_seen_by_their_application_only() {
-    // All rows are of one millisecond, the worst case for pages that are windows of time.
+    // All rows have the same millisecond: the worst case for pages, which are time windows.
     let simulator = TestSimulator::frozen().await;
     let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;
     for (application, count) in [("billing", 7), ("shop", 5)] {

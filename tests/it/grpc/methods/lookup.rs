@@ -73,7 +73,7 @@ async fn what_was_paid_for_is_not_lost_with_what_fails_later() {
     let refusals: Vec<_> = found.iter().map(|row| row.refusal.as_ref()).collect();
     assert!(refusals[..1_000].iter().all(Option::is_none));
     assert_eq!(found[999].mcc_mnc, "22801");
-    // The second request may have been taken; the third never went out.
+    // The API may have accepted the second request; the third was never sent.
     for (refusal, retryable) in [(refusals[1_000], false), (refusals[2_000], true)] {
         let refusal = refusal.unwrap();
         assert_eq!(
@@ -83,7 +83,7 @@ async fn what_was_paid_for_is_not_lost_with_what_fails_later() {
     }
     assert_eq!(api.received_requests().await.unwrap().len(), 2);
 
-    // Nothing was learnt: the call fails as a whole.
+    // Without a single result the call fails as a whole.
     let status = client.lookup_numbers(request).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
 }

@@ -1,4 +1,4 @@
-//! `ReportService` and `InboxService`: what is read once at the API, and the inbox's log.
+//! `ReportService` and `InboxService`: rows that the API returns only once, and the log of the inbox.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -65,7 +65,7 @@ async fn pulled_reports_are_events_and_only_ones_own_are_shown() {
         .map(|event| event.application)
         .collect();
     assert_eq!(of_reports, ["billing".into(), "shop".into()].into());
-    // The API gives each once.
+    // The API returns each report only once.
     let again = reports
         .pull_delivery_reports(v1::PullDeliveryReportsRequest::default())
         .await

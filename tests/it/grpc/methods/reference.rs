@@ -1,4 +1,4 @@
-//! `ReferenceService` and `AccountService`: what needs no message.
+//! `ReferenceService` and `AccountService`.
 
 use smsbridge::proto::v1::{
     self, ErrorGroup, StatusGroup, account_service_client::AccountServiceClient,

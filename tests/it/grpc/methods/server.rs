@@ -1,4 +1,4 @@
-//! What the server says of itself: health, reflection, and what is not built.
+//! Health, reflection, and methods that are not implemented.
 
 use std::collections::BTreeSet;
 
@@ -60,7 +60,7 @@ async fn every_service_is_healthy_and_found_by_reflection() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let mut health = HealthClient::new(bridge.channel.clone());
-    // What of the operator's service is not built has no health.
+    // The admin service is not implemented and has no health.
     let built = SERVICES
         .iter()
         .copied()

@@ -1,4 +1,4 @@
-//! `SmsService` beside plain sends: streams, previews, scheduled bulks, conversions.
+//! `SmsService` without plain sends: streams, previews, scheduled bulks, conversions.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ async fn a_stream_answers_each_message_under_its_correlation_and_drains() {
             text_with_id(&format!("s{n}"), &[TO])
         }),
     });
-    // The caller's side ends at once after the last message.
+    // The caller half-closes right after the last message.
     let mut answers = bridge
         .sms()
         .stream_sms(tokio_stream::iter(requests))
@@ -74,7 +74,7 @@ async fn streamed(bridge: &TestBridge, request: v1::SendSmsRequest) -> Vec<v1::S
     answer.results
 }
 
-/// Two destinations, the second with an id of the caller's.
+/// Two destinations, the second with an id from the caller.
 fn to_two(request_id: &str, second: &str) -> v1::SendSmsRequest {
     let mut request = text_with_id(request_id, &[TO, second]);
     let message = request.message.as_mut().unwrap();
@@ -120,13 +120,13 @@ async fn a_stream_names_each_destination_of_an_invalid_message() {
     let violation = &results[1].refusal.as_ref().unwrap().violations[0];
     assert_eq!(violation.field, "message.text");
 
-    // A bulk id that is none.
+    // An invalid bulk id.
     let mut request = to_two("bulk", "41793026728");
     request.bulk_id = "~".into();
     let results = streamed(&bridge, request).await;
     assert_each_is_refused("bulk", &results, invalid.0, invalid.1);
 
-    // One bad destination of two.
+    // One invalid destination of two.
     let results = streamed(&bridge, to_two("one", "nobody")).await;
     let rows: Vec<_> = results
         .iter()
@@ -159,7 +159,7 @@ async fn a_stream_names_each_destination_of_an_invalid_message() {
         assert_eq!(violation.field, "message.destinations");
     }
 
-    // The mistakes of many destinations fit into one response.
+    // The violations of many destinations fit into one response.
     let nobody = vec!["nobody"; 5_000];
     let results = streamed(&bridge, text(&nobody, "Hello")).await;
     assert_eq!(results.len(), 5_000);
@@ -175,7 +175,7 @@ async fn a_stream_names_each_destination_of_an_invalid_message() {
 async fn a_stream_names_each_destination_of_a_message_that_failed() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
-    // Ids that were used for something else, each.
+    // Each id was used for other content.
     let (mut first, mut second) = (to_two("used", "41793026728"), to_two("used", "41793026728"));
     for (request, text) in [(&mut first, "one"), (&mut second, "other")] {
         request.message.as_mut().unwrap().content = Some(Content::Text(text.into()));
@@ -186,7 +186,7 @@ async fn a_stream_names_each_destination_of_a_message_that_failed() {
     let detail = &results[1].refusal.as_ref().unwrap().detail;
     assert!(detail.contains("`used-2`"), "{detail}");
 
-    // Credentials that the API refuses.
+    // The API refuses the credentials.
     simulator
         .fault(json!({"kind": "status", "status": 401, "count": 1}))
         .await;
@@ -198,13 +198,13 @@ async fn a_stream_names_each_destination_of_a_message_that_failed() {
         Outcome::Rejected,
     );
 
-    // A queue that has room for one.
+    // The queue has room for one destination.
     let full = TestBridge::with(&simulator, |config| config.send.queue_capacity = 1).await;
     let results = streamed(&full, to_two("full", "41793026728")).await;
     assert_each_is_refused("full", &results, "QUEUE_FULL", Outcome::Rejected);
     assert!(results[0].refusal.as_ref().unwrap().retryable);
 
-    // An API that is down.
+    // The API is down.
     let nothing = "http://127.0.0.1:1";
     let down = TestBridge::at(nothing, tempfile::tempdir().unwrap(), |_| ()).await;
     let results = streamed(&down, to_two("down", "41793026728")).await;
@@ -304,7 +304,7 @@ async fn a_scheduled_bulk_is_read_moved_paused_resumed_and_cancelled() {
         let status = status.into_inner();
         assert_eq!((status.status(), status.bulk_id), (wanted, bulk_id()));
     }
-    // Another application's bulk is none.
+    // The bulk of another application is not found.
     assert_eq!(
         refusal(bridge.sms().get_bulk(by("shop", get())).await),
         (Code::NotFound, "API_NOT_FOUND".into())
