@@ -1,4 +1,4 @@
-//! Documents and examples held against the code: a documented name exists, and everything public is documented.
+//! Checks documents and examples against the code: every documented name exists, and everything public is documented.
 
 mod contract;
 mod errors;

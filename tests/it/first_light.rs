@@ -1,4 +1,4 @@
-//! The main job, from end to end on the embedded log: sends go out, reports and messages come back as events.
+//! The main flows, end to end, on the embedded log: messages are sent, reports and received messages become events.
 
 use serde_json::json;
 use smsbridge::proto::v1::{Outcome, event::Payload};
@@ -55,7 +55,7 @@ async fn a_text_to_two_numbers_is_accepted_and_reported() {
         .collect();
     ids.sort();
     assert_eq!(delivered, ids);
-    // What Infobip sees carries the application.
+    // The wire id begins with the application.
     let on_the_wire = simulator.messages().await;
     assert!(on_the_wire.iter().all(|message| {
         message["messageId"]
@@ -109,7 +109,7 @@ async fn a_message_from_a_phone_is_an_event() {
         ("mo-1", "Hi")
     );
 
-    // The same once more is the same event.
+    // A second identical push is the same event.
     reqwest::get(bridge.webhook("inbound") + template)
         .await
         .unwrap();
@@ -203,13 +203,13 @@ async fn a_hundred_sends_in_flight_survive_the_wish_to_stop() {
             .unwrap();
         match answer {
             Ok(answer) => accepted.push(answer.into_inner().results[0].message_id.clone()),
-            // What was not begun is refused in a way that is safe to repeat.
+            // A send that was not begun is refused with a status that is safe to repeat.
             Err(status) => assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}"),
         }
     }
     let folder = bridge.stop().await;
 
-    // The ledger, the answers and the events agree.
+    // The ledger of the simulator, the responses and the events agree.
     let mut ledger: Vec<_> = simulator
         .messages()
         .await

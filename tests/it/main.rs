@@ -1,6 +1,6 @@
-//! The one integration test binary: `support` holds the harness, every other module is a theme.
+//! The one integration test binary: `support` is the harness, every other module covers one topic.
 
-// clippy.toml allows these in test functions only, not in what they call.
+// clippy.toml allows these in test functions only, not in the functions that they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod amqp;

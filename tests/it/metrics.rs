@@ -1,4 +1,4 @@
-//! `/metrics` shows what happened, and nothing about whom.
+//! `/metrics` counts outcomes and contains no personal data.
 
 use serde_json::json;
 use smsbridge::proto::v1::Outcome;
@@ -18,7 +18,7 @@ async fn get(bridge: &TestBridge, path: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-/// Waits until all of the lines are shown; gives the whole page.
+/// Waits until the page has all of the lines; returns the page.
 async fn shown(bridge: &TestBridge, lines: &[&str]) -> String {
     let mut last = String::new();
     for line in lines {

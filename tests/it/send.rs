@@ -1,4 +1,4 @@
-//! How a send stays single: ids, doubts, refusals (promises 2 and 3).
+//! How a message is sent at most once: ids, sends in doubt, refusals (docs/RELIABILITY.md, P2 and P3).
 
 mod faults;
 
@@ -19,7 +19,7 @@ use crate::support::{
 const TO: &str = "41793026727";
 const SEND: &str = "/sms/1/text/advanced";
 const LOGS: &str = "/sms/1/logs";
-/// So that doubts are resolved soon.
+/// Short timeouts, so that sends in doubt are resolved early.
 const HASTE: [(&str, &str); 4] = [
     ("SMSBRIDGE_INFOBIP__REQUEST_TIMEOUT", "1s"),
     ("SMSBRIDGE_INFOBIP__CONNECT_TIMEOUT", "500ms"),
@@ -53,7 +53,7 @@ async fn a_repeated_call_gets_the_first_ones_answer() {
     assert_eq!(first, again);
     assert_eq!(simulator.messages().await.len(), 2);
 
-    // A restart does not forget.
+    // The answer survives a restart.
     let folder = bridge.stop().await;
     let bridge = TestBridge::at(&simulator.base_url(), folder, |_| ()).await;
     let again = bridge
@@ -136,8 +136,8 @@ async fn an_answer_that_was_lost_is_found_in_the_logs() {
     assert_eq!(simulator.paths().await, [SEND, LOGS]);
 }
 
-/// Killed between a request and its durable result, before an API that remembers no ids: nothing but what the process noted
-/// keeps the repeated call from sending again.
+/// The process is killed between a request and its durable result, and the API does not remember ids: only the note of the begun
+/// send keeps the repeated call from sending again.
 #[tokio::test]
 async fn what_a_killed_process_began_is_looked_up_before_it_is_sent_again() {
     let simulator = TestSimulator::start().await;
@@ -163,13 +163,13 @@ async fn what_a_killed_process_began_is_looked_up_before_it_is_sent_again() {
     }
     let again = sms.send_sms(text_with_id("r1", &[TO])).await.unwrap();
     assert_eq!(again.into_inner().results[0].outcome(), Outcome::Accepted);
-    // One that nobody began is not looked up.
+    // A send that was not begun needs no look-up.
     sms.send_sms(text_with_id("r2", &[TO])).await.unwrap();
     assert_eq!(simulator.paths().await, [SEND, LOGS, SEND]);
     assert_eq!(handset_deliveries(&simulator.all_final().await), [1, 1]);
 }
 
-/// The API's logs no longer tell what came of it.
+/// The logs of the API no longer have the outcome.
 #[tokio::test]
 async fn what_was_begun_more_than_a_day_ago_is_never_sent_again() {
     let simulator = TestSimulator::start().await;
@@ -218,7 +218,7 @@ async fn what_was_lost_before_the_api_took_it_is_sent_again_after_a_look_into_th
 async fn a_bad_message_does_not_spoil_its_neighbours_in_a_batch() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
-    // While one request is slow the others gather and share the next.
+    // While one request is slow the other messages queue and share the next one.
     simulator
         .fault(json!({"kind": "latency", "count": 8, "ms": 150, "path": "/sms/1/text/advanced"}))
         .await;
@@ -245,7 +245,7 @@ async fn a_bad_message_does_not_spoil_its_neighbours_in_a_batch() {
     assert!(simulator.requests().await.len() < 40, "requests are shared");
 }
 
-/// Callers who each send one message after the other come to share their requests, though the first to be back finds the API idle.
+/// Each caller waits for its result before its next message. They share requests although the first to return finds the API idle.
 #[tokio::test]
 async fn callers_who_wait_for_their_answers_share_requests() {
     const CALLERS: usize = 16;
@@ -261,7 +261,7 @@ async fn callers_who_wait_for_their_answers_share_requests() {
     let callers: Vec<_> = (0..CALLERS)
         .map(|caller| {
             let mut sms = bridge.sms();
-            // Not all take the same time until they send the next one.
+            // The callers differ in the time until their next message.
             let busy_for = Duration::from_millis(caller as u64);
             tokio::spawn(async move {
                 for _ in 0..ROUNDS {
@@ -274,7 +274,7 @@ async fn callers_who_wait_for_their_answers_share_requests() {
     for caller in callers {
         caller.await.unwrap();
     }
-    // One for each round, and some until they have found each other; with no waiting for each other two or more a round.
+    // One request per round, and a few more at the beginning; without waiting for returning callers at least two per round.
     let requests = simulator.requests().await.len();
     assert!(requests <= ROUNDS * 3 / 2, "{requests} requests");
 }
@@ -396,7 +396,7 @@ async fn a_bulk_answers_for_a_message_without_destinations() {
     assert_eq!(refusal.violations[0].field, "messages[1].destinations");
     assert_eq!(results[2].bulk_id, "b");
 
-    // A repeated call gets the same results, and adds no event.
+    // A repeated call gets the same results and adds no event.
     let again = bridge.sms().send_sms_bulk(request).await.unwrap();
     assert_eq!(again.into_inner().results, results);
     let mut events = bridge.all_events().await;
@@ -410,7 +410,7 @@ async fn a_bulk_answers_for_a_message_without_destinations() {
         Some(Payload::Result(Box::new(results[2].clone())))
     );
 
-    // One destination keeps the id of a single one, and another request's event has another id.
+    // With one destination left its id has no suffix, and the event of another request has another id.
     let request = bulk("s", vec![message(&[]), message(&[TO])]);
     let sent = bridge.sms().send_sms_bulk(request).await.unwrap();
     let ids = sent.into_inner().results.into_iter();
@@ -419,7 +419,7 @@ async fn a_bulk_answers_for_a_message_without_destinations() {
     events.retain(|event| event.r#type == "send.rejected");
     assert_eq!(events.len(), 2);
 
-    // Nothing is left to send: the whole call fails.
+    // No valid destination is left: the whole call fails.
     let request = bulk("t", vec![message(&[]), message(&["nobody"])]);
     let refused = bridge.sms().send_sms_bulk(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
@@ -472,7 +472,7 @@ async fn a_message_that_comes_too_late_to_matter_is_not_sent() {
     assert!(simulator.requests().await.is_empty());
 }
 
-/// Only 400, 413 and 422 are about a message: whatever else refuses a send refuses them all.
+/// Only 400, 413 and 422 concern the message. Any other refusal would hit every message.
 #[tokio::test]
 async fn an_answer_that_is_not_about_the_message_is_an_outage() {
     for status in [301, 307, 308, 404, 405, 406, 407, 410, 411, 415, 431, 451] {
@@ -513,7 +513,7 @@ async fn an_answer_that_is_not_about_the_message_is_an_outage() {
     }
 }
 
-/// A page of HTML with 200, and a redirect that turns the request into another, say nothing about the message: the logs do.
+/// An HTML page with 200 and a redirect that changes the method do not tell the outcome of the send; the logs do.
 #[tokio::test]
 async fn an_answer_that_is_no_answer_to_a_send_is_in_doubt() {
     for (status, processed) in [(200, false), (200, true), (302, false), (303, true)] {
@@ -600,7 +600,7 @@ async fn an_urgent_message_overtakes_what_waits() {
         config.send.max_requests_in_flight = 1;
     })
     .await;
-    // While the first is under way the others gather.
+    // While the first is in flight the others queue.
     simulator
         .fault(json!({"kind": "latency", "count": 1, "ms": 800, "path": "/sms/1/text/advanced"}))
         .await;

@@ -1,4 +1,4 @@
-//! The HTTP ports, `http.listen` and `admin.listen`: what slow, silent and many clients cost, and what Infobip is answered
+//! The HTTP ports, `http.listen` and `admin.listen`, under slow, silent and many clients, and the responses that Infobip gets
 //! meanwhile.
 
 use std::{net::SocketAddr, time::Duration};
@@ -21,7 +21,6 @@ use crate::support::{
 
 const REPORT: &str = r#"{"results":[{"messageId":"m-1","to":"41793026727","status":{"groupId":3,"groupName":"DELIVERED","id":5,"name":"DELIVERED_TO_HANDSET"}}]}"#;
 
-/// Pushes a report as Infobip does.
 async fn push(bridge: &TestBridge) -> Response {
     Client::new()
         .post(bridge.webhook("reports"))
@@ -32,14 +31,14 @@ async fn push(bridge: &TestBridge) -> Response {
         .unwrap()
 }
 
-/// A connection that has sent these bytes and sends no more.
+/// A connection that has sent these bytes and sends nothing more.
 async fn begun(address: SocketAddr, bytes: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
     stream
 }
 
-/// The head of a push, and less of its body than the head announces.
+/// The head of a push and an incomplete body.
 fn half_a_push() -> String {
     format!(
         "POST /infobip/local/reports HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
@@ -48,7 +47,7 @@ fn half_a_push() -> String {
     )
 }
 
-/// What comes until the other side closes the connection.
+/// Reads until the other side closes the connection.
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut text = String::new();
     tokio::time::timeout(DEADLINE, stream.read_to_string(&mut text))
@@ -71,7 +70,7 @@ async fn a_connection_that_sends_no_head_is_closed_and_pushes_go_on() {
     for bytes in ["", half_a_head, whole] {
         let mut stream = begun(address, bytes).await;
         let answer = read_to_end(&mut stream).await;
-        // A request was answered before its connection was idle.
+        // Only the complete request gets a response; then its connection is idle.
         assert_eq!(
             answer.starts_with("HTTP/1.1 405"),
             bytes == whole,
@@ -127,7 +126,7 @@ async fn more_bodies_than_allowed_are_answered_with_503_and_strangers_take_no_pl
         let request = Client::new().post(url).body(REPORT);
         request.send().await.unwrap()
     };
-    // Its secret is wrong.
+    // A push with a wrong secret.
     let mut stranger = begun(address, &half_a_push()).await;
     let answer = read_to_end(&mut stranger).await;
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
@@ -159,7 +158,7 @@ async fn a_log_that_hangs_is_answered_with_503_in_time() {
         config.http.request_timeout = Duration::from_millis(300);
     })
     .await;
-    // Whoever else writes waits for this transaction, for longer than the request may take.
+    // Other writers wait for this transaction, for longer than the request timeout.
     let blocking = rusqlite::Connection::open(path).unwrap();
     blocking.execute_batch("BEGIN IMMEDIATE").unwrap();
     let answer = tokio::time::timeout(Duration::from_secs(4), push(&bridge)).await;
@@ -185,7 +184,7 @@ async fn connections_without_a_request_do_not_hold_the_shutdown() {
     let address = bridge.addresses.http;
     let mut silent = begun(address, "").await;
     let mut half = begun(address, "POST /infobip/local/reports HTTP/1.1\r\n").await;
-    // It keeps its connection for the next push.
+    // The client keeps this connection open for the next push.
     let client = Client::new();
     let answer = client
         .post(bridge.webhook("reports"))
@@ -198,7 +197,7 @@ async fn connections_without_a_request_do_not_hold_the_shutdown() {
     read_to_end(&mut half).await;
 }
 
-/// The API has no other way to learn the credentials than the address that it is given.
+/// The API gets the credentials in the notify URL only.
 #[tokio::test]
 async fn with_basic_alone_reports_and_answers_to_lookups_arrive() {
     let simulator = TestSimulator::start().await;

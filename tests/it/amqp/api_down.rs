@@ -1,4 +1,4 @@
-//! Commands while the API takes none: they wait, and none is rejected (docs/RELIABILITY.md, P1).
+//! Commands while the API refuses or cannot take sends: they are retried, and none is rejected (docs/RELIABILITY.md, P1).
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ impl Setup {
         }
     }
 
-    /// Waits until the API got so many requests to send.
+    /// Waits until the API has received at least `count` send requests.
     async fn sends_seen(&self, count: usize) -> usize {
         eventually("requests to send", async || {
             let paths = self.simulator.paths().await;
@@ -46,7 +46,7 @@ async fn commands_wait_while_the_api_answers_404() {
         .fault(json!({"kind": "html", "status": 404, "path": SEND_PATH}))
         .await;
     setup.publish_commands().await;
-    // Long enough for the first of them to go into a retry queue.
+    // By then the first commands have been moved to a retry queue.
     setup.sends_seen(5).await;
     setup.simulator.heal().await;
     setup.accepted(COMMANDS).await;
@@ -56,7 +56,7 @@ async fn commands_wait_while_the_api_answers_404() {
     setup.bridge.stop().await;
 }
 
-/// A backlog is not run through an API that refuses the credentials.
+/// After a refusal of the credentials the dispatcher backs off instead of trying the rest of the backlog at full speed.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_hammers_an_api_that_refuses_the_credentials() {
     let setup = Setup::start(|config| {
@@ -71,7 +71,7 @@ async fn nobody_hammers_an_api_that_refuses_the_credentials() {
     let begun = Instant::now();
     setup.publish_commands().await;
     setup.sends_seen(6).await;
-    // 100, 200, 400, 800 and 1,600 ms, each a quarter less at least.
+    // Delays of 100, 200, 400, 800 and 1,600 ms, each shortened by at most a quarter (jitter).
     assert!(
         begun.elapsed() > Duration::from_millis(2_300),
         "{:?}",

@@ -1,4 +1,4 @@
-//! Commands by the queue, with a scripted sender in place of the API: what the edge promises on its own.
+//! The AMQP edge with a scripted sender in place of the send core.
 
 use std::{
     collections::HashMap,
@@ -36,11 +36,11 @@ use crate::support::{
     eventually,
 };
 
-/// Answers by the text of the message, and appends results to the log as the real sender does.
+/// Chooses its answer by the text of the message, and appends results to the log as the real sender does.
 struct ScriptedSender {
     log: SharedEventLog,
     seen: Mutex<Vec<SendCommand>>,
-    /// Texts that are held until a permit is added.
+    /// Commands with the text "held" wait for a permit.
     held: Semaphore,
     shutting_down: AtomicBool,
 }
@@ -54,7 +54,7 @@ impl ScriptedSender {
         self.seen().iter().map(text_of).collect()
     }
 
-    /// How often a command with this text came.
+    /// Number of commands received with this text.
     fn count(&self, text: &str) -> usize {
         self.texts().iter().filter(|seen| *seen == text).count()
     }
@@ -157,7 +157,7 @@ impl Sender for ScriptedSender {
     }
 }
 
-/// A bridge's AMQP edge, with its log and a client beside it.
+/// The AMQP edge of a bridge, its event log, and an independent AMQP client.
 struct Edge {
     broker: TestBroker,
     client: Client,
@@ -174,13 +174,13 @@ impl Edge {
         Self::start_at(broker, endpoint).await
     }
 
-    /// Consumes by way of `endpoint`.
+    /// Consumes over `endpoint`.
     async fn start_at(broker: TestBroker, endpoint: Endpoint) -> Self {
         let publisher = broker.publisher().await;
         Self::start_with(broker, endpoint, publisher).await
     }
 
-    /// Consumes by way of `endpoint`, and publishes by `publisher`.
+    /// Consumes over `endpoint` and publishes with `publisher`.
     async fn start_with(broker: TestBroker, endpoint: Endpoint, publisher: Arc<Publisher>) -> Self {
         let log = Arc::new(BrokerLog::new(
             publisher.clone(),
@@ -232,7 +232,7 @@ impl Edge {
             .await;
     }
 
-    /// What the log has, as `type message-id`.
+    /// All events in the log.
     async fn events(&self) -> Vec<v1::Event> {
         let start = Start::Since(jiff::Timestamp::UNIX_EPOCH);
         let mut stream = self.log.read(start, true).await.unwrap();
@@ -243,7 +243,7 @@ impl Edge {
         events
     }
 
-    /// Waits until the log has so many events of a type with distinct ids.
+    /// Waits until the log has `count` events of a type with distinct ids.
     async fn await_events(&self, event_type: &str, count: usize) -> Vec<v1::Event> {
         let what = format!("{count} events {event_type}");
         eventually(&what, || async {
@@ -258,7 +258,7 @@ impl Edge {
         .await
     }
 
-    /// Ends the edge and checks that all queues but `dead` are empty and nothing waits for an acknowledgement.
+    /// Stops the edge and checks that all queues except `dead` are empty and no delivery is unacknowledged.
     async fn stop(self) {
         let topology = self.broker.topology();
         self.shutdown.cancel();
@@ -374,7 +374,7 @@ async fn commands_in_both_encodings_become_sends_and_replies() {
     edge.stop().await;
 }
 
-/// Promises 1 and 7: what cannot be read is dead at once with its reason, and its neighbours are not held up.
+/// P1 and P7: an invalid command is dead-lettered at once with its reason; the commands behind it are sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_dead_and_neighbours_go_on() {
     let edge = Edge::start().await;
@@ -456,8 +456,8 @@ async fn what_is_wrong_is_dead_and_neighbours_go_on() {
     edge.stop().await;
 }
 
-/// The broker answers a frame that is too large by closing the connection. This publisher's headers fit into a frame of the
-/// default size, but the bridge publishes on a connection with smaller ones: after three closed connections it leaves them out.
+/// The broker closes a connection on a frame that is too large. The publisher's headers fit into a frame of the default size, but
+/// the bridge publishes on a connection with smaller frames: after three closed connections it drops these headers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_ends_each_session_goes_on_without_its_publishers_headers() {
     let broker = TestBroker::start().await;
@@ -491,7 +491,7 @@ async fn a_command_that_ends_each_session_goes_on_without_its_publishers_headers
     edge.stop().await;
 }
 
-/// A mistyped routing key is confirmed by the broker and would be dropped.
+/// The broker confirms a message with a mistyped routing key and, without an alternate exchange, would drop it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unroutable_command_is_dead_not_lost() {
     let edge = Edge::start().await;
@@ -514,7 +514,7 @@ async fn an_unroutable_command_is_dead_not_lost() {
     edge.stop().await;
 }
 
-/// What can't be done now comes back later, and is first-seen still; what is in doubt stays in doubt.
+/// A command of which nothing was attempted counts as first-seen after its retry; one whose results may be lost is redelivered.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_done_now_comes_back() {
     let edge = Edge::start().await;
@@ -545,7 +545,7 @@ async fn what_cannot_be_done_now_comes_back() {
     edge.stop().await;
 }
 
-/// Without a request id only the destinations of which nothing was attempted may be tried again.
+/// Without a request id only destinations that were not attempted may be retried.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_command_without_an_id_only_the_untried_part_comes_back() {
     let edge = Edge::start().await;
@@ -574,7 +574,7 @@ async fn of_a_command_without_an_id_only_the_untried_part_comes_back() {
     edge.stop().await;
 }
 
-/// Results are matched to destinations by position; a message without destinations has a result as well.
+/// Results are matched to destinations by position, and a message without destinations has a result too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_without_destinations_shifts_no_retry_to_its_neighbours() {
     let edge = Edge::start().await;
@@ -599,7 +599,7 @@ async fn a_message_without_destinations_shifts_no_retry_to_its_neighbours() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lapsed_command_is_rejected_not_sent_late() {
     let edge = Edge::start().await;
-    // Lapses in its queue, which nobody consumes yet.
+    // The command expires in its queue while the edge is stopped.
     edge.shutdown.cancel();
     let Edge {
         broker,
@@ -650,7 +650,7 @@ async fn a_lapsed_command_is_rejected_not_sent_late() {
     edge.stop().await;
 }
 
-/// Promise 2 at this edge: a broker session lost while commands are under way makes none of them begin twice.
+/// P2: commands in flight when the broker session is lost are not handed to the sender again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_session_repeats_nothing() {
     let broker = TestBroker::start().await;
@@ -664,7 +664,7 @@ async fn a_lost_session_repeats_nothing() {
         (edge.sender.count("held") == 20).then_some(())
     })
     .await;
-    // Ten end while there is no session to acknowledge them on, ten after they were delivered again.
+    // Ten complete while no session can acknowledge them, ten after they were redelivered.
     proxy.cut();
     edge.sender.held.add_permits(10);
     edge.await_events("send.accepted", 10).await;
@@ -683,7 +683,7 @@ async fn a_lost_session_repeats_nothing() {
     edge.stop().await;
 }
 
-/// Without a request id a command is carried out at most once: delivered again, it is reported unknown.
+/// Without a request id a command is carried out at most once: a redelivered one is reported as unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redelivered_command_without_an_id_is_never_sent_again() {
     let edge = Edge::start().await;
@@ -707,7 +707,7 @@ async fn a_redelivered_command_without_an_id_is_never_sent_again() {
             .publish("", &queue, properties, json("again", 1).as_bytes())
             .await;
     }
-    // Taken once by a consumer that went away.
+    // A consumer takes each once and disconnects.
     for _ in 0..2 {
         let get = client
             .channel
@@ -730,7 +730,7 @@ async fn a_redelivered_command_without_an_id_is_never_sent_again() {
     edge.stop().await;
 }
 
-/// Promise 8: what is in flight finishes; what was not begun is back in its queue and does not look tried.
+/// P8: commands in flight complete; the others are requeued and do not count as attempted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_finishes_what_began_and_gives_the_rest_back_untouched() {
     let edge = Edge::start().await;
@@ -779,7 +779,6 @@ async fn a_drain_finishes_what_began_and_gives_the_rest_back_untouched() {
     log.close().await;
 }
 
-/// A burst larger than the prefetch goes through whole, each command once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_goes_through_whole() {
     let edge = Edge::start().await;

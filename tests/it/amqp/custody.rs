@@ -1,6 +1,6 @@
-//! Custody of commands at a whole bridge (docs/RELIABILITY.md, P1 and P2): the real core, broker and simulator. A command is
-//! acknowledged only when every destination has a result in the event log, or the rest of it is back in a retry queue, or it
-//! is a dead letter.
+//! Custody of commands in a whole bridge (docs/RELIABILITY.md, P1 and P2): the real core, broker and simulator. A command is
+//! acknowledged only when each destination has a result in the event log, or the remaining destinations are in a retry queue,
+//! or the command is a dead letter.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,7 +43,7 @@ impl Setup {
             config.logs_per_minute = 0;
         })
         .await;
-        // Declares the queues.
+        // Waits until the queues are declared.
         drop(broker.publisher().await);
         let bridge = TestBridge::with(&simulator, |config| {
             config.amqp = broker.config();
@@ -60,7 +60,6 @@ impl Setup {
         }
     }
 
-    /// Publishes a bulk command.
     pub(super) async fn publish_bulk(&self, request_id: &str, bulk: &Value) {
         let mut properties = BasicProperties::default()
             .with_delivery_mode(2)
@@ -79,7 +78,7 @@ impl Setup {
             .await;
     }
 
-    /// The results in the event log of a type of event, by number; duplicates of an event count once.
+    /// The results of all events of a type, by number. Events with equal ids count once.
     pub(super) async fn results(&self, event_type: &str) -> BTreeMap<String, SendResult> {
         let mut ids = BTreeSet::new();
         let mut results = BTreeMap::new();
@@ -96,7 +95,7 @@ impl Setup {
         results
     }
 
-    /// Waits until so many numbers have a `send.accepted`.
+    /// Waits until `count` numbers have a `send.accepted`.
     pub(super) async fn accepted(&self, count: usize) -> BTreeMap<String, SendResult> {
         eventually("all are accepted", async || {
             let accepted = self.results("send.accepted").await;
@@ -105,7 +104,7 @@ impl Setup {
         .await
     }
 
-    /// Asserts that so many handsets got one message each.
+    /// Asserts that `count` handsets got exactly one message each.
     pub(super) async fn assert_delivered_once(&self, count: usize) {
         let mut deliveries: BTreeMap<String, u64> = BTreeMap::new();
         for message in self.simulator.all_final().await {
@@ -121,7 +120,7 @@ impl Setup {
     }
 }
 
-/// One text to so many numbers.
+/// One text to `count` numbers.
 fn bulk_to(count: usize) -> Value {
     let destinations: Vec<_> = (0..count)
         .map(|n| json!({"to": format!("41793{n:06}")}))
@@ -129,7 +128,7 @@ fn bulk_to(count: usize) -> Value {
     json!({"messages": [{"from": "InfoSMS", "destinations": destinations, "text": "Hello"}]})
 }
 
-/// One of the four REST requests of a bulk is refused with 401: its destinations come back with the command, and the others
+/// One of the four REST requests of a bulk is refused with 401: its destinations are retried with the command, and the others
 /// are not sent again.
 async fn a_part_refused_with_401_comes_back(request_id: &str) {
     let setup = Setup::start(|_| ()).await;
@@ -143,7 +142,7 @@ async fn a_part_refused_with_401_comes_back(request_id: &str) {
     let sent = setup.results("send.accepted").await.len();
     assert!(sent == 250 || sent == 300, "{sent}");
 
-    // As the broker does a minute later.
+    // The test does what the broker does after a minute: moves the copy from the retry queue to its queue.
     let queue = setup.broker.topology().send_normal();
     setup
         .client
@@ -161,14 +160,14 @@ async fn a_part_refused_with_401_comes_back_with_its_command() {
     a_part_refused_with_401_comes_back("r1").await;
 }
 
-/// Without a request id the copy in the retry queue has the destinations only that were not attempted.
+/// Without a request id the copy in the retry queue has only the destinations that were not attempted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_refused_with_401_comes_back_without_a_request_id() {
     a_part_refused_with_401_comes_back("").await;
 }
 
-/// A message id that was used for another text, beside new ones: its rejection is an event, and does not replace the
-/// result of the first text.
+/// A bulk has one message id that was used for another text, and new ones. The rejection of the reused id is an event, and does
+/// not replace the result of the first text.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reused_message_id_in_a_bulk_is_rejected_in_an_event() {
     let setup = Setup::start(|_| ()).await;
@@ -208,7 +207,7 @@ async fn a_reused_message_id_in_a_bulk_is_rejected_in_an_event() {
     setup.bridge.stop().await;
 }
 
-/// Nothing can be reported of a command that names nobody: it is invalid, though it was delivered before.
+/// A command without destinations has no result to report. It is invalid even if it was delivered before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redelivered_command_without_destinations_is_a_dead_letter() {
     let setup = Setup::start(|_| ()).await;

@@ -1,4 +1,4 @@
-//! Commands that end in `smsbridge.dead`, at a whole bridge: what the broker gave back, and what is wrong.
+//! Commands that end in `smsbridge.dead` of a whole bridge: returned by the broker, or invalid.
 
 use lapin::{
     BasicProperties,
@@ -20,7 +20,7 @@ use crate::support::{
 
 const COMMAND: &[u8] = br#"{"message": {"destinations": [{"to": "41793026727"}], "text": "x"}}"#;
 
-/// Takes the next message of a queue and refuses it; false where there is none.
+/// Takes the next message of a queue and rejects it; false if the queue is empty.
 async fn refuse(client: &Client, queue: &str, requeue: bool) -> bool {
     let get = client
         .channel
@@ -33,11 +33,11 @@ async fn refuse(client: &Client, queue: &str, requeue: bool) -> bool {
     got.acker.nack(options).await.unwrap()
 }
 
-/// A command that was delivered over and over, and one that somebody else's consumer refused.
+/// One command exceeded the delivery limit, another consumer rejected the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_broker_gives_back_for_another_reason_is_dead() {
     let broker = TestBroker::start().await;
-    // Declares the queues, and nobody consumes yet.
+    // Declares the queues without a consumer.
     drop(broker.publisher().await);
     let client = broker.client().await;
     let queue = broker.topology().send_normal();
@@ -124,7 +124,7 @@ async fn an_invalid_command_carries_every_field() {
     bridge.stop().await;
 }
 
-/// It has a result and an event, and keeps the others from nothing.
+/// The message has a result and an event, and the other messages are sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bulk_command_answers_for_a_message_without_destinations() {
     let broker = TestBroker::start().await;

@@ -1,4 +1,4 @@
-//! The broker engine of the event log: durability by confirms, reading from any cursor or time, independence from subscribers.
+//! The broker engine of the event log: durability by confirms, reading from any cursor or time, no dependence on subscribers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -186,7 +186,7 @@ async fn a_cursor_before_a_truncated_stream_is_out_of_range() {
     log.close().await;
 }
 
-/// Replaces the bridge's stream with one that is truncated soon.
+/// Replaces the stream of the bridge with one that is truncated early.
 async fn small_stream(client: &Client, broker: &TestBroker) {
     let stream = broker.topology().events_log();
     client

@@ -1,5 +1,5 @@
-//! Commands whose headers do not fit into a frame of AMQP, at a whole bridge: the broker closes the connection on such a
-//! frame, so each of these commands would end everybody's publications again and again (docs/RELIABILITY.md, P7).
+//! Commands whose headers do not fit into an AMQP frame, in a whole bridge. The broker closes the connection on such a frame, so
+//! each of these commands could interrupt all publications again and again (docs/RELIABILITY.md, P7).
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use super::custody::{SEND_PATH, Setup};
 use crate::support::eventually;
 
 const LONG: usize = 200_000;
-/// With the bridge's own headers beside it a table of this size does not fit into a frame of 128 KiB.
+/// A table of this size and the headers of the bridge do not fit into a frame of 128 KiB together.
 const NEARLY_A_FRAME: usize = 130_900;
 
-/// A table of headers of so many encoded bytes.
+/// A table of headers with about `bytes` encoded bytes.
 fn table_of(bytes: usize) -> FieldTable {
     let mut table = FieldTable::default();
     let mut left = bytes;
     while left > 0 {
         let name = format!("h{:05}", table.inner().len());
-        // 1 octet of length, the name, 1 of the type, 4 of the length.
+        // 1 octet for the length of the name, the name, 1 for the type, 4 for the length of the text.
         let text = "x".repeat(left.clamp(12, 1_012) - 12);
         left = left.saturating_sub(text.len() + 12);
         let text = AMQPValue::LongString(LongString::from(text));
@@ -45,7 +45,7 @@ impl Setup {
             .await;
     }
 
-    /// Publishes a command that nothing is wrong with.
+    /// Publishes a valid command.
     async fn publish_neighbour(&self) {
         let properties = BasicProperties::default().with_message_id("neighbour".into());
         self.publish(properties, &command("41793999999")).await;
@@ -78,7 +78,7 @@ fn header(letter: &Delivery, name: &str) -> Option<String> {
     text_header(letter.properties.headers().as_ref(), name)
 }
 
-/// Error texts repeat an unknown key, or a string where a message should be, at its full length.
+/// Error texts repeat an unknown key, or a string in place of a message, at its full length.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_whose_mistake_is_long_is_a_dead_letter() {
     let key = json!({ "ä".repeat(LONG / 2): 1 }).to_string();
@@ -104,7 +104,7 @@ async fn a_command_whose_mistake_is_long_is_a_dead_letter() {
     }
 }
 
-/// The publisher's headers fill a frame alone; the small ones stay.
+/// The headers of the publisher alone fill a frame. Those that fit are kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_command_with_many_headers_is_a_dead_letter() {
     let setup = Setup::start(|_| ()).await;
@@ -133,7 +133,7 @@ async fn an_invalid_command_with_many_headers_is_a_dead_letter() {
     setup.bridge.stop().await;
 }
 
-/// Publishes a command that goes into a retry queue once; gives the copy from there, and puts it back into its queue.
+/// Publishes a command that goes into a retry queue once; returns the copy from there, and puts it back into its queue.
 async fn copy_in_the_retry_queue(setup: &Setup, headers: FieldTable) -> Delivery {
     setup
         .simulator
@@ -160,7 +160,7 @@ async fn setup_without_patience() -> Setup {
     Setup::start(|config| config.send.retry_for = Duration::ZERO).await
 }
 
-/// Its headers do not fit when the bridge's are added.
+/// Its headers do not fit into a frame once those of the bridge are added.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_with_many_headers_is_tried_again() {
     let setup = setup_without_patience().await;
@@ -170,7 +170,7 @@ async fn a_command_with_many_headers_is_tried_again() {
     setup.bridge.stop().await;
 }
 
-/// AMQP's `expiration` is a number of milliseconds of 32 bits: RabbitMQ versions differ in what they do with a larger one.
+/// The `expiration` is a number of milliseconds in 32 bits: RabbitMQ versions handle a larger one differently.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_lapses_in_a_year_is_tried_again() {
     let in_a_year = jiff::Timestamp::now().as_millisecond() + 365 * 24 * 3_600_000;

@@ -1,4 +1,4 @@
-//! `smsbridge topology`, as the built binary.
+//! `smsbridge topology`, run as the built binary.
 
 use std::process::{Command, Output};
 

@@ -1,4 +1,4 @@
-//! What all client commands share: connection, token, errors, and the checks of the command line.
+//! Behaviour shared by all client commands: connection, token, errors, and the checks of the command line.
 
 use super::*;
 

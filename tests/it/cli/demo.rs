@@ -7,7 +7,7 @@ use tokio::process::Child;
 use super::*;
 use crate::support::broker::{Client, TestBroker};
 
-/// The demo, with variables of a real bridge in its environment.
+/// The demo command, with variables of a real bridge in its environment.
 fn demo(broker: &TestBroker, args: &[&str]) -> Command {
     let mut command = smsbridge();
     command
@@ -29,7 +29,7 @@ async fn messages_in(client: &Client, queue: &str) -> u32 {
     queue.await.unwrap().message_count()
 }
 
-/// The names of the demo that has printed this.
+/// The queue and exchange names of the demo that printed `stdout`.
 fn topology_of(broker: &TestBroker, stdout: &str) -> Topology {
     let (_, after) = stdout.split_once("smsbridge-demo-").expect(stdout);
     let mut config = broker.config();
@@ -37,7 +37,7 @@ fn topology_of(broker: &TestBroker, stdout: &str) -> Topology {
     Topology::new(&config)
 }
 
-/// A refused declaration closes its channel: each has its own.
+/// A refused declaration closes its channel, so each check uses a client of its own.
 async fn assert_nothing_is_left(broker: &TestBroker, stdout: &str) {
     let topology = topology_of(broker, stdout);
     let queues = topology.queues();
@@ -69,7 +69,7 @@ async fn assert_nothing_is_left(broker: &TestBroker, stdout: &str) {
     }
 }
 
-/// Reads stdout until a line begins like this; gives all lines.
+/// Reads stdout until a line starts with `begin`; returns all lines.
 async fn read_until(child: &mut Child, begin: &str) -> String {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut said = String::new();
@@ -83,7 +83,7 @@ async fn read_until(child: &mut Child, begin: &str) -> String {
         }
     };
     tokio::time::timeout(DEADLINE, reading).await.unwrap();
-    // What it says from here on must not break its pipe.
+    // Later output must not fail with a broken pipe.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     said
 }
@@ -92,7 +92,7 @@ async fn read_until(child: &mut Child, begin: &str) -> String {
 async fn the_demo_leaves_a_real_bridges_broker_alone() {
     let (broker, _node) = TestBroker::start_alone().await;
     let real = broker.topology();
-    // As a real bridge has left it.
+    // A real bridge has declared its queues.
     drop(broker.publisher().await);
     let client = broker.client().await;
     let events = client.bind_queue(&real.events(), "#", &[]).await;
@@ -112,7 +112,7 @@ async fn the_demo_leaves_a_real_bridges_broker_alone() {
     };
     assert_untouched().await;
 
-    // A broker in the environment is not used.
+    // The demo ignores a broker in the environment.
     let ended = end(&mut demo(&broker, &["--once"])).await.expect(0);
     assert!(
         ended.stdout.contains("no broker was given"),
@@ -121,7 +121,7 @@ async fn the_demo_leaves_a_real_bridges_broker_alone() {
     );
     assert_untouched().await;
 
-    // On the same broker the demo has names of its own, and deletes them.
+    // On the same broker the demo declares its own names and deletes them at its end.
     let url = broker.url.as_str();
     let ended = end(&mut demo(&broker, &["--once", "--amqp-url", url])).await;
     let ended = ended.expect(0);
@@ -133,7 +133,7 @@ async fn the_demo_leaves_a_real_bridges_broker_alone() {
     assert_nothing_is_left(&broker, &ended.stdout).await;
     assert_untouched().await;
 
-    // So it does on Ctrl-C.
+    // Ctrl-C deletes them too.
     let mut child = demo(&broker, &["--amqp-url", url])
         .stdout(Stdio::piped())
         .spawn()

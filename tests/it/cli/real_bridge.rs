@@ -1,4 +1,4 @@
-//! The commands against a bridge in front of a simulator: one command finds what another one did.
+//! The commands against a bridge with a simulator: one command finds what another one did.
 
 use super::*;
 use crate::support::{bridge::TestBridge, eventually, simulator::TestSimulator};
@@ -29,7 +29,7 @@ async fn events_and_logs_show_sent_messages() {
     ];
     let sent = run_at(&bridge, args).await.expect(0).json_lines();
     assert_eq!(sent[0]["results"][1]["messageId"], "r~1");
-    // Once more: the same answer, and nothing is sent.
+    // A repeated command prints the same result and sends nothing.
     assert_eq!(run_at(&bridge, args).await.expect(0).json_lines(), sent);
     assert_eq!(simulator.messages().await.len(), 2);
 

@@ -1,4 +1,4 @@
-//! A gRPC server with scripted responses (errors, broken streams, pages), which a real bridge would not return on demand. It
+//! A gRPC server with scripted responses (errors, broken streams, pages) that a real bridge would not return on demand. It
 //! records its requests.
 
 use std::{
@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 type Answer = Result<Value, Status>;
 
-/// The server. Dropping it stops it.
+/// Stops when dropped.
 pub struct RecordedBridge {
     pub address: String,
     state: Arc<State>,
@@ -119,7 +119,7 @@ impl RecordedBridge {
         asked[0].request.clone()
     }
 
-    /// How many messages of a `StreamSms` were unanswered at most.
+    /// Maximum number of messages of a `StreamSms` that were unanswered at the same time.
     pub fn most_unanswered(&self) -> usize {
         *self.state.most_unanswered.lock().unwrap()
     }
@@ -187,8 +187,8 @@ impl sms_service_server::SmsService for Service {
         self.unary("send_sms_bulk", &request)
     }
 
-    /// Accepts every number but those that begin with 0, in the order of their coming; slowly, so that the caller's bound
-    /// of messages under way shows.
+    /// Accepts every number except those that begin with 0, in the order of arrival, and slowly, so that the bound of the caller on
+    /// messages in flight takes effect.
     async fn stream_sms(
         &self,
         request: Request<Streaming<StreamSmsRequest>>,
@@ -378,7 +378,7 @@ impl event_service_server::EventService for Service {
     type StreamEventsStream = BoxStream<StreamEventsResponse>;
     type SubscribeStream = BoxStream<SubscribeResponse>;
 
-    /// Gives the recorded list. `{"error": "..."}` as its last element breaks the stream.
+    /// Sends the scripted list. `{"error": "..."}` as its last element breaks the stream.
     async fn stream_events(
         &self,
         request: Request<StreamEventsRequest>,

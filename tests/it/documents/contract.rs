@@ -1,5 +1,5 @@
-//! docs/CONTRACT.md: every field of every message that a built method takes or answers stands in it, beside a test that
-//! exists and speaks of that field.
+//! docs/CONTRACT.md lists every field of every message of an implemented method, beside an existing test that mentions the
+//! field.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +9,10 @@ use smsbridge::proto::DESCRIPTORS;
 
 use crate::support::document::{quoted, read, rows, test_body};
 
-/// Not built yet: its messages wait.
+/// Not implemented: its messages need no rows.
 const NOT_BUILT: &str = "AdminService";
 const PACKAGE: &str = "smsbridge.v1";
 
-/// The contract: its services, and its messages by name.
 struct Contract {
     services: Vec<ServiceDescriptorProto>,
     messages: BTreeMap<String, DescriptorProto>,
@@ -36,7 +35,7 @@ impl Contract {
         contract
     }
 
-    /// What the methods of built services take and answer, and what stands in that.
+    /// The request and response messages of implemented services, and the messages nested in them.
     fn built(&self) -> BTreeSet<&str> {
         let built = self.services.iter().filter(|one| one.name() != NOT_BUILT);
         let mut open: Vec<&str> = built
@@ -64,7 +63,7 @@ impl Contract {
     }
 }
 
-/// Whether a test says the name of a field: as Rust has it, as a variant of a oneof, or as proto JSON has it.
+/// Whether the text of a test has the name of a field: as Rust writes it, as a variant of a oneof, or as proto JSON writes it.
 fn speaks_of(body: &str, field: &str) -> bool {
     let camel: String = field
         .split('_')

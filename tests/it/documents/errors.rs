@@ -21,7 +21,7 @@ fn errors_document_lists_every_reason() {
     assert_eq!(documented, reasons);
 }
 
-/// A test of a row exists, and its file expects the row's reason by name.
+/// Each test in a row exists, and its file mentions the reason of the row.
 #[test]
 fn every_row_names_a_test_that_expects_its_reason() {
     let document = read("docs/ERRORS.md").expect("docs/ERRORS.md");

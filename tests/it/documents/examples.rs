@@ -1,4 +1,4 @@
-//! `examples/`, unmodified, and grpcurl by reflection: what programs of others see of a bridge in front of a simulator.
+//! The programs in `examples/`, unmodified, and grpcurl by reflection, against a bridge with a simulator.
 
 use std::path::{Path, PathBuf};
 
@@ -28,12 +28,12 @@ trait Examples {
     /// A script with its arguments.
     fn command(&self, script: &str, args: &[&str]) -> Command;
 
-    /// Runs it against a bridge, and gives what it printed; fails where it fails.
+    /// Runs it against a bridge and returns its output; panics if it fails.
     async fn run(&self, bridge: &TestBridge, script: &str, args: &[&str]) -> String {
         run(self.at(bridge, script, args)).await
     }
 
-    /// Runs it against a bridge, whatever its end.
+    /// Runs it against a bridge, successful or not.
     async fn end(&self, bridge: &TestBridge, script: &str, args: &[&str]) -> Ended {
         end(self.at(bridge, script, args)).await
     }
@@ -78,7 +78,7 @@ impl Examples for PythonExamples {
     }
 }
 
-/// A copy of `examples/node` and the contract below the installed packages, as Node looks for them in folders above.
+/// A copy of `examples/node` and the contract below the folder of the installed packages, where Node finds them.
 struct NodeExamples {
     node: Node,
     workspace: TempDir,
@@ -125,7 +125,7 @@ fn events(lines: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Waits until the simulator has delivered so many messages.
+/// Waits until the simulator has delivered `count` messages.
 async fn delivered(simulator: &TestSimulator, count: usize) {
     eventually("messages are delivered", async || {
         let messages = simulator.messages().await;
@@ -137,7 +137,7 @@ async fn delivered(simulator: &TestSimulator, count: usize) {
     .await;
 }
 
-/// Sends, follows, looks up, and pages logs, by a bridge that reports are pushed to.
+/// Sends, follows events, looks up, and pages logs. The simulator pushes reports to the bridge.
 async fn sends_follows_looks_up_and_pages(examples: &impl Examples, send: &str) {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
@@ -188,7 +188,7 @@ async fn sends_follows_looks_up_and_pages(examples: &impl Examples, send: &str) 
         .await;
     assert_eq!(printed.lines().count(), 1, "{printed}");
 
-    // What did not happen is a failure.
+    // An example fails if an expected event did not happen.
     for (script, args) in [
         (send, &[REJECTED, "--text", "Hello"][..]),
         (send, &[FIRST, "--text", ""]),
@@ -205,7 +205,7 @@ async fn sends_follows_looks_up_and_pages(examples: &impl Examples, send: &str) 
     bridge.stop().await;
 }
 
-/// Pulls what a bridge gets no pushes of, and finds it among the events.
+/// Pulls reports and messages with a bridge that gets no pushes, and finds the message among the events.
 async fn pulls(examples: &impl Examples, send: &str) {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;

@@ -1,4 +1,4 @@
-//! docs/RELIABILITY.md: each promise, P1 to P9, names the tests that verify it, and these exist.
+//! docs/RELIABILITY.md: each promise, P1 to P9, names tests that exist.
 
 use crate::support::document::{quoted, read, test_exists};
 

@@ -1,4 +1,4 @@
-//! Every field of events, and of the ways to read them, from end to end (docs/CONTRACT.md).
+//! Every field of an event, and every way to read events, end to end (docs/CONTRACT.md).
 
 use pbjson_types::Timestamp;
 use serde_json::Value;
@@ -59,7 +59,7 @@ async fn an_event_carries_every_field() {
     assert_eq!(report.message_id, "r1");
     let payload: Value = serde_json::from_str(&delivered.source_payload).unwrap();
     assert_eq!(payload["messageId"], "default.r1");
-    // The log goes on after each event's cursor.
+    // Reading continues after the cursor of each event.
     let after = StreamEventsRequest {
         start: Some(Start::Cursor(event.cursor)),
         end_at_head: true,
@@ -75,7 +75,7 @@ async fn an_event_carries_every_field() {
     panic!("the report does not follow");
 }
 
-/// A caller's message ids of the events that a request finds.
+/// The message ids of the results that a request of `caller` returns.
 async fn found(
     bridge: &TestBridge,
     caller: &'static str,
@@ -168,7 +168,7 @@ async fn events_are_filtered_by_every_field() {
             },
             &[],
         ),
-        // A caller sees its own, whatever it asks for.
+        // A caller gets only its own events, whatever it requests.
         ("billing", all(), &["b1", "b2"]),
         ("billing", applications(&["billing", "shop"]), &["b1", "b2"]),
         ("billing", applications(&["shop"]), &[]),

@@ -125,7 +125,7 @@ async fn unacknowledged_events_are_redelivered_after_a_restart() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     send(&bridge, ["before"]).await;
-    // One at a time: the second is delivered after the first is acknowledged.
+    // With one outstanding delivery at most, the second comes after the first is acknowledged.
     let mut first = Subscriber::attach(&bridge, 1).await;
     assert!(first.ready.created, "it begins at now");
     send(&bridge, ["a", "b"]).await;
@@ -215,7 +215,7 @@ fn number(cursor: &str) -> u64 {
     cursor.rsplit('-').next().unwrap().parse().unwrap()
 }
 
-/// In a process of its own: a task that never yields would stop the test's runtime too.
+/// The bridge is a process of its own: a task that never yields would block the runtime of the test too.
 #[tokio::test]
 async fn a_full_subscriber_and_one_of_another_visibility_block_no_others() {
     let simulator = TestSimulator::start().await;
@@ -247,7 +247,7 @@ async fn a_full_subscriber_and_one_of_another_visibility_block_no_others() {
 
     let differs = refused(Code::FailedPrecondition, "SUBSCRIPTION_VISIBILITY_DIFFERS");
     assert_eq!(refusal(sees_own.map(|_| ())), differs);
-    // No event was skipped while it was detached, although a caller that sees less tried to attach; a restart keeps that.
+    // No event was skipped while it was detached, although a caller with less visibility tried to attach, also after a restart.
     drop(sees_all);
     let folder_of_log = bridge.kill().await;
     let bridge = BridgeProcess::start_in(folder_of_log, &simulator, &settings).await;

@@ -74,8 +74,8 @@ async fn send(client: &Client) -> Result<SendResponse, CallError> {
         .await
 }
 
-/// A server that answers the requests of each connection with the given bytes, one after the other, and then closes it. An
-/// empty answer resets the connection. It ends after as many connections as there are lists.
+/// A server that answers the requests of each connection with the given bytes, in order, and then closes it. An empty response
+/// resets the connection. The server ends after one connection for each list.
 async fn scripted(connections: Vec<Vec<Vec<u8>>>) -> (SocketAddr, JoinHandle<usize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -270,7 +270,7 @@ async fn a_failed_connection_is_not_sent() {
 
 #[tokio::test]
 async fn a_connect_timeout_is_not_sent() {
-    // A full backlog leaves further connections unanswered.
+    // A full backlog leaves further connection attempts unanswered.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -331,7 +331,7 @@ async fn a_failure_after_the_request_is_in_doubt() {
 
 #[tokio::test]
 async fn a_response_timeout_is_in_doubt() {
-    // Headers and half a body arrive in time, the rest never does.
+    // Headers and half of the body arrive in time, the rest never arrives.
     for answer in [
         String::new(),
         format!("HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{ACCEPTED}"),
@@ -343,7 +343,7 @@ async fn a_response_timeout_is_in_doubt() {
             let (mut stream, _) = listener.accept().await.unwrap();
             read_request(&mut stream).await;
             stream.write_all(answer.as_bytes()).await.unwrap();
-            // Until the client gives up.
+            // Reads until the client gives up.
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
         });
@@ -361,7 +361,7 @@ async fn a_response_timeout_is_in_doubt() {
 
 #[tokio::test]
 async fn a_reset_pooled_connection_is_in_doubt() {
-    // The second request goes out on the connection of the first, and is never tried on another.
+    // The second request goes out on the connection of the first and is not retried on another.
     let (address, server) = scripted(vec![vec![response("200 OK", "", ACCEPTED), vec![]]]).await;
     let client = client(&format!("http://{address}"));
     send(&client).await.unwrap();
@@ -420,7 +420,7 @@ async fn refusals_are_definite() {
             })
         );
     }
-    // A refusal whose body never ends is one still.
+    // A refusal with an incomplete body is still a refusal.
     let cut = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 500\r\n\r\n{".to_vec();
     assert!(matches!(
         outcome_of(cut).await,
@@ -705,7 +705,7 @@ fn edits() -> impl Strategy<Value = Vec<(prop::sample::Index, u8, u8)>> {
     prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), byte), 1..4)
 }
 
-/// A batch of five rows, the third one mutated, must keep the four others.
+/// Asserts that a batch of five rows, the third one mutated, keeps the other four.
 fn assert_keeps_neighbours(head: &str, rows: &[String], between: &str, tail: &str, third: &[u8]) {
     let mut body = head.as_bytes().to_vec();
     for (at, row) in rows.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Ten thousand sends through an API that fails every fifth request: nobody is sent to twice, every caller's last answer is
-//! true, none stays unknown (promises 2 and 3).
+//! Ten thousand sends through an API that fails every fifth request: no message is sent twice, the last answer of each caller is
+//! true, and no outcome stays unknown (docs/RELIABILITY.md, P2 and P3).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -14,12 +14,12 @@ use crate::support::{
 };
 
 const SENDS: usize = 10_000;
-/// Callers at once.
+/// Number of concurrent callers.
 const CALLERS: usize = 500;
-/// A caller's attempts for one message, always with the same id.
+/// Attempts of a caller for one message, always with the same id.
 const ATTEMPTS: usize = 200;
 
-/// Every kind of fault of the issue, together on 20% of the requests.
+/// Every kind of fault, together on 20% of the requests.
 fn faults() -> Vec<Value> {
     let fault = |mut fault: Value| {
         fault["probability"] = json!(0.04);
@@ -117,7 +117,7 @@ async fn run(forget_ids: bool) {
     a_look_into_the_logs_precedes_every_resend(&simulator.requests().await);
 }
 
-/// In the order in which the API saw them.
+/// Checks the requests in the order in which the API received them.
 fn a_look_into_the_logs_precedes_every_resend(requests: &[Value]) {
     let mut asked_since_sent: BTreeMap<String, bool> = BTreeMap::new();
     let mut resends = 0;
@@ -126,7 +126,7 @@ fn a_look_into_the_logs_precedes_every_resend(requests: &[Value]) {
             for id in looked_up(request) {
                 asked_since_sent.entry(id).and_modify(|asked| *asked = true);
             }
-        // A 429 says that nothing was taken.
+        // A 429 means that the request was not processed.
         } else if request["path"] == "/sms/1/text/advanced" && request["status"] != 429 {
             for id in request["messageIds"]
                 .as_array()
@@ -144,7 +144,7 @@ fn a_look_into_the_logs_precedes_every_resend(requests: &[Value]) {
     assert!(resends > 0, "no resend: the test shows nothing");
 }
 
-/// The ids that a look-up asked for.
+/// The message ids in a query of the logs.
 fn looked_up(request: &Value) -> Vec<String> {
     let query = request["query"].as_str().unwrap_or_default();
     let ids = query
