@@ -16,7 +16,7 @@ use crate::{
         AppendError, ReadError,
         subscription::{AttachError, VisibilityDiffers},
     },
-    infobip::CallError,
+    infobip::ApiError,
     message::reason::Reason,
     proto::v1::{self, FieldViolation},
     send::SendError,
@@ -33,7 +33,7 @@ pub enum Failure {
     /// A send was not done.
     Send(SendError),
     /// The API did not do what was asked.
-    Api(CallError),
+    Api(ApiError),
     /// What the API answered can't be read.
     UnreadableAnswer(String),
     /// The quota of log requests is used up.
@@ -109,7 +109,7 @@ impl From<Failure> for v1::Refusal {
     fn from(failure: Failure) -> Self {
         let retryable = matches!(
             failure,
-            Failure::Api(CallError::NotSent { .. } | CallError::RateLimited { .. })
+            Failure::Api(ApiError::NotSent { .. } | ApiError::RateLimited { .. })
         );
         let row = row(failure);
         Self {
@@ -297,23 +297,23 @@ fn send_row(error: SendError) -> Row {
     }
 }
 
-fn api_row(error: CallError) -> Row {
+fn api_row(error: ApiError) -> Row {
     let message = error.to_string();
     match error {
-        CallError::NotSent { .. } => {
+        ApiError::NotSent { .. } => {
             Row::new(Code::Unavailable, Reason::ApiUnavailable, message).retry_after(SOON)
         }
-        CallError::RateLimited { retry_after } => {
+        ApiError::RateLimited { retry_after } => {
             Row::new(Code::ResourceExhausted, Reason::ApiRateLimited, message)
                 .retry_after(retry_after.unwrap_or(SOON))
         }
-        CallError::CredentialsRefused { http_status, .. } => Row::new(
+        ApiError::CredentialsRefused { http_status, .. } => Row::new(
             Code::FailedPrecondition,
             Reason::ApiCredentialsRefused,
             message,
         )
         .with("http_status", http_status),
-        CallError::Refused {
+        ApiError::Refused {
             http_status,
             validation_errors,
             ..
@@ -334,7 +334,7 @@ fn api_row(error: CallError) -> Row {
                 .violations(violations)
                 .with("http_status", http_status)
         }
-        CallError::InDoubt { .. } => Row::new(Code::Unavailable, Reason::ApiAnswerLost, message)
+        ApiError::InDoubt { .. } => Row::new(Code::Unavailable, Reason::ApiAnswerLost, message)
             .retry_after(SOON)
             .with("in_doubt", true),
     }
@@ -422,8 +422,8 @@ impl From<SendError> for Failure {
     }
 }
 
-impl From<CallError> for Failure {
-    fn from(error: CallError) -> Self {
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
         Self::Api(error)
     }
 }

@@ -9,7 +9,7 @@ use super::wire::scalar::Scalar;
 
 /// What came of a call that did not succeed. No variant holds a number, a text or a credential.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
+pub enum ApiError {
     /// No connection: nothing went out. Trying again is safe.
     #[error("the API can't be reached, nothing was sent: {detail}")]
     NotSent {
@@ -53,7 +53,7 @@ pub enum CallError {
     },
 }
 
-impl CallError {
+impl ApiError {
     /// What a failed exchange means. Only a failure to connect is certain: a connection out of the pool that turns out to
     /// be reset may have carried the request already, and so may one whose request timed out. (hyper itself takes another
     /// connection where it knows that it wrote nothing on the first.)
@@ -237,8 +237,8 @@ fn presentable(said: &str) -> String {
 mod tests {
     use super::*;
 
-    fn refused(status: u16, body: &str) -> CallError {
-        CallError::from_status(StatusCode::from_u16(status).unwrap(), None, body.as_bytes())
+    fn refused(status: u16, body: &str) -> ApiError {
+        ApiError::from_status(StatusCode::from_u16(status).unwrap(), None, body.as_bytes())
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
             "validationErrors":{"to":["number 41793026727 is bad","must not be empty"],"text":"missing"}}}}"#;
         assert_eq!(
             refused(400, json),
-            CallError::Refused {
+            ApiError::Refused {
                 http_status: 400,
                 code: "BAD_REQUEST".into(),
                 text: "Bad request".into(),
@@ -264,7 +264,7 @@ mod tests {
                    <text>Invalid login details</text></serviceException></requestError></ApiException>";
         assert_eq!(
             refused(401, xml),
-            CallError::CredentialsRefused {
+            ApiError::CredentialsRefused {
                 http_status: 401,
                 text: "Invalid login details".into()
             }
@@ -275,7 +275,7 @@ mod tests {
     fn what_is_not_certain_is_in_doubt() {
         for status in [302, 303, 304, 408, 500, 502, 503, 504, 599] {
             assert!(
-                matches!(refused(status, "<html>"), CallError::InDoubt { .. }),
+                matches!(refused(status, "<html>"), ApiError::InDoubt { .. }),
                 "{status}"
             );
         }
@@ -287,7 +287,7 @@ mod tests {
                 "{\"requestError\":7}",
             ] {
                 assert!(
-                    matches!(refused(status, body), CallError::Refused { .. }),
+                    matches!(refused(status, body), ApiError::Refused { .. }),
                     "{status}"
                 );
             }
