@@ -13,7 +13,6 @@ pub struct Contract {
     pub methods: Vec<Method>,
 }
 
-/// A method.
 #[derive(Debug, Clone)]
 pub struct Method {
     /// `package.Service/Method`.
