@@ -68,7 +68,6 @@ impl AppError {
     }
 }
 
-/// The bound addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
     pub grpc: SocketAddr,

@@ -9,7 +9,6 @@ use crate::{
     ops::metrics::Metrics,
 };
 
-/// The configured broker.
 pub(super) struct Broker {
     pub(super) endpoint: Endpoint,
     pub(super) topology: Topology,

@@ -76,8 +76,9 @@ impl ApiError {
     /// Classifies a response whose status is not 2xx.
     ///
     /// A 4xx means that the request was not carried out. That includes an HTML page of a proxy: a proxy that forwarded the
-    /// request and got no response answers 5xx. The exception is 408, which a proxy also sends when the API was too slow: it is in
-    /// doubt, like a 5xx. A redirect that repeats the request at another address (301, 307, 308) means the same; it is not followed.
+    /// request and got no response answers 5xx. The exception is 408, which a proxy also sends when the API was too slow: it is
+    /// in doubt, like a 5xx. Redirects are not followed. After 301, 307 and 308 the request was not carried out, because these
+    /// ask for the same request at another address.
     pub(super) fn from_status(
         status: StatusCode,
         retry_after: Option<Duration>,

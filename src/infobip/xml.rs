@@ -5,7 +5,8 @@
 //!
 //! Invariants: a malformed row does not affect the other rows; entities other than the predefined ones are not expanded; depth
 //! and number of elements are bounded.
-//! Neighbours: [`element`] builds the JSON, [`recovery`] continues after malformed rows, `wire::rows` splits JSON bodies and reads the rows of both.
+//! Neighbours: [`element`] builds the JSON, [`recovery`] continues after malformed rows, `wire::rows` splits JSON bodies and
+//! reads the rows of both.
 
 mod element;
 mod recovery;

@@ -46,7 +46,6 @@ impl Story {
         }
     }
 
-    /// Starts a flow.
     pub(super) fn chapter(&mut self, title: &str, called: &str) -> io::Result<()> {
         self.chapters += 1;
         self.print(format!(

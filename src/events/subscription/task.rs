@@ -3,7 +3,8 @@
 //! Invariants: the position passes only events that are done (acknowledged, or not wanted), so that an unacknowledged event
 //! is read again after a restart; a delivery is outstanding at one subscriber; every subscriber may see all events that the
 //! subscription receives.
-//! Neighbours: [`delivery`] chooses the subscriber of each event and moves the position; [`super`] starts the task for the first subscriber; it ends with the last one.
+//! Neighbours: [`delivery`] chooses the subscriber of each event and moves the position; [`super`] starts the task for the
+//! first subscriber; it ends with the last one.
 
 mod delivery;
 
