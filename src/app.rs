@@ -4,26 +4,25 @@
 //! (docs/RELIABILITY.md#p8-shutdown-loses-nothing): readiness falls, new calls and commands are refused, those in flight are
 //! completed, results become durable, the log is closed. Depends on all other modules; `cli::serve` and `cli::demo` run it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod broker;
+mod running;
 
-use tokio::{
-    net::TcpListener,
-    task::{JoinHandle, JoinSet},
-    time::Instant,
-};
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::{broker::Broker, running::Running};
 use crate::{
-    amqp::{AmqpError, Endpoint, Publisher, Topology},
+    amqp::AmqpError,
     commands::{self, Commands},
-    config::{self, Config, Engine},
+    config::{Config, Engine},
     events::{
         SharedEventLog,
-        broker::BrokerLog,
         embedded::{EmbeddedLog, OpenError},
         subscription::Subscriptions,
     },
-    grpc::{self, GrpcServer, ServeError},
+    grpc::{GrpcServer, ServeError, ServiceContext},
     infobip::{
         Client, ClientBuildError,
         pacing::{LogQuota, SendPace},
@@ -58,48 +57,6 @@ pub enum AppError {
     Address(std::io::Error),
 }
 
-/// The configured broker.
-struct Broker {
-    endpoint: Endpoint,
-    topology: Topology,
-    publisher: Arc<Publisher>,
-    confirm_timeout: Duration,
-}
-
-impl Broker {
-    /// Starts to connect. If the broker is down, the publisher keeps trying in the background.
-    fn configured(config: &config::Amqp, metrics: &Metrics) -> Result<Option<Self>, AmqpError> {
-        let Some(url) = &config.url else {
-            return Ok(None);
-        };
-        let endpoint = Endpoint::parse(url)?;
-        let topology = Topology::new(config);
-        let confirm_timeout = config.confirm_timeout;
-        let publisher = Publisher::start(
-            endpoint.clone(),
-            topology.clone(),
-            confirm_timeout,
-            metrics.clone(),
-        );
-        Ok(Some(Self {
-            endpoint,
-            topology,
-            publisher: Arc::new(publisher),
-            confirm_timeout,
-        }))
-    }
-
-    fn event_log(&self, metrics: Metrics) -> SharedEventLog {
-        Arc::new(BrokerLog::new(
-            Arc::clone(&self.publisher),
-            self.endpoint.clone(),
-            self.topology.clone(),
-            self.confirm_timeout,
-            metrics,
-        ))
-    }
-}
-
 impl AppError {
     /// Whether the error is in a file that the configuration names.
     #[must_use]
@@ -111,7 +68,6 @@ impl AppError {
     }
 }
 
-/// The bound addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
     pub grpc: SocketAddr,
@@ -232,7 +188,7 @@ impl App {
         let intake = Intake::new(Arc::clone(&log), &config.applications);
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let context = grpc::Context {
+        let context = ServiceContext {
             sender: sender.clone(),
             log: Arc::clone(&log),
             client,
@@ -245,7 +201,7 @@ impl App {
             tasks: tasks.clone(),
         };
 
-        let consuming = broker.as_ref().map(|broker| {
+        let consumers = broker.as_ref().map(|broker| {
             let commands = Commands {
                 endpoint: broker.endpoint.clone(),
                 topology: broker.topology.clone(),
@@ -287,7 +243,7 @@ impl App {
         tracing::info!(grpc = %addresses.grpc, http = %addresses.http, admin = %addresses.admin, "listening");
         Running {
             sender,
-            consuming,
+            consumers,
             servers,
             tasks,
             closing,
@@ -298,58 +254,5 @@ impl App {
             log,
             broker,
         }
-    }
-}
-
-/// A bridge that serves.
-struct Running {
-    sender: SendCore,
-    /// Consumes commands. `None` without a broker.
-    consuming: Option<JoinHandle<()>>,
-    /// The gRPC and the webhook server. Neither ends before it is stopped, unless it fails.
-    servers: JoinSet<Result<(), AppError>>,
-    /// Tasks of single calls.
-    tasks: TaskTracker,
-    /// Stops the gRPC server and the consumers of commands.
-    closing: CancellationToken,
-    stop_http: CancellationToken,
-    admin: JoinHandle<()>,
-    stop_admin: CancellationToken,
-    readiness: Readiness,
-    log: SharedEventLog,
-    broker: Option<Broker>,
-}
-
-impl Running {
-    /// Stops in the order of P8 (docs/RELIABILITY.md#p8-shutdown-loses-nothing).
-    async fn drain(mut self, deadline: Instant) {
-        self.readiness.end();
-        self.closing.cancel();
-        self.sender.drain(deadline).await;
-        // Deliveries are acknowledged after their results.
-        if let Some(consuming) = self.consuming
-            && tokio::time::timeout_at(deadline, consuming).await.is_err()
-        {
-            tracing::warn!(
-                "commands were still in flight at the end of the grace period: the broker will redeliver them"
-            );
-        }
-        self.tasks.close();
-        let _ = tokio::time::timeout_at(deadline, self.tasks.wait()).await;
-        // Webhooks are served until here: Infobip retries a report that it could not push, but late.
-        self.stop_http.cancel();
-        // All responses are sent. Connections that clients keep open end with the grace period.
-        let all_ended = async { while self.servers.join_next().await.is_some() {} };
-        if tokio::time::timeout_at(deadline, all_ended).await.is_err() {
-            tracing::warn!("connections were still open at the end of the grace period");
-            self.servers.shutdown().await;
-        }
-        self.log.close().await;
-        if let Some(broker) = self.broker {
-            broker.publisher.close().await;
-        }
-        // Probes are answered until the end.
-        self.stop_admin.cancel();
-        let _ = self.admin.await;
     }
 }

@@ -1,4 +1,4 @@
-//! The command line: one file for each subcommand, with its arguments and what it does.
+//! The command line: one file for each subcommand.
 //!
 //! Invariants: every command ends in `Ok` or in a [`CliError`], whose exit status is 0, 1 or 64
 //! (docs/OPERATIONS.md#probes-shutdown-exit-status); results go to stdout, everything else to stderr. The client commands
@@ -29,6 +29,7 @@ pub mod quarantine;
 pub mod reconcile;
 pub mod replay;
 pub mod reports;
+pub mod rpc_error;
 pub mod send;
 pub mod serve;
 pub mod time;
@@ -135,9 +136,9 @@ pub enum CliError {
     /// No connection to a bridge could be made.
     #[error(transparent)]
     Unreachable(#[from] connect::Unreachable),
-    /// A call returned an error.
+    /// The bridge answered a call with an error, or the connection broke.
     #[error(transparent)]
-    Call(#[from] connect::CallError),
+    Rpc(#[from] rpc_error::RpcError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -148,7 +149,7 @@ impl CliError {
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Configuration(_) => EXIT_USAGE,
-            Self::Failed(_) | Self::Unreachable(_) | Self::Call(_) | Self::Output(_) => EXIT_FAILED,
+            Self::Failed(_) | Self::Unreachable(_) | Self::Rpc(_) | Self::Output(_) => EXIT_FAILED,
         }
     }
 }

@@ -109,9 +109,9 @@ pub struct Http {
     pub basic_password: Option<SecretString>,
     pub basic_password_file: Option<PathBuf>,
     pub max_body_bytes: usize,
-    /// Connections at most.
+    /// Limit of open connections.
     pub max_connections: usize,
-    /// Requests at most that are read and stored at once; more are answered with 503.
+    /// Limit of requests that are read and stored concurrently; more are answered with 503.
     pub max_concurrent_requests: usize,
     /// How long a connection may take to send the head of its next request.
     #[serde(with = "duration")]
@@ -234,7 +234,7 @@ impl Http {
     }
 
     /// The URL that the bridge passes to the API for pushes to an endpoint: `{public_url}/infobip/{secret}/{endpoint}`. `None`
-    /// without `public_url`. Port 0 of `public_url` stands for `port`, the one that `listen` was given.
+    /// without `public_url`. A port 0 in `public_url` is replaced by `port`, the bound port of `listen`.
     ///
     /// Without a path secret it contains the credentials of HTTP Basic as user information (`https://user:password@host/…`),
     /// because the API cannot learn them in another way.

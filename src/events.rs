@@ -164,7 +164,7 @@ impl SubscriptionKey {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SavedSubscription {
     pub key: SubscriptionKey,
-    /// Whose events it receives. `None`: saved by a version that did not keep it; the next listener decides.
+    /// Whose events it receives. `None`: saved by a version that did not store it; the next subscriber decides.
     pub visibility: Option<Visibility>,
     pub filter: Option<v1::EventFilter>,
     /// Every event up to this one is acknowledged or was not wanted.

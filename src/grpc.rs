@@ -1,8 +1,8 @@
-//! The gRPC edge. A call passes `transport`, `middleware`, [`auth`] and `services`; [`failure`] is the one table of errors;
+//! The gRPC edge. A call passes `transport`, `middleware`, [`auth`] and `services`; [`failure`] maps every error to a status;
 //! `server` puts them together.
 //!
-//! Invariants: a handler answers a little before its caller's deadline; what reads destructively or sends runs in a task of
-//! its own, as a handler's future is dropped when its caller goes away; a caller sees its own application's rows only.
+//! Invariants: a handler answers a little before its caller's deadline; a send and a destructive read run in tasks of their
+//! own, because a handler's future is dropped when the caller goes away; a caller sees its own application's rows only.
 //! Neighbours: `send`, `intake`, `events` and `infobip` below; `app` binds and drains it.
 
 pub mod auth;
@@ -29,38 +29,33 @@ use crate::{
     send::{SendCore, SendError},
 };
 
-/// What the services stand on. Cheap to clone.
+/// The parts of the process that the services use. Cheap to clone.
 #[derive(Clone)]
-pub struct Context {
-    /// Sends.
+pub struct ServiceContext {
     pub sender: SendCore,
-    /// The event log.
     pub log: SharedEventLog,
-    /// The API.
+    /// The client of the API.
     pub client: Client,
-    /// The quota of log requests.
     pub log_quota: Arc<LogQuota>,
-    /// From the API's rows to events.
     pub intake: Intake,
-    /// Subscriptions that have listeners.
     pub subscriptions: Subscriptions,
-    /// Where the API pushes the answers to asynchronous look-ups. It has credentials in it.
+    /// The URL to which the API pushes the results of asynchronous look-ups. It contains credentials.
     pub lookups_url: Option<SecretString>,
-    /// What is counted.
     pub metrics: Metrics,
-    /// Cancelled when the process ends: streams that follow end then.
+    /// Cancelled at shutdown: ends streams that follow the event log.
     pub closing: CancellationToken,
-    /// Work that goes on when its caller went away; awaited at shutdown.
+    /// Tasks that continue when their caller goes away; awaited at shutdown.
     pub tasks: TaskTracker,
 }
 
-/// Answers a little before the deadline. For calls that change nothing, or whose repetition is the caller's to decide.
+/// The result of `work`, or an error a little before the deadline, when `work` is dropped. For reads and for changes that the
+/// caller may repeat.
 async fn in_time<T>(
     deadline: Deadline,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     match deadline.wait(work).await {
-        Some(done) => done,
+        Some(result) => result,
         None => Err(Failure::Deadline {
             in_doubt: true,
             message_ids: Vec::new(),
@@ -68,13 +63,13 @@ async fn in_time<T>(
     }
 }
 
-/// What came of work that goes on when its caller went away.
-async fn finished<T>(work: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
-    work.await
+/// The result of a task in [`ServiceContext::tasks`].
+async fn joined<T>(task: JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
+    task.await
         .unwrap_or(Err(Failure::Send(SendError::ShuttingDown)))
 }
 
-/// A caller's message id; `~` is in those that the bridge derived.
+/// Checks a message id. It may contain `~`, as the ids that the bridge derives do.
 fn caller_id<'a>(field: &str, id: &'a str) -> Result<&'a str, Failure> {
     check_caller_id(&id.replace('~', "-")).map_err(|error| Failure::invalid(field, error))?;
     Ok(id)

@@ -1,6 +1,6 @@
 //! The client of the Infobip SMS HTTP API: requests, responses, and the meaning of every outcome.
 //!
-//! [`Client`] sends one request per call and classifies the outcome once ([`CallError`]); it never retries, callers decide
+//! [`Client`] sends one request per call and classifies the outcome once ([`ApiError`]); it never retries, callers decide
 //! that. [`wire`] reads and writes bodies, of pulls and of pushes. [`pacing`] limits the request rates, [`limits`] lists the
 //! limits of the API.
 //!
@@ -21,7 +21,7 @@ pub use self::{
         ApiResponse, BulkSchedule, Client, ClientBuildError, InboxLogsQuery, LogsQuery,
         ReportsQuery,
     },
-    error::CallError,
+    error::ApiError,
     wire::{
         send::{BatchKind, OutboundBatch, OutboundRow, WireDestination},
         send_response::{SendResponse, SendRow},

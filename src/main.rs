@@ -8,7 +8,7 @@ use std::{
 use clap::Parser as _;
 use smsbridge::cli::{Cli, CliError, EXIT_USAGE};
 
-/// With the system's allocator a quarter of the time of a stream went into libc (docs/BENCHMARKS.md).
+/// With the system's allocator, a quarter of the CPU time of a stream was spent in it (docs/BENCHMARKS.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(message) => {
-            // clap prints help and version to stdout. If that is closed there is nobody to tell.
+            // clap prints help and version to stdout, which may be closed.
             let _ = message.print();
             return if message.use_stderr() {
                 ExitCode::from(EXIT_USAGE)

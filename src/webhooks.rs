@@ -5,6 +5,8 @@
 //! number and size; every request is answered within `http.request_timeout`; phone numbers and texts are never logged.
 //! Neighbours: `intake` stores the pushes, `ops::http_server` bounds the connections, `app` binds the port.
 
+mod authenticator;
+
 use std::{sync::Arc, time::Duration};
 
 use axum::{
@@ -15,9 +17,6 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use secrecy::{ExposeSecret as _, SecretString};
-use subtle::ConstantTimeEq as _;
 use tokio::{
     net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -25,6 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::authenticator::WebhookAuthenticator;
 use crate::{
     config,
     intake::{Intake, IntakeError},
@@ -36,20 +36,13 @@ use crate::{
     proto::v1::ReportSource,
 };
 
-/// Checks the secret of the path or HTTP basic credentials.
-#[derive(Clone)]
-struct Authenticator {
-    secret: Option<SecretString>,
-    basic: Option<(String, SecretString)>,
-}
-
 /// The state of the handlers.
 struct Webhooks {
     intake: Intake,
-    authenticator: Authenticator,
+    authenticator: WebhookAuthenticator,
     max_body_bytes: usize,
-    /// Places for requests whose body is being read or stored.
-    places: Arc<Semaphore>,
+    /// Limits the requests whose body is being read or stored.
+    permits: Arc<Semaphore>,
     request_timeout: Duration,
     metrics: Metrics,
 }
@@ -65,18 +58,11 @@ pub async fn serve(
     metrics: Metrics,
     stop: CancellationToken,
 ) {
-    let basic = config
-        .basic_username
-        .clone()
-        .zip(config.basic_password.clone());
     let state = Arc::new(Webhooks {
         intake,
-        authenticator: Authenticator {
-            secret: config.secret.clone(),
-            basic,
-        },
+        authenticator: WebhookAuthenticator::new(config),
         max_body_bytes: config.max_body_bytes,
-        places: Arc::new(Semaphore::new(
+        permits: Arc::new(Semaphore::new(
             config.max_concurrent_requests.min(Semaphore::MAX_PERMITS),
         )),
         request_timeout: config.request_timeout,
@@ -99,37 +85,6 @@ pub async fn serve(
     http_server::serve(listener, routes, limits, stop).await;
 }
 
-impl Authenticator {
-    #[allow(clippy::result_large_err, reason = "the error is the whole answer")]
-    fn check(&self, secret: &str, headers: &HeaderMap) -> Result<(), WebhookOutcome> {
-        let same = |one: &str, other: &str| bool::from(one.as_bytes().ct_eq(other.as_bytes()));
-        if let Some((username, password)) = &self.basic {
-            let expected = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
-            let given = headers
-                .get(header::AUTHORIZATION)
-                .and_then(|value| value.to_str().ok())
-                .and_then(|value| value.strip_prefix("Basic "));
-            if given.is_some_and(|given| same(given, &expected)) {
-                return Ok(());
-            }
-            if self.secret.is_none() {
-                let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"smsbridge\"")];
-                let response = (StatusCode::UNAUTHORIZED, challenge).into_response();
-                return Err((WebhookResult::Unauthorized, response));
-            }
-        }
-        match &self.secret {
-            None => Ok(()),
-            Some(expected) if same(secret, expected.expose_secret()) => Ok(()),
-            // Not 401: whoever guesses learns nothing.
-            Some(_) => Err((
-                WebhookResult::Unauthorized,
-                StatusCode::NOT_FOUND.into_response(),
-            )),
-        }
-    }
-}
-
 impl Webhooks {
     /// Handles a push by POST: authenticates, reads, stores and counts it.
     async fn push<T, F>(
@@ -143,26 +98,26 @@ impl Webhooks {
         F: Future<Output = Result<T, IntakeError>>,
     {
         let deadline = Instant::now() + self.request_timeout;
-        let answered = match self.admit(secret, request.headers()) {
-            Ok(_place) => match self.read(request, deadline).await {
+        let outcome = match self.admit(secret, request.headers()) {
+            Ok(_permit) => match self.read(request, deadline).await {
                 Ok((content_type, body)) => stored_by(deadline, store(content_type, body)).await,
                 Err(refused) => refused,
             },
             Err(refused) => refused,
         };
-        self.count(endpoint, answered)
+        self.count(endpoint, outcome)
     }
 
-    /// Authenticates the request and takes a place, which is held until it is answered.
-    #[allow(clippy::result_large_err, reason = "the error is the whole answer")]
+    /// Authenticates the request and acquires a permit, which is held until it is answered.
+    #[allow(clippy::result_large_err, reason = "the error is the whole response")]
     fn admit(
         &self,
         secret: &str,
         headers: &HeaderMap,
     ) -> Result<OwnedSemaphorePermit, WebhookOutcome> {
         self.authenticator.check(secret, headers)?;
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map_err(|_| {
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        permit.map_err(|_| {
             tracing::warn!(
                 "a push was refused because http.max_concurrent_requests are in progress; Infobip repeats it"
             );
@@ -218,7 +173,7 @@ async fn stored_by<T>(
     storing: impl Future<Output = Result<T, IntakeError>>,
 ) -> WebhookOutcome {
     match timeout_at(deadline, storing).await {
-        Ok(done) => outcome(done),
+        Ok(stored) => outcome_of(stored),
         Err(_) => {
             tracing::error!(
                 "a push was not stored within http.request_timeout; Infobip repeats it; check the event log"
@@ -229,8 +184,8 @@ async fn stored_by<T>(
 }
 
 /// 200 only if the push is durable.
-fn outcome<T>(done: Result<T, IntakeError>) -> WebhookOutcome {
-    match done {
+fn outcome_of<T>(stored: Result<T, IntakeError>) -> WebhookOutcome {
+    match stored {
         Ok(_) => (WebhookResult::Stored, StatusCode::OK.into_response()),
         // It is in quarantine, so a repeated push would not help.
         Err(IntakeError::Unreadable(_)) => {
@@ -281,11 +236,11 @@ async fn inbound_by_query(
     headers: HeaderMap,
 ) -> Response {
     let deadline = Instant::now() + webhooks.request_timeout;
-    let answered = match webhooks.admit(&secret, &headers) {
-        Ok(_place) => stored_by(deadline, webhooks.intake.received_by_query(&parameters)).await,
+    let outcome = match webhooks.admit(&secret, &headers) {
+        Ok(_permit) => stored_by(deadline, webhooks.intake.received_by_query(&parameters)).await,
         Err(refused) => refused,
     };
-    webhooks.count(Webhook::Inbound, answered)
+    webhooks.count(Webhook::Inbound, outcome)
 }
 
 async fn clicks(State(webhooks): Shared, Path(secret): Path<String>, request: Request) -> Response {

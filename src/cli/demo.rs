@@ -39,7 +39,7 @@ const FLOWS_TIMEOUT: Duration = Duration::from_secs(60);
   smsbridge demo --once
   smsbridge demo --amqp-url amqp://guest:guest@127.0.0.1:5672/%2f")]
 pub struct DemoArgs {
-    /// Exit after the flows, with status 0 if all of them worked
+    /// Exit after the flows, with status 0 if all of them succeed
     #[arg(long)]
     once: bool,
     /// Also publish a command to this broker and consume events from it. The demo declares queues and exchanges of its own
@@ -49,7 +49,7 @@ pub struct DemoArgs {
 }
 
 /// The addresses of the demo's parts.
-pub(super) struct Places<'a> {
+pub(super) struct Endpoints<'a> {
     simulator: SocketAddr,
     bridge: Addresses,
     broker: Option<&'a Broker>,
@@ -76,18 +76,18 @@ pub async fn run(args: DemoArgs) -> Result<(), CliError> {
         Some(url) => Some(Broker::reach(url, &config.amqp).await?),
         None => None,
     };
-    let worked = serve(&args, config, &ports, broker.as_ref(), &shutdown).await;
-    // Nobody needs the demo's event log.
+    let outcome = serve(&args, config, &ports, broker.as_ref(), &shutdown).await;
+    // The demo's event log is deleted.
     let _ = tokio::fs::remove_dir_all(&folder).await;
     let deleted = match &broker {
         Some(broker) => broker.delete_topology().await,
         None => Ok(()),
     };
-    if let (Err(_), Err(left)) = (&worked, &deleted) {
+    if let (Err(_), Err(left)) = (&outcome, &deleted) {
         // The other error becomes the message of the process.
         writeln!(io::stderr(), "{left}")?;
     }
-    worked.and(deleted)
+    outcome.and(deleted)
 }
 
 /// Runs simulator and bridge: shows the flows, then keeps serving until `shutdown`, unless `--once` is given.
@@ -109,7 +109,7 @@ async fn serve(
     .await
     .map_err(failed)?;
     let app = App::bind(config).await.map_err(failed)?;
-    let places = Places {
+    let endpoints = Endpoints {
         simulator: simulator.local_addr(),
         bridge: app.addresses(),
         broker,
@@ -121,17 +121,17 @@ async fn serve(
     let mut serving = tokio::spawn(app.run(stop_bridge.clone()));
 
     let work = async {
-        tokio::time::timeout(FLOWS_TIMEOUT, show(&places))
+        tokio::time::timeout(FLOWS_TIMEOUT, show(&endpoints))
             .await
             .map_err(|_| failed(format!("the flows did not end within {FLOWS_TIMEOUT:?}")))??;
         if !args.once {
-            Story::default().where_to_look(&places)?;
+            Story::default().where_to_look(&endpoints)?;
             std::future::pending::<()>().await;
         }
         Ok(())
     };
-    let (worked, served) = tokio::select! {
-        worked = work => (worked, None),
+    let (outcome, served) = tokio::select! {
+        outcome = work => (outcome, None),
         () = shutdown.cancelled() => (Ok(()), None),
         ended = &mut serving => (Ok(()), Some(ended)),
     };
@@ -142,18 +142,18 @@ async fn serve(
     };
     stop_simulator.cancel();
     let _ = simulating.await;
-    worked.and(match served {
+    outcome.and(match served {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(failed(error)),
         Err(error) => Err(failed(error)),
     })
 }
 
-async fn show(places: &Places<'_>) -> Result<(), CliError> {
+async fn show(endpoints: &Endpoints<'_>) -> Result<(), CliError> {
     let mut story = Story::default();
-    story.begin(places)?;
-    flows::all(&mut story, places).await?;
-    if let Some(broker) = places.broker {
+    story.begin(endpoints)?;
+    flows::all(&mut story, endpoints).await?;
+    if let Some(broker) = endpoints.broker {
         broker::flow(&mut story, broker).await?;
     }
     story.end()

@@ -10,22 +10,24 @@ use tonic::{Code, Request, Status, Streaming};
 
 use super::{
     CliError, codes,
-    connect::{Bridge, CallError, ConnectArgs, MAX_RESPONSE_BYTES},
+    connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES},
     output::{Output, Table},
+    rpc_error::RpcError,
     time::{parse_past, show},
 };
 use crate::{
     events::filter::message_id,
     message::time::to_proto,
+    primitives::retry::{Backoff, RetryPolicy},
     proto::v1::{
         Event, EventFilter, StreamEventsRequest, StreamEventsResponse, event::Payload,
         event_service_client::EventServiceClient, stream_events_request::Start,
     },
 };
 
-/// The first and the longest wait before a follower reconnects.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// How long a follower waits before it reconnects.
+const RECONNECT: RetryPolicy =
+    RetryPolicy::new(Duration::from_millis(250), Duration::from_secs(10));
 
 #[derive(Debug, Args)]
 #[command(
@@ -87,7 +89,7 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
         (None, None, true) => None,
         (None, None, false) => Some(Start::Since(to_proto(Timestamp::UNIX_EPOCH))),
     };
-    let mut wait = FIRST_WAIT;
+    let mut backoff = Backoff::new(RECONNECT);
     loop {
         let opened_at = Timestamp::now();
         let request = StreamEventsRequest {
@@ -105,7 +107,7 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
             return Ok(());
         }
         if let Err(status) = ended {
-            let error = CallError::from(status);
+            let error = RpcError::from(status);
             if !is_temporary(error.code) {
                 return Err(error.into());
             }
@@ -114,12 +116,12 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
         if !reader.cursor.is_empty() {
             let cursor = std::mem::take(&mut reader.cursor);
             start = Some(Start::Cursor(cursor));
-            wait = FIRST_WAIT;
+            backoff.reset();
         } else if start.is_none() {
             // The stream started at now and had no event yet: events before the next connection must not be missed.
             start = Some(Start::Since(to_proto(opened_at)));
         }
-        bridge = reconnect(&args.connect, &mut wait).await?;
+        bridge = reconnect(&args.connect, &mut backoff).await?;
     }
 }
 
@@ -135,11 +137,10 @@ async fn open(
         .map(tonic::Response::into_inner)
 }
 
-/// Reconnects, with longer waits each time.
-async fn reconnect(connect: &ConnectArgs, wait: &mut Duration) -> Result<Bridge, CliError> {
+/// Reconnects. Retries while the bridge is unreachable.
+async fn reconnect(connect: &ConnectArgs, backoff: &mut Backoff) -> Result<Bridge, CliError> {
     loop {
-        tokio::time::sleep(*wait).await;
-        *wait = (*wait * 2).min(LONGEST_WAIT);
+        tokio::time::sleep(backoff.next_wait()).await;
         match connect.connect().await {
             Err(CliError::Unreachable(_)) => {}
             other => return other,

@@ -8,8 +8,9 @@ use tonic::Code;
 
 use super::{
     CliError, codes,
-    connect::{Bridge, CallError, ConnectArgs, MAX_RESPONSE_BYTES, Service},
+    connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES, Service},
     output::{Output, Table},
+    rpc_error::RpcError,
     time::{parse_past, show},
 };
 use crate::{
@@ -50,7 +51,7 @@ pub struct LogsArgs {
     from: Option<String>,
     /// Only messages with a status of this group
     #[arg(long)]
-    status: Option<State>,
+    status: Option<StatusFilter>,
     /// Only messages of this bulk; may be repeated
     #[arg(long = "bulk-id", value_name = "ID")]
     bulk_ids: Vec<String>,
@@ -75,7 +76,7 @@ pub struct LogsArgs {
 
 /// The group of a message's status.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum State {
+enum StatusFilter {
     Accepted,
     Pending,
     Undeliverable,
@@ -135,12 +136,12 @@ pub async fn run(args: LogsArgs) -> Result<(), CliError> {
 fn first_page(args: LogsArgs) -> ListSmsLogsRequest {
     let status = match args.status {
         None => StatusGroup::Unspecified,
-        Some(State::Accepted) => StatusGroup::Accepted,
-        Some(State::Pending) => StatusGroup::Pending,
-        Some(State::Undeliverable) => StatusGroup::Undeliverable,
-        Some(State::Delivered) => StatusGroup::Delivered,
-        Some(State::Expired) => StatusGroup::Expired,
-        Some(State::Rejected) => StatusGroup::Rejected,
+        Some(StatusFilter::Accepted) => StatusGroup::Accepted,
+        Some(StatusFilter::Pending) => StatusGroup::Pending,
+        Some(StatusFilter::Undeliverable) => StatusGroup::Undeliverable,
+        Some(StatusFilter::Delivered) => StatusGroup::Delivered,
+        Some(StatusFilter::Expired) => StatusGroup::Expired,
+        Some(StatusFilter::Rejected) => StatusGroup::Rejected,
     };
     ListSmsLogsRequest {
         from: args.from.unwrap_or_default(),
@@ -167,7 +168,7 @@ async fn next_page(
     loop {
         let error = match client.list_sms_logs(bridge.request(request.clone())).await {
             Ok(page) => return Ok(page.into_inner()),
-            Err(status) => CallError::from(status),
+            Err(status) => RpcError::from(status),
         };
         match error.retry_after {
             Some(delay)

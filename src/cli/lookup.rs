@@ -85,7 +85,7 @@ async fn look_up(
 }
 
 async fn from_file(file: &std::path::Path) -> Result<Vec<String>, CliError> {
-    let mut rows = numbers::Rows::open(file, &["to"]).await?;
+    let mut rows = numbers::RowReader::open(file, &["to"]).await?;
     let mut numbers = Vec::new();
     while let Some(mut row) = rows.next().await? {
         numbers.push(row.take("to"));

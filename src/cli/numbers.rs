@@ -17,7 +17,7 @@ use crate::message::address::normalize_number;
 /// The longest record: a text of 4000 characters, quoted, with room to spare.
 const MAX_RECORD_BYTES: usize = 64 * 1024;
 
-pub struct Rows {
+pub struct RowReader {
     reader: Box<dyn AsyncBufRead + Send + Unpin>,
     name: String,
     separator: char,
@@ -47,7 +47,7 @@ impl Row {
     }
 }
 
-impl Rows {
+impl RowReader {
     /// Opens a file, or stdin for `-`, and reads its header. `columns` are the allowed names; the first one is required, and
     /// is the only column of a file without a header.
     ///
@@ -235,7 +235,7 @@ mod tests {
 
     async fn read(text: &'static str) -> Result<Vec<[String; 3]>, String> {
         let columns = ["to", "text", "from"];
-        let mut rows = Rows::new(Box::new(text.as_bytes()), "test".into(), &columns)
+        let mut rows = RowReader::new(Box::new(text.as_bytes()), "test".into(), &columns)
             .await
             .map_err(|error| error.to_string())?;
         let mut all = Vec::new();

@@ -92,7 +92,7 @@ impl Output {
 pub struct Table {
     header: &'static [&'static str],
     widths: Vec<usize>,
-    begun: bool,
+    has_header: bool,
 }
 
 impl Table {
@@ -101,7 +101,7 @@ impl Table {
         Self {
             header,
             widths: header.iter().map(|name| name.chars().count()).collect(),
-            begun: false,
+            has_header: false,
         }
     }
 
@@ -132,8 +132,8 @@ impl Table {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        if !self.begun {
-            self.begun = true;
+        if !self.has_header {
+            self.has_header = true;
             self.write_row(out, self.header.iter().copied())?;
         }
         rows.iter()

@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use super::{
     CliError, codes,
-    connect::{Bridge, CallError, ConnectArgs, MAX_RESPONSE_BYTES},
+    connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES},
     output::{Output, Table},
+    rpc_error::RpcError,
     time::{parse_duration, parse_future},
 };
 use crate::{
@@ -222,7 +223,7 @@ fn message(args: &SendArgs) -> OutboundMessage {
 }
 
 /// The error of a call. If the outcome may be in doubt, with the command's request id.
-fn explain(error: CallError, request_id: &str) -> CliError {
+fn explain(error: RpcError, request_id: &str) -> CliError {
     match error.code {
         Code::DeadlineExceeded
         | Code::Unavailable

@@ -37,7 +37,6 @@ pub(super) enum Source {
     Normal,
     /// `send.urgent`
     Urgent,
-    /// `returned`
     Returned,
 }
 

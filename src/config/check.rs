@@ -2,17 +2,18 @@
 //! open to everybody.
 //!
 //! Invariant: a check reports nothing about a key that already has a mistake, so that one error is reported once. Neighbours:
-//! `read` has rejected single values of a wrong type; `addresses`, `applications`, `bounds` and `secrets` are parts of this.
+//! `read` has rejected single values of a wrong type; `addresses`, `applications`, `bounds`, `secrets` and
+//! `serve` are parts of this.
 
 mod addresses;
 mod applications;
 mod bounds;
 mod secrets;
-
-use std::fs;
+mod serve;
 
 use secrecy::ExposeSecret;
 
+pub(super) use self::serve::serve;
 use self::{
     addresses::{base_address, is_loopback_url, listeners},
     applications::applications,
@@ -23,8 +24,6 @@ use super::{
     Config, Engine,
     layers::Node,
     mistake::{Mistake, Origin},
-    tls::TlsFiles,
-    tokens::Tokens,
 };
 
 /// Minimum length of the path secret on an address that is not loopback.
@@ -39,7 +38,7 @@ struct Checks<'a> {
 
 impl Checks<'_> {
     /// Records a mistake of the first key, unless one of the keys already has a mistake from reading.
-    fn say(&mut self, keys: &[&str], problem: impl Into<String>, remedy: impl Into<String>) {
+    fn reject(&mut self, keys: &[&str], problem: impl Into<String>, remedy: impl Into<String>) {
         let covers = |mistaken: &str, key: &str| {
             mistaken == key
                 || key
@@ -78,7 +77,7 @@ impl Checks<'_> {
     }
 }
 
-/// Checks what every subcommand needs, and reads secrets from their files.
+/// The checks for every subcommand. Reads secrets from their files.
 pub(super) fn every_command(config: &mut Config, tree: &Node, mistakes: &mut Vec<Mistake>) {
     let mut checks = Checks {
         tree,
@@ -94,50 +93,11 @@ pub(super) fn every_command(config: &mut Config, tree: &Node, mistakes: &mut Vec
     bounds(config, &mut checks);
     applications(config, &mut checks);
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.filter) {
-        checks.say(
+        checks.reject(
             &["log.filter"],
             format!("is not a log filter: {error}"),
             "write `info`, or `smsbridge=debug,info`",
         );
-    }
-}
-
-/// Checks what only `serve` needs.
-pub(super) fn serve(config: &Config, mistakes: &mut Vec<Mistake>) {
-    let mentioned = |key: &str| mistakes.iter().any(|mistake| mistake.key.starts_with(key));
-    let api = &config.infobip;
-    let has_credentials = api.username.is_some() || api.password.is_some() || api.api_key.is_some();
-    if !has_credentials && !mentioned("infobip.") {
-        mistakes.push(Mistake {
-            key: "infobip.username".to_owned(),
-            origin: Origin::Default,
-            problem: "credentials for the API are missing".to_owned(),
-            remedy: "set `infobip.username` and `infobip.password` (or `infobip.password_file`), or `infobip.api_key` \
-                     (or `infobip.api_key_file`); for the simulator, those that it was started with"
-                .to_owned(),
-        });
-    }
-    if let Err(wrong) = TlsFiles::read(&config.grpc) {
-        mistakes.extend(wrong);
-    }
-    if let Some(path) = &config.grpc.tokens_file {
-        let (problem, remedy) = match fs::read_to_string(path).map(|text| Tokens::parse(&text)) {
-            Ok(Ok(_)) => return,
-            Ok(Err(error)) => (
-                format!("{}: {error}", path.display()),
-                "correct the file; `smsbridge token new` prints a valid entry",
-            ),
-            Err(error) => (
-                format!("can't read {}: {error}", path.display()),
-                "name a file that this process may read",
-            ),
-        };
-        mistakes.push(Mistake {
-            key: "grpc.tokens_file".to_owned(),
-            origin: Origin::Default,
-            problem,
-            remedy: remedy.to_owned(),
-        });
     }
 }
 
@@ -154,7 +114,7 @@ fn infobip(config: &mut Config, checks: &mut Checks<'_>) {
     );
     let has_basic = api.username.is_some() || api.password.is_some();
     if has_basic && api.api_key.is_some() {
-        checks.say(
+        checks.reject(
             &["infobip.api_key", "infobip.username", "infobip.password"],
             "`infobip.username` and `infobip.password` are also set",
             "set either the API key, or the username and password",
@@ -170,7 +130,7 @@ fn grpc(config: &Config, checks: &mut Checks<'_>) {
         checks,
     );
     if grpc.tls_client_ca_file.is_some() && grpc.tls_cert_file.is_none() {
-        checks.say(
+        checks.reject(
             &["grpc.tls_client_ca_file", "grpc.tls_cert_file"],
             "client certificates need TLS",
             "set `grpc.tls_cert_file` and `grpc.tls_key_file`",
@@ -178,7 +138,7 @@ fn grpc(config: &Config, checks: &mut Checks<'_>) {
     }
     let is_authenticated = grpc.tokens_file.is_some() || grpc.tls_client_ca_file.is_some();
     if !grpc.listen.ip().is_loopback() && !is_authenticated && !grpc.allow_insecure {
-        checks.say(
+        checks.reject(
             &[
                 "grpc.listen",
                 "grpc.tokens_file",
@@ -222,7 +182,7 @@ fn http(config: &mut Config, checks: &mut Checks<'_>) {
         } else {
             ("http.listen", "on this address")
         };
-        checks.say(
+        checks.reject(
             &[
                 key,
                 "http.secret",
@@ -238,13 +198,13 @@ fn http(config: &mut Config, checks: &mut Checks<'_>) {
         let is_segment =
             |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
         if secret.is_empty() || !secret.bytes().all(is_segment) || matches!(secret, "." | "..") {
-            checks.say(
+            checks.reject(
                 &["http.secret"],
                 "must have only the characters A-Z a-z 0-9 - . _ ~, as it is a segment of a URL path",
                 "choose another one, such as the output of `openssl rand -hex 24`",
             );
         } else if is_public && !has_basic && secret.len() < MIN_SECRET_CHARACTERS {
-            checks.say(
+            checks.reject(
                 &["http.secret"],
                 format!("has only {} characters and could be guessed", secret.len()),
                 format!(
@@ -263,7 +223,7 @@ fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {
                 .parse::<http::Uri>()
                 .map_or(true, |uri| uri.host().is_none()))
     {
-        checks.say(
+        checks.reject(
             &["amqp.url"],
             "is not the URL of a broker",
             "write `amqp://user:password@host:5672/%2f`, or `amqps://…`",
@@ -271,14 +231,14 @@ fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {
     }
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if !(1..=64).contains(&amqp.prefix.len()) || !amqp.prefix.bytes().all(is_name) {
-        checks.say(
+        checks.reject(
             &["amqp.prefix"],
             "must be 1 to 64 characters: A-Z a-z 0-9 - _ .",
             "choose another prefix, such as \"smsbridge\"",
         );
     }
     if config.events.engine == Engine::Broker && amqp.url.is_none() && amqp.url_file.is_none() {
-        checks.say(
+        checks.reject(
             &["events.engine", "amqp.url"],
             "the engine `broker` needs `amqp.url`, which is not set",
             "set `amqp.url`, or `events.engine = \"auto\"`",
@@ -292,7 +252,7 @@ fn pair(a: (&str, bool), b: (&str, bool), checks: &mut Checks<'_>) {
         ((set, true), (missing, false)) | ((missing, false), (set, true)) => (set, missing),
         _ => return,
     };
-    checks.say(
+    checks.reject(
         &[set, missing],
         format!("`{missing}` is not set"),
         format!("set `{missing}` too"),

@@ -10,7 +10,7 @@ use super::{
     Config, check,
     layers::{self, Node, Value, environment_path},
     mistake::{ConfigErrors, Mistake, Origin},
-    read::{Pass, ReadError, Reader},
+    read::{Pass, Reader, ValueError},
 };
 
 /// The content of `defaults.toml`.
@@ -72,7 +72,7 @@ impl Config {
         Ok(loaded)
     }
 
-    /// Checks what only `serve` needs: credentials for the API, and the files of certificates and tokens. A `Config` does not
+    /// The checks that only `serve` needs: credentials for the API, and the files of certificates and tokens. A `Config` does not
     /// have the origins of its values, so each mistake has the origin `default`.
     ///
     /// # Errors
@@ -154,7 +154,7 @@ fn read(tree: &mut Node, defaults: &Node, mistakes: &mut Vec<Mistake>) -> Config
     }
 }
 
-fn mistake_of(error: &ReadError, tree: &Node) -> Mistake {
+fn mistake_of(error: &ValueError, tree: &Node) -> Mistake {
     Mistake {
         key: error.path.join("."),
         origin: origin_at(tree, &error.path),

@@ -24,7 +24,7 @@ pub(super) struct Pass {
 
 /// A value of the wrong type for its key.
 #[derive(Debug)]
-pub(super) struct ReadError {
+pub(super) struct ValueError {
     /// Outermost segment first; items of lists by their position.
     pub(super) path: Vec<String>,
     pub(super) problem: String,
@@ -32,7 +32,7 @@ pub(super) struct ReadError {
     pub(super) wants: String,
 }
 
-impl ReadError {
+impl ValueError {
     fn wrong(found: impl fmt::Display, wants: &str) -> Self {
         let wants = match wants {
             "u16" => "a whole number from 0 to 65535",
@@ -57,15 +57,15 @@ impl ReadError {
     }
 }
 
-impl fmt::Display for ReadError {
+impl fmt::Display for ValueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {}", self.problem, self.wants)
     }
 }
 
-impl std::error::Error for ReadError {}
+impl std::error::Error for ValueError {}
 
-impl de::Error for ReadError {
+impl de::Error for ValueError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let message = message.to_string();
         // The message of the standard library for an invalid address.
@@ -137,7 +137,7 @@ impl<'t> Reader<'t> {
         &self,
         text: &str,
         visitor: V,
-    ) -> Result<V::Value, ReadError> {
+    ) -> Result<V::Value, ValueError> {
         match parse_loose(text, &self.node.origin) {
             Some(node) if !matches!(node.value, Value::Loose(_)) => {
                 self.inner_of(&node).deserialize_any(visitor)
@@ -160,7 +160,7 @@ impl<'t> Reader<'t> {
 
 macro_rules! parsed_when_loose {
     ($($method:ident)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
             match &self.node.value {
                 Value::Loose(text) => self.visit_parsed(text.trim(), visitor),
                 _ => self.deserialize_any(visitor),
@@ -170,9 +170,9 @@ macro_rules! parsed_when_loose {
 }
 
 impl<'de> Deserializer<'de> for Reader<'_> {
-    type Error = ReadError;
+    type Error = ValueError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match &self.node.value {
             Value::Table(table) => visitor.visit_map(Entries::new(
                 &self,
@@ -186,7 +186,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Value::Integer(number) => visitor.visit_i64(*number),
             Value::Float(number) => visitor.visit_f64(*number),
             Value::Boolean(yes) => visitor.visit_bool(*yes),
-            Value::Datetime => Err(ReadError::wrong(
+            Value::Datetime => Err(ValueError::wrong(
                 "a date",
                 "another type, as no key is a date",
             )),
@@ -200,7 +200,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         deserialize_f32 deserialize_f64 deserialize_map
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         let Value::Loose(text) = &self.node.value else {
             return self.deserialize_any(visitor);
         };
@@ -223,7 +223,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self.inner_of(&list).deserialize_any(visitor)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         visitor.visit_some(self)
     }
 
@@ -231,7 +231,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, ReadError> {
+    ) -> Result<V::Value, ValueError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -240,7 +240,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         _name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, ReadError> {
+    ) -> Result<V::Value, ValueError> {
         self.pass
             .known
             .borrow_mut()
@@ -268,10 +268,10 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         _name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, ReadError> {
+    ) -> Result<V::Value, ValueError> {
         match &self.node.value {
             Value::Text(text) | Value::Loose(text) => {
-                let variant: StrDeserializer<'_, ReadError> = text.as_str().into_deserializer();
+                let variant: StrDeserializer<'_, ValueError> = text.as_str().into_deserializer();
                 visitor.visit_enum(variant)
             }
             _ => Err(de::Error::unknown_variant("", variants)),
@@ -300,16 +300,16 @@ impl<'r, 't, I> Entries<'r, 't, I> {
 }
 
 impl<'de, 't, I: Iterator<Item = (&'t str, &'t Node)>> MapAccess<'de> for Entries<'_, 't, I> {
-    type Error = ReadError;
+    type Error = ValueError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
-    ) -> Result<Option<K::Value>, ReadError> {
+    ) -> Result<Option<K::Value>, ValueError> {
         self.value = self.entries.next();
         match self.value {
             Some((key, _)) => {
-                let deserializer: StrDeserializer<'_, ReadError> = key.into_deserializer();
+                let deserializer: StrDeserializer<'_, ValueError> = key.into_deserializer();
                 seed.deserialize(deserializer)
                     .map(Some)
                     .map_err(|error| error.below(key))
@@ -318,7 +318,10 @@ impl<'de, 't, I: Iterator<Item = (&'t str, &'t Node)>> MapAccess<'de> for Entrie
         }
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, ValueError> {
         let (key, node) = self
             .value
             .take()
@@ -334,12 +337,12 @@ struct Items<'r, 't, I> {
 }
 
 impl<'de, 't, I: Iterator<Item = (usize, &'t Node)>> SeqAccess<'de> for Items<'_, 't, I> {
-    type Error = ReadError;
+    type Error = ValueError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
         &mut self,
         seed: T,
-    ) -> Result<Option<T::Value>, ReadError> {
+    ) -> Result<Option<T::Value>, ValueError> {
         let Some((position, node)) = self.items.next() else {
             return Ok(None);
         };

@@ -183,14 +183,14 @@ fn every_mistake_is_reported_at_once_with_its_key_and_origin() {
     let flags = [("http.listen".to_owned(), "8080".to_owned())];
     let errors = Config::load(Some(file.path()), environment(&variables), &flags).unwrap_err();
     let name = file.path().display();
-    let mut told: Vec<_> = errors
+    let mut reported: Vec<_> = errors
         .mistakes()
         .iter()
         .map(|mistake| (mistake.key.as_str(), mistake.origin.to_string()))
         .collect();
-    told.sort();
+    reported.sort();
     assert_eq!(
-        told,
+        reported,
         [
             (
                 "admin.listen",

@@ -154,11 +154,11 @@ impl EmbeddedLog {
         job: impl FnOnce(oneshot::Sender<Result<R, AppendError>>) -> Job,
     ) -> Result<R, AppendError> {
         let jobs = self.jobs().ok_or(AppendError::Closed)?;
-        let (reply, answer) = oneshot::channel();
+        let (reply, result) = oneshot::channel();
         jobs.send(job(reply))
             .await
             .map_err(|_| AppendError::Closed)?;
-        answer.await.map_err(|_| AppendError::Closed)?
+        result.await.map_err(|_| AppendError::Closed)?
     }
 }
 

@@ -88,7 +88,7 @@ impl Filter {
     }
 }
 
-/// The caller's id of the event's message. `None` if the event is about no message.
+/// The caller's id of the event's message. `None` if the event is not about a message.
 #[must_use]
 pub fn message_id(event: &v1::Event) -> Option<&str> {
     use v1::event::Payload;

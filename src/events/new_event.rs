@@ -1,7 +1,7 @@
-//! Events before they are appended: their types, their ids, and what the log needs to know about them.
+//! Events before they are appended: their types, their ids, and the keys by which the log finds them.
 //!
-//! Invariant: an event's id is derived from what happened, so that duplicates have the same id whichever source they came
-//! from (`docs/EVENTS.md`, "Ids and duplicates"). Consumers store these ids, so the derivation must never change.
+//! Invariant: an event's id is derived from its content, so that duplicates from different sources have the same id
+//! (`docs/EVENTS.md`, "Ids and duplicates"). Consumers store these ids, so the derivation must never change.
 
 use jiff::Timestamp;
 use sha1::{Digest as _, Sha1};
@@ -28,9 +28,9 @@ pub struct NewEvent {
     pub event: v1::Event,
     /// The type of `event`.
     pub event_type: EventType,
-    /// The id that Infobip knows the event's message by. Empty for an event that is about no message.
+    /// The message's id at Infobip. Empty for an event that is not about a message.
     pub wire_id: String,
-    /// For results of sends that the caller can repeat: the digest of what was sent.
+    /// For results of sends that the caller can repeat: the digest of the content.
     pub digest: Option<ContentDigest>,
 }
 
@@ -60,8 +60,7 @@ impl NewEvent {
     /// The result for one destination, or for a message without destinations, known since `at`: `send.accepted`,
     /// `send.rejected` or `send.unknown`.
     ///
-    /// An `ID_REUSED` is about content that its id was not first used for: its event has an id of its own, and no digest, so
-    /// that the log goes on knowing the id by its first content.
+    /// The event of an `ID_REUSED` has a different id and no digest, so that the log keeps the first content of the id.
     #[must_use]
     pub fn send_result(
         application: &ApplicationName,

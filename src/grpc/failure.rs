@@ -1,13 +1,14 @@
-//! Every error that a caller can hear, mapped to a gRPC status in one table (docs/ERRORS.md is its picture).
+//! Every error that a caller can get. [`table`] maps each to a gRPC status; docs/ERRORS.md describes them.
 //!
-//! Each status carries `google.rpc` details: ErrorInfo with a stable reason and the domain `smsbridge` always, BadRequest
-//! with all mistakes at once (as many as a status can carry: `bounds`), RetryInfo where waiting helps.
+//! Each status carries `google.rpc` details: always ErrorInfo with a stable reason and the domain `smsbridge`; BadRequest with
+//! the invalid fields, as many as fit into a status ([`bounds`]); RetryInfo if waiting helps.
 
 mod bounds;
+mod table;
 
 use std::{collections::HashMap, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::auth::Denied;
@@ -16,86 +17,75 @@ use crate::{
         AppendError, ReadError,
         subscription::{AttachError, VisibilityDiffers},
     },
-    infobip::CallError,
-    message::reason::Reason,
+    infobip::ApiError,
     proto::v1::{self, FieldViolation},
     send::SendError,
 };
 
 /// The domain of every ErrorInfo.
 pub const DOMAIN: &str = "smsbridge";
-/// When to try again where nothing better is known.
-const SOON: Duration = Duration::from_secs(1);
 
-/// What a caller can hear.
+/// Why a call failed.
 #[derive(Debug, Clone)]
 pub enum Failure {
-    /// A send was not done.
     Send(SendError),
-    /// The API did not do what was asked.
-    Api(CallError),
-    /// What the API answered can't be read.
-    UnreadableAnswer(String),
-    /// The quota of log requests is used up.
-    LogQuota {
-        /// When it is not.
+    /// A request to the API failed.
+    Api(ApiError),
+    /// The API's response can't be decoded; the text tells why.
+    UnreadableResponse(String),
+    LogQuotaExhausted {
         retry_after: Duration,
     },
-    /// The event log can't be read so.
+    /// The event log can't be read from the requested position, or not now.
     Read(ReadError),
-    /// A subscription has listeners of another visibility.
+    /// The subscription has subscribers with another visibility.
     SubscriptionVisibility(VisibilityDiffers),
     /// The event log can't be written.
     Append(AppendError),
-    /// The request is wrong.
+    /// The request has invalid fields.
     Invalid(Vec<FieldViolation>),
     /// The caller's deadline is about to pass.
     Deadline {
         /// Whether something may have been done.
         in_doubt: bool,
-        /// Of which messages.
+        /// The messages of a send, empty for other calls.
         message_ids: Vec<String>,
     },
-    /// The caller may not do this, or not now.
+    /// Authentication failed, the credentials do not allow the call, or a quota is used up.
     Denied(Denied),
-    /// As many calls as `grpc.max_concurrent_calls` allows are under way, or of health as it answers at once.
+    /// `grpc.max_concurrent_calls` calls are in flight, or as many of the health service as its own limits allow.
     Overloaded {
-        /// Whether the call was one of health.
+        /// Whether the call was one of the health service.
         is_health: bool,
     },
-    /// The request is no message of this method.
-    Unreadable {
-        /// What is wrong with it.
+    /// The bytes do not decode to the request of the method.
+    UnreadableRequest {
         detail: String,
     },
-    /// A message is larger than `grpc.max_message_bytes`.
     MessageTooLarge {
-        /// The limit.
         max_message_bytes: usize,
     },
     /// The request is compressed.
-    EncodingUnknown {
-        /// With what.
+    UnsupportedEncoding {
         detail: String,
     },
     /// There is no such service or method.
     MethodUnknown,
-    /// Something must be configured first.
+    /// The method needs a setting.
     NotConfigured {
-        /// The key.
         key: &'static str,
-        /// What it is needed for.
+        /// Why the method needs it.
         detail: &'static str,
     },
-    /// The method is part of the contract, but not of this version.
-    NotBuilt {
-        /// What works instead.
+    /// The method is in the contract and not in this version.
+    Unimplemented {
+        /// An alternative, or when it will be there.
         detail: &'static str,
     },
 }
 
 impl Failure {
-    /// One wrong field.
+    /// One invalid field.
     pub fn invalid(field: &str, description: impl ToString) -> Self {
         Self::Invalid(vec![FieldViolation {
             field: field.to_owned(),
@@ -105,13 +95,13 @@ impl Failure {
 }
 
 impl From<Failure> for v1::Refusal {
-    /// For one of several things that a call asked for.
+    /// For one destination or number of a call that has several.
     fn from(failure: Failure) -> Self {
         let retryable = matches!(
             failure,
-            Failure::Api(CallError::NotSent { .. } | CallError::RateLimited { .. })
+            Failure::Api(ApiError::NotSent { .. } | ApiError::RateLimited { .. })
         );
-        let row = row(failure);
+        let row = table::row(failure);
         Self {
             reason: row.reason.into(),
             detail: row.message,
@@ -121,278 +111,9 @@ impl From<Failure> for v1::Refusal {
     }
 }
 
-/// A row of the table.
-struct Row {
-    code: Code,
-    reason: Reason,
-    message: String,
-    retry_after: Option<Duration>,
-    violations: Vec<FieldViolation>,
-    metadata: Vec<(&'static str, String)>,
-}
-
-impl Row {
-    fn new(code: Code, reason: Reason, message: impl ToString) -> Self {
-        Self {
-            code,
-            reason,
-            message: bounds::message(message.to_string()),
-            retry_after: None,
-            violations: Vec::new(),
-            metadata: Vec::new(),
-        }
-    }
-
-    fn retry_after(self, retry_after: Duration) -> Self {
-        Self {
-            retry_after: Some(retry_after),
-            ..self
-        }
-    }
-
-    fn violations(self, violations: Vec<FieldViolation>) -> Self {
-        Self {
-            violations: bounds::violations(violations),
-            ..self
-        }
-    }
-
-    fn with(mut self, key: &'static str, value: impl ToString) -> Self {
-        self.metadata.push((key, bounds::value(value.to_string())));
-        self
-    }
-
-    fn with_ids(mut self, key: &'static str, ids: &[String]) -> Self {
-        self.metadata.push((key, bounds::ids(ids)));
-        self
-    }
-}
-
-/// The table.
-fn row(failure: Failure) -> Row {
-    match failure {
-        Failure::Invalid(violations) => invalid_row(violations),
-        Failure::Send(error) => send_row(error),
-        Failure::Api(error) => api_row(error),
-        Failure::UnreadableAnswer(detail) => Row::new(
-            Code::Unavailable,
-            Reason::ApiAnswerUnreadable,
-            format!("the API's answer can't be read: {detail}"),
-        )
-        .retry_after(SOON),
-        Failure::LogQuota { retry_after } => Row::new(
-            Code::ResourceExhausted,
-            Reason::LogQuotaExhausted,
-            "the API's quota of log requests a minute is used up: ask again later",
-        )
-        .retry_after(retry_after),
-        Failure::Read(error) => read_row(&error),
-        Failure::SubscriptionVisibility(differs) => Row::new(
-            Code::FailedPrecondition,
-            Reason::SubscriptionVisibilityDiffers,
-            &differs,
-        )
-        .with("subscription", &differs.name),
-        Failure::Append(error) => {
-            Row::new(Code::Unavailable, Reason::EventLogUnavailable, error).retry_after(SOON)
-        }
-        Failure::Deadline {
-            in_doubt,
-            message_ids,
-        } => {
-            let message = match (in_doubt, message_ids.is_empty()) {
-                (false, _) => "the deadline passed before anything was sent: nothing will be",
-                (true, false) => {
-                    "the deadline passed while the request was under way: its outcome becomes an event; repeat the call with the same ids to learn it"
-                }
-                (true, true) => {
-                    "the deadline passed while the request was under way: it may have been done all the same"
-                }
-            };
-            Row::new(Code::DeadlineExceeded, Reason::DeadlineExceeded, message)
-                .with("in_doubt", in_doubt)
-                .with_ids("message_ids", &message_ids)
-                .with("message_count", message_ids.len())
-        }
-        Failure::Denied(denied) => denied_row(&denied),
-        Failure::Overloaded { is_health } => Row::new(
-            Code::ResourceExhausted,
-            Reason::Overloaded,
-            if is_health {
-                "as many checks or watches of health as are answered at once are under way: end some, or try again later"
-            } else {
-                "as many calls as grpc.max_concurrent_calls allows are under way: nothing was done, try again later"
-            },
-        )
-        .retry_after(SOON),
-        Failure::Unreadable { detail } => Row::new(
-            Code::InvalidArgument,
-            Reason::UnreadableRequest,
-            format!("the request can't be read: {detail}"),
-        ),
-        Failure::MessageTooLarge { max_message_bytes } => Row::new(
-            Code::ResourceExhausted,
-            Reason::MessageTooLarge,
-            format!("a message has more than the {max_message_bytes} bytes that grpc.max_message_bytes allows: split it"),
-        )
-        .with("max_message_bytes", max_message_bytes),
-        Failure::EncodingUnknown { detail } => Row::new(
-            Code::Unimplemented,
-            Reason::UnsupportedEncoding,
-            format!("{detail}: send it uncompressed"),
-        ),
-        Failure::MethodUnknown => Row::new(
-            Code::Unimplemented,
-            Reason::MethodUnknown,
-            "there is no such service or method here: compare the caller's proto files with reflection",
-        ),
-        Failure::NotConfigured { key, detail } => Row::new(
-            Code::FailedPrecondition,
-            Reason::NotConfigured,
-            format!("{detail}: set {key}"),
-        )
-        .with("key", key),
-        Failure::NotBuilt { detail } => Row::new(
-            Code::Unimplemented,
-            Reason::NotBuiltYet,
-            format!("not part of this version: {detail}"),
-        ),
-    }
-}
-
-fn invalid_row(violations: Vec<FieldViolation>) -> Row {
-    let summary = summary(&violations);
-    let mistakes = violations.len();
-    Row::new(Code::InvalidArgument, Reason::InvalidRequest, summary)
-        .violations(violations)
-        .with("mistakes", mistakes)
-}
-
-fn send_row(error: SendError) -> Row {
-    let reason = error.reason();
-    let message = error.to_string();
-    match error {
-        SendError::Invalid(violations) => invalid_row(violations),
-        SendError::IdReused { id } => Row::new(Code::AlreadyExists, reason, message).with("id", id),
-        SendError::QueueFull { retry_after } => {
-            Row::new(Code::ResourceExhausted, reason, message).retry_after(retry_after)
-        }
-        SendError::Unavailable { retry_after, .. } => {
-            Row::new(Code::Unavailable, reason, message).retry_after(retry_after)
-        }
-        SendError::CredentialsRefused { .. } => Row::new(Code::FailedPrecondition, reason, message),
-        // Of a message that two calls share; the one whose deadline took it back hears that.
-        SendError::Withdrawn | SendError::ShuttingDown => {
-            Row::new(Code::Unavailable, reason, message).retry_after(SOON)
-        }
-        SendError::LogUnreadable(_) => Row::new(Code::Unavailable, reason, message)
-            .retry_after(SOON)
-            .with("in_doubt", false),
-        SendError::LogUnavailable(_) => {
-            // The API may have the messages: with the same ids a repeated call does not send them twice.
-            Row::new(Code::Unavailable, reason, message)
-                .retry_after(SOON)
-                .with("in_doubt", true)
-        }
-    }
-}
-
-fn api_row(error: CallError) -> Row {
-    let message = error.to_string();
-    match error {
-        CallError::NotSent { .. } => {
-            Row::new(Code::Unavailable, Reason::ApiUnavailable, message).retry_after(SOON)
-        }
-        CallError::RateLimited { retry_after } => {
-            Row::new(Code::ResourceExhausted, Reason::ApiRateLimited, message)
-                .retry_after(retry_after.unwrap_or(SOON))
-        }
-        CallError::CredentialsRefused { http_status, .. } => Row::new(
-            Code::FailedPrecondition,
-            Reason::ApiCredentialsRefused,
-            message,
-        )
-        .with("http_status", http_status),
-        CallError::Refused {
-            http_status,
-            validation_errors,
-            ..
-        } => {
-            let (code, reason) = match http_status {
-                404 => (Code::NotFound, Reason::ApiNotFound),
-                400 | 413 | 422 => (Code::InvalidArgument, Reason::ApiRefused),
-                _ => (Code::FailedPrecondition, Reason::ApiRefused),
-            };
-            let violations = validation_errors
-                .into_iter()
-                .map(|(field, what)| FieldViolation {
-                    field,
-                    description: what.join("; "),
-                })
-                .collect();
-            Row::new(code, reason, message)
-                .violations(violations)
-                .with("http_status", http_status)
-        }
-        CallError::InDoubt { .. } => Row::new(Code::Unavailable, Reason::ApiAnswerLost, message)
-            .retry_after(SOON)
-            .with("in_doubt", true),
-    }
-}
-
-fn denied_row(denied: &Denied) -> Row {
-    match denied {
-        Denied::CredentialsMissing { .. } => {
-            Row::new(Code::Unauthenticated, Reason::CredentialsMissing, denied)
-        }
-        Denied::TokenInvalid | Denied::CertificateUnusable(_) => {
-            Row::new(Code::Unauthenticated, Reason::CredentialsInvalid, denied)
-        }
-        Denied::ApplicationInvalid(_) => {
-            Row::new(Code::InvalidArgument, Reason::InvalidApplication, denied)
-        }
-        Denied::MethodNotAllowed { method, .. } => {
-            Row::new(Code::PermissionDenied, Reason::MethodNotAllowed, denied)
-                .with("method", method)
-        }
-        Denied::QuotaExceeded { retry_after, .. } => {
-            Row::new(Code::ResourceExhausted, Reason::QuotaExceeded, denied)
-                .retry_after(*retry_after)
-        }
-    }
-}
-
-fn read_row(error: &ReadError) -> Row {
-    match error {
-        ReadError::BadCursor { .. } => Row::new(Code::InvalidArgument, Reason::BadCursor, error),
-        ReadError::OutOfRange { oldest_cursor, .. } => {
-            Row::new(Code::OutOfRange, Reason::CursorTooOld, error)
-                .with("oldest_cursor", oldest_cursor)
-        }
-        ReadError::NoSubscriptions => Row::new(
-            Code::Unimplemented,
-            Reason::NotBuiltYet,
-            format!("{error}: read with StreamEvents and keep the cursor"),
-        ),
-        ReadError::Unavailable(_) => {
-            Row::new(Code::Unavailable, Reason::EventLogUnavailable, error).retry_after(SOON)
-        }
-    }
-}
-
-fn summary(violations: &[FieldViolation]) -> String {
-    match violations {
-        [only] => format!("{} {}", only.field, only.description),
-        all => format!(
-            "the request has {} mistakes; the details name them, the first ones where they are many",
-            all.len()
-        ),
-    }
-}
-
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
-        let row = row(failure);
+        let row = table::row(failure);
         let metadata: HashMap<String, String> = row
             .metadata
             .into_iter()
@@ -422,8 +143,8 @@ impl From<SendError> for Failure {
     }
 }
 
-impl From<CallError> for Failure {
-    fn from(error: CallError) -> Self {
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
         Self::Api(error)
     }
 }
@@ -451,7 +172,7 @@ impl From<AppendError> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{table::DEFAULT_RETRY_DELAY, *};
 
     #[test]
     fn no_status_is_longer_than_clients_take() {
@@ -469,7 +190,7 @@ mod tests {
             Failure::Send(SendError::IdReused { id: long.clone() }),
             Failure::Send(SendError::Unavailable {
                 detail: long.clone(),
-                retry_after: SOON,
+                retry_after: DEFAULT_RETRY_DELAY,
             }),
             Failure::Deadline {
                 in_doubt: true,
@@ -482,7 +203,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| name.as_str().len() + value.len() + 32)
                 .sum();
-            let reason = row(failure).reason;
+            let reason = table::row(failure).reason;
             assert!(bytes < 7_500, "{reason}: {bytes} bytes");
         }
     }

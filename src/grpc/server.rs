@@ -1,7 +1,7 @@
 //! The gRPC server: binds its port, puts services and middleware together, and serves until shutdown.
 //!
 //! Invariants: the port is bound before anything else starts; every task that the server spawns has ended when `serve` returns.
-//! Neighbours: `transport` accepts connections; `middleware` and `auth` stand in front of `services`.
+//! Neighbours: `transport` accepts connections; `middleware` and `auth` are in front of `services`.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use super::{
-    Context,
+    ServiceContext,
     auth::{Authenticated, Authenticator, TokensFileError},
-    middleware::{calls::Calls, router::Services},
+    middleware::{outermost::Outermost, router::Router},
     services::{
         account::Account,
         admin::Admin,
@@ -40,10 +40,10 @@ use crate::{
 pub enum ServeError {
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The files of TLS.
+    /// The TLS files can't be used.
     #[error(transparent)]
     Tls(#[from] ConfigErrors),
-    /// The file of the tokens.
+    /// The tokens file can't be used.
     #[error(transparent)]
     Tokens(#[from] TokensFileError),
     /// Reflection can't be set up.
@@ -61,8 +61,8 @@ pub struct GrpcServer {
 }
 
 impl GrpcServer {
-    /// Reads the files of TLS and tokens, and binds `grpc.listen`. `other_connections` are those that the other ports may
-    /// have open: each is a file, as those of this server are.
+    /// Reads the TLS files and the tokens file, and binds `grpc.listen`. `other_connections` is the number of connections that
+    /// the other ports may have open: they count against the same limit of open files.
     ///
     /// # Errors
     /// [`ServeError::Tls`], [`ServeError::Tokens`], [`ServeError::Bind`].
@@ -83,10 +83,10 @@ impl GrpcServer {
         })
     }
 
-    /// Where it listens.
+    /// The address that is bound.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -95,15 +95,19 @@ impl GrpcServer {
     ///
     /// # Errors
     /// [`ServeError::Reflection`].
-    pub async fn serve(self, context: Context, stop: CancellationToken) -> Result<(), ServeError> {
+    pub async fn serve(
+        self,
+        context: ServiceContext,
+        stop: CancellationToken,
+    ) -> Result<(), ServeError> {
         let health = HealthReporter::new();
-        // Set before the first call can ask.
+        // Before the first call.
         health::set(&health, &context, false).await;
 
-        // From the inside out: the services, who may call them, and what applies to every call.
-        let services = self.services(&context, health.clone(), &stop)?;
-        let authenticated = Authenticated::around(services, Arc::clone(&self.authenticator));
-        let calls = Calls::around(
+        // From the inside out.
+        let router = self.router(&context, health.clone(), &stop)?;
+        let authenticated = Authenticated::around(router, Arc::clone(&self.authenticator));
+        let service = Outermost::around(
             authenticated,
             self.config.max_concurrent_calls,
             self.config.max_message_bytes,
@@ -125,7 +129,7 @@ impl GrpcServer {
             &self.config,
             max_connections,
             self.tls,
-            calls,
+            service,
             stop,
         )
         .await;
@@ -133,20 +137,19 @@ impl GrpcServer {
         Ok(())
     }
 
-    /// All services of the server.
-    fn services(
+    fn router(
         &self,
-        context: &Context,
+        context: &ServiceContext,
         health: HealthReporter,
         stop: &CancellationToken,
-    ) -> Result<Services, ServeError> {
+    ) -> Result<Router, ServeError> {
         let limit = self.config.max_message_bytes;
         macro_rules! limited {
             ($server:ident :: $service:ident, $implementation:expr) => {
                 v1::$server::$service::new($implementation).max_decoding_message_size(limit)
             };
         }
-        let mut services = Services::default()
+        let mut router = Router::default()
             .with(EndingHealth::server(health, stop.clone()).max_decoding_message_size(limit))
             .with(limited!(
                 sms_service_server::SmsServiceServer,
@@ -185,13 +188,13 @@ impl GrpcServer {
             };
             let failed =
                 |error: tonic_reflection::server::Error| ServeError::Reflection(error.to_string());
-            // Many tools still speak v1alpha only.
+            // Many tools support v1alpha only.
             let v1 = build().build_v1().map_err(failed)?;
             let v1alpha = build().build_v1alpha().map_err(failed)?;
-            services = services
+            router = router
                 .with(v1.max_decoding_message_size(limit))
                 .with(v1alpha.max_decoding_message_size(limit));
         }
-        Ok(services)
+        Ok(router)
     }
 }

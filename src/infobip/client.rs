@@ -31,7 +31,7 @@ pub use self::{
     query::{InboxLogsQuery, LogsQuery, ReportsQuery},
     setup::ClientBuildError,
 };
-use super::{error::CallError, wire::rows::UnreadableBody};
+use super::{error::ApiError, wire::rows::UnreadableBody};
 use crate::{
     config,
     ops::metrics::{Classification, Endpoint, Metrics},
@@ -118,8 +118,8 @@ impl Client {
         endpoint: Endpoint,
         path: &str,
         pairs: &Pairs,
-        read: impl FnOnce(ApiResponse) -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
+        read: impl FnOnce(ApiResponse) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
         let request = self.inner.http.get(self.url(path)).query(&pairs.0);
         self.call(endpoint, request, read).await
     }
@@ -129,8 +129,8 @@ impl Client {
         method: Method,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<RequestBuilder, CallError> {
-        let body = serde_json::to_vec(body).map_err(|_| CallError::NotSent {
+    ) -> Result<RequestBuilder, ApiError> {
+        let body = serde_json::to_vec(body).map_err(|_| ApiError::NotSent {
             detail: "the request body could not be serialized".to_owned(),
         })?;
         let request = self.inner.http.request(method, self.url(path));
@@ -142,17 +142,17 @@ impl Client {
         &self,
         endpoint: Endpoint,
         request: RequestBuilder,
-        read: impl FnOnce(ApiResponse) -> Result<T, CallError>,
-    ) -> Result<T, CallError> {
+        read: impl FnOnce(ApiResponse) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
         let started = Instant::now();
         let outcome = self.exchange(request).await.and_then(read);
         let classification = match &outcome {
             Ok(_) => Classification::Ok,
-            Err(CallError::NotSent { .. }) => Classification::NotSent,
-            Err(CallError::RateLimited { .. }) => Classification::RateLimited,
-            Err(CallError::Refused { .. }) => Classification::Refused,
-            Err(CallError::CredentialsRefused { .. }) => Classification::CredentialsRefused,
-            Err(CallError::InDoubt { .. }) => Classification::InDoubt,
+            Err(ApiError::NotSent { .. }) => Classification::NotSent,
+            Err(ApiError::RateLimited { .. }) => Classification::RateLimited,
+            Err(ApiError::Refused { .. }) => Classification::Refused,
+            Err(ApiError::CredentialsRefused { .. }) => Classification::CredentialsRefused,
+            Err(ApiError::InDoubt { .. }) => Classification::InDoubt,
         };
         self.inner
             .metrics
@@ -161,11 +161,11 @@ impl Client {
     }
 
     /// `Ok` only for a 2xx response whose body arrived completely.
-    async fn exchange(&self, request: RequestBuilder) -> Result<ApiResponse, CallError> {
+    async fn exchange(&self, request: RequestBuilder) -> Result<ApiResponse, ApiError> {
         let response = request
             .send()
             .await
-            .map_err(|error| CallError::from_exchange(&error))?;
+            .map_err(|error| ApiError::from_exchange(&error))?;
         let status = response.status();
         let server_time = header(&response, DATE.as_str()).and_then(http_date);
         if !status.is_success() {
@@ -173,7 +173,7 @@ impl Client {
                 .and_then(|value| retry_after(value, server_time));
             // The status line decides, so an incomplete body does not matter.
             let (body, _) = read_body(response, MAX_ERROR_BYTES).await;
-            return Err(CallError::from_status(status, retry_after, &body));
+            return Err(ApiError::from_status(status, retry_after, &body));
         }
         let content_type = header(&response, CONTENT_TYPE.as_str())
             .unwrap_or_default()
@@ -195,7 +195,7 @@ fn with_json(request: RequestBuilder, body: Vec<u8>) -> RequestBuilder {
 }
 
 /// Reads a body of at most `limit` bytes. Also returns what was read before an error.
-async fn read_body(mut response: Response, limit: usize) -> (Bytes, Result<(), CallError>) {
+async fn read_body(mut response: Response, limit: usize) -> (Bytes, Result<(), ApiError>) {
     // Most bodies are a single chunk, which is returned without copying.
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
@@ -203,7 +203,7 @@ async fn read_body(mut response: Response, limit: usize) -> (Bytes, Result<(), C
         match response.chunk().await {
             Ok(None) => break Ok(()),
             Ok(Some(chunk)) if first.len().max(all.len()) + chunk.len() > limit => {
-                break Err(CallError::in_doubt(
+                break Err(ApiError::in_doubt(
                     "the response is larger than infobip.max_response_bytes",
                 ));
             }
@@ -214,7 +214,7 @@ async fn read_body(mut response: Response, limit: usize) -> (Bytes, Result<(), C
                 }
                 all.extend_from_slice(&chunk);
             }
-            Err(error) => break Err(CallError::from_exchange(&error)),
+            Err(error) => break Err(ApiError::from_exchange(&error)),
         }
     };
     let body = if all.is_empty() { first } else { all.freeze() };
@@ -224,6 +224,6 @@ async fn read_body(mut response: Response, limit: usize) -> (Bytes, Result<(), C
 fn read_json<T>(
     response: &ApiResponse,
     read: impl FnOnce(&[u8]) -> Result<T, UnreadableBody>,
-) -> Result<T, CallError> {
-    read(&response.body).map_err(|unreadable| CallError::in_doubt(unreadable.to_string()))
+) -> Result<T, ApiError> {
+    read(&response.body).map_err(|unreadable| ApiError::in_doubt(unreadable.to_string()))
 }

@@ -1,4 +1,7 @@
-//! Classifies calls that did not succeed (docs/RELIABILITY.md#how-a-send-stays-single).
+//! Classifies requests that did not succeed (docs/RELIABILITY.md#how-a-send-stays-single).
+//!
+//! Invariants: a request that may have been carried out is [`ApiError::InDoubt`]; no error contains a phone number, a text of a
+//! message or a credential. Neighbours: `client` makes the requests; `send`, `intake` and `grpc` act on the classes.
 
 use std::time::Duration;
 
@@ -7,31 +10,27 @@ use serde::Deserialize;
 
 use super::wire::scalar::Scalar;
 
-/// What came of a call that did not succeed. No variant holds a number, a text or a credential.
+/// Why a request did not succeed, and whether it may have been carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// No connection: nothing went out. Trying again is safe.
+pub enum ApiError {
+    /// No connection could be made: nothing was sent. A retry is safe.
     #[error("the API can't be reached, nothing was sent: {detail}")]
-    NotSent {
-        /// What happened.
-        detail: String,
-    },
-    /// HTTP 429: nothing was done. Trying again later is safe.
+    NotSent { detail: String },
+    /// HTTP 429: nothing was done. A retry after the wait is safe.
     #[error("the API's rate limit is used up")]
     RateLimited {
-        /// When to try again, where the API says so.
+        /// The `Retry-After` header of the response.
         retry_after: Option<Duration>,
     },
-    /// The API refused the request as a whole: nothing was done, and the same request would be refused again.
+    /// The request was refused: nothing was done, and the same request would be refused again.
     #[error("the API refused the request: HTTP {http_status} {code} {text}")]
     Refused {
-        /// The HTTP status.
         http_status: u16,
-        /// API: `messageId` of the service exception, such as `BAD_REQUEST`. Empty where the body could not be read.
+        /// API: `messageId` of the service exception, such as `BAD_REQUEST`. Empty if the body could not be read.
         code: String,
-        /// API: `text` of the service exception, digits masked. Empty where the body could not be read.
+        /// API: `text` of the service exception, digits masked. Empty if the body could not be read.
         text: String,
-        /// API: `validationErrors`: for each field what is wrong with it.
+        /// API: `validationErrors`: each field with its problems.
         validation_errors: Vec<(String, Vec<String>)>,
     },
     /// HTTP 401 or 403: nothing was done.
@@ -40,23 +39,19 @@ pub enum CallError {
          infobip.api_key"
     )]
     CredentialsRefused {
-        /// The HTTP status.
         http_status: u16,
-        /// API: `text` of the service exception, digits masked. Empty where the body could not be read.
+        /// API: `text` of the service exception, digits masked. Empty if the body could not be read.
         text: String,
     },
-    /// The request went out, or may have, and what came of it is not known.
+    /// The request was sent, or may have been, and its outcome is unknown.
     #[error("the outcome of the request is in doubt: {detail}")]
-    InDoubt {
-        /// What happened.
-        detail: String,
-    },
+    InDoubt { detail: String },
 }
 
-impl CallError {
-    /// What a failed exchange means. Only a failure to connect is certain: a connection out of the pool that turns out to
-    /// be reset may have carried the request already, and so may one whose request timed out. (hyper itself takes another
-    /// connection where it knows that it wrote nothing on the first.)
+impl ApiError {
+    /// Classifies an exchange that did not end with a response. Only a failure to connect is certain: a pooled connection that
+    /// was reset, or whose request timed out, may have carried the request. (hyper itself uses another connection if it has
+    /// written nothing on the first one.)
     pub(super) fn from_exchange(error: &reqwest::Error) -> Self {
         if error.is_connect() {
             Self::NotSent {
@@ -67,23 +62,23 @@ impl CallError {
                 },
             }
         } else if error.is_builder() {
-            // The URL or a header could not be built: it never became a request.
+            // The URL or a header is invalid.
             Self::NotSent {
                 detail: "the request could not be built".to_owned(),
             }
         } else if error.is_timeout() {
-            Self::in_doubt("no answer within infobip.request_timeout")
+            Self::in_doubt("no response within infobip.request_timeout")
         } else {
             Self::in_doubt(format!("the connection failed: {}", root_cause(error)))
         }
     }
 
-    /// What an answer with this status, other than 2xx, means.
+    /// Classifies a response whose status is not 2xx.
     ///
-    /// A 4xx says that the request was not done. That holds for a page of HTML too: it comes from something in front of the
-    /// API that did not pass the request on, while what passes it on and hears nothing must say 5xx. The exception is 408,
-    /// which is also said by something that waited for others: it is in doubt like any 5xx. A redirect is never followed;
-    /// one that keeps the request as it is (301, 307, 308) was sent by something that did not do it.
+    /// A 4xx means that the request was not carried out. That includes an HTML page of a proxy: a proxy that forwarded the
+    /// request and got no response answers 5xx. The exception is 408, which a proxy also sends when the API was too slow: it is
+    /// in doubt, like a 5xx. Redirects are not followed. After 301, 307 and 308 the request was not carried out, because these
+    /// ask for the same request at another address.
     pub(super) fn from_status(
         status: StatusCode,
         retry_after: Option<Duration>,
@@ -93,12 +88,12 @@ impl CallError {
         match http_status {
             401 | 403 => Self::CredentialsRefused {
                 http_status,
-                text: Envelope::read(body).text,
+                text: ErrorBody::read(body).text,
             },
             408 => Self::in_doubt("HTTP 408"),
             429 => Self::RateLimited { retry_after },
             400..=499 => {
-                let envelope = Envelope::read(body);
+                let envelope = ErrorBody::read(body);
                 Self::Refused {
                     http_status,
                     code: envelope.code,
@@ -123,7 +118,7 @@ impl CallError {
     }
 }
 
-/// The innermost cause, such as "connection refused": reqwest's own words would name the URL, with numbers in its query.
+/// The innermost cause, such as "connection refused". reqwest's own text contains the URL, whose query has phone numbers.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
@@ -137,14 +132,14 @@ fn root_cause(error: &reqwest::Error) -> String {
 
 /// The API's service exception (docs/INFOBIP_API.md#errors).
 #[derive(Debug, Default)]
-struct Envelope {
+struct ErrorBody {
     code: String,
     text: String,
     validation_errors: Vec<(String, Vec<String>)>,
 }
 
-impl Envelope {
-    /// Reads what there is; a body that is none gives empty fields.
+impl ErrorBody {
+    /// The fields that are present. All are empty if the body is not an error envelope.
     fn read(body: &[u8]) -> Self {
         #[derive(Deserialize)]
         struct Body<'a> {
@@ -195,22 +190,25 @@ fn validation_errors(errors: &serde_json::Value) -> Vec<(String, Vec<String>)> {
         .take(100)
         .map(|(field, problems)| {
             let problems = match problems {
-                serde_json::Value::Array(problems) => problems.iter().take(20).map(said).collect(),
-                problem => vec![said(problem)],
+                serde_json::Value::Array(problems) => {
+                    problems.iter().take(20).map(problem_text).collect()
+                }
+                problem => vec![problem_text(problem)],
             };
             (presentable(field), problems)
         })
         .collect()
 }
 
-fn said(problem: &serde_json::Value) -> String {
+fn problem_text(problem: &serde_json::Value) -> String {
     problem
         .as_str()
         .map_or_else(|| presentable(&problem.to_string()), presentable)
 }
 
-/// At most 500 characters, no control characters, and no run of five digits or more: a validation error may quote a number.
-fn presentable(said: &str) -> String {
+/// At most 500 characters, without control characters. Runs of five or more digits are masked, because a validation error may
+/// quote a phone number.
+fn presentable(text: &str) -> String {
     let mut clean = String::new();
     let mut digits = String::new();
     let end = |clean: &mut String, digits: &mut String| {
@@ -221,7 +219,7 @@ fn presentable(said: &str) -> String {
         }
         digits.clear();
     };
-    for c in said.chars().take(500) {
+    for c in text.chars().take(500) {
         if c.is_ascii_digit() {
             digits.push(c);
             continue;
@@ -237,8 +235,8 @@ fn presentable(said: &str) -> String {
 mod tests {
     use super::*;
 
-    fn refused(status: u16, body: &str) -> CallError {
-        CallError::from_status(StatusCode::from_u16(status).unwrap(), None, body.as_bytes())
+    fn refused(status: u16, body: &str) -> ApiError {
+        ApiError::from_status(StatusCode::from_u16(status).unwrap(), None, body.as_bytes())
     }
 
     #[test]
@@ -247,7 +245,7 @@ mod tests {
             "validationErrors":{"to":["number 41793026727 is bad","must not be empty"],"text":"missing"}}}}"#;
         assert_eq!(
             refused(400, json),
-            CallError::Refused {
+            ApiError::Refused {
                 http_status: 400,
                 code: "BAD_REQUEST".into(),
                 text: "Bad request".into(),
@@ -264,7 +262,7 @@ mod tests {
                    <text>Invalid login details</text></serviceException></requestError></ApiException>";
         assert_eq!(
             refused(401, xml),
-            CallError::CredentialsRefused {
+            ApiError::CredentialsRefused {
                 http_status: 401,
                 text: "Invalid login details".into()
             }
@@ -275,7 +273,7 @@ mod tests {
     fn what_is_not_certain_is_in_doubt() {
         for status in [302, 303, 304, 408, 500, 502, 503, 504, 599] {
             assert!(
-                matches!(refused(status, "<html>"), CallError::InDoubt { .. }),
+                matches!(refused(status, "<html>"), ApiError::InDoubt { .. }),
                 "{status}"
             );
         }
@@ -287,7 +285,7 @@ mod tests {
                 "{\"requestError\":7}",
             ] {
                 assert!(
-                    matches!(refused(status, body), CallError::Refused { .. }),
+                    matches!(refused(status, body), ApiError::Refused { .. }),
                     "{status}"
                 );
             }

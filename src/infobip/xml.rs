@@ -5,9 +5,11 @@
 //!
 //! Invariants: a malformed row does not affect the other rows; entities other than the predefined ones are not expanded; depth
 //! and number of elements are bounded.
-//! Neighbours: [`element`] builds the JSON, `wire::rows` splits JSON bodies and reads the rows of both.
+//! Neighbours: [`element`] builds the JSON, [`recovery`] continues after malformed rows, `wire::rows` splits JSON bodies and
+//! reads the rows of both.
 
 mod element;
+mod recovery;
 
 use std::borrow::Cow;
 
@@ -19,9 +21,7 @@ use quick_xml::{
 use serde_json::Map;
 
 use self::element::Element;
-use super::wire::rows::{
-    BadRow, MAX_BODY_ROWS, MAX_BROKEN_ROWS, Split, UnreadableBody, too_many_rows,
-};
+use super::wire::rows::{BadRow, MAX_BODY_ROWS, Split, UnreadableBody};
 
 const MAX_DEPTH: usize = 32;
 const MAX_ELEMENTS: usize = 500_000;
@@ -70,58 +70,6 @@ impl<'a> Parser<'a> {
             elements: 0,
             row_end: 0,
         }
-    }
-
-    /// Reads to the end. After a malformed row, reading continues at the next one.
-    fn run(&mut self) -> Result<(), UnreadableBody> {
-        let mut from = 0;
-        while let Err(error) = self.read(from) {
-            if self.elements > MAX_ELEMENTS || self.rows.len() > MAX_BODY_ROWS {
-                return Err(too_many_rows());
-            }
-            let Some(innermost) = self.open.iter().rposition(Element::is_list_or_row) else {
-                // The error is not within rows, so the rest cannot be read.
-                if self.rows.is_empty() {
-                    return Err(UnreadableBody::new(error.detail));
-                }
-                return Ok(());
-            };
-            // A malformed row is dropped entirely. A list with an error between its rows stays open for the next rows.
-            let frame = &mut self.open[innermost];
-            let is_list = frame.has_list
-                || (frame.children.is_empty() && frame.name.eq_ignore_ascii_case("results"));
-            let (start, search_from) = if is_list {
-                // The remains of a row without a start tag belong to the malformed row.
-                frame.children.clear();
-                frame.text.clear();
-                let start = self.row_end.max(frame.start);
-                self.open.truncate(innermost + 1);
-                (start, error.at + 1)
-            } else {
-                let start = frame.start;
-                self.open.truncate(innermost);
-                (start, error.at.max(start + 1))
-            };
-            let next = (self.bad.len() + 1 < MAX_BROKEN_ROWS)
-                .then(|| next_row(self.text, search_from))
-                .flatten();
-            let payload = self
-                .text
-                .get(start..next.unwrap_or(self.text.len()))
-                .unwrap_or_default()
-                .trim();
-            if !is_only_closing_tags(payload) {
-                self.bad.push(BadRow {
-                    payload: payload.to_owned(),
-                    detail: error.detail.to_owned(),
-                });
-            }
-            match next {
-                Some(next) => from = next,
-                None => return Ok(()),
-            }
-        }
-        Ok(())
     }
 
     fn read(&mut self, from: usize) -> Result<(), SyntaxError> {
@@ -276,29 +224,6 @@ impl<'a> Parser<'a> {
             single: single.then(|| Cow::Owned(root.into_json().to_string())),
         })
     }
-}
-
-/// Offset of the next `<result>` or `<results>`, with any namespace prefix.
-fn next_row(text: &str, from: usize) -> Option<usize> {
-    let mut from = (from..text.len()).find(|at| text.is_char_boundary(*at))?;
-    loop {
-        let at = from + text.get(from..)?.find('<')?;
-        from = at + 1;
-        let rest = text.get(from..)?;
-        let name = rest
-            .split(|c: char| c.is_ascii_whitespace() || matches!(c, '>' | '/' | '<'))
-            .next()?;
-        let local = name.rsplit(':').next().unwrap_or(name);
-        if local.eq_ignore_ascii_case("result") || local.eq_ignore_ascii_case("results") {
-            return Some(at);
-        }
-    }
-}
-
-fn is_only_closing_tags(text: &str) -> bool {
-    text.split('<')
-        .map(str::trim)
-        .all(|tag| tag.is_empty() || (tag.starts_with('/') && tag.ends_with('>')))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! The HTTP/1.1 server of `http.listen` and `admin.listen`: a router of axum behind bounds that axum's own server lacks.
+//! The HTTP/1.1 server of `http.listen` and `admin.listen`: an axum router with limits that axum's own server lacks.
 //!
 //! Invariants: at most `max_connections` are open, more wait in the backlog; a connection that does not send the head of its
-//! next request in time is closed, and so is one that is older than `MAX_AGE`; after `stop` the server waits only for
-//! requests under way; every connection is a task that the server owns and awaits. Neighbours: `webhooks` and [`super::admin`]
-//! bring the routes and bound what a request may take; `grpc::connections` does the same for HTTP/2.
+//! next request in time, or is older than `MAX_AGE`, is closed; after `stop` the server waits only for requests in flight;
+//! every connection is a task that the server owns and awaits. Neighbours: `webhooks` and [`super::admin`] have the routes and
+//! limit the time and size of each request; `grpc::transport::connections` does the same for HTTP/2.
 
 use std::{
     pin::pin,
@@ -27,39 +27,40 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long accepting rests after it failed, as it does where no more files may be opened.
+/// The pause after accepting failed, as it does when the limit of open files is reached.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The size of a connection's read buffer, and so the longest head of a request. A longer head is answered with 431.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// A connection that is older ends after the request under way, so that a client that reads nothing does not stay for ever.
+/// An older connection is closed after the request in flight, so that a client that reads nothing cannot keep it open forever.
 const MAX_AGE: Duration = Duration::from_secs(300);
-/// How long a connection without a request under way may take to end: enough to write what is in its buffers.
+/// How long a connection without a request in flight may take to close: enough to write its buffers.
 const CLOSING_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What clients may take of a server.
+/// Limits of the connections and requests of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once.
     pub max_connections: usize,
     /// How long a connection may take to send the head of its next request.
     pub header_timeout: Duration,
-    /// How long a request under way is waited for when its connection is to end.
+    /// How long the server waits for the request in flight when it closes a connection.
     pub request_timeout: Duration,
 }
 
-/// Serves what connects to `listener` until `stop`; then accepts nothing more, and waits for the requests under way.
+/// Serves connections to `listener` until `stop`; then accepts no more and waits for the requests in flight.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(
+    let permits = Arc::new(Semaphore::new(
         limits.max_connections.min(Semaphore::MAX_PERMITS),
     ));
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
-            // The semaphore is never closed.
-            let place = Arc::clone(&places).acquire_owned().await.ok();
-            (accept(&listener).await, place)
+            let permit = Arc::clone(&permits)
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            (accept(&listener).await, permit)
         };
-        let (stream, place) = tokio::select! {
+        let (stream, permit) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = accepted => accepted,
             Some(_) = connections.join_next() => continue,
@@ -67,15 +68,15 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
             serve_connection(stream, router, limits, stop).await;
-            drop(place);
+            drop(permit);
         });
     }
-    // The port is free at once: new clients are refused instead of waiting in the backlog.
+    // Closes the port: new clients are refused instead of waiting in the backlog.
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
-/// The next connection.
+/// The next connection. Retries after errors.
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
@@ -83,13 +84,13 @@ async fn accept(listener: &TcpListener) -> TcpStream {
                 let _ = stream.set_nodelay(true);
                 return stream;
             }
-            // This connection failed while it was accepted; the listener goes on.
+            // Only this connection failed.
             Err(error)
                 if matches!(
                     error.kind(),
                     std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset
                 ) => {}
-            // The process is out of files or memory: trying again at once would only burn what is left.
+            // The process is out of files or memory.
             Err(error) => {
                 tracing::warn!(%error, "an HTTP connection can't be accepted: trying again in 100 ms");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -110,11 +111,11 @@ async fn serve_connection(
         let is_busy = Arc::clone(&is_busy);
         move |request: http::Request<Incoming>| {
             let busy = Busy::new(&is_busy);
-            let answering = routes.call(request);
+            let response = routes.call(request);
             async move {
-                let answer = answering.await;
+                let response = response.await;
                 drop(busy);
-                answer
+                response
             }
         }
     });
@@ -135,7 +136,7 @@ async fn serve_connection(
         () = stop.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
-    // hyper waits for a first head that may never come, so only a request under way gets the time of a request.
+    // hyper would wait for a first request that may never come, so only a request in flight gets `request_timeout`.
     let wait = if is_busy.load(Ordering::Relaxed) {
         limits.request_timeout + CLOSING_TIMEOUT
     } else {
@@ -144,7 +145,7 @@ async fn serve_connection(
     let _ = tokio::time::timeout(wait, connection).await;
 }
 
-/// While it lives, a request of the connection is under way. HTTP/1.1 has one at a time.
+/// Exists while a request of the connection is in flight. HTTP/1.1 has one at a time.
 struct Busy(Arc<AtomicBool>);
 
 impl Busy {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Something that is read from files and replaced as a whole when they change.
 pub trait Reload: Send + Sync + 'static {
-    /// What the log calls it, such as "the tokens file".
+    /// The name in log lines, such as "the tokens file".
     const NAME: &'static str;
     /// How often the files are read.
     const INTERVAL: Duration;

@@ -63,7 +63,6 @@ struct Inner {
 
 /// What sending needs of the API.
 pub struct Api {
-    /// The client.
     pub client: Client,
     /// The rate of send requests.
     pub pace: SendPace,

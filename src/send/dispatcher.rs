@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config,
     infobip::{
-        BatchKind, CallError, Client, OutboundBatch, OutboundRow, SendResponse, pacing::SendPace,
+        ApiError, BatchKind, Client, OutboundBatch, OutboundRow, SendResponse, pacing::SendPace,
     },
     message::reason::Reason,
     ops::metrics::Metrics,
@@ -195,14 +195,14 @@ impl Dispatcher {
         }
     }
 
-    async fn take_error(&self, parts: Vec<Part>, error: CallError) {
+    async fn take_error(&self, parts: Vec<Part>, error: ApiError) {
         match error {
-            CallError::NotSent { detail } => self.put_back(parts, &detail, None).await,
-            CallError::RateLimited { retry_after } => {
+            ApiError::NotSent { detail } => self.put_back(parts, &detail, None).await,
+            ApiError::RateLimited { retry_after } => {
                 self.put_back(parts, "it answers 429, too many requests", retry_after)
                     .await;
             }
-            CallError::CredentialsRefused { http_status, text } => {
+            ApiError::CredentialsRefused { http_status, text } => {
                 let detail = format!(
                     "HTTP {http_status}, {text}: check infobip.username and infobip.password, or infobip.api_key"
                 );
@@ -214,7 +214,7 @@ impl Dispatcher {
                 self.fail(parts, &SendError::CredentialsRefused { detail })
                     .await;
             }
-            CallError::Refused {
+            ApiError::Refused {
                 http_status,
                 code,
                 text,
@@ -235,7 +235,7 @@ impl Dispatcher {
                     self.put_back(parts, &detail, None).await;
                 }
             }
-            CallError::InDoubt { detail } => {
+            ApiError::InDoubt { detail } => {
                 tracing::warn!(
                     destinations = destinations(&parts),
                     detail,
@@ -250,7 +250,7 @@ impl Dispatcher {
         }
     }
 
-    async fn request(&self, parts: &[Part]) -> Result<SendResponse, CallError> {
+    async fn request(&self, parts: &[Part]) -> Result<SendResponse, ApiError> {
         let own = parts.first().and_then(|part| part.alone.as_deref());
         let mut all = Vec::with_capacity(destinations(parts));
         all.extend(parts.iter().flat_map(Part::destinations));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 
-use super::{super::CliError, Places, story::Story};
+use super::{super::CliError, Endpoints, story::Story};
 use crate::{
     message::event_type::EventType,
     proto::v1::{
@@ -20,14 +20,16 @@ const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
 type Flow = Result<(), String>;
 
 /// Runs all flows, one after the other.
-pub(super) async fn all(story: &mut Story, places: &Places<'_>) -> Result<(), CliError> {
-    let address = format!("http://{}", places.bridge.grpc);
+pub(super) async fn all(story: &mut Story, endpoints: &Endpoints<'_>) -> Result<(), CliError> {
+    let address = format!("http://{}", endpoints.bridge.grpc);
     let channel = Channel::from_shared(address)
         .map_err(|error| CliError::Failed(error.to_string()))?
         .connect_lazy();
 
     story.chapter("Send a text to two numbers", "SmsService.SendSms")?;
-    let mut events = Events::follow(&channel).await.map_err(CliError::Failed)?;
+    let mut events = EventReader::follow(&channel)
+        .await
+        .map_err(CliError::Failed)?;
     let outcome = send_and_report(
         story,
         &channel,
@@ -63,7 +65,7 @@ pub(super) async fn all(story: &mut Story, places: &Places<'_>) -> Result<(), Cl
         "A phone sends a message",
         "POST /_sim/inbound, which simulates a message from a phone",
     )?;
-    let outcome = inbound(story, places, &mut events).await;
+    let outcome = inbound(story, endpoints, &mut events).await;
     story.ended("inbound", outcome)?;
 
     story.chapter("Look up a number", "LookupService.LookupNumbers")?;
@@ -99,10 +101,10 @@ pub(super) fn text(to: &[&str], text: &str) -> v1::SendSmsRequest {
     }
 }
 
-/// Events since the start of the demo.
-pub(super) struct Events(tonic::Streaming<v1::StreamEventsResponse>);
+/// EventReader since the start of the demo.
+pub(super) struct EventReader(tonic::Streaming<v1::StreamEventsResponse>);
 
-impl Events {
+impl EventReader {
     async fn follow(channel: &Channel) -> Result<Self, String> {
         let mut client = EventServiceClient::new(channel.clone());
         let stream = client
@@ -134,7 +136,7 @@ impl Events {
 async fn send_and_report(
     story: &Story,
     channel: &Channel,
-    events: &mut Events,
+    events: &mut EventReader,
     to: &[&str],
     event_type: EventType,
 ) -> Flow {
@@ -173,21 +175,21 @@ async fn rejected(story: &Story, channel: &Channel) -> Flow {
     }
 }
 
-async fn inbound(story: &Story, places: &Places<'_>, events: &mut Events) -> Flow {
+async fn inbound(story: &Story, endpoints: &Endpoints<'_>, events: &mut EventReader) -> Flow {
     // The environment may name a proxy, which does not know this machine's loopback addresses.
     let client = reqwest::Client::builder()
         .no_proxy()
         .build()
         .map_err(text_of)?;
-    let answer = client
-        .post(format!("http://{}/_sim/inbound", places.simulator))
+    let response = client
+        .post(format!("http://{}/_sim/inbound", endpoints.simulator))
         .header("content-type", "application/json")
         .body(r#"{"from":"41793026727","to":"41790000000","text":"When do you open?"}"#)
         .send()
         .await
         .map_err(text_of)?;
-    if !answer.status().is_success() {
-        return Err(format!("the simulator answered {}", answer.status()));
+    if !response.status().is_success() {
+        return Err(format!("the simulator answered {}", response.status()));
     }
     let event = events.next(EventType::InboundReceived).await?;
     story.event(&event).map_err(text_of)

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use super::{super::CliError, Places};
+use super::{super::CliError, Endpoints};
 use crate::proto::v1;
 
 /// Prints the demo to stdout and collects the flows that failed.
@@ -19,12 +19,12 @@ impl Story {
         out.flush()
     }
 
-    pub(super) fn begin(&self, places: &Places<'_>) -> io::Result<()> {
-        let Places {
+    pub(super) fn begin(&self, endpoints: &Endpoints<'_>) -> io::Result<()> {
+        let Endpoints {
             simulator,
             bridge,
             broker,
-        } = places;
+        } = endpoints;
         self.print("smsbridge demo: a simulated Infobip account and a bridge, in one process.\n")?;
         self.print("  your services ──gRPC or RabbitMQ──▶ smsbridge ──REST──▶ Infobip (here: the simulator)")?;
         self.print("                ◀─────events──────────           ◀─pushes─\n")?;
@@ -46,7 +46,6 @@ impl Story {
         }
     }
 
-    /// Starts a flow.
     pub(super) fn chapter(&mut self, title: &str, called: &str) -> io::Result<()> {
         self.chapters += 1;
         self.print(format!(
@@ -127,12 +126,12 @@ impl Story {
         )))
     }
 
-    pub(super) fn where_to_look(&self, places: &Places<'_>) -> io::Result<()> {
-        let Places {
+    pub(super) fn where_to_look(&self, endpoints: &Endpoints<'_>) -> io::Result<()> {
+        let Endpoints {
             simulator,
             bridge,
             broker,
-        } = places;
+        } = endpoints;
         let grpc = bridge.grpc;
         self.print("\nStill serving; Ctrl-C stops it. In another terminal:\n")?;
         self.print(format!(

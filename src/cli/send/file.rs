@@ -4,46 +4,39 @@
 //! of the run and the number of the record, so that a repeated run sends nothing twice; every message that was sent is
 //! counted as accepted, rejected, unknown or unanswered.
 
+mod report;
+
 use std::{
-    fmt,
-    io::{self, IsTerminal as _, Write as _},
     path::Path,
     pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
-use super::{SendArgs, client, is_accepted, message};
+use self::report::Report;
+use super::{SendArgs, client, message};
 use crate::{
-    cli::{
-        CliError, codes,
-        connect::{Bridge, CallError},
-        numbers::Rows,
-        output::{Output, Table},
-    },
+    cli::{CliError, connect::Bridge, numbers::RowReader, rpc_error::RpcError},
     proto::v1::{
-        Destination, OutboundMessage, Outcome, SendResult, SendSmsRequest, StreamSmsRequest,
-        StreamSmsResponse, outbound_message::Content,
+        Destination, OutboundMessage, SendSmsRequest, StreamSmsRequest, outbound_message::Content,
     },
 };
 
 /// The longest time without a response while messages are in flight. The bridge resolves a message in doubt within
 /// `send.in_doubt_for` (10 min).
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// The shortest time between two updates of the progress line.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// # Errors
 /// [`CliError::Usage`] if the file cannot be read or its header is invalid.
-pub(super) async fn open(file: &Path) -> Result<Rows, CliError> {
-    Rows::open(file, &["to", "text", "message_id", "from"]).await
+pub(super) async fn open(file: &Path) -> Result<RowReader, CliError> {
+    RowReader::open(file, &["to", "text", "message_id", "from"]).await
 }
 
 /// Sends a message for each record. Prints the messages that were not accepted; with `--json`, all responses.
@@ -51,7 +44,7 @@ pub(super) async fn open(file: &Path) -> Result<Rows, CliError> {
 /// # Errors
 /// If a record is invalid, the stream breaks, or any message was not accepted.
 pub(super) async fn send(
-    rows: Rows,
+    rows: RowReader,
     args: &SendArgs,
     request_id: &str,
     bridge: &Bridge,
@@ -62,22 +55,22 @@ pub(super) async fn send(
         permits: Arc::new(Semaphore::new(args.in_flight as usize)),
     };
     let mut report = Report::new(args.connect.json);
-    let (fed, answered) = {
+    let (fed, read) = {
         let mut feeding = pin!(feed(rows, args, request_id, requests, &flow));
-        let mut answering = pin!(answers(bridge, stream, &flow, &mut report));
+        let mut reading = pin!(read_responses(bridge, stream, &flow, &mut report));
         // If the stream ends, the rest of the file is not read. At the end of the file, all responses are awaited.
         tokio::select! {
-            answered = &mut answering => (Ok(()), answered),
-            fed = &mut feeding => (fed, answering.await),
+            read = &mut reading => (Ok(()), read),
+            fed = &mut feeding => (fed, reading.await),
         }
     };
     let sent = flow.sent.load(Ordering::Relaxed);
     report.finish(sent)?;
     let resume =
         format!("Repeat the command with --request-id {request_id}: nothing is sent twice");
-    if let Err(error) = answered {
+    if let Err(error) = read {
         return Err(match error {
-            CliError::Call(error) => CliError::Failed(format!("{error}\n  {resume}")),
+            CliError::Rpc(error) => CliError::Failed(format!("{error}\n  {resume}")),
             other => other,
         });
     }
@@ -99,13 +92,13 @@ pub(super) async fn send(
 struct Flow {
     /// Number of messages sent.
     sent: AtomicU64,
-    /// Free places of `--in-flight`.
+    /// The permits of `--in-flight` that are free.
     permits: Arc<Semaphore>,
 }
 
 /// Sends a message for each record.
 async fn feed(
-    mut rows: Rows,
+    mut rows: RowReader,
     args: &SendArgs,
     request_id: &str,
     requests: mpsc::Sender<StreamSmsRequest>,
@@ -139,7 +132,7 @@ async fn feed(
             }),
         };
         match flow.permits.acquire().await {
-            // `answers` adds a permit for each response.
+            // `read_responses` adds a permit for each response.
             Ok(permit) => permit.forget(),
             Err(_) => return Ok(()),
         }
@@ -151,8 +144,7 @@ async fn feed(
     Ok(())
 }
 
-/// Reads all responses.
-async fn answers(
+async fn read_responses(
     bridge: &Bridge,
     requests: mpsc::Receiver<StreamSmsRequest>,
     flow: &Flow,
@@ -178,7 +170,7 @@ async fn with_timeout<T>(
     let mut waiting = pin!(waiting);
     loop {
         match tokio::time::timeout(RESPONSE_TIMEOUT, &mut waiting).await {
-            Ok(result) => return Ok(result.map_err(CallError::from)?),
+            Ok(result) => return Ok(result.map_err(RpcError::from)?),
             Err(_) if flow.sent.load(Ordering::Relaxed) == answered => {}
             Err(_) => {
                 return Err(CliError::Failed(format!(
@@ -188,133 +180,4 @@ async fn with_timeout<T>(
             }
         }
     }
-}
-
-/// Number of messages by outcome.
-#[derive(Debug, Default, Clone, Copy)]
-struct Tally {
-    accepted: u64,
-    rejected: u64,
-    unknown: u64,
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            accepted,
-            rejected,
-            unknown,
-        } = self;
-        write!(
-            f,
-            "{accepted} accepted, {rejected} rejected, {unknown} unknown"
-        )
-    }
-}
-
-/// Prints responses and progress.
-struct Report {
-    output: Output,
-    table: Table,
-    tally: Tally,
-    answered: u64,
-    begun: Instant,
-    /// When the progress line was last written; `None` if stderr is not a terminal.
-    progress: Option<Instant>,
-}
-
-impl Report {
-    fn new(json: bool) -> Self {
-        let now = Instant::now();
-        Self {
-            output: Output::new(json),
-            table: Table::with_widths(
-                &["LINE", "TO", "MESSAGE ID", "OUTCOME", "STATUS"],
-                &[6, 12, 36, 8],
-            ),
-            tally: Tally::default(),
-            answered: 0,
-            begun: now,
-            progress: io::stderr().is_terminal().then_some(now),
-        }
-    }
-
-    fn take(&mut self, response: &StreamSmsResponse, flow: &Flow) -> io::Result<()> {
-        self.answered += 1;
-        for result in &response.results {
-            match result.outcome() {
-                Outcome::Accepted => self.tally.accepted += 1,
-                Outcome::Rejected => self.tally.rejected += 1,
-                Outcome::Unknown | Outcome::Unspecified => self.tally.unknown += 1,
-            }
-        }
-        if self.output.is_json() {
-            self.output.json(response)?;
-        } else if response.results.iter().any(|result| !is_accepted(result)) {
-            self.clear_progress()?;
-            let failed: Vec<_> = response
-                .results
-                .iter()
-                .filter(|result| !is_accepted(result))
-                .collect();
-            self.output.messages(&mut self.table, &failed, |result| {
-                row(&response.correlation, result)
-            })?;
-            self.output.flush()?;
-        }
-        self.show_progress(flow)
-    }
-
-    fn show_progress(&mut self, flow: &Flow) -> io::Result<()> {
-        let Some(last) = &mut self.progress else {
-            return Ok(());
-        };
-        if last.elapsed() < PROGRESS_INTERVAL {
-            return Ok(());
-        }
-        *last = Instant::now();
-        let sent = flow.sent.load(Ordering::Relaxed);
-        write!(
-            io::stderr(),
-            "\r\u{1b}[K{sent} sent: {}, {:.0}/s",
-            self.tally,
-            self.rate()
-        )
-    }
-
-    fn clear_progress(&self) -> io::Result<()> {
-        if self.progress.is_some() {
-            write!(io::stderr(), "\r\u{1b}[K")?;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, sent: u64) -> io::Result<()> {
-        self.clear_progress()?;
-        self.output.flush()?;
-        let unanswered = match sent.saturating_sub(self.answered) {
-            0 => String::new(),
-            unanswered => format!(", {unanswered} unanswered"),
-        };
-        self.output.note(&format!(
-            "{sent} sent: {}{unanswered}, in {:.1} s ({:.0}/s)",
-            self.tally,
-            self.begun.elapsed().as_secs_f64(),
-            self.rate()
-        ))
-    }
-
-    fn rate(&self) -> f64 {
-        self.answered as f64 / self.begun.elapsed().as_secs_f64().max(0.001)
-    }
-}
-
-fn row(line: &str, result: &SendResult) -> Vec<String> {
-    vec![
-        line.to_owned(),
-        result.to.clone(),
-        result.message_id.clone(),
-        codes::outcome(result),
-        codes::reason(result),
-    ]
 }

@@ -25,7 +25,7 @@ pub(super) fn base_address(key: &str, url: &mut String, checks: &mut Checks<'_>)
         },
     };
     match problem {
-        Some(problem) => checks.say(
+        Some(problem) => checks.reject(
             &[key],
             problem,
             "write scheme, host and port only, such as \"https://sms.example.com\"",
@@ -62,7 +62,7 @@ pub(super) fn listeners(config: &Config, checks: &mut Checks<'_>) {
             .iter()
             .find(|(_, other)| collide(*address, *other))
         {
-            checks.say(
+            checks.reject(
                 &[key, other],
                 format!("`{other}` also listens on port {}", address.port()),
                 "choose another port",

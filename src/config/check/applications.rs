@@ -19,9 +19,9 @@ pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {
     for (name, application) in &config.applications {
         let key = format!("applications.{name}");
         if let Err(error) = ApplicationName::parse(name) {
-            checks.say(&[&key], error.to_string(), "rename it");
+            checks.reject(&[&key], error.to_string(), "rename it");
         } else if name == FOREIGN_APPLICATION {
-            checks.say(
+            checks.reject(
                 &[&key],
                 "this name is reserved for messages that were not sent through the bridge",
                 "rename it",
@@ -32,7 +32,7 @@ pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {
         let allowed = &application.allowed_senders;
         for sender in allowed {
             if let Err(error) = check_sender(sender) {
-                checks.say(
+                checks.reject(
                     &[&senders_key],
                     format!("`{sender}`: {error}"),
                     "correct it",
@@ -41,9 +41,9 @@ pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {
         }
         if let Some(sender) = &application.default_sender {
             if let Err(error) = check_sender(sender) {
-                checks.say(&[&default_key], error.to_string(), "correct it");
+                checks.reject(&[&default_key], error.to_string(), "correct it");
             } else if !allowed.is_empty() && !allowed.contains(sender) {
-                checks.say(
+                checks.reject(
                     &[&default_key, &senders_key],
                     format!("is not one of `{senders_key}`"),
                     "add it there, or choose one of them",
@@ -55,7 +55,7 @@ pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {
                 && prefix.bytes().all(|b| b.is_ascii_digit())
                 && !prefix.starts_with('0');
             if !fits {
-                checks.say(
+                checks.reject(
                     &[&format!("{key}.allowed_country_prefixes")],
                     format!("`{prefix}` is not a calling code"),
                     "write digits without + or 00, such as \"41\"",
@@ -68,7 +68,7 @@ pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {
                 (1..=64).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit())
             };
             if !route.number.as_ref().is_none_or(is_number) {
-                checks.say(
+                checks.reject(
                     &[&inbound_key],
                     "a number in it must have digits only",
                     "write it in international format without +, such as \"41790000000\"",
@@ -81,7 +81,7 @@ pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {
             if let Some(other) = routes.insert(matched, name)
                 && other != name
             {
-                checks.say(
+                checks.reject(
                     &[&inbound_key],
                     format!("`applications.{other}.inbound` has the same route"),
                     "remove it from one of them",

@@ -92,7 +92,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         ("amqp.prefetch", u64::from(amqp.prefetch), 1, 65_535),
     ] {
         if !(min..=max).contains(&value) {
-            checks.say(
+            checks.reject(
                 &[key],
                 format!("{value} is out of bounds"),
                 format!("choose {min} to {max}"),
@@ -155,7 +155,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         ("shutdown.grace", shutdown.grace, ms(1), hour),
     ] {
         if !(min..=max).contains(&value) {
-            checks.say(
+            checks.reject(
                 &[key],
                 format!("{value:?} is out of bounds"),
                 format!("choose {min:?} to {max:?}"),
@@ -164,7 +164,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
     }
     if send.in_doubt_for <= infobip.request_timeout && send.in_doubt_for >= ms(1) {
         // A send that is not in the API's logs counts as not sent only once its request can no longer be in flight.
-        checks.say(
+        checks.reject(
             &["send.in_doubt_for", "infobip.request_timeout"],
             "must be longer than infobip.request_timeout",
             "increase it; otherwise no send in doubt could be resolved",
@@ -172,7 +172,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
     }
     if infobip.connect_timeout >= infobip.request_timeout && infobip.request_timeout >= ms(1) {
         // A request that times out is in doubt; one that could not connect was not sent.
-        checks.say(
+        checks.reject(
             &["infobip.connect_timeout", "infobip.request_timeout"],
             "must be shorter than infobip.request_timeout",
             "reduce it, so that a failed connection is not taken for a request in doubt",

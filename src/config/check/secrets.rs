@@ -18,7 +18,7 @@ pub(super) fn secrets_from_files(config: &mut Config, checks: &mut Checks<'_>) {
         let file_key = format!("{key}_file");
         let Some(path) = file else { return };
         if secret.is_some() {
-            checks.say(
+            checks.reject(
                 &[&file_key, key],
                 format!("`{key}` is also set"),
                 "set only one of the two",
@@ -27,7 +27,7 @@ pub(super) fn secrets_from_files(config: &mut Config, checks: &mut Checks<'_>) {
         }
         match read_secret(path) {
             Ok(read) => *secret = Some(read),
-            Err(problem) => checks.say(
+            Err(problem) => checks.reject(
                 &[&file_key],
                 problem,
                 format!("name a file that holds the value, or set `{key}`"),

@@ -1,4 +1,4 @@
-//! The journal of begun sends: tells the next process which sends a killed process may have made.
+//! The journal of begun sends: the next process reads which sends a killed process may have made.
 //!
 //! Between the request to the API and its durable result, nothing else records a send. So its wire id is written to the file
 //! `sends.begun` before the request may leave. If the caller repeats the id after a crash, the send is in doubt and is looked

@@ -3,6 +3,8 @@
 //! Invariants: a job gets its reply after the commit that contains it; an event id is written once; a pending report is not
 //! written after a final one of the same message (P6).
 
+mod registration;
+
 use std::{
     sync::{
         Arc,
@@ -14,10 +16,11 @@ use std::{
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::registration::{Registration, register};
 use super::{
-    super::{AppendError, Batch, NewEvent, Quarantined, SavedSubscription, Visibility},
+    super::{AppendError, Batch, Quarantined, SavedSubscription, Visibility},
     chunk::Chunk,
-    schema::{self, kind},
+    schema,
 };
 use crate::{message::event_type::EventType, ops::metrics::Metrics};
 
@@ -101,7 +104,7 @@ impl Writer {
     fn commit(&mut self, jobs: &mut Vec<Job>) {
         let outcome = self.write(jobs);
         self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
-        let answer = match outcome {
+        let result = match outcome {
             Ok(head) => {
                 if head > *self.head.borrow() {
                     self.head.send_replace(head);
@@ -122,12 +125,12 @@ impl Writer {
                 }
                 Job::Quarantine { reply, .. } | Job::SaveSubscription { reply, .. } => reply,
                 Job::Trim { more } => {
-                    let _ = more.send(answer.is_ok() && self.more_to_trim);
+                    let _ = more.send(result.is_ok() && self.more_to_trim);
                     continue;
                 }
             };
             // If the caller has gone away, sending its reply fails harmlessly.
-            let _ = reply.send(answer.clone());
+            let _ = reply.send(result.clone());
         }
     }
 
@@ -225,64 +228,6 @@ fn size(job: &Job) -> usize {
         Job::Append { events, .. } => events.len(),
         Job::Quarantine { .. } | Job::SaveSubscription { .. } | Job::Trim { .. } => 1,
     }
-}
-
-enum Registration {
-    /// The event is new and must be appended.
-    New,
-    /// The log has an event with this id.
-    Known,
-    /// The event is a pending report, and its message has a final one.
-    TooLate,
-}
-
-/// Registers the id of an event with the sequence number `seq` that it will get, unless it must not be appended.
-fn register(connection: &Connection, new: &NewEvent, seq: i64) -> rusqlite::Result<Registration> {
-    let kind = if new.is_final_report() {
-        kind::FINAL_REPORT
-    } else if new.is_pending_report() {
-        kind::PENDING_REPORT
-    } else if new.result().is_some() {
-        // Without a digest the bridge made the message's id: the result is unique, and no caller looks it up. A result without a
-        // wire id belongs to a message without destinations, and may be recorded again when its request is repeated.
-        if new.digest.is_none() && !new.wire_id.is_empty() {
-            return Ok(Registration::New);
-        }
-        kind::RESULT
-    } else {
-        kind::OTHER
-    };
-    if kind == kind::PENDING_REPORT {
-        let mut final_report =
-            connection.prepare_cached("SELECT 1 FROM known WHERE wire_id = ?1 AND kind = ?2")?;
-        if final_report.exists(params![new.wire_id, kind::FINAL_REPORT])? {
-            tracing::debug!(
-                event_id = new.event.id,
-                "dropped a pending report that came after a final one"
-            );
-            return Ok(Registration::TooLate);
-        }
-    }
-    let id = uuid::Uuid::parse_str(&new.event.id).unwrap_or_else(|_| {
-        uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, new.event.id.as_bytes())
-    });
-    let inserted = connection
-        .prepare_cached(
-            "INSERT INTO known (seq, wire_id, id, kind, digest) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (wire_id, id) DO NOTHING",
-        )?
-        .execute(params![
-            seq,
-            new.wire_id,
-            id.as_bytes(),
-            kind,
-            new.digest.as_ref().map(<[u8; 16]>::as_slice),
-        ])?;
-    Ok(if inserted == 1 {
-        Registration::New
-    } else {
-        Registration::Known
-    })
 }
 
 /// Writes a chunk; returns the next one, empty.

@@ -11,7 +11,7 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 use super::Authenticator;
 use crate::grpc::{
     failure::Failure,
-    middleware::router::{Answering, Services},
+    middleware::router::{Router, ServiceFuture},
 };
 
 /// The client certificate of a connection, verified by TLS.
@@ -38,16 +38,16 @@ impl Certificate {
 /// The services behind an [`Authenticator`]. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::grpc) struct Authenticated {
-    services: Services,
+    router: Router,
     authenticator: Arc<Authenticator>,
     certificate: Option<Certificate>,
 }
 
 impl Authenticated {
     /// For connections without a client certificate.
-    pub(in crate::grpc) fn around(services: Services, authenticator: Arc<Authenticator>) -> Self {
+    pub(in crate::grpc) fn around(router: Router, authenticator: Arc<Authenticator>) -> Self {
         Self {
-            services,
+            router,
             authenticator,
             certificate: None,
         }
@@ -62,7 +62,7 @@ impl Authenticated {
     }
 
     /// Passes an allowed call to its service.
-    pub(in crate::grpc) fn call(&self, mut request: http::Request<Body>) -> Answering {
+    pub(in crate::grpc) fn call(&self, mut request: http::Request<Body>) -> ServiceFuture {
         let path = request.uri().path();
         let method = path.strip_prefix('/').unwrap_or(path);
         let certificate = self.certificate.as_ref();
@@ -74,7 +74,7 @@ impl Authenticated {
                 if let Some(caller) = caller {
                     request.extensions_mut().insert(caller);
                 }
-                self.services.call(request)
+                self.router.call(request)
             }
             Err(denied) => {
                 let status = Status::from(Failure::Denied(denied));

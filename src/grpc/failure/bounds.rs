@@ -1,32 +1,30 @@
-//! How long a status may be. It travels in trailers, and clients close a call whose trailers are longer than some 8 KB: its
-//! caller would hear of a broken protocol instead of their mistake.
+//! Limits of the size of a status. A status is sent in trailers, and clients close a call whose trailers exceed about 8 KB: the
+//! caller would see a protocol error instead of the status.
 
 use crate::proto::v1::FieldViolation;
 
-/// The longest message, in bytes. Written twice: percent-encoded, and in the details.
+/// The longest message, in bytes. A status contains it twice: percent-encoded, and in the details.
 const MESSAGE_BYTES: usize = 512;
 /// The longest value in an ErrorInfo's metadata, in bytes.
 const VALUE_BYTES: usize = 256;
-/// The longest part of a violation, in bytes: callers' keys may be in its path, callers' values in its description.
+/// The longest path and the longest description of a violation, in bytes: they may quote the caller's keys and values.
 const VIOLATION_PART_BYTES: usize = 300;
 /// All violations together, in bytes.
 const VIOLATIONS_BYTES: usize = 2_500;
-/// All ids that are named together, in bytes.
+/// All ids together, in bytes.
 const IDS_BYTES: usize = 1_500;
 
-/// A status's message.
 pub(super) fn message(text: String) -> String {
     cut(text, MESSAGE_BYTES)
 }
 
-/// A value of an ErrorInfo's metadata.
 pub(super) fn value(text: String) -> String {
     cut(text, VALUE_BYTES)
 }
 
-/// As many of the violations as a status can carry, at least one.
+/// The first violations, as many as fit, at least one.
 pub(super) fn violations(all: Vec<FieldViolation>) -> Vec<FieldViolation> {
-    let mut room = VIOLATIONS_BYTES;
+    let mut bytes_left = VIOLATIONS_BYTES;
     all.into_iter()
         .map(|violation| FieldViolation {
             field: cut(violation.field, VIOLATION_PART_BYTES),
@@ -34,14 +32,14 @@ pub(super) fn violations(all: Vec<FieldViolation>) -> Vec<FieldViolation> {
         })
         .take_while(|violation| {
             let bytes = violation.field.len() + violation.description.len();
-            let fits = bytes <= room;
-            room = room.saturating_sub(bytes);
+            let fits = bytes <= bytes_left;
+            bytes_left = bytes_left.saturating_sub(bytes);
             fits
         })
         .collect()
 }
 
-/// As many of the ids as a status can carry, with commas between them.
+/// The first ids, as many as fit, separated by commas.
 pub(super) fn ids(all: &[String]) -> String {
     let mut named = String::new();
     for id in all {
@@ -56,10 +54,10 @@ pub(super) fn ids(all: &[String]) -> String {
     named
 }
 
-fn cut(mut text: String, most_bytes: usize) -> String {
+fn cut(mut text: String, max_bytes: usize) -> String {
     const MARK: &str = "…";
-    if text.len() > most_bytes {
-        let mut end = most_bytes - MARK.len();
+    if text.len() > max_bytes {
+        let mut end = max_bytes - MARK.len();
         while !text.is_char_boundary(end) {
             end -= 1;
         }

@@ -1,4 +1,4 @@
-//! A caller's deadline, and answering a little before it: an answer at the deadline would never arrive.
+//! The caller's deadline. Handlers answer a little before it, because a response sent at the deadline arrives too late.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
-/// The caller's deadline less the time that the answer needs: 10% of it, 20 to 200 ms.
+/// The time by which a handler must answer: the caller's deadline less 10% of the timeout, at least 20 ms and at most 200 ms.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::grpc) struct Deadline(Option<Instant>);
 
@@ -20,7 +20,7 @@ impl Deadline {
         }))
     }
 
-    /// Waits for `future` until the deadline; `None` where it passed.
+    /// Waits for `future`. `None` if the deadline passed first.
     pub(in crate::grpc) async fn wait<F: Future>(self, future: F) -> Option<F::Output> {
         match self.0 {
             None => Some(future.await),
@@ -29,7 +29,7 @@ impl Deadline {
     }
 }
 
-/// What `grpc-timeout` says.
+/// The value of `grpc-timeout`. `None` if it is missing or malformed.
 pub(in crate::grpc) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     parse(headers.get("grpc-timeout")?.to_str().ok()?)
 }

@@ -1,8 +1,8 @@
-//! What tonic answers before a handler has the request, put into the words of the error table.
+//! Replaces the errors that tonic returns before a handler has the request by those of the error table ([`failure`]).
 //!
-//! tonic answers a request that it can't read with a bare INTERNAL, which the gRPC documents allow, but which says to
-//! whoever watches the bridge that the bridge is at fault. Every status of a handler carries details ([`failure`]), so a
-//! bare one is tonic's, and its code says why. Neighbours: `calls` puts it around every call.
+//! tonic rejects an undecodable request with INTERNAL and no details. The gRPC documents allow that, but it looks like a fault
+//! of the bridge. Every status of a handler carries details, so a status without details is tonic's, and its code tells the
+//! cause. Neighbours: `outermost` and `call_record` apply it to the headers and trailers of every response.
 //!
 //! [`failure`]: crate::grpc::failure
 
@@ -12,12 +12,12 @@ use tonic::{Code, Status};
 use crate::grpc::failure::Failure;
 
 const DETAILS: &str = "grpc-status-details-bin";
-/// tonic says with this which encodings it reads, where it refuses one.
+/// tonic sets this header when it rejects the compression of a request.
 const ACCEPTED_ENCODINGS: &str = "grpc-accept-encoding";
-/// tonic's words hold a name that the caller chose at most once: more of them is of no use.
+/// tonic's messages may quote a name that the caller chose: longer ones are cut.
 const MAX_DETAIL_CHARACTERS: usize = 300;
 
-/// Whether a request says that it is gRPC. What does not is answered with HTTP 415 (gRPC over HTTP/2, "Requests").
+/// Whether the content type is gRPC's. Other requests are answered with HTTP 415 (gRPC over HTTP/2, "Requests").
 pub(in crate::grpc) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| {
         let kind = kind.as_bytes();
@@ -26,32 +26,32 @@ pub(in crate::grpc) fn is_grpc(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Puts tonic's own status, in headers or trailers, into our words; leaves every other.
-pub(in crate::grpc) fn reword(headers: &mut HeaderMap, max_message_bytes: usize) {
-    // Nearly every call ends with OK: nothing is to be put together for it.
-    let is_fine = headers
+/// Rewrites a status of tonic's own in headers or trailers; leaves every other.
+pub(in crate::grpc) fn rewrite(headers: &mut HeaderMap, max_message_bytes: usize) {
+    // Fast path: nearly every call ends with OK.
+    let is_ok = headers
         .get(Status::GRPC_STATUS)
         .is_none_or(|code| code == "0");
-    if is_fine || headers.contains_key(DETAILS) {
+    if is_ok || headers.contains_key(DETAILS) {
         return;
     }
     let Some(status) = Status::from_header_map(headers) else {
         return;
     };
     let detail = || {
-        // prost names a field as Rust writes it.
-        let words = status.message().replace("r#", "");
-        words.chars().take(MAX_DETAIL_CHARACTERS).collect()
+        // prost writes field names as Rust identifiers.
+        let message = status.message().replace("r#", "");
+        message.chars().take(MAX_DETAIL_CHARACTERS).collect()
     };
     let failure = match status.code() {
-        Code::Internal => Failure::Unreadable { detail: detail() },
+        Code::Internal => Failure::UnreadableRequest { detail: detail() },
         Code::OutOfRange => Failure::MessageTooLarge { max_message_bytes },
         Code::Unimplemented if headers.contains_key(ACCEPTED_ENCODINGS) => {
-            Failure::EncodingUnknown { detail: detail() }
+            Failure::UnsupportedEncoding { detail: detail() }
         }
         Code::Unimplemented => Failure::MethodUnknown,
         _ => return,
     };
-    // Text and base64: there is nothing in it that a header can't hold.
+    // Cannot fail: a status is percent-encoded text and base64.
     let _ = Status::from(failure).add_header(headers);
 }

@@ -1,13 +1,12 @@
-//! `AccountService`: the account at the API.
+//! `AccountService`: the balance of the account at the API.
 
 use tonic::{Request, Response, Status};
 
-use crate::grpc::{Context, middleware::deadline::Deadline};
+use crate::grpc::{ServiceContext, middleware::deadline::Deadline};
 use crate::proto::v1::{self, account_service_server::AccountService};
 
-/// The service.
 #[derive(Clone)]
-pub(in crate::grpc) struct Account(pub(in crate::grpc) Context);
+pub(in crate::grpc) struct Account(pub(in crate::grpc) ServiceContext);
 
 #[tonic::async_trait]
 impl AccountService for Account {

@@ -1,33 +1,32 @@
-//! `AdminService`: part of the contract; its methods come with later issues and say so.
+//! `AdminService`: part of the contract, not of this version. Every method answers UNIMPLEMENTED.
 
 use tonic::{Request, Response, Status};
 
 use crate::grpc::failure::Failure;
 use crate::proto::v1::{self, admin_service_server::AdminService};
 
-/// The service.
 #[derive(Clone, Copy)]
 pub(in crate::grpc) struct Admin;
 
-fn not_built<T>() -> Result<Response<T>, Status> {
-    Err(Failure::NotBuilt {
+fn unimplemented<T>() -> Result<Response<T>, Status> {
+    Err(Failure::Unimplemented {
         detail: "dead letters, quarantine and reconciliation by hand come with a later version",
     }
     .into())
 }
 
-macro_rules! not_built {
+macro_rules! unimplemented_methods {
     ($($method:ident($request:ident) -> $response:ident;)*) => {
         #[tonic::async_trait]
         impl AdminService for Admin {
             $(async fn $method(&self, _: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
-                not_built()
+                unimplemented()
             })*
         }
     };
 }
 
-not_built! {
+unimplemented_methods! {
     list_dead_letters(ListDeadLettersRequest) -> ListDeadLettersResponse;
     replay_dead_letters(ReplayDeadLettersRequest) -> ReplayDeadLettersResponse;
     discard_dead_letters(DiscardDeadLettersRequest) -> DiscardDeadLettersResponse;

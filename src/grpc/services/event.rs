@@ -1,4 +1,6 @@
-//! `EventService`: reading the event log.
+//! `EventService`: reading the event log, from a cursor (`StreamEvents`) or with a named subscription (`Subscribe`).
+//!
+//! Invariant: a stream ends at shutdown. Neighbours: `events` has the log, `events::subscription` the subscriptions.
 
 use std::{pin::Pin, time::Duration};
 
@@ -8,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::grpc::{Context, auth::caller::Caller, failure::Failure};
+use crate::grpc::{ServiceContext, auth::caller::Caller, failure::Failure};
 use crate::{
     events::{
         Filter, Start, SubscriptionKey, Visibility,
@@ -21,18 +23,17 @@ use crate::{
     },
 };
 
-/// How long a listener may take to say what it wants.
+/// How long a subscriber may take to send `start`.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The service.
 #[derive(Clone)]
-pub(in crate::grpc) struct Events(pub(in crate::grpc) Context);
+pub(in crate::grpc) struct Events(pub(in crate::grpc) ServiceContext);
 
-type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl EventService for Events {
-    type StreamEventsStream = Boxed<v1::StreamEventsResponse>;
+    type StreamEventsStream = ResponseStream<v1::StreamEventsResponse>;
 
     async fn stream_events(
         &self,
@@ -56,7 +57,7 @@ impl EventService for Events {
             .await
             .map_err(Failure::Read)?;
         let events = batches.flat_map(move |batch| {
-            let answers: Vec<_> = match batch {
+            let responses: Vec<_> = match batch {
                 Ok(events) => events
                     .into_iter()
                     .filter(|event| filter.wants(event))
@@ -64,24 +65,24 @@ impl EventService for Events {
                     .collect(),
                 Err(error) => vec![Err(Failure::Read(error).into())],
             };
-            stream::iter(answers)
+            stream::iter(responses)
         });
-        // A stream that follows would hold up the shutdown for ever: it ends with the process.
+        // Without this, a stream that follows the log would hold up the shutdown.
         let events = events.take_until(self.0.closing.clone().cancelled_owned());
         Ok(Response::new(Box::pin(events)))
     }
 
-    type SubscribeStream = Boxed<v1::SubscribeResponse>;
+    type SubscribeStream = ResponseStream<v1::SubscribeResponse>;
 
     async fn subscribe(
         &self,
         request: Request<Streaming<v1::SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let caller = Caller::of(&request);
-        let mut said = request.into_inner();
-        let first = tokio::time::timeout(START_TIMEOUT, said.message())
+        let mut requests = request.into_inner();
+        let first = tokio::time::timeout(START_TIMEOUT, requests.message())
             .await
-            .map_err(|_| Failure::invalid("start", "did not come within 30 s"))??;
+            .map_err(|_| Failure::invalid("start", "must be sent within 30 s"))??;
         let Some(Action::Start(start)) = first.and_then(|request| request.action) else {
             return Err(Failure::invalid("start", "must be the first message").into());
         };
@@ -90,20 +91,20 @@ impl EventService for Events {
             created: attached.created,
             cursor: attached.cursor,
         };
-        let (failure, failed) = oneshot::channel();
+        let (failure_sender, failure) = oneshot::channel();
         let closing = self.0.closing.clone();
         self.0.tasks.spawn(async move {
-            if let Err(status) = handle_requests(said, attached.handle, closing).await {
-                // Whoever went away does not hear it.
-                let _ = failure.send(status);
+            if let Err(status) = handle_requests(requests, attached.handle, closing).await {
+                // Fails only if the caller has gone away.
+                let _ = failure_sender.send(status);
             }
         });
         let ready = stream::once(std::future::ready(Ok(response(Item::Ready(ready)))));
         let deliveries = ReceiverStream::new(attached.deliveries)
             .map(|delivery| Ok(response(Item::Delivery(delivery))));
-        let failed = stream::once(failed).filter_map(async |failed| failed.ok().map(Err));
+        let failure = stream::once(failure).filter_map(async |failure| failure.ok().map(Err));
         Ok(Response::new(Box::pin(
-            ready.chain(deliveries).chain(failed),
+            ready.chain(deliveries).chain(failure),
         )))
     }
 }
@@ -114,12 +115,12 @@ impl Events {
         caller: &Caller,
         start: v1::SubscriptionStart,
     ) -> Result<Attached, Failure> {
-        let fits = (1..=64).contains(&start.name.len())
+        let is_valid = (1..=64).contains(&start.name.len())
             && start
                 .name
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !fits {
+        if !is_valid {
             return Err(Failure::invalid(
                 "start.name",
                 "must be 1 to 64 characters: a-z, 0-9, -",
@@ -168,9 +169,9 @@ async fn handle_requests(
             Ok(Some(v1::SubscribeRequest {
                 action: Some(action),
             })) => match action {
-                Action::Acknowledge(done) => subscriber.acknowledge(done.delivery_ids).await,
-                Action::Reject(again) => subscriber.reject(again.delivery_ids).await,
-                // Only the first start counts.
+                Action::Acknowledge(request) => subscriber.acknowledge(request.delivery_ids).await,
+                Action::Reject(request) => subscriber.reject(request.delivery_ids).await,
+                // A repeated start is ignored.
                 Action::Start(_) => {}
             },
             Ok(Some(_)) => {}

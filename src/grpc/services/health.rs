@@ -1,7 +1,8 @@
-//! `grpc.health.v1.Health`: what tonic-health answers, with bounds, and watches that end with the process.
+//! `grpc.health.v1.Health`: tonic-health's service with limits, and with watches that end at shutdown.
 //!
-//! Invariants: a watch reports NOT_SERVING and ends when the shutdown begins, so that it does not hold it up; each service's
-//! status follows what the service needs. Neighbours: `calls` keeps the bounds, `server` runs [`update`].
+//! Invariants: a watch reports NOT_SERVING and ends when the shutdown begins, so that it does not hold it up; a service that
+//! needs the event log is SERVING only while the log can be written. Neighbours: `middleware` enforces the limits, `server`
+//! runs [`update`].
 
 use std::{pin::Pin, time::Duration};
 
@@ -17,28 +18,28 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use crate::grpc::Context;
+use crate::grpc::ServiceContext;
 use crate::proto::v1;
 
-/// What the paths of its methods begin with.
+/// The prefix of its methods, without the first slash.
 pub(in crate::grpc) const SERVICE: &str = "grpc.health.v1.Health/";
-/// Checks at once.
+/// Limit of concurrent checks.
 pub(in crate::grpc) const MAX_CHECKS: usize = 1000;
-/// Watches at once.
+/// Limit of concurrent watches.
 pub(in crate::grpc) const MAX_WATCHES: usize = 1000;
-/// How long a check may take, and a watch until it begins: a caller whose message never comes gives its place back.
+/// The deadline of a check, and of a watch until it begins: a caller that never sends its message must release its permit.
 pub(in crate::grpc) const TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the statuses are brought up to date.
+/// How often the statuses are updated.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The service, whose watches end with `stop`.
+/// Watches end at `stop`.
 pub(in crate::grpc) struct EndingHealth {
     service: HealthService,
     stop: CancellationToken,
 }
 
 impl EndingHealth {
-    /// A server of what `reporter` says.
+    /// Serves the statuses that are set on `reporter`.
     pub(in crate::grpc) fn server(
         reporter: HealthReporter,
         stop: CancellationToken,
@@ -79,7 +80,7 @@ impl Health for EndingHealth {
 /// Keeps the statuses up to date until `stop`.
 pub(in crate::grpc) async fn update(
     health: HealthReporter,
-    context: Context,
+    context: ServiceContext,
     stop: CancellationToken,
 ) {
     let mut interval = tokio::time::interval(INTERVAL);
@@ -89,15 +90,19 @@ pub(in crate::grpc) async fn update(
     set(&health, &context, true).await;
 }
 
-/// Health for each service tells the truth: what needs the event log serves while that can be written.
-pub(in crate::grpc) async fn set(health: &HealthReporter, context: &Context, stopping: bool) {
+/// Sets the status of every service.
+pub(in crate::grpc) async fn set(
+    health: &HealthReporter,
+    context: &ServiceContext,
+    stopping: bool,
+) {
     use v1::{
         account_service_server as account, event_service_server as event,
         inbox_service_server as inbox, lookup_service_server as lookup,
         reference_service_server as reference, report_service_server as report,
         sms_service_server as sms,
     };
-    let need_the_log = [
+    let need_log = [
         "",
         sms::SERVICE_NAME,
         report::SERVICE_NAME,
@@ -109,14 +114,14 @@ pub(in crate::grpc) async fn set(health: &HealthReporter, context: &Context, sto
         reference::SERVICE_NAME,
         account::SERVICE_NAME,
     ];
-    let status = |works: bool| {
-        if works {
+    let status = |is_serving: bool| {
+        if is_serving {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing
         }
     };
-    for service in need_the_log {
+    for service in need_log {
         health
             .set_service_status(service, status(!stopping && context.log.is_ready()))
             .await;

@@ -1,9 +1,10 @@
-//! `InboxService`: messages from phones on demand. What is pulled is an event before the caller sees it.
+//! `InboxService`: pulls and lists received messages. A pulled message is a durable event before the caller gets it.
 
 use tonic::{Request, Response, Status};
 
 use crate::grpc::{
-    Context, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline, services::pull,
+    ServiceContext, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline,
+    services::pull,
 };
 use crate::{
     infobip::{InboxLogsQuery, wire},
@@ -11,9 +12,8 @@ use crate::{
     proto::v1::{self, event::Payload, inbox_service_server::InboxService},
 };
 
-/// The service.
 #[derive(Clone)]
-pub(in crate::grpc) struct Inbox(pub(in crate::grpc) Context);
+pub(in crate::grpc) struct Inbox(pub(in crate::grpc) ServiceContext);
 
 #[tonic::async_trait]
 impl InboxService for Inbox {
@@ -24,18 +24,18 @@ impl InboxService for Inbox {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
         let limit = pull::limit(request.get_ref().limit)?;
-        // Read once: what the API gave must not get lost when the caller goes away.
+        // A task of its own: the API returns each message once, so the response must be stored even if the caller goes away.
         let context = self.0.clone();
         let pulled = self.0.tasks.spawn(async move {
-            pull::can_be_kept(&context)?;
-            let answer = context.client.inbox(Some(limit)).await?;
+            pull::check_log_is_ready(&context)?;
+            let response = context.client.inbox(Some(limit)).await?;
             let store = || {
-                let body = answer.body.clone();
-                context.intake.received(&answer.content_type, body)
+                let body = response.body.clone();
+                context.intake.received(&response.content_type, body)
             };
-            pull::keep(store).await
+            pull::store_with_retries(store).await
         });
-        let inbox = crate::grpc::in_time(deadline, crate::grpc::finished(pulled)).await?;
+        let inbox = crate::grpc::in_time(deadline, crate::grpc::joined(pulled)).await?;
         let messages = inbox
             .events
             .into_iter()
@@ -69,24 +69,24 @@ impl Inbox {
         caller: &Caller,
         request: v1::ListReceivedMessagesRequest,
     ) -> Result<v1::ListReceivedMessagesResponse, Failure> {
-        let moment = |field: &str, at: Option<&pbjson_types::Timestamp>| match at {
+        let time = |field: &str, at: Option<&pbjson_types::Timestamp>| match at {
             None => Ok(None),
             Some(at) => time::from_proto(at)
                 .map(Some)
                 .ok_or_else(|| Failure::invalid(field, "is not a time")),
         };
-        let given = |value: String| (!value.is_empty()).then_some(value);
+        let non_empty = |value: String| (!value.is_empty()).then_some(value);
         let query = InboxLogsQuery {
-            received_since: moment("received_since", request.received_since.as_ref())?,
-            received_until: moment("received_until", request.received_until.as_ref())?,
-            to: given(request.to),
-            keyword: given(request.keyword),
+            received_since: time("received_since", request.received_since.as_ref())?,
+            received_until: time("received_until", request.received_until.as_ref())?,
+            to: non_empty(request.to),
+            keyword: non_empty(request.keyword),
             limit: Some(pull::limit(request.limit)?),
         };
-        let answer = self.0.client.inbox_logs(&query).await?;
-        let read = wire::read_inbox(&answer.body)
-            .map_err(|error| Failure::UnreadableAnswer(error.to_string()))?;
-        let messages = read
+        let response = self.0.client.inbox_logs(&query).await?;
+        let inbox = wire::read_inbox(&response.body)
+            .map_err(|error| Failure::UnreadableResponse(error.to_string()))?;
+        let messages = inbox
             .rows
             .into_iter()
             .map(|row| row.received)

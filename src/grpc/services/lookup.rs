@@ -1,10 +1,10 @@
-//! `LookupService`: what is known of numbers.
+//! `LookupService`: paid queries about numbers, answered by the call or pushed later as events.
 
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
 use crate::grpc::{
-    Context, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline,
+    ServiceContext, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline,
 };
 use crate::{
     infobip::{limits::MAX_LOOKUP_NUMBERS, wire::LookupRow},
@@ -12,12 +12,11 @@ use crate::{
     proto::v1::{self, FieldViolation, lookup_service_server::LookupService},
 };
 
-/// Numbers of one call at most.
+/// Limit of numbers in a call.
 const MAX_NUMBERS: usize = 10_000;
 
-/// The service.
 #[derive(Clone)]
-pub(in crate::grpc) struct Lookup(pub(in crate::grpc) Context);
+pub(in crate::grpc) struct Lookup(pub(in crate::grpc) ServiceContext);
 
 #[tonic::async_trait]
 impl LookupService for Lookup {
@@ -27,7 +26,7 @@ impl LookupService for Lookup {
     ) -> Result<Response<v1::LookupNumbersResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
         let numbers = numbers(&request.get_ref().to)?;
-        let results = self.ask(&numbers, None, deadline).await?;
+        let results = self.look_up(&numbers, None, deadline).await?;
         Ok(Response::new(v1::LookupNumbersResponse { results }))
     }
 
@@ -40,7 +39,7 @@ impl LookupService for Lookup {
         let Some(notify_url) = &self.0.lookups_url else {
             return Err(Failure::NotConfigured {
                 key: "http.public_url",
-                detail: "the answers to asynchronous look-ups are pushed to the bridge, which needs an address",
+                detail: "the API pushes the results of asynchronous look-ups to the bridge",
             }
             .into());
         };
@@ -49,15 +48,17 @@ impl LookupService for Lookup {
             notify_url.expose_secret(),
             Caller::of(&request).application
         );
-        let results = self.ask(&numbers, Some(&notify_url), deadline).await?;
+        let results = self.look_up(&numbers, Some(&notify_url), deadline).await?;
         Ok(Response::new(v1::RequestNumberLookupResponse { results }))
     }
 }
 
 impl Lookup {
-    /// Asks for all numbers, so many at a time; with an address the answers go there. What was learnt is not lost with what
-    /// fails later, as each number costs: from then on numbers have a refusal. An error where nothing was learnt.
-    async fn ask(
+    /// Looks up the numbers, [`MAX_LOOKUP_NUMBERS`] per request. With a `notify_url` the API pushes the results there.
+    ///
+    /// If a request fails, its numbers and all that follow get a refusal, because the results of earlier requests were paid for.
+    /// An error only if the first request fails.
+    async fn look_up(
         &self,
         numbers: &[String],
         notify_url: Option<&str>,
@@ -67,13 +68,13 @@ impl Lookup {
         let mut results = Vec::with_capacity(numbers.len());
         let mut requests = numbers.chunks(MAX_LOOKUP_NUMBERS);
         while let Some(numbers) = requests.next() {
-            let asked = async {
+            let request = async {
                 Ok(match notify_url {
                     None => client.lookup(numbers).await?,
                     Some(notify_url) => client.lookup_async(numbers, notify_url).await?,
                 })
             };
-            match crate::grpc::in_time(deadline, asked).await {
+            match crate::grpc::in_time(deadline, request).await {
                 Ok(rows) => results.extend(rows.rows.into_iter().map(result)),
                 Err(failure) if results.is_empty() => return Err(failure),
                 Err(failure) => {

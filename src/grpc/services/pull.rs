@@ -1,13 +1,13 @@
-//! Reads that the API answers only once: what it gave is kept before a caller sees it (P4, docs/RELIABILITY.md).
+//! Pulls: the API returns each row once, so the response is stored before the caller gets it (P4, docs/RELIABILITY.md).
 //!
-//! Invariants: nothing is read while the event log is known not to take it; what was read goes on being stored when its
-//! caller went away. Neighbours: `inbox` and `report` pull, `intake` makes events of it.
+//! Invariants: nothing is pulled while the event log is known to be unavailable; a response that was pulled is stored even if
+//! the caller goes away. Neighbours: `inbox` and `report` pull, `intake` turns the response into events.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::grpc::{Context, failure::Failure};
+use crate::grpc::{ServiceContext, failure::Failure};
 use crate::{
     events::AppendError,
     infobip::limits::{DEFAULT_ROWS, MAX_ROWS},
@@ -24,7 +24,7 @@ impl From<IntakeError> for Failure {
     fn from(error: IntakeError) -> Self {
         match error {
             IntakeError::Log(error) => Self::Append(error),
-            IntakeError::Unreadable(detail) => Self::UnreadableAnswer(detail),
+            IntakeError::Unreadable(detail) => Self::UnreadableResponse(detail),
         }
     }
 }
@@ -41,18 +41,18 @@ pub(in crate::grpc) fn limit(limit: i32) -> Result<u32, Failure> {
     }
 }
 
-/// Whether what is read now can be kept.
-pub(in crate::grpc) fn can_be_kept(context: &Context) -> Result<(), Failure> {
+/// Refuses a pull that could not be stored.
+pub(in crate::grpc) fn check_log_is_ready(context: &ServiceContext) -> Result<(), Failure> {
     if context.log.is_ready() {
         Ok(())
     } else {
-        let detail = "nothing was read at the API".to_owned();
+        let detail = "nothing was pulled from the API".to_owned();
         Err(Failure::Append(AppendError::Unavailable(detail)))
     }
 }
 
 /// Stores a pulled response, with retries while the event log is unavailable.
-pub(in crate::grpc) async fn keep<T, F>(store: impl Fn() -> F) -> Result<T, Failure>
+pub(in crate::grpc) async fn store_with_retries<T, F>(store: impl Fn() -> F) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, IntakeError>>,
 {

@@ -1,4 +1,4 @@
-//! `ReferenceService`: the manual's code tables.
+//! `ReferenceService`: the code tables of the API's manual.
 
 use tonic::{Request, Response, Status};
 
@@ -7,7 +7,6 @@ use crate::{
     proto::v1::{self, reference_service_server::ReferenceService},
 };
 
-/// The service.
 #[derive(Clone, Copy)]
 pub(in crate::grpc) struct Reference;
 
@@ -67,7 +66,7 @@ impl ReferenceService for Reference {
     }
 }
 
-/// The fields that say which group a status is in.
+/// The group's fields of a status.
 fn status_group(group: v1::StatusGroup) -> StatusFields {
     let row = codes::status_groups().iter().find(|row| row.group == group);
     row.map_or_else(StatusFields::default, |row| StatusFields {
@@ -77,7 +76,7 @@ fn status_group(group: v1::StatusGroup) -> StatusFields {
     })
 }
 
-/// The fields that say which group an error is in.
+/// The group's fields of an error.
 fn error_group(group: v1::ErrorGroup) -> ErrorFields {
     let row = codes::error_groups().iter().find(|row| row.group == group);
     row.map_or_else(ErrorFields::default, |row| ErrorFields {

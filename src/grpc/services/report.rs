@@ -1,9 +1,10 @@
-//! `ReportService`: pulling delivery reports. What is pulled is an event before the caller sees it.
+//! `ReportService`: pulls delivery reports. A pulled report is a durable event before the caller gets it.
 
 use tonic::{Request, Response, Status};
 
 use crate::grpc::{
-    Context, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline, services::pull,
+    ServiceContext, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline,
+    services::pull,
 };
 use crate::{
     infobip::ReportsQuery,
@@ -11,9 +12,8 @@ use crate::{
     proto::v1::{self, ReportSource, event::Payload, report_service_server::ReportService},
 };
 
-/// The service.
 #[derive(Clone)]
-pub(in crate::grpc) struct Reports(pub(in crate::grpc) Context);
+pub(in crate::grpc) struct Reports(pub(in crate::grpc) ServiceContext);
 
 #[tonic::async_trait]
 impl ReportService for Reports {
@@ -24,7 +24,7 @@ impl ReportService for Reports {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
         let request = request.into_inner();
-        let wire = |id: &str| (!id.is_empty()).then(|| caller.application.wire_id(id));
+        let wire_id = |id: &str| (!id.is_empty()).then(|| caller.application.wire_id(id));
         if !request.bulk_id.is_empty() {
             check_bulk_id(&request.bulk_id).map_err(|error| Failure::invalid("bulk_id", error))?;
         }
@@ -32,24 +32,24 @@ impl ReportService for Reports {
             crate::grpc::caller_id("message_id", &request.message_id)?;
         }
         let query = ReportsQuery {
-            bulk_id: wire(&request.bulk_id),
-            message_id: wire(&request.message_id),
+            bulk_id: wire_id(&request.bulk_id),
+            message_id: wire_id(&request.message_id),
             limit: Some(pull::limit(request.limit)?),
         };
-        // Read once: what the API gave must not get lost when the caller goes away.
+        // A task of its own: the API returns each report once, so the response must be stored even if the caller goes away.
         let context = self.0.clone();
         let pulled = self.0.tasks.spawn(async move {
-            pull::can_be_kept(&context)?;
-            let answer = context.client.reports(&query).await?;
+            pull::check_log_is_ready(&context)?;
+            let response = context.client.reports(&query).await?;
             let store = || {
-                let body = answer.body.clone();
+                let body = response.body.clone();
                 context
                     .intake
-                    .reports(ReportSource::Pull, &answer.content_type, body)
+                    .reports(ReportSource::Pull, &response.content_type, body)
             };
-            pull::keep(store).await
+            pull::store_with_retries(store).await
         });
-        let events = crate::grpc::in_time(deadline, crate::grpc::finished(pulled)).await?;
+        let events = crate::grpc::in_time(deadline, crate::grpc::joined(pulled)).await?;
         let reports = events
             .into_iter()
             .filter(|event| caller.may_see(&event.application))

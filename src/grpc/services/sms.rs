@@ -8,7 +8,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use tonic::{Request, Response, Status};
 
 use crate::grpc::{
-    Context, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline,
+    ServiceContext, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline,
 };
 use crate::{
     proto::v1::{self, FieldViolation, sms_service_server::SmsService},
@@ -17,7 +17,7 @@ use crate::{
 
 /// The service.
 #[derive(Clone)]
-pub(in crate::grpc) struct Sms(pub(in crate::grpc) Context);
+pub(in crate::grpc) struct Sms(pub(in crate::grpc) ServiceContext);
 
 impl Sms {
     /// Begins to send. Not within the future that waits: that would keep room for the request until it is answered.

@@ -1,8 +1,9 @@
-//! The connections of the gRPC server: so many at once, each with HTTP/2 that is told to end at its age, and cut when it does not.
+//! Accepts gRPC connections up to `grpc.max_connections`. Each is shut down gracefully at `grpc.max_connection_age` and closed
+//! after the grace period.
 //!
-//! Invariants: a connection that has not sent the preface of HTTP/2 in time, after the TLS handshake where there is one, or
-//! that outstays its lifetime, gives its place back; clients that wait for a place wait in the backlog; every connection is a task that the server owns and waits for. Neighbours: `server` has the services,
-//! `tls` the handshake.
+//! Invariants: a connection that has not finished its TLS handshake and HTTP/2 preface in time, or that exceeds its lifetime, is
+//! closed and gives its permit back; clients beyond the limit wait in the backlog of the port; every connection is a task that
+//! the server owns and awaits. Neighbours: `server` starts it, `outermost` answers the calls, `tls` performs the handshake.
 
 use std::{
     pin::{Pin, pin},
@@ -23,33 +24,33 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
-use crate::grpc::{auth::Certificate, middleware::calls::Calls, transport::tls::Tls};
+use crate::grpc::{auth::Certificate, middleware::outermost::Outermost, transport::tls::Tls};
 use crate::{config, ops::open_files};
 
-/// How long accepting rests after it failed, as it does where no more files may be opened.
+/// The pause after accepting failed, as it does when the limit of open files is reached.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Files that connections leave to the rest of the process: the event log, the API's and the broker's connections.
+/// Files reserved for the rest of the process: the event log, connections to the API and the broker.
 const OTHER_FILES: usize = 256;
-/// The bytes that every HTTP/2 connection begins with, "PRI * HTTP/2.0…" (RFC 9113, section 3.4).
+/// The length of the preface of HTTP/2, "PRI * HTTP/2.0…" (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;
-/// The longest headers of a call, in bytes.
+/// Limit of the headers of a call, in bytes.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
-/// Serves what connects to `listener` until `stop`; then accepts nothing more, and waits for the calls under way.
+/// Serves connections to `listener` until `stop`; then accepts no more and waits for the calls in flight.
 pub(in crate::grpc) async fn serve(
     listener: TcpListener,
     config: &config::Grpc,
     max_connections: usize,
     tls: Option<Arc<Tls>>,
-    calls: Calls,
+    service: Outermost,
     stop: CancellationToken,
 ) {
     let mut listener = Listener {
         listener,
-        places: Arc::new(Semaphore::new(max_connections)),
-        begin_timeout: config.keepalive_timeout,
+        permits: Arc::new(Semaphore::new(max_connections)),
+        preface_timeout: config.keepalive_timeout,
     };
-    let http = Http {
+    let http = Http2 {
         builder: builder(config),
         age: config.max_connection_age,
         lifetime: config.max_connection_age + config.max_connection_age_grace,
@@ -62,27 +63,27 @@ pub(in crate::grpc) async fn serve(
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
-        let (http, tls, calls) = (http.clone(), tls.clone(), calls.clone());
+        let (http, tls, service) = (http.clone(), tls.clone(), service.clone());
         connections.spawn(async move {
             let Accepted {
                 stream,
-                begin_until,
-                place: _place,
+                preface_deadline,
+                permit: _permit,
             } = accepted;
             match tls {
-                None => http.serve(stream, begin_until, calls).await,
+                None => http.serve(stream, preface_deadline, service).await,
                 Some(tls) => {
-                    // TLS has sent its alert to a client that can't shake hands.
-                    if let Some(stream) = tls.accept(stream, begin_until).await {
+                    // If the handshake fails, rustls has sent the alert.
+                    if let Some(stream) = tls.accept(stream, preface_deadline).await {
                         let certificate = Certificate::of(&stream);
-                        let calls = calls.with_certificate(certificate);
-                        http.serve(stream, begin_until, calls).await;
+                        let service = service.with_certificate(certificate);
+                        http.serve(stream, preface_deadline, service).await;
                     }
                 }
             }
         });
     }
-    // Its port is free at once: who connects now finds nobody, instead of one who never answers.
+    // Closes the port: new clients are refused instead of waiting in the backlog.
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
@@ -98,31 +99,32 @@ fn builder(config: &config::Grpc) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// How a connection is served.
+/// Serves HTTP/2 on a connection.
 #[derive(Clone)]
-struct Http {
+struct Http2 {
     builder: http2::Builder<TokioExecutor>,
+    /// When the graceful shutdown begins.
     age: Duration,
-    /// How long a connection may live.
+    /// When the connection is closed: the age and the grace period.
     lifetime: Duration,
     stop: CancellationToken,
 }
 
-impl Http {
-    /// Until the other side is done, or its age has come and the calls under way then are answered.
-    async fn serve<S>(self, stream: S, begin_until: Instant, calls: Calls)
+impl Http2 {
+    /// Returns when the client has closed the connection, or when the calls in flight at its maximum age or at `stop` have ended.
+    async fn serve<S>(self, stream: S, preface_deadline: Instant, service: Outermost)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = Connection {
             stream,
-            bytes_to_begin: PREFACE_BYTES,
+            preface_bytes_left: PREFACE_BYTES,
             lifetime: self.lifetime,
-            until: Box::pin(tokio::time::sleep_until(begin_until)),
-            write_is_due: false,
+            deadline: Box::pin(tokio::time::sleep_until(preface_deadline)),
+            has_yielded: false,
         };
         let service = hyper::service::service_fn(move |request: http::Request<_>| {
-            calls.call(request.map(Body::new))
+            service.call(request.map(Body::new))
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let served = tokio::select! {
@@ -142,7 +144,7 @@ impl Http {
     }
 }
 
-/// As many connections as `grpc.max_connections` says and the files of this process allow, beside `others` of other ports.
+/// `grpc.max_connections`, reduced to what the limit of open files allows beside `others`, the connections of other ports.
 pub(in crate::grpc) fn allowed(wanted: usize, others: usize) -> usize {
     let Some(files) = open_files::limit() else {
         return wanted;
@@ -153,52 +155,53 @@ pub(in crate::grpc) fn allowed(wanted: usize, others: usize) -> usize {
             max_connections = wanted,
             open_files = files,
             allowed,
-            "grpc.max_connections is more than the limit of open files allows: raise that (ulimit -n, LimitNOFILE)"
+            "the limit of open files is too low for grpc.max_connections: raise the limit (ulimit -n, LimitNOFILE)"
         );
     }
     wanted.min(allowed)
 }
 
-/// The port, and the places of those that connect to it.
+/// Accepts connections up to the limit.
 struct Listener {
     listener: TcpListener,
-    places: Arc<Semaphore>,
-    /// How long a connection may take to begin, its TLS handshake included.
-    begin_timeout: Duration,
+    permits: Arc<Semaphore>,
+    /// For the TLS handshake and the preface together.
+    preface_timeout: Duration,
 }
 
-/// A connection, not begun yet.
+/// A connection before its handshake and preface.
 struct Accepted {
     stream: TcpStream,
-    /// By when its preface has to be there.
-    begin_until: Instant,
-    place: Option<OwnedSemaphorePermit>,
+    preface_deadline: Instant,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Listener {
-    /// The next connection, as soon as there is a place for it. Loses nothing where it is dropped.
+    /// Waits for a permit, then for the next connection. Cancel-safe.
     async fn accept(&mut self) -> Accepted {
-        // Never closed.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let _ = stream.set_nodelay(true);
                     return Accepted {
                         stream,
-                        begin_until: Instant::now() + self.begin_timeout,
-                        place,
+                        preface_deadline: Instant::now() + self.preface_timeout,
+                        permit,
                     };
                 }
-                // One connection that failed while it was accepted: not the listener's end.
+                // Only this connection failed.
                 Err(error)
                     if matches!(
                         error.kind(),
                         std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset
                     ) => {}
-                // The process is out of files or memory: trying again at once would only burn what is left.
+                // The process is out of files or memory.
                 Err(error) => {
-                    tracing::warn!(%error, "a gRPC connection can't be accepted: waiting a little");
+                    tracing::warn!(%error, "cannot accept a gRPC connection: trying again");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -206,27 +209,25 @@ impl Listener {
     }
 }
 
-/// What HTTP/2 is spoken on: TCP, or what TLS has decrypted. It fails where it does not begin in time, as keepalive and
-/// maximum age begin with its preface, and where it is still there when its lifetime is over.
+/// The stream under HTTP/2: TCP or TLS. Reads fail after the deadline: that of the preface first, because hyper's keepalive
+/// and the maximum age begin with the preface, then the end of the connection's lifetime.
 ///
-/// A write lets the tasks that are ready go first, once: calls that were settled together, as those of one REST request
-/// are, then answer in one system call rather than in one each.
+/// Each write yields once to the tasks that are ready. Calls that complete together, such as those of one REST request, are
+/// then written in one system call.
 struct Connection<S> {
     stream: S,
-    /// Of its preface, not read yet.
-    bytes_to_begin: usize,
+    preface_bytes_left: usize,
     lifetime: Duration,
-    until: Pin<Box<Sleep>>,
-    /// The others have had their turn.
-    write_is_due: bool,
+    deadline: Pin<Box<Sleep>>,
+    has_yielded: bool,
 }
 
 impl<S> Connection<S> {
-    /// Pending once before each write, at the end of the runtime's queue.
-    fn let_others_go_first(&mut self, task: &Context<'_>) -> Poll<()> {
-        self.write_is_due = !self.write_is_due;
-        if self.write_is_due {
-            // What wakes itself while it runs is put behind all that is ready.
+    /// Pending once before each write.
+    fn poll_yield(&mut self, task: &Context<'_>) -> Poll<()> {
+        self.has_yielded = !self.has_yielded;
+        if self.has_yielded {
+            // tokio puts a task that wakes itself while it runs behind all tasks that are ready.
             task.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -242,16 +243,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(task, buffer);
-        if self.bytes_to_begin > 0 {
+        if self.preface_bytes_left > 0 {
             let bytes_read = buffer.filled().len() - before;
-            self.bytes_to_begin = self.bytes_to_begin.saturating_sub(bytes_read);
-            if self.bytes_to_begin == 0 {
+            self.preface_bytes_left = self.preface_bytes_left.saturating_sub(bytes_read);
+            if self.preface_bytes_left == 0 {
                 let end = Instant::now() + self.lifetime;
-                self.until.as_mut().reset(end);
+                self.deadline.as_mut().reset(end);
             }
         }
         if read.is_pending() {
-            ready!(self.until.as_mut().poll(task));
+            ready!(self.deadline.as_mut().poll(task));
             return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
         }
         read
@@ -264,7 +265,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         task: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        ready!(self.let_others_go_first(task));
+        ready!(self.poll_yield(task));
         Pin::new(&mut self.stream).poll_write(task, bytes)
     }
 
@@ -273,7 +274,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         task: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        ready!(self.let_others_go_first(task));
+        ready!(self.poll_yield(task));
         Pin::new(&mut self.stream).poll_write_vectored(task, slices)
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     infobip::{
-        error::CallError,
+        error::ApiError,
         wire::{
             self, LookupRow, Rows, other,
             send::{BatchKind, OutboundBatch},
@@ -37,13 +37,13 @@ impl Client {
     /// Sends a batch: `POST /sms/1/text/advanced` or `/sms/1/binary/advanced`.
     ///
     /// # Errors
-    /// [`CallError`]. A response that cannot be read is [`CallError::InDoubt`].
-    pub async fn send(&self, batch: &OutboundBatch<'_>) -> Result<SendResponse, CallError> {
+    /// [`ApiError`]. A response that cannot be read is [`ApiError::InDoubt`].
+    pub async fn send(&self, batch: &OutboundBatch<'_>) -> Result<SendResponse, ApiError> {
         let url = match batch.kind {
             BatchKind::Text => &self.inner.text_url,
             BatchKind::Binary => &self.inner.binary_url,
         };
-        let body = batch.to_json().map_err(|_| CallError::NotSent {
+        let body = batch.to_json().map_err(|_| ApiError::NotSent {
             detail: "the request body could not be serialized".to_owned(),
         })?;
         let request = with_json(self.inner.http.post(url.clone()), body);
@@ -56,8 +56,8 @@ impl Client {
     /// Reads the logs: `GET /sms/1/logs`. Read the body with [`wire::read_logs`].
     ///
     /// # Errors
-    /// [`CallError`]
-    pub async fn logs(&self, query: &LogsQuery) -> Result<ApiResponse, CallError> {
+    /// [`ApiError`]
+    pub async fn logs(&self, query: &LogsQuery) -> Result<ApiResponse, ApiError> {
         self.get(Endpoint::Logs, "/sms/1/logs", &query.pairs(), Ok)
             .await
     }
@@ -66,8 +66,8 @@ impl Client {
     /// response does not arrive completely. Read the body with [`wire::read_reports`].
     ///
     /// # Errors
-    /// [`CallError`]
-    pub async fn reports(&self, query: &ReportsQuery) -> Result<ApiResponse, CallError> {
+    /// [`ApiError`]
+    pub async fn reports(&self, query: &ReportsQuery) -> Result<ApiResponse, ApiError> {
         self.get(Endpoint::Reports, "/sms/1/reports", &query.pairs(), Ok)
             .await
     }
@@ -76,8 +76,8 @@ impl Client {
     /// [`limits::MAX_ROWS`](crate::infobip::limits::MAX_ROWS). Read the body with [`wire::read_inbox`].
     ///
     /// # Errors
-    /// [`CallError`]
-    pub async fn inbox(&self, limit: Option<u32>) -> Result<ApiResponse, CallError> {
+    /// [`ApiError`]
+    pub async fn inbox(&self, limit: Option<u32>) -> Result<ApiResponse, ApiError> {
         let mut pairs = Pairs::default();
         pairs.number("limit", limit);
         self.get(Endpoint::Inbox, "/sms/1/inbox/reports", &pairs, Ok)
@@ -87,8 +87,8 @@ impl Client {
     /// Reads the log of received messages: `GET /sms/1/inbox/logs`. Read the body with [`wire::read_inbox`].
     ///
     /// # Errors
-    /// [`CallError`]
-    pub async fn inbox_logs(&self, query: &InboxLogsQuery) -> Result<ApiResponse, CallError> {
+    /// [`ApiError`]
+    pub async fn inbox_logs(&self, query: &InboxLogsQuery) -> Result<ApiResponse, ApiError> {
         self.get(Endpoint::InboxLogs, "/sms/1/inbox/logs", &query.pairs(), Ok)
             .await
     }
@@ -97,8 +97,8 @@ impl Client {
     /// `POST /number/1/query`. Each number costs money, so a lookup in doubt should not be repeated.
     ///
     /// # Errors
-    /// [`CallError`]
-    pub async fn lookup(&self, numbers: &[String]) -> Result<Rows<LookupRow>, CallError> {
+    /// [`ApiError`]
+    pub async fn lookup(&self, numbers: &[String]) -> Result<Rows<LookupRow>, ApiError> {
         let request = other::LookupRequest {
             to: numbers,
             notify_url: None,
@@ -111,12 +111,12 @@ impl Client {
     /// Requests an asynchronous lookup: `POST /number/1/notify`. The API pushes the results to `notify_url` as JSON.
     ///
     /// # Errors
-    /// [`CallError`]
+    /// [`ApiError`]
     pub async fn lookup_async(
         &self,
         numbers: &[String],
         notify_url: &str,
-    ) -> Result<Rows<LookupRow>, CallError> {
+    ) -> Result<Rows<LookupRow>, ApiError> {
         let request = other::LookupRequest {
             to: numbers,
             notify_url: Some(notify_url),
@@ -129,11 +129,11 @@ impl Client {
     /// Previews how a text is split into segments: `POST /sms/1/preview`.
     ///
     /// # Errors
-    /// [`CallError`]
+    /// [`ApiError`]
     pub async fn preview(
         &self,
         request: &v1::PreviewSmsRequest,
-    ) -> Result<v1::PreviewSmsResponse, CallError> {
+    ) -> Result<v1::PreviewSmsResponse, ApiError> {
         let request = other::PreviewRequest {
             text: &request.text,
             language_code: &request.language_code,
@@ -149,8 +149,8 @@ impl Client {
     /// Reads the schedule of a bulk: `GET /sms/1/bulks`. `bulk_id` is a wire id.
     ///
     /// # Errors
-    /// [`CallError`]
-    pub async fn get_bulk(&self, bulk_id: &str) -> Result<BulkSchedule, CallError> {
+    /// [`ApiError`]
+    pub async fn get_bulk(&self, bulk_id: &str) -> Result<BulkSchedule, ApiError> {
         let mut pairs = Pairs::default();
         pairs.text("bulkId", Some(bulk_id));
         self.get(Endpoint::Bulks, "/sms/1/bulks", &pairs, |response| {
@@ -162,12 +162,12 @@ impl Client {
     /// Reschedules a bulk: `PUT /sms/1/bulks`. Idempotent.
     ///
     /// # Errors
-    /// [`CallError`]
+    /// [`ApiError`]
     pub async fn put_bulk(
         &self,
         bulk_id: &str,
         send_at: jiff::Timestamp,
-    ) -> Result<BulkSchedule, CallError> {
+    ) -> Result<BulkSchedule, ApiError> {
         let path = bulk_path("/sms/1/bulks", bulk_id);
         let request = other::Reschedule {
             send_at: WireTimestamp(send_at),
@@ -182,8 +182,8 @@ impl Client {
     /// Reads the status of a scheduled bulk: `GET /sms/1/bulks/status`.
     ///
     /// # Errors
-    /// [`CallError`]
-    pub async fn get_bulk_status(&self, bulk_id: &str) -> Result<v1::BulkStatus, CallError> {
+    /// [`ApiError`]
+    pub async fn get_bulk_status(&self, bulk_id: &str) -> Result<v1::BulkStatus, ApiError> {
         let mut pairs = Pairs::default();
         pairs.text("bulkId", Some(bulk_id));
         self.get(Endpoint::Bulks, "/sms/1/bulks/status", &pairs, |response| {
@@ -195,13 +195,13 @@ impl Client {
     /// Pauses, resumes or cancels a scheduled bulk: `PUT /sms/1/bulks/status`. Idempotent.
     ///
     /// # Errors
-    /// [`CallError`]
+    /// [`ApiError`]
     pub async fn put_bulk_status(
         &self,
         bulk_id: &str,
         status: v1::BulkStatus,
-    ) -> Result<v1::BulkStatus, CallError> {
-        let status = other::bulk_status_name(status).ok_or_else(|| CallError::NotSent {
+    ) -> Result<v1::BulkStatus, ApiError> {
+        let status = other::bulk_status_name(status).ok_or_else(|| ApiError::NotSent {
             detail: "the bulk status is unspecified".to_owned(),
         })?;
         let path = bulk_path("/sms/1/bulks/status", bulk_id);
@@ -215,8 +215,8 @@ impl Client {
     /// Reports a conversion for a tracked message: `POST /ct/1/log/end/{messageId}`. Returns the process key.
     ///
     /// # Errors
-    /// [`CallError`]
-    pub async fn confirm_conversion(&self, wire_id: &str) -> Result<String, CallError> {
+    /// [`ApiError`]
+    pub async fn confirm_conversion(&self, wire_id: &str) -> Result<String, ApiError> {
         let path = format!(
             "/ct/1/log/end/{}",
             utf8_percent_encode(wire_id, NON_ALPHANUMERIC)
@@ -231,8 +231,8 @@ impl Client {
     /// Reads the account balance: `GET /account/1/balance`.
     ///
     /// # Errors
-    /// [`CallError`]
-    pub async fn balance(&self) -> Result<v1::GetBalanceResponse, CallError> {
+    /// [`ApiError`]
+    pub async fn balance(&self) -> Result<v1::GetBalanceResponse, ApiError> {
         let pairs = Pairs::default();
         self.get(
             Endpoint::Balance,
@@ -244,14 +244,14 @@ impl Client {
     }
 }
 
-fn read_lookups(response: ApiResponse) -> Result<Rows<LookupRow>, CallError> {
+fn read_lookups(response: ApiResponse) -> Result<Rows<LookupRow>, ApiError> {
     read_json(&response, wire::read_lookups)
 }
 
 fn read_schedule(
     response: &ApiResponse,
     requested_bulk_id: &str,
-) -> Result<BulkSchedule, CallError> {
+) -> Result<BulkSchedule, ApiError> {
     let (bulk_id, send_at) = read_json(response, other::read_schedule)?;
     let bulk_id = if bulk_id.is_empty() {
         requested_bulk_id.to_owned()

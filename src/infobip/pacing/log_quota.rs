@@ -10,7 +10,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::infobip::limits::LOG_QUOTA_WINDOW;
 
-/// Who makes a log request.
+/// The purpose of a log request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// Resolves a send in doubt: a caller is waiting.

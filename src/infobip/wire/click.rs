@@ -94,7 +94,7 @@ fn read(row: &str) -> Result<ClickRow, String> {
     }
     let wire_id = wire.message_id.into_text();
     let device = wire.recipient_info.0.unwrap_or_default();
-    let place = wire.geo_location_info.0.unwrap_or_default();
+    let location = wire.geo_location_info.0.unwrap_or_default();
     Ok(ClickRow {
         click: v1::LinkClick {
             notification_type: wire.notification_type.into_text(),
@@ -107,10 +107,10 @@ fn read(row: &str) -> Result<ClickRow, String> {
             device_type: device.device_type.into_text(),
             os: device.os.into_text(),
             device_name: device.device_name.into_text(),
-            country_name: place.country_name.into_text(),
-            city: place.city.into_text(),
-            network_prefix: wire.network_prefix.or(place.network_prefix).into_text(),
-            country_prefix: wire.country_prefix.or(place.country_prefix).into_text(),
+            country_name: location.country_name.into_text(),
+            city: location.city.into_text(),
+            network_prefix: wire.network_prefix.or(location.network_prefix).into_text(),
+            country_prefix: wire.country_prefix.or(location.country_prefix).into_text(),
         },
         wire_id,
         source_payload: row.to_owned(),

@@ -36,7 +36,7 @@ pub(super) struct WireReport<'a> {
     pub(super) to: Scalar<'a>,
     #[serde(borrow)]
     pub(super) from: Scalar<'a>,
-    // `sender` and `messageCount` are what later versions of the API call `from` and `smsCount`.
+    // Later versions of the API call `from` and `smsCount` `sender` and `messageCount`.
     #[serde(borrow)]
     pub(super) sender: Scalar<'a>,
     #[serde(borrow)]

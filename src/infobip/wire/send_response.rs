@@ -81,8 +81,8 @@ pub(in crate::infobip) fn read_send_response<'a>(
     let mut statuses = StatusReader::default();
     let destinations = wire_ids
         .enumerate()
-        .map(|(place, wire_id)| {
-            let row = rows.take(wire_id, place)?;
+        .map(|(index, wire_id)| {
+            let row = rows.take(wire_id, index)?;
             Some(SendRow {
                 status: statuses.read(row.status),
                 sms_count: row.sms_count.or(row.message_count).integer(),
@@ -102,7 +102,7 @@ struct RowMatcher<'a> {
     /// As many rows as destinations.
     complete: bool,
     /// Row positions by message id. Built when the first row is out of order.
-    places: Option<HashMap<String, usize>>,
+    indexes: Option<HashMap<String, usize>>,
 }
 
 impl<'a> RowMatcher<'a> {
@@ -115,29 +115,29 @@ impl<'a> RowMatcher<'a> {
         Self {
             complete: rows.len() == expected,
             rows,
-            places: None,
+            indexes: None,
         }
     }
 
-    fn take(&mut self, wire_id: &str, place: usize) -> Option<WireRow<'a>> {
-        let there = self.rows.get(place).and_then(Option::as_ref);
-        let place = match there.map(WireRow::wire_id) {
-            Some(Some(id)) if id == wire_id => place,
-            Some(None) if self.complete => self.place_of(wire_id).unwrap_or(place),
-            _ => self.place_of(wire_id)?,
+    fn take(&mut self, wire_id: &str, index: usize) -> Option<WireRow<'a>> {
+        let row = self.rows.get(index).and_then(Option::as_ref);
+        let index = match row.map(WireRow::wire_id) {
+            Some(Some(id)) if id == wire_id => index,
+            Some(None) if self.complete => self.index_of(wire_id).unwrap_or(index),
+            _ => self.index_of(wire_id)?,
         };
-        self.rows.get_mut(place)?.take()
+        self.rows.get_mut(index)?.take()
     }
 
-    fn place_of(&mut self, wire_id: &str) -> Option<usize> {
+    fn index_of(&mut self, wire_id: &str) -> Option<usize> {
         let rows = &self.rows;
-        let places = self.places.get_or_insert_with(|| {
+        let indexes = self.indexes.get_or_insert_with(|| {
             let with_id = rows.iter().enumerate();
             with_id
-                .filter_map(|(place, row)| Some((row.as_ref()?.wire_id()?.to_owned(), place)))
+                .filter_map(|(index, row)| Some((row.as_ref()?.wire_id()?.to_owned(), index)))
                 .collect()
         });
-        places.get(wire_id).copied()
+        indexes.get(wire_id).copied()
     }
 }
 

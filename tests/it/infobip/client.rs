@@ -8,7 +8,7 @@ use serde_json::json;
 use smsbridge::{
     config,
     infobip::{
-        BatchKind, CallError, Client, InboxLogsQuery, LogsQuery, OutboundBatch, OutboundRow,
+        ApiError, BatchKind, Client, InboxLogsQuery, LogsQuery, OutboundBatch, OutboundRow,
         ReportsQuery, SendResponse, WireDestination, wire,
     },
     ops::metrics::Metrics,
@@ -52,7 +52,7 @@ fn client(base_url: &str) -> Client {
     Client::new(&config(base_url), Metrics::new()).unwrap()
 }
 
-async fn send(client: &Client) -> Result<SendResponse, CallError> {
+async fn send(client: &Client) -> Result<SendResponse, ApiError> {
     let message = v1::OutboundMessage {
         from: "InfoSMS".into(),
         content: Some(Content::Text(TEXT.into())),
@@ -132,7 +132,7 @@ fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-async fn outcome_of(answer: Vec<u8>) -> Result<SendResponse, CallError> {
+async fn outcome_of(answer: Vec<u8>) -> Result<SendResponse, ApiError> {
     let (address, server) = scripted(vec![vec![answer]]).await;
     let outcome = send(&client(&format!("http://{address}"))).await;
     assert_eq!(server.await.unwrap(), 1, "each call is one request");
@@ -140,9 +140,9 @@ async fn outcome_of(answer: Vec<u8>) -> Result<SendResponse, CallError> {
 }
 
 #[track_caller]
-fn assert_in_doubt(outcome: &Result<SendResponse, CallError>, what: &str) {
+fn assert_in_doubt(outcome: &Result<SendResponse, ApiError>, what: &str) {
     assert!(
-        matches!(outcome, Err(CallError::InDoubt { .. })),
+        matches!(outcome, Err(ApiError::InDoubt { .. })),
         "{what}: {outcome:?}"
     );
     let said = format!("{outcome:?} {}", outcome.as_ref().unwrap_err());
@@ -238,7 +238,7 @@ async fn a_failed_connection_is_not_sent() {
     ] {
         let outcome = send(&client(&base_url)).await;
         assert!(
-            matches!(outcome, Err(CallError::NotSent { .. })),
+            matches!(outcome, Err(ApiError::NotSent { .. })),
             "{base_url}: {outcome:?}"
         );
     }
@@ -257,7 +257,7 @@ async fn a_failed_connection_is_not_sent() {
     });
     let outcome = send(&client(&format!("https://{address}"))).await;
     assert!(
-        matches!(outcome, Err(CallError::NotSent { .. })),
+        matches!(outcome, Err(ApiError::NotSent { .. })),
         "{outcome:?}"
     );
     let received = server.await.unwrap();
@@ -285,7 +285,7 @@ async fn a_connect_timeout_is_not_sent() {
     config.connect_timeout = Duration::from_millis(200);
     let outcome = send(&Client::new(&config, Metrics::new()).unwrap()).await;
     assert!(
-        matches!(&outcome, Err(CallError::NotSent { detail }) if detail.contains("infobip.connect_timeout")),
+        matches!(&outcome, Err(ApiError::NotSent { detail }) if detail.contains("infobip.connect_timeout")),
         "{outcome:?}"
     );
 }
@@ -376,7 +376,7 @@ async fn refusals_are_definite() {
         "validationErrors":{"messages[0].destinations":["must not be empty"]}}}}"#;
     assert_eq!(
         outcome_of(response("400 Bad Request", "", envelope)).await,
-        Err(CallError::Refused {
+        Err(ApiError::Refused {
             http_status: 400,
             code: "BAD_REQUEST".into(),
             text: "Bad request".into(),
@@ -393,14 +393,14 @@ async fn refusals_are_definite() {
     ] {
         let outcome = outcome_of(response(status, "location: http://127.0.0.1:1/\r\n", page)).await;
         assert!(
-            matches!(outcome, Err(CallError::Refused { .. })),
+            matches!(outcome, Err(ApiError::Refused { .. })),
             "{status}: {outcome:?}"
         );
     }
     let login = r#"{"requestError":{"serviceException":{"messageId":"UNAUTHORIZED","text":"Invalid login details"}}}"#;
     assert_eq!(
         outcome_of(response("401 Unauthorized", "", login)).await,
-        Err(CallError::CredentialsRefused {
+        Err(ApiError::CredentialsRefused {
             http_status: 401,
             text: "Invalid login details".into()
         })
@@ -415,7 +415,7 @@ async fn refusals_are_definite() {
     ] {
         assert_eq!(
             outcome_of(response("429 Too Many Requests", headers, "")).await,
-            Err(CallError::RateLimited {
+            Err(ApiError::RateLimited {
                 retry_after: retry_after.map(Duration::from_secs)
             })
         );
@@ -424,7 +424,7 @@ async fn refusals_are_definite() {
     let cut = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 500\r\n\r\n{".to_vec();
     assert!(matches!(
         outcome_of(cut).await,
-        Err(CallError::Refused {
+        Err(ApiError::Refused {
             http_status: 400,
             ..
         })
@@ -512,7 +512,7 @@ async fn an_incomplete_destructive_read_is_in_doubt() {
         .reports(&ReportsQuery::default())
         .await;
     assert!(
-        matches!(outcome, Err(CallError::InDoubt { .. })),
+        matches!(outcome, Err(ApiError::InDoubt { .. })),
         "{outcome:?}"
     );
     server.await.unwrap();

@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 
-use crate::grpc::{Context, auth::caller::Caller, failure::Failure};
+use crate::grpc::{ServiceContext, auth::caller::Caller, failure::Failure};
 use crate::{
     message::{id::check_bulk_id, time},
     proto::v1,
 };
 
 pub(super) async fn get(
-    context: &Context,
+    context: &ServiceContext,
     caller: &Caller,
     request: v1::GetBulkRequest,
 ) -> Result<v1::GetBulkResponse, Failure> {
@@ -22,7 +22,7 @@ pub(super) async fn get(
 }
 
 pub(super) async fn reschedule(
-    context: &Context,
+    context: &ServiceContext,
     caller: &Caller,
     request: v1::RescheduleBulkRequest,
 ) -> Result<v1::RescheduleBulkResponse, Failure> {
@@ -43,7 +43,7 @@ pub(super) async fn reschedule(
 }
 
 pub(super) async fn status(
-    context: &Context,
+    context: &ServiceContext,
     caller: &Caller,
     request: v1::GetBulkStatusRequest,
 ) -> Result<v1::GetBulkStatusResponse, Failure> {
@@ -56,7 +56,7 @@ pub(super) async fn status(
 }
 
 pub(super) async fn update_status(
-    context: &Context,
+    context: &ServiceContext,
     caller: &Caller,
     request: v1::UpdateBulkStatusRequest,
 ) -> Result<v1::UpdateBulkStatusResponse, Failure> {

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::grpc::{Context, auth::caller::Caller, failure::Failure};
+use crate::grpc::{ServiceContext, auth::caller::Caller, failure::Failure};
 use crate::{
     infobip::{LogsQuery, limits, wire},
     message::{
@@ -23,7 +23,7 @@ use crate::{
 const MAX_IDS: usize = 50;
 
 pub(super) async fn page(
-    context: &Context,
+    context: &ServiceContext,
     caller: &Caller,
     request: v1::ListSmsLogsRequest,
 ) -> Result<v1::ListSmsLogsResponse, Failure> {
@@ -48,11 +48,11 @@ pub(super) async fn page(
     query.limit = Some(limit.min(limits::MAX_ROWS));
 
     if let Err(retry_after) = context.log_quota.try_acquire() {
-        return Err(Failure::LogQuota { retry_after });
+        return Err(Failure::LogQuotaExhausted { retry_after });
     }
     let answer = context.client.logs(&query).await?;
     let read = wire::read_logs(&answer.body)
-        .map_err(|error| Failure::UnreadableAnswer(error.to_string()))?;
+        .map_err(|error| Failure::UnreadableResponse(error.to_string()))?;
     let came = read.rows.len() + read.bad.len();
     let full = u32::try_from(came).unwrap_or(u32::MAX) >= query.limit.unwrap_or_default();
 

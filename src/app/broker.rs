@@ -1,0 +1,54 @@
+//! The connection to the broker that the event log and the commands share.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    amqp::{AmqpError, Endpoint, Publisher, Topology},
+    config,
+    events::{SharedEventLog, broker::BrokerLog},
+    ops::metrics::Metrics,
+};
+
+pub(super) struct Broker {
+    pub(super) endpoint: Endpoint,
+    pub(super) topology: Topology,
+    pub(super) publisher: Arc<Publisher>,
+    confirm_timeout: Duration,
+}
+
+impl Broker {
+    /// Starts to connect. If the broker is down, the publisher keeps trying in the background.
+    pub(super) fn configured(
+        config: &config::Amqp,
+        metrics: &Metrics,
+    ) -> Result<Option<Self>, AmqpError> {
+        let Some(url) = &config.url else {
+            return Ok(None);
+        };
+        let endpoint = Endpoint::parse(url)?;
+        let topology = Topology::new(config);
+        let confirm_timeout = config.confirm_timeout;
+        let publisher = Publisher::start(
+            endpoint.clone(),
+            topology.clone(),
+            confirm_timeout,
+            metrics.clone(),
+        );
+        Ok(Some(Self {
+            endpoint,
+            topology,
+            publisher: Arc::new(publisher),
+            confirm_timeout,
+        }))
+    }
+
+    pub(super) fn event_log(&self, metrics: Metrics) -> SharedEventLog {
+        Arc::new(BrokerLog::new(
+            Arc::clone(&self.publisher),
+            self.endpoint.clone(),
+            self.topology.clone(),
+            self.confirm_timeout,
+            metrics,
+        ))
+    }
+}

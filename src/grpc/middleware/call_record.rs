@@ -1,0 +1,121 @@
+//! The record of a call for the metrics: its method, its duration until the response begins, and its status.
+//!
+//! Invariant: a call is counted when its [`CallRecord`] is dropped, with the response's body or with the future of the response.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, StatusCode};
+use hyper::body::{Bytes, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::{Code, Status, body::Body};
+
+use super::rewrite_status;
+use crate::ops::metrics::{GrpcMethod, Metrics};
+
+/// The key of a response's status: in its trailers, or in its headers if it has no body.
+const STATUS: &str = "grpc-status";
+
+/// A call in flight. Counted, and its permit released, when dropped.
+pub(super) struct CallRecord {
+    metrics: Metrics,
+    method: GrpcMethod,
+    began: Instant,
+    /// Until the response began.
+    took: Option<Duration>,
+    /// CANCELLED until the response has a status.
+    code: Code,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl CallRecord {
+    pub(super) fn new(
+        method: &str,
+        metrics: Metrics,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self {
+            metrics,
+            method: GrpcMethod::named(method),
+            began: Instant::now(),
+            took: None,
+            code: Code::Cancelled,
+            _permit: permit,
+        }
+    }
+
+    /// Rewrites and notes the status in the response's headers, if it is there.
+    pub(super) fn response_began(
+        &mut self,
+        response: &mut http::Response<Body>,
+        max_message_bytes: usize,
+    ) {
+        if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            self.code = Code::InvalidArgument;
+            return;
+        }
+        self.took = Some(self.began.elapsed());
+        rewrite_status::rewrite(response.headers_mut(), max_message_bytes);
+        self.note_status(response.headers());
+    }
+
+    fn note_status(&mut self, headers: &HeaderMap) {
+        if let Some(status) = headers.get(STATUS) {
+            self.code = Code::from_bytes(status.as_bytes());
+        }
+    }
+}
+
+impl Drop for CallRecord {
+    fn drop(&mut self) {
+        let took = self.took.unwrap_or_else(|| self.began.elapsed());
+        self.metrics.grpc_call(self.method, self.code, took);
+    }
+}
+
+/// A response's body, which notes the status in its trailers.
+pub(in crate::grpc) struct RecordedBody {
+    inner: Body,
+    record: CallRecord,
+    max_message_bytes: usize,
+}
+
+impl RecordedBody {
+    pub(super) fn new(inner: Body, record: CallRecord, max_message_bytes: usize) -> Self {
+        Self {
+            inner,
+            record,
+            max_message_bytes,
+        }
+    }
+}
+
+impl hyper::body::Body for RecordedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let mut frame = ready!(Pin::new(&mut self.inner).poll_frame(task));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            rewrite_status::rewrite(trailers, self.max_message_bytes);
+            self.record.note_status(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
