@@ -77,7 +77,7 @@ impl Lanes {
     /// Appends items to their lanes.
     pub(super) fn push(&self, items: impl IntoIterator<Item = BatchItem>) {
         let mut state = self.state();
-        // An item that joins waiting ones does not change when they are due, so the dispatcher is not is_woken.
+        // An item that joins waiting ones does not change when they are due, so the dispatcher is not woken.
         let mut wakes_dispatcher = state.destinations == 0;
         for item in items {
             wakes_dispatcher |= item.is_urgent();
