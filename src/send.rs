@@ -1,12 +1,12 @@
 //! The core: from a request to one durable result for each destination.
 //!
-//! All edges (`SendSms`, `SendSmsBulk`, `StreamSms`, AMQP commands) send through [`Sender`]:
+//! All edges (`SendSms`, `SendSmsBulk`, `StreamSms`, AMQP commands) send through [`SendCore`] or its trait [`Sender`]:
 //!
 //! 1. `plan` and `validate` check the request and assign ids.
 //! 2. `core` admits it and makes a `call` with one `slot` for each destination.
 //! 3. `idempotency` determines whether the ids were used before; `guards` refuse destinations.
 //! 4. Messages wait in the `lanes` as batch items. The `dispatcher` sends batches in REST requests.
-//! 5. `in_doubt` looks up sends without a usable response in the API's logs, and resends only what was not sent.
+//! 5. `in_doubt` looks up sends without a usable response in the API's logs, and resends only what the logs do not have.
 //! 6. `recorder` appends the results to the event log and settles the slots. The call replies when all of them are settled.
 //!
 //! Invariants: a REST request that was begun is awaited to its end even if its callers go away; no message is resent before it was
