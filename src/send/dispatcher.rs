@@ -1,8 +1,8 @@
 //! Sends batches in REST requests, a bounded number at a time, and classifies the outcome of each request once
 //! (docs/RELIABILITY.md#how-a-send-stays-single).
 //!
-//! Invariants: a request that was sent is awaited to its end, during shutdown until the grace period ends; each destination of a batch gets a result, an
-//! error, a new place in a lane, or goes to the resolver.
+//! Invariants: a request that was sent is awaited to its end, during shutdown until the grace period ends; each
+//! destination of a batch gets a result or an error, returns to a lane, or goes to the resolver.
 //! Neighbours: `lanes` forms batches; `infobip` sends them; `outcome` classifies statuses; `failure` handles failed requests;
 //! `recorder` and `in_doubt` take over.
 
