@@ -1,34 +1,41 @@
 //! The core: from a request to one durable result for each destination.
 //!
-//! Every way in (`SendSms`, `SendSmsBulk`, `StreamSms`, AMQP commands) goes through [`Sender`]: a request is checked
-//! (`validate`), becomes a call with one slot for each destination (`call`), whose ids may have been used before (`idempotency`),
-//! and parts that wait in lanes (`lanes`); the
-//! `dispatcher` puts parts into REST requests and classifies each outcome once; what is in doubt is resolved in the API's
-//! logs (`in_doubt`). Results are appended to the event log before anybody hears them.
+//! All edges (`SendSms`, `SendSmsBulk`, `StreamSms`, AMQP commands) send through [`SendCore`] or its trait [`Sender`]:
 //!
-//! Invariants: a REST request that was begun is followed to its end whoever went away; no message goes out a second time
-//! before the logs were asked for it (P2, docs/RELIABILITY.md); everything that waits is bounded by `send.queue_capacity`.
-//! Neighbours: `infobip` below; `grpc` and `commands` above; `events` beside it.
+//! 1. `plan` and `validate` check the request and assign ids.
+//! 2. `core` admits it and makes a `call` with one `slot` for each destination.
+//! 3. `idempotency` determines whether the ids were used before; `guards` refuse destinations.
+//! 4. Messages wait in the `lanes` as batch items. The `dispatcher` sends batches in REST requests.
+//! 5. `in_doubt` looks up sends without a usable response in the API's logs, and resends only what the logs do not have.
+//! 6. `recorder` appends the results to the event log and settles the slots. The call replies when all of them are settled.
+//!
+//! Invariants: a REST request that was begun is awaited to its end even if its callers go away; no message is resent before it was
+//! looked up in the API's logs (P2, docs/RELIABILITY.md); `send.queue_capacity` bounds the slots in progress (P9).
+//! Neighbours: `grpc` and `commands` above; `events` and `infobip` below.
 
+mod batch_item;
 mod call;
 mod core;
+mod digest;
 mod dispatcher;
+pub mod guards;
 mod idempotency;
 mod in_doubt;
 mod lanes;
+mod latency;
 mod outcome;
+mod pause;
 mod plan;
 mod recorder;
 mod registry;
+mod slot;
 pub mod validate;
-
-pub mod guards;
 
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-pub use self::core::{Api, Begun, SendCore};
+pub use self::core::{Api, SendCore, SendHandle};
 
 use crate::{
     message::{id::ApplicationName, reason::Reason},
@@ -38,83 +45,77 @@ use crate::{
 /// A request to send, from any edge.
 #[derive(Debug, Clone)]
 pub struct SendCommand {
-    /// Whose it is.
+    /// The owner of the messages and of their events.
     pub application: ApplicationName,
-    /// What is to be sent.
+    /// Not validated yet.
     pub request: v1::SendSmsBulkRequest,
-    /// Whether it may have been tried before.
     pub arrival: Arrival,
 }
 
 /// Whether a request may have been tried before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// Never seen.
+    /// The first attempt.
     First,
-    /// A broker delivered it again: its messages are in doubt until the logs say otherwise.
+    /// The broker redelivered it: its messages are in doubt until they were looked up in the API's logs.
     Redelivered,
 }
 
-/// What came of a request.
+/// The results of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sent {
     /// API: `trackingProcessKey`.
     pub tracking_process_key: String,
     /// In the order of the messages and their destinations: one result for each destination, and one without `to` and
-    /// `message_id` for each message without destinations. Each is durable as an event, except those with a retryable
-    /// refusal: of these nothing was attempted. Whoever acknowledges a command relies on that; `call` is the only place that
-    /// makes results that are not durable.
+    /// `message_id` for each message without destinations. Each result is durable as an event, except those with a retryable
+    /// refusal, which only `call` and `slot` make. The acknowledgement of a command relies on that.
     pub results: Vec<v1::SendResult>,
 }
 
-/// Why nothing was attempted.
+/// Why a request has no results.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SendError {
-    /// The request is wrong.
+    /// The request is invalid.
     #[error("the request is invalid: {} mistakes", .0.len())]
     Invalid(Vec<FieldViolation>),
-    /// The id was used for another content.
+    /// The id was used for other content.
     #[error("the id `{id}` was used before with other content: use a new id for a new message")]
     IdReused {
         /// The request or message id.
         id: String,
     },
-    /// Too much waits already.
+    /// `send.queue_capacity` is reached.
     #[error("the bridge's queue is full: try again later")]
-    QueueFull {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// The API can't be reached, or does not take requests now.
+    QueueFull { retry_after: Duration },
+    /// The API cannot be reached, or does not take requests now.
     #[error("the API is unavailable: {detail}")]
     Unavailable {
-        /// What happened.
+        /// The failure of the latest request.
         detail: String,
-        /// When to try again.
         retry_after: Duration,
     },
     /// The API refuses the bridge's credentials.
     #[error("the API refuses the bridge's credentials: {detail}")]
     CredentialsRefused {
-        /// What the API said.
+        /// The response of the API.
         detail: String,
     },
-    /// Its caller took it back before a request carried it.
-    #[error("it was taken back before it was sent")]
+    /// The caller withdrew it before it was in a REST request.
+    #[error("cancelled before it was sent")]
     Withdrawn,
-    /// The process ends.
+    /// The process is shutting down.
     #[error("the bridge is shutting down: try another replica, or again in a moment")]
     ShuttingDown,
-    /// It can't be known whether the ids were used before, so nothing was sent.
-    #[error("the event log can't be read, so nothing was sent: {0}")]
+    /// Whether the ids were used before cannot be determined, so nothing was sent.
+    #[error("the event log cannot be read, so nothing was sent: {0}")]
     LogUnreadable(String),
-    /// The results can't be made durable.
-    #[error("the event log can't be written: {0}")]
+    /// The results could not be made durable. The messages may have been sent.
+    #[error("the event log cannot be written: {0}")]
     LogUnavailable(String),
 }
 
 impl SendError {
-    /// The stable reason, as in docs/ERRORS.md.
+    /// The stable reason (docs/ERRORS.md).
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -134,7 +135,7 @@ impl SendError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Invalid(_) | Self::IdReused { .. } => false,
-            // Once the operator has corrected them.
+            // Wrong credentials are retryable, because the operator will correct them.
             Self::CredentialsRefused { .. }
             | Self::QueueFull { .. }
             | Self::Unavailable { .. }
@@ -145,7 +146,7 @@ impl SendError {
         }
     }
 
-    /// The mistakes of an invalid request.
+    /// The violations of an invalid request; empty for other errors.
     #[must_use]
     pub fn violations(&self) -> &[FieldViolation] {
         match self {
@@ -155,9 +156,12 @@ impl SendError {
     }
 }
 
-/// Sends. A trait so that edges can be tried without the API.
+/// Sends messages. A trait, so that edges can be tested without the API.
 pub trait Sender: Send + Sync + 'static {
-    /// Resolves when every destination has a result that is durable as an event. Dropping the future does not stop the
-    /// send: what was begun finishes and becomes events.
+    /// Resolves when every destination has a result that is durable as an event. Dropping the future does not stop the send:
+    /// it continues, and its results become events.
+    ///
+    /// # Errors
+    /// [`SendError`] if the request as a whole has no results.
     fn send(&self, command: SendCommand) -> BoxFuture<'_, Result<Sent, SendError>>;
 }

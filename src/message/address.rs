@@ -1,6 +1,6 @@
 //! Checks and normalizes phone numbers and senders.
 //!
-//! Only text that cannot be a phone number at all is refused; anything doubtful is passed on, because only Infobip knows
+//! Only text that cannot be a phone number at all is refused; everything else is passed on, because only Infobip knows
 //! every numbering plan.
 
 use std::borrow::Cow;

@@ -116,8 +116,8 @@ pub fn status(fields: StatusFields) -> v1::Status {
 }
 
 /// Converts an error: copies the API's fields unchanged and adds the group. If the API does not say whether the error is
-/// permanent, the table decides; an error that is not in the table counts as temporary, so that nobody stops sending to a
-/// number because of it.
+/// permanent, the table decides. An error that is not in the table counts as temporary, so that callers do not stop sending to
+/// the number because of it.
 #[must_use]
 pub fn error(fields: ErrorFields) -> v1::Error {
     let known = errors()

@@ -1,9 +1,9 @@
-//! A call: one request from an edge while its results are gathered.
+//! A call: one request from an edge while its results are collected.
 //!
-//! Invariants: each slot is settled once; a call is done when its last slot is settled, and answers then, once; a slot that
-//! waits for the same id in another call is settled by that one; a result that is not durable as an event has a retryable
-//! refusal, so that nobody takes its destination for done (P1). Neighbours: `core` makes calls, `dispatcher` and `in_doubt`
-//! settle slots.
+//! Invariants: each slot is settled once; a call is done when its last slot is settled, and replies then, once; a slot that
+//! follows a slot of another call with the same id is settled with that one; a result that is not durable as an event has a
+//! retryable refusal, so that no caller takes its destination for done (P1, docs/RELIABILITY.md).
+//! Neighbours: `core` makes calls; `recorder`, `dispatcher` and `core` settle slots; `slot` makes the results of failed ones.
 
 use std::sync::Arc;
 
@@ -11,129 +11,59 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{SendError, Sent};
+use super::{
+    SendError, Sent,
+    slot::{Slots, failed_results},
+};
 use crate::{
-    events::ContentDigest,
     message::{id::ApplicationName, reason::Reason},
     proto::v1::{self, FieldViolation},
 };
 
-/// Violations in all results of a call together. Each result of an invalid message has the violations of the whole message: without
-/// a bound, 10,000 destinations with one violation each would make 100 million.
-const MAX_VIOLATIONS: usize = 4_096;
-
 /// How a slot ended.
 #[derive(Debug, Clone)]
 pub(super) enum Settled {
-    /// With a result, durable as an event.
+    /// With a result that is durable as an event.
     Result(Box<v1::SendResult>),
-    /// Without: nothing was attempted, or the result could not be made durable.
+    /// Without a durable result: nothing was attempted, or the result could not be made durable.
     Failed(SendError),
 }
 
-/// One destination of a call.
-#[derive(Debug, Clone)]
-pub(super) struct Slot {
-    /// Digits only.
-    pub(super) to: String,
-    /// Without the application.
-    pub(super) message_id: String,
-    /// The id that Infobip sees.
-    pub(super) wire_id: String,
-    /// Which message of the request.
-    pub(super) message_index: i32,
-    /// What is sent, where the caller can repeat the id.
-    pub(super) digest: Option<ContentDigest>,
-}
-
-impl Slot {
-    /// The slot of a message without destinations. It is only ever rejected.
-    pub(super) fn without_destination(message: usize) -> Self {
-        Self {
-            to: String::new(),
-            message_id: String::new(),
-            wire_id: String::new(),
-            message_index: i32::try_from(message).unwrap_or(i32::MAX),
-            digest: None,
-        }
-    }
-
-    /// A result without status.
-    fn result(&self, outcome: v1::Outcome, bulk_id: &str) -> v1::SendResult {
-        v1::SendResult {
-            to: self.to.clone(),
-            message_id: self.message_id.clone(),
-            outcome: outcome.into(),
-            message_index: self.message_index,
-            bulk_id: bulk_id.to_owned(),
-            ..v1::SendResult::default()
-        }
-    }
-
-    /// The result of a slot that ended with an error, one of `results` results of its call.
-    fn failed(
-        &self,
-        error: &SendError,
-        retryable: bool,
-        bulk_id: &str,
-        results: usize,
-    ) -> v1::SendResult {
-        let outcome = match error {
-            // The API may have it.
-            SendError::LogUnavailable(_) => v1::Outcome::Unknown,
-            _ => v1::Outcome::Rejected,
-        };
-        let refusal = v1::Refusal {
-            reason: error.reason().into(),
-            detail: error.to_string(),
-            retryable,
-            violations: first_violations(error.violations(), results),
-        };
-        v1::SendResult {
-            refusal: Some(Box::new(refusal)),
-            ..self.result(outcome, bulk_id)
-        }
-    }
-}
-
-/// The destinations of a call, in the order of the request. As a rule there is one.
-pub(super) type Slots = SmallVec<[Slot; 1]>;
-
 /// Receives the outcome of a call.
-pub(super) enum Answer {
-    /// A caller that waits, or went away.
-    To(oneshot::Sender<Result<Sent, SendError>>),
-    /// A function that must not block: it runs where the last slot is settled. It gets one result for each slot, also where
-    /// the call failed as a whole.
-    Then(Box<dyn FnOnce(Sent) + Send>),
+pub(super) enum ReplyTo {
+    /// A waiting caller, which may have gone away.
+    Caller(oneshot::Sender<Result<Sent, SendError>>),
+    /// A function that must not block, because it runs where the last slot is settled. It gets one result for each slot, even
+    /// if the call failed as a whole.
+    Callback(Box<dyn FnOnce(Sent) + Send>),
 }
 
-/// Gives back the ids that a call claimed. It is told whether the log knows what came of all of them, which it does not where it
-/// could not be written, or read.
+/// Releases the ids that a call claimed. The argument is true if the event log has the outcome of all of them, and false if it could
+/// not be written or read.
 pub(super) type Release = Box<dyn FnOnce(bool) + Send>;
 
 struct State {
     settled: SmallVec<[Option<Settled>; 1]>,
+    /// Number of slots that are not settled yet.
     open: usize,
     tracking_process_key: String,
-    /// Slots of other calls that asked for the same id meanwhile: (my slot, their call, their slot).
+    /// Slots of later calls with the same ids: (own slot, their call, their slot).
     followers: Vec<(usize, Arc<Call>, usize)>,
     /// Released when the call is done.
     permit: Option<OwnedSemaphorePermit>,
-    /// Called when the call is done, before the answer. Set where ids are claimed, so that other calls may still ask for
-    /// the results.
+    /// Called when the call is done, before the reply. Set if the call claimed ids: then later calls may still ask for its
+    /// results.
     release: Option<Release>,
-    /// Called when the call is done.
-    answer: Option<Answer>,
+    reply_to: Option<ReplyTo>,
 }
 
-/// A request while its results are gathered.
+/// A request while its results are collected.
 pub(super) struct Call {
     pub(super) application: ApplicationName,
     pub(super) request_id: String,
     pub(super) bulk_id: String,
     pub(super) slots: Slots,
-    /// What is sent, without destinations: those are slots.
+    /// The messages without their destinations, which are the slots.
     pub(super) messages: Vec<v1::OutboundMessage>,
     state: Mutex<State>,
 }
@@ -146,7 +76,7 @@ impl Call {
         slots: Slots,
         messages: Vec<v1::OutboundMessage>,
         permit: OwnedSemaphorePermit,
-        answer: Answer,
+        reply_to: ReplyTo,
     ) -> Arc<Self> {
         let open = slots.len();
         let state = State {
@@ -156,7 +86,7 @@ impl Call {
             followers: Vec::new(),
             permit: Some(permit),
             release: None,
-            answer: Some(answer),
+            reply_to: Some(reply_to),
         };
         Arc::new(Self {
             application,
@@ -173,7 +103,7 @@ impl Call {
         Box::new(self.slots[slot].result(outcome, &self.bulk_id))
     }
 
-    /// A result that the bridge itself decided.
+    /// A result with a refusal that is not retryable.
     pub(super) fn refusal(
         &self,
         slot: usize,
@@ -197,7 +127,7 @@ impl Call {
         self.state.lock()
     }
 
-    /// Settles a slot; the first time counts.
+    /// Settles a slot. Does nothing if it is settled already.
     pub(super) fn settle(&self, slot: usize, settled: Settled) {
         let mut state = self.state();
         if state.open == 0 || state.settled[slot].is_some() {
@@ -213,11 +143,11 @@ impl Call {
         let done = (state.open == 0).then(|| {
             state.permit = None;
             let outcome = self.outcome(&mut state);
-            (state.release.take(), state.answer.take(), outcome)
+            (state.release.take(), state.reply_to.take(), outcome)
         });
-        // Not under the lock: followers and the registry have locks of their own.
+        // Followers and the registry have locks of their own, which are not taken under this one.
         drop(state);
-        if let Some((release, answer, outcome)) = done {
+        if let Some((release, reply_to, outcome)) = done {
             if let Some(release) = release {
                 let is_known = !matches!(
                     outcome,
@@ -225,10 +155,10 @@ impl Call {
                 );
                 release(is_known);
             }
-            match answer {
-                Some(Answer::To(waiting)) => drop(waiting.send(outcome)),
-                Some(Answer::Then(answer)) => {
-                    answer(outcome.unwrap_or_else(|error| self.failed(&error)));
+            match reply_to {
+                Some(ReplyTo::Caller(caller)) => drop(caller.send(outcome)),
+                Some(ReplyTo::Callback(callback)) => {
+                    callback(outcome.unwrap_or_else(|error| self.failed(&error)));
                 }
                 None => {}
             }
@@ -238,7 +168,7 @@ impl Call {
         }
     }
 
-    /// Settles a slot with what another call, or an earlier one, got for the same id.
+    /// Settles a slot as another slot with the same id was settled, in another call or an earlier one.
     pub(super) fn settle_as(&self, slot: usize, mut settled: Settled) {
         if let Settled::Result(result) = &mut settled {
             result.message_index = self.slots[slot].message_index;
@@ -246,7 +176,7 @@ impl Call {
         self.settle(slot, settled);
     }
 
-    /// Settles `their_slot` of `call` as soon as `slot` is.
+    /// Settles `their_slot` of `call` as soon as `slot` is settled.
     pub(super) fn follow(&self, slot: usize, call: &Arc<Call>, their_slot: usize) {
         let mut state = self.state();
         match state.settled[slot].clone() {
@@ -258,17 +188,17 @@ impl Call {
         }
     }
 
-    /// Notes the tracking process of the request.
+    /// Sets the tracking process key that the API assigned to the request.
     pub(super) fn set_tracking_process_key(&self, key: &str) {
         key.clone_into(&mut self.state().tracking_process_key);
     }
 
-    /// Calls `release` when every slot is settled, before anybody hears of it.
+    /// Calls `release` when every slot is settled, before the reply.
     pub(super) fn release_when_done(&self, release: impl FnOnce(bool) + Send + 'static) {
         self.state().release = Some(Box::new(release));
     }
 
-    /// Whether every slot was taken back before anything was attempted.
+    /// Whether every slot was withdrawn before anything was attempted.
     pub(super) fn is_withdrawn(&self) -> bool {
         self.state()
             .settled
@@ -276,7 +206,7 @@ impl Call {
             .all(|settled| matches!(settled, Some(Settled::Failed(SendError::Withdrawn))))
     }
 
-    /// What the settled slots come to. Takes the results out, unless other calls may still ask for them.
+    /// The outcome of the settled slots. Takes the results out, unless later calls may still ask for them.
     fn outcome(&self, state: &mut State) -> Result<Sent, SendError> {
         let settled = || state.settled.iter().flatten();
         let failures = || {
@@ -285,13 +215,13 @@ impl Call {
                 Settled::Result(_) => None,
             })
         };
-        // A log that can't be written fails the whole call: its caller must not take any result for granted.
-        let unwritten = failures().find(|error| matches!(error, SendError::LogUnavailable(_)));
-        let failure = unwritten.or_else(|| {
+        // If results could not be made durable the whole call fails: its caller must not rely on any result.
+        let not_durable = failures().find(|error| matches!(error, SendError::LogUnavailable(_)));
+        let failure = not_durable.or_else(|| {
             if failures().count() < state.settled.len() {
                 return None;
             }
-            // An error that ends the whole call for good must hold for each of its destinations.
+            // The call may only fail with a permanent error if the error of every destination is permanent.
             failures()
                 .find(|error| error.is_retryable())
                 .or_else(|| failures().next())
@@ -307,13 +237,13 @@ impl Call {
             } else {
                 settled.take()
             };
-            // A slot that was taken from is neither failed nor withdrawn.
+            // A slot that was taken here reads as `None`, which `is_withdrawn` does not count as withdrawn.
             match settled {
                 Some(Settled::Result(result)) => results.push(*result),
                 Some(Settled::Failed(error)) => {
-                    // The result is not durable, so it is retryable whatever the error is: a repeated call finds in the
-                    // event log what became of the id. (`ID_REUSED` comes here only where another call with the same id,
-                    // which this one waited for, ended with it.)
+                    // The result is not durable, so it is retryable whatever the error is: a repeated call finds the outcome
+                    // of the id in the event log. (`ID_REUSED` occurs here only if a call that this one followed ended with
+                    // it.)
                     let retryable = true;
                     let slot = &self.slots[slot];
                     results.push(slot.failed(&error, retryable, &self.bulk_id, self.slots.len()));
@@ -327,8 +257,8 @@ impl Call {
         })
     }
 
-    /// The results of a call that failed as a whole with `error`: each slot has its own error, unless results could not be
-    /// made durable, which fails all of them.
+    /// The results of a call that failed as a whole with `error`. Each slot has its own error, unless results could not be made
+    /// durable: that error is the error of all slots.
     fn failed(&self, error: &SendError) -> Sent {
         let state = self.state();
         let errors = state.settled.iter().map(|settled| match (error, settled) {
@@ -340,40 +270,19 @@ impl Call {
     }
 }
 
-/// The violations for one of `results` results of a call: all of them, or the first ones if all results together would have
-/// more than [`MAX_VIOLATIONS`].
-pub(super) fn first_violations(all: &[FieldViolation], results: usize) -> Vec<FieldViolation> {
-    let most = (MAX_VIOLATIONS / results.max(1)).max(1);
-    all.iter().take(most).cloned().collect()
-}
-
-/// The results of slots that ended with errors.
-pub(super) fn failed_results<'a>(
-    slots: &[Slot],
-    bulk_id: &str,
-    errors: impl Iterator<Item = &'a SendError>,
-) -> Sent {
-    let results = slots.iter().zip(errors);
-    Sent {
-        tracking_process_key: String::new(),
-        results: results
-            .map(|(slot, error)| slot.failed(error, error.is_retryable(), bulk_id, slots.len()))
-            .collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::send::slot::Slot;
 
-    fn call(answer: Answer) -> Arc<Call> {
-        call_to(1, answer)
+    fn call(reply_to: ReplyTo) -> Arc<Call> {
+        call_to(1, reply_to)
     }
 
-    /// A call with so many destinations.
-    fn call_to(destinations: usize, answer: Answer) -> Arc<Call> {
+    /// A call with one message id per destination.
+    fn call_to(destinations: usize, reply_to: ReplyTo) -> Arc<Call> {
         let slot = |n| Slot {
             to: "41793026727".into(),
             message_id: format!("m{n}"),
@@ -381,7 +290,7 @@ mod tests {
             message_index: 0,
             digest: None,
         };
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let application = ApplicationName::default_application();
         Call::new(
             application,
@@ -389,24 +298,24 @@ mod tests {
             String::new(),
             (0..destinations).map(slot).collect(),
             Vec::new(),
-            place,
-            answer,
+            permit,
+            reply_to,
         )
     }
 
-    /// Its caller's deadline may pass in the moment in which it is done: "nothing was sent" would be a lie.
+    /// The deadline of the caller may pass while the last slot is settled: the caller must not get the answer that nothing was sent.
     #[test]
     fn what_was_sent_is_never_withdrawn() {
-        let (answer, mut answered) = oneshot::channel();
-        let call = call(Answer::To(answer));
+        let (reply_to, mut outcome) = oneshot::channel();
+        let call = call(ReplyTo::Caller(reply_to));
         let accepted = call.result(0, v1::Outcome::Accepted);
         call.settle(0, Settled::Result(accepted.clone()));
         call.settle(0, Settled::Failed(SendError::Withdrawn));
         assert!(!call.is_withdrawn());
-        assert_eq!(answered.try_recv().unwrap().unwrap().results, [*accepted]);
+        assert_eq!(outcome.try_recv().unwrap().unwrap().results, [*accepted]);
     }
 
-    /// P1: an edge that acknowledges what is not retryable would lose the destination.
+    /// P1: an edge acknowledges results that are not retryable, and would lose the destination.
     #[test]
     fn a_result_that_is_not_durable_is_retryable() {
         let detail = || "refused".to_owned();
@@ -417,12 +326,12 @@ mod tests {
             SendError::ShuttingDown,
             SendError::LogUnreadable(detail()),
         ] {
-            let (answer, mut answered) = oneshot::channel();
-            let call = call_to(2, Answer::To(answer));
+            let (reply_to, mut outcome) = oneshot::channel();
+            let call = call_to(2, ReplyTo::Caller(reply_to));
             let accepted = call.result(0, v1::Outcome::Accepted);
             call.settle(0, Settled::Result(accepted.clone()));
             call.settle(1, Settled::Failed(error.clone()));
-            let results = answered.try_recv().unwrap().unwrap().results;
+            let results = outcome.try_recv().unwrap().unwrap().results;
             assert_eq!(results[0], *accepted);
             let refusal = results[1].refusal.as_ref().unwrap();
             assert_eq!(
@@ -435,20 +344,20 @@ mod tests {
     #[test]
     fn a_call_fails_for_good_only_if_each_destination_does() {
         let reused = SendError::IdReused { id: "m0".into() };
-        let (answer, mut answered) = oneshot::channel();
-        let call = call_to(2, Answer::To(answer));
+        let (reply_to, mut outcome) = oneshot::channel();
+        let call = call_to(2, ReplyTo::Caller(reply_to));
         call.settle(0, Settled::Failed(reused.clone()));
         call.settle(1, Settled::Failed(SendError::ShuttingDown));
-        assert_eq!(answered.try_recv().unwrap(), Err(SendError::ShuttingDown));
+        assert_eq!(outcome.try_recv().unwrap(), Err(SendError::ShuttingDown));
 
-        let (answer, mut answered) = oneshot::channel();
-        let call = call_to(2, Answer::To(answer));
+        let (reply_to, mut outcome) = oneshot::channel();
+        let call = call_to(2, ReplyTo::Caller(reply_to));
         call.settle(0, Settled::Failed(reused.clone()));
         call.settle(1, Settled::Failed(reused.clone()));
-        assert_eq!(answered.try_recv().unwrap(), Err(reused));
+        assert_eq!(outcome.try_recv().unwrap(), Err(reused));
     }
 
-    /// Else a repeated call would take the id for a new one.
+    /// Otherwise a repeated call would find the id unused and send the message again.
     #[test]
     fn an_id_whose_result_is_not_durable_is_not_ended() {
         let unwritten = SendError::LogUnavailable("full".into());
@@ -458,21 +367,21 @@ mod tests {
             (unread, false),
             (SendError::Withdrawn, true),
         ] {
-            let (released, told) = std::sync::mpsc::channel();
-            let call = call(Answer::Then(Box::new(|_| {})));
-            call.release_when_done(move |is_known| released.send(is_known).unwrap());
+            let (on_release, released) = std::sync::mpsc::channel();
+            let call = call(ReplyTo::Callback(Box::new(|_| {})));
+            call.release_when_done(move |is_known| on_release.send(is_known).unwrap());
             call.settle(0, Settled::Failed(error));
-            assert_eq!(told.try_recv(), Ok(known));
+            assert_eq!(released.try_recv(), Ok(known));
         }
     }
 
     #[test]
     fn what_was_taken_back_whole_is_withdrawn() {
-        let (answer, mut answered) = oneshot::channel();
-        let call = call(Answer::To(answer));
+        let (reply_to, mut outcome) = oneshot::channel();
+        let call = call(ReplyTo::Caller(reply_to));
         assert!(!call.is_withdrawn());
         call.settle(0, Settled::Failed(SendError::Withdrawn));
         assert!(call.is_withdrawn());
-        assert_eq!(answered.try_recv().unwrap(), Err(SendError::Withdrawn));
+        assert_eq!(outcome.try_recv().unwrap(), Err(SendError::Withdrawn));
     }
 }

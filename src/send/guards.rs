@@ -1,9 +1,9 @@
 //! Guards: an operator's limits for an application, against mistakes and SMS pumping. They restrict senders, countries, and the
 //! number of messages to one number. Off unless `[applications.NAME]` sets them.
 //!
-//! Pure: no clock, no I/O. Invariants: a number gets at most the cap in any 60 minutes, unless more than
-//! [`MAX_TRACKED_NUMBERS`] numbers are in use, which bounds the memory for each application with a cap. Neighbours: `core` asks
-//! once for each new destination, before anything is sent; a repeated request is answered before that.
+//! Invariants: pure, with no clock and no I/O; a number gets at most the cap in any 60 minutes, unless more than
+//! [`MAX_TRACKED_NUMBERS`] numbers are in use, which bounds the memory for each application with a cap.
+//! Neighbours: `core` checks each new destination once, before anything is sent, and answers a repeated request without a check.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,11 +13,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::config::Application;
-use crate::message::reason::Reason;
+use crate::{config::Application, message::reason::Reason};
 
 /// Maximum count of tracked numbers for one application: about 6 MB. If there are more within an hour, the numbers with the fewest
-/// messages are dropped, because pumping shows in the others.
+/// messages are dropped, because SMS pumping shows in the numbers with many messages.
 const MAX_TRACKED_NUMBERS: usize = 100_000;
 /// The resolution of the hour.
 const BUCKET: Duration = Duration::from_secs(600);
@@ -29,8 +28,8 @@ const BUCKETS: usize = 7;
 pub enum GuardRefusal {
     /// The sender is none of `allowed_senders`.
     #[error(
-        "the sender `{sender}` is not one that the application `{application}` may use: choose one of {allowed}, or add it \
-         to applications.{application}.allowed_senders"
+        "the application `{application}` may not use the sender `{sender}`: choose one of {allowed}, or add it to \
+         applications.{application}.allowed_senders"
     )]
     SenderNotAllowed {
         application: String,
@@ -41,8 +40,8 @@ pub enum GuardRefusal {
     },
     /// The number begins with none of `allowed_country_prefixes`.
     #[error(
-        "the application `{application}` may not send to this country: its numbers begin with {allowed}; others are added \
-         to applications.{application}.allowed_country_prefixes"
+        "the application `{application}` may only send to numbers that begin with {allowed}: others must be added to \
+         applications.{application}.allowed_country_prefixes"
     )]
     CountryNotAllowed {
         application: String,
@@ -51,7 +50,7 @@ pub enum GuardRefusal {
     },
     /// The number has received `max_messages_per_number_per_hour` messages.
     #[error(
-        "this number got {cap} messages of the application `{application}` within an hour \
+        "this number has received {cap} messages of the application `{application}` within an hour \
          (applications.{application}.max_messages_per_number_per_hour)"
     )]
     NumberCapReached { application: String, cap: u32 },
@@ -177,7 +176,7 @@ impl Rules {
 /// Number of messages to each number in the last hour.
 struct Counts {
     by_number: HashMap<u64, Hour>,
-    most: usize,
+    max: usize,
 }
 
 /// Number of messages to one number, by [`BUCKET`].
@@ -206,17 +205,17 @@ fn slot(bucket: u64) -> usize {
 }
 
 impl Counts {
-    fn new(most: usize) -> Self {
+    fn new(max: usize) -> Self {
         Self {
             by_number: HashMap::new(),
-            most,
+            max,
         }
     }
 
     /// Counts a message and returns true, unless the number has reached `cap`.
     fn count(&mut self, number_digits: &str, bucket: u64, cap: u32) -> bool {
         let key = self.key(number_digits);
-        if self.by_number.len() >= self.most && !self.by_number.contains_key(&key) {
+        if self.by_number.len() >= self.max && !self.by_number.contains_key(&key) {
             self.evict(bucket);
         }
         let hour = self.by_number.entry(key).or_insert(Hour {
@@ -244,7 +243,7 @@ impl Counts {
     fn evict(&mut self, bucket: u64) {
         self.by_number
             .retain(|_, hour| hour.newest + (BUCKETS as u64) > bucket);
-        let half = self.most / 2;
+        let half = self.max / 2;
         if self.by_number.len() <= half {
             return;
         }
@@ -263,7 +262,7 @@ impl Counts {
             total >= limit
         });
         tracing::warn!(
-            remembered = self.by_number.len(),
+            tracked = self.by_number.len(),
             "more numbers within an hour than can be tracked; those with the fewest messages were dropped"
         );
     }
@@ -357,7 +356,11 @@ mod tests {
         assert_eq!(check("41793026727", 0), None);
         assert_eq!(check("0041793026727", 9), None);
         assert_eq!(check("41793026727", 9), Some("NUMBER_CAP_REACHED"));
-        assert_eq!(check("41793026728", 9), None, "another number has its own");
+        assert_eq!(
+            check("41793026728", 9),
+            None,
+            "another number has its own count"
+        );
         assert_eq!(check("41793026727", 59), Some("NUMBER_CAP_REACHED"));
         assert_eq!(check("41793026727", 70), None);
         assert_eq!(check("41793026727", 600), None);
@@ -390,8 +393,8 @@ mod tests {
             assert!(counts.count(&format!("4179{n:06}"), 1, cap));
             assert!(counts.by_number.len() <= 100);
         }
-        assert!(!counts.count("41000000000", 1, cap), "it is remembered");
-        // Once their hour has passed, all make room.
+        assert!(!counts.count("41000000000", 1, cap), "it is still tracked");
+        // Numbers whose hour has passed are dropped.
         for n in 0..100 {
             assert!(counts.count(&format!("4180{n:06}"), 20, cap));
         }
@@ -399,8 +402,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of all moments: in no 60 minutes more than the cap, and never fewer than an honest window of 70
-        /// minutes would let through.
+        /// Compared with a list of all sends: never more than the cap in 60 minutes, and a send is refused only if 70 minutes
+        /// contain as many as the cap.
         #[test]
         fn the_cap_holds_for_every_hour(mut seconds in prop::collection::vec(0u64..20_000, 1..200), cap in 1u32..6) {
             seconds.sort_unstable();

@@ -1,9 +1,10 @@
-//! Idempotency: finds out what happened to ids that were used before, by a call in progress, by a finished call, or by a process
-//! that was killed.
+//! Idempotency: determines how the ids of a call were used before: by a call in progress, by a finished call, or by a process that
+//! was killed.
 //!
-//! Invariants: one call at a time has claimed an id, from before its look-up until the call has ended; an id is new only if it is
-//! known that no earlier send used it. Neighbours: `registry` knows the calls in progress, the event log knows earlier sends, and
-//! `core` places each slot by what is found here.
+//! Invariants: at most one call has claimed an id, from before its look-up until the call is done; an id counts as new only if no
+//! earlier send used it (P2, docs/RELIABILITY.md).
+//! Neighbours: `registry` has the calls in progress, the event log has earlier sends, and `core` places each slot by its earlier
+//! use.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,7 +18,7 @@ use super::{
 use crate::events::{BeginSends, EarlierSend, RecordedSend, SharedEventLog};
 
 /// How an id was used before.
-pub(super) enum Earlier {
+pub(super) enum EarlierUse {
     /// Its send has a recorded result.
     Done(Box<RecordedSend>),
     /// Another call is sending it: that call and its slot.
@@ -28,31 +29,31 @@ pub(super) enum Earlier {
     OtherContent,
 }
 
-/// Looks up what earlier or concurrent calls did with the ids of this call, by slot. `None` if the log can't be read; the call has
+/// Looks up what earlier or concurrent calls did with the ids of this call, by slot. `None` if the log cannot be read: the call has
 /// then failed.
 pub(super) async fn check(
     registry: &Arc<Registry>,
     log: &SharedEventLog,
     call: &Arc<Call>,
     conflicting_ids: &[String],
-) -> Option<HashMap<usize, Earlier>> {
+) -> Option<HashMap<usize, EarlierUse>> {
     let mut earlier = HashMap::new();
     let mut claimed = Vec::new();
-    for (slot, of) in call.slots.iter().enumerate() {
-        let Some(digest) = of.digest else { continue };
+    for (slot, own) in call.slots.iter().enumerate() {
+        let Some(digest) = own.digest else { continue };
         match registry.claim(call, slot) {
-            Claim::Mine => claimed.push((slot, (of.wire_id.clone(), digest))),
+            Claim::Mine => claimed.push((slot, (own.wire_id.clone(), digest))),
             Claim::HeldBy(other, their_slot) => {
-                let same = other
+                let same_content = other
                     .slots
                     .get(their_slot)
-                    .is_some_and(|other| other.digest == of.digest);
-                let what = if same {
-                    Earlier::InProgress(other, their_slot)
+                    .is_some_and(|other| other.digest == own.digest);
+                let earlier_use = if same_content {
+                    EarlierUse::InProgress(other, their_slot)
                 } else {
-                    Earlier::OtherContent
+                    EarlierUse::OtherContent
                 };
-                earlier.insert(slot, what);
+                earlier.insert(slot, earlier_use);
             }
         }
     }
@@ -60,17 +61,17 @@ pub(super) async fn check(
         return Some(earlier);
     }
     let sends: Vec<_> = claimed.iter().map(|(_, send)| send.clone()).collect();
-    let (claims, notes) = (Arc::clone(registry), Arc::clone(log));
+    let (registry, journal) = (Arc::clone(registry), Arc::clone(log));
     let begin = BeginSends {
         sends: sends.clone(),
         conflicting_ids: conflicting_ids.to_vec(),
     };
     call.release_when_done(move |is_known| {
-        // Before another call can claim the ids.
+        // The journal is updated before another call can claim the ids.
         if is_known {
-            notes.end_sends(&sends);
+            journal.end_sends(&sends);
         }
-        claims.release(sends.iter().map(|(wire_id, _)| wire_id));
+        registry.release(sends.iter().map(|(wire_id, _)| wire_id));
     });
     let found = match log.begin_sends(begin).await {
         Ok(found) => found,
@@ -83,16 +84,16 @@ pub(super) async fn check(
         }
     };
     for ((slot, (_, digest)), sent) in claimed.into_iter().zip(found.sends) {
-        let what = match sent {
-            _ if found.conflicting_id => Earlier::OtherContent,
-            Some(EarlierSend::Done(sent)) if sent.digest == digest => Earlier::Done(sent),
-            Some(EarlierSend::Interrupted { at, digest: of }) if of == digest => {
-                Earlier::Interrupted(at)
+        let earlier_use = match sent {
+            _ if found.conflicting_id => EarlierUse::OtherContent,
+            Some(EarlierSend::Done(sent)) if sent.digest == digest => EarlierUse::Done(sent),
+            Some(EarlierSend::Interrupted { at, digest: noted }) if noted == digest => {
+                EarlierUse::Interrupted(at)
             }
-            Some(_) => Earlier::OtherContent,
+            Some(_) => EarlierUse::OtherContent,
             None => continue,
         };
-        earlier.insert(slot, what);
+        earlier.insert(slot, earlier_use);
     }
     Some(earlier)
 }

@@ -5,8 +5,8 @@
 //! delivered, or will be delivered before the wait is over. Without such expected returns, it waits while requests are in
 //! flight. If no request is in flight, and for urgent items, there is no wait.
 //!
-//! Invariant: the semaphore permits of the calls bound what waits here.
-//! Neighbours: `core` pushes items, `dispatcher` takes batches.
+//! Invariant: the semaphore permits of the calls bound the number of waiting items.
+//! Neighbours: `core` and `in_doubt` push items, `dispatcher` takes batches.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::plan::Part;
+use super::batch_item::BatchItem;
 use crate::ops::metrics::{Lane, Metrics};
 
 /// A batch that was taken and whose results have not been delivered yet.
@@ -27,15 +27,15 @@ struct Request {
 
 #[derive(Default)]
 struct State {
-    urgent: VecDeque<Part>,
-    normal: VecDeque<Part>,
+    urgent: VecDeque<BatchItem>,
+    normal: VecDeque<BatchItem>,
     /// Number of destinations in both lanes.
     destinations: usize,
-    under_way: Vec<Request>,
+    in_flight: Vec<Request>,
     last_id: u64,
     /// Number of destinations whose results were delivered recently: as many new ones are expected.
     expected_returns: usize,
-    /// How long the expected returns are waited for.
+    /// Until when the expected returns are waited for.
     returns_until: Option<Instant>,
     /// Whether some expected returns are among the waiting items.
     some_returned: bool,
@@ -75,35 +75,35 @@ impl Lanes {
     }
 
     /// Appends items to their lanes.
-    pub(super) fn push(&self, parts: impl IntoIterator<Item = Part>) {
+    pub(super) fn push(&self, items: impl IntoIterator<Item = BatchItem>) {
         let mut state = self.state();
         // An item that joins waiting ones does not change when they are due, so the dispatcher is not woken.
-        let mut is_news = state.destinations == 0;
-        for part in parts {
-            is_news |= part.is_urgent();
-            is_news |= state.count_return(&part);
-            self.count_in(&mut state, &part);
-            state.lane(part.is_urgent()).push_back(part);
+        let mut wakes_dispatcher = state.destinations == 0;
+        for item in items {
+            wakes_dispatcher |= item.is_urgent();
+            wakes_dispatcher |= state.count_return(&item);
+            self.count_in(&mut state, &item);
+            state.lane(item.is_urgent()).push_back(item);
         }
-        is_news |= state.destinations >= self.max_batch;
+        wakes_dispatcher |= state.destinations >= self.max_batch;
         drop(state);
-        if is_news {
+        if wakes_dispatcher {
             self.changed.notify_one();
         }
     }
 
-    /// Returns items to the front of their lanes, in their order.
-    pub(super) fn put_back(&self, parts: Vec<Part>) {
+    /// Returns items that were not sent to the front of their lanes, in their order.
+    pub(super) fn requeue(&self, items: Vec<BatchItem>) {
         let mut state = self.state();
-        for part in parts.into_iter().rev() {
-            self.count_in(&mut state, &part);
-            state.lane(part.is_urgent()).push_front(part);
+        for item in items.into_iter().rev() {
+            self.count_in(&mut state, &item);
+            state.lane(item.is_urgent()).push_front(item);
         }
         drop(state);
         self.changed.notify_one();
     }
 
-    /// Resolves when a batch may be due earlier than [`Self::due`] last said: an item arrived, or a request ended.
+    /// Resolves when a batch may be due earlier than [`Self::due`] last returned: an item arrived, or a request ended.
     pub(super) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
@@ -120,7 +120,7 @@ impl Lanes {
         let now = Instant::now();
         let latest = first.since + gather_for;
         // An exclusive item shares its request with no other call, so it has nothing to wait for.
-        if first.alone.is_some() || latest <= now {
+        if first.exclusive.is_some() || latest <= now {
             return Due::Now;
         }
         let due_soon = |request: &Request| request.results_due <= latest;
@@ -128,9 +128,9 @@ impl Lanes {
             && state.expected_returns > 0
         {
             Due::At(latest.min(until))
-        } else if state.under_way.iter().any(due_soon) {
+        } else if state.in_flight.iter().any(due_soon) {
             Due::At(latest)
-        } else if state.under_way.is_empty() || state.some_returned {
+        } else if state.in_flight.is_empty() || state.some_returned {
             Due::Now
         } else {
             Due::At(latest)
@@ -138,33 +138,36 @@ impl Lanes {
     }
 
     /// Takes the items of the next request: at most `max_batch` destinations, or all items of one exclusive request. Their
-    /// results are expected after `usual_latency`.
-    pub(super) fn take(self: &Arc<Self>, usual_latency: Duration) -> Option<(Vec<Part>, UnderWay)> {
+    /// results are expected after `expected_latency`.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        expected_latency: Duration,
+    ) -> Option<(Vec<BatchItem>, InFlight)> {
         let mut state = self.state();
         let batch = state.take(self.max_batch);
         self.count_out(&mut state, &batch);
         state.some_returned = false;
         drop(state);
-        (!batch.is_empty()).then(|| (batch, self.begin(usual_latency)))
+        (!batch.is_empty()).then(|| (batch, self.begin(expected_latency)))
     }
 
     /// Counts a request as in flight until the returned guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>, usual_latency: Duration) -> UnderWay {
+    pub(super) fn begin(self: &Arc<Self>, expected_latency: Duration) -> InFlight {
         let mut state = self.state();
         state.last_id += 1;
         let id = state.last_id;
-        state.under_way.push(Request {
+        state.in_flight.push(Request {
             id,
-            results_due: Instant::now() + usual_latency,
+            results_due: Instant::now() + expected_latency,
         });
-        UnderWay {
+        InFlight {
             lanes: Arc::clone(self),
             id,
         }
     }
 
     /// Removes and returns the items that `unwanted` selects.
-    pub(super) fn remove(&self, unwanted: impl Fn(&Part) -> bool) -> Vec<Part> {
+    pub(super) fn remove(&self, unwanted: impl Fn(&BatchItem) -> bool) -> Vec<BatchItem> {
         let mut state = self.state();
         let mut removed = Vec::new();
         for urgent in [true, false] {
@@ -177,32 +180,32 @@ impl Lanes {
         removed
     }
 
-    fn count_in(&self, state: &mut State, part: &Part) {
-        state.destinations += part.slots.len();
-        self.metrics.queued(lane(part), part.slots.len());
+    fn count_in(&self, state: &mut State, item: &BatchItem) {
+        state.destinations += item.slots.len();
+        self.metrics.queued(lane(item), item.slots.len());
     }
 
-    fn count_out(&self, state: &mut State, parts: &[Part]) {
-        for part in parts {
-            state.destinations -= part.slots.len();
-            self.metrics.unqueued(lane(part), part.slots.len());
+    fn count_out(&self, state: &mut State, items: &[BatchItem]) {
+        for item in items {
+            state.destinations -= item.slots.len();
+            self.metrics.unqueued(lane(item), item.slots.len());
         }
     }
 }
 
 impl State {
     /// Counts an item as an expected return if it is one. True if it was the last expected one.
-    fn count_return(&mut self, part: &Part) -> bool {
-        let is_expected = self.returns_until.is_some_and(|until| part.since < until);
+    fn count_return(&mut self, item: &BatchItem) -> bool {
+        let is_expected = self.returns_until.is_some_and(|until| item.since < until);
         if self.expected_returns == 0 || !is_expected {
             return false;
         }
-        self.expected_returns = self.expected_returns.saturating_sub(part.slots.len());
+        self.expected_returns = self.expected_returns.saturating_sub(item.slots.len());
         self.some_returned = true;
         self.expected_returns == 0
     }
 
-    fn lane(&mut self, urgent: bool) -> &mut VecDeque<Part> {
+    fn lane(&mut self, urgent: bool) -> &mut VecDeque<BatchItem> {
         if urgent {
             &mut self.urgent
         } else {
@@ -210,22 +213,22 @@ impl State {
         }
     }
 
-    fn take(&mut self, max: usize) -> Vec<Part> {
+    fn take(&mut self, max: usize) -> Vec<BatchItem> {
         let waiting = self.urgent.len() + self.normal.len();
-        let mut batch: Vec<Part> = Vec::with_capacity(waiting.min(max));
+        let mut batch: Vec<BatchItem> = Vec::with_capacity(waiting.min(max));
         let mut room = max;
         for urgent in [true, false] {
             let lane = self.lane(urgent);
-            while let Some(part) = lane.front() {
+            while let Some(item) = lane.front() {
                 if !batch
                     .first()
-                    .is_none_or(|first| may_share_request(first, part, room))
+                    .is_none_or(|first| may_share_request(first, item, room))
                 {
                     break;
                 }
-                let Some(part) = lane.pop_front() else { break };
-                room = room.saturating_sub(part.slots.len());
-                batch.push(part);
+                let Some(item) = lane.pop_front() else { break };
+                room = room.saturating_sub(item.slots.len());
+                batch.push(item);
             }
         }
         batch
@@ -233,12 +236,12 @@ impl State {
 }
 
 /// A request in flight. Dropping it ends the request for the batching policy.
-pub(super) struct UnderWay {
+pub(super) struct InFlight {
     lanes: Arc<Lanes>,
     id: u64,
 }
 
-impl UnderWay {
+impl InFlight {
     /// The results of `destinations` were delivered: as many new ones are expected within `return_time`.
     pub(super) fn results_delivered(self, destinations: usize, return_time: Duration) {
         let mut state = self.lanes.state();
@@ -251,17 +254,17 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         let mut state = self.lanes.state();
-        state.under_way.retain(|request| request.id != self.id);
+        state.in_flight.retain(|request| request.id != self.id);
         drop(state);
         self.lanes.changed.notify_one();
     }
 }
 
-fn lane(part: &Part) -> Lane {
-    if part.is_urgent() {
+fn lane(item: &BatchItem) -> Lane {
+    if item.is_urgent() {
         Lane::Urgent
     } else {
         Lane::Normal
@@ -269,10 +272,10 @@ fn lane(part: &Part) -> Lane {
 }
 
 /// Whether an item may share the request that begins with `first` and has room for `room` more destinations.
-fn may_share_request(first: &Part, part: &Part, room: usize) -> bool {
-    first.kind() == part.kind()
-        && match (&first.alone, &part.alone) {
-            (None, None) => part.slots.len() <= room,
+fn may_share_request(first: &BatchItem, item: &BatchItem, room: usize) -> bool {
+    first.kind() == item.kind()
+        && match (&first.exclusive, &item.exclusive) {
+            (None, None) => item.slots.len() <= room,
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             _ => false,
         }
@@ -288,34 +291,35 @@ mod tests {
         message::id::ApplicationName,
         proto::v1,
         send::{
-            call::{Answer, Call, Slots},
-            plan::PartSlots,
+            batch_item::BatchSlots,
+            call::{Call, ReplyTo},
+            slot::Slots,
         },
     };
 
-    fn part(urgent: bool) -> Part {
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    fn item(urgent: bool) -> BatchItem {
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let application = ApplicationName::default_application();
-        let answer = Answer::Then(Box::new(|_| {}));
+        let reply_to = ReplyTo::Callback(Box::new(|_| {}));
         let mut message = v1::OutboundMessage::default();
         if urgent {
             message.set_priority(v1::Priority::Urgent);
         }
-        Part {
+        BatchItem {
             call: Call::new(
                 application,
                 String::new(),
                 String::new(),
                 Slots::new(),
                 vec![message],
-                place,
-                answer,
+                permit,
+                reply_to,
             ),
             message: 0,
-            slots: PartSlots::from_elem(0, 1),
+            slots: BatchSlots::from_elem(0, 1),
             since: Instant::now(),
             in_doubt_since: None,
-            alone: None,
+            exclusive: None,
         }
     }
 
@@ -325,20 +329,20 @@ mod tests {
         Arc::new(Lanes::new(max_batch, Metrics::new()))
     }
 
-    fn woken(lanes: &Lanes) -> bool {
+    fn is_woken(lanes: &Lanes) -> bool {
         lanes.changed().now_or_never().is_some()
     }
 
-    fn gathers(lanes: &Lanes) -> bool {
+    fn is_held(lanes: &Lanes) -> bool {
         matches!(lanes.due(LONG), Due::At(_))
     }
 
     /// Takes a batch of `destinations`, whose results are due in `due_in`.
-    fn request(lanes: &Arc<Lanes>, destinations: usize, due_in: Duration) -> UnderWay {
-        lanes.push((0..destinations).map(|_| part(false)));
-        let (parts, request) = lanes.take(due_in).unwrap();
-        assert_eq!(parts.len(), destinations);
-        assert!(woken(lanes));
+    fn request(lanes: &Arc<Lanes>, destinations: usize, due_in: Duration) -> InFlight {
+        lanes.push((0..destinations).map(|_| item(false)));
+        let (items, request) = lanes.take(due_in).unwrap();
+        assert_eq!(items.len(), destinations);
+        assert!(is_woken(lanes));
         request
     }
 
@@ -347,38 +351,38 @@ mod tests {
         let lanes = lanes(4);
         assert_eq!(lanes.due(LONG), Due::Never);
         let other = request(&lanes, 1, 2 * LONG);
-        let first = part(false);
+        let first = item(false);
         let at = first.since + LONG;
         lanes.push([first]);
-        assert!(woken(&lanes), "the first");
+        assert!(is_woken(&lanes), "the first");
         assert_eq!(lanes.due(LONG), Due::At(at));
-        lanes.push([part(false)]);
-        assert!(!woken(&lanes), "it joins the first");
+        lanes.push([item(false)]);
+        assert!(!is_woken(&lanes), "it joins the first");
         assert_eq!(lanes.due(LONG), Due::At(at));
-        lanes.push([part(true)]);
-        assert!(woken(&lanes), "urgent");
+        lanes.push([item(true)]);
+        assert!(is_woken(&lanes), "urgent");
         assert_eq!(lanes.due(LONG), Due::Now);
         assert_eq!(lanes.take(LONG).unwrap().0.len(), 3);
 
-        lanes.push([part(false), part(false), part(false)]);
-        assert!(woken(&lanes), "the first again");
-        assert!(gathers(&lanes));
-        lanes.push([part(false)]);
-        assert!(woken(&lanes), "a request is full");
+        lanes.push([item(false), item(false), item(false)]);
+        assert!(is_woken(&lanes), "the first again");
+        assert!(is_held(&lanes));
+        lanes.push([item(false)]);
+        assert!(is_woken(&lanes), "a request is full");
         assert_eq!(lanes.due(LONG), Due::Now);
         assert_eq!(lanes.take(LONG).unwrap().0.len(), 4);
         drop(other);
-        assert!(woken(&lanes), "an answer");
+        assert!(is_woken(&lanes), "the request ended");
     }
 
     #[tokio::test]
     async fn an_item_does_not_wait_if_no_request_is_in_flight() {
         let lanes = lanes(100);
-        lanes.push([part(false)]);
+        lanes.push([item(false)]);
         assert_eq!(lanes.due(LONG), Due::Now);
         let request = lanes.take(2 * LONG).unwrap().1;
-        lanes.push([part(false)]);
-        assert!(gathers(&lanes));
+        lanes.push([item(false)]);
+        assert!(is_held(&lanes));
         assert_eq!(lanes.due(Duration::ZERO), Due::Now, "batching is off");
         drop(request);
         assert_eq!(lanes.due(LONG), Due::Now, "the request failed");
@@ -389,30 +393,30 @@ mod tests {
         let lanes = lanes(100);
         let requests = [2, 1].map(|n| (n, request(&lanes, n, 2 * LONG)));
         let far = request(&lanes, 1, 2 * LONG);
-        for (given, request) in requests {
-            request.results_delivered(given, LONG);
+        for (delivered, request) in requests {
+            request.results_delivered(delivered, LONG);
         }
-        lanes.push([part(false)]);
-        assert!(woken(&lanes) && gathers(&lanes), "two more may come");
-        lanes.push([part(false)]);
-        assert!(!woken(&lanes) && gathers(&lanes), "one more may come");
-        lanes.push([part(false)]);
-        assert!(woken(&lanes), "all have returned");
+        lanes.push([item(false)]);
+        assert!(is_woken(&lanes) && is_held(&lanes), "two more may come");
+        lanes.push([item(false)]);
+        assert!(!is_woken(&lanes) && is_held(&lanes), "one more may come");
+        lanes.push([item(false)]);
+        assert!(is_woken(&lanes), "all have returned");
         assert_eq!(lanes.due(LONG), Due::Now);
-        let (parts, request) = lanes.take(2 * LONG).unwrap();
-        assert_eq!(parts.len(), 3);
+        let (items, request) = lanes.take(2 * LONG).unwrap();
+        assert_eq!(items.len(), 3);
 
-        lanes.push([part(false)]);
+        lanes.push([item(false)]);
         assert!(
-            gathers(&lanes),
+            is_held(&lanes),
             "no return is expected, but a request is in flight"
         );
         lanes.take(2 * LONG).unwrap();
 
         drop(far);
         request.results_delivered(3, Duration::ZERO);
-        lanes.state().under_way.clear();
-        lanes.push([part(false)]);
+        lanes.state().in_flight.clear();
+        lanes.push([item(false)]);
         assert_eq!(lanes.due(LONG), Due::Now, "they did not return in time");
     }
 
@@ -423,11 +427,11 @@ mod tests {
         let close = request(&lanes, 2, Duration::ZERO);
         let far = request(&lanes, 5, 2 * LONG);
         one.results_delivered(1, LONG);
-        lanes.push([part(false)]);
-        assert!(gathers(&lanes), "callers of the close request may return");
+        lanes.push([item(false)]);
+        assert!(is_held(&lanes), "callers of the close request may return");
         close.results_delivered(2, LONG);
-        assert!(gathers(&lanes), "they have received their results");
-        lanes.push([part(false), part(false)]);
+        assert!(is_held(&lanes), "they have received their results");
+        lanes.push([item(false), item(false)]);
         assert_eq!(lanes.due(LONG), Due::Now, "they have returned");
         drop(far);
     }

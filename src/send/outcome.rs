@@ -1,6 +1,8 @@
-//! Classifies the status of one destination: accepted, rejected, or to be looked up. The only place that does.
+//! Classifies the status of one destination: accepted, rejected, or to be looked up.
 //!
-//! Invariant: a destination counts as accepted only if the API said so (P3, docs/RELIABILITY.md).
+//! Invariants: no other module classifies statuses of sends; a destination counts as accepted only if the API's status is an
+//! acceptance (P3, docs/RELIABILITY.md).
+//! Neighbours: `dispatcher` classifies responses, `in_doubt` classifies log rows.
 
 use crate::proto::v1;
 
@@ -15,7 +17,7 @@ pub(super) enum Verdict {
     Accepted,
     /// The API refused the message for good.
     Rejected,
-    /// The status does not tell: look the message up in the logs. Not a reason to send it again.
+    /// The status does not determine the outcome: the message is looked up in the logs, and not resent.
     LookUp,
 }
 
@@ -33,8 +35,8 @@ pub(super) fn of_response(status: &v1::Status) -> Verdict {
     }
 }
 
-/// Classifies a status in a row of the logs. The API logs messages that it accepted, and rejections; how an accepted message ended
-/// is told by delivery reports.
+/// Classifies a status in a row of the logs. The API logs accepted messages and rejections. What became of an accepted message is in
+/// its delivery reports.
 pub(super) fn of_log(status: &v1::Status) -> Verdict {
     match status.group() {
         v1::StatusGroup::Rejected => Verdict::Rejected,

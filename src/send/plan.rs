@@ -1,25 +1,22 @@
-//! Plans a request: validates it, normalises numbers, derives ids, fills in defaults, and computes content digests.
+//! Plans a request: validates it, normalizes numbers, derives ids, fills in defaults, and computes content digests.
 //!
-//! Invariant: pure; nothing is stored or sent here. Neighbours: `validate` checks the fields; `core` admits the plan and turns it
-//! into items for the lanes.
+//! Invariant: pure; nothing is stored or sent here.
+//! Neighbours: `validate` checks the fields; `digest` computes the digests; `core` admits the plan and places its slots.
 
 use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use jiff::Timestamp;
-use prost::Message as _;
-use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
-use tokio::time::Instant;
 
 use super::{
-    call::{Call, Slot, Slots},
+    batch_item::ExclusiveRequest,
+    digest::MessageDigest,
+    slot::{Slot, Slots},
     validate,
 };
 use crate::{
-    events::ContentDigest,
-    infobip::{BatchKind, WireDestination},
-    message::{address::normalize_number, id, id::ApplicationName, time},
-    proto::v1::{self, FieldViolation, outbound_message::Content},
+    message::{address::normalize_number, id, id::ApplicationName},
+    proto::v1::{self, FieldViolation},
 };
 
 /// Values for fields that the caller left empty.
@@ -28,88 +25,6 @@ pub(super) struct Defaults<'a> {
     /// URL for delivery reports: the bridge's own (`http.public_url`).
     pub(super) notify_url: Option<&'a str>,
     pub(super) sender: Option<&'a str>,
-}
-
-/// The unit of batching: one message with some of its destinations, which becomes one element of `messages[]` in a REST request.
-#[derive(Clone)]
-pub(super) struct Part {
-    pub(super) call: Arc<Call>,
-    /// Index of the message in the call.
-    pub(super) message: usize,
-    /// Indexes of the call's slots that are its destinations.
-    pub(super) slots: PartSlots,
-    /// When it was first pushed to a lane.
-    pub(super) since: Instant,
-    /// When it first became in doubt. Such an item may have been sent, so it never fails as "not attempted".
-    pub(super) in_doubt_since: Option<Instant>,
-    /// Set if it must not share a request with other calls.
-    pub(super) alone: Option<Arc<OwnRequest>>,
-}
-
-/// The request-level fields of a call, because of which it does not share a REST request.
-#[derive(Debug)]
-pub(super) struct OwnRequest {
-    /// The caller's bulk id with the application prefix.
-    pub(super) wire_bulk_id: Option<String>,
-    pub(super) tracking: Option<Box<v1::Tracking>>,
-}
-
-/// Indexes of slots, in the order of sending. Usually one.
-pub(super) type PartSlots = SmallVec<[usize; 1]>;
-
-impl Part {
-    /// The message, without destinations.
-    pub(super) fn message(&self) -> &v1::OutboundMessage {
-        &self.call.messages[self.message]
-    }
-
-    pub(super) fn is_urgent(&self) -> bool {
-        self.message().priority() == v1::Priority::Urgent
-    }
-
-    /// Whether `expires_at` has passed.
-    pub(super) fn is_expired(&self) -> bool {
-        let expires_at = self.message().expires_at.as_ref();
-        expires_at
-            .and_then(time::from_proto)
-            .is_some_and(|at| at <= Timestamp::now())
-    }
-
-    pub(super) fn kind(&self) -> BatchKind {
-        match self.message().content {
-            Some(Content::Binary(_)) => BatchKind::Binary,
-            Some(Content::Text(_)) | None => BatchKind::Text,
-        }
-    }
-
-    /// The destinations, in the order of `slots`.
-    pub(super) fn destinations(&self) -> impl Iterator<Item = WireDestination<'_>> {
-        self.slots.iter().map(|slot| {
-            let slot = &self.call.slots[*slot];
-            WireDestination {
-                to: &slot.to,
-                wire_id: &slot.wire_id,
-            }
-        })
-    }
-
-    /// The same message with one of its destinations.
-    pub(super) fn only(&self, index: usize) -> Self {
-        Self {
-            slots: PartSlots::from_elem(self.slots[index], 1),
-            ..self.clone()
-        }
-    }
-
-    /// Two items with half of the destinations each.
-    pub(super) fn split(&self) -> (Self, Self) {
-        let middle = self.slots.len() / 2;
-        let half = |range: Range<usize>| Self {
-            slots: self.slots[range].into(),
-            ..self.clone()
-        };
-        (half(0..middle), half(middle..self.slots.len()))
-    }
 }
 
 /// One message of a planned request.
@@ -126,13 +41,14 @@ pub(super) struct Plan {
     pub(super) slots: Slots,
     /// The messages, without destinations: the slots have them.
     pub(super) messages: Vec<v1::OutboundMessage>,
-    pub(super) planned: Planned,
+    pub(super) placement: PlacementPlan,
 }
 
-/// The part of a plan that is only needed until the call's items are in the lanes.
-pub(super) struct Planned {
+/// The part of a plan that is needed only until the slots are placed.
+pub(super) struct PlacementPlan {
     pub(super) messages: SmallVec<[PlannedMessage; 1]>,
-    pub(super) own_request: Option<Arc<OwnRequest>>,
+    /// Set if the call must not share a request with other calls.
+    pub(super) exclusive: Option<Arc<ExclusiveRequest>>,
     /// Wire ids that an earlier call with the same request id and another number of destinations would have used.
     pub(super) conflicting_ids: Vec<String>,
 }
@@ -181,7 +97,7 @@ fn slot(
     position: usize,
     total: usize,
 ) -> Slot {
-    // A number of digits only is moved, not copied.
+    // A number that consists of digits only is moved, not copied.
     let normalized = match normalize_number(&destination.to) {
         Ok(digits) if digits.len() < destination.to.len() => Some(digits.into_owned()),
         _ => None,
@@ -201,7 +117,7 @@ fn slot(
 }
 
 /// An invalid request: nothing is sent.
-pub(super) struct Unplanned {
+pub(super) struct InvalidRequest {
     pub(super) violations: Vec<FieldViolation>,
     pub(super) slots: Slots,
 }
@@ -215,14 +131,14 @@ pub(super) fn plan(
     request: &mut v1::SendSmsBulkRequest,
     defaults: &Defaults<'_>,
     now: Timestamp,
-) -> Result<Plan, Box<Unplanned>> {
+) -> Result<Plan, Box<InvalidRequest>> {
     let violations = validate::check_request(request);
     if !violations.is_empty() {
         let slots = slots_of(application, request);
-        return Err(Box::new(Unplanned { violations, slots }));
+        return Err(Box::new(InvalidRequest { violations, slots }));
     }
     let total = count_destinations(&request.messages);
-    let own_request = own_request(application, request);
+    let exclusive = exclusive_request(application, request);
     let mut seen_ids = HashSet::new();
     let mut slots = Slots::with_capacity(total);
     let mut position = 0;
@@ -232,16 +148,17 @@ pub(super) fn plan(
         let violations = validate::check_message(message, index, &mut seen_ids, now);
         let first = slots.len();
         let destinations = std::mem::take(&mut message.destinations);
-        let repeatable = !request.request_id.is_empty()
+        let caller_chose_any_id = !request.request_id.is_empty()
             || destinations
                 .iter()
                 .any(|destination| !destination.message_id.is_empty());
-        let digest = repeatable.then(|| MessageDigest::new(request, message));
+        let digest = caller_chose_any_id.then(|| MessageDigest::new(request, message));
         if destinations.is_empty() {
             slots.push(Slot::without_destination(index));
         }
         for destination in destinations {
-            let callers_id = !destination.message_id.is_empty() || !request.request_id.is_empty();
+            let caller_chose_id =
+                !destination.message_id.is_empty() || !request.request_id.is_empty();
             let mut slot = slot(
                 application,
                 &request.request_id,
@@ -252,7 +169,7 @@ pub(super) fn plan(
             );
             slot.digest = digest
                 .as_ref()
-                .filter(|_| callers_id)
+                .filter(|_| caller_chose_id)
                 .map(|digest| digest.with_destination(&slot.to));
             slots.push(slot);
             position += 1;
@@ -266,30 +183,30 @@ pub(super) fn plan(
     if planned.iter().all(|message| !message.violations.is_empty()) {
         let violations = planned.into_iter().flat_map(|message| message.violations);
         let violations = violations.collect();
-        return Err(Box::new(Unplanned { violations, slots }));
+        return Err(Box::new(InvalidRequest { violations, slots }));
     }
     let conflicting_ids = conflicting_ids(application, &request.request_id, &slots, total);
     Ok(Plan {
         slots,
         messages,
-        planned: Planned {
+        placement: PlacementPlan {
             messages: planned,
-            own_request,
+            exclusive,
             conflicting_ids,
         },
     })
 }
 
-/// The request-level fields, if there are any. They apply to a whole REST request, so the call can't share one.
-fn own_request(
+/// The request-level fields, if there are any. They apply to a whole REST request, so the call cannot share one.
+fn exclusive_request(
     application: &ApplicationName,
     request: &v1::SendSmsBulkRequest,
-) -> Option<Arc<OwnRequest>> {
+) -> Option<Arc<ExclusiveRequest>> {
     let bulk_id = (!request.bulk_id.is_empty()).then(|| application.wire_id(&request.bulk_id));
     if bulk_id.is_none() && request.tracking.is_none() {
         return None;
     }
-    Some(Arc::new(OwnRequest {
+    Some(Arc::new(ExclusiveRequest {
         wire_bulk_id: bulk_id,
         tracking: request.tracking.clone(),
     }))
@@ -325,37 +242,5 @@ fn apply_defaults(message: &mut v1::OutboundMessage, defaults: &Defaults<'_>) {
     {
         url.clone_into(&mut message.notify_url);
         "application/json".clone_into(&mut message.notify_content_type);
-    }
-}
-
-/// Digest of the content of a message. Each destination adds its number.
-struct MessageDigest(Sha256);
-
-impl MessageDigest {
-    /// Takes out the fields that do not count, and puts them back.
-    fn new(request: &v1::SendSmsBulkRequest, message: &mut v1::OutboundMessage) -> Self {
-        let mut hash = Sha256::new();
-        // Priority and deadline do not belong to the content: a retry may change them.
-        let not_content = (message.expires_at.take(), message.priority);
-        message.priority = 0;
-        hash.update(message.encode_to_vec());
-        (message.expires_at, message.priority) = not_content;
-        hash.update(request.bulk_id.as_bytes());
-        hash.update([0]);
-        if let Some(tracking) = &request.tracking {
-            hash.update(tracking.encode_to_vec());
-        }
-        Self(hash)
-    }
-
-    fn with_destination(&self, to: &str) -> ContentDigest {
-        let mut hash = self.0.clone();
-        hash.update([0]);
-        hash.update(to.as_bytes());
-        let mut digest = ContentDigest::default();
-        for (byte, full) in digest.iter_mut().zip(hash.finalize()) {
-            *byte = full;
-        }
-        digest
     }
 }

@@ -19,13 +19,13 @@ use crate::{
     proto::v1::{self, Outcome},
 };
 
-/// How long appending is retried before the calls fail.
+/// How long an append is retried before the calls fail.
 const STORE_RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 const STORE_RETRY: RetryPolicy =
     RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(2));
 
 /// A result for one slot of a call.
-pub(super) struct Finished {
+pub(super) struct SlotResult {
     pub(super) call: Arc<Call>,
     pub(super) slot: usize,
     pub(super) result: Box<v1::SendResult>,
@@ -42,15 +42,16 @@ impl Recorder {
         Self { log, metrics }
     }
 
-    /// Appends the results as events, and settles their slots when the events are durable.
-    pub(super) async fn record(&self, finished: Vec<Finished>) {
-        if finished.is_empty() {
+    /// Appends the results as events, and settles their slots when the events are durable. If they cannot be made durable, the slots
+    /// fail.
+    pub(super) async fn record(&self, results: Vec<SlotResult>) {
+        if results.is_empty() {
             return;
         }
         let at = Timestamp::now();
-        let mut slots = Vec::with_capacity(finished.len());
-        let mut events = Vec::with_capacity(finished.len());
-        for Finished { call, slot, result } in finished {
+        let mut slots = Vec::with_capacity(results.len());
+        let mut events = Vec::with_capacity(results.len());
+        for SlotResult { call, slot, result } in results {
             let digest = call.slots.get(slot).and_then(|slot| slot.digest);
             events.push(NewEvent::send_result(
                 &call.application,

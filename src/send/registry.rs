@@ -1,6 +1,7 @@
 //! The ids of calls in progress in this process, so that a call repeated at the same time joins the first one.
 //!
-//! Invariant: an id is removed only when its result is durable in the event log, which remembers finished sends.
+//! Invariant: an id is claimed until its call is done. Then its result is in the event log, or nothing was sent, or the journal of
+//! begun sends still has it.
 //! Neighbours: `idempotency` claims ids here before it asks the event log.
 
 use std::{
@@ -16,7 +17,7 @@ use super::call::Call;
 #[derive(Default)]
 pub(super) struct Registry(Mutex<HashMap<String, (Arc<Call>, usize)>>);
 
-/// Whether a slot got its id.
+/// Whether a slot claimed its id.
 pub(super) enum Claim {
     /// No other call in progress has the id: this call sends it.
     Mine,

@@ -2,29 +2,29 @@
 //!
 //! Only what cannot be a number or a message at all is refused. Unusual numbers, unknown languages and transliterations are
 //! passed on, because Infobip decides (docs/INFOBIP_API.md#sending).
-//! Neighbours: `plan` calls it; `infobip::limits` has the API's limits.
+//! Neighbours: `plan` calls it; `times` checks the times; `infobip::limits` has the API's limits.
+
+mod times;
 
 use std::{collections::HashSet, fmt::Display};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use self::times::{check_times, check_window};
 use crate::{
     infobip::limits::{
         MAX_BINARY_BYTES, MAX_CALLBACK_DATA_CHARACTERS, MAX_NOTIFY_URL_CHARACTERS,
-        MAX_SCHEDULE_AHEAD, MAX_TEXT_CHARACTERS,
+        MAX_TEXT_CHARACTERS,
     },
     message::{
         address::{check_sender, normalize_number},
         id::{check_bulk_id, check_caller_id},
-        time,
     },
     proto::v1::{self, FieldViolation, outbound_message::Content},
 };
 
 /// Maximum number of destinations in one request.
 pub const MAX_DESTINATIONS: usize = 10_000;
-/// Tolerated clock difference before a `send_at` counts as past.
-const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
 /// Collects mistakes. Field paths are formatted only if there is one.
 #[derive(Default)]
@@ -66,20 +66,18 @@ pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolat
     let destinations: usize = request
         .messages
         .iter()
-        // One without destinations has a result too.
+        // A message without destinations has one result, too.
         .map(|message| message.destinations.len().max(1))
         .sum();
     if destinations > MAX_DESTINATIONS {
         violations.add(
             "messages",
-            format!(
-                "have {destinations} destinations in all: at most {MAX_DESTINATIONS} in one request"
-            ),
+            format!("have {destinations} destinations in total; the maximum is {MAX_DESTINATIONS}"),
         );
     }
     if let Some(tracking) = &request.tracking {
         if tracking.track.is_empty() {
-            violations.add("tracking.track", "is empty: say SMS or URL");
+            violations.add("tracking.track", "is empty: must be SMS or URL");
         }
         for (field, value) in [
             ("tracking.track", &tracking.track),
@@ -159,7 +157,7 @@ fn check_content(violations: &mut Violations, message: &v1::OutboundMessage) {
                 violations.add(
                     "binary.data",
                     format!(
-                        "has {} octets: 1 to {MAX_BINARY_BYTES} can be sent",
+                        "has {} octets: must have 1 to {MAX_BINARY_BYTES}",
                         binary.data.len()
                     ),
                 );
@@ -171,7 +169,7 @@ fn check_content(violations: &mut Violations, message: &v1::OutboundMessage) {
                 if !(0..=255).contains(&value) {
                     violations.add(
                         format_args!("binary.{field}"),
-                        format!("is {value}: 0 to 255"),
+                        format!("is {value}: must be 0 to 255"),
                     );
                 }
             }
@@ -189,7 +187,10 @@ fn check_names(violations: &mut Violations, message: &v1::OutboundMessage) {
             "TR, ES or PT",
         );
         if language.language_code.is_empty() {
-            violations.add("language.language_code", "is empty: say TR, ES or PT");
+            violations.add(
+                "language.language_code",
+                "is empty: must be a code such as TR, ES or PT",
+            );
         }
     }
     check_name(
@@ -213,11 +214,11 @@ fn check_names(violations: &mut Violations, message: &v1::OutboundMessage) {
     {
         violations.add(
             "regional.india_dlt.principal_entity_id",
-            "is empty: India's registry asks for it",
+            "is empty: India's DLT registry requires it",
         );
     }
     if v1::Priority::try_from(message.priority).is_err() {
-        violations.add("priority", "is not a priority of this contract");
+        violations.add("priority", "is not a known priority");
     }
 }
 
@@ -251,7 +252,7 @@ fn check_notification(violations: &mut Violations, message: &v1::OutboundMessage
     ) {
         violations.add(
             "notify_content_type",
-            "is neither application/json nor application/xml",
+            "must be application/json or application/xml",
         );
     }
     check_length(
@@ -260,92 +261,6 @@ fn check_notification(violations: &mut Violations, message: &v1::OutboundMessage
         &message.callback_data,
         MAX_CALLBACK_DATA_CHARACTERS,
     );
-}
-
-fn check_times(violations: &mut Violations, message: &v1::OutboundMessage, now: Timestamp) {
-    if let Some(validity) = &message.validity_period {
-        let whole_minutes = time::duration_from_proto(validity)
-            .is_some_and(|d| d.as_secs() >= 60 && d.as_secs() % 60 == 0 && d.subsec_nanos() == 0);
-        if !whole_minutes {
-            violations.add(
-                "validity_period",
-                "is not a whole number of minutes, at least one",
-            );
-        }
-    }
-    if let Some(send_at) = &message.send_at {
-        let field = "send_at";
-        match time::from_proto(send_at) {
-            None => violations.add(field, "is not a time"),
-            Some(at) if at.duration_until(now) > CLOCK_TOLERANCE => {
-                violations.add(field, "is in the past");
-            }
-            Some(at) if now.duration_until(at) > MAX_SCHEDULE_AHEAD => {
-                violations.add(
-                    field,
-                    format!(
-                        "is more than {} days ahead, which the API does not accept",
-                        MAX_SCHEDULE_AHEAD.as_hours() / 24
-                    ),
-                );
-            }
-            Some(_) => {}
-        }
-    }
-    if message
-        .expires_at
-        .as_ref()
-        .is_some_and(|at| time::from_proto(at).is_none())
-    {
-        violations.add("expires_at", "is not a time");
-    }
-}
-
-fn check_window(violations: &mut Violations, message: &v1::OutboundMessage) {
-    let Some(window) = &message.delivery_time_window else {
-        return;
-    };
-    if window.days.is_empty() {
-        violations.add(
-            "delivery_time_window.days",
-            "is empty: name at least one day",
-        );
-    }
-    for (index, day) in window.days.iter().enumerate() {
-        if v1::DayOfWeek::try_from(*day).is_ok_and(|day| day != v1::DayOfWeek::Unspecified) {
-            continue;
-        }
-        violations.add(
-            format_args!("delivery_time_window.days[{index}]"),
-            "is not a day",
-        );
-    }
-    let mut minute_of_day = |name: &str, time: Option<&v1::TimeOfDay>| {
-        let time = time?;
-        if (0..=23).contains(&time.hour) && (0..=59).contains(&time.minute) {
-            return Some(time.hour * 60 + time.minute);
-        }
-        violations.add(
-            format_args!("delivery_time_window.{name}"),
-            "is not a time of day: hour 0 to 23, minute 0 to 59",
-        );
-        None
-    };
-    let from = minute_of_day("from", window.from.as_ref());
-    let to = minute_of_day("to", window.to.as_ref());
-    if window.from.is_some() != window.to.is_some() {
-        violations.add(
-            "delivery_time_window",
-            "has one of from and to: give both or none",
-        );
-    } else if let (Some(from), Some(to)) = (from, to)
-        && to - from < 60
-    {
-        violations.add(
-            "delivery_time_window",
-            "is shorter than an hour: `to` must be at least an hour after `from`",
-        );
-    }
 }
 
 fn check_length(violations: &mut Violations, field: &str, value: &str, max: usize) {

@@ -12,7 +12,7 @@ use crate::grpc::{
 };
 use crate::{
     proto::v1::{self, FieldViolation, sms_service_server::SmsService},
-    send::{Arrival, Begun, SendCommand, SendError, Sent},
+    send::{Arrival, SendCommand, SendError, SendHandle, Sent},
 };
 
 /// The service.
@@ -21,7 +21,11 @@ pub(in crate::grpc) struct Sms(pub(in crate::grpc) ServiceContext);
 
 impl Sms {
     /// Begins to send. Not within the future that waits: that would keep room for the request until it is answered.
-    fn begin(&self, caller: Caller, request: v1::SendSmsBulkRequest) -> Result<Begun, Failure> {
+    fn begin(
+        &self,
+        caller: Caller,
+        request: v1::SendSmsBulkRequest,
+    ) -> Result<SendHandle, Failure> {
         Ok(self.0.sender.begin(SendCommand {
             application: caller.application,
             request,
@@ -33,7 +37,7 @@ impl Sms {
     fn begin_single(
         &self,
         request: Request<v1::SendSmsRequest>,
-    ) -> Result<(String, Begun), Failure> {
+    ) -> Result<(String, SendHandle), Failure> {
         let caller = Caller::of(&request);
         let request = as_bulk(request.into_inner())?;
         let bulk_id = request.bulk_id.clone();
@@ -42,8 +46,8 @@ impl Sms {
 }
 
 /// What came of a send, a little before the caller's deadline whatever happens. What is under way then goes on.
-async fn sent_in_time(mut begun: Begun, deadline: Deadline) -> Result<Sent, Failure> {
-    let Some(sent) = deadline.wait(begun.sent()).await else {
+async fn sent_in_time(mut begun: SendHandle, deadline: Deadline) -> Result<Sent, Failure> {
+    let Some(sent) = deadline.wait(begun.wait()).await else {
         let in_doubt = !begun.withdraw();
         let message_ids = begun.message_ids().map(str::to_owned).collect();
         return Err(Failure::Deadline {

@@ -1,0 +1,99 @@
+//! Batch items: the unit of batching. An item is one message with some of its destinations, and becomes one element of
+//! `messages[]` in a REST request.
+//!
+//! Neighbours: `core` makes items; `lanes` queues and batches them; `dispatcher` sends them; `in_doubt` holds those in doubt.
+
+use std::{ops::Range, sync::Arc};
+
+use jiff::Timestamp;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::call::Call;
+use crate::{
+    infobip::{BatchKind, WireDestination},
+    message::time,
+    proto::v1::{self, outbound_message::Content},
+};
+
+/// One message of a call with some of its destinations.
+#[derive(Clone)]
+pub(super) struct BatchItem {
+    pub(super) call: Arc<Call>,
+    /// Index of the message in the call.
+    pub(super) message: usize,
+    /// Indexes of the call's slots that are its destinations.
+    pub(super) slots: BatchSlots,
+    /// When it was first pushed to a lane.
+    pub(super) since: Instant,
+    /// When it first became in doubt. Such an item may have been sent, so it never fails as "not attempted".
+    pub(super) in_doubt_since: Option<Instant>,
+    /// Set if it must not share a request with other calls.
+    pub(super) exclusive: Option<Arc<ExclusiveRequest>>,
+}
+
+/// The request-level fields of a call, because of which it does not share a REST request.
+#[derive(Debug)]
+pub(super) struct ExclusiveRequest {
+    /// The caller's bulk id with the application prefix.
+    pub(super) wire_bulk_id: Option<String>,
+    pub(super) tracking: Option<Box<v1::Tracking>>,
+}
+
+/// Indexes of slots, in the order of sending. Usually one.
+pub(super) type BatchSlots = SmallVec<[usize; 1]>;
+
+impl BatchItem {
+    /// The message, without destinations.
+    pub(super) fn message(&self) -> &v1::OutboundMessage {
+        &self.call.messages[self.message]
+    }
+
+    pub(super) fn is_urgent(&self) -> bool {
+        self.message().priority() == v1::Priority::Urgent
+    }
+
+    /// Whether `expires_at` has passed.
+    pub(super) fn is_expired(&self) -> bool {
+        let expires_at = self.message().expires_at.as_ref();
+        expires_at
+            .and_then(time::from_proto)
+            .is_some_and(|at| at <= Timestamp::now())
+    }
+
+    pub(super) fn kind(&self) -> BatchKind {
+        match self.message().content {
+            Some(Content::Binary(_)) => BatchKind::Binary,
+            Some(Content::Text(_)) | None => BatchKind::Text,
+        }
+    }
+
+    /// The destinations, in the order of `slots`.
+    pub(super) fn destinations(&self) -> impl Iterator<Item = WireDestination<'_>> {
+        self.slots.iter().map(|slot| {
+            let slot = &self.call.slots[*slot];
+            WireDestination {
+                to: &slot.to,
+                wire_id: &slot.wire_id,
+            }
+        })
+    }
+
+    /// The same message with one of its destinations.
+    pub(super) fn only(&self, index: usize) -> Self {
+        Self {
+            slots: BatchSlots::from_elem(self.slots[index], 1),
+            ..self.clone()
+        }
+    }
+
+    /// Two items with half of the destinations each.
+    pub(super) fn split(&self) -> (Self, Self) {
+        let middle = self.slots.len() / 2;
+        let half = |range: Range<usize>| Self {
+            slots: self.slots[range].into(),
+            ..self.clone()
+        };
+        (half(0..middle), half(middle..self.slots.len()))
+    }
+}

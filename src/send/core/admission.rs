@@ -1,0 +1,161 @@
+//! Admission: plans a command and reserves its places in the queue; refuses single destinations for the bridge's own reasons.
+//!
+//! Invariants: an admitted call holds one permit of `send.queue_capacity` for each slot until it is done (P9,
+//! docs/RELIABILITY.md); a refused command keeps its slots, because each of them gets a result.
+//! Neighbours: `plan` validates; `placement` continues with the admitted call and asks for the refusals; `guards` has the
+//! operator's limits.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Inner;
+use crate::{
+    message::{id::ApplicationName, reason::Reason},
+    proto::v1::{self, Outcome},
+    send::{
+        Arrival, SendCommand, SendError, Sent,
+        call::Call,
+        idempotency::EarlierUse,
+        plan::{self, Defaults, Plan, PlannedMessage},
+        slot::{Slots, failed_results, first_violations},
+    },
+};
+
+/// A command whose call may start.
+pub(super) struct Admitted {
+    pub(super) application: ApplicationName,
+    pub(super) request_id: String,
+    pub(super) bulk_id: String,
+    pub(super) plan: Plan,
+    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) arrival: Arrival,
+}
+
+/// A command of which nothing is sent.
+pub(super) struct Refused {
+    pub(super) error: SendError,
+    slots: Slots,
+    bulk_id: String,
+}
+
+impl Refused {
+    /// One result for each destination, with the error as its refusal.
+    pub(super) fn results(&self) -> Sent {
+        failed_results(&self.slots, &self.bulk_id, std::iter::repeat(&self.error))
+    }
+}
+
+impl Inner {
+    pub(super) fn admit(&self, command: SendCommand) -> Result<Admitted, Box<Refused>> {
+        let SendCommand {
+            application,
+            mut request,
+            arrival,
+        } = command;
+        if self.closing.is_cancelled() {
+            return Err(Box::new(Refused {
+                error: SendError::ShuttingDown,
+                slots: plan::slots_of(&application, &mut request),
+                bulk_id: request.bulk_id,
+            }));
+        }
+        let planned = plan::plan(
+            &application,
+            &mut request,
+            &Defaults {
+                notify_url: self.notify_url.as_ref().map(ExposeSecret::expose_secret),
+                sender: self.guards.default_sender(application.as_str()),
+            },
+            Timestamp::now(),
+        );
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(invalid) => {
+                return Err(Box::new(Refused {
+                    error: SendError::Invalid(invalid.violations),
+                    slots: invalid.slots,
+                    bulk_id: request.bulk_id,
+                }));
+            }
+        };
+        let permits = u32::try_from(plan.slots.len()).unwrap_or(u32::MAX);
+        let Ok(permit) = Arc::clone(&self.capacity).try_acquire_many_owned(permits) else {
+            let error = SendError::QueueFull {
+                retry_after: Duration::from_secs(1),
+            };
+            return Err(Box::new(Refused {
+                error,
+                slots: plan.slots,
+                bulk_id: request.bulk_id,
+            }));
+        };
+        Ok(Admitted {
+            application,
+            request_id: request.request_id,
+            bulk_id: request.bulk_id,
+            plan,
+            permit,
+            arrival,
+        })
+    }
+
+    /// The refusal of a destination, if its message is invalid or a guard refuses it. Guards check only ids that were not used
+    /// before, so that a repeated request is answered with its earlier results.
+    pub(super) fn refuse(
+        &self,
+        call: &Call,
+        message: usize,
+        planned: &PlannedMessage,
+        slot: usize,
+        earlier: &HashMap<usize, EarlierUse>,
+    ) -> Option<Box<v1::SendResult>> {
+        if !planned.violations.is_empty() {
+            let detail = "the message is invalid: nothing was sent".to_owned();
+            let violations = first_violations(&planned.violations, call.slots.len());
+            return Some(call.refusal(
+                slot,
+                Outcome::Rejected,
+                Reason::InvalidRequest,
+                detail,
+                violations,
+            ));
+        }
+        if earlier.contains_key(&slot) {
+            return None;
+        }
+        let application = call.application.as_str();
+        let to = &call.slots.get(slot)?.to;
+        let refusal = self
+            .guards
+            .check(
+                application,
+                &call.messages[message].from,
+                to,
+                std::time::Instant::now,
+            )
+            .err()?;
+        Some(call.refusal(
+            slot,
+            Outcome::Rejected,
+            refusal.reason(),
+            refusal.to_string(),
+            Vec::new(),
+        ))
+    }
+}
+
+/// The refusal of a destination whose id was used for other content.
+pub(super) fn refuse_reused(call: &Call, slot: usize) -> Box<v1::SendResult> {
+    let id = call.slots[slot].message_id.clone();
+    let error = SendError::IdReused { id };
+    call.refusal(
+        slot,
+        Outcome::Rejected,
+        Reason::IdReused,
+        error.to_string(),
+        Vec::new(),
+    )
+}

@@ -1,0 +1,152 @@
+//! Placement: decides for each slot of a call whether it goes to a lane, to the resolver, or gets its result without a request.
+//!
+//! Invariant: a slot whose message may have been sent before goes to the resolver, never directly to a lane (P2,
+//! docs/RELIABILITY.md).
+//! Neighbours: `idempotency` found the earlier uses of the ids; `admission` refuses; `lanes` and `in_doubt` take over.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::{Inner, admission::refuse_reused};
+use crate::{
+    proto::v1::Outcome,
+    send::{
+        Arrival, SendError,
+        batch_item::{BatchItem, BatchSlots, ExclusiveRequest},
+        call::{Call, Settled},
+        idempotency::EarlierUse,
+        in_doubt::InDoubtSend,
+        plan::PlacementPlan,
+        recorder::SlotResult,
+    },
+};
+
+/// What [`Inner::place`] leaves for [`Inner::complete`], because it needs to wait.
+#[derive(Default)]
+pub(super) struct Deferred {
+    refusals: Vec<SlotResult>,
+    in_doubt: Vec<InDoubtSend>,
+}
+
+impl Deferred {
+    pub(super) fn is_empty(&self) -> bool {
+        self.refusals.is_empty() && self.in_doubt.is_empty()
+    }
+}
+
+impl Inner {
+    /// Pushes the slots that may be sent now to the lanes. Returns the others, apart from those that are settled or follow
+    /// another call.
+    pub(super) fn place(
+        &self,
+        call: &Arc<Call>,
+        plan: &PlacementPlan,
+        earlier: &HashMap<usize, EarlierUse>,
+        arrival: Arrival,
+    ) -> Deferred {
+        let mut deferred = Deferred::default();
+        let reused = |slot: &usize| matches!(earlier.get(slot), Some(EarlierUse::OtherContent));
+        // If all ids were reused, the call fails as a whole. Otherwise each reused id gets a result of its own.
+        let some_are_new = !earlier.is_empty() && !(0..call.slots.len()).all(|slot| reused(&slot));
+        for (message, planned) in plan.messages.iter().enumerate() {
+            let mut allowed = BatchSlots::with_capacity(planned.slots.len());
+            for slot in planned.slots.clone() {
+                let refusal = if some_are_new && reused(&slot) {
+                    Some(refuse_reused(call, slot))
+                } else {
+                    self.refuse(call, message, planned, slot, earlier)
+                };
+                match refusal {
+                    None => allowed.push(slot),
+                    Some(result) => deferred.refusals.push(SlotResult {
+                        call: Arc::clone(call),
+                        slot,
+                        result,
+                    }),
+                }
+            }
+            let exclusive = plan.exclusive.as_ref();
+            let in_doubt = self.push_to_lanes(call, message, allowed, exclusive, earlier, arrival);
+            deferred.in_doubt.extend(in_doubt);
+        }
+        deferred
+    }
+
+    /// Hands sends in doubt to the resolver and records refusals.
+    pub(super) async fn complete(&self, deferred: Deferred) {
+        for send in deferred.in_doubt {
+            self.resolver.submit(send).await;
+        }
+        self.recorder.record(deferred.refusals).await;
+    }
+
+    /// Pushes the new slots of a message to the lanes, settles those whose earlier send has a result, and returns those in doubt.
+    fn push_to_lanes(
+        &self,
+        call: &Arc<Call>,
+        message: usize,
+        slots: BatchSlots,
+        exclusive: Option<&Arc<ExclusiveRequest>>,
+        earlier: &HashMap<usize, EarlierUse>,
+        arrival: Arrival,
+    ) -> Vec<InDoubtSend> {
+        let exclusive = exclusive.cloned().or_else(|| {
+            // The API takes a scheduled message as a bulk, so it does not share a request.
+            let scheduled = ExclusiveRequest {
+                wire_bulk_id: None,
+                tracking: None,
+            };
+            call.messages[message]
+                .send_at
+                .is_some()
+                .then(|| Arc::new(scheduled))
+        });
+        let item = |slots: BatchSlots| BatchItem {
+            call: Arc::clone(call),
+            message,
+            slots,
+            since: Instant::now(),
+            in_doubt_since: None,
+            exclusive: exclusive.clone(),
+        };
+        let resolve = |slot| {
+            InDoubtSend::redelivered(item(BatchSlots::from_elem(slot, 1)), self.request_timeout)
+        };
+        let mut in_doubt = Vec::new();
+        let mut new = slots;
+        new.retain(|&mut slot| {
+            match earlier.get(&slot) {
+                None if arrival == Arrival::First => return true,
+                None => in_doubt.push(resolve(slot)),
+                Some(EarlierUse::Done(send)) if send.result.outcome() == Outcome::Unknown => {
+                    in_doubt.push(resolve(slot));
+                }
+                Some(EarlierUse::Interrupted(at)) => in_doubt.push(resolve(slot).begun_at(*at)),
+                Some(EarlierUse::Done(send)) => {
+                    call.settle_as(slot, Settled::Result(send.result.clone()));
+                }
+                Some(EarlierUse::InProgress(other, their_slot)) => {
+                    other.follow(*their_slot, call, slot);
+                }
+                Some(EarlierUse::OtherContent) => {
+                    let id = call.slots[slot].message_id.clone();
+                    call.settle(slot, Settled::Failed(SendError::IdReused { id }));
+                }
+            }
+            false
+        });
+        let max_slots = if exclusive.is_some() {
+            usize::MAX
+        } else {
+            self.config.max_batch
+        };
+        if new.len() > max_slots {
+            let shares = new.chunks(max_slots).map(|slots| item(slots.into()));
+            self.lanes.push(shares);
+        } else if !new.is_empty() {
+            self.lanes.push([item(new)]);
+        }
+        in_doubt
+    }
+}

@@ -1,0 +1,118 @@
+//! A send in doubt: one destination, its look-ups, and the results it can end with.
+//!
+//! Neighbours: `dispatcher` and `core` make it; the resolver in [`super`] keeps it until it is resolved.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use crate::{
+    message::reason::Reason,
+    proto::v1::{self, Outcome},
+    send::{
+        batch_item::BatchItem,
+        outcome::{self, Verdict},
+        recorder::SlotResult,
+    },
+};
+
+/// Maximum age of a send that is resent (docs/RELIABILITY.md#how-a-send-stays-single). The API's logs go back 48 hours.
+const MAX_RESEND_AGE: SignedDuration = SignedDuration::from_hours(24);
+
+/// One destination whose outcome is in doubt.
+pub(in crate::send) struct InDoubtSend {
+    /// An item with exactly one slot.
+    pub(super) item: BatchItem,
+    pub(super) may_resend: bool,
+    pub(super) since: Instant,
+    /// When the next look-up is due.
+    pub(super) due: Instant,
+    /// Before this time "not found" does not count: the original request may still be in flight.
+    pub(super) not_found_counts_from: Instant,
+    pub(super) look_ups: u32,
+}
+
+impl InDoubtSend {
+    /// A send of this process whose response did not arrive. The first look-up is due after `wait`.
+    pub(in crate::send) fn new(mut item: BatchItem, may_resend: bool, wait: Duration) -> Self {
+        let now = Instant::now();
+        let since = *item.in_doubt_since.get_or_insert(now);
+        Self {
+            item,
+            may_resend,
+            since,
+            due: now + wait,
+            not_found_counts_from: now,
+            look_ups: 0,
+        }
+    }
+
+    /// A send that another process may have begun. "Not found" counts only after `request_timeout`, when that process's request
+    /// has ended.
+    pub(in crate::send) fn redelivered(mut item: BatchItem, request_timeout: Duration) -> Self {
+        let now = Instant::now();
+        item.in_doubt_since = Some(now);
+        Self {
+            item,
+            may_resend: true,
+            since: now,
+            due: now,
+            not_found_counts_from: now + request_timeout,
+            look_ups: 0,
+        }
+    }
+
+    /// Sets the time at which the send began. It is not resent if the API's logs may no longer show it.
+    pub(in crate::send) fn begun_at(mut self, at: Timestamp) -> Self {
+        self.may_resend &= Timestamp::now().duration_since(at) < MAX_RESEND_AGE;
+        self
+    }
+
+    pub(super) fn wire_id(&self) -> &str {
+        let mut destinations = self.item.destinations();
+        destinations
+            .next()
+            .map_or("", |destination| destination.wire_id)
+    }
+
+    fn slot(&self) -> usize {
+        self.item.slots.first().copied().unwrap_or_default()
+    }
+
+    fn with_result(&self, result: Box<v1::SendResult>) -> SlotResult {
+        SlotResult {
+            call: Arc::clone(&self.item.call),
+            slot: self.slot(),
+            result,
+        }
+    }
+
+    /// The result `unknown`, for the reason `why`.
+    pub(in crate::send) fn unknown(&self, why: &str) -> SlotResult {
+        let detail = format!(
+            "the request was sent, no usable response arrived, and the API's logs did not show the outcome: {why}. Repeat the call with the same ids to look it up again"
+        );
+        let result = self.item.call.refusal(
+            self.slot(),
+            Outcome::Unknown,
+            Reason::OutcomeUnknown,
+            detail,
+            Vec::new(),
+        );
+        self.with_result(result)
+    }
+
+    /// The result that a row of the API's logs shows.
+    pub(super) fn found(&self, log: &v1::SmsLog) -> SlotResult {
+        let status = log.status.clone().unwrap_or_default();
+        let outcome = match outcome::of_log(&status) {
+            Verdict::Rejected => Outcome::Rejected,
+            Verdict::Accepted | Verdict::LookUp => Outcome::Accepted,
+        };
+        let mut result = self.item.call.result(self.slot(), outcome);
+        result.status = log.status.clone();
+        result.sms_count = log.sms_count;
+        self.with_result(result)
+    }
+}
