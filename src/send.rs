@@ -20,6 +20,7 @@ mod outcome;
 mod plan;
 mod recorder;
 mod registry;
+pub mod request;
 pub mod validate;
 
 pub mod guards;
