@@ -19,12 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     cursor::{format_cursor, parse_cursor},
-    stream_reader::{
-        OFFSET, PREFETCH, StreamReader, acknowledge_up_to, delivered, offset_of, unavailable,
-    },
+    stream_reader::{PREFETCH, StreamReader, acknowledge_up_to, delivered, offset_of, unavailable},
 };
 use crate::{
-    amqp::{AmqpError, Endpoint, Session, Topology, headers::text, session::RECONNECT},
+    amqp::{
+        AmqpError, Endpoint, Session, Topology,
+        headers::{broker::STREAM_OFFSET, text},
+        session::RECONNECT,
+    },
     events::{EventStream, ReadError, Start},
     primitives::retry::Backoff,
 };
@@ -224,7 +226,7 @@ impl Readers {
 
     async fn attach(&self, channel: &Channel, offset: AMQPValue) -> Result<Consumer, ReadError> {
         let mut arguments = FieldTable::default();
-        arguments.insert(OFFSET.into(), offset);
+        arguments.insert(STREAM_OFFSET.into(), offset);
         channel
             .basic_consume(
                 self.stream.as_str().into(),
