@@ -30,7 +30,7 @@ pub const REASON: &str = "smsbridge-reason";
 pub const APPLICATION: &str = "smsbridge-application";
 /// On dead letters: the time of dead-lettering, in milliseconds since 1970.
 pub const DIED_AT: &str = "smsbridge-died-at";
-/// On dead letters and quarantined bodies: what is wrong, for people.
+/// On dead letters and quarantined bodies: the mistake or error, for people.
 pub const DETAIL: &str = "smsbridge-detail";
 /// On quarantined bodies: the webhook endpoint that received the body.
 pub const ENDPOINT: &str = "smsbridge-endpoint";

@@ -1,4 +1,4 @@
-//! Reads a command: decodes its body and applies what its envelope says.
+//! Reads a command: decodes its body, and sets request id, expiration and priority from its envelope.
 //!
 //! Neighbours: `envelope` reads properties and headers, `encoding` decodes the body.
 

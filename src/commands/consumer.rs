@@ -46,7 +46,7 @@ impl CommandQueue {
     }
 }
 
-/// A consumer that takes no more deliveries.
+/// A consumer that receives no more deliveries.
 pub(super) struct StoppedConsumer {
     pub(super) queue: Arc<CommandQueue>,
     /// The deliveries without a handler.

@@ -179,7 +179,7 @@ fn shortest_delay(sent: &Sent) -> Duration {
 
 fn encode(encoding: Encoding, request: SendRequest) -> Bytes {
     match request.into_message() {
-        RequestMessage::Single(request) => encoding.encode(&request),
+        RequestMessage::Single(request) => encoding.encode(&*request),
         RequestMessage::Bulk(request) => encoding.encode(&request),
     }
 }

@@ -51,7 +51,7 @@ pub struct SendRequest {
 /// A request as its caller encodes it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RequestMessage {
-    Single(v1::SendSmsRequest),
+    Single(Box<v1::SendSmsRequest>),
     Bulk(v1::SendSmsBulkRequest),
 }
 
@@ -106,12 +106,12 @@ impl SendRequest {
     #[must_use]
     pub fn into_message(self) -> RequestMessage {
         match self.form {
-            RequestForm::Single => RequestMessage::Single(v1::SendSmsRequest {
+            RequestForm::Single => RequestMessage::Single(Box::new(v1::SendSmsRequest {
                 request_id: self.bulk.request_id,
                 message: self.bulk.messages.into_iter().next(),
                 tracking: self.bulk.tracking,
                 bulk_id: self.bulk.bulk_id,
-            }),
+            })),
             RequestForm::Bulk => RequestMessage::Bulk(self.bulk),
         }
     }
@@ -207,7 +207,10 @@ mod tests {
         assert_eq!(request.bulk.bulk_id, "b1");
         assert_eq!(request.bulk.messages, [message(&["41791234567"])]);
         assert_eq!(request.bulk.tracking, single().tracking);
-        assert_eq!(request.into_message(), RequestMessage::Single(single()));
+        assert_eq!(
+            request.into_message(),
+            RequestMessage::Single(Box::new(single()))
+        );
         let without_message = v1::SendSmsRequest::default();
         assert_eq!(SendRequest::from_single(without_message), None);
     }

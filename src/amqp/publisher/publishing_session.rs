@@ -103,7 +103,7 @@ impl PublishingSession {
     }
 }
 
-/// Gives up the session when it is dropped.
+/// Gives up the session on drop, unless it is forgotten.
 pub(super) struct GiveUpOnDrop<'a>(pub(super) &'a Session);
 
 impl Drop for GiveUpOnDrop<'_> {

@@ -1,6 +1,6 @@
 //! `SmsService`: sends messages, lists their logs, manages scheduled bulks and confirms conversions.
 //!
-//! Neighbours: `send` sends; `infobip` answers the other calls.
+//! Neighbours: `send` sends; `infobip` has the requests of the other calls.
 
 mod bulk;
 mod logs;
