@@ -1,6 +1,6 @@
 //! The names of the exchanges and queues that the bridge needs, and their declaration on the broker.
 //!
-//! The bridge declares all of them in every new session, so that deleted ones come back; `smsbridge topology` prints them.
+//! The bridge declares all of them in every new session, so that deleted ones are created again; `smsbridge topology` prints them.
 //! Neighbours: `definitions` has their arguments and bindings.
 
 mod definitions;

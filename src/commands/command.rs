@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The age after which a command in doubt is never sent again (docs/RELIABILITY.md#how-a-send-stays-single).
-const MAX_AGE_IN_DOUBT_MS: i64 = 24 * 3600 * 1000;
+const MAX_RESEND_AGE_MS: i64 = 24 * 3600 * 1000;
 
 /// The queue that a delivery came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Command {
 /// The time after which the command is not sent any more, in milliseconds since 1970.
 fn expires_at_ms(envelope: &Envelope<'_>, source: Source, arrival: Arrival) -> Option<i64> {
     let in_doubt_until = (arrival == Arrival::Redelivered)
-        .then(|| envelope.published_ms().saturating_add(MAX_AGE_IN_DOUBT_MS));
+        .then(|| envelope.published_ms().saturating_add(MAX_RESEND_AGE_MS));
     // A command that the broker returned has expired.
     let returned_at = (source == Source::Returned).then(now_ms);
     [envelope.expires_at_ms(), in_doubt_until, returned_at]
