@@ -1,8 +1,8 @@
 //! The client of the broker: sessions, the topology, publishing with confirms, encoding of bodies and properties.
 //!
-//! Invariants: publishing and consuming never share a connection (a broker alarm blocks the acknowledgements of a publishing
-//! connection too); a publication succeeds only after its confirm; a session that failed in any way is dropped and replaced.
-//! Neighbours: the broker engine of `events` publishes and reads, `commands` consumes.
+//! Invariants: publishing and consuming never share a connection, because a broker alarm blocks a publishing connection and
+//! with it acknowledgements; a publication succeeds only after its confirm; after any error a session is dropped and replaced.
+//! Neighbours: the broker engine of `events` publishes and reads events, `commands` consumes and republishes commands.
 
 pub mod codec;
 pub mod frame;
@@ -24,7 +24,7 @@ pub use self::{
 pub enum AmqpError {
     /// `amqp.url` is not a URL of a broker.
     #[error(
-        "amqp.url is not the URL of a broker ({0}): it looks like amqp://user:password@host:5672/vhost"
+        "amqp.url is not the URL of a broker ({0}); expected amqp://user:password@host:5672/vhost"
     )]
     BadUrl(String),
     /// No connection could be established.
@@ -45,7 +45,7 @@ pub enum AmqpError {
     /// The broker refused the operation, or the session ended during it.
     #[error("the session with the broker failed: {0}")]
     Lost(String),
-    /// The session ended while this very message waited for its confirm. The message may be the reason.
+    /// The session ended before the broker confirmed the message. The message may be the cause.
     #[error("the session with the broker ended before it confirmed the message: {0}")]
     EndedInFlight(String),
     /// The broker has a resource alarm and blocks publishers.

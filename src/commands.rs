@@ -1,30 +1,34 @@
-//! The AMQP edge: commands from the queues become sends, and nothing is acknowledged before it is somewhere else.
+//! The AMQP edge: commands from the broker's queues become sends.
 //!
-//! A command ends in one of four ways, each durable before the acknowledgement: its results are events; it lies in
-//! `dead` with a `command.invalid` event; it waits in a `retry` queue; or, at shutdown, it is back in its queue as if it
-//! had never been taken. What is under way is bounded by `amqp.prefetch` for each queue. Neighbours: `send` above which it
-//! knows only [`Sender`]; `amqp` below; `events` beside it.
+//! Invariant (P5): a command is acknowledged only after one of these is durable: its results, as events; its dead letter, with
+//! a `command.invalid` event; its copy in a retry queue; at shutdown, its unchanged copy in its own queue. The number of
+//! commands in flight is bounded by `amqp.prefetch` for each queue.
+//! Neighbours: `send` sends, `events` stores `command.invalid`, `amqp` has sessions and publishes.
 
 mod command;
+mod consumer;
 mod custody;
+mod encoding;
+mod envelope;
 mod handle;
-mod headers;
+mod invalid;
 mod ledger;
+mod reply;
+mod republish;
 mod returned;
+mod unknown;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures_util::StreamExt as _;
-use lapin::{
-    Channel, Consumer,
-    message::Delivery,
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
-};
-use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+use lapin::{options::BasicConsumeOptions, types::FieldTable};
+use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{command::Source, ledger::Ledger};
+use self::{
+    command::Source,
+    consumer::{CommandQueue, consume_queue, spawn_handler},
+    ledger::Ledger,
+};
 use crate::{
     amqp::{AmqpError, Endpoint, Publisher, Session, Topology, session::RECONNECT},
     config,
@@ -33,97 +37,80 @@ use crate::{
     send::Sender,
 };
 
-/// At shutdown: how long no delivery comes before the consumer is cancelled.
-const QUIET: Duration = Duration::from_millis(50);
-/// At shutdown: how long deliveries are waited for at most.
-const LONGEST_COLLECTION: Duration = Duration::from_secs(1);
+/// Commands in flight of the queue `returned` at most: they are rare and not urgent.
+const MAX_RETURNED_IN_FLIGHT: u16 = 100;
 
-/// What the edge stands on.
+/// The settings and dependencies of the edge.
 pub struct Commands {
-    /// Where the broker is.
     pub endpoint: Endpoint,
-    /// The names there.
     pub topology: Topology,
-    /// Publishes replies, retries and dead letters, on a connection apart from the consumers'.
+    /// Publishes replies, retries and dead letters. Its connection is not that of the consumers.
     pub publisher: Arc<Publisher>,
-    /// Sends.
     pub sender: Arc<dyn Sender>,
-    /// Takes `command.invalid` events.
+    /// Stores `command.invalid` events.
     pub log: SharedEventLog,
-    /// Which property names the application.
+    /// The property that names the application.
     pub application_from: config::ApplicationFrom,
-    /// Commands under way at once, for each queue.
+    /// Commands in flight at most, for each queue.
     pub prefetch: u16,
 }
 
-/// What all handlers share.
+/// The state that all handlers share.
 struct Context {
     commands: Commands,
     ledger: Ledger,
     shutdown: CancellationToken,
-    /// After `shutdown`, when no delivery can come any more: only then commands go back to their queues.
-    intake_ended: CancellationToken,
+    /// Cancelled after `shutdown`, when all consumers have stopped. Only then commands are requeued unchanged, because this
+    /// process would otherwise receive them again.
+    consumers_stopped: CancellationToken,
 }
 
-/// A queue that is consumed, and the room for its deliveries.
-struct Lane {
-    queue: String,
-    source: Source,
-    prefetch: u16,
-    room: Arc<Semaphore>,
-}
-
-/// Consumes commands until `shutdown`, then lets what is under way finish. Resolves when everything has been answered for.
+/// Consumes commands until `shutdown`. Returns when all commands in flight have been handled.
 pub async fn run(commands: Commands, shutdown: CancellationToken) {
-    let lane = |queue, source, prefetch: u16| {
-        Arc::new(Lane {
-            queue,
+    let prefetch = commands.prefetch.max(1);
+    let queues = [
+        (Source::Urgent, prefetch),
+        (Source::Normal, prefetch),
+        (Source::Returned, prefetch.min(MAX_RETURNED_IN_FLIGHT)),
+    ]
+    .map(|(source, prefetch)| {
+        Arc::new(CommandQueue::new(
+            source.queue(&commands.topology),
             source,
             prefetch,
-            room: Arc::new(Semaphore::new(prefetch.into())),
-        })
-    };
-    let prefetch = commands.prefetch.max(1);
-    let lanes = [
-        lane(commands.topology.send_urgent(), Source::Urgent, prefetch),
-        lane(commands.topology.send_normal(), Source::Normal, prefetch),
-        lane(
-            commands.topology.returned(),
-            Source::Returned,
-            prefetch.min(100),
-        ),
-    ];
+        ))
+    });
     let context = Arc::new(Context {
         commands,
         ledger: Ledger::default(),
         shutdown: shutdown.clone(),
-        intake_ended: CancellationToken::new(),
+        consumers_stopped: CancellationToken::new(),
     });
     let handlers = TaskTracker::new();
     let mut backoff = Backoff::new(RECONNECT);
     while !shutdown.is_cancelled() {
-        match consume(&context, &lanes, &handlers).await {
+        match consume(&context, &queues, &handlers).await {
             Ok(()) => backoff.reset(),
             Err(error) if backoff.is_fresh() => {
-                tracing::warn!(%error, "commands are not consumed, trying again");
+                tracing::warn!(%error, "commands cannot be consumed, trying again");
             }
-            Err(error) => tracing::debug!(%error, "commands are not consumed"),
+            Err(error) => tracing::debug!(%error, "commands cannot be consumed"),
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(backoff.next_wait()) => {}
         }
     }
-    context.intake_ended.cancel();
+    context.consumers_stopped.cancel();
     handlers.close();
     handlers.wait().await;
 }
 
-/// Consumes on one session until it ends or the process does. On shutdown the session stays until all deliveries are
-/// acknowledged.
+/// Consumes on one session until it ends or the process shuts down. At shutdown the session stays open until all deliveries
+/// are acknowledged.
 async fn consume(
     context: &Arc<Context>,
-    lanes: &[Arc<Lane>],
+    queues: &[Arc<CommandQueue>],
     handlers: &TaskTracker,
 ) -> Result<(), AmqpError> {
     let shutdown = &context.shutdown;
@@ -135,11 +122,11 @@ async fn consume(
     context.commands.topology.declare(&declaring).await?;
     let session = Arc::new(session);
     let mut consumers = JoinSet::new();
-    for lane in lanes {
-        let channel = session.consuming_channel(lane.prefetch).await?;
+    for queue in queues {
+        let channel = session.consuming_channel(queue.prefetch).await?;
         let consumer = channel
             .basic_consume(
-                lane.queue.as_str().into(),
+                queue.name.as_str().into(),
                 "".into(),
                 BasicConsumeOptions::default(),
                 FieldTable::default(),
@@ -147,7 +134,7 @@ async fn consume(
             .await?;
         consumers.spawn(consume_queue(
             context.clone(),
-            lane.clone(),
+            queue.clone(),
             session.clone(),
             channel,
             consumer,
@@ -158,23 +145,23 @@ async fn consume(
         address = context.commands.endpoint.address(),
         "consuming commands"
     );
-    // With them their channels stay open, or nothing could be acknowledged.
-    let mut ended_lanes = Vec::new();
+    // Kept because they keep their channels open: deliveries can only be acknowledged on the channel that received them.
+    let mut stopped = Vec::new();
     while let Some(ended) = consumers.join_next().await {
         if !shutdown.is_cancelled() {
-            // One queue was deleted, or the session is gone: all or nothing.
+            // The session ended or a queue was deleted. All consumers start again on a new session.
             session.give_up();
         }
         match ended {
-            Ok(ended) => ended_lanes.push(ended),
+            Ok(consumer) => stopped.push(consumer),
             Err(error) => tracing::error!(%error, "a consumer's task failed"),
         }
     }
     if shutdown.is_cancelled() {
-        context.intake_ended.cancel();
-        for lane in &mut ended_lanes {
-            for delivery in std::mem::take(&mut lane.untouched) {
-                hand_out(context, &lane.lane, handlers, delivery, true).await;
+        context.consumers_stopped.cancel();
+        for consumer in &mut stopped {
+            for delivery in std::mem::take(&mut consumer.unhandled) {
+                spawn_handler(context, &consumer.queue, handlers, delivery, true).await;
             }
         }
         handlers.close();
@@ -182,111 +169,9 @@ async fn consume(
     } else {
         tracing::warn!(
             address = context.commands.endpoint.address(),
-            "the broker's consuming session ended"
+            "the consumers' session with the broker ended"
         );
     }
     session.close().await;
     Ok(())
-}
-
-/// Gives a delivery to a task of its own, once there is room: deliveries of a lost session count until they are done.
-async fn hand_out(
-    context: &Arc<Context>,
-    lane: &Lane,
-    handlers: &TaskTracker,
-    delivery: Delivery,
-    untouched: bool,
-) {
-    let Ok(room) = lane.room.clone().acquire_owned().await else {
-        return;
-    };
-    let (context, source) = (context.clone(), lane.source);
-    handlers.spawn(async move {
-        handle::handle(&context, source, delivery, untouched).await;
-        drop(room);
-    });
-}
-
-/// A queue that is not consumed any more.
-struct EndedLane {
-    lane: Arc<Lane>,
-    /// What was delivered and not handed out.
-    untouched: Vec<Delivery>,
-    /// Closes when it is dropped.
-    _channel: Channel,
-}
-
-/// Hands the deliveries of one queue out until the session or the process ends.
-async fn consume_queue(
-    context: Arc<Context>,
-    lane: Arc<Lane>,
-    session: Arc<Session>,
-    channel: Channel,
-    mut consumer: Consumer,
-    handlers: TaskTracker,
-) -> EndedLane {
-    let mut ended = EndedLane {
-        lane: lane.clone(),
-        untouched: Vec::new(),
-        _channel: channel.clone(),
-    };
-    loop {
-        let next = tokio::select! {
-            biased;
-            () = context.shutdown.cancelled() => break,
-            () = session.ended() => return ended,
-            next = consumer.next() => next,
-        };
-        match next {
-            Some(Ok(delivery)) => hand_out(&context, &lane, &handlers, delivery, false).await,
-            Some(Err(error)) => {
-                tracing::debug!(%error, queue = lane.queue, "the consumer failed");
-                return ended;
-            }
-            None => return ended,
-        }
-    }
-    ended.untouched = collect_late(&lane, &session, &mut consumer).await;
-    match cancel(&channel, &consumer).await {
-        Ok(()) => {
-            while let Some(Ok(delivery)) = consumer.next().await {
-                ended.untouched.push(delivery);
-            }
-        }
-        Err(error) => {
-            tracing::debug!(%error, queue = lane.queue, "the consumer could not be cancelled");
-        }
-    }
-    ended
-}
-
-/// Cancels a consumer. A quorum queue confirms that before it has carried it out, but answers nothing else meanwhile.
-async fn cancel(channel: &Channel, consumer: &Consumer) -> Result<(), AmqpError> {
-    channel
-        .basic_cancel(consumer.tag(), BasicCancelOptions::default())
-        .await?;
-    channel.basic_qos(1, BasicQosOptions::default()).await?;
-    Ok(())
-}
-
-/// Takes deliveries until none came for a moment, or the broker may send no more.
-///
-/// What a quorum queue delivers between confirming a cancel and carrying it out is dropped by lapin: the broker would
-/// deliver that again, marked as if it had been tried. So the cancel waits for a moment in which nothing is on its way.
-async fn collect_late(lane: &Lane, session: &Session, consumer: &mut Consumer) -> Vec<Delivery> {
-    let mut late = Vec::new();
-    let deadline = Instant::now() + LONGEST_COLLECTION;
-    let outstanding = |late: usize| {
-        usize::from(lane.prefetch).saturating_sub(lane.room.available_permits()) + late
-    };
-    while outstanding(late.len()) < usize::from(lane.prefetch) && Instant::now() < deadline {
-        tokio::select! {
-            () = session.ended() => break,
-            next = tokio::time::timeout(QUIET, consumer.next()) => match next {
-                Ok(Some(Ok(delivery))) => late.push(delivery),
-                _ => break,
-            },
-        }
-    }
-    late
 }

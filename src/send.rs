@@ -28,6 +28,7 @@ mod pause;
 mod plan;
 mod recorder;
 mod registry;
+pub mod request;
 mod slot;
 pub mod validate;
 

@@ -4,10 +4,7 @@
 //! as headers (binary mode), beside the properties of AMQP itself.
 
 use bytes::Bytes;
-use lapin::{
-    BasicProperties,
-    types::{AMQPValue, FieldTable, ShortString},
-};
+use lapin::{BasicProperties, types::ShortString};
 
 use super::{
     Message,
@@ -94,35 +91,10 @@ pub fn lossy_short(text: &str) -> ShortString {
     ShortString::from(&text[..end])
 }
 
-/// The value of a header that holds text.
-#[must_use]
-pub fn text_header(headers: Option<&FieldTable>, name: &str) -> Option<String> {
-    match headers?.inner().get(name)? {
-        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
-        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
-        _ => None,
-    }
-}
-
-/// The value of a header that holds an integer of any size.
-#[must_use]
-pub fn number_header(headers: Option<&FieldTable>, name: &str) -> Option<i64> {
-    match headers?.inner().get(name)? {
-        AMQPValue::ShortShortInt(number) => Some((*number).into()),
-        AMQPValue::ShortShortUInt(number) => Some((*number).into()),
-        AMQPValue::ShortInt(number) => Some((*number).into()),
-        AMQPValue::ShortUInt(number) => Some((*number).into()),
-        AMQPValue::LongInt(number) => Some((*number).into()),
-        AMQPValue::LongUInt(number) => Some((*number).into()),
-        AMQPValue::LongLongInt(number) => Some(*number),
-        AMQPValue::Timestamp(number) => i64::try_from(*number).ok(),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::amqp::headers::text_header;
 
     #[test]
     fn event_messages_have_the_documented_properties() {

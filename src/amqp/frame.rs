@@ -1,24 +1,22 @@
 //! Texts and header tables of bounded size.
 //!
 //! AMQP carries the properties and headers of a message in one frame, whose size the connection negotiates (RabbitMQ's
-//! default: 128 KiB). RabbitMQ closes the connection on a larger frame, and with it everything else that the connection had
-//! in flight. So no text that somebody else wrote becomes a header at its full length, and the headers of a publisher are
-//! copied only as far as they fit. Neighbours: `codec` writes events, `commands::custody` copies commands.
+//! default: 128 KiB). RabbitMQ closes the connection on a larger frame, which also fails everything else that is in flight
+//! on it. Therefore a text from outside is cut before it becomes a header, and the headers of a publisher are copied only if
+//! they fit. Neighbours: `headers` makes header values, `commands::republish` copies headers.
 
 use std::borrow::Cow;
 
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::headers;
-
 /// The longest text that becomes a header, in bytes.
 pub const MAX_TEXT_BYTES: usize = 1024;
-/// How much of a publisher's own headers is copied, in encoded bytes: half of the default frame, which leaves room for the
-/// properties and for the bridge's headers.
+/// The publisher's headers that are copied, in encoded bytes: half of the default frame, which leaves room for the properties
+/// and for the bridge's headers.
 pub const MAX_FOREIGN_BYTES: usize = 64 * 1024;
 
-/// A text of at most so many bytes: a longer one is cut between characters, and ends with a note that it was. What was cut
-/// already stays as it is.
+/// Cuts a text that is longer than `max_bytes` between characters and ends it with a note. The result is at most `max_bytes`
+/// long, so cutting it again changes nothing.
 #[must_use]
 pub fn cut(text: &str, max_bytes: usize) -> Cow<'_, str> {
     if text.len() <= max_bytes {
@@ -27,12 +25,6 @@ pub fn cut(text: &str, max_bytes: usize) -> Cow<'_, str> {
     let note = format!("… (cut: {} bytes)", text.len());
     let end = text.floor_char_boundary(max_bytes.saturating_sub(note.len()));
     Cow::Owned(format!("{}{note}", &text[..end]))
-}
-
-/// A string as the value of a header, cut to [`MAX_TEXT_BYTES`].
-#[must_use]
-pub fn bounded_text(value: &str) -> AMQPValue {
-    headers::text(&cut(value, MAX_TEXT_BYTES))
 }
 
 /// The encoded size of a header.
@@ -72,6 +64,7 @@ mod tests {
     use lapin::types::FieldArray;
 
     use super::*;
+    use crate::amqp::headers::bounded_text;
 
     #[test]
     fn a_long_text_is_cut_between_characters_and_says_so() {

@@ -1,24 +1,18 @@
-//! Publishing with confirms: pipelined, each confirm awaited with a deadline.
+//! Publishes messages with confirms. Publications are pipelined; each confirm is awaited with a deadline.
 //!
-//! Invariants: `Ok` means that the broker confirmed this very message. lapin numbers a publication and queues its frames
-//! in two steps, and pairs a returned message with the next confirm; so publications of one channel begin one after the
-//! other, and mandatory ones have channels of their own with one of them at a time. What is in flight is bounded.
-//! A publication that no confirm came for leaves the session in doubt: after a few of them it is replaced.
+//! Invariants: `Ok` means that the broker confirmed this very message. The number of publications in flight is bounded.
+//! Neighbours: `publishing_session` has the channels of one connection and the rules for sharing them.
+
+mod publishing_session;
 
 use std::{
-    future::Future,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Waker},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use lapin::{BasicProperties, Channel, Confirmation, options::BasicPublishOptions};
+use lapin::{BasicProperties, Confirmation, options::BasicPublishOptions};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, watch},
@@ -27,19 +21,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{AmqpError, Endpoint, Session, Topology, session::RECONNECT, topology::short};
-use crate::{ops::metrics::Metrics, primitives::retry::Backoff};
+use self::publishing_session::{GiveUpOnDrop, Publication, PublishingSession};
+use super::{AmqpError, Endpoint, Topology, topology::short};
+use crate::ops::metrics::Metrics;
 
-/// Pipelined publications that wait for their confirm at once at most.
+/// Pipelined publications in flight at most.
 const MAX_IN_FLIGHT: usize = 4096;
-/// How many of them one caller begins at once.
+/// Messages that one caller publishes at once at most.
 const MAX_CHUNK: usize = 512;
-/// Channels for mandatory publications: so many are under way at once.
+/// Channels for mandatory publications; each has one of them in flight.
 const MANDATORY_CHANNELS: usize = 16;
-/// Publications of one session that may go without a confirm before the session is replaced.
-const MAX_UNCONFIRMED: usize = 256;
 
-/// One message to be published.
+/// A message to publish.
 #[derive(Debug, Clone)]
 pub struct Message {
     /// The exchange; empty for the default one.
@@ -49,29 +42,18 @@ pub struct Message {
     pub body: Bytes,
 }
 
-/// Publishes on a connection of its own, which it keeps up.
+/// Publishes on a connection of its own, which it opens again whenever it ends.
 pub struct Publisher {
-    link: watch::Receiver<Option<Arc<Link>>>,
+    current: watch::Receiver<Option<Arc<PublishingSession>>>,
     in_flight: Semaphore,
     confirm_timeout: Duration,
     shutdown: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The channels of one session.
-struct Link {
-    session: Session,
-    pipelined: Channel,
-    /// Held while a publication gets its number and its frames are queued.
-    order: Mutex<()>,
-    mandatory: Vec<tokio::sync::Mutex<Channel>>,
-    next_mandatory: AtomicUsize,
-    unconfirmed: AtomicUsize,
-}
-
 impl Publisher {
-    /// Begins to connect, and to declare the topology. Does not wait: a broker that is down is a matter of
-    /// [`Publisher::is_ready`].
+    /// Starts a task that connects and declares the topology. Returns at once; [`Publisher::is_ready`] tells whether the broker
+    /// can be reached.
     #[must_use]
     pub fn start(
         endpoint: Endpoint,
@@ -79,17 +61,17 @@ impl Publisher {
         confirm_timeout: Duration,
         metrics: Metrics,
     ) -> Self {
-        let (announce, link) = watch::channel(None);
+        let (sessions, current) = watch::channel(None);
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(keep_up(
+        let task = tokio::spawn(publishing_session::keep_connected(
             endpoint,
             topology,
-            announce,
+            sessions,
             metrics,
             shutdown.clone(),
         ));
         Self {
-            link,
+            current,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             confirm_timeout,
             shutdown,
@@ -97,48 +79,50 @@ impl Publisher {
         }
     }
 
-    /// Whether the broker takes messages now.
+    /// Whether the session is open and the broker accepts messages.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.link
+        self.current
             .borrow()
             .as_ref()
-            .is_some_and(|link| link.session.accepts_messages())
+            .is_some_and(|current| current.session.accepts_messages())
     }
 
-    /// Publishes in order and pipelined; one answer for each message. An unroutable message is confirmed too: publish to
-    /// what is bound.
+    /// Publishes messages in order and pipelined. Returns one outcome for each message, in their order. The broker confirms a
+    /// message also if no queue is bound for it: use [`Publisher::publish_mandatory`] where that matters.
     pub async fn publish_all(&self, messages: Vec<Message>) -> Vec<Result<(), AmqpError>> {
-        let mut answers = Vec::with_capacity(messages.len());
+        let mut outcomes = Vec::with_capacity(messages.len());
         let mut messages = messages.into_iter();
         while messages.len() > 0 {
             let chunk: Vec<Message> = messages.by_ref().take(MAX_CHUNK).collect();
             let count = chunk.len();
             match self.publish_chunk(chunk).await {
-                Ok(of_chunk) => answers.extend(of_chunk),
+                Ok(of_chunk) => outcomes.extend(of_chunk),
                 Err(error) => {
-                    answers.extend(std::iter::repeat_n(Err(error.clone()), count));
-                    // The rest would fare no better.
-                    answers.extend(std::iter::repeat_n(Err(error), messages.len()));
+                    outcomes.extend(std::iter::repeat_n(Err(error.clone()), count));
+                    // There is no session, so the remaining chunks would fail in the same way.
+                    outcomes.extend(std::iter::repeat_n(Err(error), messages.len()));
                     break;
                 }
             }
         }
-        answers
+        outcomes
     }
 
-    /// Publishes one message to where it must arrive: that no queue takes it is an error.
+    /// Publishes one message with the flag `mandatory`: it fails if no queue is bound for the message.
     ///
     /// # Errors
-    /// [`AmqpError`]; then the message may be stored all the same, unless it is unroutable or was refused.
+    /// [`AmqpError`]. The message may be stored nevertheless, unless the error is [`AmqpError::Unroutable`] or
+    /// [`AmqpError::Nacked`].
     pub async fn publish_mandatory(&self, message: Message) -> Result<(), AmqpError> {
         let deadline = Instant::now() + self.confirm_timeout;
-        let link = self.link(deadline).await?;
-        let turn = link.next_mandatory.fetch_add(1, Ordering::Relaxed) % MANDATORY_CHANNELS;
+        let current = self.session(deadline).await?;
+        let index = current.next_mandatory.fetch_add(1, Ordering::Relaxed) % MANDATORY_CHANNELS;
         let publishing = async {
-            let channel = link.mandatory[turn].lock().await;
-            // Until its confirm has come, the channel's next confirm would be this one's.
-            let unfinished = GiveUpOnDrop(&link.session);
+            let channel = current.mandatory[index].lock().await;
+            // If this future is dropped before the confirm, the channel's next confirm would be taken for that of the next
+            // message.
+            let unconfirmed = GiveUpOnDrop(&current.session);
             let options = BasicPublishOptions {
                 mandatory: true,
                 ..Default::default()
@@ -154,7 +138,7 @@ impl Publisher {
                 .await
                 .map_err(ended_in_flight)?;
             let confirmation = confirm.await.map_err(ended_in_flight)?;
-            std::mem::forget(unfinished);
+            std::mem::forget(unconfirmed);
             match confirmation {
                 Confirmation::Ack(None) => Ok(()),
                 Confirmation::Ack(Some(_)) => Err(AmqpError::Unroutable {
@@ -162,7 +146,7 @@ impl Publisher {
                     routing_key: message.routing_key,
                 }),
                 Confirmation::Nack(_) => Err(AmqpError::Nacked),
-                Confirmation::NotRequested => Err(AmqpError::Lost("confirms are off".into())),
+                Confirmation::NotRequested => Err(not_in_confirm_mode()),
             }
         };
         tokio::time::timeout_at(deadline, publishing)
@@ -170,7 +154,7 @@ impl Publisher {
             .unwrap_or(Err(AmqpError::TimedOut(self.confirm_timeout)))
     }
 
-    /// Ends the session and its task. What is in flight then fails: finish first.
+    /// Closes the session and ends its task. Publications in flight fail, so callers finish them first.
     pub async fn close(&self) {
         self.shutdown.cancel();
         let task = self.task.lock().take();
@@ -181,24 +165,27 @@ impl Publisher {
         }
     }
 
-    /// The session of now, or the next one.
-    async fn link(&self, deadline: Instant) -> Result<Arc<Link>, AmqpError> {
-        let mut links = self.link.clone();
-        let waiting =
-            links.wait_for(|link| link.as_ref().is_some_and(|link| link.session.is_open()));
-        let link = tokio::select! {
+    /// The open session; waits for one until the deadline.
+    async fn session(&self, deadline: Instant) -> Result<Arc<PublishingSession>, AmqpError> {
+        let mut current = self.current.clone();
+        let opened = current.wait_for(|current| {
+            current
+                .as_ref()
+                .is_some_and(|current| current.session.is_open())
+        });
+        let opened = tokio::select! {
             () = self.shutdown.cancelled() => return Err(AmqpError::Closed),
-            link = tokio::time::timeout_at(deadline, waiting) => link,
+            opened = tokio::time::timeout_at(deadline, opened) => opened,
         };
-        let link = link
+        let opened = opened
             .map_err(|_| AmqpError::Lost("there is no connection to the broker".into()))?
             .map_err(|_| AmqpError::Closed)?
             .clone()
             .ok_or(AmqpError::Closed)?;
-        if link.session.is_blocked() {
+        if opened.session.is_blocked() {
             return Err(AmqpError::Blocked);
         }
-        Ok(link)
+        Ok(opened)
     }
 
     async fn publish_chunk(
@@ -206,33 +193,35 @@ impl Publisher {
         messages: Vec<Message>,
     ) -> Result<Vec<Result<(), AmqpError>>, AmqpError> {
         let deadline = Instant::now() + self.confirm_timeout;
-        // All permits at once: nobody holds some while waiting for others.
+        // All permits at once: two callers that each hold some of them could wait for each other.
         let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
         let _permits = tokio::time::timeout_at(deadline, self.in_flight.acquire_many(count))
             .await
             .map_err(|_| AmqpError::TimedOut(self.confirm_timeout))?
             .map_err(|_| AmqpError::Closed)?;
-        let link = self.link(deadline).await?;
+        let current = self.session(deadline).await?;
         let begun: Vec<_> = messages
             .into_iter()
-            .map(|message| link.begin(message))
+            .map(|message| current.begin(message))
             .collect();
         let confirmed = begun.into_iter().map(|begun| async {
             let outcome = match begun? {
-                Begun::Done(outcome) => *outcome,
-                Begun::Waits(publishing) => tokio::time::timeout_at(deadline, publishing)
-                    .await
-                    .map_err(|_| {
-                        link.count_unconfirmed();
-                        AmqpError::TimedOut(self.confirm_timeout)
-                    })?,
+                Publication::Finished(outcome) => *outcome,
+                Publication::Unconfirmed(publishing) => {
+                    tokio::time::timeout_at(deadline, publishing)
+                        .await
+                        .map_err(|_| {
+                            current.count_unconfirmed();
+                            AmqpError::TimedOut(self.confirm_timeout)
+                        })?
+                }
             };
             match outcome {
                 Ok(Confirmation::Ack(_)) => Ok(()),
                 Ok(Confirmation::Nack(_)) => Err(AmqpError::Nacked),
-                Ok(Confirmation::NotRequested) => Err(AmqpError::Lost("confirms are off".into())),
+                Ok(Confirmation::NotRequested) => Err(not_in_confirm_mode()),
                 Err(error) => {
-                    link.session.give_up();
+                    current.session.give_up();
                     Err(error.into())
                 }
             }
@@ -241,123 +230,10 @@ impl Publisher {
     }
 }
 
-type Publishing = Pin<Box<dyn Future<Output = Result<Confirmation, lapin::Error>> + Send>>;
-
-/// A publication that has its number.
-enum Begun {
-    /// It failed at once.
-    Done(Box<Result<Confirmation, lapin::Error>>),
-    /// It waits for its confirm.
-    Waits(Publishing),
-}
-
-impl Link {
-    /// Numbers a publication and queues its frames.
-    fn begin(&self, message: Message) -> Result<Begun, AmqpError> {
-        let exchange = short(&message.exchange)?;
-        let routing_key = short(&message.routing_key)?;
-        let channel = self.pipelined.clone();
-        let mut publishing: Publishing = Box::pin(async move {
-            let confirm = channel
-                .basic_publish(
-                    exchange,
-                    routing_key,
-                    BasicPublishOptions::default(),
-                    &message.body,
-                    message.properties,
-                )
-                .await?;
-            confirm.await
-        });
-        let _order = self.order.lock();
-        // All of that happens in the first poll; it is polled again for the confirm.
-        let mut context = Context::from_waker(Waker::noop());
-        Ok(match publishing.as_mut().poll(&mut context) {
-            Poll::Ready(outcome) => Begun::Done(Box::new(outcome)),
-            Poll::Pending => Begun::Waits(publishing),
-        })
-    }
-
-    /// lapin remembers a publication that nobody waits for any more until the session ends.
-    fn count_unconfirmed(&self) {
-        if self.unconfirmed.fetch_add(1, Ordering::Relaxed) >= MAX_UNCONFIRMED {
-            self.session.give_up();
-        }
-    }
-}
-
 fn ended_in_flight(error: lapin::Error) -> AmqpError {
     AmqpError::EndedInFlight(error.to_string())
 }
 
-/// Gives a session up unless forgotten.
-struct GiveUpOnDrop<'a>(&'a Session);
-
-impl Drop for GiveUpOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.give_up();
-    }
-}
-
-/// Keeps a session up until `shutdown`.
-async fn keep_up(
-    endpoint: Endpoint,
-    topology: Topology,
-    announce: watch::Sender<Option<Arc<Link>>>,
-    metrics: Metrics,
-    shutdown: CancellationToken,
-) {
-    let mut backoff = Backoff::new(RECONNECT);
-    let mut is_first = true;
-    loop {
-        let connected = tokio::select! {
-            () = shutdown.cancelled() => return,
-            connected = connect(&endpoint, &topology) => connected,
-        };
-        match connected {
-            Ok(link) => {
-                tracing::info!(address = endpoint.address(), "publishing to the broker");
-                backoff.reset();
-                if !std::mem::take(&mut is_first) {
-                    metrics.amqp_reconnected();
-                }
-                let link = Arc::new(link);
-                announce.send_replace(Some(link.clone()));
-                tokio::select! {
-                    () = shutdown.cancelled() => {}
-                    () = link.session.ended() => {
-                        tracing::warn!(address = endpoint.address(), "the broker's publishing session ended");
-                    }
-                }
-                announce.send_replace(None);
-                link.session.close().await;
-            }
-            Err(error) if backoff.is_fresh() => {
-                tracing::warn!(%error, "no publishing session with the broker, trying again");
-            }
-            Err(error) => tracing::debug!(%error, "no publishing session with the broker"),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(backoff.next_wait()) => {}
-        }
-    }
-}
-
-async fn connect(endpoint: &Endpoint, topology: &Topology) -> Result<Link, AmqpError> {
-    let session = Session::open(endpoint, "publisher").await?;
-    let pipelined = session.publishing_channel().await?;
-    topology.declare(&pipelined).await?;
-    let mut mandatory = Vec::with_capacity(MANDATORY_CHANNELS);
-    for _ in 0..MANDATORY_CHANNELS {
-        mandatory.push(tokio::sync::Mutex::new(session.publishing_channel().await?));
-    }
-    Ok(Link {
-        session,
-        pipelined,
-        order: Mutex::new(()),
-        mandatory,
-        next_mandatory: AtomicUsize::new(0),
-        unconfirmed: AtomicUsize::new(0),
-    })
+fn not_in_confirm_mode() -> AmqpError {
+    AmqpError::Lost("the channel is not in confirm mode".into())
 }

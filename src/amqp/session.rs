@@ -1,7 +1,7 @@
 //! Sessions: established connections to the broker.
 //!
 //! Invariant: a session never reconnects. lapin's recovery is off because it hides outages; after any error the owner drops
-//! the session and opens a new one, waiting as [`RECONNECT`] says.
+//! the session and opens a new one with the backoff of [`RECONNECT`].
 
 use std::{fmt, time::Duration};
 
@@ -17,14 +17,14 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::AmqpError;
 use crate::primitives::retry::RetryPolicy;
 
-/// How long a connection may take to be made.
+/// Timeout of opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long closing may take.
+/// Timeout of closing a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The heartbeat interval, unless the URL sets one (`?heartbeat=`).
 const HEARTBEAT_SECONDS: u16 = 15;
 
-/// How long to wait before connecting again.
+/// The backoff before connecting again.
 pub const RECONNECT: RetryPolicy =
     RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(10));
 
@@ -185,7 +185,7 @@ impl Session {
     pub async fn close(&self) {
         let closing = self.connection.close(200, "done".into());
         if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
-            tracing::debug!("the broker did not answer the close");
+            tracing::debug!("the broker did not confirm the close");
         }
         self.ended.cancel();
     }

@@ -1,62 +1,34 @@
-//! The exchanges, queues and bindings that the bridge needs, and their declaration.
+//! The names of the exchanges and queues that the bridge needs, and their declaration on the broker.
 //!
-//! The bridge declares all of them in every new session, so that deleted ones come back; `smsbridge topology` prints them.
-//! RabbitMQ 3.10 and 4.x accept the same arguments. Only what is used is declared: a command with another routing key is
-//! unroutable and is dead-lettered.
+//! The bridge declares all of them in every new session, so that deleted ones are created again; `smsbridge topology` prints them.
+//! Neighbours: `definitions` has their arguments and bindings.
+
+mod definitions;
 
 use std::time::Duration;
 
 use lapin::{
-    Channel, ExchangeKind,
+    Channel,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable, ShortString},
+    types::ShortString,
 };
 
-use super::{AmqpError, headers::text};
+pub use self::definitions::{Binding, Exchange, Queue};
+use super::AmqpError;
 use crate::config;
 
-/// Deliveries of one command before the broker dead-letters it. Only a backstop, because a crash counts as a delivery of
-/// every prefetched command (docs/DECISIONS.md#lapin).
-const DELIVERY_LIMIT: i32 = 1000;
 /// The delays of the retry queues.
 pub const RETRY_DELAYS: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(10),
     Duration::from_secs(60),
 ];
-/// The header by which the retry exchange selects the queue with that delay.
-pub const RETRY_DELAY_HEADER: &str = "smsbridge-delay";
-/// Size of a stream segment. Retention removes whole segments.
-const STREAM_SEGMENT_BYTES: i64 = 50_000_000;
 
 /// The names and declarations under one prefix.
 #[derive(Debug, Clone)]
 pub struct Topology {
     prefix: String,
     stream_retention: Duration,
-}
-
-#[derive(Debug, Clone)]
-pub struct Exchange {
-    pub name: String,
-    pub kind: ExchangeKind,
-    pub arguments: FieldTable,
-}
-
-#[derive(Debug, Clone)]
-pub struct Queue {
-    pub name: String,
-    /// Includes `x-queue-type`.
-    pub arguments: FieldTable,
-}
-
-#[derive(Debug, Clone)]
-pub struct Binding {
-    pub queue: String,
-    pub exchange: String,
-    /// The binding key.
-    pub routing_key: String,
-    pub arguments: FieldTable,
 }
 
 impl Topology {
@@ -96,7 +68,7 @@ impl Topology {
         self.name("send.urgent")
     }
 
-    /// The exchange of delayed retries. A message's [`RETRY_DELAY_HEADER`] selects the retry queue; its routing key is the
+    /// The exchange of delayed retries. A message's header [`RETRY_DELAY`](super::headers::RETRY_DELAY) selects the retry queue; its routing key is the
     /// queue that it returns to after the delay.
     #[must_use]
     pub fn retry(&self) -> String {
@@ -131,129 +103,6 @@ impl Topology {
     #[must_use]
     pub fn quarantine(&self) -> String {
         self.name("quarantine")
-    }
-
-    #[must_use]
-    pub fn exchanges(&self) -> Vec<Exchange> {
-        let exchange = |name, kind, arguments| Exchange {
-            name,
-            kind,
-            arguments,
-        };
-        vec![
-            exchange(self.unroutable(), ExchangeKind::Fanout, table([])),
-            exchange(
-                self.commands(),
-                ExchangeKind::Topic,
-                table([("alternate-exchange", text(&self.unroutable()))]),
-            ),
-            exchange(self.retry(), ExchangeKind::Headers, table([])),
-            exchange(self.events(), ExchangeKind::Topic, table([])),
-        ]
-    }
-
-    #[must_use]
-    pub fn queues(&self) -> Vec<Queue> {
-        let command_arguments = table([
-            ("x-queue-type", text("quorum")),
-            ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
-            ("x-dead-letter-exchange", text("")),
-            ("x-dead-letter-routing-key", text(&self.returned())),
-            // The broker dead-letters with confirms; that strategy requires reject-publish.
-            ("x-dead-letter-strategy", text("at-least-once")),
-            ("x-overflow", text("reject-publish")),
-        ]);
-        // Practically no delivery limit: RabbitMQ 4.x drops a message after 20 deliveries by default.
-        let kept = table([
-            ("x-queue-type", text("quorum")),
-            ("x-delivery-limit", AMQPValue::LongInt(i32::MAX)),
-        ]);
-        let mut queues = vec![
-            Queue {
-                name: self.send_normal(),
-                arguments: command_arguments.clone(),
-            },
-            Queue {
-                name: self.send_urgent(),
-                arguments: command_arguments,
-            },
-            Queue {
-                name: self.returned(),
-                arguments: kept.clone(),
-            },
-            Queue {
-                name: self.dead(),
-                arguments: kept.clone(),
-            },
-            Queue {
-                name: self.quarantine(),
-                arguments: kept,
-            },
-            Queue {
-                name: self.events_log(),
-                arguments: table([
-                    ("x-queue-type", text("stream")),
-                    (
-                        "x-max-age",
-                        text(&format!("{}s", self.stream_retention.as_secs())),
-                    ),
-                    (
-                        "x-stream-max-segment-size-bytes",
-                        AMQPValue::LongLongInt(STREAM_SEGMENT_BYTES),
-                    ),
-                ]),
-            },
-        ];
-        queues.extend(RETRY_DELAYS.map(|delay| Queue {
-            name: self.retry_queue(delay),
-            arguments: table([
-                ("x-queue-type", text("quorum")),
-                ("x-message-ttl", AMQPValue::LongLongInt(milliseconds(delay))),
-                // The default exchange with the message's own routing key: back to the queue of that name.
-                ("x-dead-letter-exchange", text("")),
-                ("x-dead-letter-strategy", text("at-least-once")),
-                ("x-overflow", text("reject-publish")),
-            ]),
-        }));
-        queues
-    }
-
-    #[must_use]
-    pub fn bindings(&self) -> Vec<Binding> {
-        let binding = |queue, exchange, routing_key: &str, arguments| Binding {
-            queue,
-            exchange,
-            routing_key: routing_key.to_owned(),
-            arguments,
-        };
-        let mut bindings = vec![
-            binding(self.returned(), self.unroutable(), "", table([])),
-            binding(
-                self.send_normal(),
-                self.commands(),
-                super::codec::SEND,
-                table([]),
-            ),
-            binding(
-                self.send_urgent(),
-                self.commands(),
-                super::codec::SEND_URGENT,
-                table([]),
-            ),
-            binding(self.events_log(), self.events(), "#", table([])),
-        ];
-        bindings.extend(RETRY_DELAYS.map(|delay| {
-            binding(
-                self.retry_queue(delay),
-                self.retry(),
-                "",
-                table([
-                    ("x-match", text("all")),
-                    (RETRY_DELAY_HEADER, text(&delay_name(delay))),
-                ]),
-            )
-        }));
-        bindings
     }
 
     fn retry_queue(&self, delay: Duration) -> String {
@@ -310,18 +159,6 @@ impl Topology {
 #[must_use]
 pub fn delay_name(delay: Duration) -> String {
     format!("{}s", delay.as_secs())
-}
-
-fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).expect("retry delays are constants of at most a minute")
-}
-
-fn table<const N: usize>(entries: [(&'static str, AMQPValue); N]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (key, value) in entries {
-        table.insert(key.into(), value);
-    }
-    table
 }
 
 /// Converts a name or routing key to an AMQP short string.

@@ -1,5 +1,7 @@
-//! Which commands this process has under way, and which it finished but could not acknowledge: when the broker delivers
-//! such a command again, it is waited for or acknowledged, never carried out a second time.
+//! The commands in flight in this process, and those that were handled but could not be acknowledged.
+//!
+//! When the broker delivers such a command again, the new delivery waits for the earlier one or is acknowledged at once. It is
+//! never carried out a second time.
 
 use std::collections::HashMap;
 
@@ -8,27 +10,27 @@ use tokio::sync::Notify;
 
 use crate::primitives::recent_map::RecentMap;
 
-/// Commands of one generation that are remembered as finished.
-const FINISHED: usize = 16_384;
+/// Unacknowledged commands that are remembered at least.
+const MIN_UNACKNOWLEDGED: usize = 16_384;
 
 /// The application and the request id of a command.
 pub(super) type Key = (String, String);
 
-/// See the module.
 #[derive(Default)]
 pub(super) struct Ledger {
     entries: Mutex<Entries>,
-    something_finished: Notify,
+    some_ended: Notify,
 }
 
 #[derive(Default)]
 struct Entries {
-    under_way: HashMap<Key, usize>,
-    finished: RecentMap<Key, (), FINISHED>,
+    /// The number of deliveries of each command.
+    in_flight: HashMap<Key, usize>,
+    unacknowledged: RecentMap<Key, (), MIN_UNACKNOWLEDGED>,
 }
 
-/// A command that is under way, until dropped.
-pub(super) struct UnderWay<'a> {
+/// A command in flight, until it is dropped.
+pub(super) struct InFlight<'a> {
     ledger: &'a Ledger,
     key: Key,
 }
@@ -38,54 +40,55 @@ impl Ledger {
         self.entries.lock()
     }
 
-    /// A command that was delivered for the first time begins.
-    pub(super) fn begin(&self, key: Key) -> UnderWay<'_> {
-        *self.entries().under_way.entry(key.clone()).or_default() += 1;
-        UnderWay { ledger: self, key }
+    /// Begins a command that was delivered for the first time.
+    pub(super) fn begin(&self, key: Key) -> InFlight<'_> {
+        *self.entries().in_flight.entry(key.clone()).or_default() += 1;
+        InFlight { ledger: self, key }
     }
 
-    /// A command that was delivered again begins, once an earlier delivery of it that is under way has ended; `None` where
-    /// that one left nothing to do but to acknowledge.
-    pub(super) async fn begin_again(&self, key: Key) -> Option<UnderWay<'_>> {
+    /// Begins a redelivered command when no earlier delivery of it is in flight. `None` if an earlier delivery was handled, so
+    /// that this one only needs to be acknowledged.
+    pub(super) async fn begin_redelivered(&self, key: Key) -> Option<InFlight<'_>> {
         loop {
-            let finished = self.something_finished.notified();
-            tokio::pin!(finished);
-            finished.as_mut().enable();
+            let some_ended = self.some_ended.notified();
+            tokio::pin!(some_ended);
+            // Registered before the check, so that a delivery that ends after the check is noticed.
+            some_ended.as_mut().enable();
             {
                 let mut entries = self.entries();
-                if entries.finished.contains_key(&key) {
+                if entries.unacknowledged.contains_key(&key) {
                     return None;
                 }
-                if !entries.under_way.contains_key(&key) {
-                    entries.under_way.insert(key.clone(), 1);
-                    return Some(UnderWay { ledger: self, key });
+                if !entries.in_flight.contains_key(&key) {
+                    entries.in_flight.insert(key.clone(), 1);
+                    return Some(InFlight { ledger: self, key });
                 }
             }
-            finished.await;
+            some_ended.await;
         }
     }
 
-    /// Everything was done, but the broker does not know: it will deliver the command again.
+    /// Remembers a handled command whose acknowledgement failed: the broker will deliver it again.
     pub(super) fn note_unacknowledged(&self, key: Key) {
-        self.entries().finished.insert(key, ());
+        self.entries().unacknowledged.insert(key, ());
     }
 
-    /// The broker knows now.
+    /// Forgets a command that is acknowledged.
     pub(super) fn note_acknowledged(&self, key: &Key) {
-        self.entries().finished.remove(key);
+        self.entries().unacknowledged.remove(key);
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         let mut entries = self.ledger.entries();
-        if let Some(count) = entries.under_way.get_mut(&self.key) {
+        if let Some(count) = entries.in_flight.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
-                entries.under_way.remove(&self.key);
+                entries.in_flight.remove(&self.key);
             }
         }
         drop(entries);
-        self.ledger.something_finished.notify_waiters();
+        self.ledger.some_ended.notify_waiters();
     }
 }

@@ -1,36 +1,32 @@
-//! What the broker gives back in `returned`: lapsed commands, which the sender refuses as EXPIRED so that their results
-//! are events like all others; and those that are given up.
+//! Commands in the queue `returned`. Expired ones are passed to the sender, which refuses them as EXPIRED, so that their
+//! results are events like all others. The others are dead-lettered.
 
 use lapin::message::Delivery;
 
-use super::{
-    Context,
-    command::{Envelope, Invalid},
-};
+use super::{Context, envelope::Envelope, invalid::Invalid};
 use crate::message::reason::Reason;
 
-/// Why a returned command is given up; `None` where it lapsed.
-pub(super) fn given_up(context: &Context, delivery: &Delivery) -> Option<Invalid> {
-    let envelope = Envelope::new(delivery);
+/// Why a returned command is dead-lettered; `None` if it has expired.
+pub(super) fn dead_letter_reason(context: &Context, delivery: &Delivery) -> Option<Invalid> {
     if delivery.exchange.as_str() == context.commands.topology.commands() {
         return Some(Invalid::new(
             Reason::Unroutable,
             format!(
-                "no queue takes the routing key `{}`: use sms.send or sms.send.urgent",
+                "no queue is bound for the routing key `{}`: use sms.send or sms.send.urgent",
                 delivery.routing_key
             ),
         ));
     }
-    let reason = envelope.death().map(|death| death.reason);
+    let reason = Envelope::new(delivery).death().map(|death| death.reason);
     match reason.as_deref() {
         Some("expired") | None => None,
         Some("delivery_limit") => Some(Invalid::new(
             Reason::DeliveryLimit,
-            "it was delivered too often without an end: look for what it does to the bridge before it is replayed",
+            "the broker reached the delivery limit: find out why the command was never acknowledged before you replay it",
         )),
         Some(other) => Some(Invalid::new(
             Reason::Returned,
-            format!("the broker gave it back: {other}"),
+            format!("the broker dead-lettered the command: {other}"),
         )),
     }
 }

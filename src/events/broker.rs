@@ -35,7 +35,7 @@ use crate::{
     ops::metrics::Metrics,
 };
 
-/// Publications of one event: one may be lost with the session, two may be refused by the exchange, one goes to the stream.
+/// Attempts to publish one event: enough for a lost session, two nacks from the exchange, and the stream alone.
 const MAX_ATTEMPTS: usize = 5;
 /// Nacks from the exchange after which an event is published to the stream only.
 const MAX_NACKS: u8 = 2;
@@ -103,7 +103,7 @@ impl BrokerLog {
                 .map(|event| event.message(&self.topology))
                 .collect();
             let confirms = self.publisher.publish_all(messages).await;
-            let mut again = Vec::new();
+            let mut retries = Vec::new();
             for (mut event, confirm) in unconfirmed.into_iter().zip(confirms) {
                 match confirm {
                     Ok(()) => {
@@ -114,11 +114,11 @@ impl BrokerLog {
                     }
                     Err(error) => {
                         event.reroute(error)?;
-                        again.push(event);
+                        retries.push(event);
                     }
                 }
             }
-            if again.is_empty() {
+            if retries.is_empty() {
                 return Ok(());
             }
             if Instant::now() >= deadline {
@@ -126,9 +126,9 @@ impl BrokerLog {
             }
             // A final report of the same message may have been published since the last attempt.
             let history = self.history();
-            again.retain(|event| self.allows(&history, event.new));
+            retries.retain(|event| self.allows(&history, event.new));
             drop(history);
-            unconfirmed = again;
+            unconfirmed = retries;
         }
         Err(AppendError::Unavailable(format!(
             "the broker did not confirm the event after {MAX_ATTEMPTS} attempts or {:?}",

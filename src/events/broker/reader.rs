@@ -3,7 +3,7 @@
 //! The broker silently starts later if the stream no longer has the requested offset, so the first offset is queried before.
 //! The ends of the stream are found by attaching to `first` and `last` and sending a request on the same channel: the
 //! broker delivers what it has before it replies. (The message count of a stream lags by seconds.)
-//! Neighbours: `stream_reader` reads what is delivered, `cursor` has the format of cursors.
+//! Neighbours: `stream_reader` reads the deliveries, `cursor` has the format of cursors.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,12 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     cursor::{format_cursor, parse_cursor},
-    stream_reader::{
-        OFFSET, PREFETCH, StreamReader, acknowledge_up_to, delivered, offset_of, unavailable,
-    },
+    stream_reader::{PREFETCH, StreamReader, acknowledge_up_to, delivered, offset_of, unavailable},
 };
 use crate::{
-    amqp::{AmqpError, Endpoint, Session, Topology, headers::text, session::RECONNECT},
+    amqp::{
+        AmqpError, Endpoint, Session, Topology,
+        headers::{broker::STREAM_OFFSET, text},
+        session::RECONNECT,
+    },
     events::{EventStream, ReadError, Start},
     primitives::retry::Backoff,
 };
@@ -96,7 +98,7 @@ impl Readers {
         let mut consumer = self.attach(&channel, offset).await?;
         let mut received = None;
         if head.is_some() && since.is_some() {
-            // A time after the last event attaches after the head, where no delivery would ever come.
+            // A start after the last event attaches after the head, where no delivery arrives until another event is appended.
             self.wait_for_deliveries(&channel).await?;
             match consumer.next().now_or_never() {
                 Some(first) => received = Some(delivered(first)?),
@@ -136,7 +138,7 @@ impl Readers {
         let session = Session::open(&self.endpoint, "reader")
             .await
             .map_err(unavailable)?;
-        // A reader may come before the publisher has declared the stream. A stream with different arguments can still be
+        // The first reader may start before the publisher has declared the stream. A stream with different arguments can still be
         // read; the publisher reports the conflict.
         let declaring = session.consuming_channel(1).await.map_err(unavailable)?;
         match self.topology.declare(&declaring).await {
@@ -224,7 +226,7 @@ impl Readers {
 
     async fn attach(&self, channel: &Channel, offset: AMQPValue) -> Result<Consumer, ReadError> {
         let mut arguments = FieldTable::default();
-        arguments.insert(OFFSET.into(), offset);
+        arguments.insert(STREAM_OFFSET.into(), offset);
         channel
             .basic_consume(
                 self.stream.as_str().into(),

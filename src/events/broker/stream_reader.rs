@@ -12,14 +12,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::cursor::format_cursor;
 use crate::{
-    amqp::{AmqpError, Session, codec},
+    amqp::{
+        AmqpError, Session,
+        headers::{broker::STREAM_OFFSET, number_header},
+    },
     events::ReadError,
     message::time,
     proto::v1,
 };
 
-/// The header with a delivery's offset, and the consumer argument with the offset to start at.
-pub(super) const OFFSET: &str = "x-stream-offset";
 /// Unacknowledged deliveries of one reader, and events in one batch.
 pub(super) const PREFETCH: u16 = 256;
 
@@ -140,7 +141,8 @@ pub(super) async fn acknowledge_up_to(delivery: &Delivery) -> Result<(), ReadErr
 }
 
 pub(super) fn offset_of(delivery: &Delivery) -> Result<i64, ReadError> {
-    codec::number_header(delivery.properties.headers().as_ref(), OFFSET).ok_or_else(|| {
+    let headers = delivery.properties.headers().as_ref();
+    number_header(headers, STREAM_OFFSET).ok_or_else(|| {
         ReadError::Unavailable("the broker delivered a message without a stream offset".into())
     })
 }

@@ -1,4 +1,6 @@
-//! `SmsService`: sending, and what belongs to messages that were sent.
+//! `SmsService`: sends messages, lists their logs, manages scheduled bulks and confirms conversions.
+//!
+//! Neighbours: `send` sends; `infobip` has the requests of the other calls.
 
 mod bulk;
 mod logs;
@@ -11,108 +13,97 @@ use crate::grpc::{
     ServiceContext, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline,
 };
 use crate::{
-    proto::v1::{self, FieldViolation, sms_service_server::SmsService},
-    send::{Arrival, SendCommand, SendError, SendHandle, Sent},
+    proto::v1::{self, sms_service_server::SmsService},
+    send::{
+        Arrival, SendCommand, SendError, SendHandle, Sent,
+        request::{RequestForm, SendRequest, bulk_response, single_response},
+    },
 };
 
-/// The service.
 #[derive(Clone)]
 pub(in crate::grpc) struct Sms(pub(in crate::grpc) ServiceContext);
 
+/// A send whose results are awaited.
+struct PendingSend {
+    form: RequestForm,
+    bulk_id: String,
+    handle: SendHandle,
+}
+
 impl Sms {
-    /// Begins to send. Not within the future that waits: that would keep room for the request until it is answered.
-    fn begin(
-        &self,
-        caller: Caller,
-        request: v1::SendSmsBulkRequest,
-    ) -> Result<SendHandle, Failure> {
-        Ok(self.0.sender.begin(SendCommand {
+    /// Begins to send. Not async, because a future would keep room for the request until the response.
+    fn begin(&self, caller: Caller, request: SendRequest) -> Result<PendingSend, Failure> {
+        let form = request.form;
+        let bulk_id = request.bulk.bulk_id.clone();
+        let command = SendCommand {
             application: caller.application,
-            request,
+            request: request.bulk,
             arrival: Arrival::First,
-        })?)
+        };
+        match self.0.sender.begin(command) {
+            Ok(handle) => Ok(PendingSend {
+                form,
+                bulk_id,
+                handle,
+            }),
+            Err(error) => Err(failure(form, error)),
+        }
     }
 
-    /// Begins to send one message; gives its bulk id too.
-    fn begin_single(
-        &self,
-        request: Request<v1::SendSmsRequest>,
-    ) -> Result<(String, SendHandle), Failure> {
+    fn begin_single(&self, request: Request<v1::SendSmsRequest>) -> Result<PendingSend, Failure> {
         let caller = Caller::of(&request);
-        let request = as_bulk(request.into_inner())?;
-        let bulk_id = request.bulk_id.clone();
-        Ok((bulk_id, self.begin(caller, request).map_err(single)?))
+        let request = SendRequest::from_single(request.into_inner())
+            .ok_or_else(|| Failure::invalid("message", "is missing"))?;
+        self.begin(caller, request)
     }
 }
 
-/// What came of a send, a little before the caller's deadline whatever happens. What is under way then goes on.
-async fn sent_in_time(mut begun: SendHandle, deadline: Deadline) -> Result<Sent, Failure> {
-    let Some(sent) = deadline.wait(begun.wait()).await else {
-        let in_doubt = !begun.withdraw();
-        let message_ids = begun.message_ids().map(str::to_owned).collect();
-        return Err(Failure::Deadline {
-            in_doubt,
-            message_ids,
-        });
-    };
-    Ok(sent?)
-}
-
-/// One message is a bulk of one.
-fn as_bulk(request: v1::SendSmsRequest) -> Result<v1::SendSmsBulkRequest, Failure> {
-    let message = request
-        .message
-        .ok_or_else(|| Failure::invalid("message", "is missing"))?;
-    Ok(v1::SendSmsBulkRequest {
-        request_id: request.request_id,
-        bulk_id: request.bulk_id,
-        messages: vec![message],
-        tracking: request.tracking,
-    })
-}
-
-/// The paths of mistakes as the caller of `SendSms` wrote them.
-fn name_as_single(violations: &mut [FieldViolation]) {
-    for violation in violations {
-        if let Some(rest) = violation.field.strip_prefix("messages[0]") {
-            violation.field = format!("message{rest}");
+impl PendingSend {
+    /// Returns the bulk id and the results. Fails shortly before the caller's deadline; messages in flight are still sent.
+    async fn finish(mut self, deadline: Deadline) -> Result<(String, Sent), Failure> {
+        let Some(sent) = deadline.wait(self.handle.wait()).await else {
+            let in_doubt = !self.handle.withdraw();
+            let message_ids = self.handle.message_ids().map(str::to_owned).collect();
+            return Err(Failure::Deadline {
+                in_doubt,
+                message_ids,
+            });
+        };
+        match sent {
+            Ok(sent) => Ok((self.bulk_id, sent)),
+            Err(error) => Err(failure(self.form, error)),
         }
     }
 }
 
-fn single(failure: Failure) -> Failure {
-    match failure {
-        Failure::Send(SendError::Invalid(mut violations)) => {
-            name_as_single(&mut violations);
-            Failure::Send(SendError::Invalid(violations))
-        }
-        other => other,
+/// A failed send. The paths of violations are those of the caller's request.
+fn failure(form: RequestForm, mut error: SendError) -> Failure {
+    if let SendError::Invalid(violations) = &mut error {
+        form.rename_fields(violations);
     }
+    Failure::Send(error)
 }
 
 #[tonic::async_trait]
 impl SmsService for Sms {
-    /// Written out, as the hottest of all: what waits holds no request, nor room for one.
-    fn send_sms<'sms, 'answer>(
+    /// Written without `async`, because it is called most: the future that waits for the results must hold neither the
+    /// request nor room for it.
+    fn send_sms<'sms, 'response>(
         &'sms self,
         request: Request<v1::SendSmsRequest>,
-    ) -> BoxFuture<'answer, Result<Response<v1::SendSmsResponse>, Status>>
+    ) -> BoxFuture<'response, Result<Response<v1::SendSmsResponse>, Status>>
     where
-        'sms: 'answer,
-        Self: 'answer,
+        'sms: 'response,
+        Self: 'response,
     {
         let deadline = Deadline::of(request.metadata());
-        let (bulk_id, begun) = match self.begin_single(request) {
-            Ok(begun) => begun,
+        let pending = match self.begin_single(request) {
+            Ok(pending) => pending,
             Err(failure) => return std::future::ready(Err(failure.into())).boxed(),
         };
         async move {
-            let sent = sent_in_time(begun, deadline).await.map_err(single)?;
-            Ok(Response::new(v1::SendSmsResponse {
-                bulk_id,
-                results: sent.results,
-                tracking_process_key: sent.tracking_process_key,
-            }))
+            let (bulk_id, sent) = pending.finish(deadline).await?;
+            Ok(Response::new(single_response(bulk_id, sent)))
         }
         .boxed()
     }
@@ -123,15 +114,9 @@ impl SmsService for Sms {
     ) -> Result<Response<v1::SendSmsBulkResponse>, Status> {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
-        let request = request.into_inner();
-        let bulk_id = request.bulk_id.clone();
-        let begun = self.begin(caller, request)?;
-        let sent = sent_in_time(begun, deadline).await?;
-        Ok(Response::new(v1::SendSmsBulkResponse {
-            bulk_id,
-            results: sent.results,
-            tracking_process_key: sent.tracking_process_key,
-        }))
+        let pending = self.begin(caller, SendRequest::from_bulk(request.into_inner()))?;
+        let (bulk_id, sent) = pending.finish(deadline).await?;
+        Ok(Response::new(bulk_response(bulk_id, sent)))
     }
 
     type StreamSmsStream = stream::Responses;

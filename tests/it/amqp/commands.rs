@@ -19,7 +19,7 @@ use prost::Message as _;
 use smsbridge::{
     amqp::{
         Endpoint, Publisher,
-        codec::{number_header, text_header},
+        headers::{number_header, text_header},
     },
     commands::{self, Commands},
     events::{EventLog as _, NewEvent, SharedEventLog, Start, broker::BrokerLog},

@@ -13,7 +13,7 @@ use lapin::{
 };
 use serde_json::{Value, json};
 use smsbridge::{
-    amqp::codec::text_header,
+    amqp::headers::text_header,
     config::Config,
     proto::v1::{self, SendResult, event::Payload},
 };

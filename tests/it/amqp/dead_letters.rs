@@ -5,7 +5,7 @@ use lapin::{
     options::{BasicGetOptions, BasicNackOptions},
 };
 use smsbridge::{
-    amqp::codec::text_header,
+    amqp::headers::text_header,
     proto::v1::{
         FieldViolation, InvalidCommand, Outcome, SendResult, SendSmsBulkResponse, event::Payload,
     },

@@ -10,7 +10,7 @@ use lapin::{
 };
 use serde_json::json;
 use smsbridge::{
-    amqp::codec::{number_header, text_header},
+    amqp::headers::{number_header, text_header},
     proto::v1::{InvalidCommand, event::Payload},
 };
 

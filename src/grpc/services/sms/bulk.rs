@@ -1,4 +1,6 @@
-//! Scheduled bulks. A caller's bulk id carries its application to the API, so nobody reaches another's bulk.
+//! Scheduled bulks: their time and their status.
+//!
+//! Invariant: the bulk id that the API gets contains the caller's application, so a caller cannot reach the bulks of others.
 
 use jiff::Timestamp;
 
@@ -68,7 +70,7 @@ pub(super) async fn update_status(
     ) {
         return Err(Failure::invalid(
             "status",
-            "is not one a caller can ask for: PENDING, PAUSED or CANCELED",
+            "must be PENDING, PAUSED or CANCELED",
         ));
     }
     let status = context.client.put_bulk_status(&wire_id, wanted).await?;

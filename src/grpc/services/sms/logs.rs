@@ -1,8 +1,8 @@
-//! `ListSmsLogs`: pages by time windows, as the API has none (docs/INFOBIP_API.md#logs).
+//! `ListSmsLogs`: pages by time windows, because the API has no pages (docs/INFOBIP_API.md#logs).
 //!
-//! The API gives the newest rows of a window, at most 1000. A page token is the moment of the oldest row given, with the ids
-//! given of that very millisecond: the next page asks until then and leaves those out. Where a single millisecond holds more
-//! rows than the API gives at once, the rest of it can't be reached; the token then goes on before it.
+//! The API returns the newest rows of a window, at most 1000. A page token contains the time of the oldest row of the page and
+//! the ids of the rows with that time: the next page queries up to this time and leaves these rows out. If one millisecond has
+//! more rows than one response of the API, the other rows cannot be reached; the next page then begins before the millisecond.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ use crate::{
     proto::v1::{self, StatusGroup},
 };
 
-/// Ids of one request at most, so that they fit the API's filter.
+/// Ids in one request at most, so that they fit into the API's filter.
 const MAX_IDS: usize = 50;
 
 pub(super) async fn page(
@@ -42,24 +42,24 @@ pub(super) async fn page(
     if let Some(token) = &token {
         query.sent_until = Some(token.until);
     }
-    // Room for the rows of the last page that come again.
-    let again = token.as_ref().map_or(0, |token| token.given.len());
-    let limit = rows.saturating_add(u32::try_from(again).unwrap_or(u32::MAX));
+    // The rows of the token are returned again and left out.
+    let repeated = token.as_ref().map_or(0, |token| token.ids.len());
+    let limit = rows.saturating_add(u32::try_from(repeated).unwrap_or(u32::MAX));
     query.limit = Some(limit.min(limits::MAX_ROWS));
 
     if let Err(retry_after) = context.log_quota.try_acquire() {
         return Err(Failure::LogQuotaExhausted { retry_after });
     }
-    let answer = context.client.logs(&query).await?;
-    let read = wire::read_logs(&answer.body)
+    let response = context.client.logs(&query).await?;
+    let read = wire::read_logs(&response.body)
         .map_err(|error| Failure::UnreadableResponse(error.to_string()))?;
-    let came = read.rows.len() + read.bad.len();
-    let full = u32::try_from(came).unwrap_or(u32::MAX) >= query.limit.unwrap_or_default();
+    let returned = read.rows.len() + read.bad.len();
+    let is_full = u32::try_from(returned).unwrap_or(u32::MAX) >= query.limit.unwrap_or_default();
 
     let mut next = NextPage::new(token.as_ref());
     let mut logs = Vec::new();
     for row in read.rows {
-        let is_new = next.see(
+        let is_new = next.note_row(
             &row.wire_id,
             row.log.sent_at.as_ref().and_then(time::from_proto),
         );
@@ -76,7 +76,7 @@ pub(super) async fn page(
             ..row.log
         });
     }
-    let next_page_token = if full { next.token() } else { String::new() };
+    let next_page_token = if is_full { next.token() } else { String::new() };
     Ok(v1::ListSmsLogsResponse {
         logs,
         next_page_token,
@@ -84,7 +84,7 @@ pub(super) async fn page(
 }
 
 fn query(caller: &Caller, request: &v1::ListSmsLogsRequest) -> Result<LogsQuery, Failure> {
-    let moment = |field: &str, at: Option<&pbjson_types::Timestamp>| match at {
+    let timestamp = |field: &str, at: Option<&pbjson_types::Timestamp>| match at {
         None => Ok(None),
         Some(at) => time::from_proto(at)
             .map(Some)
@@ -101,7 +101,7 @@ fn query(caller: &Caller, request: &v1::ListSmsLogsRequest) -> Result<LogsQuery,
             ));
         }
         for (index, id) in ids.iter().enumerate() {
-            // `~` is in ids that the bridge derived.
+            // Ids that the bridge derived contain `~`.
             check_caller_id(&id.replace('~', "-"))
                 .map_err(|error| Failure::invalid(&format!("{field}[{index}]"), error))?;
         }
@@ -110,10 +110,7 @@ fn query(caller: &Caller, request: &v1::ListSmsLogsRequest) -> Result<LogsQuery,
         Ok(StatusGroup::Unspecified) => None,
         Ok(group) => Some(group),
         Err(_) => {
-            return Err(Failure::invalid(
-                "general_status",
-                "is not a group of this contract",
-            ));
+            return Err(Failure::invalid("general_status", "is not a StatusGroup"));
         }
     };
     let wire = |ids: &[String]| {
@@ -122,27 +119,29 @@ fn query(caller: &Caller, request: &v1::ListSmsLogsRequest) -> Result<LogsQuery,
             .collect()
     };
     Ok(LogsQuery {
-        from: given(&request.from),
-        to: given(&request.to),
+        from: non_empty(&request.from),
+        to: non_empty(&request.to),
         bulk_ids: wire(&request.bulk_ids),
         message_ids: wire(&request.message_ids),
         general_status,
-        sent_since: moment("sent_since", request.sent_since.as_ref())?,
-        sent_until: moment("sent_until", request.sent_until.as_ref())?,
+        sent_since: timestamp("sent_since", request.sent_since.as_ref())?,
+        sent_until: timestamp("sent_until", request.sent_until.as_ref())?,
         limit: None,
-        mcc: given(&request.mcc),
-        mnc: given(&request.mnc),
+        mcc: non_empty(&request.mcc),
+        mnc: non_empty(&request.mnc),
     })
 }
 
-fn given(value: &str) -> Option<String> {
+fn non_empty(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
 /// Where the next page begins.
 struct PageToken {
+    /// The time of the oldest row so far, in whole milliseconds.
     until: Timestamp,
-    given: HashSet<String>,
+    /// The wire ids of the rows with that time, which were returned already.
+    ids: HashSet<String>,
 }
 
 impl PageToken {
@@ -152,11 +151,11 @@ impl PageToken {
         }
         let read = || {
             let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-            let (until, given) = text.split_once('|')?;
+            let (until, ids) = text.split_once('|')?;
             let until = Timestamp::from_millisecond(until.parse().ok()?).ok()?;
             Some(Self {
                 until,
-                given: given
+                ids: ids
                     .split(',')
                     .filter(|id| !id.is_empty())
                     .map(str::to_owned)
@@ -165,51 +164,50 @@ impl PageToken {
         };
         read()
             .map(Some)
-            .ok_or_else(|| Failure::invalid("page_token", "is not one that this method gave"))
+            .ok_or_else(|| Failure::invalid("page_token", "is not a page token of this method"))
     }
 
     fn write(&self) -> String {
-        let mut given: Vec<&str> = self.given.iter().map(String::as_str).collect();
-        given.sort_unstable();
-        URL_SAFE_NO_PAD.encode(format!(
-            "{}|{}",
-            self.until.as_millisecond(),
-            given.join(",")
-        ))
+        let mut ids: Vec<&str> = self.ids.iter().map(String::as_str).collect();
+        ids.sort_unstable();
+        URL_SAFE_NO_PAD.encode(format!("{}|{}", self.until.as_millisecond(), ids.join(",")))
     }
 }
 
-/// Finds the oldest millisecond of a page and what it gave of it.
+/// Finds the token of the next page: the oldest millisecond of this one and its rows.
 struct NextPage<'a> {
-    last: Option<&'a PageToken>,
+    previous: Option<&'a PageToken>,
     oldest: Option<PageToken>,
     new_rows: usize,
 }
 
 impl<'a> NextPage<'a> {
-    fn new(last: Option<&'a PageToken>) -> Self {
+    fn new(previous: Option<&'a PageToken>) -> Self {
         Self {
-            last,
+            previous,
             oldest: None,
             new_rows: 0,
         }
     }
 
-    /// Notes a row; false where the last page gave it.
-    fn see(&mut self, wire_id: &str, sent_at: Option<Timestamp>) -> bool {
-        let is_new = !self.last.is_some_and(|last| last.given.contains(wire_id));
+    /// Notes a row. Returns whether it is new, that is not in an earlier page.
+    fn note_row(&mut self, wire_id: &str, sent_at: Option<Timestamp>) -> bool {
+        let is_new = !self
+            .previous
+            .is_some_and(|previous| previous.ids.contains(wire_id));
         self.new_rows += usize::from(is_new);
         if let Some(sent_at) = sent_at {
-            let moment = Timestamp::from_millisecond(sent_at.as_millisecond()).unwrap_or(sent_at);
+            let millisecond =
+                Timestamp::from_millisecond(sent_at.as_millisecond()).unwrap_or(sent_at);
             match &mut self.oldest {
-                Some(oldest) if oldest.until < moment => {}
-                Some(oldest) if oldest.until == moment => {
-                    oldest.given.insert(wire_id.to_owned());
+                Some(oldest) if oldest.until < millisecond => {}
+                Some(oldest) if oldest.until == millisecond => {
+                    oldest.ids.insert(wire_id.to_owned());
                 }
                 oldest => {
                     *oldest = Some(PageToken {
-                        until: moment,
-                        given: HashSet::from([wire_id.to_owned()]),
+                        until: millisecond,
+                        ids: HashSet::from([wire_id.to_owned()]),
                     });
                 }
             }
@@ -221,18 +219,21 @@ impl<'a> NextPage<'a> {
         let Some(mut oldest) = self.oldest else {
             return String::new();
         };
-        if self.new_rows == 0 || oldest.given.len() >= limits::MAX_ROWS as usize {
-            // A full millisecond: go on before it.
+        if self.new_rows == 0 || oldest.ids.len() >= limits::MAX_ROWS as usize {
+            // The millisecond has at least as many rows as one response: the next page begins before it.
             let before = oldest
                 .until
                 .checked_sub(SignedDuration::from_millis(1))
                 .unwrap_or(oldest.until);
             oldest = PageToken {
                 until: before,
-                given: HashSet::new(),
+                ids: HashSet::new(),
             };
-        } else if let Some(last) = self.last.filter(|last| last.until == oldest.until) {
-            oldest.given.extend(last.given.iter().cloned());
+        } else if let Some(previous) = self
+            .previous
+            .filter(|previous| previous.until == oldest.until)
+        {
+            oldest.ids.extend(previous.ids.iter().cloned());
         }
         oldest.write()
     }

@@ -1,0 +1,173 @@
+//! The definitions of the exchanges, queues and bindings.
+//!
+//! RabbitMQ 3.10 and 4.x accept the same arguments. A command with an unknown routing key is unroutable and is dead-lettered,
+//! because no other binding exists.
+
+use std::time::Duration;
+
+use lapin::{
+    ExchangeKind,
+    types::{AMQPValue, FieldTable},
+};
+
+use super::{RETRY_DELAYS, Topology, delay_name};
+use crate::amqp::{
+    codec,
+    headers::{RETRY_DELAY, arguments, number, table, text},
+};
+
+/// Deliveries of one command before the broker dead-letters it. Only a backstop, because a crash counts as a delivery of
+/// every prefetched command (docs/DECISIONS.md#lapin).
+const DELIVERY_LIMIT: i32 = 1000;
+/// Size of a stream segment. Retention removes whole segments.
+const STREAM_SEGMENT_BYTES: i64 = 50_000_000;
+
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    pub name: String,
+    pub kind: ExchangeKind,
+    pub arguments: FieldTable,
+}
+
+#[derive(Debug, Clone)]
+pub struct Queue {
+    pub name: String,
+    /// Includes `x-queue-type`.
+    pub arguments: FieldTable,
+}
+
+#[derive(Debug, Clone)]
+pub struct Binding {
+    pub queue: String,
+    pub exchange: String,
+    /// The binding key.
+    pub routing_key: String,
+    pub arguments: FieldTable,
+}
+
+impl Topology {
+    #[must_use]
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        let exchange = |name, kind, arguments| Exchange {
+            name,
+            kind,
+            arguments,
+        };
+        vec![
+            exchange(self.unroutable(), ExchangeKind::Fanout, table([])),
+            exchange(
+                self.commands(),
+                ExchangeKind::Topic,
+                table([(arguments::ALTERNATE_EXCHANGE, text(&self.unroutable()))]),
+            ),
+            exchange(self.retry(), ExchangeKind::Headers, table([])),
+            exchange(self.events(), ExchangeKind::Topic, table([])),
+        ]
+    }
+
+    #[must_use]
+    pub fn queues(&self) -> Vec<Queue> {
+        let command_arguments = table([
+            (arguments::QUEUE_TYPE, text("quorum")),
+            (
+                arguments::DELIVERY_LIMIT,
+                AMQPValue::LongInt(DELIVERY_LIMIT),
+            ),
+            (arguments::DEAD_LETTER_EXCHANGE, text("")),
+            (arguments::DEAD_LETTER_ROUTING_KEY, text(&self.returned())),
+            // The broker dead-letters with confirms; that strategy requires reject-publish.
+            (arguments::DEAD_LETTER_STRATEGY, text("at-least-once")),
+            (arguments::OVERFLOW, text("reject-publish")),
+        ]);
+        // Practically no delivery limit: RabbitMQ 4.x drops a message after 20 deliveries by default.
+        let kept = table([
+            (arguments::QUEUE_TYPE, text("quorum")),
+            (arguments::DELIVERY_LIMIT, AMQPValue::LongInt(i32::MAX)),
+        ]);
+        let mut queues = vec![
+            Queue {
+                name: self.send_normal(),
+                arguments: command_arguments.clone(),
+            },
+            Queue {
+                name: self.send_urgent(),
+                arguments: command_arguments,
+            },
+            Queue {
+                name: self.returned(),
+                arguments: kept.clone(),
+            },
+            Queue {
+                name: self.dead(),
+                arguments: kept.clone(),
+            },
+            Queue {
+                name: self.quarantine(),
+                arguments: kept,
+            },
+            Queue {
+                name: self.events_log(),
+                arguments: table([
+                    (arguments::QUEUE_TYPE, text("stream")),
+                    (
+                        arguments::MAX_AGE,
+                        text(&format!("{}s", self.stream_retention.as_secs())),
+                    ),
+                    (
+                        arguments::STREAM_SEGMENT_BYTES,
+                        number(STREAM_SEGMENT_BYTES),
+                    ),
+                ]),
+            },
+        ];
+        queues.extend(RETRY_DELAYS.map(|delay| Queue {
+            name: self.retry_queue(delay),
+            arguments: table([
+                (arguments::QUEUE_TYPE, text("quorum")),
+                (arguments::MESSAGE_TTL, number(milliseconds(delay))),
+                // The default exchange with the message's own routing key: back to the queue of that name.
+                (arguments::DEAD_LETTER_EXCHANGE, text("")),
+                (arguments::DEAD_LETTER_STRATEGY, text("at-least-once")),
+                (arguments::OVERFLOW, text("reject-publish")),
+            ]),
+        }));
+        queues
+    }
+
+    #[must_use]
+    pub fn bindings(&self) -> Vec<Binding> {
+        let binding = |queue, exchange, routing_key: &str, arguments| Binding {
+            queue,
+            exchange,
+            routing_key: routing_key.to_owned(),
+            arguments,
+        };
+        let mut bindings = vec![
+            binding(self.returned(), self.unroutable(), "", table([])),
+            binding(self.send_normal(), self.commands(), codec::SEND, table([])),
+            binding(
+                self.send_urgent(),
+                self.commands(),
+                codec::SEND_URGENT,
+                table([]),
+            ),
+            binding(self.events_log(), self.events(), "#", table([])),
+        ];
+        bindings.extend(RETRY_DELAYS.map(|delay| {
+            binding(
+                self.retry_queue(delay),
+                self.retry(),
+                "",
+                table([
+                    (arguments::MATCH, text("all")),
+                    (RETRY_DELAY, text(&delay_name(delay))),
+                ]),
+            )
+        }));
+        bindings
+    }
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).expect("retry delays are constants of at most a minute")
+}

@@ -1,0 +1,162 @@
+//! The properties and headers of a delivery: its application, request id, routing key, expiration and earlier deliveries.
+//!
+//! A command that the bridge has republished carries them in headers (`amqp::headers`), because the broker removes or ignores
+//! the original ones. Neighbours: `command` reads the body, `republish` writes the headers.
+
+use lapin::{
+    BasicProperties,
+    message::Delivery,
+    types::{AMQPValue, FieldTable},
+};
+
+use super::invalid::Invalid;
+use crate::{
+    amqp::headers::{
+        EXPIRES_AT, FIRST_SEEN, IN_DOUBT, ROUTING_KEY, USER_ID, broker, death, number_header,
+        property, text_header, text_value,
+    },
+    config::ApplicationFrom,
+    message::{id::ApplicationName, reason::Reason},
+    send::Arrival,
+};
+
+pub(super) struct Envelope<'a> {
+    delivery: &'a Delivery,
+    headers: Option<&'a FieldTable>,
+}
+
+/// Why the broker dead-lettered a message.
+pub(super) struct Death {
+    /// `expired`, `delivery_limit`, `rejected` or `maxlen`.
+    pub(super) reason: String,
+    original_expiration: Option<String>,
+    routing_key: Option<String>,
+}
+
+impl<'a> Envelope<'a> {
+    pub(super) fn new(delivery: &'a Delivery) -> Self {
+        Self {
+            delivery,
+            headers: delivery.properties.headers().as_ref(),
+        }
+    }
+
+    pub(super) fn properties(&self) -> &'a BasicProperties {
+        &self.delivery.properties
+    }
+
+    pub(super) fn body(&self) -> &'a [u8] {
+        &self.delivery.data
+    }
+
+    /// The application of the publisher. A republished command has the original `user_id` in a header. The header counts only
+    /// if the broker has verified that the bridge published the message.
+    pub(super) fn application(
+        &self,
+        from: ApplicationFrom,
+        bridge_user: &str,
+    ) -> Result<ApplicationName, Invalid> {
+        let name = match from {
+            ApplicationFrom::AppId => property(self.properties().app_id()).to_owned(),
+            ApplicationFrom::UserId => {
+                let user = property(self.properties().user_id());
+                let original = if user == bridge_user {
+                    text_header(self.headers, USER_ID)
+                } else {
+                    None
+                };
+                original.unwrap_or_else(|| user.to_owned())
+            }
+        };
+        if name.is_empty() {
+            return Ok(ApplicationName::default_application());
+        }
+        ApplicationName::parse(&name).map_err(|error| {
+            Invalid::new(
+                Reason::InvalidApplication,
+                format!("the application name {error}"),
+            )
+        })
+    }
+
+    /// The property `message_id`, which is not validated.
+    pub(super) fn request_id(&self) -> &'a str {
+        property(self.properties().message_id())
+    }
+
+    /// The routing key of the publisher.
+    pub(super) fn routing_key(&self) -> String {
+        text_header(self.headers, ROUTING_KEY)
+            .or_else(|| self.death().and_then(|death| death.routing_key))
+            .unwrap_or_else(|| self.delivery.routing_key.to_string())
+    }
+
+    /// Whether an SMS may have been sent already.
+    pub(super) fn arrival(&self) -> Arrival {
+        let delivery_count = number_header(self.headers, broker::DELIVERY_COUNT);
+        let in_doubt = || {
+            self.headers
+                .is_some_and(|headers| headers.contains_key(IN_DOUBT))
+        };
+        if self.delivery.redelivered || delivery_count.is_some_and(|count| count > 0) || in_doubt()
+        {
+            Arrival::Redelivered
+        } else {
+            Arrival::First
+        }
+    }
+
+    /// The time of the first delivery, in milliseconds since 1970.
+    pub(super) fn first_seen_ms(&self) -> i64 {
+        number_header(self.headers, FIRST_SEEN).unwrap_or_else(now_ms)
+    }
+
+    /// The time of publication, in milliseconds since 1970: the property `timestamp`, but not later than the first delivery.
+    pub(super) fn published_ms(&self) -> i64 {
+        let published = self.properties().timestamp().and_then(|at| {
+            // AMQP defines seconds, but some publishers write milliseconds.
+            let ms = if at > 100_000_000_000 { at } else { at * 1000 };
+            i64::try_from(ms).ok()
+        });
+        let first_seen = self.first_seen_ms();
+        published.map_or(first_seen, |published| published.min(first_seen))
+    }
+
+    /// The time at which the command expires, in milliseconds since 1970. `None` if its publisher set no `expiration`.
+    pub(super) fn expires_at_ms(&self) -> Option<i64> {
+        if let Some(at) = number_header(self.headers, EXPIRES_AT) {
+            return Some(at);
+        }
+        let expiration = self
+            .properties()
+            .expiration()
+            .as_ref()
+            .map(|expiration| expiration.as_str().to_owned())
+            .or_else(|| self.death().and_then(|death| death.original_expiration))?;
+        Some(self.published_ms().saturating_add(expiration.parse().ok()?))
+    }
+
+    /// The last dead-lettering by the broker.
+    pub(super) fn death(&self) -> Option<Death> {
+        let AMQPValue::FieldArray(deaths) = self.headers?.inner().get(broker::DEATH)? else {
+            return None;
+        };
+        // The newest is the first.
+        let AMQPValue::FieldTable(newest) = deaths.as_slice().first()? else {
+            return None;
+        };
+        let routing_key = match newest.inner().get(death::ROUTING_KEYS) {
+            Some(AMQPValue::FieldArray(keys)) => keys.as_slice().first().and_then(text_value),
+            _ => None,
+        };
+        Some(Death {
+            reason: text_header(Some(newest), death::REASON).unwrap_or_default(),
+            original_expiration: text_header(Some(newest), death::ORIGINAL_EXPIRATION),
+            routing_key,
+        })
+    }
+}
+
+pub(super) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,89 @@
+//! Redelivered commands without a request id: their outcome is unknown, and they are never sent again.
+//!
+//! Without a request id the bridge cannot find out whether an earlier delivery was sent, and sending at most once is the
+//! promise (docs/RELIABILITY.md#how-a-send-stays-single).
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use lapin::message::Delivery;
+
+use super::{Context, command::Command};
+use crate::{
+    events::NewEvent,
+    message::{address::normalize_number, id::derive_message_id, reason::Reason},
+    proto::v1,
+};
+
+/// Appends a result with the outcome `unknown` for each destination, and acknowledges the delivery.
+pub(super) async fn report_unknown(context: &Context, delivery: &Delivery, command: &Command) {
+    for result in results(command) {
+        let application = &command.send.application;
+        let event =
+            NewEvent::send_result(application, "", None, Box::new(result), Timestamp::now());
+        if !context.append_until_durable(delivery, event).await {
+            return;
+        }
+    }
+    context.acknowledge(delivery, None).await;
+}
+
+fn results(command: &Command) -> impl Iterator<Item = v1::SendResult> {
+    let messages = command.send.request.messages.iter().enumerate();
+    messages.flat_map(move |(index, message)| {
+        let of_message = message
+            .destinations
+            .is_empty()
+            .then(|| without_destination(command, index));
+        let of_destinations = message
+            .destinations
+            .iter()
+            .map(move |destination| unknown(command, index, destination));
+        of_message.into_iter().chain(of_destinations)
+    })
+}
+
+fn unknown(command: &Command, index: usize, destination: &v1::Destination) -> v1::SendResult {
+    let message_id = if destination.message_id.is_empty() {
+        derive_message_id("", 0, 1)
+    } else {
+        destination.message_id.clone()
+    };
+    let to = normalize_number(&destination.to).unwrap_or(Cow::Borrowed(&destination.to));
+    v1::SendResult {
+        to: to.into_owned(),
+        message_id,
+        outcome: v1::Outcome::Unknown.into(),
+        message_index: i32::try_from(index).unwrap_or(i32::MAX),
+        bulk_id: command.send.request.bulk_id.clone(),
+        refusal: Some(Box::new(v1::Refusal {
+            reason: Reason::RedeliveredWithoutRequestId.into(),
+            detail: "the command was delivered before and may have been sent; without a request id (property \
+                     message_id) it is never sent again"
+                .into(),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+/// The result of a message without destinations, which is certain: no earlier delivery can have sent it.
+fn without_destination(command: &Command, index: usize) -> v1::SendResult {
+    let mut violations = vec![v1::FieldViolation {
+        field: format!("messages[{index}].destinations"),
+        description: "is empty: give at least one destination".into(),
+    }];
+    command.form.rename_fields(&mut violations);
+    v1::SendResult {
+        outcome: v1::Outcome::Rejected.into(),
+        message_index: i32::try_from(index).unwrap_or(i32::MAX),
+        bulk_id: command.send.request.bulk_id.clone(),
+        refusal: Some(Box::new(v1::Refusal {
+            reason: Reason::InvalidRequest.into(),
+            detail: "the message is invalid: nothing was sent".into(),
+            violations,
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
