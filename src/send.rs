@@ -35,6 +35,7 @@ pub mod validate;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use jiff::SignedDuration;
 
 pub use self::core::{Api, SendCore, SendHandle};
 
@@ -42,6 +43,9 @@ use crate::{
     message::{id::ApplicationName, reason::Reason},
     proto::v1::{self, FieldViolation},
 };
+
+/// Maximum age of a send in doubt that is sent again (docs/RELIABILITY.md#how-a-send-stays-single). The API's logs go back 48 hours.
+pub const MAX_RESEND_AGE: SignedDuration = SignedDuration::from_hours(24);
 
 /// A request to send, from any edge.
 #[derive(Debug, Clone)]

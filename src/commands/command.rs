@@ -13,13 +13,10 @@ use crate::{
     message::{id::check_caller_id, reason::Reason, time},
     proto::v1::{self, FieldViolation},
     send::{
-        Arrival, SendCommand,
+        Arrival, MAX_RESEND_AGE, SendCommand,
         request::{RequestForm, SendRequest},
     },
 };
-
-/// The age after which a command in doubt is never sent again (docs/RELIABILITY.md#how-a-send-stays-single).
-const MAX_RESEND_AGE_MS: i64 = 24 * 3600 * 1000;
 
 /// The queue that a delivery came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +84,9 @@ impl Command {
 
 /// The time after which the command is not sent any more, in milliseconds since 1970.
 fn expires_at_ms(envelope: &Envelope<'_>, source: Source, arrival: Arrival) -> Option<i64> {
+    let max_age_ms = MAX_RESEND_AGE.as_secs() * 1000;
     let in_doubt_until = (arrival == Arrival::Redelivered)
-        .then(|| envelope.published_ms().saturating_add(MAX_RESEND_AGE_MS));
+        .then(|| envelope.published_ms().saturating_add(max_age_ms));
     // A command that the broker returned has expired.
     let returned_at = (source == Source::Returned).then(now_ms);
     [envelope.expires_at_ms(), in_doubt_until, returned_at]

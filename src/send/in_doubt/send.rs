@@ -4,21 +4,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
     message::reason::Reason,
     proto::v1::{self, Outcome},
     send::{
+        MAX_RESEND_AGE,
         batch_item::BatchItem,
         outcome::{self, Verdict},
         recorder::SlotResult,
     },
 };
-
-/// Maximum age of a send that is resent (docs/RELIABILITY.md#how-a-send-stays-single). The API's logs go back 48 hours.
-const MAX_RESEND_AGE: SignedDuration = SignedDuration::from_hours(24);
 
 /// One destination whose outcome is in doubt.
 pub(in crate::send) struct InDoubtSend {
