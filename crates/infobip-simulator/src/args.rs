@@ -278,14 +278,14 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Line {
+    struct CommandLine {
         #[command(flatten)]
         args: SimulateArgs,
     }
 
     fn config(line: &str) -> SimulatorConfig {
         let words = std::iter::once("simulate").chain(line.split_whitespace());
-        Line::try_parse_from(words).expect(line).args.into()
+        CommandLine::try_parse_from(words).expect(line).args.into()
     }
 
     #[test]
@@ -341,14 +341,14 @@ mod tests {
             "--max-body-bytes many",
         ] {
             let words = std::iter::once("simulate").chain(line.split_whitespace());
-            assert!(Line::try_parse_from(words).is_err(), "{line}");
+            assert!(CommandLine::try_parse_from(words).is_err(), "{line}");
         }
     }
 
     #[test]
     fn the_document_names_every_switch() {
         let document = include_str!("../../../docs/SIMULATOR.md");
-        for flag in Line::command()
+        for flag in CommandLine::command()
             .get_arguments()
             .filter_map(clap::Arg::get_long)
         {

@@ -91,29 +91,29 @@ impl Clock {
 /// A queue of timers. Timers due at the same time fire in the order in which they were set.
 #[derive(Debug)]
 pub(crate) struct Timers<T> {
-    heap: BinaryHeap<Reverse<Entry<T>>>,
+    heap: BinaryHeap<Reverse<TimerEntry<T>>>,
     sequence: u64,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct TimerEntry<T> {
     due_ms: i64,
     sequence: u64,
-    what: T,
+    timer: T,
 }
 
-impl<T> PartialEq for Entry<T> {
+impl<T> PartialEq for TimerEntry<T> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
-impl<T> Eq for Entry<T> {}
-impl<T> PartialOrd for Entry<T> {
+impl<T> Eq for TimerEntry<T> {}
+impl<T> PartialOrd for TimerEntry<T> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl<T> Ord for Entry<T> {
+impl<T> Ord for TimerEntry<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.due_ms, self.sequence).cmp(&(other.due_ms, other.sequence))
     }
@@ -130,13 +130,13 @@ impl<T> Default for Timers<T> {
 
 impl<T> Timers<T> {
     /// Sets a timer; true if it is now the next one.
-    pub(crate) fn set(&mut self, due_ms: i64, what: T) -> bool {
+    pub(crate) fn set(&mut self, due_ms: i64, timer: T) -> bool {
         self.sequence += 1;
         let first = self.next_due_ms().is_none_or(|next| due_ms < next);
-        self.heap.push(Reverse(Entry {
+        self.heap.push(Reverse(TimerEntry {
             due_ms,
             sequence: self.sequence,
-            what,
+            timer,
         }));
         first
     }
@@ -153,7 +153,7 @@ impl<T> Timers<T> {
         }
         self.heap
             .pop()
-            .map(|Reverse(entry)| (entry.due_ms, entry.what))
+            .map(|Reverse(entry)| (entry.due_ms, entry.timer))
     }
 
     /// How many are set.

@@ -39,12 +39,12 @@
 //! one against the other find mistakes in either. From the outside in:
 //!
 //! - [`server`] owns the socket and breaks connections where a fault asks for it; [`http`] knows the endpoints, formats
-//!   and credentials, one file for each family; [`request`], [`validate`], [`draft`], [`envelope`] and [`render`] convert
+//!   and credentials, one file for each family; [`request`], [`validate`], [`submission`], [`envelope`] and [`render`] convert
 //!   requests and responses.
 //! - [`state`] is the memory behind one lock: [`clock`] and timers, the messages in [`store`], pushes in [`push`].
-//!   [`acceptance`] accepts or rejects a message, [`life`] moves it through its states, [`outcome`] chooses its final status.
+//!   [`acceptance`] accepts or rejects a message, [`lifecycle`] moves it through its states, [`outcome`] chooses its final status.
 //! - [`engine`] drives the state: it fires timers in the order of virtual time and sends pushes.
-//! - [`faults`] injects faults on request; [`requests`] logs the requests received; [`dice`] is the seeded random source.
+//! - [`faults`] injects faults on request; [`requests`] logs the requests received; [`random`] is the seeded random source.
 //! - [`codes`], [`text`], [`networks`], [`xml`] and [`dates`] are pure.
 //!
 //! Invariants: no code awaits while holding the lock; every timestamp is virtual; every collection is bounded; the same seed, the
@@ -59,16 +59,15 @@ mod clock;
 pub mod codes;
 mod config;
 mod dates;
-mod dice;
-mod draft;
 mod engine;
 mod envelope;
 mod faults;
 mod http;
-mod life;
+mod lifecycle;
 pub mod networks;
 mod outcome;
 mod push;
+mod random;
 mod render;
 mod request;
 mod requests;
@@ -76,6 +75,7 @@ mod running;
 mod server;
 mod state;
 mod store;
+mod submission;
 pub mod text;
 mod validate;
 pub mod xml;
@@ -179,6 +179,6 @@ impl Simulator {
         tokio::join!(stop, server::serve(&self.engine, self.listener));
         // The clock task ends at shutdown. It fails only if it panicked, which the runtime has already reported.
         let _ = clock.await;
-        self.engine.drained().await;
+        self.engine.wait_for_tasks().await;
     }
 }

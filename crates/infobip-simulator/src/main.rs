@@ -11,14 +11,14 @@ use infobip_simulator::args::{SimulateArgs, run, until_signal};
 /// A simulator of the Infobip SMS HTTP API.
 #[derive(Parser)]
 #[command(version)]
-struct Line {
+struct CommandLine {
     #[command(flatten)]
     args: SimulateArgs,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Line::parse().args;
+    let args = CommandLine::parse().args;
     let shutdown = match until_signal() {
         Ok(shutdown) => shutdown,
         Err(error) => return failed(&format!("can't listen for signals: {error}")),

@@ -44,13 +44,13 @@ impl Network {
 
 /// The network of an international number (digits only, no plus sign) by its longest known prefix.
 pub fn of_number(digits: &str) -> Option<&'static Network> {
-    let mut key = KEY_OF_NOTHING;
+    let mut key = EMPTY_PREFIX_KEY;
     let mut found = None;
     for digit in digits.bytes().take(LONGEST_PREFIX) {
         if !digit.is_ascii_digit() {
             return None;
         }
-        key = extend(key, digit);
+        key = append_digit(key, digit);
         if let Ok(at) = NETWORKS.binary_search_by_key(&key, |(key, _)| *key) {
             found = NETWORKS.get(at).map(|(_, network)| network);
         }
@@ -62,9 +62,9 @@ pub fn of_number(digits: &str) -> Option<&'static Network> {
 const LONGEST_PREFIX: usize = 7;
 
 /// A prefix as a number: a leading 1, then its digits, so that `04` and `4` differ.
-const KEY_OF_NOTHING: u32 = 1;
+const EMPTY_PREFIX_KEY: u32 = 1;
 
-fn extend(key: u32, digit: u8) -> u32 {
+fn append_digit(key: u32, digit: u8) -> u32 {
     key * 10 + u32::from(digit - b'0')
 }
 
@@ -96,7 +96,7 @@ fn network(
     network_name: &'static str,
     network_prefix: &'static str,
 ) -> (u32, Network) {
-    let number = |digits: &str| digits.bytes().fold(0, extend);
+    let number = |digits: &str| digits.bytes().fold(0, append_digit);
     let digits = country.prefix.bytes().chain(network_prefix.bytes());
     let network = Network {
         country_name: country.name,
@@ -109,7 +109,7 @@ fn network(
         network_id: number(country.mcc) * 1000 + number(mnc),
         price_micros: country.price_micros,
     };
-    (digits.fold(KEY_OF_NOTHING, extend), network)
+    (digits.fold(EMPTY_PREFIX_KEY, append_digit), network)
 }
 
 #[cfg(test)]

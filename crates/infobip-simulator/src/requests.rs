@@ -11,11 +11,11 @@ use crate::{dates::ApiDate, render};
 /// A request that came in.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Recorded {
+pub(crate) struct RequestRecord {
     /// Its number, from 0.
     pub(crate) seq: u64,
     pub(crate) at: ApiDate,
-    #[serde(serialize_with = "method")]
+    #[serde(serialize_with = "serialize_method")]
     pub(crate) method: http::Method,
     pub(crate) path: Box<str>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -28,48 +28,54 @@ pub(crate) struct Recorded {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fault: Option<&'static str>,
     /// Ids of the messages that it sent or that its response reported. If a fault prevented a send, the ids in the request.
-    #[serde(serialize_with = "render::ids", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        serialize_with = "render::serialize_ids",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub(crate) message_ids: Vec<Arc<str>>,
 }
 
-fn method<S: Serializer>(method: &http::Method, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_method<S: Serializer>(
+    method: &http::Method,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(method.as_str())
 }
 
 #[derive(Debug)]
-pub(crate) struct Requests {
-    recorded: VecDeque<Recorded>,
-    next: u64,
-    most: usize,
+pub(crate) struct RequestLog {
+    records: VecDeque<RequestRecord>,
+    next_seq: u64,
+    capacity: usize,
 }
 
-impl Requests {
-    /// An empty log that keeps the latest `most` requests.
-    pub(crate) fn new(most: usize) -> Self {
+impl RequestLog {
+    /// An empty log that keeps the latest `capacity` requests.
+    pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            recorded: VecDeque::new(),
-            next: 0,
-            most,
+            records: VecDeque::new(),
+            next_seq: 0,
+            capacity,
         }
     }
 
     /// Appends a request and numbers it.
-    pub(crate) fn add(&mut self, mut request: Recorded) {
-        request.seq = self.next;
-        self.next += 1;
-        self.recorded.push_back(request);
-        while self.recorded.len() > self.most {
-            self.recorded.pop_front();
+    pub(crate) fn add(&mut self, mut request: RequestRecord) {
+        request.seq = self.next_seq;
+        self.next_seq += 1;
+        self.records.push_back(request);
+        while self.records.len() > self.capacity {
+            self.records.pop_front();
         }
     }
 
     /// The requests that are still stored, oldest first.
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Recorded> {
-        self.recorded.iter()
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &RequestRecord> {
+        self.records.iter()
     }
 
     pub(crate) fn clear(&mut self) {
-        self.recorded.clear();
-        self.next = 0;
+        self.records.clear();
+        self.next_seq = 0;
     }
 }

@@ -1,7 +1,7 @@
 //! Accepts connections, serves HTTP/1 on them, and breaks them when a fault demands it.
 //!
 //! Invariant: each connection is one task, which handles its requests. A handler that breaks its connection signals the
-//! [`Breaker`] and never returns; the connection's task then closes the socket, with a reset if requested.
+//! [`ConnectionCloser`] and never returns; the connection's task then closes the socket, with a reset if requested.
 //! Neighbour: `http` handles the requests.
 
 use std::{
@@ -33,20 +33,20 @@ use tokio_util::task::TaskTracker;
 use crate::{engine::Engine, http};
 
 /// Grace period for requests in progress at shutdown.
-const DRAIN: Duration = Duration::from_secs(2);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// Breaks the connection that it belongs to.
 #[derive(Debug, Default)]
-pub(crate) struct Breaker {
+pub(crate) struct ConnectionCloser {
     reset: AtomicBool,
-    broken: Notify,
+    requested: Notify,
 }
 
-impl Breaker {
+impl ConnectionCloser {
     /// Breaks the connection. Never returns.
-    pub(crate) async fn break_connection(&self, reset: bool) -> std::convert::Infallible {
+    pub(crate) async fn close(&self, reset: bool) -> std::convert::Infallible {
         self.reset.store(reset, Ordering::Release);
-        self.broken.notify_one();
+        self.requested.notify_one();
         std::future::pending().await
     }
 }
@@ -79,20 +79,20 @@ async fn serve_connection(engine: Arc<Engine>, stream: TcpStream, peer: SocketAd
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "simulator connection without TCP_NODELAY");
     }
-    let breaker = Arc::new(Breaker::default());
-    let wire = Wire {
+    let closer = Arc::new(ConnectionCloser::default());
+    let stream = ResettableStream {
         stream,
-        breaker: breaker.clone(),
+        closer: closer.clone(),
     };
     let service = service_fn(|request: Request<Incoming>| {
-        let (engine, breaker) = (engine.clone(), breaker.clone());
-        async move { Ok::<_, std::convert::Infallible>(http::handle(&engine, &breaker, request).await) }
+        let (engine, closer) = (engine.clone(), closer.clone());
+        async move { Ok::<_, std::convert::Infallible>(http::handle(&engine, &closer, request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .pipeline_flush(true)
-        .serve_connection(TokioIo::new(wire), service);
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => {
@@ -101,30 +101,30 @@ async fn serve_connection(engine: Arc<Engine>, stream: TcpStream, peer: SocketAd
             }
             return;
         }
-        () = breaker.broken.notified() => return,
+        () = closer.requested.notified() => return,
         () = engine.shutdown.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
     // After the grace period only a fault still holds the connection open.
-    let _ = tokio::time::timeout(DRAIN, connection).await;
+    let _ = tokio::time::timeout(SHUTDOWN_GRACE, connection).await;
 }
 
-/// A connection's stream. On drop it is reset if its breaker requested that.
-struct Wire {
+/// A connection's stream. On drop it is reset if its closer requested that.
+struct ResettableStream {
     stream: TcpStream,
-    breaker: Arc<Breaker>,
+    closer: Arc<ConnectionCloser>,
 }
 
-impl Drop for Wire {
+impl Drop for ResettableStream {
     fn drop(&mut self) {
-        if self.breaker.reset.load(Ordering::Acquire) {
+        if self.closer.reset.load(Ordering::Acquire) {
             // No lingering: closing sends RST instead of FIN.
             let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ResettableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -134,7 +134,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ResettableStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -162,20 +162,20 @@ impl AsyncWrite for Wire {
 
 /// A response body, complete or truncated.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ResponseBody {
     bytes: Option<Bytes>,
-    promised: u64,
-    breaks_off: bool,
-    paused: bool,
+    content_length: u64,
+    truncated_on_purpose: bool,
+    yielded: bool,
 }
 
-impl Answer {
-    pub(crate) fn whole(bytes: Bytes) -> Self {
+impl ResponseBody {
+    pub(crate) fn complete(bytes: Bytes) -> Self {
         Self {
-            promised: bytes.len() as u64,
+            content_length: bytes.len() as u64,
             bytes: Some(bytes),
-            breaks_off: false,
-            paused: false,
+            truncated_on_purpose: false,
+            yielded: false,
         }
     }
 
@@ -185,15 +185,15 @@ impl Answer {
             .unwrap_or(bytes.len() / 2)
             .min(bytes.len().saturating_sub(1));
         Self {
-            promised: bytes.len() as u64,
+            content_length: bytes.len() as u64,
             bytes: Some(bytes.slice(..after)),
-            breaks_off: true,
-            paused: false,
+            truncated_on_purpose: true,
+            yielded: false,
         }
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -204,10 +204,10 @@ impl Body for Answer {
         if let Some(bytes) = self.bytes.take().filter(|bytes| !bytes.is_empty()) {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
-        if !self.breaks_off {
+        if !self.truncated_on_purpose {
             return Poll::Ready(None);
         }
-        if !std::mem::replace(&mut self.paused, true) {
+        if !std::mem::replace(&mut self.yielded, true) {
             // Let the connection flush the data before the error closes it.
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -219,12 +219,12 @@ impl Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.breaks_off && self.bytes.as_ref().is_none_or(Bytes::is_empty)
+        !self.truncated_on_purpose && self.bytes.as_ref().is_none_or(Bytes::is_empty)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.promised)
+        SizeHint::with_exact(self.content_length)
     }
 }
 
-pub(crate) type HttpResponse = Response<Answer>;
+pub(crate) type HttpResponse = Response<ResponseBody>;

@@ -79,33 +79,33 @@ pub struct Encoded {
 
 /// Capacity of a part: of a single one, and of one of several.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+struct PartLimits {
     alone: u32,
     concatenated: u32,
 }
 
 /// No header: 160 septets. Concatenation takes 6 octets (7 septets).
-const GSM7: Limits = Limits {
+const GSM7: PartLimits = PartLimits {
     alone: 160,
     concatenated: 153,
 };
 /// One national table: a header of 4 octets (5 septets), of 9 with concatenation (11). docs/INFOBIP_API.md#limits: 155/149.
-const ONE_TABLE: Limits = Limits {
+const ONE_TABLE: PartLimits = PartLimits {
     alone: 155,
     concatenated: 149,
 };
 /// Both national tables: a header of 7 octets (8 septets), of 12 with concatenation (14). From 23.040 [?].
-const BOTH_TABLES: Limits = Limits {
+const BOTH_TABLES: PartLimits = PartLimits {
     alone: 152,
     concatenated: 146,
 };
 /// 140 octets, 134 with concatenation.
-const UCS2: Limits = Limits {
+const UCS2: PartLimits = PartLimits {
     alone: 70,
     concatenated: 67,
 };
 /// Binary content counts octets.
-const OCTETS: Limits = Limits {
+const OCTETS: PartLimits = PartLimits {
     alone: 140,
     concatenated: 134,
 };
@@ -192,7 +192,11 @@ fn measure_ucs2(text: &str) -> (u32, u32) {
 /// Fills parts with whole characters: neither an escape pair nor a surrogate pair crosses a boundary.
 ///
 /// `None` as soon as one character has no cost in this alphabet.
-fn measure(text: &str, limits: Limits, cost: impl Fn(char) -> Option<u32>) -> Option<(u32, u32)> {
+fn measure(
+    text: &str,
+    limits: PartLimits,
+    cost: impl Fn(char) -> Option<u32>,
+) -> Option<(u32, u32)> {
     let (mut total, mut parts, mut used) = (0_u32, 1_u32, 0_u32);
     for character in text.chars() {
         let cost = cost(character)?;

@@ -27,7 +27,7 @@ fn item_name(list: &str) -> Option<&'static str> {
 }
 
 /// Whether XML 1.0 forbids the character ("Char"), even as a reference.
-fn forbidden(character: char) -> bool {
+fn is_forbidden(character: char) -> bool {
     matches!(character, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
 }
 

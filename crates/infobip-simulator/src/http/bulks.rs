@@ -6,20 +6,21 @@ use serde_json::json;
 use crate::{
     dates::ApiDate,
     envelope::ApiError,
-    http::{Call, Reply},
+    http::{ApiRequest, ApiResponse},
     request::{BulkStatusRequest, RescheduleRequest},
-    state::State,
+    state::SimulatorState,
     store::{Bulk, Phase},
     validate,
 };
 
-fn bulk_id<'a>(call: &'a Call<'_>) -> Result<&'a str, ApiError> {
-    call.query
+fn bulk_id<'a>(request: &'a ApiRequest<'_>) -> Result<&'a str, ApiError> {
+    request
+        .query
         .get("bulkId")
         .ok_or_else(|| ApiError::invalid("bulkId", "must be given"))
 }
 
-fn scheduled<'a>(state: &'a State, id: &str) -> Result<&'a Bulk, ApiError> {
+fn scheduled<'a>(state: &'a SimulatorState, id: &str) -> Result<&'a Bulk, ApiError> {
     state
         .messages
         .bulk(id)
@@ -28,7 +29,7 @@ fn scheduled<'a>(state: &'a State, id: &str) -> Result<&'a Bulk, ApiError> {
 }
 
 /// Send time of a bulk: that of its earliest scheduled message, or of its earliest message if none is scheduled.
-fn send_at(state: &State, bulk: &Bulk) -> Option<ApiDate> {
+fn send_at(state: &SimulatorState, bulk: &Bulk) -> Option<ApiDate> {
     let messages = || bulk.rows().filter_map(|row| state.messages.get(row));
     let waiting = messages()
         .filter(|message| message.phase == Phase::Scheduled)
@@ -39,7 +40,7 @@ fn send_at(state: &State, bulk: &Bulk) -> Option<ApiDate> {
         .map(ApiDate)
 }
 
-fn status_of(state: &State, bulk: &Bulk) -> &'static str {
+fn status_of(state: &SimulatorState, bulk: &Bulk) -> &'static str {
     let phases = || {
         bulk.rows()
             .filter_map(|row| state.messages.get(row))
@@ -59,51 +60,51 @@ fn status_of(state: &State, bulk: &Bulk) -> &'static str {
 }
 
 /// `GET /sms/1/bulks`.
-pub fn show(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let id = bulk_id(call)?;
-    let state = call.engine.lock();
+pub fn show(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let id = bulk_id(request)?;
+    let state = request.engine.lock();
     let bulk = scheduled(&state, id)?;
-    Ok(call.answer(
+    Ok(request.respond(
         "BulkResponse",
         &json!({"bulkId": id, "sendAt": send_at(&state, bulk)}),
     ))
 }
 
 /// `PUT /sms/1/bulks`: reschedules the messages that are not sent yet.
-pub fn reschedule(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let id = bulk_id(call)?;
-    let request: RescheduleRequest = call.read()?;
-    let config = &call.engine.config;
-    let mut state = call.engine.lock();
+pub fn reschedule(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let id = bulk_id(request)?;
+    let body: RescheduleRequest = request.parse_body()?;
+    let config = &request.engine.config;
+    let mut state = request.engine.lock();
     let now_ms = state.clock.now_ms();
     changeable(&state, id)?;
-    let send_at_ms = validate::schedule_ms(request.send_at.as_ref(), now_ms)?;
+    let send_at_ms = validate::schedule_ms(body.send_at.as_ref(), now_ms)?;
     state.reschedule(id, send_at_ms, config);
-    call.engine.release(state);
-    Ok(call.answer(
+    request.engine.release(state);
+    Ok(request.respond(
         "BulkResponse",
         &json!({"bulkId": id, "sendAt": ApiDate(send_at_ms.max(now_ms))}),
     ))
 }
 
 /// `GET /sms/1/bulks/status`.
-pub fn status(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let id = bulk_id(call)?;
-    let state = call.engine.lock();
+pub fn status(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let id = bulk_id(request)?;
+    let state = request.engine.lock();
     let bulk = scheduled(&state, id)?;
-    Ok(call.answer(
+    Ok(request.respond(
         "BulkStatusResponse",
         &json!({"bulkId": id, "status": status_of(&state, bulk)}),
     ))
 }
 
 /// `PUT /sms/1/bulks/status`: pauses, resumes, cancels.
-pub fn set_status(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let id = bulk_id(call)?;
-    let request: BulkStatusRequest = call.read()?;
-    let config = &call.engine.config;
-    let wanted = request.status.map(|status| status.0).unwrap_or_default();
-    let mut state = call.engine.lock();
+pub fn set_status(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let id = bulk_id(request)?;
+    let body: BulkStatusRequest = request.parse_body()?;
+    let config = &request.engine.config;
+    let wanted = body.status.map(|status| status.0).unwrap_or_default();
+    let mut state = request.engine.lock();
     changeable(&state, id)?;
     match wanted.as_str() {
         "PAUSED" => state.set_paused(id, true, config),
@@ -117,15 +118,15 @@ pub fn set_status(call: &Call<'_>) -> Result<Reply, ApiError> {
         }
     }
     let status = scheduled(&state, id).map(|bulk| status_of(&state, bulk))?;
-    call.engine.release(state);
-    Ok(call.answer(
+    request.engine.release(state);
+    Ok(request.respond(
         "BulkStatusResponse",
         &json!({"bulkId": id, "status": status}),
     ))
 }
 
 /// Refuses changes to a bulk that is finished or cancelled.
-fn changeable(state: &State, id: &str) -> Result<(), ApiError> {
+fn changeable(state: &SimulatorState, id: &str) -> Result<(), ApiError> {
     let bulk = scheduled(state, id)?;
     match status_of(state, bulk) {
         status @ ("FINISHED" | "CANCELED") => Err(ApiError::invalid(

@@ -7,8 +7,8 @@ use crate::http::send;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    Send(send::Shape, bool),
-    Query,
+    Send(send::SendVariant, bool),
+    SendQuery,
     Reports,
     Logs,
     Inbox,
@@ -27,15 +27,15 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// Finds the endpoint of a path without format suffix; `None` if the path is unknown (404).
-    pub fn of(path: &str) -> Option<Self> {
+    pub fn for_path(path: &str) -> Option<Self> {
         Some(match path.trim_end_matches('/') {
-            "/sms/1/text/single" => Self::Send(send::Shape::Single, false),
-            "/sms/1/text/multi" => Self::Send(send::Shape::Multi, false),
-            "/sms/1/text/advanced" => Self::Send(send::Shape::Advanced, false),
-            "/sms/1/binary/single" => Self::Send(send::Shape::Single, true),
-            "/sms/1/binary/multi" => Self::Send(send::Shape::Multi, true),
-            "/sms/1/binary/advanced" => Self::Send(send::Shape::Advanced, true),
-            "/sms/1/text/query" => Self::Query,
+            "/sms/1/text/single" => Self::Send(send::SendVariant::Single, false),
+            "/sms/1/text/multi" => Self::Send(send::SendVariant::Multi, false),
+            "/sms/1/text/advanced" => Self::Send(send::SendVariant::Advanced, false),
+            "/sms/1/binary/single" => Self::Send(send::SendVariant::Single, true),
+            "/sms/1/binary/multi" => Self::Send(send::SendVariant::Multi, true),
+            "/sms/1/binary/advanced" => Self::Send(send::SendVariant::Advanced, true),
+            "/sms/1/text/query" => Self::SendQuery,
             "/sms/1/reports" => Self::Reports,
             "/sms/1/logs" => Self::Logs,
             "/sms/1/inbox/reports" => Self::Inbox,
@@ -60,7 +60,7 @@ impl Endpoint {
 
     pub fn allows(&self, method: &Method) -> bool {
         match self {
-            Self::Query
+            Self::SendQuery
             | Self::Reports
             | Self::Logs
             | Self::Inbox
@@ -74,10 +74,10 @@ impl Endpoint {
 
     /// Whether the `Authorization` header is not required: the query interface and the token endpoints carry credentials
     /// in the query or body, short links are public.
-    pub fn authenticates_itself(&self) -> bool {
+    pub fn skips_header_authentication(&self) -> bool {
         matches!(
             self,
-            Self::Query | Self::OauthToken | Self::Session | Self::ShortUrl(_)
+            Self::SendQuery | Self::OauthToken | Self::Session | Self::ShortUrl(_)
         )
     }
 }

@@ -5,7 +5,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::{dates::ApiDate, state::Received};
+use crate::{dates::ApiDate, state::ReceivedMessage};
 
 /// What stays unescaped in a query value: RFC 3986 unreserved characters.
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
@@ -18,7 +18,7 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
 ///
 /// With both `%bin%` and `%text%` only one is filled: the text for data coding 0, else the octets. A template with only one
 /// of them always gets it. The query parameter `output=xml|json` selects how values are escaped and is removed from the URL.
-pub(crate) fn fill(template: &str, received: &Received) -> String {
+pub(crate) fn fill(template: &str, received: &ReceivedMessage) -> String {
     let (template, output) = take_output(template);
     let lower = template.to_ascii_lowercase();
     let both = lower.contains("%text%") && lower.contains("%bin%");
@@ -113,8 +113,8 @@ fn escape_json(value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn received(text: &str, hex: &str, data_coding: u8) -> Received {
-        Received {
+    fn received(text: &str, hex: &str, data_coding: u8) -> ReceivedMessage {
+        ReceivedMessage {
             id: "id-1".into(),
             from: "+38598123123".into(),
             to: "385921004026".into(),

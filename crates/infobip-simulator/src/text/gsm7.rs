@@ -4,22 +4,22 @@
 //! The simulator never packs a text into septets; it only needs the number of septets of each character. So a pair of
 //! tables is merged at compile time into one map from character to septets, and a look-up is one array access.
 
-/// Septets of every character with one pair of tables: the basic one (default or locking shift) and the one behind
-/// the escape (extension or single shift).
-pub(super) struct Septets {
+/// The number of septets of every character with one pair of tables: the basic one (default or locking shift) and the
+/// one behind the escape (extension or single shift).
+pub(super) struct SeptetTable {
     /// By code point; 0 is "not in this alphabet". All characters of these tables but two lie below.
-    below_0400: [u8; 0x400],
+    below_u0400: [u8; 0x400],
     euro: u8,
     infinity: u8,
 }
 
-impl Septets {
+impl SeptetTable {
     /// 1 for a character of the basic table, 2 behind the escape, `None` outside this alphabet.
     pub(super) fn septets(&self, character: char) -> Option<u32> {
         let cost = match character {
             '€' => self.euro,
             '∞' => self.infinity,
-            _ => *self.below_0400.get(character as usize)?,
+            _ => *self.below_u0400.get(character as usize)?,
         };
         if cost == 0 {
             None
@@ -30,7 +30,7 @@ impl Septets {
 
     const fn new(basic: &[&str], escaped: &[&str]) -> Self {
         let mut table = Self {
-            below_0400: [0; 0x400],
+            below_u0400: [0; 0x400],
             euro: 0,
             infinity: 0,
         };
@@ -69,7 +69,7 @@ impl Septets {
             match code {
                 0x20ac => self.euro = septets,
                 0x221e => self.infinity = septets,
-                _ => self.below_0400[code] = septets,
+                _ => self.below_u0400[code] = septets,
             }
             at += length;
         }
@@ -96,27 +96,28 @@ const SPANISH_ESCAPED: &str = "çÁÍÓÚáíóú";
 const PORTUGUESE_ESCAPED: &str = "êçÔôÁáΦΓΩΠΨΣΘÊÀÍÓÚÃÕÂíóúãõâ";
 
 /// The default alphabet with its extension.
-pub(super) static DEFAULT: Septets = Septets::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION]);
+pub(super) static DEFAULT: SeptetTable = SeptetTable::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION]);
 /// The default alphabet with the Turkish single shift table.
-pub(super) static TURKISH_SINGLE: Septets =
-    Septets::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, TURKISH_ESCAPED]);
+pub(super) static TURKISH_SINGLE: SeptetTable =
+    SeptetTable::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, TURKISH_ESCAPED]);
 /// The Turkish locking shift table with the default extension.
-pub(super) static TURKISH_LOCKING: Septets = Septets::new(&[ASCII, TURKISH_BASIC], &[EXTENSION]);
+pub(super) static TURKISH_LOCKING: SeptetTable =
+    SeptetTable::new(&[ASCII, TURKISH_BASIC], &[EXTENSION]);
 /// Both Turkish tables.
-pub(super) static TURKISH_BOTH: Septets =
-    Septets::new(&[ASCII, TURKISH_BASIC], &[EXTENSION, TURKISH_ESCAPED]);
+pub(super) static TURKISH_BOTH: SeptetTable =
+    SeptetTable::new(&[ASCII, TURKISH_BASIC], &[EXTENSION, TURKISH_ESCAPED]);
 /// The default alphabet with the Spanish single shift table (there is no locking one: A.3.2 is void).
-pub(super) static SPANISH_SINGLE: Septets =
-    Septets::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, SPANISH_ESCAPED]);
+pub(super) static SPANISH_SINGLE: SeptetTable =
+    SeptetTable::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, SPANISH_ESCAPED]);
 /// The default alphabet with the Portuguese single shift table.
-pub(super) static PORTUGUESE_SINGLE: Septets =
-    Septets::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, PORTUGUESE_ESCAPED]);
+pub(super) static PORTUGUESE_SINGLE: SeptetTable =
+    SeptetTable::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, PORTUGUESE_ESCAPED]);
 /// The Portuguese locking shift table with the default extension.
-pub(super) static PORTUGUESE_LOCKING: Septets =
-    Septets::new(&[ASCII, PORTUGUESE_BASIC], &[EXTENSION]);
+pub(super) static PORTUGUESE_LOCKING: SeptetTable =
+    SeptetTable::new(&[ASCII, PORTUGUESE_BASIC], &[EXTENSION]);
 /// Both Portuguese tables.
-pub(super) static PORTUGUESE_BOTH: Septets =
-    Septets::new(&[ASCII, PORTUGUESE_BASIC], &[EXTENSION, PORTUGUESE_ESCAPED]);
+pub(super) static PORTUGUESE_BOTH: SeptetTable =
+    SeptetTable::new(&[ASCII, PORTUGUESE_BASIC], &[EXTENSION, PORTUGUESE_ESCAPED]);
 
 #[cfg(test)]
 mod tests {

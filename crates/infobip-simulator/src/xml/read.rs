@@ -3,7 +3,7 @@
 use quick_xml::{Reader, escape::resolve_predefined_entity, events::Event};
 use serde_json::{Map, Value};
 
-use super::{forbidden, item_name};
+use super::{is_forbidden, item_name};
 
 /// Maximum length of a document in octets.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -44,23 +44,23 @@ pub enum XmlError {
     Malformed(u64),
 }
 
-enum Content {
+enum ElementContent {
     Text(String),
-    Children(Vec<(String, Content)>),
+    Children(Vec<(String, ElementContent)>),
 }
 
-struct Open {
+struct OpenElement {
     name: String,
     text: String,
-    children: Vec<(String, Content)>,
+    children: Vec<(String, ElementContent)>,
 }
 
-impl Open {
-    fn close(self) -> (String, Content) {
+impl OpenElement {
+    fn close(self) -> (String, ElementContent) {
         let content = if self.children.is_empty() {
-            Content::Text(self.text)
+            ElementContent::Text(self.text)
         } else {
-            Content::Children(self.children)
+            ElementContent::Children(self.children)
         };
         (self.name, content)
     }
@@ -76,25 +76,25 @@ impl Open {
 /// ```
 pub fn to_json(body: &[u8]) -> Result<Value, XmlError> {
     Ok(match read(body)? {
-        Content::Children(children) => Value::Object(object(children)),
-        Content::Text(text) if text.trim().is_empty() => Value::Object(Map::new()),
-        Content::Text(text) => Value::String(text),
+        ElementContent::Children(children) => Value::Object(object(children)),
+        ElementContent::Text(text) if text.trim().is_empty() => Value::Object(Map::new()),
+        ElementContent::Text(text) => Value::String(text),
     })
 }
 
 /// Parses a document and returns the content of its root.
-fn read(body: &[u8]) -> Result<Content, XmlError> {
+fn read(body: &[u8]) -> Result<ElementContent, XmlError> {
     if body.len() > MAX_BYTES {
         return Err(XmlError::TooLarge(body.len()));
     }
     let text = std::str::from_utf8(body).map_err(|_| XmlError::Encoding)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.contains(forbidden) {
+    if text.contains(is_forbidden) {
         return Err(XmlError::Character);
     }
     let mut reader = Reader::from_str(text);
-    let mut open: Vec<Open> = Vec::new();
-    let mut root: Option<Content> = None;
+    let mut open: Vec<OpenElement> = Vec::new();
+    let mut root: Option<ElementContent> = None;
     let mut elements = 0_usize;
     loop {
         let at = reader.buffer_position();
@@ -102,8 +102,8 @@ fn read(body: &[u8]) -> Result<Content, XmlError> {
         let event = reader.read_event().map_err(|_| malformed())?;
         let closed = match event {
             Event::Start(start) => {
-                admit(&mut elements, open.len(), root.is_some(), at)?;
-                open.push(Open {
+                count_element(&mut elements, open.len(), root.is_some(), at)?;
+                open.push(OpenElement {
                     name: start.local_name().into_inner().to_owned(),
                     text: String::new(),
                     children: Vec::new(),
@@ -111,31 +111,31 @@ fn read(body: &[u8]) -> Result<Content, XmlError> {
                 None
             }
             Event::Empty(start) => {
-                admit(&mut elements, open.len(), root.is_some(), at)?;
+                count_element(&mut elements, open.len(), root.is_some(), at)?;
                 Some((
                     start.local_name().into_inner().to_owned(),
-                    Content::Text(String::new()),
+                    ElementContent::Text(String::new()),
                 ))
             }
             Event::End(_) => Some(open.pop().ok_or_else(malformed)?.close()),
             Event::Text(text) => {
-                append(&mut open, &text.xml10_content(), at)?;
+                append_text(&mut open, &text.xml10_content(), at)?;
                 None
             }
             Event::CData(text) => {
-                append(&mut open, &text.xml10_content(), at)?;
+                append_text(&mut open, &text.xml10_content(), at)?;
                 None
             }
             Event::GeneralRef(reference) => {
                 let character = reference.resolve_char_ref().map_err(|_| malformed())?;
                 match character {
-                    Some(character) if forbidden(character) => return Err(XmlError::Character),
+                    Some(character) if is_forbidden(character) => return Err(XmlError::Character),
                     Some(character) => {
-                        append(&mut open, character.encode_utf8(&mut [0; 4]), at)?;
+                        append_text(&mut open, character.encode_utf8(&mut [0; 4]), at)?;
                     }
                     None => {
                         let text = resolve_predefined_entity(&reference).ok_or(XmlError::Entity)?;
-                        append(&mut open, text, at)?;
+                        append_text(&mut open, text, at)?;
                     }
                 }
                 None
@@ -168,7 +168,12 @@ fn read(body: &[u8]) -> Result<Content, XmlError> {
 }
 
 /// Counts an element; refuses it beyond the limits or after the root.
-fn admit(elements: &mut usize, depth: usize, root_ended: bool, at: u64) -> Result<(), XmlError> {
+fn count_element(
+    elements: &mut usize,
+    depth: usize,
+    root_ended: bool,
+    at: u64,
+) -> Result<(), XmlError> {
     *elements += 1;
     if root_ended {
         Err(XmlError::Malformed(at))
@@ -182,7 +187,7 @@ fn admit(elements: &mut usize, depth: usize, root_ended: bool, at: u64) -> Resul
 }
 
 /// Adds text to the innermost open element; outside the root only blanks are allowed.
-fn append(open: &mut [Open], text: &str, at: u64) -> Result<(), XmlError> {
+fn append_text(open: &mut [OpenElement], text: &str, at: u64) -> Result<(), XmlError> {
     match open.last_mut() {
         Some(element) => element.text.push_str(text),
         None if text.trim().is_empty() => {}
@@ -192,7 +197,7 @@ fn append(open: &mut [Open], text: &str, at: u64) -> Result<(), XmlError> {
 }
 
 /// An element's children as an object. Of a repeated element that is no list, the last one counts, as in JSON.
-fn object(children: Vec<(String, Content)>) -> Map<String, Value> {
+fn object(children: Vec<(String, ElementContent)>) -> Map<String, Value> {
     let mut fields = Map::new();
     for (name, content) in children {
         let Some(item) = item_name(&name) else {
@@ -203,8 +208,8 @@ fn object(children: Vec<(String, Content)>) -> Map<String, Value> {
         // `to` is a number in a destination, a list in a request, an object in a time window.
         if name == "to" && !fields.contains_key("to") {
             let field = match items {
-                Items::One(value) => value,
-                Items::Several(values) => Value::Array(values),
+                ListElement::Item(value) => value,
+                ListElement::Wrapper(values) => Value::Array(values),
             };
             fields.insert(name, field);
             continue;
@@ -227,44 +232,46 @@ fn object(children: Vec<(String, Content)>) -> Map<String, Value> {
 }
 
 /// Meaning of an element whose name is that of a list.
-enum Items {
+enum ListElement {
     /// An item itself: the list is bare.
-    One(Value),
+    Item(Value),
     /// The wrapper around items.
-    Several(Vec<Value>),
+    Wrapper(Vec<Value>),
 }
 
-impl Items {
+impl ListElement {
     fn move_into(&mut self, all: &mut Vec<Value>) {
         match self {
-            Self::One(value) => all.push(value.take()),
-            Self::Several(values) => all.append(values),
+            Self::Item(value) => all.push(value.take()),
+            Self::Wrapper(values) => all.append(values),
         }
     }
 }
 
-fn items(list: &str, item: &str, content: Content) -> Items {
+fn items(list: &str, item: &str, content: ElementContent) -> ListElement {
     match content {
-        Content::Children(children)
+        ElementContent::Children(children)
             if children
                 .iter()
                 .all(|(name, _)| name == item || name == list) =>
         {
-            Items::Several(
+            ListElement::Wrapper(
                 children
                     .into_iter()
                     .map(|(_, content)| value(content))
                     .collect(),
             )
         }
-        Content::Text(text) if text.trim().is_empty() && list != "to" => Items::Several(Vec::new()),
-        content => Items::One(value(content)),
+        ElementContent::Text(text) if text.trim().is_empty() && list != "to" => {
+            ListElement::Wrapper(Vec::new())
+        }
+        content => ListElement::Item(value(content)),
     }
 }
 
-fn value(content: Content) -> Value {
+fn value(content: ElementContent) -> Value {
     match content {
-        Content::Text(text) => Value::String(text),
-        Content::Children(children) => Value::Object(object(children)),
+        ElementContent::Text(text) => Value::String(text),
+        ElementContent::Children(children) => Value::Object(object(children)),
     }
 }

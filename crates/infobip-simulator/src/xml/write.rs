@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{forbidden, item_name};
+use super::{is_forbidden, item_name};
 
 /// Writes a JSON value as a document with the given root.
 ///
@@ -73,7 +73,7 @@ fn push_text(out: &mut String, text: &str) {
             '>' => out.push_str("&gt;"),
             // A reader turns a bare carriage return into a line feed.
             '\r' => out.push_str("&#13;"),
-            character if forbidden(character) => {}
+            character if is_forbidden(character) => {}
             character => out.push(character),
         }
     }

@@ -5,25 +5,25 @@
 //! Neighbours: [`super::acceptance`] accepts messages, [`super::outcome`] chooses the final status.
 
 use crate::{
+    codes::id::{
+        DELIVERED_TO_HANDSET, EC_MESSAGE_CANCELED, PENDING_TIME_VIOLATION,
+        PENDING_WAITING_DELIVERY, UNDELIVERABLE_NOT_SENT,
+    },
     config::SimulatorConfig,
-    outcome::{self, DELIVERED},
-    push::{Payload, Report},
-    state::{State, Timer},
-    store::{Bulk, Phase, Row},
+    outcome,
+    push::{DeliveryReport, DuePush, PushContent},
+    state::{SimulatorState, Timer},
+    store::{Bulk, Phase, RowId},
 };
 
-const OUTSIDE_WINDOW: u16 = 1;
-const WAITING: u16 = 3;
-/// UNDELIVERABLE_NOT_SENT and EC_MESSAGE_CANCELED: a cancelled bulk.
-const CANCELED: (u16, u16) = (31, 4100);
-
-impl State {
-    /// Sends a message at its time, unless its window is closed or its validity period is over.
+impl SimulatorState {
+    /// Sends a message, unless its delivery window is closed or its validity period is over. With `immediately` its final
+    /// status is due at once.
     pub(crate) fn dispatch(
         &mut self,
-        row: Row,
+        row: RowId,
         at_ms: i64,
-        at_once: bool,
+        immediately: bool,
         config: &SimulatorConfig,
     ) {
         let Some(message) = self.messages.get_mut(row) else {
@@ -34,48 +34,60 @@ impl State {
             .saturating_add(message.content.validity_ms);
         if at_ms > valid_until_ms {
             let (status, error) = outcome::expired_unsent();
-            self.end(row, at_ms, status, error, config);
+            self.finish(row, at_ms, status, error, config);
             return;
         }
         if let Some(window) = message.content.window {
             let opens_ms = window.next_open_ms(at_ms);
             if opens_ms > at_ms {
-                message.status = OUTSIDE_WINDOW;
+                message.status = PENDING_TIME_VIOLATION;
                 message.done_at_ms = at_ms;
                 let due_ms = opens_ms.min(valid_until_ms + 1);
-                let schedule = message.schedule;
-                self.timers.set(due_ms, Timer::Dispatch { row, schedule });
+                let schedule_version = message.schedule_version;
+                self.timers.set(
+                    due_ms,
+                    Timer::Dispatch {
+                        row,
+                        schedule_version,
+                    },
+                );
                 return;
             }
         }
         message.phase = Phase::Sent;
-        message.status = WAITING;
+        message.status = PENDING_WAITING_DELIVERY;
         message.done_at_ms = at_ms;
-        let fate = outcome::fate(&message.to, &message.id, valid_until_ms - at_ms, config);
-        let (mut intermediate_ms, mut end_ms) =
-            (fate.intermediate, at_ms.saturating_add(fate.ends_after_ms));
-        if at_once {
-            intermediate_ms = intermediate_ms.map(|(_, error)| (0, error));
-            end_ms = at_ms;
+        let outcome =
+            outcome::delivery_outcome(&message.to, &message.id, valid_until_ms - at_ms, config);
+        let (mut intermediate, mut final_at_ms) = (
+            outcome.intermediate,
+            at_ms.saturating_add(outcome.final_after_ms),
+        );
+        if immediately {
+            intermediate = intermediate.map(|(_, error)| (0, error));
+            final_at_ms = at_ms;
         }
-        if let Some((after_ms, error)) = intermediate_ms {
+        if let Some((after_ms, error)) = intermediate {
             self.timers
-                .set(at_ms + after_ms, Timer::Intermediate { row, error });
+                .set(at_ms + after_ms, Timer::IntermediateError { row, error });
         }
         self.timers.set(
-            end_ms,
-            Timer::End {
+            final_at_ms,
+            Timer::Finish {
                 row,
-                status: fate.status,
-                error: fate.error,
+                status: outcome.status,
+                error: outcome.error,
             },
         );
     }
 
-    /// Executes a timer that is due.
+    /// Carries out a timer that was due at `at_ms`.
     pub(crate) fn fire(&mut self, timer: Timer, at_ms: i64, config: &SimulatorConfig) {
         match timer {
-            Timer::Dispatch { row, schedule } => {
+            Timer::Dispatch {
+                row,
+                schedule_version,
+            } => {
                 let Some(message) = self.messages.get(row) else {
                     return;
                 };
@@ -83,36 +95,47 @@ impl State {
                     .messages
                     .bulk(&message.bulk_id)
                     .is_some_and(|bulk| bulk.paused);
-                if message.phase == Phase::Scheduled && message.schedule == schedule && !paused {
+                if message.phase == Phase::Scheduled
+                    && message.schedule_version == schedule_version
+                    && !paused
+                {
                     self.dispatch(row, at_ms, false, config);
                 }
             }
-            Timer::Intermediate { row, error } => {
+            Timer::IntermediateError { row, error } => {
                 let Some(message) = self.messages.get_mut(row) else {
                     return;
                 };
-                message.status = WAITING;
+                message.status = PENDING_WAITING_DELIVERY;
                 message.error = error;
                 message.done_at_ms = at_ms;
                 if message.content.intermediate_report {
                     self.report(row, at_ms, false, config);
                 }
             }
-            Timer::End { row, status, error } => self.end(row, at_ms, status, error, config),
-            Timer::Flush(notify) => {
-                if let Some(outbox) = self.outboxes.remove(&notify) {
-                    let id = self.pushes.open(Payload::Reports {
+            Timer::Finish { row, status, error } => self.finish(row, at_ms, status, error, config),
+            Timer::FlushReports(notify) => {
+                if let Some(batch) = self.report_batches.remove(&notify) {
+                    let id = self.pushes.create(PushContent::Reports {
                         notify,
-                        reports: outbox.reports,
+                        reports: batch.reports,
                     });
-                    self.ready.push((id, at_ms));
+                    self.due_pushes.push(DuePush { id, due_ms: at_ms });
                 }
             }
-            Timer::Push(id) => self.ready.push((id, at_ms)),
+            Timer::Push(id) => self.due_pushes.push(DuePush { id, due_ms: at_ms }),
         }
     }
 
-    fn end(&mut self, row: Row, at_ms: i64, status: u16, error: u16, config: &SimulatorConfig) {
+    /// Gives a message its final status, once.
+    fn finish(
+        &mut self,
+        row: RowId,
+        at_ms: i64,
+        status: u16,
+        error: u16,
+        config: &SimulatorConfig,
+    ) {
         let Some(message) = self.messages.get_mut(row) else {
             return;
         };
@@ -123,60 +146,60 @@ impl State {
         message.status = status;
         message.error = error;
         message.done_at_ms = at_ms;
-        message.handset_deliveries += u32::from(status == DELIVERED);
+        message.handset_deliveries += u32::from(status == DELIVERED_TO_HANDSET);
         self.report(row, at_ms, true, config);
     }
 
     /// Queues a report for its notify URL, or marks it unread. Intermediate reports are only pushed.
-    fn report(&mut self, row: Row, at_ms: i64, last: bool, config: &SimulatorConfig) {
+    fn report(&mut self, row: RowId, at_ms: i64, is_final: bool, config: &SimulatorConfig) {
         let Some(message) = self.messages.get(row) else {
             return;
         };
         let Some(notify) = message.content.notify.clone() else {
-            if last {
+            if is_final {
                 self.messages.mark_unread(row);
             }
             return;
         };
-        let report = Report {
+        let report = DeliveryReport {
             row,
             status: message.status,
             error: message.error,
             done_at_ms: message.done_at_ms,
         };
-        let outbox = self.outboxes.entry(notify.clone()).or_default();
-        outbox.reports.push(report);
-        if outbox.reports.len() >= config.push_batch_max.max(1) {
-            let reports = std::mem::take(&mut outbox.reports);
-            self.outboxes.remove(&notify);
-            let id = self.pushes.open(Payload::Reports { notify, reports });
-            self.ready.push((id, at_ms));
-        } else if outbox.reports.len() == 1 {
+        let batch = self.report_batches.entry(notify.clone()).or_default();
+        batch.reports.push(report);
+        if batch.reports.len() >= config.push_batch_max.max(1) {
+            let reports = std::mem::take(&mut batch.reports);
+            self.report_batches.remove(&notify);
+            let id = self.pushes.create(PushContent::Reports { notify, reports });
+            self.due_pushes.push(DuePush { id, due_ms: at_ms });
+        } else if batch.reports.len() == 1 {
             self.timers.set(
                 at_ms + config.push_batch_window_ms.max(0),
-                Timer::Flush(notify),
+                Timer::FlushReports(notify),
             );
         }
     }
 
     /// Fires all due timers and flushes all waiting reports now, without waiting for the batching window.
-    pub(crate) fn hasten(&mut self, now_ms: i64, config: &SimulatorConfig) {
+    pub(crate) fn fire_and_flush_now(&mut self, now_ms: i64, config: &SimulatorConfig) {
         while let Some((due_ms, timer)) = self.timers.pop_due(now_ms) {
             self.fire(timer, due_ms, config);
         }
-        let waiting: Vec<_> = self.outboxes.keys().cloned().collect();
+        let waiting: Vec<_> = self.report_batches.keys().cloned().collect();
         for notify in waiting {
-            self.fire(Timer::Flush(notify), now_ms, config);
+            self.fire(Timer::FlushReports(notify), now_ms, config);
         }
     }
 
-    /// Reschedules the messages of a bulk that were not sent yet.
+    /// Reschedules the messages of a bulk that are not sent yet.
     pub(crate) fn reschedule(&mut self, bulk_id: &str, send_at_ms: i64, config: &SimulatorConfig) {
         let now_ms = self.clock.now_ms();
         for row in self.scheduled_rows(bulk_id) {
             self.messages.set_sent_at(row, send_at_ms.max(now_ms));
             if let Some(message) = self.messages.get_mut(row) {
-                message.schedule += 1;
+                message.schedule_version += 1;
             }
         }
         self.resume(bulk_id, now_ms, config);
@@ -192,17 +215,24 @@ impl State {
         }
     }
 
-    /// Cancels the messages of a bulk that were not sent yet.
+    /// Cancels the messages of a bulk that are not sent yet.
     pub(crate) fn cancel(&mut self, bulk_id: &str, config: &SimulatorConfig) {
         if let Some(bulk) = self.messages.bulk_mut(bulk_id) {
             bulk.canceled = true;
         }
         let now_ms = self.clock.now_ms();
         for row in self.scheduled_rows(bulk_id) {
-            self.end(row, now_ms, CANCELED.0, CANCELED.1, config);
+            self.finish(
+                row,
+                now_ms,
+                UNDELIVERABLE_NOT_SENT,
+                EC_MESSAGE_CANCELED,
+                config,
+            );
         }
     }
 
+    /// Sends the due messages of a bulk that is not paused, and sets timers for the others.
     fn resume(&mut self, bulk_id: &str, now_ms: i64, config: &SimulatorConfig) {
         if self.messages.bulk(bulk_id).is_some_and(|bulk| bulk.paused) {
             return;
@@ -211,19 +241,24 @@ impl State {
             let Some(message) = self.messages.get_mut(row) else {
                 continue;
             };
-            message.schedule += 1;
-            let (sent_at_ms, schedule) = (message.sent_at_ms, message.schedule);
+            message.schedule_version += 1;
+            let (sent_at_ms, schedule_version) = (message.sent_at_ms, message.schedule_version);
             if sent_at_ms > now_ms {
-                self.timers
-                    .set(sent_at_ms, Timer::Dispatch { row, schedule });
+                self.timers.set(
+                    sent_at_ms,
+                    Timer::Dispatch {
+                        row,
+                        schedule_version,
+                    },
+                );
             } else {
                 self.dispatch(row, now_ms, false, config);
             }
         }
     }
 
-    /// The rows of a bulk that were not sent yet.
-    pub(crate) fn scheduled_rows(&self, bulk_id: &str) -> Vec<Row> {
+    /// The rows of a bulk that are not sent yet.
+    pub(crate) fn scheduled_rows(&self, bulk_id: &str) -> Vec<RowId> {
         let rows = self.messages.bulk(bulk_id).into_iter().flat_map(Bulk::rows);
         rows.filter(|row| {
             self.messages

@@ -12,28 +12,28 @@ const MINUTE_MS: i64 = 60_000;
 
 /// A validated send request.
 #[derive(Debug)]
-pub(crate) struct SendDraft {
+pub(crate) struct Submission {
     /// The caller's bulk id, clipped to 100 characters.
     pub(crate) bulk_id: Option<String>,
-    pub(crate) messages: Vec<MessageDraft>,
+    pub(crate) messages: Vec<SubmissionMessage>,
     pub(crate) tracking: Option<Arc<Tracking>>,
 }
 
 /// One message for its destinations.
 #[derive(Debug)]
-pub(crate) struct MessageDraft {
+pub(crate) struct SubmissionMessage {
     /// The content, shared by all destinations.
     pub(crate) content: Arc<Content>,
     /// The status with which all destinations are rejected, if any.
-    pub(crate) refusal: Option<u16>,
+    pub(crate) rejection: Option<u16>,
     /// When to send, virtual milliseconds.
     pub(crate) send_at_ms: Option<i64>,
-    pub(crate) destinations: Vec<DestinationDraft>,
+    pub(crate) destinations: Vec<SubmissionDestination>,
 }
 
 /// A destination as the caller wrote it.
 #[derive(Debug)]
-pub(crate) struct DestinationDraft {
+pub(crate) struct SubmissionDestination {
     /// The number as written; empty if missing.
     pub(crate) to: String,
     /// The caller's message id, clipped to 200 characters.
@@ -50,7 +50,7 @@ pub(crate) struct Content {
     pub(crate) flash: bool,
     pub(crate) intermediate_report: bool,
     /// Where reports are pushed; `None`: they are pulled.
-    pub(crate) notify: Option<Notify>,
+    pub(crate) notify: Option<NotifyTarget>,
     /// Comes back with reports.
     pub(crate) callback_data: Option<Value>,
     /// How long delivery may be tried, from the time of sending.
@@ -78,7 +78,7 @@ pub(crate) enum Body {
 
 /// Where and how reports are pushed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Notify {
+pub(crate) struct NotifyTarget {
     pub(crate) url: Arc<str>,
     /// XML instead of JSON.
     pub(crate) xml: bool,
