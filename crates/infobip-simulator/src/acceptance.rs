@@ -18,7 +18,7 @@ use crate::{
     outcome::{self, SpecialNumber},
     state::{SimulatorState, Timer},
     store::{Message, Phase},
-    submission::{Body, Content, Submission, SubmissionMessage},
+    submission::{MessageBody, MessageContent, Submission, SubmissionMessage},
     validate,
 };
 
@@ -131,7 +131,7 @@ impl SimulatorState {
     ) {
         let (now_ms, config) = (context.now_ms, context.config);
         let content_bytes = estimated_content_bytes(&submitted.content);
-        for (at, destination) in submitted.destinations.into_iter().enumerate() {
+        for (index, destination) in submitted.destinations.into_iter().enumerate() {
             if destination.to.trim().is_empty() {
                 results.push(DestinationResult {
                     to: destination.to,
@@ -174,7 +174,7 @@ impl SimulatorState {
                     estimated_bytes: 512
                         + 2 * message_id.len()
                         + to.len()
-                        + if at == 0 { content_bytes } else { 0 },
+                        + if index == 0 { content_bytes } else { 0 },
                     to: to.into(),
                     content: submitted.content.clone(),
                     shortened_text: None,
@@ -241,10 +241,10 @@ fn immediate_status(to: &str, config: &SimulatorConfig) -> u16 {
     }
 }
 
-fn estimated_content_bytes(content: &Content) -> usize {
+fn estimated_content_bytes(content: &MessageContent) -> usize {
     let body = match &content.body {
-        Body::Text(text) => text.len(),
-        Body::Binary { hex, .. } => hex.len(),
+        MessageBody::Text(text) => text.len(),
+        MessageBody::Binary { hex, .. } => hex.len(),
     };
     let callback = content
         .callback_data

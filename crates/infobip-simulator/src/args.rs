@@ -1,5 +1,7 @@
 //! The command line of the simulator: `smsbridge simulate` and the binary of this crate take the same arguments.
 
+mod parse;
+
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
@@ -9,9 +11,10 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bounds, InboundPush, Keyword, Simulator, SimulatorConfig, SimulatorError};
-
-const HOUR_MS: i64 = 3_600_000;
+use self::parse::{chance, digits, keyword, positive, range};
+use crate::{
+    Bounds, InboundPush, Keyword, Simulator, SimulatorConfig, SimulatorError, clock::HOUR_MS,
+};
 
 /// Arguments of `simulate`.
 #[derive(Args, Clone)]
@@ -229,46 +232,6 @@ pub fn until_signal() -> io::Result<CancellationToken> {
         signalled.cancel();
     });
     Ok(shutdown)
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|n: &f64| *n > 0.0 && *n <= 1e9)
-        .ok_or_else(|| "must be above 0 and at most 1000000000".into())
-}
-
-fn chance(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|p| (0.0..=1.0).contains(p))
-        .ok_or_else(|| "must be from 0 to 1".into())
-}
-
-fn range(text: &str) -> Result<(u32, u32), String> {
-    let (least, most) = text.split_once('-').unwrap_or((text, text));
-    match (least.trim().parse(), most.trim().parse()) {
-        (Ok(least), Ok(most)) if least <= most => Ok((least, most)),
-        _ => Err("must be milliseconds like 200-600".into()),
-    }
-}
-
-fn digits(text: &str) -> Result<String, String> {
-    let digits = text.trim_start_matches('+');
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("must be the first digits of a number".into());
-    }
-    Ok(digits.to_owned())
-}
-
-fn keyword(text: &str) -> Result<Keyword, String> {
-    match text.split_once('=') {
-        Some((to, word)) if !to.is_empty() && !word.is_empty() => Ok(Keyword {
-            to: to.trim_start_matches('+').to_owned(),
-            word: word.to_owned(),
-        }),
-        _ => Err("must be NUMBER=WORD".into()),
-    }
 }
 
 #[cfg(test)]

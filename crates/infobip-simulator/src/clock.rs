@@ -12,6 +12,9 @@ use std::{
 
 use crate::dates::LATEST_MS;
 
+pub(crate) const MINUTE_MS: i64 = 60_000;
+pub(crate) const HOUR_MS: i64 = 60 * MINUTE_MS;
+
 #[derive(Debug)]
 pub(crate) struct Clock {
     anchor: Instant,
@@ -35,12 +38,14 @@ impl Clock {
         if self.frozen {
             return self.anchor_ms;
         }
-        let passed = self.anchor.elapsed().as_secs_f64() * 1000.0 * self.speed;
+        let elapsed_ms = self.anchor.elapsed().as_secs_f64() * 1000.0 * self.speed;
         #[expect(
             clippy::cast_possible_truncation,
             reason = "float to integer casts saturate"
         )]
-        self.anchor_ms.saturating_add(passed as i64).min(LATEST_MS)
+        self.anchor_ms
+            .saturating_add(elapsed_ms as i64)
+            .min(LATEST_MS)
     }
 
     /// Virtual milliseconds per real millisecond.
@@ -73,8 +78,8 @@ impl Clock {
 
     /// Real time until `due_ms`; `None` if the clock is frozen before that.
     pub(crate) fn real_time_until(&self, due_ms: i64) -> Option<Duration> {
-        let left = due_ms.saturating_sub(self.now_ms());
-        if left <= 0 {
+        let remaining_ms = due_ms.saturating_sub(self.now_ms());
+        if remaining_ms <= 0 {
             return Some(Duration::ZERO);
         }
         if self.frozen || self.speed <= 0.0 {
@@ -84,7 +89,7 @@ impl Clock {
             clippy::cast_precision_loss,
             reason = "a wait of centuries may be off by a second"
         )]
-        Duration::try_from_secs_f64(left as f64 / 1000.0 / self.speed).ok()
+        Duration::try_from_secs_f64(remaining_ms as f64 / 1000.0 / self.speed).ok()
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
+use crate::clock::HOUR_MS;
+
 /// How the simulated account behaves and how much the simulator remembers.
 #[derive(Clone)]
 pub struct SimulatorConfig {
@@ -167,7 +169,7 @@ impl Default for SimulatorConfig {
             require_known_prefix: false,
             logs_per_minute: 120,
             retry_after: false,
-            log_retention_ms: 48 * 3_600_000,
+            log_retention_ms: 48 * HOUR_MS,
             push_batch_max: 100,
             push_batch_window_ms: 20,
             push_timeout: Duration::from_secs(10),

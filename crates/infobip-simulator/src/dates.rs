@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 /// 1 January 9000: the latest time that the clock can show.
 pub(crate) const LATEST_MS: i64 = 221_845_392_000_000;
 
-const ASCII: &str = "only ASCII digits replace bytes of an ASCII template";
+const ASCII_ONLY: &str = "only ASCII digits replace bytes of an ASCII template";
 
 /// A date in the API's own format, in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +37,13 @@ impl ApiDate {
 
 impl std::fmt::Display for ApiDate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(std::str::from_utf8(&self.ascii()).expect(ASCII))
+        f.write_str(std::str::from_utf8(&self.ascii()).expect(ASCII_ONLY))
     }
 }
 
 impl Serialize for ApiDate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(std::str::from_utf8(&self.ascii()).expect(ASCII))
+        serializer.serialize_str(std::str::from_utf8(&self.ascii()).expect(ASCII_ONLY))
     }
 }
 

@@ -55,12 +55,12 @@ impl Faults {
             return Err("probability must be from 0 to 1".into());
         }
         // `flatten` lets unknown fields pass; a mistyped one would silently do nothing.
-        let known = serde_json::to_value(&fault).map_err(|error| error.to_string())?;
+        let all_fields = serde_json::to_value(&fault).map_err(|error| error.to_string())?;
         if let Some(unknown) = value
             .as_object()
             .into_iter()
             .flat_map(|map| map.keys())
-            .find(|key| known.get(key).is_none())
+            .find(|key| all_fields.get(key).is_none())
         {
             return Err(format!("unknown field {unknown:?} for this kind of fault"));
         }

@@ -159,8 +159,8 @@ fn without_credentials(query: &str) -> String {
     if !query.contains("password") && !query.contains("username") {
         return query.to_owned();
     }
-    let kept = query
+    let remaining = query
         .split('&')
         .filter(|pair| !pair.starts_with("password") && !pair.starts_with("username"));
-    kept.collect::<Vec<_>>().join("&")
+    remaining.collect::<Vec<_>>().join("&")
 }

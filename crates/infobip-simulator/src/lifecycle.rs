@@ -1,19 +1,18 @@
-//! The life cycle of an accepted message: scheduled, sent, intermediate error, final status; and its reports.
+//! The life cycle of an accepted message (scheduled, sent, temporary error, final status) and its reports.
 //!
 //! Invariant: everything runs in virtual time under the state's lock, and effects carry the time at which the timer was due,
 //! so that the same seed and requests give the same statuses at any clock speed.
 //! Neighbours: [`super::acceptance`] accepts messages, [`super::outcome`] chooses the final status.
 
+mod bulks;
+
 use crate::{
-    codes::id::{
-        DELIVERED_TO_HANDSET, EC_MESSAGE_CANCELED, PENDING_TIME_VIOLATION,
-        PENDING_WAITING_DELIVERY, UNDELIVERABLE_NOT_SENT,
-    },
+    codes::id::{DELIVERED_TO_HANDSET, PENDING_TIME_VIOLATION, PENDING_WAITING_DELIVERY},
     config::SimulatorConfig,
     outcome,
     push::{DeliveryReport, DuePush, PushContent},
     state::{SimulatorState, Timer},
-    store::{Bulk, Phase, RowId},
+    store::{Phase, RowId},
 };
 
 impl SimulatorState {
@@ -191,80 +190,5 @@ impl SimulatorState {
         for notify in waiting {
             self.fire(Timer::FlushReports(notify), now_ms, config);
         }
-    }
-
-    /// Reschedules the messages of a bulk that are not sent yet.
-    pub(crate) fn reschedule(&mut self, bulk_id: &str, send_at_ms: i64, config: &SimulatorConfig) {
-        let now_ms = self.clock.now_ms();
-        for row in self.scheduled_rows(bulk_id) {
-            self.messages.set_sent_at(row, send_at_ms.max(now_ms));
-            if let Some(message) = self.messages.get_mut(row) {
-                message.schedule_version += 1;
-            }
-        }
-        self.resume(bulk_id, now_ms, config);
-    }
-
-    /// Pauses or resumes a bulk.
-    pub(crate) fn set_paused(&mut self, bulk_id: &str, paused: bool, config: &SimulatorConfig) {
-        if let Some(bulk) = self.messages.bulk_mut(bulk_id) {
-            bulk.paused = paused;
-        }
-        if !paused {
-            self.resume(bulk_id, self.clock.now_ms(), config);
-        }
-    }
-
-    /// Cancels the messages of a bulk that are not sent yet.
-    pub(crate) fn cancel(&mut self, bulk_id: &str, config: &SimulatorConfig) {
-        if let Some(bulk) = self.messages.bulk_mut(bulk_id) {
-            bulk.canceled = true;
-        }
-        let now_ms = self.clock.now_ms();
-        for row in self.scheduled_rows(bulk_id) {
-            self.finish(
-                row,
-                now_ms,
-                UNDELIVERABLE_NOT_SENT,
-                EC_MESSAGE_CANCELED,
-                config,
-            );
-        }
-    }
-
-    /// Sends the due messages of a bulk that is not paused, and sets timers for the others.
-    fn resume(&mut self, bulk_id: &str, now_ms: i64, config: &SimulatorConfig) {
-        if self.messages.bulk(bulk_id).is_some_and(|bulk| bulk.paused) {
-            return;
-        }
-        for row in self.scheduled_rows(bulk_id) {
-            let Some(message) = self.messages.get_mut(row) else {
-                continue;
-            };
-            message.schedule_version += 1;
-            let (sent_at_ms, schedule_version) = (message.sent_at_ms, message.schedule_version);
-            if sent_at_ms > now_ms {
-                self.timers.set(
-                    sent_at_ms,
-                    Timer::Dispatch {
-                        row,
-                        schedule_version,
-                    },
-                );
-            } else {
-                self.dispatch(row, now_ms, false, config);
-            }
-        }
-    }
-
-    /// The rows of a bulk that are not sent yet.
-    pub(crate) fn scheduled_rows(&self, bulk_id: &str) -> Vec<RowId> {
-        let rows = self.messages.bulk(bulk_id).into_iter().flat_map(Bulk::rows);
-        rows.filter(|row| {
-            self.messages
-                .get(*row)
-                .is_some_and(|message| message.phase == Phase::Scheduled)
-        })
-        .collect()
     }
 }

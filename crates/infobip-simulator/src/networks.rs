@@ -46,7 +46,7 @@ impl Network {
 pub fn of_number(digits: &str) -> Option<&'static Network> {
     let mut key = EMPTY_PREFIX_KEY;
     let mut found = None;
-    for digit in digits.bytes().take(LONGEST_PREFIX) {
+    for digit in digits.bytes().take(MAX_PREFIX_DIGITS) {
         if !digit.is_ascii_digit() {
             return None;
         }
@@ -59,7 +59,7 @@ pub fn of_number(digits: &str) -> Option<&'static Network> {
 }
 
 /// The longest country code and network prefix together.
-const LONGEST_PREFIX: usize = 7;
+const MAX_PREFIX_DIGITS: usize = 7;
 
 /// A prefix as a number: a leading 1, then its digits, so that `04` and `4` differ.
 const EMPTY_PREFIX_KEY: u32 = 1;
@@ -171,7 +171,7 @@ mod tests {
         let mut countries = HashSet::new();
         for (_, network) in NETWORKS.iter() {
             let prefix = format!("{}{}", network.country_prefix, network.network_prefix);
-            assert!(prefix.len() <= LONGEST_PREFIX, "{prefix}");
+            assert!(prefix.len() <= MAX_PREFIX_DIGITS, "{prefix}");
             assert_eq!(of_number(&prefix), Some(network));
             assert!(
                 network.mcc.len() == 3 && (2..=3).contains(&network.mnc.len()),

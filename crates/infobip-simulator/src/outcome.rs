@@ -4,6 +4,7 @@
 //! Neighbour: `lifecycle` sets the timers for it.
 
 use crate::{
+    clock::MINUTE_MS,
     codes::{
         self,
         id::{
@@ -63,8 +64,8 @@ pub(crate) fn delivery_outcome(
     config: &SimulatorConfig,
 ) -> DeliveryOutcome {
     let mut random = SeededRandom::for_key(config.seed, message_id);
-    let (least, most) = config.delivery_latency_ms;
-    let latency = i64::try_from(random.in_range(u64::from(least), u64::from(most)))
+    let (min_ms, max_ms) = config.delivery_latency_ms;
+    let latency = i64::try_from(random.in_range(u64::from(min_ms), u64::from(max_ms)))
         .expect("a latency between two u32 fits in an i64");
     let delivered = DeliveryOutcome {
         intermediate: None,
@@ -95,7 +96,7 @@ pub(crate) fn delivery_outcome(
         Some(SpecialNumber::FinalError(error)) => failed(error),
         Some(SpecialNumber::IntermediateError(error)) => delivered_after_error(error),
         Some(SpecialNumber::DelayMinutes(minutes)) => DeliveryOutcome {
-            final_after_ms: i64::from(minutes) * 60_000,
+            final_after_ms: i64::from(minutes) * MINUTE_MS,
             ..delivered
         },
         Some(SpecialNumber::NeverFinal) => DeliveryOutcome {
@@ -135,8 +136,9 @@ pub(crate) fn expired_unsent() -> (u16, u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::HOUR_MS;
 
-    const TWO_DAYS: i64 = 48 * 3_600_000;
+    const TWO_DAYS: i64 = 48 * HOUR_MS;
 
     #[test]
     fn numbers_choose_their_outcome() {

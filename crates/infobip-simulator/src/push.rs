@@ -16,6 +16,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    clock::MINUTE_MS,
     dates::ApiDate,
     render,
     state::{SimulatorState, Timer},
@@ -30,7 +31,6 @@ pub(crate) use self::{
 pub(crate) type PushId = u64;
 
 const MAX_RETRIES: u64 = 20;
-const MINUTE_MS: i64 = 60_000;
 
 /// A push and its history.
 #[derive(Debug, Serialize)]

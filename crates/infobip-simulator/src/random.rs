@@ -37,11 +37,11 @@ impl SeededRandom {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Uniformly distributed in `least..=most`.
-    pub(crate) fn in_range(&mut self, least: u64, most: u64) -> u64 {
-        match most.checked_sub(least).and_then(|span| span.checked_add(1)) {
-            None | Some(0) => least,
-            Some(span) => least + self.next_u64() % span,
+    /// Uniformly distributed in `min..=max`.
+    pub(crate) fn in_range(&mut self, min: u64, max: u64) -> u64 {
+        match max.checked_sub(min).and_then(|span| span.checked_add(1)) {
+            None | Some(0) => min,
+            Some(span) => min + self.next_u64() % span,
         }
     }
 
@@ -58,9 +58,9 @@ impl SeededRandom {
         const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
         (0..length)
             .map(|_| {
-                let at = usize::try_from(self.next_u64() % ALPHABET.len() as u64)
+                let index = usize::try_from(self.next_u64() % ALPHABET.len() as u64)
                     .expect("an index below 62 fits in a usize");
-                char::from(ALPHABET[at])
+                char::from(ALPHABET[index])
             })
             .collect()
     }

@@ -18,7 +18,7 @@ use crate::{
     push::DeliveryReport,
     state::ReceivedMessage,
     store::{Message, MessageStore, Phase},
-    submission::Body,
+    submission::MessageBody,
 };
 
 pub(crate) use self::{
@@ -174,8 +174,8 @@ pub(crate) fn ledger_state(message: &Message) -> &'static str {
 pub(crate) fn handset_text(message: &Message) -> Option<&str> {
     match (&message.shortened_text, &message.content.body) {
         (Some(own), _) => Some(own),
-        (None, Body::Text(text)) => Some(text),
-        (None, Body::Binary { .. }) => None,
+        (None, MessageBody::Text(text)) => Some(text),
+        (None, MessageBody::Binary { .. }) => None,
     }
 }
 

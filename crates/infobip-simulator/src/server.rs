@@ -1,55 +1,30 @@
-//! Accepts connections, serves HTTP/1 on them, and breaks them when a fault demands it.
+//! Accepts connections, serves HTTP/1 on them, and closes them when a fault requires it.
 //!
-//! Invariant: each connection is one task, which handles its requests. A handler that breaks its connection signals the
-//! [`ConnectionCloser`] and never returns; the connection's task then closes the socket, with a reset if requested.
+//! Invariant: each connection is one task, which also runs the handlers of its requests. A handler that closes its
+//! connection signals the [`ConnectionCloser`] and never returns; the task then closes the socket.
 //! Neighbour: `http` handles the requests.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+mod body;
+mod connection;
 
-use ::http::{Request, Response};
-use bytes::Bytes;
-use hyper::{
-    body::{Body, Frame, Incoming, SizeHint},
-    service::service_fn,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use ::http::Request;
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::Notify,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
+use self::connection::ResettableStream;
 use crate::{engine::Engine, http};
+
+pub(crate) use self::{
+    body::{HttpResponse, ResponseBody},
+    connection::ConnectionCloser,
+};
 
 /// Grace period for requests in progress at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
-
-/// Breaks the connection that it belongs to.
-#[derive(Debug, Default)]
-pub(crate) struct ConnectionCloser {
-    reset: AtomicBool,
-    requested: Notify,
-}
-
-impl ConnectionCloser {
-    /// Breaks the connection. Never returns.
-    pub(crate) async fn close(&self, reset: bool) -> std::convert::Infallible {
-        self.reset.store(reset, Ordering::Release);
-        self.requested.notify_one();
-        std::future::pending().await
-    }
-}
 
 /// Serves until shutdown, then waits for requests in progress.
 pub(crate) async fn serve(engine: &Arc<Engine>, listener: TcpListener) {
@@ -101,130 +76,10 @@ async fn serve_connection(engine: Arc<Engine>, stream: TcpStream, peer: SocketAd
             }
             return;
         }
-        () = closer.requested.notified() => return,
+        () = closer.requested() => return,
         () = engine.shutdown.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
     // After the grace period only a fault still holds the connection open.
     let _ = tokio::time::timeout(SHUTDOWN_GRACE, connection).await;
 }
-
-/// A connection's stream. On drop it is reset if its closer requested that.
-struct ResettableStream {
-    stream: TcpStream,
-    closer: Arc<ConnectionCloser>,
-}
-
-impl Drop for ResettableStream {
-    fn drop(&mut self) {
-        if self.closer.reset.load(Ordering::Acquire) {
-            // No lingering: closing sends RST instead of FIN.
-            let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-        }
-    }
-}
-
-impl AsyncRead for ResettableStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for ResettableStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
-/// A response body, complete or truncated.
-#[derive(Debug)]
-pub(crate) struct ResponseBody {
-    bytes: Option<Bytes>,
-    content_length: u64,
-    truncated_on_purpose: bool,
-    yielded: bool,
-}
-
-impl ResponseBody {
-    pub(crate) fn complete(bytes: Bytes) -> Self {
-        Self {
-            content_length: bytes.len() as u64,
-            bytes: Some(bytes),
-            truncated_on_purpose: false,
-            yielded: false,
-        }
-    }
-
-    /// A body that ends with an error after `after` bytes (default: half), short of its `Content-Length`.
-    pub(crate) fn truncated(bytes: &Bytes, after: Option<usize>) -> Self {
-        let after = after
-            .unwrap_or(bytes.len() / 2)
-            .min(bytes.len().saturating_sub(1));
-        Self {
-            content_length: bytes.len() as u64,
-            bytes: Some(bytes.slice(..after)),
-            truncated_on_purpose: true,
-            yielded: false,
-        }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if let Some(bytes) = self.bytes.take().filter(|bytes| !bytes.is_empty()) {
-            return Poll::Ready(Some(Ok(Frame::data(bytes))));
-        }
-        if !self.truncated_on_purpose {
-            return Poll::Ready(None);
-        }
-        if !std::mem::replace(&mut self.yielded, true) {
-            // Let the connection flush the data before the error closes it.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(Some(Err(io::Error::new(
-            io::ErrorKind::ConnectionAborted,
-            "truncated on purpose",
-        ))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        !self.truncated_on_purpose && self.bytes.as_ref().is_none_or(Bytes::is_empty)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.content_length)
-    }
-}
-
-pub(crate) type HttpResponse = Response<ResponseBody>;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    clock::{Clock, Timers},
+    clock::{Clock, MINUTE_MS, Timers},
     config::SimulatorConfig,
     push::{DuePush, DuePushes, PushContent, PushId, Pushes, ReportBatch},
     random::SeededRandom,
@@ -117,7 +117,7 @@ impl SimulatorState {
     pub(crate) fn admit_log_request(&mut self, per_minute: usize) -> bool {
         let now_ms = self.clock.now_ms();
         let recent = &mut self.account.log_requests;
-        while recent.front().is_some_and(|at| *at + 60_000 <= now_ms) {
+        while recent.front().is_some_and(|at| *at + MINUTE_MS <= now_ms) {
             recent.pop_front();
         }
         if per_minute == 0 {

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::dates;
-
-const MINUTE_MS: i64 = 60_000;
+use crate::{clock::MINUTE_MS, dates};
 
 /// A validated send request.
 #[derive(Debug)]
@@ -23,7 +21,7 @@ pub(crate) struct Submission {
 #[derive(Debug)]
 pub(crate) struct SubmissionMessage {
     /// The content, shared by all destinations.
-    pub(crate) content: Arc<Content>,
+    pub(crate) content: Arc<MessageContent>,
     /// The status with which all destinations are rejected, if any.
     pub(crate) rejection: Option<u16>,
     /// When to send, virtual milliseconds.
@@ -42,9 +40,9 @@ pub(crate) struct SubmissionDestination {
 
 /// What all destinations of a message share.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub(crate) struct MessageContent {
     pub(crate) from: String,
-    pub(crate) body: Body,
+    pub(crate) body: MessageBody,
     /// Parts of one message.
     pub(crate) parts: u32,
     pub(crate) flash: bool,
@@ -56,14 +54,14 @@ pub(crate) struct Content {
     /// How long delivery may be tried, from the time of sending.
     pub(crate) validity_ms: i64,
     /// When delivery is allowed.
-    pub(crate) window: Option<Window>,
+    pub(crate) window: Option<DeliveryWindow>,
     /// URLs to shorten: the placeholder in the text, and the URL.
     pub(crate) links: Vec<(String, Arc<str>)>,
     pub(crate) tracking: Option<Arc<Tracking>>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Body {
+pub(crate) enum MessageBody {
     /// The text that the handset shows (after transliteration).
     Text(Arc<str>),
     /// Octets in hexadecimal, with their coding.
@@ -98,7 +96,7 @@ pub(crate) struct Tracking {
 
 /// `deliveryTimeWindow`: minutes of the day in UTC, on some days of the week.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Window {
+pub(crate) struct DeliveryWindow {
     /// Minute of the day.
     pub(crate) opens_minute: i64,
     /// Minute of the day, after it opens.
@@ -107,7 +105,7 @@ pub(crate) struct Window {
     pub(crate) days: u8,
 }
 
-impl Window {
+impl DeliveryWindow {
     /// The first moment from `at_ms` on at which delivery is allowed.
     pub(crate) fn next_open_ms(self, at_ms: i64) -> i64 {
         let start_of_day = at_ms - at_ms.rem_euclid(24 * 60 * MINUTE_MS);
@@ -134,7 +132,7 @@ mod tests {
     #[test]
     fn a_window_opens_on_its_days_and_hours() {
         // 2015-02-12 was a Thursday; the window is Monday and Thursday, 9 to 17.
-        let window = Window {
+        let window = DeliveryWindow {
             opens_minute: 9 * 60,
             closes_minute: 17 * 60,
             days: 0b0000_1001,

@@ -125,7 +125,7 @@ const OCTETS: PartLimits = PartLimits {
 /// ```
 pub fn encode(text: &str, options: &TextOptions) -> Encoded {
     let text = match options.transliteration {
-        Some(script) => script.apply(text),
+        Some(script) => script.transliterate(text),
         None => text.to_owned(),
     };
     let measured = options

@@ -4,6 +4,7 @@
 //! that lists every violation; an invalid message gets a status of its own in a 200 response.
 
 mod content;
+mod message;
 mod notify;
 mod schedule;
 mod tracking;
@@ -11,7 +12,10 @@ mod violations;
 
 use std::sync::Arc;
 
-use self::violations::Violations;
+use self::{
+    message::{check_message, truncate},
+    violations::Violations,
+};
 use crate::{
     codes::id,
     config::SimulatorConfig,
@@ -20,8 +24,7 @@ use crate::{
         AdvancedRequest, DestinationRequest, MessageRequest, MultiRequest, OneOrMany,
         SingleRequest, TrackingRequest,
     },
-    submission::{Body, Content, Submission, SubmissionDestination, SubmissionMessage, Tracking},
-    text,
+    submission::Submission,
 };
 
 pub use self::{
@@ -29,8 +32,6 @@ pub use self::{
     tracking::SHORT_URL_CHARACTERS,
 };
 
-/// More parts than this are REJECTED_MESSAGE_TOO_LONG (docs/INFOBIP_API.md#limits).
-const MAX_PARTS: u32 = 25;
 const MAX_BULK_ID_CHARACTERS: usize = 100;
 const MAX_MESSAGE_ID_CHARACTERS: usize = 200;
 const MAX_DESTINATION_CHARACTERS: usize = 64;
@@ -174,118 +175,6 @@ pub fn send(
             messages,
             tracking,
         }),
-    }
-}
-
-/// Validates one message. What makes the whole request invalid is added to `violations`.
-fn check_message(
-    request: MessageRequest,
-    field_path: &dyn Fn(&str) -> String,
-    binary: bool,
-    tracking: Option<&Arc<Tracking>>,
-    now_ms: i64,
-    config: &SimulatorConfig,
-    violations: &mut Violations,
-) -> SubmissionMessage {
-    let from = request
-        .from
-        .map(|from| from.0)
-        .filter(|from| !from.is_empty())
-        .unwrap_or_else(|| config.default_sender.clone());
-    let mut links = Vec::new();
-    let (body, parts) = if binary {
-        content::check_binary(request.binary.as_ref(), field_path, violations)
-    } else {
-        let options = content::check_text_options(
-            request.language.as_ref(),
-            request.transliteration.as_ref(),
-            field_path,
-            violations,
-        );
-        let text = request.text.map(|text| text.0).unwrap_or_default();
-        if text.is_empty() {
-            violations.add(field_path("text"), "must not be empty");
-        }
-        let text = if tracking.is_some_and(|tracking| tracking.urls) {
-            tracking::insert_placeholders(&text, &mut links)
-        } else {
-            text
-        };
-        let encoded = text::encode(&text, &options);
-        (Body::Text(encoded.text.into()), encoded.parts)
-    };
-    let rejection = if !content::sender_is_valid(&from) {
-        Some(id::REJECTED_SOURCE)
-    } else if parts > MAX_PARTS {
-        Some(id::REJECTED_MESSAGE_TOO_LONG)
-    } else if matches!(body, Body::Binary { ref hex, esm_class, .. } if !content::header_is_valid(hex, esm_class))
-    {
-        Some(id::REJECTED_INVALID_UDH)
-    } else {
-        None
-    };
-    let destinations = request
-        .destinations
-        .map(|list| list.0)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|destination| SubmissionDestination {
-            to: destination.to.map(|to| to.0).unwrap_or_default(),
-            message_id: destination
-                .message_id
-                .map(|id| truncate(id.0, MAX_MESSAGE_ID_CHARACTERS))
-                .filter(|id| !id.is_empty()),
-        })
-        .collect::<Vec<_>>();
-    // A message without any destination is answered like one with an empty destination: MISSING_TO, no ids.
-    let destinations = if destinations.is_empty() {
-        vec![SubmissionDestination {
-            to: String::new(),
-            message_id: None,
-        }]
-    } else {
-        destinations
-    };
-    let notify = notify::check_notify(
-        request.notify_url,
-        request.notify_content_type.as_ref(),
-        field_path,
-        violations,
-    );
-    SubmissionMessage {
-        content: Arc::new(Content {
-            from,
-            body,
-            parts,
-            flash: request.flash.is_some_and(|flag| flag.0),
-            intermediate_report: request.intermediate_report.is_some_and(|flag| flag.0),
-            notify: notify.filter(|_| request.notify.is_none_or(|flag| flag.0)),
-            callback_data: notify::check_callback(request.callback_data, field_path, violations),
-            validity_ms: schedule::check_validity(
-                request.validity_period.map(|minutes| minutes.0),
-                field_path,
-                violations,
-            ),
-            window: request
-                .delivery_time_window
-                .as_ref()
-                .and_then(|window| schedule::check_window(window, field_path, violations)),
-            links,
-            tracking: tracking.cloned(),
-        }),
-        rejection,
-        send_at_ms: request.send_at.and_then(|at| {
-            schedule::check_send_at(&at.0, &field_path("sendAt"), now_ms, violations)
-        }),
-        destinations,
-    }
-}
-
-/// The first characters of a text.
-fn truncate(text: String, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        Some((at, _)) => text[..at].to_owned(),
-        None => text,
     }
 }
 

@@ -10,14 +10,13 @@ use std::{
 
 use super::SubmitContext;
 use crate::{
+    clock::HOUR_MS,
     codes::{self, id},
     networks,
     outcome::{self, SpecialNumber},
     state::SimulatorState,
-    submission::{Body, Content},
+    submission::{MessageBody, MessageContent},
 };
-
-const HOUR_MS: i64 = 3_600_000;
 
 /// Why a destination is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +40,7 @@ impl SimulatorState {
     /// Checks one destination; charges the account if it is accepted. Returns the reason of a rejection.
     pub(super) fn rejection(
         &mut self,
-        content: &Content,
+        content: &MessageContent,
         sender_or_content_status: Option<u16>,
         message_id: &str,
         digits: Result<&str, &u16>,
@@ -83,18 +82,18 @@ impl SimulatorState {
         }
         let cost = price_micros.saturating_mul(u64::from(content.parts));
         match self.account.balance_micros.checked_sub(cost) {
-            Some(left) => self.account.balance_micros = left,
+            Some(remaining) => self.account.balance_micros = remaining,
             None => return Some(Rejection::Status(id::REJECTED_NOT_ENOUGH_CREDIT)),
         }
         None
     }
 
     /// Whether the message would exceed 20 different or 6 identical messages an hour to one number (docs/INFOBIP_API.md#limits).
-    fn exceeds_flood_limit(&mut self, digits: &str, content: &Content, now_ms: i64) -> bool {
+    fn exceeds_flood_limit(&mut self, digits: &str, content: &MessageContent, now_ms: i64) -> bool {
         let mut hasher = DefaultHasher::new();
         match &content.body {
-            Body::Text(text) => text.hash(&mut hasher),
-            Body::Binary { hex, .. } => hex.hash(&mut hasher),
+            MessageBody::Text(text) => text.hash(&mut hasher),
+            MessageBody::Binary { hex, .. } => hex.hash(&mut hasher),
         }
         let hash = hasher.finish();
         let recent: &mut VecDeque<(i64, u64)> = self.recent_sends.entry(digits.into()).or_default();

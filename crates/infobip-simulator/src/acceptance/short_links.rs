@@ -7,7 +7,7 @@ use crate::{
     config::SimulatorConfig,
     state::{ShortLink, SimulatorState},
     store::RowId,
-    submission::Body,
+    submission::MessageBody,
     validate::SHORT_URL_CHARACTERS,
 };
 
@@ -18,7 +18,7 @@ impl SimulatorState {
             return;
         };
         let content = message.content.clone();
-        let (Body::Text(text), false) = (&content.body, content.links.is_empty()) else {
+        let (MessageBody::Text(text), false) = (&content.body, content.links.is_empty()) else {
             return;
         };
         let base = content

@@ -19,7 +19,7 @@ use crate::{
     xml,
 };
 
-const SERIALIZABLE: &str = "response bodies have only string keys and no failing serializer";
+const RESPONSE_SERIALIZES: &str = "response bodies have only string keys and no failing serializer";
 
 /// A response, before it becomes HTTP.
 #[derive(Debug)]
@@ -39,10 +39,10 @@ impl ApiResponse {
         let (content_type, body) = match format {
             Format::Json => (
                 "application/json;charset=UTF-8",
-                serde_json::to_vec(value).expect(SERIALIZABLE),
+                serde_json::to_vec(value).expect(RESPONSE_SERIALIZES),
             ),
             Format::Xml => {
-                let value = serde_json::to_value(value).expect(SERIALIZABLE);
+                let value = serde_json::to_value(value).expect(RESPONSE_SERIALIZES);
                 (
                     "application/xml;charset=UTF-8",
                     xml::from_json(root, &value).into_bytes(),
@@ -130,7 +130,7 @@ impl ApiResponse {
 
 /// The error envelope with field paths that are XML names: `messages[0].text` becomes `messages.0.text`.
 fn with_xml_field_names(error: &ApiError) -> Value {
-    let mut value = serde_json::to_value(error.envelope()).expect(SERIALIZABLE);
+    let mut value = serde_json::to_value(error.envelope()).expect(RESPONSE_SERIALIZES);
     if let Some(Value::Object(errors)) =
         value.pointer_mut("/requestError/serviceException/validationErrors")
     {

@@ -103,10 +103,10 @@ pub fn set_status(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let id = bulk_id(request)?;
     let body: BulkStatusRequest = request.parse_body()?;
     let config = &request.engine.config;
-    let wanted = body.status.map(|status| status.0).unwrap_or_default();
+    let new_status = body.status.map(|status| status.0).unwrap_or_default();
     let mut state = request.engine.lock();
     changeable(&state, id)?;
-    match wanted.as_str() {
+    match new_status.as_str() {
         "PAUSED" => state.set_paused(id, true, config),
         "PENDING" | "PROCESSING" => state.set_paused(id, false, config),
         "CANCELED" => state.cancel(id, config),

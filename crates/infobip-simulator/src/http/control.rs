@@ -22,7 +22,8 @@ use crate::{
     http::{ApiResponse, Format, Query},
 };
 
-const SERIALIZABLE: &str = "control responses have only string keys and no failing serializer";
+const CONTROL_SERIALIZES: &str =
+    "control responses have only string keys and no failing serializer";
 
 /// Answers a control request.
 pub async fn handle(
@@ -94,7 +95,7 @@ fn last_items<T: Serialize>(query: &Query, name: &str, all: &[T]) -> Result<ApiR
         .number("limit")?
         .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(0));
     let last = &all[all.len().saturating_sub(limit)..];
-    let last = serde_json::to_value(last).expect(SERIALIZABLE);
+    let last = serde_json::to_value(last).expect(CONTROL_SERIALIZES);
     Ok(json_response(&BTreeMap::from([(name, last)])))
 }
 

@@ -60,7 +60,7 @@ pub fn list(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
         .max(now_ms - config.log_retention_ms);
     // Scheduled messages appear in the logs with their scheduled time.
     let until_ms = until_ms.unwrap_or(i64::MAX);
-    let wanted = |message: &&Message| {
+    let matches_filters = |message: &&Message| {
         message.in_logs_from_ms <= now_ms
             && (since_ms..=until_ms).contains(&message.sent_at_ms)
             && (message_ids.is_empty() || message_ids.contains(&&*message.id))
@@ -77,20 +77,20 @@ pub fn list(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
         state
             .messages
             .by_sent(since_ms, until_ms)
-            .filter(wanted)
+            .filter(matches_filters)
             .take(limit)
             .map(row)
             .collect()
     } else {
-        let mut named = named(&state.messages, &message_ids, &bulk_ids);
-        named.retain(wanted);
-        named.into_iter().take(limit).map(row).collect()
+        let mut messages_with_ids = with_ids(&state.messages, &message_ids, &bulk_ids);
+        messages_with_ids.retain(matches_filters);
+        messages_with_ids.into_iter().take(limit).map(row).collect()
     };
     Ok(request.respond("smsLogsResponse", &Results { results }))
 }
 
 /// The messages with the requested ids, latest first.
-fn named<'a>(
+fn with_ids<'a>(
     messages: &'a MessageStore,
     message_ids: &[&str],
     bulk_ids: &[&str],
@@ -110,10 +110,10 @@ fn named<'a>(
     };
     rows.sort_unstable_by(|a, b| b.cmp(a));
     rows.dedup();
-    let mut named: Vec<_> = rows
+    let mut messages_with_ids: Vec<_> = rows
         .into_iter()
         .filter_map(|row| messages.get(row))
         .collect();
-    named.sort_by_key(|message| std::cmp::Reverse(message.sent_at_ms));
-    named
+    messages_with_ids.sort_by_key(|message| std::cmp::Reverse(message.sent_at_ms));
+    messages_with_ids
 }

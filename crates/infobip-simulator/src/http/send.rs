@@ -142,19 +142,19 @@ async fn submit(request: &ApiRequest<'_>, submission: Submission) -> Result<ApiR
 /// The message ids that a body of the advanced endpoints names; empty if it cannot be parsed.
 pub fn message_ids_in(body: &[u8]) -> Vec<Arc<str>> {
     #[derive(serde::Deserialize)]
-    struct Body {
-        messages: Vec<Message>,
+    struct SendIds {
+        messages: Vec<MessageIds>,
     }
     #[derive(serde::Deserialize)]
-    struct Message {
-        destinations: Vec<Destination>,
+    struct MessageIds {
+        destinations: Vec<DestinationId>,
     }
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Destination {
+    struct DestinationId {
         message_id: Option<String>,
     }
-    let Ok(body) = serde_json::from_slice::<Body>(body) else {
+    let Ok(body) = serde_json::from_slice::<SendIds>(body) else {
         return Vec::new();
     };
     let destinations = body

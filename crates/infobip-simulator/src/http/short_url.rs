@@ -17,11 +17,11 @@ pub fn follow(request: &ApiRequest<'_>, path: &str) -> Result<ApiResponse, ApiEr
     let config = &request.engine.config;
     let mut state = request.engine.lock();
     let now_ms = state.clock.now_ms();
-    let gone = || ApiError::not_found("Not found");
-    let link = state.links.by_path.get(path).ok_or_else(gone)?;
+    let not_found = || ApiError::not_found("Not found");
+    let link = state.links.by_path.get(path).ok_or_else(not_found)?;
     let (row, target) = (link.row, link.target.clone());
-    let location = HeaderValue::from_str(&target).map_err(|_| gone())?;
-    let message = state.messages.get(row).ok_or_else(gone)?;
+    let location = HeaderValue::from_str(&target).map_err(|_| not_found())?;
+    let message = state.messages.get(row).ok_or_else(not_found)?;
     let user_agent = request
         .headers
         .get(USER_AGENT)

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{PushContent, PushId};
 use crate::{render, state::SimulatorState, xml};
 
-const SERIALIZABLE: &str = "push bodies have only string keys and no failing serializer";
+const PUSH_SERIALIZES: &str = "push bodies have only string keys and no failing serializer";
 /// A response to a push needs no larger body.
 const MAX_DISCARDED_BYTES: usize = 64 * 1024;
 
@@ -69,12 +69,12 @@ impl SimulatorState {
 fn json_body(value: &impl Serialize) -> Option<(&'static str, Bytes)> {
     Some((
         "application/json;charset=UTF-8",
-        Bytes::from(serde_json::to_vec(value).expect(SERIALIZABLE)),
+        Bytes::from(serde_json::to_vec(value).expect(PUSH_SERIALIZES)),
     ))
 }
 
 fn xml_body(root: &str, value: &impl Serialize) -> Option<(&'static str, Bytes)> {
-    let value = serde_json::to_value(value).expect(SERIALIZABLE);
+    let value = serde_json::to_value(value).expect(PUSH_SERIALIZES);
     Some((
         "application/xml;charset=UTF-8",
         Bytes::from(xml::from_json(root, &value)),
@@ -104,10 +104,10 @@ pub(crate) async fn send_request(
 
 /// Reads a response to its end, or gives up on the connection if the body is large.
 async fn discard_body(mut response: reqwest::Response) {
-    let mut left = MAX_DISCARDED_BYTES;
+    let mut remaining = MAX_DISCARDED_BYTES;
     while let Ok(Some(chunk)) = response.chunk().await {
-        match left.checked_sub(chunk.len()) {
-            Some(less) => left = less,
+        match remaining.checked_sub(chunk.len()) {
+            Some(after_chunk) => remaining = after_chunk,
             None => return,
         }
     }

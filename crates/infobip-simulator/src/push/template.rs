@@ -79,7 +79,7 @@ fn take_output(template: &str) -> (String, Output) {
         return (template.to_owned(), Output::Plain);
     };
     let mut output = Output::Plain;
-    let kept: Vec<_> = query
+    let remaining: Vec<_> = query
         .split('&')
         .filter(|pair| match pair.to_ascii_lowercase().as_str() {
             "output=xml" => {
@@ -93,7 +93,7 @@ fn take_output(template: &str) -> (String, Output) {
             _ => true,
         })
         .collect();
-    (format!("{path}?{}", kept.join("&")), output)
+    (format!("{path}?{}", remaining.join("&")), output)
 }
 
 fn escape_xml(value: &str) -> String {

@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::{networks::Network, submission::Content};
+use crate::{networks::Network, submission::MessageContent};
 
 /// The number of a message's row.
 pub(crate) type RowId = u64;
@@ -28,7 +28,7 @@ pub(crate) struct Message {
     pub(crate) bulk_id: Arc<str>,
     pub(crate) to: Box<str>,
     /// The content, shared with the other destinations.
-    pub(crate) content: Arc<Content>,
+    pub(crate) content: Arc<MessageContent>,
     /// The text with this message's own short links, if it has any.
     pub(crate) shortened_text: Option<Arc<str>>,
     /// Key of the tracking process.

@@ -77,7 +77,7 @@ impl SeptetTable {
 }
 
 /// What all three basic tables share: digits, punctuation, the Latin alphabet.
-const ASCII: &str =
+const COMMON_BASIC: &str =
     "\n\r !\"#%&'()*+,-./0123456789:;<=>?@$_ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// 6.2.1, the rest of the default alphabet, by row.
 const DEFAULT_BASIC: &str = "£¥èéùìòÇØøÅåΔΦΓΛΩΠΨΣΘΞÆæßÉ¤¡ÄÖÑÜ§¿äöñüà";
@@ -96,28 +96,39 @@ const SPANISH_ESCAPED: &str = "çÁÍÓÚáíóú";
 const PORTUGUESE_ESCAPED: &str = "êçÔôÁáΦΓΩΠΨΣΘÊÀÍÓÚÃÕÂíóúãõâ";
 
 /// The default alphabet with its extension.
-pub(super) static DEFAULT: SeptetTable = SeptetTable::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION]);
+pub(super) static DEFAULT: SeptetTable =
+    SeptetTable::new(&[COMMON_BASIC, DEFAULT_BASIC], &[EXTENSION]);
 /// The default alphabet with the Turkish single shift table.
-pub(super) static TURKISH_SINGLE: SeptetTable =
-    SeptetTable::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, TURKISH_ESCAPED]);
+pub(super) static TURKISH_SINGLE: SeptetTable = SeptetTable::new(
+    &[COMMON_BASIC, DEFAULT_BASIC],
+    &[EXTENSION, TURKISH_ESCAPED],
+);
 /// The Turkish locking shift table with the default extension.
 pub(super) static TURKISH_LOCKING: SeptetTable =
-    SeptetTable::new(&[ASCII, TURKISH_BASIC], &[EXTENSION]);
+    SeptetTable::new(&[COMMON_BASIC, TURKISH_BASIC], &[EXTENSION]);
 /// Both Turkish tables.
-pub(super) static TURKISH_BOTH: SeptetTable =
-    SeptetTable::new(&[ASCII, TURKISH_BASIC], &[EXTENSION, TURKISH_ESCAPED]);
+pub(super) static TURKISH_BOTH: SeptetTable = SeptetTable::new(
+    &[COMMON_BASIC, TURKISH_BASIC],
+    &[EXTENSION, TURKISH_ESCAPED],
+);
 /// The default alphabet with the Spanish single shift table (there is no locking one: A.3.2 is void).
-pub(super) static SPANISH_SINGLE: SeptetTable =
-    SeptetTable::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, SPANISH_ESCAPED]);
+pub(super) static SPANISH_SINGLE: SeptetTable = SeptetTable::new(
+    &[COMMON_BASIC, DEFAULT_BASIC],
+    &[EXTENSION, SPANISH_ESCAPED],
+);
 /// The default alphabet with the Portuguese single shift table.
-pub(super) static PORTUGUESE_SINGLE: SeptetTable =
-    SeptetTable::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, PORTUGUESE_ESCAPED]);
+pub(super) static PORTUGUESE_SINGLE: SeptetTable = SeptetTable::new(
+    &[COMMON_BASIC, DEFAULT_BASIC],
+    &[EXTENSION, PORTUGUESE_ESCAPED],
+);
 /// The Portuguese locking shift table with the default extension.
 pub(super) static PORTUGUESE_LOCKING: SeptetTable =
-    SeptetTable::new(&[ASCII, PORTUGUESE_BASIC], &[EXTENSION]);
+    SeptetTable::new(&[COMMON_BASIC, PORTUGUESE_BASIC], &[EXTENSION]);
 /// Both Portuguese tables.
-pub(super) static PORTUGUESE_BOTH: SeptetTable =
-    SeptetTable::new(&[ASCII, PORTUGUESE_BASIC], &[EXTENSION, PORTUGUESE_ESCAPED]);
+pub(super) static PORTUGUESE_BOTH: SeptetTable = SeptetTable::new(
+    &[COMMON_BASIC, PORTUGUESE_BASIC],
+    &[EXTENSION, PORTUGUESE_ESCAPED],
+);
 
 #[cfg(test)]
 mod tests {
@@ -129,9 +140,13 @@ mod tests {
     fn basic_tables_fill_127_cells_and_single_shift_tables_have_the_annexs_counts() {
         // 128 cells less the escape.
         for rest in [DEFAULT_BASIC, TURKISH_BASIC, PORTUGUESE_BASIC] {
-            let characters: BTreeSet<char> = ASCII.chars().chain(rest.chars()).collect();
+            let characters: BTreeSet<char> = COMMON_BASIC.chars().chain(rest.chars()).collect();
             assert_eq!(characters.len(), 127, "{rest}");
-            assert_eq!(ASCII.chars().count() + rest.chars().count(), 127, "{rest}");
+            assert_eq!(
+                COMMON_BASIC.chars().count() + rest.chars().count(),
+                127,
+                "{rest}"
+            );
         }
         // Counted in the annex, without page break control and escape cells.
         for (added, cells) in [

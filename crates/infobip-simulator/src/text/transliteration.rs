@@ -46,7 +46,7 @@ impl Transliteration {
     }
 
     /// The text in the other script.
-    pub(super) fn apply(self, text: &str) -> String {
+    pub(super) fn transliterate(self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         for character in text.chars() {
             if gsm7::DEFAULT.septets(character).is_some() {
@@ -284,7 +284,7 @@ mod tests {
             ),
         ];
         for (script, text, expected) in cases {
-            let out = script.apply(text);
+            let out = script.transliterate(text);
             assert_eq!(out, expected, "{script:?}");
             assert!(
                 out.chars().all(|c| gsm7::DEFAULT.septets(c).is_some()),
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_script_leaves_other_scripts_alone() {
-        assert_eq!(Transliteration::Greek.apply("Привет ß"), "Привет ß");
+        assert_eq!(Transliteration::Greek.transliterate("Привет ß"), "Привет ß");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::violations::Violations;
 use crate::{
     envelope::ApiError,
     request::{BinaryRequest, LanguageRequest, LenientString},
-    submission::Body,
+    submission::MessageBody,
     text::{self, Language, TextOptions, Transliteration},
 };
 
@@ -34,7 +34,7 @@ pub(super) fn check_binary(
     request: Option<&BinaryRequest>,
     field_path: &dyn Fn(&str) -> String,
     violations: &mut Violations,
-) -> (Body, u32) {
+) -> (MessageBody, u32) {
     let hex = request
         .and_then(|binary| binary.hex.as_ref())
         .map(|hex| hex.0.as_str())
@@ -69,7 +69,7 @@ pub(super) fn check_binary(
     );
     let parts = text::binary_parts(hex.len() / 2, data_coding);
     (
-        Body::Binary {
+        MessageBody::Binary {
             hex,
             data_coding,
             esm_class,
@@ -118,12 +118,12 @@ fn check_language(
 }
 
 fn check_transliteration(
-    word: Option<&LenientString>,
+    name: Option<&LenientString>,
     field: &str,
     violations: &mut Violations,
 ) -> Option<Transliteration> {
-    let word = word.filter(|word| !word.0.is_empty())?;
-    let transliteration = Transliteration::parse(&word.0);
+    let name = name.filter(|name| !name.0.is_empty())?;
+    let transliteration = Transliteration::parse(&name.0);
     if transliteration.is_none() {
         violations.add(
             field.to_owned(),

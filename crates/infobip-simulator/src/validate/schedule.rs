@@ -2,13 +2,13 @@
 
 use super::violations::Violations;
 use crate::{
+    clock::MINUTE_MS,
     dates,
     envelope::ApiError,
     request::{LenientString, TimeRequest, WindowRequest},
-    submission::Window,
+    submission::DeliveryWindow,
 };
 
-const MINUTE_MS: i64 = 60_000;
 const MAX_VALIDITY_MINUTES: i64 = 2880;
 const MAX_SCHEDULE_MS: i64 = 180 * 24 * 60 * MINUTE_MS;
 
@@ -65,7 +65,7 @@ pub(super) fn check_window(
     request: &WindowRequest,
     field_path: &dyn Fn(&str) -> String,
     violations: &mut Violations,
-) -> Option<Window> {
+) -> Option<DeliveryWindow> {
     const DAYS: [&str; 7] = [
         "MONDAY",
         "TUESDAY",
@@ -110,11 +110,13 @@ pub(super) fn check_window(
         minute(request.from.as_ref(), 0),
         minute(request.to.as_ref(), 24 * 60),
     ) {
-        (Some(opens_minute), Some(closes_minute)) if opens_minute < closes_minute => Some(Window {
-            opens_minute,
-            closes_minute,
-            days,
-        }),
+        (Some(opens_minute), Some(closes_minute)) if opens_minute < closes_minute => {
+            Some(DeliveryWindow {
+                opens_minute,
+                closes_minute,
+                days,
+            })
+        }
         _ => {
             violations.add(
                 field_path("deliveryTimeWindow"),

@@ -56,7 +56,7 @@ struct OpenElement {
 }
 
 impl OpenElement {
-    fn close(self) -> (String, ElementContent) {
+    fn into_content(self) -> (String, ElementContent) {
         let content = if self.children.is_empty() {
             ElementContent::Text(self.text)
         } else {
@@ -117,7 +117,7 @@ fn read(body: &[u8]) -> Result<ElementContent, XmlError> {
                     ElementContent::Text(String::new()),
                 ))
             }
-            Event::End(_) => Some(open.pop().ok_or_else(malformed)?.close()),
+            Event::End(_) => Some(open.pop().ok_or_else(malformed)?.into_content()),
             Event::Text(text) => {
                 append_text(&mut open, &text.xml10_content(), at)?;
                 None

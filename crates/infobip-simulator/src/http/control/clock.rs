@@ -7,10 +7,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{json_response, parse};
-use crate::{dates::ApiDate, engine::Engine, envelope::ApiError, http::ApiResponse};
+use crate::{
+    clock::HOUR_MS, dates::ApiDate, engine::Engine, envelope::ApiError, http::ApiResponse,
+};
 
 /// Maximum time that one request may advance the clock: ten years.
-const MAX_ADVANCE_MS: i64 = 10 * 366 * 24 * 3_600_000;
+const MAX_ADVANCE_MS: i64 = 10 * 366 * 24 * HOUR_MS;
 
 pub(super) fn show(engine: &Arc<Engine>) -> ApiResponse {
     let state = engine.lock();

@@ -33,14 +33,14 @@ pub(super) fn add(engine: &Arc<Engine>, body: &Bytes) -> Result<ApiResponse, Api
     };
     let now_ms = engine.now_ms();
     let mut ids = Vec::new();
-    for (at, fault) in faults.iter().enumerate() {
+    for (index, fault) in faults.iter().enumerate() {
         match engine.faults.add(fault, now_ms) {
             Ok(id) => ids.push(id),
             Err(reason) => {
                 for id in ids {
                     engine.faults.remove(Some(id));
                 }
-                return Err(ApiError::invalid(format!("faults[{at}]"), reason));
+                return Err(ApiError::invalid(format!("faults[{index}]"), reason));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{SERIALIZABLE, json_response};
+use super::{CONTROL_SERIALIZES, json_response};
 use crate::{
     dates::ApiDate,
     engine::Engine,
@@ -13,7 +13,7 @@ use crate::{
     http::{ApiResponse, Query},
     render::{self, ErrorObject, StatusObject},
     store::Message,
-    submission::Body,
+    submission::MessageBody,
 };
 
 /// Rows serialized per acquisition of the lock.
@@ -58,12 +58,12 @@ fn ledger_row(message: &Message) -> LedgerRow<'_> {
         from: &content.from,
         text: render::handset_text(message),
         binary: match &content.body {
-            Body::Binary {
+            MessageBody::Binary {
                 hex,
                 data_coding,
                 esm_class,
             } => Some(json!({"hex": hex, "dataCoding": data_coding, "esmClass": esm_class})),
-            Body::Text(_) => None,
+            MessageBody::Text(_) => None,
         },
         flash: content.flash,
         state: render::ledger_state(message),
@@ -104,7 +104,7 @@ pub(super) fn messages(engine: &Arc<Engine>, query: &Query) -> Result<ApiRespons
             if message_id.is_none_or(|id| *message.id == *id)
                 && to.is_none_or(|to| *message.to == *to)
             {
-                rows_json.push(serde_json::to_vec(&ledger_row(message)).expect(SERIALIZABLE));
+                rows_json.push(serde_json::to_vec(&ledger_row(message)).expect(CONTROL_SERIALIZES));
                 if rows_json.len() as u64 >= limit {
                     break;
                 }
@@ -113,8 +113,8 @@ pub(super) fn messages(engine: &Arc<Engine>, query: &Query) -> Result<ApiRespons
         end = start;
     }
     let mut body = br#"{"messages":["#.to_vec();
-    for (at, row) in rows_json.iter().rev().enumerate() {
-        if at > 0 {
+    for (index, row) in rows_json.iter().rev().enumerate() {
+        if index > 0 {
             body.push(b',');
         }
         body.extend_from_slice(row);
