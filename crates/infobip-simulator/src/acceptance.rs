@@ -22,7 +22,7 @@ use crate::{
     validate,
 };
 
-/// What all messages of one request share.
+/// The values that are the same for all messages of a request.
 struct SubmitContext<'a> {
     bulk_id: Arc<str>,
     process_key: Option<Arc<str>>,

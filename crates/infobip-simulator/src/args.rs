@@ -206,7 +206,7 @@ impl From<SimulateArgs> for SimulatorConfig {
 pub async fn run(args: SimulateArgs, shutdown: CancellationToken) -> Result<(), SimulatorError> {
     let simulator = Simulator::bind(args.into()).await?;
     let address = simulator.local_addr();
-    // For people only: a closed stderr does no harm.
+    // Information only: a closed stderr is no error.
     let _ = writeln!(
         io::stderr(),
         "The simulator listens on http://{address}. Its ledger: curl http://{address}/_sim/messages"
@@ -218,7 +218,7 @@ pub async fn run(args: SimulateArgs, shutdown: CancellationToken) -> Result<(), 
 /// A token that SIGINT or SIGTERM cancels.
 ///
 /// # Errors
-/// The system's error if the signal handlers can't be installed.
+/// The system's error if the signal handlers cannot be installed.
 pub fn until_signal() -> io::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,4 +1,4 @@
-//! The virtual clock, which runs at a configurable speed, can be frozen and can be advanced, and the timers that fire on it.
+//! The virtual clock and its timers. The clock runs at a configurable speed, can be frozen and can be advanced.
 //!
 //! Invariants: every timestamp and delay of the simulator is virtual, in milliseconds since 1970; real time only decides
 //! how long to sleep. The effects of a timer carry the time at which it was due, not the time at which it fired.
@@ -24,7 +24,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock that shows `start_ms` now.
+    /// A clock whose time is `start_ms` now.
     pub(crate) fn new(start_ms: i64, speed: f64, frozen: bool) -> Self {
         Self {
             anchor: Instant::now(),
@@ -48,12 +48,11 @@ impl Clock {
             .min(LATEST_MS)
     }
 
-    /// Virtual milliseconds per real millisecond.
+    /// Virtual seconds per real second.
     pub(crate) fn speed(&self) -> f64 {
         self.speed
     }
 
-    /// Whether virtual time is stopped.
     pub(crate) fn frozen(&self) -> bool {
         self.frozen
     }
@@ -70,13 +69,12 @@ impl Clock {
         self.speed = speed;
     }
 
-    /// Freezes or unfreezes the clock.
     pub(crate) fn set_frozen(&mut self, frozen: bool) {
         self.set(self.now_ms());
         self.frozen = frozen;
     }
 
-    /// Real time until `due_ms`; `None` if the clock is frozen before that.
+    /// Real time until `due_ms`; `None` if a frozen clock does not reach it.
     pub(crate) fn real_time_until(&self, due_ms: i64) -> Option<Duration> {
         let remaining_ms = due_ms.saturating_sub(self.now_ms());
         if remaining_ms <= 0 {
@@ -134,7 +132,7 @@ impl<T> Default for Timers<T> {
 }
 
 impl<T> Timers<T> {
-    /// Sets a timer; true if it is now the next one.
+    /// Sets a timer. Returns whether it is now the next one.
     pub(crate) fn set(&mut self, due_ms: i64, timer: T) -> bool {
         self.sequence += 1;
         let first = self.next_due_ms().is_none_or(|next| due_ms < next);
@@ -146,12 +144,12 @@ impl<T> Timers<T> {
         first
     }
 
-    /// When the next one is due.
+    /// When the next timer is due.
     pub(crate) fn next_due_ms(&self) -> Option<i64> {
         self.heap.peek().map(|Reverse(entry)| entry.due_ms)
     }
 
-    /// Takes the next one that is due by `now_ms`, with the time it was due.
+    /// Removes the next timer if it is due at `now_ms`. Returns it with the time at which it was due.
     pub(crate) fn pop_due(&mut self, now_ms: i64) -> Option<(i64, T)> {
         if self.next_due_ms()? > now_ms {
             return None;
@@ -161,7 +159,6 @@ impl<T> Timers<T> {
             .map(|Reverse(entry)| (entry.due_ms, entry.timer))
     }
 
-    /// How many are set.
     pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }

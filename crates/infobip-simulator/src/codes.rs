@@ -19,7 +19,7 @@ pub struct StatusCode {
     pub name: &'static str,
     /// The manual's `description`.
     pub description: &'static str,
-    /// The manual's `action`: what the sender can do about it, if anything.
+    /// The manual's `action`: what the sender can do, if the manual has it.
     pub action: Option<&'static str>,
 }
 

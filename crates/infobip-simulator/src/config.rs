@@ -7,7 +7,7 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use crate::clock::HOUR_MS;
 
-/// How the simulated account behaves and how much the simulator remembers.
+/// The behaviour of the simulated account, and the limits on stored data.
 #[derive(Clone)]
 pub struct SimulatorConfig {
     /// Where to listen; port 0 takes a free one.
@@ -20,7 +20,7 @@ pub struct SimulatorConfig {
     pub api_key: Option<String>,
     /// Where inbound messages are pushed; `None`: they stay in the inbox until they are pulled.
     pub inbound: Option<InboundPush>,
-    /// Where clicks on shortened links are pushed; none: they are only recorded.
+    /// Where clicks on shortened links are pushed; `None`: they are only recorded.
     pub clicks_url: Option<String>,
     /// Seed of ids, latencies and chances.
     pub seed: u64,
@@ -28,7 +28,7 @@ pub struct SimulatorConfig {
     pub speed: f64,
     /// Starts with the clock frozen; only `advance` moves it.
     pub frozen: bool,
-    /// Virtual time at the start in milliseconds since 1970; none: the real time.
+    /// Virtual time at the start in milliseconds since 1970; `None`: the real time.
     pub start_ms: Option<i64>,
     /// Minimum and maximum time from sending to the final report, in virtual milliseconds.
     pub delivery_latency_ms: (u32, u32),
@@ -107,7 +107,7 @@ pub struct Keyword {
     pub word: String,
 }
 
-/// Limits on what the simulator stores. When a limit is exceeded, the oldest entries are removed and counted.
+/// Limits on the stored data. When a limit is exceeded, the oldest entries are removed and counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Messages in ledger and logs.

@@ -1,7 +1,7 @@
 //! Dates as the API writes and reads them, as milliseconds since 1970.
 //!
-//! Out: `2015-02-12T09:51:43.123+0000`, no colon in the offset. In: with and without the colon, with and without
-//! fractions, `Z` (docs/INFOBIP_API.md#dates).
+//! Writes `2015-02-12T09:51:43.123+0000`, without a colon in the offset. Reads offsets with and without the colon, seconds
+//! with and without a fraction, and `Z` (docs/INFOBIP_API.md#dates).
 
 use jiff::{
     SignedDuration, Timestamp,
@@ -11,7 +11,7 @@ use jiff::{
 };
 use serde::{Serialize, Serializer};
 
-/// 1 January 9000: the latest time that the clock can show.
+/// 1 January 9000: the latest time of the virtual clock.
 pub(crate) const LATEST_MS: i64 = 221_845_392_000_000;
 
 const ASCII_ONLY: &str = "only ASCII digits replace bytes of an ASCII template";
@@ -77,7 +77,8 @@ pub(crate) fn http_date(ms: i64) -> String {
         .expect("the years 1970 to 9000 can be written in RFC 9110")
 }
 
-/// Reads a date; without an offset it is UTC. An unescaped `+` of a query string arrives as a space and is taken as it was meant.
+/// Parses a date; without an offset it is UTC. A space before the offset is read as `+`, because an unescaped `+` of a query
+/// string is decoded to a space.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     let bytes = text.as_bytes();

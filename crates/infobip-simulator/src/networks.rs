@@ -1,10 +1,10 @@
-//! Which mobile network a number belongs to: for MCC/MNC, prices and number lookups.
+//! Finds the mobile network of a number, for MCC/MNC, prices and number lookups.
 //!
-//! The table is the real world's, coarsely: the E.164 country codes and national mobile prefixes of some hundred
-//! countries with one or a few of their networks each (ITU-T E.212 operational bulletins). A prefix names the operator that the
-//! number block was assigned to, not the one that serves the number today; the prices are made up. Numbers outside the table have no network,
-//! which the API shows as a missing `mccMnc`. Where the numbering plan does not separate mobile numbers (North America), all
-//! numbers of the country are included.
+//! The table is a coarse copy of the real one: the E.164 country codes and national mobile prefixes of some hundred
+//! countries with one or a few of their networks each (ITU-T E.212 operational bulletins). A prefix names the operator to
+//! which the number block was assigned, not the one that serves the number today. The prices are invented. A number outside
+//! the table has no network, and its reports have no `mccMnc`. If a numbering plan does not separate mobile numbers (North
+//! America), all numbers of the country are included.
 
 mod table;
 
@@ -23,7 +23,7 @@ pub struct Network {
     pub country_prefix: &'static str,
     /// The operator's trade name.
     pub network_name: &'static str,
-    /// What follows the country code, digits only; empty where any number of the country counts.
+    /// The digits after the country code; empty if it is any number of the country.
     pub network_prefix: &'static str,
     /// Mobile country code (E.212), three digits.
     pub mcc: &'static str,
@@ -58,10 +58,10 @@ pub fn of_number(digits: &str) -> Option<&'static Network> {
     found
 }
 
-/// The longest country code and network prefix together.
+/// The maximum length of country code and network prefix together.
 const MAX_PREFIX_DIGITS: usize = 7;
 
-/// A prefix as a number: a leading 1, then its digits, so that `04` and `4` differ.
+/// The key of an empty prefix. A key is a leading 1 followed by the digits of the prefix, so that `04` and `4` differ.
 const EMPTY_PREFIX_KEY: u32 = 1;
 
 fn append_digit(key: u32, digit: u8) -> u32 {
@@ -79,7 +79,7 @@ static NETWORKS: LazyLock<Vec<(u32, Network)>> = LazyLock::new(|| {
                 .map(move |network| (country, network))
         })
         .flat_map(|(country, (mnc, name, prefixes))| {
-            // `split` rather than `split_whitespace`: an empty prefix is one too.
+            // `split`, because `split_whitespace` would skip an empty prefix.
             prefixes
                 .split(' ')
                 .map(move |prefix| network(country, mnc, name, prefix))

@@ -1,6 +1,6 @@
 //! A seeded random number generator.
 //!
-//! Invariant: the same seed and key give the same numbers, in every thread, order of calls, platform and release.
+//! Invariant: the same seed and key give the same numbers on every platform and in every release, whatever other generators do.
 
 /// A generator (SplitMix64) keyed by the seed and a name.
 #[derive(Debug, Clone)]
@@ -9,7 +9,7 @@ pub(crate) struct SeededRandom(u64);
 impl SeededRandom {
     /// The generator for one key: a message id, a number, a fault.
     pub(crate) fn for_key(seed: u64, key: &str) -> Self {
-        // FNV-1a: stable across platforms and releases, which the standard hasher does not promise.
+        // FNV-1a, because the standard hasher is not stable across platforms and releases.
         let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });

@@ -81,7 +81,7 @@ pub(crate) struct BinaryRequest {
     pub(crate) hex: Option<LenientString>,
     /// GSM data coding scheme.
     pub(crate) data_coding: Option<LenientInteger>,
-    /// GSM ESM class; bit 6 says that the content begins with a user data header.
+    /// GSM ESM class; bit 6 (UDHI): the content begins with a user data header.
     pub(crate) esm_class: Option<LenientInteger>,
 }
 

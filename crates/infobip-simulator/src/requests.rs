@@ -8,11 +8,11 @@ use serde::{Serialize, Serializer};
 
 use crate::{dates::ApiDate, render};
 
-/// A request that came in.
+/// A received request.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RequestRecord {
-    /// Its number, from 0.
+    /// Sequence number, from 0.
     pub(crate) seq: u64,
     pub(crate) at: ApiDate,
     #[serde(serialize_with = "serialize_method")]
@@ -24,7 +24,7 @@ pub(crate) struct RequestRecord {
     pub(crate) status: Option<u16>,
     /// Whether the request was processed.
     pub(crate) processed: bool,
-    /// The fault that affected it.
+    /// The fault that replaced its response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fault: Option<&'static str>,
     /// Ids of the messages that it sent or that its response reported. If a fault prevented a send, the ids in the request.
@@ -59,7 +59,7 @@ impl RequestLog {
         }
     }
 
-    /// Appends a request and numbers it.
+    /// Appends a request and gives it a sequence number.
     pub(crate) fn add(&mut self, mut request: RequestRecord) {
         request.seq = self.next_seq;
         self.next_seq += 1;

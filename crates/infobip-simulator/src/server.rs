@@ -80,6 +80,6 @@ async fn serve_connection(engine: Arc<Engine>, stream: TcpStream, peer: SocketAd
         () = engine.shutdown.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
-    // After the grace period only a fault still holds the connection open.
+    // After the grace period only a fault keeps the connection open.
     let _ = tokio::time::timeout(SHUTDOWN_GRACE, connection).await;
 }

@@ -1,6 +1,6 @@
 //! A validated send request: [`super::validate`] produces it and [`super::acceptance`] consumes it.
 //!
-//! Invariant: every value in it has been checked; what remains is whether each destination is accepted.
+//! Invariant: every value is valid. Whether a destination is accepted is decided later.
 
 use std::sync::Arc;
 
@@ -11,47 +11,46 @@ use crate::{clock::MINUTE_MS, dates};
 /// A validated send request.
 #[derive(Debug)]
 pub(crate) struct Submission {
-    /// The caller's bulk id, clipped to 100 characters.
+    /// The caller's bulk id, cut to 100 characters.
     pub(crate) bulk_id: Option<String>,
     pub(crate) messages: Vec<SubmissionMessage>,
     pub(crate) tracking: Option<Arc<Tracking>>,
 }
 
-/// One message for its destinations.
+/// One message for one or more destinations.
 #[derive(Debug)]
 pub(crate) struct SubmissionMessage {
-    /// The content, shared by all destinations.
     pub(crate) content: Arc<MessageContent>,
     /// The status with which all destinations are rejected, if any.
     pub(crate) rejection: Option<u16>,
-    /// When to send, virtual milliseconds.
+    /// When to send, in virtual milliseconds.
     pub(crate) send_at_ms: Option<i64>,
     pub(crate) destinations: Vec<SubmissionDestination>,
 }
 
-/// A destination as the caller wrote it.
+/// A destination of a message.
 #[derive(Debug)]
 pub(crate) struct SubmissionDestination {
-    /// The number as written; empty if missing.
+    /// The number as the caller wrote it; empty if it is missing.
     pub(crate) to: String,
-    /// The caller's message id, clipped to 200 characters.
+    /// The caller's message id, cut to 200 characters.
     pub(crate) message_id: Option<String>,
 }
 
-/// What all destinations of a message share.
+/// The content of a message, shared by all its destinations.
 #[derive(Debug)]
 pub(crate) struct MessageContent {
     pub(crate) from: String,
     pub(crate) body: MessageBody,
-    /// Parts of one message.
+    /// Number of parts.
     pub(crate) parts: u32,
     pub(crate) flash: bool,
     pub(crate) intermediate_report: bool,
     /// Where reports are pushed; `None`: they are pulled.
     pub(crate) notify: Option<NotifyTarget>,
-    /// Comes back with reports.
+    /// Returned with each report.
     pub(crate) callback_data: Option<Value>,
-    /// How long delivery may be tried, from the time of sending.
+    /// How long delivery is tried after the time of sending.
     pub(crate) validity_ms: i64,
     /// When delivery is allowed.
     pub(crate) window: Option<DeliveryWindow>,
@@ -74,11 +73,11 @@ pub(crate) enum MessageBody {
     },
 }
 
-/// Where and how reports are pushed.
+/// Where and in which format results are pushed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NotifyTarget {
     pub(crate) url: Arc<str>,
-    /// XML instead of JSON.
+    /// True: XML; false: JSON.
     pub(crate) xml: bool,
 }
 
@@ -86,7 +85,7 @@ pub(crate) struct NotifyTarget {
 #[derive(Debug)]
 pub(crate) struct Tracking {
     pub(crate) urls: bool,
-    /// The caller's key, or a generated one.
+    /// The caller's key; `None`: a key is generated.
     pub(crate) process_key: Option<String>,
     /// The caller's name for the flow or the type of message.
     pub(crate) kind: Option<String>,
@@ -99,14 +98,14 @@ pub(crate) struct Tracking {
 pub(crate) struct DeliveryWindow {
     /// Minute of the day.
     pub(crate) opens_minute: i64,
-    /// Minute of the day, after it opens.
+    /// Minute of the day, later than `opens_minute`.
     pub(crate) closes_minute: i64,
-    /// Bit 0 is Monday.
+    /// One bit for each day; bit 0 is Monday.
     pub(crate) days: u8,
 }
 
 impl DeliveryWindow {
-    /// The first moment from `at_ms` on at which delivery is allowed.
+    /// The earliest time from `at_ms` on at which delivery is allowed.
     pub(crate) fn next_open_ms(self, at_ms: i64) -> i64 {
         let start_of_day = at_ms - at_ms.rem_euclid(24 * 60 * MINUTE_MS);
         for day in 0..=7 {

@@ -1,9 +1,9 @@
 //! Encodes texts: transliterates, chooses the alphabet, counts the parts.
 //!
-//! Pure: no state, no time, no allocation beyond the text itself, since it runs for every message accepted.
+//! Pure: no state, no time, no allocation beyond the text itself, because it runs for every accepted message.
 //! Sources: the manual's "Fully featured textual message", docs/INFOBIP_API.md#limits, 3GPP TS 23.038 (alphabets) and
 //! 23.040 (the user data header, whose octets explain every limit below). Neighbours: [`gsm7`] has the tables,
-//! [`transliteration`] the scripts; sending and previewing call [`encode`].
+//! [`transliteration`] has the scripts; `validate`, `state::inbox` and `http::preview` call [`encode`].
 
 mod gsm7;
 mod transliteration;
@@ -19,7 +19,7 @@ pub struct TextOptions {
     pub single_shift: bool,
     /// `language.lockingShift`: the language's table in place of the default alphabet.
     pub locking_shift: bool,
-    /// `transliteration`: happens before the alphabet is chosen.
+    /// `transliteration`, which is applied before the alphabet is chosen.
     pub transliteration: Option<Transliteration>,
 }
 
@@ -35,7 +35,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// Reads the manual's code; `None` for any other word.
+    /// Parses the manual's code; `None` for any other text.
     pub fn parse(code: &str) -> Option<Self> {
         match code {
             "TR" => Some(Self::Tr),
@@ -45,7 +45,7 @@ impl Language {
         }
     }
 
-    /// The name that the API uses, such as `GSM7`.
+    /// The manual's code.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tr => "TR",
@@ -67,7 +67,7 @@ pub enum Alphabet {
 /// A text after encoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
-    /// The text after transliteration: what the handset shows.
+    /// The text after transliteration, which the handset shows.
     pub text: String,
     /// The alphabet of all its segments.
     pub alphabet: Alphabet,
@@ -77,7 +77,7 @@ pub struct Encoded {
     pub characters_remaining: u32,
 }
 
-/// Capacity of a part: of a single one, and of one of several.
+/// Capacity of the only part, and of one of several parts.
 #[derive(Debug, Clone, Copy)]
 struct PartLimits {
     alone: u32,
@@ -112,13 +112,14 @@ const OCTETS: PartLimits = PartLimits {
 
 /// Transliterates a text, chooses its alphabet and counts its parts.
 ///
-/// Seven bits are tried first, with the language's tables where one is named, then without, then UCS-2. A language
-/// pays for its header even where the text has none of its letters, as the reference's preview samples show (66
-/// characters with `TR` leave 89). A language with neither shift asked for uses its locking table (the preview has no
-/// shift fields at all, and its Turkish sample of 98 characters leaves 57 of 155); Spanish has none, so its single one.
+/// The alphabets are tried in this order: seven bits with the tables of the language, if one is given; seven bits
+/// without; UCS-2. With a language the header of its table is counted even if the text has none of its letters, as the
+/// reference's preview samples show (66 characters with `TR` leave 89). Without a shift field the locking table of the
+/// language is used (the preview has no shift fields, and its Turkish sample of 98 characters leaves 57 of 155). Spanish
+/// has no locking table, so its single shift table is used.
 ///
-/// The samples contradict each other once: a client's preview with transliteration `TURKISH` leaves 86 of those 66
-/// characters (152 in all), while the official one with `GREEK` leaves 5 of 155 (160 in all). The official one holds.
+/// Two samples contradict each other: after those 66 characters a client's preview with transliteration `TURKISH` leaves
+/// 86 (152 in all), while the official preview with `GREEK` leaves 5 after 155 (160 in all). The official one is followed.
 ///
 /// ```text
 /// encode("60 GSM characters", default) → Gsm7, 1 part, 100 remaining
@@ -146,8 +147,8 @@ pub fn encode(text: &str, options: &TextOptions) -> Encoded {
 
 /// Number of parts of binary content, by its length in octets.
 ///
-/// Data coding 0 (and 16, its flash, and 0xF0 to 0xF3) is the default alphabet, one septet an octet, as the manual's
-/// sample `54 65 73 74` shows: 160/153. Everything else is sent as octets: 140/134.
+/// Data coding 0 (also 16 for flash, and 0xF0 to 0xF3) is the default alphabet with one septet in each octet, as in the
+/// manual's sample `54 65 73 74`: 160/153. Any other content is sent as octets: 140/134.
 pub fn binary_parts(octets: usize, data_coding: u8) -> u32 {
     let limits = match data_coding {
         0x00 | 0x10 | 0xf0..=0xf3 => GSM7,
@@ -185,13 +186,12 @@ fn measure_national(text: &str, language: Language, options: &TextOptions) -> Op
 
 /// Parts and remaining code units in UCS-2.
 fn measure_ucs2(text: &str) -> (u32, u32) {
-    // Every character has a length in UTF-16, so that the measure always exists.
-    measure(text, UCS2, |c| u32::try_from(c.len_utf16()).ok()).unwrap_or((1, 0))
+    measure(text, UCS2, |c| u32::try_from(c.len_utf16()).ok())
+        .expect("every character has one or two code units")
 }
 
-/// Fills parts with whole characters: neither an escape pair nor a surrogate pair crosses a boundary.
-///
-/// `None` as soon as one character has no cost in this alphabet.
+/// Counts parts of whole characters: no part ends within an escape pair or a surrogate pair. Returns the number of parts
+/// and what remains of the last one; `None` if a character is not in the alphabet.
 fn measure(
     text: &str,
     limits: PartLimits,

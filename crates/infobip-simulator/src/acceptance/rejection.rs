@@ -23,7 +23,7 @@ use crate::{
 pub(super) enum Rejection {
     /// The message id was used before.
     DuplicateId,
-    /// The id of the status that says why.
+    /// The id of the status that names the reason.
     Status(u16),
 }
 

@@ -1,4 +1,4 @@
-//! The effects of faults: what changes in the processing of a request and in its response.
+//! The effects of faults on the processing of a request and on its response.
 //!
 //! Neighbours: `faults` chooses the faults; `http` and `acceptance` carry out their effects.
 

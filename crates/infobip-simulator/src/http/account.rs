@@ -14,10 +14,13 @@ use crate::{
 };
 
 const TOKEN_LIFETIME_SECONDS: i64 = 3600;
-/// Maximum number of tokens stored at a time.
+/// Maximum number of stored tokens; when it is reached, all are discarded.
 const MAX_TOKENS: usize = 1000;
 
-/// Checks the `Authorization` header; refuses wrong or missing credentials with 401.
+/// Checks the `Authorization` header.
+///
+/// # Errors
+/// 401 if the credentials are missing or wrong.
 pub fn authenticate(request: &ApiRequest<'_>) -> Result<(), ApiError> {
     let header = request
         .headers
@@ -121,8 +124,8 @@ pub fn oauth_token(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
         return Err(ApiError::unauthorized());
     }
     let token = new_token(request);
-    let answer = json!({"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFETIME_SECONDS});
-    Ok(request.respond("tokenResponse", &answer))
+    let response = json!({"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFETIME_SECONDS});
+    Ok(request.respond("tokenResponse", &response))
 }
 
 /// `POST /auth/1/session`: a token for `IBSSO`.

@@ -76,7 +76,7 @@ impl ApiRequest<'_> {
         }
         let put = *method == Method::PUT;
         match endpoint {
-            Endpoint::Send(variant, binary) => send::send(self, variant, binary).await,
+            Endpoint::Send { variant, binary } => send::send(self, variant, binary).await,
             Endpoint::SendQuery => send::query(self).await,
             Endpoint::Reports => reports::pull(self),
             Endpoint::Logs => logs::list(self),

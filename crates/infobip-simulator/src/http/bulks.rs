@@ -20,7 +20,7 @@ fn bulk_id<'a>(request: &'a ApiRequest<'_>) -> Result<&'a str, ApiError> {
         .ok_or_else(|| ApiError::invalid("bulkId", "must be given"))
 }
 
-fn scheduled<'a>(state: &'a SimulatorState, id: &str) -> Result<&'a Bulk, ApiError> {
+fn scheduled_bulk<'a>(state: &'a SimulatorState, id: &str) -> Result<&'a Bulk, ApiError> {
     state
         .messages
         .bulk(id)
@@ -31,15 +31,16 @@ fn scheduled<'a>(state: &'a SimulatorState, id: &str) -> Result<&'a Bulk, ApiErr
 /// Send time of a bulk: that of its earliest scheduled message, or of its earliest message if none is scheduled.
 fn send_at(state: &SimulatorState, bulk: &Bulk) -> Option<ApiDate> {
     let messages = || bulk.rows().filter_map(|row| state.messages.get(row));
-    let waiting = messages()
+    let earliest_scheduled = messages()
         .filter(|message| message.phase == Phase::Scheduled)
         .map(|message| message.sent_at_ms)
         .min();
-    waiting
+    earliest_scheduled
         .or_else(|| messages().map(|message| message.sent_at_ms).min())
         .map(ApiDate)
 }
 
+/// The status of a bulk in the API's words.
 fn status_of(state: &SimulatorState, bulk: &Bulk) -> &'static str {
     let phases = || {
         bulk.rows()
@@ -63,7 +64,7 @@ fn status_of(state: &SimulatorState, bulk: &Bulk) -> &'static str {
 pub fn show(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let id = bulk_id(request)?;
     let state = request.engine.lock();
-    let bulk = scheduled(&state, id)?;
+    let bulk = scheduled_bulk(&state, id)?;
     Ok(request.respond(
         "BulkResponse",
         &json!({"bulkId": id, "sendAt": send_at(&state, bulk)}),
@@ -77,7 +78,7 @@ pub fn reschedule(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let config = &request.engine.config;
     let mut state = request.engine.lock();
     let now_ms = state.clock.now_ms();
-    changeable(&state, id)?;
+    check_changeable(&state, id)?;
     let send_at_ms = validate::schedule_ms(body.send_at.as_ref(), now_ms)?;
     state.reschedule(id, send_at_ms, config);
     request.engine.release(state);
@@ -91,7 +92,7 @@ pub fn reschedule(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
 pub fn status(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let id = bulk_id(request)?;
     let state = request.engine.lock();
-    let bulk = scheduled(&state, id)?;
+    let bulk = scheduled_bulk(&state, id)?;
     Ok(request.respond(
         "BulkStatusResponse",
         &json!({"bulkId": id, "status": status_of(&state, bulk)}),
@@ -105,7 +106,7 @@ pub fn set_status(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let config = &request.engine.config;
     let new_status = body.status.map(|status| status.0).unwrap_or_default();
     let mut state = request.engine.lock();
-    changeable(&state, id)?;
+    check_changeable(&state, id)?;
     match new_status.as_str() {
         "PAUSED" => state.set_paused(id, true, config),
         "PENDING" | "PROCESSING" => state.set_paused(id, false, config),
@@ -117,7 +118,7 @@ pub fn set_status(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
             ));
         }
     }
-    let status = scheduled(&state, id).map(|bulk| status_of(&state, bulk))?;
+    let status = scheduled_bulk(&state, id).map(|bulk| status_of(&state, bulk))?;
     request.engine.release(state);
     Ok(request.respond(
         "BulkStatusResponse",
@@ -126,8 +127,8 @@ pub fn set_status(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
 }
 
 /// Refuses changes to a bulk that is finished or cancelled.
-fn changeable(state: &SimulatorState, id: &str) -> Result<(), ApiError> {
-    let bulk = scheduled(state, id)?;
+fn check_changeable(state: &SimulatorState, id: &str) -> Result<(), ApiError> {
+    let bulk = scheduled_bulk(state, id)?;
     match status_of(state, bulk) {
         status @ ("FINISHED" | "CANCELED") => Err(ApiError::invalid(
             "bulkId",

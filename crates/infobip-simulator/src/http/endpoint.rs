@@ -3,11 +3,15 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use crate::http::send;
+use crate::http::send::SendVariant;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    Send(send::SendVariant, bool),
+    Send {
+        variant: SendVariant,
+        /// Whether the content is octets; else it is text.
+        binary: bool,
+    },
     SendQuery,
     Reports,
     Logs,
@@ -26,15 +30,19 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    fn send(variant: SendVariant, binary: bool) -> Self {
+        Self::Send { variant, binary }
+    }
+
     /// Finds the endpoint of a path without format suffix; `None` if the path is unknown (404).
     pub fn for_path(path: &str) -> Option<Self> {
         Some(match path.trim_end_matches('/') {
-            "/sms/1/text/single" => Self::Send(send::SendVariant::Single, false),
-            "/sms/1/text/multi" => Self::Send(send::SendVariant::Multi, false),
-            "/sms/1/text/advanced" => Self::Send(send::SendVariant::Advanced, false),
-            "/sms/1/binary/single" => Self::Send(send::SendVariant::Single, true),
-            "/sms/1/binary/multi" => Self::Send(send::SendVariant::Multi, true),
-            "/sms/1/binary/advanced" => Self::Send(send::SendVariant::Advanced, true),
+            "/sms/1/text/single" => Self::send(SendVariant::Single, false),
+            "/sms/1/text/multi" => Self::send(SendVariant::Multi, false),
+            "/sms/1/text/advanced" => Self::send(SendVariant::Advanced, false),
+            "/sms/1/binary/single" => Self::send(SendVariant::Single, true),
+            "/sms/1/binary/multi" => Self::send(SendVariant::Multi, true),
+            "/sms/1/binary/advanced" => Self::send(SendVariant::Advanced, true),
             "/sms/1/text/query" => Self::SendQuery,
             "/sms/1/reports" => Self::Reports,
             "/sms/1/logs" => Self::Logs,
@@ -72,8 +80,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether the `Authorization` header is not required: the query interface and the token endpoints carry credentials
-    /// in the query or body, short links are public.
+    /// Whether the `Authorization` header is not required: requests to the query interface and the token endpoints have
+    /// credentials in the query or the body, and short links are public.
     pub fn skips_header_authentication(&self) -> bool {
         matches!(
             self,

@@ -31,7 +31,7 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
-    /// All values of a list: repeated, comma-joined, with and without `[]` (docs/INFOBIP_API.md#endpoints).
+    /// All values of a list parameter: repeated, separated by commas, with and without `[]` (docs/INFOBIP_API.md#endpoints).
     pub fn list(&self, name: &str) -> Vec<&str> {
         let values = self
             .0

@@ -15,7 +15,7 @@ use crate::{
     validate,
 };
 
-/// The three forms of a send request body.
+/// The three forms of a send request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendVariant {
     /// One text to one or more destinations.
@@ -139,7 +139,7 @@ async fn submit(request: &ApiRequest<'_>, submission: Submission) -> Result<ApiR
     Ok(response)
 }
 
-/// The message ids that a body of the advanced endpoints names; empty if it cannot be parsed.
+/// The message ids in a JSON body of the `advanced` endpoints; empty if it cannot be parsed.
 pub fn message_ids_in(body: &[u8]) -> Vec<Arc<str>> {
     #[derive(serde::Deserialize)]
     struct SendIds {

@@ -27,7 +27,7 @@ pub(crate) struct ReportBatch {
     pub(crate) reports: Vec<DeliveryReport>,
 }
 
-/// What a push sends, and where.
+/// The content of a push and its destination.
 #[derive(Debug)]
 pub(crate) enum PushContent {
     Reports {

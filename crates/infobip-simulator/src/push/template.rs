@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{dates::ApiDate, state::ReceivedMessage};
 
-/// What stays unescaped in a query value: RFC 3986 unreserved characters.
+/// The characters of a query value that are escaped: all except the unreserved ones of RFC 3986.
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

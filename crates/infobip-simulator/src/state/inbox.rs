@@ -1,7 +1,7 @@
 //! The inbox: messages that phones sent, keywords of numbers, and where messages are pushed.
 //!
 //! Invariants: the inbox is bounded; `unread` counts the messages that wait to be pulled.
-//! Neighbours: `http::inbox` reads it, `push` sends what is pushed.
+//! Neighbours: `http::inbox` reads it, `push` pushes messages.
 
 use std::{collections::VecDeque, sync::Arc};
 

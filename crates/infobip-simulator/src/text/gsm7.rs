@@ -7,14 +7,14 @@
 /// The number of septets of every character with one pair of tables: the basic one (default or locking shift) and the
 /// one behind the escape (extension or single shift).
 pub(super) struct SeptetTable {
-    /// By code point; 0 is "not in this alphabet". All characters of these tables but two lie below.
+    /// By code point; 0: not in this alphabet. All characters of the tables except two are below U+0400.
     below_u0400: [u8; 0x400],
     euro: u8,
     infinity: u8,
 }
 
 impl SeptetTable {
-    /// 1 for a character of the basic table, 2 behind the escape, `None` outside this alphabet.
+    /// 1 for a character of the basic table, 2 for one behind the escape, `None` for one outside the alphabet.
     pub(super) fn septets(&self, character: char) -> Option<u32> {
         let cost = match character {
             '€' => self.euro,
@@ -34,7 +34,7 @@ impl SeptetTable {
             euro: 0,
             infinity: 0,
         };
-        // The basic table goes last: a character that both tables have costs one septet.
+        // The basic table is added last: a character that both tables have takes one septet.
         let mut at = 0;
         while at < escaped.len() {
             table.add(escaped[at], 2);
@@ -48,7 +48,7 @@ impl SeptetTable {
         table
     }
 
-    /// Enters each character of a table; decodes UTF-8 by hand, as `str::chars` cannot run at compile time.
+    /// Adds each character of a table. Decodes UTF-8 by hand, because `str::chars` cannot run at compile time.
     const fn add(&mut self, characters: &str, septets: u8) {
         let bytes = characters.as_bytes();
         let mut at = 0;
@@ -76,7 +76,7 @@ impl SeptetTable {
     }
 }
 
-/// What all three basic tables share: digits, punctuation, the Latin alphabet.
+/// The characters that all three basic tables have: digits, punctuation, the Latin alphabet.
 const COMMON_BASIC: &str =
     "\n\r !\"#%&'()*+,-./0123456789:;<=>?@$_ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// 6.2.1, the rest of the default alphabet, by row.
@@ -88,11 +88,11 @@ const PORTUGUESE_BASIC: &str = "£¥êéúíóçÔôÁáΔªÇÀ∞^\\€Ó|Ââ
 
 /// 6.2.1.1, the default extension table; the single shift tables contain it.
 const EXTENSION: &str = "\u{c}^{}\\[~]|€";
-/// A.2.1, what Turkish adds.
+/// A.2.1: the characters that Turkish adds to the extension.
 const TURKISH_ESCAPED: &str = "ĞİŞçğış";
-/// A.2.2, what Spanish adds.
+/// A.2.2: the characters that Spanish adds to the extension.
 const SPANISH_ESCAPED: &str = "çÁÍÓÚáíóú";
-/// A.2.3, what Portuguese adds.
+/// A.2.3: the characters that Portuguese adds to the extension.
 const PORTUGUESE_ESCAPED: &str = "êçÔôÁáΦΓΩΠΨΣΘÊÀÍÓÚÃÕÂíóúãõâ";
 
 /// The default alphabet with its extension.

@@ -1,28 +1,28 @@
-//! Transliteration: a text in one script put into another, so that it fits into seven bits.
+//! Transliteration: replaces the characters of a script, so that the text fits into seven bits.
 //!
 //! Only characters outside the GSM default alphabet are replaced: the reference's Greek sample keeps `Γ`, `Θ`, `Ω` and
-//! turns `α` into Latin `A`. The sample is the only source for a mapping; those of the other scripts are the usual
-//! national ones [?]. What a script does not know stays as it is, but `NON_UNICODE` strips it.
+//! replaces `α` by Latin `A`. That sample is the only source of a mapping; the mappings of the other scripts are the usual
+//! national ones [?]. A character that is not in the mapping is kept, except that `NON_UNICODE` removes it.
 
 use super::gsm7;
 
 /// The manual's `transliteration` values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transliteration {
-    /// `TURKISH`: Turkish letters lose their marks.
+    /// `TURKISH`: Turkish letters lose their diacritics.
     Turkish,
     /// `GREEK`: Greek capitals, with Latin look-alikes where GSM has none.
     Greek,
     /// `CYRILLIC`: Cyrillic of the Slavic languages into Latin letters.
     Cyrillic,
-    /// `CENTRAL_EUROPEAN`: Latin letters of Central Europe lose their marks.
+    /// `CENTRAL_EUROPEAN`: Latin letters of Central Europe lose their diacritics.
     CentralEuropean,
-    /// `NON_UNICODE`: everything outside the GSM alphabet goes; letters of a script above are put over first.
+    /// `NON_UNICODE`: letters of a script above are replaced, any other character outside the GSM alphabet is removed.
     NonUnicode,
 }
 
 impl Transliteration {
-    /// Reads the manual's word; `None` for any other.
+    /// Parses the manual's value; `None` for any other text.
     pub fn parse(word: &str) -> Option<Self> {
         match word {
             "TURKISH" => Some(Self::Turkish),
@@ -34,7 +34,7 @@ impl Transliteration {
         }
     }
 
-    /// The manual's word.
+    /// The manual's value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Turkish => "TURKISH",
@@ -45,7 +45,7 @@ impl Transliteration {
         }
     }
 
-    /// The text in the other script.
+    /// Replaces the characters of a text.
     pub(super) fn transliterate(self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         for character in text.chars() {

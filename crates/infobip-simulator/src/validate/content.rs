@@ -8,7 +8,7 @@ use crate::{
     text::{self, Language, TextOptions, Transliteration},
 };
 
-/// Alphanumeric 3–11 characters, numeric 3–14 digits (docs/INFOBIP_API.md#limits).
+/// Whether a sender has an allowed length: alphanumeric 3–11 characters, numeric 3–14 digits (docs/INFOBIP_API.md#limits).
 pub(super) fn sender_is_valid(from: &str) -> bool {
     let digits = from.strip_prefix('+').unwrap_or(from);
     let length = digits.chars().count();
@@ -19,7 +19,8 @@ pub(super) fn sender_is_valid(from: &str) -> bool {
     }
 }
 
-/// With the UDHI bit of the ESM class set, the first octet is the length of the header, which must fit into the content.
+/// Whether the user data header fits into the content. With the UDHI bit of the ESM class set, the first octet is the
+/// length of the header.
 pub(super) fn header_is_valid(hex: &str, esm_class: u8) -> bool {
     if esm_class & 0x40 == 0 {
         return true;

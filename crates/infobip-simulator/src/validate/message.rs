@@ -18,7 +18,7 @@ use crate::{
 /// More parts than this are REJECTED_MESSAGE_TOO_LONG (docs/INFOBIP_API.md#limits).
 const MAX_PARTS: u32 = 25;
 
-/// Validates one message. What makes the whole request invalid is added to `violations`.
+/// Validates one message. A violation that makes the whole request invalid is added to `violations`.
 pub(super) fn check_message(
     request: MessageRequest,
     field_path: &dyn Fn(&str) -> String,

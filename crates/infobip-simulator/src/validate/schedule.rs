@@ -52,7 +52,7 @@ pub(super) fn check_validity(
     if minutes < 0 {
         violations.add(field_path("validityPeriod"), "must not be negative");
     }
-    // Many clients send an unset integer as zero; it means no limit.
+    // Many clients send an unset integer as zero: it means the default.
     let minutes = if minutes == 0 {
         MAX_VALIDITY_MINUTES
     } else {

@@ -43,7 +43,7 @@ pub(super) fn check_tracking(
     })
 }
 
-/// Replaces each URL by a placeholder of 25 characters; the short URL of each message replaces the placeholder later.
+/// Replaces each URL by a placeholder of 25 characters. `acceptance` replaces the placeholder by the short URL of a message.
 pub(super) fn insert_placeholders(text: &str, links: &mut Vec<(String, Arc<str>)>) -> String {
     let mut replaced = String::with_capacity(text.len());
     let mut rest = text;

@@ -12,7 +12,7 @@ pub const MAX_DEPTH: usize = 32;
 /// Maximum number of elements: a small document must not become a large tree.
 pub const MAX_ELEMENTS: usize = 500_000;
 
-/// Reasons to refuse an XML body.
+/// Why an XML body is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum XmlError {
     /// More than [`MAX_BYTES`].
@@ -24,7 +24,7 @@ pub enum XmlError {
     /// More than [`MAX_ELEMENTS`].
     #[error("the XML body has more than {MAX_ELEMENTS} elements")]
     TooManyElements,
-    /// Not UTF-8, or declared to be something else.
+    /// Not UTF-8, or declared to have another encoding.
     #[error("the XML body is not UTF-8")]
     Encoding,
     /// A document type declaration.
@@ -36,10 +36,10 @@ pub enum XmlError {
     /// A character that XML 1.0 forbids.
     #[error("the XML body has a character that XML 1.0 forbids")]
     Character,
-    /// Nothing but blanks and comments.
+    /// Only blanks and comments.
     #[error("the XML body has no root element")]
     NoRoot,
-    /// Not well-formed; at which octet.
+    /// Not well-formed at this octet.
     #[error("the XML body is not well-formed at octet {0}")]
     Malformed(u64),
 }
@@ -68,7 +68,7 @@ impl OpenElement {
 
 /// Reads a document into the JSON value that the same request would have as JSON, with strings for leaves.
 ///
-/// The known lists (`messages`, `destinations`, `results`, `previews`, `days`, and `to` where it holds several) become
+/// The known lists (`messages`, `destinations`, `results`, `previews`, `days`, and `to` with several items) become
 /// arrays. An empty root is an empty object.
 ///
 /// ```text
@@ -186,7 +186,7 @@ fn count_element(
     }
 }
 
-/// Adds text to the innermost open element; outside the root only blanks are allowed.
+/// Adds text to the innermost open element. Outside the root only blanks are allowed.
 fn append_text(open: &mut [OpenElement], text: &str, at: u64) -> Result<(), XmlError> {
     match open.last_mut() {
         Some(element) => element.text.push_str(text),
@@ -196,7 +196,8 @@ fn append_text(open: &mut [OpenElement], text: &str, at: u64) -> Result<(), XmlE
     Ok(())
 }
 
-/// An element's children as an object. Of a repeated element that is no list, the last one counts, as in JSON.
+/// The children of an element as an object. If an element that is not a list is repeated, its last value is used, as in
+/// JSON.
 fn object(children: Vec<(String, ElementContent)>) -> Map<String, Value> {
     let mut fields = Map::new();
     for (name, content) in children {
@@ -231,11 +232,11 @@ fn object(children: Vec<(String, ElementContent)>) -> Map<String, Value> {
     fields
 }
 
-/// Meaning of an element whose name is that of a list.
+/// An element with the name of a list.
 enum ListElement {
-    /// An item itself: the list is bare.
+    /// One item of a bare list.
     Item(Value),
-    /// The wrapper around items.
+    /// The items of a wrapped list.
     Wrapper(Vec<Value>),
 }
 
