@@ -73,8 +73,8 @@ impl SimulatorState {
             .messages
             .iter()
             .any(|message| message.send_at_ms.is_some_and(|at| at > now_ms));
-        // Returned if the caller gave one, for several destinations, and for a schedule, which is changed by it
-        // (docs/INFOBIP_API.md#sending; the manual's samples).
+        // Returned if the caller gave one, for several destinations, and for a schedule, because the bulk endpoints
+        // need it (docs/INFOBIP_API.md#sending; the manual's samples).
         let returns_bulk_id = submission.bulk_id.is_some()
             || several_destinations
             || scheduled

@@ -302,7 +302,7 @@ mod tests {
         let in_group = |group| ERRORS.iter().filter(|row| row.group_id == group).count();
         assert_eq!([0, 1, 2, 3].map(in_group), [3, 70, 8, 10]);
         assert_eq!(ERRORS.iter().filter(|row| row.permanent).count(), 20);
-        // The names of a status group begin the names of its statuses, but for the manual's own exceptions.
+        // The name of a status begins with the name of its group, with two exceptions in the manual.
         for row in STATUSES
             .iter()
             .filter(|row| row.group_id != 0 && row.id != 51)

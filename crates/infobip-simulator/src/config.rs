@@ -32,7 +32,7 @@ pub struct SimulatorConfig {
     pub start_ms: Option<i64>,
     /// Minimum and maximum time from sending to the final report, in virtual milliseconds.
     pub delivery_latency_ms: (u32, u32),
-    /// Status id in the answer to an accepted message: 7 as captured live, 0 as the manual's samples (docs/INFOBIP_API.md#sending).
+    /// Status id in the response for an accepted message: 7 as captured live, 0 as the manual's samples (docs/INFOBIP_API.md#sending).
     pub accepted_status: u16,
     /// Returns a bulk id even for a single destination, as later API versions do.
     pub always_bulk_id: bool,

@@ -24,13 +24,13 @@ impl ApiDate {
     fn ascii(self) -> [u8; 28] {
         let at = civil(self.0);
         let mut out = *b"0000-00-00T00:00:00.000+0000";
-        put(&mut out[0..4], i64::from(at.year()));
-        put(&mut out[5..7], i64::from(at.month()));
-        put(&mut out[8..10], i64::from(at.day()));
-        put(&mut out[11..13], i64::from(at.hour()));
-        put(&mut out[14..16], i64::from(at.minute()));
-        put(&mut out[17..19], i64::from(at.second()));
-        put(&mut out[20..23], self.0.rem_euclid(1000));
+        write_digits(&mut out[0..4], i64::from(at.year()));
+        write_digits(&mut out[5..7], i64::from(at.month()));
+        write_digits(&mut out[8..10], i64::from(at.day()));
+        write_digits(&mut out[11..13], i64::from(at.hour()));
+        write_digits(&mut out[14..16], i64::from(at.minute()));
+        write_digits(&mut out[17..19], i64::from(at.second()));
+        write_digits(&mut out[20..23], self.0.rem_euclid(1000));
         out
     }
 }
@@ -47,7 +47,7 @@ impl Serialize for ApiDate {
     }
 }
 
-fn put(field: &mut [u8], mut value: i64) {
+fn write_digits(field: &mut [u8], mut value: i64) {
     for digit in field.iter_mut().rev() {
         *digit = b'0' + u8::try_from(value.rem_euclid(10)).expect("one digit fits in a byte");
         value /= 10;
@@ -90,17 +90,22 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
                 .then(|| sum * 10 + i64::from(digit - b'0'))
         })
     };
-    let mark = |at: usize, allowed: &[u8]| bytes.get(at).is_some_and(|b| allowed.contains(b));
-    if !(mark(4, b"-") && mark(7, b"-") && mark(10, b"Tt ") && mark(13, b":")) {
+    let has_one_of_at =
+        |at: usize, allowed: &[u8]| bytes.get(at).is_some_and(|b| allowed.contains(b));
+    if !(has_one_of_at(4, b"-")
+        && has_one_of_at(7, b"-")
+        && has_one_of_at(10, b"Tt ")
+        && has_one_of_at(13, b":"))
+    {
         return None;
     }
-    let (seconds, mut rest) = if mark(16, b":") {
+    let (seconds, mut rest) = if has_one_of_at(16, b":") {
         (number(17, 19)?, 19)
     } else {
         (0, 16)
     };
     let mut millis = 0;
-    if mark(rest, b".,") {
+    if has_one_of_at(rest, b".,") {
         let start = rest + 1;
         rest = start;
         while bytes.get(rest).is_some_and(u8::is_ascii_digit) {

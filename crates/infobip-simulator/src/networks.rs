@@ -82,7 +82,7 @@ static NETWORKS: LazyLock<Vec<(u32, Network)>> = LazyLock::new(|| {
             // `split`, because `split_whitespace` would skip an empty prefix.
             prefixes
                 .split(' ')
-                .map(move |prefix| network(country, mnc, name, prefix))
+                .map(move |prefix| network_entry(country, mnc, name, prefix))
         })
         .collect();
     networks.sort_unstable_by_key(|(key, _)| *key);
@@ -90,7 +90,7 @@ static NETWORKS: LazyLock<Vec<(u32, Network)>> = LazyLock::new(|| {
 });
 
 /// One entry of [`NETWORKS`].
-fn network(
+fn network_entry(
     country: &Country,
     mnc: &'static str,
     network_name: &'static str,

@@ -14,7 +14,7 @@ pub(crate) use self::lenient::{LenientBool, LenientInteger, LenientString, OneOr
 #[derive(Debug, Deserialize)]
 pub(crate) struct SingleRequest {
     pub(crate) from: Option<LenientString>,
-    /// Destinations; a text is accepted for a list and the reverse.
+    /// One destination or a list of them.
     pub(crate) to: Option<OneOrMany<LenientString>>,
     pub(crate) text: Option<LenientString>,
     /// Content of the binary endpoints.
@@ -41,7 +41,7 @@ pub(crate) struct AdvancedRequest {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageRequest {
     pub(crate) from: Option<LenientString>,
-    /// Where to, each with its own id.
+    /// Each has a message id of its own.
     pub(crate) destinations: Option<OneOrMany<DestinationRequest>>,
     pub(crate) text: Option<LenientString>,
     /// Content of the binary endpoints.
@@ -50,7 +50,7 @@ pub(crate) struct MessageRequest {
     pub(crate) flash: Option<LenientBool>,
     pub(crate) language: Option<LanguageRequest>,
     pub(crate) transliteration: Option<LenientString>,
-    /// Push a report for each temporary error.
+    /// True: a report is pushed for each temporary error.
     pub(crate) intermediate_report: Option<LenientBool>,
     /// False: no report is pushed.
     pub(crate) notify: Option<LenientBool>,
@@ -138,7 +138,7 @@ pub(crate) struct PreviewRequest {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LookupRequest {
     pub(crate) to: Option<OneOrMany<LenientString>>,
-    /// Where the answers of an asynchronous lookup are pushed.
+    /// Where the results of an asynchronous lookup are pushed.
     pub(crate) notify_url: Option<LenientString>,
     pub(crate) notify_content_type: Option<LenientString>,
 }

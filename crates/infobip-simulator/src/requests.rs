@@ -20,7 +20,7 @@ pub(crate) struct RequestRecord {
     pub(crate) path: Box<str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) query: Box<str>,
-    /// HTTP status; `None` if a fault broke the connection.
+    /// HTTP status; `None` if a fault prevented the response.
     pub(crate) status: Option<u16>,
     /// Whether the request was processed.
     pub(crate) processed: bool,

@@ -1,6 +1,6 @@
 //! A simulator in the caller's process: its address, and control over it without HTTP.
 //!
-//! Invariant: each method does what the endpoint of the same name under `/_sim/` does, on the same memory.
+//! Invariant: each method does what the endpoint of the same name under `/_sim/` does, on the same state.
 //! Neighbours: `http::control` is the same control for other processes.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -113,7 +113,7 @@ impl RunningSimulator {
         self.engine.faults.remove(None)
     }
 
-    /// Advances the virtual clock. Returns when every timer that fell due has fired and the pushes were answered.
+    /// Advances the virtual clock. Returns when every due timer has fired and the pushes were answered.
     pub async fn advance(&self, time: Duration) {
         let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         self.engine.advance(ms).await;

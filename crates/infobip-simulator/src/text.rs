@@ -131,11 +131,11 @@ pub fn encode(text: &str, options: &TextOptions) -> Encoded {
     };
     let measured = options
         .language
-        .and_then(|language| measure_national(&text, language, options))
-        .or_else(|| measure(&text, GSM7, |c| gsm7::DEFAULT.septets(c)));
+        .and_then(|language| count_national_parts(&text, language, options))
+        .or_else(|| count_parts(&text, GSM7, |c| gsm7::DEFAULT.septets(c)));
     let (alphabet, (parts, characters_remaining)) = match measured {
         Some(measured) => (Alphabet::Gsm7, measured),
-        None => (Alphabet::Ucs2, measure_ucs2(&text)),
+        None => (Alphabet::Ucs2, count_ucs2_parts(&text)),
     };
     Encoded {
         text,
@@ -163,36 +163,44 @@ pub fn binary_parts(octets: usize, data_coding: u8) -> u32 {
 }
 
 /// Parts and remaining septets with a language's tables; `None` if they do not cover the text.
-fn measure_national(text: &str, language: Language, options: &TextOptions) -> Option<(u32, u32)> {
+fn count_national_parts(
+    text: &str,
+    language: Language,
+    options: &TextOptions,
+) -> Option<(u32, u32)> {
     let locking = options.locking_shift || !options.single_shift;
     match (language, locking, options.single_shift) {
-        (Language::Tr, true, true) => measure(text, BOTH_TABLES, |c| gsm7::TURKISH_BOTH.septets(c)),
-        (Language::Tr, true, false) => {
-            measure(text, ONE_TABLE, |c| gsm7::TURKISH_LOCKING.septets(c))
+        (Language::Tr, true, true) => {
+            count_parts(text, BOTH_TABLES, |c| gsm7::TURKISH_BOTH.septets(c))
         }
-        (Language::Tr, false, _) => measure(text, ONE_TABLE, |c| gsm7::TURKISH_SINGLE.septets(c)),
+        (Language::Tr, true, false) => {
+            count_parts(text, ONE_TABLE, |c| gsm7::TURKISH_LOCKING.septets(c))
+        }
+        (Language::Tr, false, _) => {
+            count_parts(text, ONE_TABLE, |c| gsm7::TURKISH_SINGLE.septets(c))
+        }
         (Language::Pt, true, true) => {
-            measure(text, BOTH_TABLES, |c| gsm7::PORTUGUESE_BOTH.septets(c))
+            count_parts(text, BOTH_TABLES, |c| gsm7::PORTUGUESE_BOTH.septets(c))
         }
         (Language::Pt, true, false) => {
-            measure(text, ONE_TABLE, |c| gsm7::PORTUGUESE_LOCKING.septets(c))
+            count_parts(text, ONE_TABLE, |c| gsm7::PORTUGUESE_LOCKING.septets(c))
         }
         (Language::Pt, false, _) => {
-            measure(text, ONE_TABLE, |c| gsm7::PORTUGUESE_SINGLE.septets(c))
+            count_parts(text, ONE_TABLE, |c| gsm7::PORTUGUESE_SINGLE.septets(c))
         }
-        (Language::Es, _, _) => measure(text, ONE_TABLE, |c| gsm7::SPANISH_SINGLE.septets(c)),
+        (Language::Es, _, _) => count_parts(text, ONE_TABLE, |c| gsm7::SPANISH_SINGLE.septets(c)),
     }
 }
 
 /// Parts and remaining code units in UCS-2.
-fn measure_ucs2(text: &str) -> (u32, u32) {
-    measure(text, UCS2, |c| u32::try_from(c.len_utf16()).ok())
+fn count_ucs2_parts(text: &str) -> (u32, u32) {
+    count_parts(text, UCS2, |c| u32::try_from(c.len_utf16()).ok())
         .expect("every character has one or two code units")
 }
 
 /// Counts parts of whole characters: no part ends within an escape pair or a surrogate pair. Returns the number of parts
 /// and what remains of the last one; `None` if a character is not in the alphabet.
-fn measure(
+fn count_parts(
     text: &str,
     limits: PartLimits,
     cost: impl Fn(char) -> Option<u32>,
@@ -258,11 +266,11 @@ mod tests {
             ..TextOptions::default()
         };
         assert_eq!(measured(GREEK, &greek), (Alphabet::Gsm7, 1, 5));
-        // The official sample's own words, with Latin letters wherever GSM has no Greek one.
+        // The text of the official sample, with Latin letters where GSM has no Greek one.
         let expected = "ΩΣ MEΓAPIKO ΨHΦIΣMA EINAI ΓNΩΣTH H AΠOΦAΣH THΣ EKKΛHΣIAΣ TOY ΔHMOY TΩN AΘHNAIΩN \
                         (ΠIΘANON ΓYPΩ ΣTO 433/2 Π.X.) NA EΠIBAΛEI AYΣTHPO KAI KAΘOΛIKO EMΠAPΓKO ΣTA";
         assert_eq!(encode(GREEK, &greek).text, expected);
-        // A client's sample; its third row (TURKISH leaves 86) is the one contradicted above.
+        // A client's sample. Its third row (TURKISH leaves 86) contradicts the official sample above, so it is not tested.
         let client = "Let's see how many characters will remain unused in this message .";
         assert_eq!(plain(client), (Alphabet::Gsm7, 1, 94));
         assert_eq!(measured(client, &tr), (Alphabet::Gsm7, 1, 89));

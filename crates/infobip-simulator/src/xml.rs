@@ -152,7 +152,7 @@ mod tests {
             json!({"groupId": 0, "groupName": "ACCEPTED", "id": 0, "name": "MESSAGE_ACCEPTED"});
         let response = json!({"bulkId": "B", "messages": [{"to": "41793026727", "status": status, "smsCount": 1}]});
         let head = r#"<?xml version="1.0" encoding="UTF-8"?>"#;
-        // Fields come in the map's order.
+        // Fields are written in the order of the map.
         let xml = from_json("smsResponse", &response);
         for expected in [
             head,

@@ -9,7 +9,7 @@ use super::{Engine, MAX_TIMERS_PER_LOCK};
 use crate::{dates::LATEST_MS, push::DuePushes};
 
 impl Engine {
-    /// Advances virtual time and fires every timer that falls due; returns when the pushes that became due were answered.
+    /// Advances virtual time and fires every timer that becomes due. Returns when the due pushes were answered.
     ///
     /// The advance completes even if the caller is dropped, so that no push is lost.
     pub(crate) async fn advance(self: &Arc<Self>, by_ms: i64) {

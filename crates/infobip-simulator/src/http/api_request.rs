@@ -44,10 +44,10 @@ impl ApiRequest<'_> {
                 Ok(read) => return Ok(read),
                 // Parse again, in the slower way that reports the path of the field.
                 Err(_) => serde_json::from_slice(&self.body)
-                    .map_err(|error| ApiError::invalid("body", format!("is no JSON: {error}")))?,
+                    .map_err(|error| ApiError::invalid("body", format!("is not JSON: {error}")))?,
             },
             Format::Xml => xml::to_json(&self.body)
-                .map_err(|error| ApiError::invalid("body", format!("is no XML: {error}")))?,
+                .map_err(|error| ApiError::invalid("body", format!("is not XML: {error}")))?,
         };
         serde_path_to_error::deserialize::<Value, T>(value).map_err(|error| {
             let path = error.path().to_string();

@@ -23,7 +23,7 @@ pub(crate) struct ShortLink {
 #[derive(Debug, Default)]
 pub(crate) struct ShortLinks {
     pub(crate) by_path: HashMap<String, ShortLink>,
-    /// Paths in oldest_first of creation, to remove the oldest.
+    /// Paths, oldest first: beyond the limit the first are removed.
     pub(crate) oldest_first: VecDeque<String>,
     pub(crate) clicks: VecDeque<Arc<Click>>,
 }

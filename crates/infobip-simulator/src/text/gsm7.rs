@@ -79,14 +79,14 @@ impl SeptetTable {
 /// The characters that all three basic tables have: digits, punctuation, the Latin alphabet.
 const COMMON_BASIC: &str =
     "\n\r !\"#%&'()*+,-./0123456789:;<=>?@$_ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// 6.2.1, the rest of the default alphabet, by row.
+/// 6.2.1: the rest of the default alphabet, by row.
 const DEFAULT_BASIC: &str = "£¥èéùìòÇØøÅåΔΦΓΛΩΠΨΣΘΞÆæßÉ¤¡ÄÖÑÜ§¿äöñüà";
-/// A.3.1, the rest of the Turkish locking shift table.
+/// A.3.1: the rest of the Turkish locking shift table.
 const TURKISH_BASIC: &str = "£¥€éùıòÇĞğÅåΔΦΓΛΩΠΨΣΘΞŞşßÉ¤İÄÖÑÜ§çäöñüà";
-/// A.3.3, the rest of the Portuguese locking shift table.
+/// A.3.3: the rest of the Portuguese locking shift table.
 const PORTUGUESE_BASIC: &str = "£¥êéúíóçÔôÁáΔªÇÀ∞^\\€Ó|ÂâÊÉºÍÃÕÚÜ§~ãõ`üà";
 
-/// 6.2.1.1, the default extension table; the single shift tables contain it.
+/// 6.2.1.1: the default extension table, which the single shift tables contain.
 const EXTENSION: &str = "\u{c}^{}\\[~]|€";
 /// A.2.1: the characters that Turkish adds to the extension.
 const TURKISH_ESCAPED: &str = "ĞİŞçğış";
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn basic_tables_fill_127_cells_and_single_shift_tables_have_the_annexs_counts() {
-        // 128 cells less the escape.
+        // 128 cells without the escape.
         for rest in [DEFAULT_BASIC, TURKISH_BASIC, PORTUGUESE_BASIC] {
             let characters: BTreeSet<char> = COMMON_BASIC.chars().chain(rest.chars()).collect();
             assert_eq!(characters.len(), 127, "{rest}");

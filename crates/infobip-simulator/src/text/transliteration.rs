@@ -237,7 +237,8 @@ fn central_european(character: char) -> Option<&'static str> {
     })
 }
 
-/// The first script that knows the character; typographic marks as typed ones; nothing for the rest.
+/// The replacement of the first script that has the character; an ASCII form of a typographic character; nothing for any
+/// other.
 fn stripped(character: char) -> &'static str {
     let letter = turkish(character)
         .or_else(|| central_european(character))

@@ -78,7 +78,7 @@ pub(super) fn check_message(
                 .filter(|id| !id.is_empty()),
         })
         .collect::<Vec<_>>();
-    // A message without any destination is answered like one with an empty destination: MISSING_TO, no ids.
+    // A message without destinations is treated like one with an empty destination: MISSING_TO, no ids.
     let destinations = if destinations.is_empty() {
         vec![SubmissionDestination {
             to: String::new(),

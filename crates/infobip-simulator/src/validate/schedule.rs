@@ -42,7 +42,7 @@ pub(super) fn check_send_at(
     Some(at)
 }
 
-/// Longer periods are reduced to 48 h (manual "Schedule SMS and validity period").
+/// The validity period in milliseconds; a longer one is reduced to 48 h (manual "Schedule SMS and validity period").
 pub(super) fn check_validity(
     minutes: Option<i64>,
     field_path: &dyn Fn(&str) -> String,

@@ -76,7 +76,7 @@ impl OpenElement {
 /// ```
 pub fn to_json(body: &[u8]) -> Result<Value, XmlError> {
     Ok(match read(body)? {
-        ElementContent::Children(children) => Value::Object(object(children)),
+        ElementContent::Children(children) => Value::Object(to_object(children)),
         ElementContent::Text(text) if text.trim().is_empty() => Value::Object(Map::new()),
         ElementContent::Text(text) => Value::String(text),
     })
@@ -198,17 +198,17 @@ fn append_text(open: &mut [OpenElement], text: &str, at: u64) -> Result<(), XmlE
 
 /// The children of an element as an object. If an element that is not a list is repeated, its last value is used, as in
 /// JSON.
-fn object(children: Vec<(String, ElementContent)>) -> Map<String, Value> {
+fn to_object(children: Vec<(String, ElementContent)>) -> Map<String, Value> {
     let mut fields = Map::new();
     for (name, content) in children {
         let Some(item) = item_name(&name) else {
-            fields.insert(name, value(content));
+            fields.insert(name, to_value(content));
             continue;
         };
-        let mut items = items(&name, item, content);
+        let mut list_element = read_list_element(&name, item, content);
         // `to` is a number in a destination, a list in a request, an object in a time window.
         if name == "to" && !fields.contains_key("to") {
-            let field = match items {
+            let field = match list_element {
                 ListElement::Item(value) => value,
                 ListElement::Wrapper(values) => Value::Array(values),
             };
@@ -216,15 +216,15 @@ fn object(children: Vec<(String, ElementContent)>) -> Map<String, Value> {
             continue;
         }
         match fields.get_mut(&name) {
-            Some(Value::Array(all)) => items.move_into(all),
+            Some(Value::Array(all)) => list_element.append_to(all),
             Some(first) => {
                 let mut all = vec![first.take()];
-                items.move_into(&mut all);
+                list_element.append_to(&mut all);
                 *first = Value::Array(all);
             }
             None => {
                 let mut all = Vec::new();
-                items.move_into(&mut all);
+                list_element.append_to(&mut all);
                 fields.insert(name, Value::Array(all));
             }
         }
@@ -241,7 +241,7 @@ enum ListElement {
 }
 
 impl ListElement {
-    fn move_into(&mut self, all: &mut Vec<Value>) {
+    fn append_to(&mut self, all: &mut Vec<Value>) {
         match self {
             Self::Item(value) => all.push(value.take()),
             Self::Wrapper(values) => all.append(values),
@@ -249,7 +249,7 @@ impl ListElement {
     }
 }
 
-fn items(list: &str, item: &str, content: ElementContent) -> ListElement {
+fn read_list_element(list: &str, item: &str, content: ElementContent) -> ListElement {
     match content {
         ElementContent::Children(children)
             if children
@@ -259,20 +259,20 @@ fn items(list: &str, item: &str, content: ElementContent) -> ListElement {
             ListElement::Wrapper(
                 children
                     .into_iter()
-                    .map(|(_, content)| value(content))
+                    .map(|(_, content)| to_value(content))
                     .collect(),
             )
         }
         ElementContent::Text(text) if text.trim().is_empty() && list != "to" => {
             ListElement::Wrapper(Vec::new())
         }
-        content => ListElement::Item(value(content)),
+        content => ListElement::Item(to_value(content)),
     }
 }
 
-fn value(content: ElementContent) -> Value {
+fn to_value(content: ElementContent) -> Value {
     match content {
         ElementContent::Text(text) => Value::String(text),
-        ElementContent::Children(children) => Value::Object(object(children)),
+        ElementContent::Children(children) => Value::Object(to_object(children)),
     }
 }

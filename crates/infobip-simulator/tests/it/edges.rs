@@ -1,5 +1,5 @@
 //! Limits of the simulator: retention times, maximum values, effects of configuration switches. Each of these tests
-//! was seen to fail against code without the limit.
+//! fails without its limit.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Random requests to every endpoint of the simulator: it never panics and always answers in the asked format.
+//! Random requests to every endpoint of the simulator: it never panics and always responds in the requested format.
 //!
-//! `support::fuzz` says for how long.
+//! `support::fuzz` sets the duration.
 
 use std::time::Duration;
 
@@ -171,7 +171,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// Mostly a sensible message, so that the code behind the validation is reached.
+/// A message that is valid in most cases, so that the code after the validation runs, too.
 fn message() -> impl Strategy<Value = serde_json::Value> {
     (word(), word(), word(), json()).prop_map(|(to, id, text, extra)| {
         let mut message = serde_json::json!({"destinations": [{"to": to, "messageId": id}], "to": to, "text": text,
