@@ -45,7 +45,7 @@ pub fn status(id: u16) -> Option<&'static StatusCode> {
     STATUSES
         .binary_search_by_key(&id, |row| row.id)
         .ok()
-        .and_then(|at| STATUSES.get(at))
+        .map(|index| &STATUSES[index])
 }
 
 /// The GSM error with this id, if the manual has it.
@@ -53,7 +53,7 @@ pub fn error(id: u16) -> Option<&'static ErrorCode> {
     ERRORS
         .binary_search_by_key(&id, |row| row.id)
         .ok()
-        .and_then(|at| ERRORS.get(at))
+        .map(|index| &ERRORS[index])
 }
 
 /// The name of a status group ("Statuses groups").

@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::SimulatorConfig,
     faults::Faults,
-    requests::{RequestLog, RequestRecord},
+    request_log::{RequestLog, RequestRecord},
     state::SimulatorState,
 };
 

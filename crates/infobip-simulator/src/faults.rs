@@ -268,6 +268,10 @@ mod tests {
             (json!({"kind": "reset", "probabilty": 0.5}), "probabilty"),
             (json!({"kind": "reset", "probability": 2}), "probability"),
             (json!({"kind": "status", "status": 99}), "status"),
+            (
+                json!({"kind": "status", "status": 200, "contentType": "a\nb"}),
+                "contentType",
+            ),
         ] {
             let error = faults.add(&fault, 0).unwrap_err();
             assert!(error.contains(word), "{error}");

@@ -36,7 +36,7 @@ use crate::{
     engine::Engine,
     envelope::ApiError,
     faults::ResponseFault,
-    requests::RequestRecord,
+    request_log::RequestRecord,
     server::{ConnectionCloser, HttpResponse, ResponseBody},
 };
 

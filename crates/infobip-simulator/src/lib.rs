@@ -44,7 +44,7 @@
 //! - [`state`] is the data behind one lock: [`clock`] and timers, the messages in [`store`], pushes in [`push`].
 //!   [`acceptance`] accepts or rejects a message, [`lifecycle`] moves it through its states, [`outcome`] chooses its final status.
 //! - [`engine`] locks the state, fires timers in the order of virtual time and sends pushes.
-//! - [`faults`] injects faults; [`requests`] is the log of received requests; [`random`] is the seeded random generator.
+//! - [`faults`] injects faults; [`request_log`] is the log of received requests; [`random`] is the seeded random generator.
 //! - [`codes`], [`text`], [`networks`], [`xml`] and [`dates`] are pure functions and tables.
 //!
 //! Invariants: no code awaits while holding the lock; every timestamp is virtual; every collection is bounded; the same seed, the
@@ -70,7 +70,7 @@ mod push;
 mod random;
 mod render;
 mod request;
-mod requests;
+mod request_log;
 mod running;
 mod server;
 mod state;

@@ -51,8 +51,8 @@ pub fn of_number(digits: &str) -> Option<&'static Network> {
             return None;
         }
         key = append_digit(key, digit);
-        if let Ok(at) = NETWORKS.binary_search_by_key(&key, |(key, _)| *key) {
-            found = NETWORKS.get(at).map(|(_, network)| network);
+        if let Ok(index) = NETWORKS.binary_search_by_key(&key, |(key, _)| *key) {
+            found = Some(&NETWORKS[index].1);
         }
     }
     found
@@ -182,7 +182,7 @@ mod tests {
         }
         assert!(
             NETWORKS.is_sorted_by(|a, b| a.0 < b.0),
-            "a prefix is there twice"
+            "a prefix is in the table twice"
         );
         assert!(countries.len() >= 60, "{}", countries.len());
     }

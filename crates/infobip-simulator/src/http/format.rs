@@ -32,7 +32,7 @@ pub fn response_format(headers: &HeaderMap) -> Format {
         let mut parts = accept.split(';').map(str::trim);
         let format = match parts
             .next()
-            .unwrap_or_default()
+            .expect("a split has at least one part")
             .to_ascii_lowercase()
             .as_str()
         {
@@ -61,7 +61,7 @@ pub fn body_format(headers: &HeaderMap) -> Result<Format, ApiError> {
     match value
         .split(';')
         .next()
-        .unwrap_or_default()
+        .expect("a split has at least one part")
         .trim()
         .to_ascii_lowercase()
         .as_str()

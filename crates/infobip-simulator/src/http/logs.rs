@@ -47,7 +47,7 @@ pub fn list(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     }
     let (mcc, mnc) = (query.get("mcc"), query.get("mnc"));
     if mnc.is_some() && mcc.is_none() {
-        return Err(ApiError::invalid("mcc", "must be given where mnc is"));
+        return Err(ApiError::invalid("mcc", "must be given with mnc"));
     }
     let from = query.get("from");
     let to = query.get("to").map(|to| to.trim().trim_start_matches('+'));

@@ -50,7 +50,7 @@ pub(super) struct ResettableStream {
 impl Drop for ResettableStream {
     fn drop(&mut self) {
         if self.closer.reset.load(Ordering::Acquire) {
-            // No lingering: closing sends RST instead of FIN.
+            // No lingering: closing sends RST. If the option cannot be set, closing sends FIN.
             let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
     }

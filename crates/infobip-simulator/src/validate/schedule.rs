@@ -18,7 +18,9 @@ pub fn schedule_ms(send_at: Option<&LenientString>, now_ms: i64) -> Result<i64, 
     let send_at = send_at.map(|at| at.0.as_str()).unwrap_or_default();
     match check_send_at(send_at, "sendAt", now_ms, &mut violations) {
         Some(at) => Ok(at),
-        None => Err(violations.0.unwrap_or_else(ApiError::bad_request)),
+        None => Err(violations
+            .0
+            .expect("check_send_at adds a violation if it returns None")),
     }
 }
 
