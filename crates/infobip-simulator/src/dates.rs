@@ -90,22 +90,22 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
                 .then(|| sum * 10 + i64::from(digit - b'0'))
         })
     };
-    let has_one_of_at =
-        |at: usize, allowed: &[u8]| bytes.get(at).is_some_and(|b| allowed.contains(b));
-    if !(has_one_of_at(4, b"-")
-        && has_one_of_at(7, b"-")
-        && has_one_of_at(10, b"Tt ")
-        && has_one_of_at(13, b":"))
+    let byte_at_is =
+        |index: usize, allowed: &[u8]| bytes.get(index).is_some_and(|b| allowed.contains(b));
+    if !(byte_at_is(4, b"-")
+        && byte_at_is(7, b"-")
+        && byte_at_is(10, b"Tt ")
+        && byte_at_is(13, b":"))
     {
         return None;
     }
-    let (seconds, mut rest) = if has_one_of_at(16, b":") {
+    let (seconds, mut rest) = if byte_at_is(16, b":") {
         (number(17, 19)?, 19)
     } else {
         (0, 16)
     };
     let mut millis = 0;
-    if has_one_of_at(rest, b".,") {
+    if byte_at_is(rest, b".,") {
         let start = rest + 1;
         rest = start;
         while bytes.get(rest).is_some_and(u8::is_ascii_digit) {
@@ -114,10 +114,10 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
         if rest == start {
             return None;
         }
-        for place in 0..3 {
+        for digit_index in 0..3 {
             millis = millis * 10
-                + if start + place < rest {
-                    number(start + place, start + place + 1)?
+                + if start + digit_index < rest {
+                    number(start + digit_index, start + digit_index + 1)?
                 } else {
                     0
                 };
@@ -125,11 +125,13 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     }
     let offset_minutes = match bytes.get(rest..)? {
         [] | [b'Z' | b'z'] => 0,
-        [sign @ (b'+' | b'-' | b' '), zone @ ..] => {
-            let (hours, minutes) = match zone.len() {
+        [sign @ (b'+' | b'-' | b' '), offset @ ..] => {
+            let (hours, minutes) = match offset.len() {
                 2 => (number(rest + 1, rest + 3)?, 0),
                 4 => (number(rest + 1, rest + 3)?, number(rest + 3, rest + 5)?),
-                5 if zone[2] == b':' => (number(rest + 1, rest + 3)?, number(rest + 4, rest + 6)?),
+                5 if offset[2] == b':' => {
+                    (number(rest + 1, rest + 3)?, number(rest + 4, rest + 6)?)
+                }
                 _ => return None,
             };
             if hours > 18 || minutes > 59 {
@@ -139,14 +141,14 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
         }
         _ => return None,
     };
-    let small = |value: i64| i8::try_from(value).ok();
+    let to_i8 = |value: i64| i8::try_from(value).ok();
     let at = DateTime::new(
         i16::try_from(number(0, 4)?).ok()?,
-        small(number(5, 7)?)?,
-        small(number(8, 10)?)?,
-        small(number(11, 13)?)?,
-        small(number(14, 16)?)?,
-        small(seconds)?,
+        to_i8(number(5, 7)?)?,
+        to_i8(number(8, 10)?)?,
+        to_i8(number(11, 13)?)?,
+        to_i8(number(14, 16)?)?,
+        to_i8(seconds)?,
         0,
     )
     .ok()?;

@@ -42,9 +42,9 @@ pub fn list(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
             message.received_at_ms >= since_ms.unwrap_or(i64::MIN).max(oldest_ms)
                 && until_ms.is_none_or(|until| message.received_at_ms <= until)
                 && to.is_none_or(|to| message.to.trim_start_matches('+') == to)
-                && keyword.is_none_or(|wanted| match &message.keyword {
-                    None => wanted == "NO_KEYWORD",
-                    Some(keyword) => keyword.eq_ignore_ascii_case(wanted),
+                && keyword.is_none_or(|filter| match &message.keyword {
+                    None => filter == "NO_KEYWORD",
+                    Some(keyword) => keyword.eq_ignore_ascii_case(filter),
                 })
         })
         .take(limit)
