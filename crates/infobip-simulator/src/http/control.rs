@@ -123,7 +123,7 @@ fn memory_use(engine: &Arc<Engine>) -> ApiResponse {
         "unreadReceived": state.inbox.unread,
         "timers": state.timers.len(),
         "pendingPushes": state.pushes.pending(),
-        "waitingReports": state.report_batches.values().map(|outbox| outbox.reports.len()).sum::<usize>(),
+        "waitingReports": state.report_batches.values().map(|batch| batch.reports.len()).sum::<usize>(),
         "links": state.links.by_path.len(),
     }))
 }
