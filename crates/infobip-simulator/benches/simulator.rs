@@ -1,7 +1,7 @@
-//! What the simulator carries: messages a second, with the load generator and the receiver of pushes in the same
-//! process on the same cores; memory under a bounded retention; a week of virtual time.
+//! The throughput of the simulator in messages per second, with the load generator and the receiver of pushes in the same
+//! process on the same cores; its memory use with bounded retention; a week of virtual time.
 //!
-//! Each row says what was measured and what issue 3 asks for. `SMSBRIDGE_BENCH_SECONDS` is the time for each row (3).
+//! Each row has the measured value and the goal. `SMSBRIDGE_BENCH_SECONDS` is the time of each row (default 3).
 
 use std::io::{Write as _, stdout};
 use std::net::SocketAddr;
@@ -14,12 +14,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type BenchResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Connections that send at once.
+/// Concurrent connections.
 const CONNECTIONS: usize = 32;
 
-fn main() -> Outcome<()> {
+fn main() -> BenchResult<()> {
     let seconds = std::env::var("SMSBRIDGE_BENCH_SECONDS")
         .ok()
         .and_then(|text| text.parse().ok())
@@ -31,7 +31,7 @@ fn main() -> Outcome<()> {
     runtime.block_on(bench(Duration::from_secs(seconds)))
 }
 
-async fn bench(time: Duration) -> Outcome<()> {
+async fn bench(time: Duration) -> BenchResult<()> {
     let mut out = stdout();
     writeln!(
         out,
@@ -70,7 +70,7 @@ async fn bench(time: Duration) -> Outcome<()> {
     week(&mut out).await
 }
 
-struct Row {
+struct Throughput {
     messages: f64,
     requests: f64,
     reports: f64,
@@ -85,14 +85,14 @@ fn config() -> SimulatorConfig {
     config
 }
 
-struct Running {
+struct BenchSimulator {
     address: SocketAddr,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Running {
-    async fn start(config: SimulatorConfig) -> Outcome<Self> {
+impl BenchSimulator {
+    async fn start(config: SimulatorConfig) -> BenchResult<Self> {
         let simulator = Simulator::bind(config).await?;
         let (address, stop) = (simulator.local_addr(), CancellationToken::new());
         let task = tokio::spawn(simulator.run(stop.clone()));
@@ -103,14 +103,14 @@ impl Running {
         })
     }
 
-    async fn stop(self) -> Outcome<()> {
+    async fn stop(self) -> BenchResult<()> {
         self.stop.cancel();
         Ok(self.task.await?)
     }
 }
 
-async fn throughput(batch: usize, pushed: bool, time: Duration) -> Outcome<Row> {
-    let simulator = Running::start(config()).await?;
+async fn throughput(batch: usize, pushed: bool, time: Duration) -> BenchResult<Throughput> {
+    let simulator = BenchSimulator::start(config()).await?;
     let reports = Arc::new(AtomicU64::new(0));
     let stop = CancellationToken::new();
     let receiver = receive_pushes(reports.clone(), stop.clone()).await?;
@@ -134,7 +134,7 @@ async fn throughput(batch: usize, pushed: bool, time: Duration) -> Outcome<Row> 
     }
     let seconds = started.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds")]
-    let row = Row {
+    let row = Throughput {
         messages: (requests * batch as u64) as f64 / seconds,
         requests: requests as f64 / seconds,
         reports: reports.load(Ordering::Relaxed) as f64 / seconds,
@@ -145,10 +145,10 @@ async fn throughput(batch: usize, pushed: bool, time: Duration) -> Outcome<Row> 
 }
 
 /// A million messages through a retention of 50,000.
-async fn memory(out: &mut impl std::io::Write) -> Outcome<()> {
+async fn memory(out: &mut impl std::io::Write) -> BenchResult<()> {
     let mut config = config();
     config.bounds.messages = 50_000;
-    let simulator = Running::start(config).await?;
+    let simulator = BenchSimulator::start(config).await?;
     let request = post("/sms/1/text/advanced", &send_body(100, None));
     let mut stream = TcpStream::connect(simulator.address).await?;
     let mut buffer = Vec::new();
@@ -173,9 +173,9 @@ async fn memory(out: &mut impl std::io::Write) -> Outcome<()> {
 }
 
 /// A week in which every minute a scheduled message is sent, delivered, and its report pushed.
-async fn week(out: &mut impl std::io::Write) -> Outcome<()> {
+async fn week(out: &mut impl std::io::Write) -> BenchResult<()> {
     let start_ms = 1_423_731_103_123;
-    let simulator = Running::start(SimulatorConfig {
+    let simulator = BenchSimulator::start(SimulatorConfig {
         frozen: true,
         start_ms: Some(start_ms),
         ..config()
@@ -232,7 +232,7 @@ fn post(path: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-async fn send(address: SocketAddr, request: Arc<[u8]>, done: Arc<AtomicBool>) -> Outcome<u64> {
+async fn send(address: SocketAddr, request: Arc<[u8]>, done: Arc<AtomicBool>) -> BenchResult<u64> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (mut sent, mut buffer) = (0, Vec::new());
@@ -244,8 +244,8 @@ async fn send(address: SocketAddr, request: Arc<[u8]>, done: Arc<AtomicBool>) ->
     Ok(sent)
 }
 
-/// Reads one answer of 200 with a Content-Length.
-async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Outcome<()> {
+/// Reads one response with status 200 and a Content-Length.
+async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> BenchResult<()> {
     buffer.clear();
     let head = read_head(stream, buffer)
         .await?
@@ -256,8 +256,8 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Outcome<()
     read_rest(stream, buffer, head).await
 }
 
-/// Reads until the end of a message's head; its length.
-async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Outcome<Option<usize>> {
+/// Reads until the end of the head of a message. Returns its length.
+async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> BenchResult<Option<usize>> {
     loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             return Ok(Some(end + 4));
@@ -268,7 +268,7 @@ async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Outcome<Opti
     }
 }
 
-async fn read_rest(stream: &mut TcpStream, buffer: &mut Vec<u8>, head: usize) -> Outcome<()> {
+async fn read_rest(stream: &mut TcpStream, buffer: &mut Vec<u8>, head: usize) -> BenchResult<()> {
     let headers = std::str::from_utf8(&buffer[..head])?;
     let length = headers
         .lines()
@@ -283,8 +283,11 @@ async fn read_rest(stream: &mut TcpStream, buffer: &mut Vec<u8>, head: usize) ->
     Ok(())
 }
 
-/// A server that answers every push with 200 and counts the reports in it.
-async fn receive_pushes(reports: Arc<AtomicU64>, stop: CancellationToken) -> Outcome<SocketAddr> {
+/// A server that responds to every push with 200 and counts the reports in it.
+async fn receive_pushes(
+    reports: Arc<AtomicU64>,
+    stop: CancellationToken,
+) -> BenchResult<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
@@ -298,7 +301,7 @@ async fn receive_pushes(reports: Arc<AtomicU64>, stop: CancellationToken) -> Out
     Ok(address)
 }
 
-async fn receive(mut stream: TcpStream, reports: Arc<AtomicU64>) -> Outcome<()> {
+async fn receive(mut stream: TcpStream, reports: Arc<AtomicU64>) -> BenchResult<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
     loop {

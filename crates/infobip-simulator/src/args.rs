@@ -1,5 +1,7 @@
 //! The command line of the simulator: `smsbridge simulate` and the binary of this crate take the same arguments.
 
+mod parse;
+
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
@@ -9,9 +11,10 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bounds, InboundPush, Keyword, Simulator, SimulatorConfig, SimulatorError};
-
-const HOUR_MS: i64 = 3_600_000;
+use self::parse::{chance, digits, keyword, positive, range};
+use crate::{
+    Bounds, InboundPush, Keyword, Simulator, SimulatorConfig, SimulatorError, clock::HOUR_MS,
+};
 
 /// Arguments of `simulate`.
 #[derive(Args, Clone)]
@@ -203,7 +206,7 @@ impl From<SimulateArgs> for SimulatorConfig {
 pub async fn run(args: SimulateArgs, shutdown: CancellationToken) -> Result<(), SimulatorError> {
     let simulator = Simulator::bind(args.into()).await?;
     let address = simulator.local_addr();
-    // For people only: a closed stderr does no harm.
+    // Information only: a closed stderr is no error.
     let _ = writeln!(
         io::stderr(),
         "The simulator listens on http://{address}. Its ledger: curl http://{address}/_sim/messages"
@@ -215,7 +218,7 @@ pub async fn run(args: SimulateArgs, shutdown: CancellationToken) -> Result<(), 
 /// A token that SIGINT or SIGTERM cancels.
 ///
 /// # Errors
-/// The system's error if the signal handlers can't be installed.
+/// The system's error if the signal handlers cannot be installed.
 pub fn until_signal() -> io::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -231,46 +234,6 @@ pub fn until_signal() -> io::Result<CancellationToken> {
     Ok(shutdown)
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|n: &f64| *n > 0.0 && *n <= 1e9)
-        .ok_or_else(|| "must be above 0 and at most 1000000000".into())
-}
-
-fn chance(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|p| (0.0..=1.0).contains(p))
-        .ok_or_else(|| "must be from 0 to 1".into())
-}
-
-fn range(text: &str) -> Result<(u32, u32), String> {
-    let (least, most) = text.split_once('-').unwrap_or((text, text));
-    match (least.trim().parse(), most.trim().parse()) {
-        (Ok(least), Ok(most)) if least <= most => Ok((least, most)),
-        _ => Err("must be milliseconds like 200-600".into()),
-    }
-}
-
-fn digits(text: &str) -> Result<String, String> {
-    let digits = text.trim_start_matches('+');
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("must be the first digits of a number".into());
-    }
-    Ok(digits.to_owned())
-}
-
-fn keyword(text: &str) -> Result<Keyword, String> {
-    match text.split_once('=') {
-        Some((to, word)) if !to.is_empty() && !word.is_empty() => Ok(Keyword {
-            to: to.trim_start_matches('+').to_owned(),
-            word: word.to_owned(),
-        }),
-        _ => Err("must be NUMBER=WORD".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
@@ -278,14 +241,14 @@ mod tests {
     use super::*;
 
     #[derive(Parser)]
-    struct Line {
+    struct CommandLine {
         #[command(flatten)]
         args: SimulateArgs,
     }
 
     fn config(line: &str) -> SimulatorConfig {
         let words = std::iter::once("simulate").chain(line.split_whitespace());
-        Line::try_parse_from(words).expect(line).args.into()
+        CommandLine::try_parse_from(words).expect(line).args.into()
     }
 
     #[test]
@@ -341,14 +304,14 @@ mod tests {
             "--max-body-bytes many",
         ] {
             let words = std::iter::once("simulate").chain(line.split_whitespace());
-            assert!(Line::try_parse_from(words).is_err(), "{line}");
+            assert!(CommandLine::try_parse_from(words).is_err(), "{line}");
         }
     }
 
     #[test]
     fn the_document_names_every_switch() {
         let document = include_str!("../../../docs/SIMULATOR.md");
-        for flag in Line::command()
+        for flag in CommandLine::command()
             .get_arguments()
             .filter_map(clap::Arg::get_long)
         {

@@ -1,4 +1,4 @@
-//! The virtual clock, which runs at a configurable speed, can be frozen and can be advanced, and the timers that fire on it.
+//! The virtual clock and its timers. The clock runs at a configurable speed, can be frozen and can be advanced.
 //!
 //! Invariants: every timestamp and delay of the simulator is virtual, in milliseconds since 1970; real time only decides
 //! how long to sleep. The effects of a timer carry the time at which it was due, not the time at which it fired.
@@ -12,6 +12,9 @@ use std::{
 
 use crate::dates::LATEST_MS;
 
+pub(crate) const MINUTE_MS: i64 = 60_000;
+pub(crate) const HOUR_MS: i64 = 60 * MINUTE_MS;
+
 #[derive(Debug)]
 pub(crate) struct Clock {
     anchor: Instant,
@@ -21,7 +24,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock that shows `start_ms` now.
+    /// A clock whose time is `start_ms` now.
     pub(crate) fn new(start_ms: i64, speed: f64, frozen: bool) -> Self {
         Self {
             anchor: Instant::now(),
@@ -35,20 +38,21 @@ impl Clock {
         if self.frozen {
             return self.anchor_ms;
         }
-        let passed = self.anchor.elapsed().as_secs_f64() * 1000.0 * self.speed;
+        let elapsed_ms = self.anchor.elapsed().as_secs_f64() * 1000.0 * self.speed;
         #[expect(
             clippy::cast_possible_truncation,
             reason = "float to integer casts saturate"
         )]
-        self.anchor_ms.saturating_add(passed as i64).min(LATEST_MS)
+        self.anchor_ms
+            .saturating_add(elapsed_ms as i64)
+            .min(LATEST_MS)
     }
 
-    /// Virtual milliseconds per real millisecond.
+    /// Virtual seconds per real second.
     pub(crate) fn speed(&self) -> f64 {
         self.speed
     }
 
-    /// Whether virtual time is stopped.
     pub(crate) fn frozen(&self) -> bool {
         self.frozen
     }
@@ -65,16 +69,15 @@ impl Clock {
         self.speed = speed;
     }
 
-    /// Freezes or unfreezes the clock.
     pub(crate) fn set_frozen(&mut self, frozen: bool) {
         self.set(self.now_ms());
         self.frozen = frozen;
     }
 
-    /// Real time until `due_ms`; `None` if the clock is frozen before that.
+    /// Real time until `due_ms`; `None` if a frozen clock does not reach it.
     pub(crate) fn real_time_until(&self, due_ms: i64) -> Option<Duration> {
-        let left = due_ms.saturating_sub(self.now_ms());
-        if left <= 0 {
+        let remaining_ms = due_ms.saturating_sub(self.now_ms());
+        if remaining_ms <= 0 {
             return Some(Duration::ZERO);
         }
         if self.frozen || self.speed <= 0.0 {
@@ -84,36 +87,36 @@ impl Clock {
             clippy::cast_precision_loss,
             reason = "a wait of centuries may be off by a second"
         )]
-        Duration::try_from_secs_f64(left as f64 / 1000.0 / self.speed).ok()
+        Duration::try_from_secs_f64(remaining_ms as f64 / 1000.0 / self.speed).ok()
     }
 }
 
 /// A queue of timers. Timers due at the same time fire in the order in which they were set.
 #[derive(Debug)]
 pub(crate) struct Timers<T> {
-    heap: BinaryHeap<Reverse<Entry<T>>>,
+    heap: BinaryHeap<Reverse<TimerEntry<T>>>,
     sequence: u64,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct TimerEntry<T> {
     due_ms: i64,
     sequence: u64,
-    what: T,
+    timer: T,
 }
 
-impl<T> PartialEq for Entry<T> {
+impl<T> PartialEq for TimerEntry<T> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
-impl<T> Eq for Entry<T> {}
-impl<T> PartialOrd for Entry<T> {
+impl<T> Eq for TimerEntry<T> {}
+impl<T> PartialOrd for TimerEntry<T> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl<T> Ord for Entry<T> {
+impl<T> Ord for TimerEntry<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.due_ms, self.sequence).cmp(&(other.due_ms, other.sequence))
     }
@@ -129,34 +132,33 @@ impl<T> Default for Timers<T> {
 }
 
 impl<T> Timers<T> {
-    /// Sets a timer; true if it is now the next one.
-    pub(crate) fn set(&mut self, due_ms: i64, what: T) -> bool {
+    /// Sets a timer. Returns whether it is now the next one.
+    pub(crate) fn set(&mut self, due_ms: i64, timer: T) -> bool {
         self.sequence += 1;
         let first = self.next_due_ms().is_none_or(|next| due_ms < next);
-        self.heap.push(Reverse(Entry {
+        self.heap.push(Reverse(TimerEntry {
             due_ms,
             sequence: self.sequence,
-            what,
+            timer,
         }));
         first
     }
 
-    /// When the next one is due.
+    /// When the next timer is due.
     pub(crate) fn next_due_ms(&self) -> Option<i64> {
         self.heap.peek().map(|Reverse(entry)| entry.due_ms)
     }
 
-    /// Takes the next one that is due by `now_ms`, with the time it was due.
+    /// Removes the next timer if it is due at `now_ms`. Returns it with the time at which it was due.
     pub(crate) fn pop_due(&mut self, now_ms: i64) -> Option<(i64, T)> {
         if self.next_due_ms()? > now_ms {
             return None;
         }
         self.heap
             .pop()
-            .map(|Reverse(entry)| (entry.due_ms, entry.what))
+            .map(|Reverse(entry)| (entry.due_ms, entry.timer))
     }
 
-    /// How many are set.
     pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }

@@ -1,10 +1,12 @@
 //! The two code tables of the manual ("RESPONSE CODES"), complete: 34 statuses and 91 GSM errors.
 //!
 //! Both tables are sorted by id, as the binary searches require. The simulator's tables are independent of the
-//! bridge's, so that tests find a mistake in either. Neighbours: a message's life
-//! picks codes here, the wire layer writes them out.
+//! bridge's, so that tests find a mistake in either. Neighbours: [`id`] names the codes that the simulator
+//! chooses by itself; `render` writes a code into a response.
 
-/// A status of the manual's table "Statuses": what became of a message.
+pub(crate) mod id;
+
+/// A status of the manual's table "Statuses": the state of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusCode {
     /// The manual's `id`.
@@ -17,11 +19,11 @@ pub struct StatusCode {
     pub name: &'static str,
     /// The manual's `description`.
     pub description: &'static str,
-    /// The manual's `action`: what the sender can do about it, where there is anything.
+    /// The manual's `action`: what the sender can do, if the manual has it.
     pub action: Option<&'static str>,
 }
 
-/// A row of the manual's table "GSM Error Codes": why a message did not get through, or that nothing was wrong.
+/// A row of the manual's table "GSM Error Codes": why a message was not delivered, or NO_ERROR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorCode {
     /// The manual's `id`.
@@ -43,7 +45,7 @@ pub fn status(id: u16) -> Option<&'static StatusCode> {
     STATUSES
         .binary_search_by_key(&id, |row| row.id)
         .ok()
-        .and_then(|at| STATUSES.get(at))
+        .map(|index| &STATUSES[index])
 }
 
 /// The GSM error with this id, if the manual has it.
@@ -51,7 +53,7 @@ pub fn error(id: u16) -> Option<&'static ErrorCode> {
     ERRORS
         .binary_search_by_key(&id, |row| row.id)
         .ok()
-        .and_then(|at| ERRORS.get(at))
+        .map(|index| &ERRORS[index])
 }
 
 /// The name of a status group ("Statuses groups").
@@ -76,7 +78,7 @@ const fn error_group(group_id: u8) -> &'static str {
     }
 }
 
-/// One row of [`STATUSES`] with nothing for the sender to do.
+/// One row of [`STATUSES`] without an `action`.
 const fn row(id: u16, group_id: u8, name: &'static str, description: &'static str) -> StatusCode {
     StatusCode {
         id,
@@ -89,7 +91,7 @@ const fn row(id: u16, group_id: u8, name: &'static str, description: &'static st
 }
 
 /// One row of [`STATUSES`] with its `action`.
-const fn act(
+const fn with_action(
     id: u16,
     group_id: u8,
     name: &'static str,
@@ -149,22 +151,22 @@ pub static STATUSES: &[StatusCode] = &[
     row(3, 1, "PENDING_WAITING_DELIVERY", "Message sent, waiting for delivery report"),
     row(4, 2, "UNDELIVERABLE_REJECTED_OPERATOR", "Message rejected by operator"),
     row(5, 3, "DELIVERED_TO_HANDSET", "Message delivered to handset"),
-    act(6, 5, "REJECTED_NETWORK", "Network is forbidden", "Contact account manager"),
+    with_action(6, 5, "REJECTED_NETWORK", "Network is forbidden", "Contact account manager"),
     row(7, 1, "PENDING_ENROUTE", "Message sent to next instance"),
     row(8, 5, "REJECTED_PREFIX_MISSING", "Number prefix missing"),
     row(9, 2, "UNDELIVERABLE_NOT_DELIVERED", "Message sent not delivered"),
     row(10, 5, "REJECTED_DND", "Destination on DND list"),
     row(11, 5, "REJECTED_SOURCE", "Invalid Source address"),
     row(12, 5, "REJECTED_NOT_ENOUGH_CREDIT", "Not enough credits"),
-    act(13, 5, "REJECTED_SENDER", "By Sender", "Remove sender from blacklist"),
-    act(14, 5, "REJECTED_DESTINATION", "By Destination", "Remove destination from blacklist"),
+    with_action(13, 5, "REJECTED_SENDER", "By Sender", "Remove sender from blacklist"),
+    with_action(14, 5, "REJECTED_DESTINATION", "By Destination", "Remove destination from blacklist"),
     row(15, 4, "EXPIRED_EXPIRED", "Message expired"),
     row(16, 5, "REJECTED_NOT_REACHABLE", "Network not reachable"),
-    act(17, 5, "REJECTED_PREPAID_PACKAGE_EXPIRED", "Prepaid package expired", "Top-Up your account to extend the validty period"),
+    with_action(17, 5, "REJECTED_PREPAID_PACKAGE_EXPIRED", "Prepaid package expired", "Top-Up your account to extend the validty period"),
     row(18, 5, "REJECTED_DESTINATION_NOT_REGISTERED", "Destination not registered"),
-    act(19, 5, "REJECTED_ROUTE_NOT_AVAILABLE", "Route not available", "Contact account manager"),
-    act(20, 5, "REJECTED_FLOODING_FILTER", "Rejected flooding", "STOP SPAMMING"),
-    act(21, 5, "REJECTED_SYSTEM_ERROR", "System error", "Try again"),
+    with_action(19, 5, "REJECTED_ROUTE_NOT_AVAILABLE", "Route not available", "Contact account manager"),
+    with_action(20, 5, "REJECTED_FLOODING_FILTER", "Rejected flooding", "STOP SPAMMING"),
+    with_action(21, 5, "REJECTED_SYSTEM_ERROR", "System error", "Try again"),
     row(22, 4, "EXPIRED_UNKNOWN", "Unknown Reason"),
     row(23, 5, "REJECTED_DUPLICATE_MESSAGE_ID", "Rejected duplicate message ID"),
     row(24, 5, "REJECTED_INVALID_UDH", "Rejected invalid UDH"),
@@ -175,8 +177,8 @@ pub static STATUSES: &[StatusCode] = &[
     row(29, 4, "EXPIRED_DLR_UNKNOWN", "Expired DLR Unknown"),
     row(30, 3, "DELIVERED", "MO forwarded action completed"),
     row(31, 2, "UNDELIVERABLE_NOT_SENT", "Message not sent"),
-    act(51, 5, "MISSING_TO", "Missing destination", "Check to parameter."),
-    act(52, 5, "REJECTED_DESTINATION", "Invalid destination address.", "Check to parameter."),
+    with_action(51, 5, "MISSING_TO", "Missing destination", "Check to parameter."),
+    with_action(52, 5, "REJECTED_DESTINATION", "Invalid destination address.", "Check to parameter."),
 ];
 
 /// The manual's GSM errors, by id. The spelling is the manual's ("Ressource", "Realeased").
@@ -300,7 +302,7 @@ mod tests {
         let in_group = |group| ERRORS.iter().filter(|row| row.group_id == group).count();
         assert_eq!([0, 1, 2, 3].map(in_group), [3, 70, 8, 10]);
         assert_eq!(ERRORS.iter().filter(|row| row.permanent).count(), 20);
-        // The names of a status group begin the names of its statuses, but for the manual's own exceptions.
+        // The name of a status begins with the name of its group, with two exceptions in the manual.
         for row in STATUSES
             .iter()
             .filter(|row| row.group_id != 0 && row.id != 51)

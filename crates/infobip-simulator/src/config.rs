@@ -5,7 +5,9 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-/// How the simulated account behaves and how much the simulator remembers.
+use crate::clock::HOUR_MS;
+
+/// The behaviour of the simulated account, and the limits on stored data.
 #[derive(Clone)]
 pub struct SimulatorConfig {
     /// Where to listen; port 0 takes a free one.
@@ -18,7 +20,7 @@ pub struct SimulatorConfig {
     pub api_key: Option<String>,
     /// Where inbound messages are pushed; `None`: they stay in the inbox until they are pulled.
     pub inbound: Option<InboundPush>,
-    /// Where clicks on shortened links are pushed; none: they are only recorded.
+    /// Where clicks on shortened links are pushed; `None`: they are only recorded.
     pub clicks_url: Option<String>,
     /// Seed of ids, latencies and chances.
     pub seed: u64,
@@ -26,11 +28,11 @@ pub struct SimulatorConfig {
     pub speed: f64,
     /// Starts with the clock frozen; only `advance` moves it.
     pub frozen: bool,
-    /// Virtual time at the start in milliseconds since 1970; none: the real time.
+    /// Virtual time at the start in milliseconds since 1970; `None`: the real time.
     pub start_ms: Option<i64>,
     /// Minimum and maximum time from sending to the final report, in virtual milliseconds.
     pub delivery_latency_ms: (u32, u32),
-    /// Status id in the answer to an accepted message: 7 as captured live, 0 as the manual's samples (docs/INFOBIP_API.md#sending).
+    /// Status id in the response for an accepted message: 7 as captured live, 0 as the manual's samples (docs/INFOBIP_API.md#sending).
     pub accepted_status: u16,
     /// Returns a bulk id even for a single destination, as later API versions do.
     pub always_bulk_id: bool,
@@ -105,7 +107,7 @@ pub struct Keyword {
     pub word: String,
 }
 
-/// Limits on what the simulator stores. When a limit is exceeded, the oldest entries are removed and counted.
+/// Limits on the stored data. When a limit is exceeded, the oldest entries are removed and counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Messages in ledger and logs.
@@ -167,7 +169,7 @@ impl Default for SimulatorConfig {
             require_known_prefix: false,
             logs_per_minute: 120,
             retry_after: false,
-            log_retention_ms: 48 * 3_600_000,
+            log_retention_ms: 48 * HOUR_MS,
             push_batch_max: 100,
             push_batch_window_ms: 20,
             push_timeout: Duration::from_secs(10),

@@ -1,7 +1,7 @@
 //! Dates as the API writes and reads them, as milliseconds since 1970.
 //!
-//! Out: `2015-02-12T09:51:43.123+0000`, no colon in the offset. In: with and without the colon, with and without
-//! fractions, `Z` (docs/INFOBIP_API.md#dates).
+//! Writes `2015-02-12T09:51:43.123+0000`, without a colon in the offset. Reads offsets with and without the colon, seconds
+//! with and without a fraction, and `Z` (docs/INFOBIP_API.md#dates).
 
 use jiff::{
     SignedDuration, Timestamp,
@@ -11,10 +11,10 @@ use jiff::{
 };
 use serde::{Serialize, Serializer};
 
-/// 1 January 9000: the latest time that the clock can show.
+/// 1 January 9000: the latest time of the virtual clock.
 pub(crate) const LATEST_MS: i64 = 221_845_392_000_000;
 
-const ASCII: &str = "only ASCII digits replace bytes of an ASCII template";
+const ASCII_ONLY: &str = "only ASCII digits replace bytes of an ASCII template";
 
 /// A date in the API's own format, in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,30 +24,30 @@ impl ApiDate {
     fn ascii(self) -> [u8; 28] {
         let at = civil(self.0);
         let mut out = *b"0000-00-00T00:00:00.000+0000";
-        put(&mut out[0..4], i64::from(at.year()));
-        put(&mut out[5..7], i64::from(at.month()));
-        put(&mut out[8..10], i64::from(at.day()));
-        put(&mut out[11..13], i64::from(at.hour()));
-        put(&mut out[14..16], i64::from(at.minute()));
-        put(&mut out[17..19], i64::from(at.second()));
-        put(&mut out[20..23], self.0.rem_euclid(1000));
+        write_digits(&mut out[0..4], i64::from(at.year()));
+        write_digits(&mut out[5..7], i64::from(at.month()));
+        write_digits(&mut out[8..10], i64::from(at.day()));
+        write_digits(&mut out[11..13], i64::from(at.hour()));
+        write_digits(&mut out[14..16], i64::from(at.minute()));
+        write_digits(&mut out[17..19], i64::from(at.second()));
+        write_digits(&mut out[20..23], self.0.rem_euclid(1000));
         out
     }
 }
 
 impl std::fmt::Display for ApiDate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(std::str::from_utf8(&self.ascii()).expect(ASCII))
+        f.write_str(std::str::from_utf8(&self.ascii()).expect(ASCII_ONLY))
     }
 }
 
 impl Serialize for ApiDate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(std::str::from_utf8(&self.ascii()).expect(ASCII))
+        serializer.serialize_str(std::str::from_utf8(&self.ascii()).expect(ASCII_ONLY))
     }
 }
 
-fn put(field: &mut [u8], mut value: i64) {
+fn write_digits(field: &mut [u8], mut value: i64) {
     for digit in field.iter_mut().rev() {
         *digit = b'0' + u8::try_from(value.rem_euclid(10)).expect("one digit fits in a byte");
         value /= 10;
@@ -77,7 +77,8 @@ pub(crate) fn http_date(ms: i64) -> String {
         .expect("the years 1970 to 9000 can be written in RFC 9110")
 }
 
-/// Reads a date; without an offset it is UTC. An unescaped `+` of a query string arrives as a space and is taken as it was meant.
+/// Parses a date; without an offset it is UTC. A space before the offset is read as `+`, because an unescaped `+` of a query
+/// string is decoded to a space.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     let bytes = text.as_bytes();
@@ -89,17 +90,22 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
                 .then(|| sum * 10 + i64::from(digit - b'0'))
         })
     };
-    let mark = |at: usize, allowed: &[u8]| bytes.get(at).is_some_and(|b| allowed.contains(b));
-    if !(mark(4, b"-") && mark(7, b"-") && mark(10, b"Tt ") && mark(13, b":")) {
+    let byte_at_is =
+        |index: usize, allowed: &[u8]| bytes.get(index).is_some_and(|b| allowed.contains(b));
+    if !(byte_at_is(4, b"-")
+        && byte_at_is(7, b"-")
+        && byte_at_is(10, b"Tt ")
+        && byte_at_is(13, b":"))
+    {
         return None;
     }
-    let (seconds, mut rest) = if mark(16, b":") {
+    let (seconds, mut rest) = if byte_at_is(16, b":") {
         (number(17, 19)?, 19)
     } else {
         (0, 16)
     };
     let mut millis = 0;
-    if mark(rest, b".,") {
+    if byte_at_is(rest, b".,") {
         let start = rest + 1;
         rest = start;
         while bytes.get(rest).is_some_and(u8::is_ascii_digit) {
@@ -108,10 +114,10 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
         if rest == start {
             return None;
         }
-        for place in 0..3 {
+        for digit_index in 0..3 {
             millis = millis * 10
-                + if start + place < rest {
-                    number(start + place, start + place + 1)?
+                + if start + digit_index < rest {
+                    number(start + digit_index, start + digit_index + 1)?
                 } else {
                     0
                 };
@@ -119,11 +125,13 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     }
     let offset_minutes = match bytes.get(rest..)? {
         [] | [b'Z' | b'z'] => 0,
-        [sign @ (b'+' | b'-' | b' '), zone @ ..] => {
-            let (hours, minutes) = match zone.len() {
+        [sign @ (b'+' | b'-' | b' '), offset @ ..] => {
+            let (hours, minutes) = match offset.len() {
                 2 => (number(rest + 1, rest + 3)?, 0),
                 4 => (number(rest + 1, rest + 3)?, number(rest + 3, rest + 5)?),
-                5 if zone[2] == b':' => (number(rest + 1, rest + 3)?, number(rest + 4, rest + 6)?),
+                5 if offset[2] == b':' => {
+                    (number(rest + 1, rest + 3)?, number(rest + 4, rest + 6)?)
+                }
                 _ => return None,
             };
             if hours > 18 || minutes > 59 {
@@ -133,14 +141,14 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
         }
         _ => return None,
     };
-    let small = |value: i64| i8::try_from(value).ok();
+    let to_i8 = |value: i64| i8::try_from(value).ok();
     let at = DateTime::new(
         i16::try_from(number(0, 4)?).ok()?,
-        small(number(5, 7)?)?,
-        small(number(8, 10)?)?,
-        small(number(11, 13)?)?,
-        small(number(14, 16)?)?,
-        small(seconds)?,
+        to_i8(number(5, 7)?)?,
+        to_i8(number(8, 10)?)?,
+        to_i8(number(11, 13)?)?,
+        to_i8(number(14, 16)?)?,
+        to_i8(seconds)?,
         0,
     )
     .ok()?;

@@ -48,7 +48,7 @@ impl ApiError {
         self
     }
 
-    /// 401: seen in live traffic with this text.
+    /// 401, with the text captured in live traffic.
     pub(crate) fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
@@ -61,7 +61,7 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", text)
     }
 
-    /// 405: no source says what the API answers; the envelope is the same.
+    /// 405. No source has the API's response; the envelope is the usual one.
     pub(crate) fn method_not_allowed() -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -70,7 +70,7 @@ impl ApiError {
         )
     }
 
-    /// 413: the simulator's own limit.
+    /// 413: a limit of the simulator, not of the API.
     pub(crate) fn too_large(bytes: usize) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -97,7 +97,7 @@ impl ApiError {
             405 => Self::method_not_allowed(),
             429 => Self::too_many_requests(),
             500 => Self::general(),
-            // docs/INFOBIP_API.md#errors: the body of a 503 is unknown; that of others too.
+            // The bodies of other statuses are unknown (docs/INFOBIP_API.md#errors).
             _ => Self::new(
                 status,
                 "GENERAL_ERROR",
@@ -106,7 +106,7 @@ impl ApiError {
         }
     }
 
-    /// 500, which is also what a missing Content-Type gets (manual "Content-Type & Accept header").
+    /// 500, also the response to a missing Content-Type (manual "Content-Type & Accept header").
     pub(crate) fn general() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,

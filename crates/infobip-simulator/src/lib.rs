@@ -8,14 +8,14 @@
 //!
 //! // A free port on loopback; the account is `demo` with the password `demo`.
 //! let simulator = Simulator::start().await?;
-//! let answer = reqwest::Client::new()
+//! let response = reqwest::Client::new()
 //!     .post(format!("{}/sms/1/text/single", simulator.base_url()))
 //!     .basic_auth("demo", Some("demo"))
 //!     .header("Content-Type", "application/json")
 //!     .body(r#"{"from": "InfoSMS", "to": "41793026727", "text": "Hello"}"#)
 //!     .send()
 //!     .await?;
-//! assert_eq!(answer.status(), 200);
+//! assert_eq!(response.status(), 200);
 //!
 //! // A minute of virtual time: the message is delivered by then.
 //! simulator.advance(Duration::from_secs(60)).await;
@@ -36,16 +36,16 @@
 //! # Layout
 //!
 //! The crate shares no wire types with the bridge's client: each is an independent reading of the API, so that tests of
-//! one against the other find mistakes in either. From the outside in:
+//! one against the other find mistakes in either. The modules, beginning at the socket:
 //!
-//! - [`server`] owns the socket and breaks connections where a fault asks for it; [`http`] knows the endpoints, formats
-//!   and credentials, one file for each family; [`request`], [`validate`], [`draft`], [`envelope`] and [`render`] convert
-//!   requests and responses.
-//! - [`state`] is the memory behind one lock: [`clock`] and timers, the messages in [`store`], pushes in [`push`].
-//!   [`acceptance`] accepts or rejects a message, [`life`] moves it through its states, [`outcome`] chooses its final status.
-//! - [`engine`] drives the state: it fires timers in the order of virtual time and sends pushes.
-//! - [`faults`] injects faults on request; [`requests`] logs the requests received; [`dice`] is the seeded random source.
-//! - [`codes`], [`text`], [`networks`], [`xml`] and [`dates`] are pure.
+//! - [`server`] owns the socket and closes connections when a fault requires it; [`http`] has the endpoints, formats
+//!   and credentials, one file for each group of endpoints; [`request`], [`validate`], [`submission`], [`envelope`] and
+//!   [`render`] convert requests and responses.
+//! - [`state`] is the data behind one lock: [`clock`] and timers, the messages in [`store`], pushes in [`push`].
+//!   [`acceptance`] accepts or rejects a message, [`lifecycle`] moves it through its states, [`outcome`] chooses its final status.
+//! - [`engine`] locks the state, fires timers in the order of virtual time and sends pushes.
+//! - [`faults`] injects faults; [`request_log`] is the log of received requests; [`random`] is the seeded random generator.
+//! - [`codes`], [`text`], [`networks`], [`xml`] and [`dates`] are pure functions and tables.
 //!
 //! Invariants: no code awaits while holding the lock; every timestamp is virtual; every collection is bounded; the same seed, the
 //! same requests and the same advances of the clock give the same ledger and the same pushes.
@@ -59,23 +59,23 @@ mod clock;
 pub mod codes;
 mod config;
 mod dates;
-mod dice;
-mod draft;
 mod engine;
 mod envelope;
 mod faults;
 mod http;
-mod life;
+mod lifecycle;
 pub mod networks;
 mod outcome;
 mod push;
+mod random;
 mod render;
 mod request;
-mod requests;
+mod request_log;
 mod running;
 mod server;
 mod state;
 mod store;
+mod submission;
 pub mod text;
 mod validate;
 pub mod xml;
@@ -103,7 +103,7 @@ pub enum SimulatorError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The client for pushes cannot be made.
+    /// The HTTP client for pushes cannot be set up.
     #[error("the simulator cannot set up its client for pushes: {0}")]
     Client(#[from] reqwest::Error),
 }
@@ -117,13 +117,13 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Binds the socket; requests are answered once [`Simulator::run`] runs.
+    /// Binds the socket. Requests are answered only while [`Simulator::run`] runs.
     pub async fn bind(config: SimulatorConfig) -> Result<Self, SimulatorError> {
         let address = config.listen;
         let listen = |source| SimulatorError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
-        // Pushes may go to https URLs. This fails if the process already installed a provider, which then serves as well.
+        // For pushes to https URLs. Installing fails if the process has installed a provider before, which is used then.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -142,7 +142,7 @@ impl Simulator {
     /// Starts a simulator on a free port of the loopback interface, with the default configuration.
     ///
     /// # Errors
-    /// [`SimulatorError`] if the system has no port left, or the client for pushes can't be set up.
+    /// [`SimulatorError`] if the system has no free port, or the client for pushes cannot be set up.
     pub async fn start() -> Result<RunningSimulator, SimulatorError> {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         Self::start_with(SimulatorConfig {
@@ -155,13 +155,13 @@ impl Simulator {
     /// Starts a simulator with this configuration.
     ///
     /// # Errors
-    /// [`SimulatorError::Listen`] if the address can't be bound.
+    /// [`SimulatorError::Listen`] if the address cannot be bound.
     pub async fn start_with(config: SimulatorConfig) -> Result<RunningSimulator, SimulatorError> {
         let simulator = Self::bind(config).await?;
         let (address, engine) = (simulator.local_addr, Arc::clone(&simulator.engine));
         let shutdown = CancellationToken::new();
-        let running = tokio::spawn(simulator.run(shutdown.clone()));
-        Ok(RunningSimulator::new(address, engine, shutdown, running))
+        let task = tokio::spawn(simulator.run(shutdown.clone()));
+        Ok(RunningSimulator::new(address, engine, shutdown, task))
     }
 
     /// The address that the socket is bound to.
@@ -169,7 +169,7 @@ impl Simulator {
         self.local_addr
     }
 
-    /// Runs until shutdown; ends when requests and pushes under way have ended.
+    /// Serves until shutdown, then waits for requests and pushes in progress.
     pub async fn run(self, shutdown: CancellationToken) {
         let clock = tokio::spawn(self.engine.clone().run_clock());
         let stop = async {
@@ -177,8 +177,8 @@ impl Simulator {
             self.engine.shutdown.cancel();
         };
         tokio::join!(stop, server::serve(&self.engine, self.listener));
-        // The clock task ends at shutdown. It fails only if it panicked, which the runtime has already reported.
+        // The clock task ends at shutdown. It fails only if it panicked, and the runtime has reported that.
         let _ = clock.await;
-        self.engine.drained().await;
+        self.engine.wait_for_tasks().await;
     }
 }

@@ -11,17 +11,17 @@ use infobip_simulator::args::{SimulateArgs, run, until_signal};
 /// A simulator of the Infobip SMS HTTP API.
 #[derive(Parser)]
 #[command(version)]
-struct Line {
+struct CommandLine {
     #[command(flatten)]
     args: SimulateArgs,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Line::parse().args;
+    let args = CommandLine::parse().args;
     let shutdown = match until_signal() {
         Ok(shutdown) => shutdown,
-        Err(error) => return failed(&format!("can't listen for signals: {error}")),
+        Err(error) => return failed(&format!("cannot listen for signals: {error}")),
     };
     match run(args, shutdown).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -30,7 +30,7 @@ async fn main() -> ExitCode {
 }
 
 fn failed(reason: &str) -> ExitCode {
-    // Nothing can be done if stderr is closed.
+    // A closed stderr leaves no way to report the error.
     let _ = writeln!(io::stderr(), "error: {reason}");
     ExitCode::FAILURE
 }

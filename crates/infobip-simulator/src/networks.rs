@@ -1,10 +1,10 @@
-//! Which mobile network a number belongs to: for MCC/MNC, prices and number lookups.
+//! Finds the mobile network of a number, for MCC/MNC, prices and number lookups.
 //!
-//! The table is the real world's, coarsely: the E.164 country codes and national mobile prefixes of some hundred
-//! countries with one or a few of their networks each (ITU-T E.212 operational bulletins). A prefix names the operator that the
-//! number block was assigned to, not the one that serves the number today; the prices are made up. Numbers outside the table have no network,
-//! which the API shows as a missing `mccMnc`. Where the numbering plan does not separate mobile numbers (North America), all
-//! numbers of the country are included.
+//! The table is a coarse copy of the real one: the E.164 country codes and national mobile prefixes of some hundred
+//! countries with one or a few of their networks each (ITU-T E.212 operational bulletins). A prefix names the operator to
+//! which the number block was assigned, not the one that serves the number today. The prices are invented. A number outside
+//! the table has no network, and its reports have no `mccMnc`. If a numbering plan does not separate mobile numbers (North
+//! America), all numbers of the country are included.
 
 mod table;
 
@@ -23,7 +23,7 @@ pub struct Network {
     pub country_prefix: &'static str,
     /// The operator's trade name.
     pub network_name: &'static str,
-    /// What follows the country code, digits only; empty where any number of the country counts.
+    /// The digits after the country code; empty if it is any number of the country.
     pub network_prefix: &'static str,
     /// Mobile country code (E.212), three digits.
     pub mcc: &'static str,
@@ -44,27 +44,27 @@ impl Network {
 
 /// The network of an international number (digits only, no plus sign) by its longest known prefix.
 pub fn of_number(digits: &str) -> Option<&'static Network> {
-    let mut key = KEY_OF_NOTHING;
+    let mut key = EMPTY_PREFIX_KEY;
     let mut found = None;
-    for digit in digits.bytes().take(LONGEST_PREFIX) {
+    for digit in digits.bytes().take(MAX_PREFIX_DIGITS) {
         if !digit.is_ascii_digit() {
             return None;
         }
-        key = extend(key, digit);
-        if let Ok(at) = NETWORKS.binary_search_by_key(&key, |(key, _)| *key) {
-            found = NETWORKS.get(at).map(|(_, network)| network);
+        key = append_digit(key, digit);
+        if let Ok(index) = NETWORKS.binary_search_by_key(&key, |(key, _)| *key) {
+            found = Some(&NETWORKS[index].1);
         }
     }
     found
 }
 
-/// The longest country code and network prefix together.
-const LONGEST_PREFIX: usize = 7;
+/// The maximum length of country code and network prefix together.
+const MAX_PREFIX_DIGITS: usize = 7;
 
-/// A prefix as a number: a leading 1, then its digits, so that `04` and `4` differ.
-const KEY_OF_NOTHING: u32 = 1;
+/// The key of an empty prefix. A key is a leading 1 followed by the digits of the prefix, so that `04` and `4` differ.
+const EMPTY_PREFIX_KEY: u32 = 1;
 
-fn extend(key: u32, digit: u8) -> u32 {
+fn append_digit(key: u32, digit: u8) -> u32 {
     key * 10 + u32::from(digit - b'0')
 }
 
@@ -79,10 +79,10 @@ static NETWORKS: LazyLock<Vec<(u32, Network)>> = LazyLock::new(|| {
                 .map(move |network| (country, network))
         })
         .flat_map(|(country, (mnc, name, prefixes))| {
-            // `split` rather than `split_whitespace`: an empty prefix is one too.
+            // `split`, because `split_whitespace` would skip an empty prefix.
             prefixes
                 .split(' ')
-                .map(move |prefix| network(country, mnc, name, prefix))
+                .map(move |prefix| network_entry(country, mnc, name, prefix))
         })
         .collect();
     networks.sort_unstable_by_key(|(key, _)| *key);
@@ -90,13 +90,13 @@ static NETWORKS: LazyLock<Vec<(u32, Network)>> = LazyLock::new(|| {
 });
 
 /// One entry of [`NETWORKS`].
-fn network(
+fn network_entry(
     country: &Country,
     mnc: &'static str,
     network_name: &'static str,
     network_prefix: &'static str,
 ) -> (u32, Network) {
-    let number = |digits: &str| digits.bytes().fold(0, extend);
+    let number = |digits: &str| digits.bytes().fold(0, append_digit);
     let digits = country.prefix.bytes().chain(network_prefix.bytes());
     let network = Network {
         country_name: country.name,
@@ -109,7 +109,7 @@ fn network(
         network_id: number(country.mcc) * 1000 + number(mnc),
         price_micros: country.price_micros,
     };
-    (digits.fold(KEY_OF_NOTHING, extend), network)
+    (digits.fold(EMPTY_PREFIX_KEY, append_digit), network)
 }
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
         let mut countries = HashSet::new();
         for (_, network) in NETWORKS.iter() {
             let prefix = format!("{}{}", network.country_prefix, network.network_prefix);
-            assert!(prefix.len() <= LONGEST_PREFIX, "{prefix}");
+            assert!(prefix.len() <= MAX_PREFIX_DIGITS, "{prefix}");
             assert_eq!(of_number(&prefix), Some(network));
             assert!(
                 network.mcc.len() == 3 && (2..=3).contains(&network.mnc.len()),
@@ -182,7 +182,7 @@ mod tests {
         }
         assert!(
             NETWORKS.is_sorted_by(|a, b| a.0 < b.0),
-            "a prefix is there twice"
+            "a prefix is in the table twice"
         );
         assert!(countries.len() >= 60, "{}", countries.len());
     }

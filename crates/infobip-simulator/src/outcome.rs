@@ -1,149 +1,166 @@
-//! Chooses the final status of a message: by its number, else at random from the seed, else delivered after a short latency.
+//! Chooses the final status of a message: by its number, else by the configured chances, else delivered after a short latency.
 //!
 //! Invariant: the outcome depends only on the number, the message id, the validity period and the configuration.
-//! Neighbour: `life` sets the timers for it.
+//! Neighbour: `lifecycle` sets the timers for it.
 
-use crate::{codes, config::SimulatorConfig, dice::Dice};
-
-/// Status of a final report after a permanent error: UNDELIVERABLE_NOT_DELIVERED.
-const UNDELIVERABLE: u16 = 9;
-const EXPIRED: u16 = 15;
-pub(crate) const DELIVERED: u16 = 5;
-const NO_ERROR: u16 = 0;
-const VALIDITY_EXPIRED: u16 = 4101;
-/// EC_ABSENT_SUBSCRIBER: the temporary error of chance.
-const ABSENT: u16 = 27;
-/// EC_UNKNOWN_SUBSCRIBER: the permanent error of chance.
-const UNKNOWN_SUBSCRIBER: u16 = 1;
+use crate::{
+    clock::MINUTE_MS,
+    codes::{
+        self,
+        id::{
+            DELIVERED_TO_HANDSET, EC_ABSENT_SUBSCRIBER, EC_UNKNOWN_SUBSCRIBER, EC_VALIDITYEXPIRED,
+            EXPIRED_EXPIRED, NO_ERROR, UNDELIVERABLE_NOT_DELIVERED,
+        },
+    },
+    config::SimulatorConfig,
+    random::SeededRandom,
+};
 
 /// An outcome that the first digits of a destination select.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ByNumber {
+pub(crate) enum SpecialNumber {
     /// `99901` + status id in 3 digits: that status at once.
     Status(u16),
-    /// `99902` + error id in 4 digits: a final report with that error, after an intermediate one if it is temporary.
-    Failed(u16),
-    /// `99903` + error id in 4 digits: an intermediate report with it, then delivered.
-    Intermediate(u16),
-    /// `99904` + minutes in 4 digits: delivered after that time.
-    After(u16),
-    /// `99905`: never final until the validity period ends.
-    Never,
+    /// `99902` + error id in 4 digits: a final report with that error, after an intermediate report if it is temporary.
+    FinalError(u16),
+    /// `99903` + error id in 4 digits: an intermediate report with that error, then delivered.
+    IntermediateError(u16),
+    /// `99904` + minutes in 4 digits: delivered after these minutes.
+    DelayMinutes(u16),
+    /// `99905`: final only when the validity period ends.
+    NeverFinal,
 }
 
 /// The outcome that a number selects, if it is a special number.
-pub(crate) fn by_number(digits: &str) -> Option<ByNumber> {
+pub(crate) fn special_number(digits: &str) -> Option<SpecialNumber> {
     let (kind, rest) = digits.split_at_checked(5)?;
     let value = |length: usize| rest.get(..length)?.parse::<u16>().ok();
     match kind {
-        "99901" => value(3).map(ByNumber::Status),
-        "99902" => value(4).map(ByNumber::Failed),
-        "99903" => value(4).map(ByNumber::Intermediate),
-        "99904" => value(4).map(ByNumber::After),
-        "99905" => Some(ByNumber::Never),
+        "99901" => value(3).map(SpecialNumber::Status),
+        "99902" => value(4).map(SpecialNumber::FinalError),
+        "99903" => value(4).map(SpecialNumber::IntermediateError),
+        "99904" => value(4).map(SpecialNumber::DelayMinutes),
+        "99905" => Some(SpecialNumber::NeverFinal),
         _ => None,
     }
 }
 
-/// The outcome of a message that was sent.
+/// The final status of a sent message and the time until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fate {
-    /// An intermediate error: milliseconds after sending, and the error id.
+pub(crate) struct DeliveryOutcome {
+    /// A temporary error before: milliseconds after sending, and the error id.
     pub(crate) intermediate: Option<(i64, u16)>,
     /// Time from sending to the final status, in milliseconds.
-    pub(crate) ends_after_ms: i64,
+    pub(crate) final_after_ms: i64,
     pub(crate) status: u16,
     pub(crate) error: u16,
 }
 
-/// The outcome of a message: EXPIRED if it would take longer than the validity period.
-pub(crate) fn fate(
+/// Chooses the outcome of a message: EXPIRED if it would take longer than the validity period.
+pub(crate) fn delivery_outcome(
     digits: &str,
     message_id: &str,
     validity_ms: i64,
     config: &SimulatorConfig,
-) -> Fate {
-    let mut dice = Dice::of(config.seed, message_id);
-    let (least, most) = config.delivery_latency_ms;
-    let latency = i64::try_from(dice.between(u64::from(least), u64::from(most)))
+) -> DeliveryOutcome {
+    let mut random = SeededRandom::for_key(config.seed, message_id);
+    let (min_ms, max_ms) = config.delivery_latency_ms;
+    let latency = i64::try_from(random.in_range(u64::from(min_ms), u64::from(max_ms)))
         .expect("a latency between two u32 fits in an i64");
-    let delivered = Fate {
+    let delivered = DeliveryOutcome {
         intermediate: None,
-        ends_after_ms: latency,
-        status: DELIVERED,
-        error: 0,
+        final_after_ms: latency,
+        status: DELIVERED_TO_HANDSET,
+        error: NO_ERROR,
     };
     let failed = |error: u16| {
         let permanent = codes::error(error).is_some_and(|row| row.permanent);
         // Every temporary error is reported while delivery is still possible (manual "Intermediate delivery reports").
         let temporary = !permanent && error != NO_ERROR;
-        Fate {
+        DeliveryOutcome {
             intermediate: temporary.then_some((latency / 2, error)),
-            status: if permanent { UNDELIVERABLE } else { EXPIRED },
+            status: if permanent {
+                UNDELIVERABLE_NOT_DELIVERED
+            } else {
+                EXPIRED_EXPIRED
+            },
             error,
             ..delivered
         }
     };
-    let through = |error: u16| Fate {
+    let delivered_after_error = |error: u16| DeliveryOutcome {
         intermediate: Some((latency / 2, error)),
         ..delivered
     };
-    let fate = match by_number(digits) {
-        Some(ByNumber::Failed(error)) => failed(error),
-        Some(ByNumber::Intermediate(error)) => through(error),
-        Some(ByNumber::After(minutes)) => Fate {
-            ends_after_ms: i64::from(minutes) * 60_000,
+    let outcome = match special_number(digits) {
+        Some(SpecialNumber::FinalError(error)) => failed(error),
+        Some(SpecialNumber::IntermediateError(error)) => delivered_after_error(error),
+        Some(SpecialNumber::DelayMinutes(minutes)) => DeliveryOutcome {
+            final_after_ms: i64::from(minutes) * MINUTE_MS,
             ..delivered
         },
-        Some(ByNumber::Never) => Fate {
-            ends_after_ms: i64::MAX,
+        Some(SpecialNumber::NeverFinal) => DeliveryOutcome {
+            final_after_ms: i64::MAX,
             ..delivered
         },
-        Some(ByNumber::Status(_)) | None => {
+        Some(SpecialNumber::Status(_)) | None => {
             let chances = config.chances;
-            let draw = dice.unit();
+            let draw = random.unit_interval();
             if draw < chances.undeliverable {
-                failed(UNKNOWN_SUBSCRIBER)
+                failed(EC_UNKNOWN_SUBSCRIBER)
             } else if draw < chances.undeliverable + chances.expired {
-                failed(ABSENT)
+                failed(EC_ABSENT_SUBSCRIBER)
             } else if draw < chances.undeliverable + chances.expired + chances.intermediate {
-                through(ABSENT)
+                delivered_after_error(EC_ABSENT_SUBSCRIBER)
             } else {
                 delivered
             }
         }
     };
-    if fate.ends_after_ms < validity_ms {
-        return fate;
+    if outcome.final_after_ms < validity_ms {
+        return outcome;
     }
-    Fate {
-        intermediate: fate.intermediate.filter(|(at, _)| *at < validity_ms),
-        ends_after_ms: validity_ms.max(0),
-        status: EXPIRED,
-        error: VALIDITY_EXPIRED,
+    DeliveryOutcome {
+        intermediate: outcome.intermediate.filter(|(at, _)| *at < validity_ms),
+        final_after_ms: validity_ms.max(0),
+        status: EXPIRED_EXPIRED,
+        error: EC_VALIDITYEXPIRED,
     }
 }
 
 /// Status and error of a message that was not sent within its validity period.
 pub(crate) fn expired_unsent() -> (u16, u16) {
-    (EXPIRED, VALIDITY_EXPIRED)
+    (EXPIRED_EXPIRED, EC_VALIDITYEXPIRED)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::HOUR_MS;
 
-    const TWO_DAYS: i64 = 48 * 3_600_000;
+    const TWO_DAYS: i64 = 48 * HOUR_MS;
 
     #[test]
     fn numbers_choose_their_outcome() {
-        assert_eq!(by_number("99901006123"), Some(ByNumber::Status(6)));
-        assert_eq!(by_number("999020027555"), Some(ByNumber::Failed(27)));
-        assert_eq!(by_number("999030027"), Some(ByNumber::Intermediate(27)));
-        assert_eq!(by_number("999040090"), Some(ByNumber::After(90)));
-        assert_eq!(by_number("999051"), Some(ByNumber::Never));
+        assert_eq!(
+            special_number("99901006123"),
+            Some(SpecialNumber::Status(6))
+        );
+        assert_eq!(
+            special_number("999020027555"),
+            Some(SpecialNumber::FinalError(27))
+        );
+        assert_eq!(
+            special_number("999030027"),
+            Some(SpecialNumber::IntermediateError(27))
+        );
+        assert_eq!(
+            special_number("999040090"),
+            Some(SpecialNumber::DelayMinutes(90))
+        );
+        assert_eq!(special_number("999051"), Some(SpecialNumber::NeverFinal));
         for ordinary in ["99901", "9990112", "41793026727", "999061234567", ""] {
-            assert_eq!(by_number(ordinary), None, "{ordinary}");
+            assert_eq!(special_number(ordinary), None, "{ordinary}");
         }
     }
 
@@ -151,8 +168,8 @@ mod tests {
     fn permanent_errors_make_undeliverable_and_others_expired() {
         let config = SimulatorConfig::default();
         let end = |to: &str| {
-            let fate = fate(to, "id", TWO_DAYS, &config);
-            (fate.status, fate.error)
+            let outcome = delivery_outcome(to, "id", TWO_DAYS, &config);
+            (outcome.status, outcome.error)
         };
         assert_eq!(end("999020001"), (9, 1));
         assert_eq!(end("999020027"), (15, 27));
@@ -162,15 +179,15 @@ mod tests {
     #[test]
     fn nothing_outlives_its_validity_period() {
         let config = SimulatorConfig::default();
-        let never = fate("999051234", "id", 60_000, &config);
+        let never = delivery_outcome("999051234", "id", 60_000, &config);
         assert_eq!(
-            (never.ends_after_ms, never.status, never.error),
+            (never.final_after_ms, never.status, never.error),
             (60_000, 15, 4101)
         );
-        let late = fate("999049999", "id", TWO_DAYS, &config);
-        assert_eq!((late.ends_after_ms, late.status), (TWO_DAYS, 15));
-        let in_time = fate("999040010", "id", TWO_DAYS, &config);
-        assert_eq!((in_time.ends_after_ms, in_time.status), (600_000, 5));
+        let late = delivery_outcome("999049999", "id", TWO_DAYS, &config);
+        assert_eq!((late.final_after_ms, late.status), (TWO_DAYS, 15));
+        let in_time = delivery_outcome("999040010", "id", TWO_DAYS, &config);
+        assert_eq!((in_time.final_after_ms, in_time.status), (600_000, 5));
     }
 
     #[test]
@@ -179,7 +196,9 @@ mod tests {
         config.chances.undeliverable = 0.25;
         let statuses = || -> Vec<u16> {
             (0..1000)
-                .map(|n| fate("41793026727", &format!("m{n}"), TWO_DAYS, &config).status)
+                .map(|n| {
+                    delivery_outcome("41793026727", &format!("m{n}"), TWO_DAYS, &config).status
+                })
                 .collect()
         };
         let first = statuses();

@@ -3,139 +3,38 @@
 //! Invariant: names and presence of fields follow docs/INFOBIP_API.md; fields without a value are omitted.
 //! Neighbours: `http` sends them as JSON or XML, `push` pushes them.
 
+mod code;
+mod price;
+
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::{
-    acceptance::Submitted,
-    codes,
+    acceptance::SubmitResult,
     dates::ApiDate,
-    draft::Body,
     networks::Network,
-    push::Report,
-    state::Received,
+    push::DeliveryReport,
+    state::ReceivedMessage,
     store::{Message, MessageStore, Phase},
+    submission::MessageBody,
 };
 
-/// A status by its id. An id outside the tables gets a made-up name in the group REJECTED: the real API adds
-/// codes over time, and clients must handle unknown ones.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Status(pub(crate) u16);
-
-impl Status {
-    /// The name of its group.
-    pub(crate) fn group_name(self) -> &'static str {
-        codes::status(self.0).map_or("REJECTED", |row| row.group_name)
-    }
-}
-
-impl Serialize for Status {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let row = codes::status(self.0);
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("groupId", &row.map_or(5, |row| row.group_id))?;
-        map.serialize_entry("groupName", self.group_name())?;
-        map.serialize_entry("id", &self.0)?;
-        match row {
-            Some(row) => {
-                map.serialize_entry("name", row.name)?;
-                map.serialize_entry("description", row.description)?;
-                if let Some(action) = row.action {
-                    map.serialize_entry("action", action)?;
-                }
-            }
-            None => {
-                map.serialize_entry("name", &format_args!("REJECTED_CODE_{}", self.0))?;
-                map.serialize_entry("description", "A status newer than the manual")?;
-            }
-        }
-        map.end()
-    }
-}
-
-/// A GSM error by its id; unknown ones as with [`Status`], in the group HANDSET_ERRORS.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Error(pub(crate) u16);
-
-impl Serialize for Error {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let row = codes::error(self.0);
-        let mut map = serializer.serialize_map(Some(6))?;
-        map.serialize_entry("groupId", &row.map_or(1, |row| row.group_id))?;
-        map.serialize_entry(
-            "groupName",
-            row.map_or("HANDSET_ERRORS", |row| row.group_name),
-        )?;
-        map.serialize_entry("id", &self.0)?;
-        match row {
-            Some(row) => {
-                map.serialize_entry("name", row.name)?;
-                map.serialize_entry("description", row.description)?;
-                map.serialize_entry("permanent", &row.permanent)?;
-            }
-            None => {
-                map.serialize_entry("name", &format_args!("EC_CODE_{}", self.0))?;
-                map.serialize_entry("description", "An error newer than the manual")?;
-                map.serialize_entry("permanent", &false)?;
-            }
-        }
-        map.end()
-    }
-}
+pub(crate) use self::{
+    code::{ErrorObject, StatusObject},
+    price::{Price, price, serialize_amount},
+};
 
 /// A list of shared ids.
-pub(crate) fn ids<S: Serializer>(ids: &[Arc<str>], serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize_ids<S: Serializer>(
+    ids: &[Arc<str>],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(ids.iter().map(|id| &**id))
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Price<'a> {
-    #[serde(serialize_with = "write_amount")]
-    price_per_message: f64,
-    currency: &'a str,
-}
-
-impl Price<'_> {
-    /// The amount, in the currency's unit.
-    pub(crate) fn amount(&self) -> f64 {
-        self.price_per_message
-    }
-}
-
-/// Whole amounts are written without a point, as every source shows a price of `0`.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "whole, not negative, and far below 2^53"
-)]
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
-pub(crate) fn write_amount<S: Serializer>(amount: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    if amount.fract() == 0.0 {
-        serializer.serialize_u64(*amount as u64)
-    } else {
-        serializer.serialize_f64(*amount)
-    }
-}
-
-/// A price of millionths.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "prices and balances are far below 2^53 millionths"
-)]
-pub(crate) fn price(micros: u64, currency: &str) -> Price<'_> {
-    Price {
-        price_per_message: micros as f64 / 1_000_000.0,
-        currency,
-    }
-}
-
-/// The answer to a send.
+/// The response to a send request.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SendResponse<'a> {
@@ -151,26 +50,25 @@ pub(crate) struct SendResponse<'a> {
 struct SendResult<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     to: &'a str,
-    status: Status,
+    status: StatusObject,
     #[serde(skip_serializing_if = "Option::is_none")]
     sms_count: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<&'a str>,
 }
 
-/// The answer to a send.
-pub(crate) fn send_response(submitted: &Submitted) -> SendResponse<'_> {
+pub(crate) fn send_response(result: &SubmitResult) -> SendResponse<'_> {
     SendResponse {
-        bulk_id: submitted.bulk_id.as_deref(),
-        tracking_process_key: submitted.process_key.as_deref(),
-        messages: submitted
+        bulk_id: result.bulk_id.as_deref(),
+        tracking_process_key: result.process_key.as_deref(),
+        messages: result
             .results
             .iter()
-            .map(|result| SendResult {
-                to: &result.to,
-                status: Status(result.status),
-                sms_count: result.parts,
-                message_id: result.message_id.as_deref(),
+            .map(|destination| SendResult {
+                to: &destination.to,
+                status: StatusObject(destination.status),
+                sms_count: destination.parts,
+                message_id: destination.message_id.as_deref(),
             })
             .collect(),
     }
@@ -200,14 +98,14 @@ pub(crate) struct MessageRow<'a> {
     price: Price<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     callback_data: Option<&'a Value>,
-    status: Status,
-    error: Error,
+    status: StatusObject,
+    error: ErrorObject,
 }
 
 /// A delivery report: callback data, no text.
 pub(crate) fn report_row<'a>(
     message: &'a Message,
-    report: &Report,
+    report: &DeliveryReport,
     currency: &'a str,
 ) -> MessageRow<'a> {
     MessageRow {
@@ -222,8 +120,8 @@ pub(crate) fn report_row<'a>(
         mcc_mnc: message.network.map(Network::mcc_mnc),
         price: price(message.price_micros, currency),
         callback_data: message.content.callback_data.as_ref(),
-        status: Status(report.status),
-        error: Error(report.error),
+        status: StatusObject(report.status),
+        error: ErrorObject(report.error),
     }
 }
 
@@ -234,22 +132,22 @@ pub(crate) fn log_row<'a>(message: &'a Message, currency: &'a str) -> MessageRow
         message_id: &message.id,
         to: &message.to,
         from: &message.content.from,
-        text: text_of(message),
+        text: handset_text(message),
         sent_at: ApiDate(message.sent_at_ms),
         done_at: (message.phase == Phase::Final).then_some(ApiDate(message.done_at_ms)),
         sms_count: message.content.parts,
         mcc_mnc: message.network.map(Network::mcc_mnc),
         price: price(message.price_micros, currency),
         callback_data: None,
-        status: Status(message.status),
-        error: Error(message.error),
+        status: StatusObject(message.status),
+        error: ErrorObject(message.error),
     }
 }
 
 /// Rows of the reports whose messages are still stored.
 pub(crate) fn report_rows<'a>(
     messages: &'a MessageStore,
-    reports: &'a [Report],
+    reports: &'a [DeliveryReport],
     currency: &'a str,
 ) -> Results<MessageRow<'a>> {
     let rows = reports
@@ -260,9 +158,9 @@ pub(crate) fn report_rows<'a>(
     }
 }
 
-/// The state of a message in the ledger.
+/// The `state` of a message in the ledger.
 pub(crate) fn ledger_state(message: &Message) -> &'static str {
-    match (message.phase, Status(message.status).group_name()) {
+    match (message.phase, StatusObject(message.status).group_name()) {
         (Phase::Scheduled, _) => "scheduled",
         (Phase::Sent, _) => "pending",
         (Phase::Final, "DELIVERED") => "delivered",
@@ -272,16 +170,16 @@ pub(crate) fn ledger_state(message: &Message) -> &'static str {
     }
 }
 
-/// What the handset shows.
-pub(crate) fn text_of(message: &Message) -> Option<&str> {
-    match (&message.own_text, &message.content.body) {
+/// The text that the handset shows; `None` for binary content.
+pub(crate) fn handset_text(message: &Message) -> Option<&str> {
+    match (&message.shortened_text, &message.content.body) {
         (Some(own), _) => Some(own),
-        (None, Body::Text(text)) => Some(text),
-        (None, Body::Binary { .. }) => None,
+        (None, MessageBody::Text(text)) => Some(text),
+        (None, MessageBody::Binary { .. }) => None,
     }
 }
 
-/// Received messages with their counts.
+/// Received messages with their numbers.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct InboxResponse<'a> {
@@ -305,7 +203,10 @@ pub(crate) struct ReceivedRow<'a> {
     price: Price<'a>,
 }
 
-pub(crate) fn received_row<'a>(received: &'a Received, currency: &'a str) -> ReceivedRow<'a> {
+pub(crate) fn received_row<'a>(
+    received: &'a ReceivedMessage,
+    currency: &'a str,
+) -> ReceivedRow<'a> {
     ReceivedRow {
         message_id: &received.id,
         from: &received.from,
@@ -319,16 +220,16 @@ pub(crate) fn received_row<'a>(received: &'a Received, currency: &'a str) -> Rec
     }
 }
 
-/// Received messages, and how many are still unread.
+/// Received messages; `pending` is the number of those that are still unread.
 pub(crate) fn inbox_response<'a>(
-    received: &'a [Received],
+    received: &'a [ReceivedMessage],
     pending: usize,
     currency: &'a str,
 ) -> InboxResponse<'a> {
     InboxResponse {
         results: received
             .iter()
-            .map(|one| received_row(one, currency))
+            .map(|message| received_row(message, currency))
             .collect(),
         message_count: received.len(),
         pending_message_count: pending,

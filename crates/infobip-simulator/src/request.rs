@@ -3,40 +3,20 @@
 //!
 //! Invariant: parsing checks types only. Neighbour: `validate` checks the values.
 
-use std::{fmt, marker::PhantomData};
+mod lenient;
 
-use serde::{
-    Deserialize,
-    de::{
-        self, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
-        value::{MapAccessDeserializer, StrDeserializer},
-    },
-};
+use serde::Deserialize;
 use serde_json::Value;
 
-/// A string; numbers and booleans are converted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Scalar(pub(crate) String);
-
-/// `true`, `false`, or either as text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Flag(pub(crate) bool);
-
-/// A whole number, or one as text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Integer(pub(crate) i64);
-
-/// A list, or one bare element of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
+pub(crate) use self::lenient::{LenientBool, LenientInteger, LenientString, OneOrMany};
 
 /// `POST /sms/1/{text,binary}/single`, and one element of a `multi` request.
 #[derive(Debug, Deserialize)]
 pub(crate) struct SingleRequest {
-    pub(crate) from: Option<Scalar>,
-    /// Destinations; a text is accepted for a list and the reverse.
-    pub(crate) to: Option<OneOrMany<Scalar>>,
-    pub(crate) text: Option<Scalar>,
+    pub(crate) from: Option<LenientString>,
+    /// One destination or a list of them.
+    pub(crate) to: Option<OneOrMany<LenientString>>,
+    pub(crate) text: Option<LenientString>,
     /// Content of the binary endpoints.
     pub(crate) binary: Option<BinaryRequest>,
 }
@@ -50,7 +30,7 @@ pub(crate) struct MultiRequest {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AdvancedRequest {
     /// Id of the request, the caller's or generated.
-    pub(crate) bulk_id: Option<Scalar>,
+    pub(crate) bulk_id: Option<LenientString>,
     pub(crate) messages: Option<OneOrMany<MessageRequest>>,
     /// Conversion and URL tracking.
     pub(crate) tracking: Option<TrackingRequest>,
@@ -60,27 +40,27 @@ pub(crate) struct AdvancedRequest {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageRequest {
-    pub(crate) from: Option<Scalar>,
-    /// Where to, each with its own id.
+    pub(crate) from: Option<LenientString>,
+    /// Each has a message id of its own.
     pub(crate) destinations: Option<OneOrMany<DestinationRequest>>,
-    pub(crate) text: Option<Scalar>,
+    pub(crate) text: Option<LenientString>,
     /// Content of the binary endpoints.
     pub(crate) binary: Option<BinaryRequest>,
     /// Flash message: shown immediately, not stored on the handset.
-    pub(crate) flash: Option<Flag>,
+    pub(crate) flash: Option<LenientBool>,
     pub(crate) language: Option<LanguageRequest>,
-    pub(crate) transliteration: Option<Scalar>,
-    /// Push a report for each temporary error.
-    pub(crate) intermediate_report: Option<Flag>,
+    pub(crate) transliteration: Option<LenientString>,
+    /// True: a report is pushed for each temporary error.
+    pub(crate) intermediate_report: Option<LenientBool>,
     /// False: no report is pushed.
-    pub(crate) notify: Option<Flag>,
+    pub(crate) notify: Option<LenientBool>,
     /// Where reports are pushed.
-    pub(crate) notify_url: Option<Scalar>,
-    pub(crate) notify_content_type: Option<Scalar>,
+    pub(crate) notify_url: Option<LenientString>,
+    pub(crate) notify_content_type: Option<LenientString>,
     /// Returned with the report; a string or an object.
     pub(crate) callback_data: Option<Value>,
-    pub(crate) validity_period: Option<Integer>,
-    pub(crate) send_at: Option<Scalar>,
+    pub(crate) validity_period: Option<LenientInteger>,
+    pub(crate) send_at: Option<LenientString>,
     /// When delivery is allowed.
     pub(crate) delivery_time_window: Option<WindowRequest>,
 }
@@ -88,9 +68,9 @@ pub(crate) struct MessageRequest {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DestinationRequest {
-    pub(crate) to: Option<Scalar>,
+    pub(crate) to: Option<LenientString>,
     /// The caller's id of the message.
-    pub(crate) message_id: Option<Scalar>,
+    pub(crate) message_id: Option<LenientString>,
 }
 
 /// Octets of a binary message.
@@ -98,189 +78,81 @@ pub(crate) struct DestinationRequest {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct BinaryRequest {
     /// Hexadecimal octets, with or without spaces.
-    pub(crate) hex: Option<Scalar>,
+    pub(crate) hex: Option<LenientString>,
     /// GSM data coding scheme.
-    pub(crate) data_coding: Option<Integer>,
-    /// GSM ESM class; bit 6 says that the content begins with a user data header.
-    pub(crate) esm_class: Option<Integer>,
+    pub(crate) data_coding: Option<LenientInteger>,
+    /// GSM ESM class; bit 6 (UDHI): the content begins with a user data header.
+    pub(crate) esm_class: Option<LenientInteger>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LanguageRequest {
     /// TR, ES or PT.
-    pub(crate) language_code: Option<Scalar>,
+    pub(crate) language_code: Option<LenientString>,
     /// Uses the national extension table.
-    pub(crate) single_shift: Option<Flag>,
+    pub(crate) single_shift: Option<LenientBool>,
     /// Uses the national base table.
-    pub(crate) locking_shift: Option<Flag>,
+    pub(crate) locking_shift: Option<LenientBool>,
 }
 
 /// `tracking` of an advanced request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TrackingRequest {
-    pub(crate) track: Option<Scalar>,
+    pub(crate) track: Option<LenientString>,
     /// The caller's key of the tracking process.
-    pub(crate) process_key: Option<Scalar>,
+    pub(crate) process_key: Option<LenientString>,
     /// The caller's name for the flow.
     #[serde(rename = "type")]
-    pub(crate) kind: Option<Scalar>,
+    pub(crate) kind: Option<LenientString>,
     /// Base URL of short links.
-    pub(crate) base_url: Option<Scalar>,
+    pub(crate) base_url: Option<LenientString>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct WindowRequest {
     pub(crate) from: Option<TimeRequest>,
     pub(crate) to: Option<TimeRequest>,
-    pub(crate) days: Option<OneOrMany<Scalar>>,
+    pub(crate) days: Option<OneOrMany<LenientString>>,
 }
 
 /// A time of day.
 #[derive(Debug, Deserialize)]
 pub(crate) struct TimeRequest {
-    pub(crate) hour: Option<Integer>,
-    pub(crate) minute: Option<Integer>,
+    pub(crate) hour: Option<LenientInteger>,
+    pub(crate) minute: Option<LenientInteger>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PreviewRequest {
-    pub(crate) text: Option<Scalar>,
+    pub(crate) text: Option<LenientString>,
     /// TR, ES or PT.
-    pub(crate) language_code: Option<Scalar>,
-    pub(crate) transliteration: Option<Scalar>,
+    pub(crate) language_code: Option<LenientString>,
+    pub(crate) transliteration: Option<LenientString>,
 }
 
 /// `POST /number/1/query` and `/number/1/notify`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LookupRequest {
-    pub(crate) to: Option<OneOrMany<Scalar>>,
-    /// Where the answers of an asynchronous lookup are pushed.
-    pub(crate) notify_url: Option<Scalar>,
-    pub(crate) notify_content_type: Option<Scalar>,
+    pub(crate) to: Option<OneOrMany<LenientString>>,
+    /// Where the results of an asynchronous lookup are pushed.
+    pub(crate) notify_url: Option<LenientString>,
+    pub(crate) notify_content_type: Option<LenientString>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RescheduleRequest {
-    pub(crate) send_at: Option<Scalar>,
+    pub(crate) send_at: Option<LenientString>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct BulkStatusRequest {
     /// PENDING, PAUSED, PROCESSING or CANCELED.
-    pub(crate) status: Option<Scalar>,
-}
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ScalarVisitor;
-        impl Visitor<'_> for ScalarVisitor {
-            type Value = Scalar;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Scalar, E> {
-                Ok(Scalar(text.to_owned()))
-            }
-            fn visit_string<E: de::Error>(self, text: String) -> Result<Scalar, E> {
-                Ok(Scalar(text))
-            }
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_string()))
-            }
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_string()))
-            }
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_string()))
-            }
-            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_string()))
-            }
-        }
-        deserializer.deserialize_any(ScalarVisitor)
-    }
-}
-
-impl<'de> Deserialize<'de> for Flag {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FlagVisitor;
-        impl Visitor<'_> for FlagVisitor {
-            type Value = Flag;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("true or false")
-            }
-            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Flag, E> {
-                Ok(Flag(value))
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Flag, E> {
-                match text.trim() {
-                    t if t.eq_ignore_ascii_case("true") => Ok(Flag(true)),
-                    t if t.eq_ignore_ascii_case("false") => Ok(Flag(false)),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(FlagVisitor)
-    }
-}
-
-impl<'de> Deserialize<'de> for Integer {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct IntegerVisitor;
-        impl Visitor<'_> for IntegerVisitor {
-            type Value = Integer;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number")
-            }
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Integer, E> {
-                Ok(Integer(value))
-            }
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Integer, E> {
-                Ok(Integer(i64::try_from(value).unwrap_or(i64::MAX)))
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Integer, E> {
-                text.trim()
-                    .parse()
-                    .map(Integer)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-            }
-        }
-        deserializer.deserialize_any(IntegerVisitor)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ManyVisitor<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ManyVisitor<T> {
-            type Value = OneOrMany<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany<T>, A::Error> {
-                let mut many = Vec::with_capacity(list.size_hint().unwrap_or(0).min(1024));
-                while let Some(one) = list.next_element()? {
-                    many.push(one);
-                }
-                Ok(OneOrMany(many))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneOrMany<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(|one| OneOrMany(vec![one]))
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany<T>, E> {
-                T::deserialize(StrDeserializer::new(text)).map(|one| OneOrMany(vec![one]))
-            }
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<OneOrMany<T>, E> {
-                T::deserialize(value.into_deserializer()).map(|one| OneOrMany(vec![one]))
-            }
-        }
-        deserializer.deserialize_any(ManyVisitor(PhantomData))
-    }
+    pub(crate) status: Option<LenientString>,
 }
 
 #[cfg(test)]
@@ -309,8 +181,8 @@ mod tests {
             "flash": "true", "validityPeriod": "720", "destinations": {"to": "41793026727"}, "unknown": {"a": []}
         }))
         .unwrap();
-        assert_eq!(message.flash, Some(Flag(true)));
-        assert_eq!(message.validity_period, Some(Integer(720)));
+        assert_eq!(message.flash, Some(LenientBool(true)));
+        assert_eq!(message.validity_period, Some(LenientInteger(720)));
         assert_eq!(message.destinations.unwrap().0.len(), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! A simulator in the caller's process: its address, and control over it without HTTP.
 //!
-//! Invariant: each method does what the endpoint of the same name under `/_sim/` does, on the same memory.
+//! Invariant: each method does what the endpoint of the same name under `/_sim/` does, on the same state.
 //! Neighbours: `http::control` is the same control for other processes.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     engine::Engine,
     render,
-    state::{InboundContent, InboundDraft},
+    state::{MoContent, MoMessage},
     store::Message,
 };
 
@@ -21,8 +21,8 @@ use crate::{
 pub struct RunningSimulator {
     address: SocketAddr,
     engine: Arc<Engine>,
-    stop: DropGuard,
-    running: JoinHandle<()>,
+    shutdown_on_drop: DropGuard,
+    task: JoinHandle<()>,
 }
 
 /// A message that the simulator accepted.
@@ -43,9 +43,9 @@ pub struct LedgerMessage {
     pub handset_deliveries: u32,
 }
 
-/// The fault can't be set: the text says why.
+/// Why a fault cannot be set.
 #[derive(Debug, thiserror::Error)]
-#[error("the fault can't be set: {0}")]
+#[error("the fault cannot be set: {0}")]
 pub struct FaultRefused(String);
 
 impl RunningSimulator {
@@ -53,17 +53,17 @@ impl RunningSimulator {
         address: SocketAddr,
         engine: Arc<Engine>,
         shutdown: CancellationToken,
-        running: JoinHandle<()>,
+        task: JoinHandle<()>,
     ) -> Self {
         Self {
             address,
             engine,
-            stop: shutdown.drop_guard(),
-            running,
+            shutdown_on_drop: shutdown.drop_guard(),
+            task,
         }
     }
 
-    /// The address that it listens on.
+    /// The address that the simulator listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -75,7 +75,7 @@ impl RunningSimulator {
         format!("http://{}", self.address)
     }
 
-    /// All accepted messages that the simulator still remembers, oldest first.
+    /// The accepted messages that are still stored, oldest first.
     #[must_use]
     pub fn messages(&self) -> Vec<LedgerMessage> {
         let state = self.engine.lock();
@@ -86,15 +86,15 @@ impl RunningSimulator {
 
     /// Receives a text as if a phone had sent it. Returns its message id.
     pub fn receive(&self, from: &str, to: &str, text: &str) -> String {
-        let draft = InboundDraft {
+        let message = MoMessage {
             from: from.to_owned(),
             to: to.to_owned(),
-            content: InboundContent::Text(text.to_owned()),
+            content: MoContent::Text(text.to_owned()),
             esm_class: 0,
         };
         let mut state = self.engine.lock();
         let now_ms = state.clock.now_ms();
-        let id = state.receive(draft, now_ms);
+        let id = state.receive(message, now_ms);
         self.engine.release(state);
         id.to_string()
     }
@@ -105,15 +105,15 @@ impl RunningSimulator {
     /// [`FaultRefused`] if the fault is unknown or a parameter is wrong.
     pub fn set_fault(&self, fault: &Value) -> Result<u64, FaultRefused> {
         let now_ms = self.engine.now_ms();
-        self.engine.faults.set(fault, now_ms).map_err(FaultRefused)
+        self.engine.faults.add(fault, now_ms).map_err(FaultRefused)
     }
 
-    /// Lifts all faults. Returns how many there were.
+    /// Removes all faults. Returns how many there were.
     pub fn lift_faults(&self) -> usize {
-        self.engine.faults.lift(None)
+        self.engine.faults.remove(None)
     }
 
-    /// Advances the virtual clock. Returns when every timer that fell due has fired and the pushes were answered.
+    /// Advances the virtual clock. Returns when every due timer has fired and the pushes were answered.
     pub async fn advance(&self, time: Duration) {
         let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         self.engine.advance(ms).await;
@@ -126,9 +126,9 @@ impl RunningSimulator {
 
     /// Stops and waits until requests and pushes in progress have ended.
     pub async fn stop(self) {
-        drop(self.stop);
-        // The task ends with the shutdown; it could only fail by a panic, which has been reported then.
-        let _ = self.running.await;
+        drop(self.shutdown_on_drop);
+        // The task ends at shutdown. It fails only if it panicked, and the runtime has reported that.
+        let _ = self.task.await;
     }
 }
 
@@ -137,7 +137,7 @@ fn ledger_message(message: &Message) -> LedgerMessage {
         message_id: message.id.to_string(),
         from: message.content.from.to_string(),
         to: message.to.to_string(),
-        text: render::text_of(message).map(str::to_owned),
+        text: render::handset_text(message).map(str::to_owned),
         state: render::ledger_state(message),
         handset_deliveries: message.handset_deliveries,
     }

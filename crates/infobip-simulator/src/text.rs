@@ -1,9 +1,9 @@
 //! Encodes texts: transliterates, chooses the alphabet, counts the parts.
 //!
-//! Pure: no state, no time, no allocation beyond the text itself, since it runs for every message accepted.
+//! Pure: no state, no time, no allocation beyond the text itself, because it runs for every accepted message.
 //! Sources: the manual's "Fully featured textual message", docs/INFOBIP_API.md#limits, 3GPP TS 23.038 (alphabets) and
 //! 23.040 (the user data header, whose octets explain every limit below). Neighbours: [`gsm7`] has the tables,
-//! [`transliteration`] the scripts; sending and previewing call [`encode`].
+//! [`transliteration`] has the scripts; `validate`, `state::inbox` and `http::preview` call [`encode`].
 
 mod gsm7;
 mod transliteration;
@@ -19,7 +19,7 @@ pub struct TextOptions {
     pub single_shift: bool,
     /// `language.lockingShift`: the language's table in place of the default alphabet.
     pub locking_shift: bool,
-    /// `transliteration`: happens before the alphabet is chosen.
+    /// `transliteration`, which is applied before the alphabet is chosen.
     pub transliteration: Option<Transliteration>,
 }
 
@@ -35,7 +35,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// Reads the manual's code; `None` for any other word.
+    /// Parses the manual's code; `None` for any other text.
     pub fn parse(code: &str) -> Option<Self> {
         match code {
             "TR" => Some(Self::Tr),
@@ -45,7 +45,7 @@ impl Language {
         }
     }
 
-    /// The name that the API uses, such as `GSM7`.
+    /// The manual's code.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tr => "TR",
@@ -67,7 +67,7 @@ pub enum Alphabet {
 /// A text after encoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
-    /// The text after transliteration: what the handset shows.
+    /// The text after transliteration, which the handset shows.
     pub text: String,
     /// The alphabet of all its segments.
     pub alphabet: Alphabet,
@@ -77,64 +77,65 @@ pub struct Encoded {
     pub characters_remaining: u32,
 }
 
-/// Capacity of a part: of a single one, and of one of several.
+/// Capacity of the only part, and of one of several parts.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+struct PartLimits {
     alone: u32,
     concatenated: u32,
 }
 
 /// No header: 160 septets. Concatenation takes 6 octets (7 septets).
-const GSM7: Limits = Limits {
+const GSM7: PartLimits = PartLimits {
     alone: 160,
     concatenated: 153,
 };
 /// One national table: a header of 4 octets (5 septets), of 9 with concatenation (11). docs/INFOBIP_API.md#limits: 155/149.
-const ONE_TABLE: Limits = Limits {
+const ONE_TABLE: PartLimits = PartLimits {
     alone: 155,
     concatenated: 149,
 };
 /// Both national tables: a header of 7 octets (8 septets), of 12 with concatenation (14). From 23.040 [?].
-const BOTH_TABLES: Limits = Limits {
+const BOTH_TABLES: PartLimits = PartLimits {
     alone: 152,
     concatenated: 146,
 };
 /// 140 octets, 134 with concatenation.
-const UCS2: Limits = Limits {
+const UCS2: PartLimits = PartLimits {
     alone: 70,
     concatenated: 67,
 };
 /// Binary content counts octets.
-const OCTETS: Limits = Limits {
+const OCTETS: PartLimits = PartLimits {
     alone: 140,
     concatenated: 134,
 };
 
 /// Transliterates a text, chooses its alphabet and counts its parts.
 ///
-/// Seven bits are tried first, with the language's tables where one is named, then without, then UCS-2. A language
-/// pays for its header even where the text has none of its letters, as the reference's preview samples show (66
-/// characters with `TR` leave 89). A language with neither shift asked for uses its locking table (the preview has no
-/// shift fields at all, and its Turkish sample of 98 characters leaves 57 of 155); Spanish has none, so its single one.
+/// The alphabets are tried in this order: seven bits with the tables of the language, if one is given; seven bits
+/// without; UCS-2. With a language the header of its table is counted even if the text has none of its letters, as the
+/// reference's preview samples show (66 characters with `TR` leave 89). Without a shift field the locking table of the
+/// language is used (the preview has no shift fields, and its Turkish sample of 98 characters leaves 57 of 155). Spanish
+/// has no locking table, so its single shift table is used.
 ///
-/// The samples contradict each other once: a client's preview with transliteration `TURKISH` leaves 86 of those 66
-/// characters (152 in all), while the official one with `GREEK` leaves 5 of 155 (160 in all). The official one holds.
+/// Two samples contradict each other: after those 66 characters a client's preview with transliteration `TURKISH` leaves
+/// 86 (152 in all), while the official preview with `GREEK` leaves 5 after 155 (160 in all). The official one is followed.
 ///
 /// ```text
 /// encode("60 GSM characters", default) → Gsm7, 1 part, 100 remaining
 /// ```
 pub fn encode(text: &str, options: &TextOptions) -> Encoded {
     let text = match options.transliteration {
-        Some(script) => script.apply(text),
+        Some(script) => script.transliterate(text),
         None => text.to_owned(),
     };
     let measured = options
         .language
-        .and_then(|language| measure_national(&text, language, options))
-        .or_else(|| measure(&text, GSM7, |c| gsm7::DEFAULT.septets(c)));
+        .and_then(|language| count_national_parts(&text, language, options))
+        .or_else(|| count_parts(&text, GSM7, |c| gsm7::DEFAULT.septets(c)));
     let (alphabet, (parts, characters_remaining)) = match measured {
         Some(measured) => (Alphabet::Gsm7, measured),
-        None => (Alphabet::Ucs2, measure_ucs2(&text)),
+        None => (Alphabet::Ucs2, count_ucs2_parts(&text)),
     };
     Encoded {
         text,
@@ -146,8 +147,8 @@ pub fn encode(text: &str, options: &TextOptions) -> Encoded {
 
 /// Number of parts of binary content, by its length in octets.
 ///
-/// Data coding 0 (and 16, its flash, and 0xF0 to 0xF3) is the default alphabet, one septet an octet, as the manual's
-/// sample `54 65 73 74` shows: 160/153. Everything else is sent as octets: 140/134.
+/// Data coding 0 (also 16 for flash, and 0xF0 to 0xF3) is the default alphabet with one septet in each octet, as in the
+/// manual's sample `54 65 73 74`: 160/153. Any other content is sent as octets: 140/134.
 pub fn binary_parts(octets: usize, data_coding: u8) -> u32 {
     let limits = match data_coding {
         0x00 | 0x10 | 0xf0..=0xf3 => GSM7,
@@ -162,37 +163,48 @@ pub fn binary_parts(octets: usize, data_coding: u8) -> u32 {
 }
 
 /// Parts and remaining septets with a language's tables; `None` if they do not cover the text.
-fn measure_national(text: &str, language: Language, options: &TextOptions) -> Option<(u32, u32)> {
+fn count_national_parts(
+    text: &str,
+    language: Language,
+    options: &TextOptions,
+) -> Option<(u32, u32)> {
     let locking = options.locking_shift || !options.single_shift;
     match (language, locking, options.single_shift) {
-        (Language::Tr, true, true) => measure(text, BOTH_TABLES, |c| gsm7::TURKISH_BOTH.septets(c)),
-        (Language::Tr, true, false) => {
-            measure(text, ONE_TABLE, |c| gsm7::TURKISH_LOCKING.septets(c))
+        (Language::Tr, true, true) => {
+            count_parts(text, BOTH_TABLES, |c| gsm7::TURKISH_BOTH.septets(c))
         }
-        (Language::Tr, false, _) => measure(text, ONE_TABLE, |c| gsm7::TURKISH_SINGLE.septets(c)),
+        (Language::Tr, true, false) => {
+            count_parts(text, ONE_TABLE, |c| gsm7::TURKISH_LOCKING.septets(c))
+        }
+        (Language::Tr, false, _) => {
+            count_parts(text, ONE_TABLE, |c| gsm7::TURKISH_SINGLE.septets(c))
+        }
         (Language::Pt, true, true) => {
-            measure(text, BOTH_TABLES, |c| gsm7::PORTUGUESE_BOTH.septets(c))
+            count_parts(text, BOTH_TABLES, |c| gsm7::PORTUGUESE_BOTH.septets(c))
         }
         (Language::Pt, true, false) => {
-            measure(text, ONE_TABLE, |c| gsm7::PORTUGUESE_LOCKING.septets(c))
+            count_parts(text, ONE_TABLE, |c| gsm7::PORTUGUESE_LOCKING.septets(c))
         }
         (Language::Pt, false, _) => {
-            measure(text, ONE_TABLE, |c| gsm7::PORTUGUESE_SINGLE.septets(c))
+            count_parts(text, ONE_TABLE, |c| gsm7::PORTUGUESE_SINGLE.septets(c))
         }
-        (Language::Es, _, _) => measure(text, ONE_TABLE, |c| gsm7::SPANISH_SINGLE.septets(c)),
+        (Language::Es, _, _) => count_parts(text, ONE_TABLE, |c| gsm7::SPANISH_SINGLE.septets(c)),
     }
 }
 
 /// Parts and remaining code units in UCS-2.
-fn measure_ucs2(text: &str) -> (u32, u32) {
-    // Every character has a length in UTF-16, so that the measure always exists.
-    measure(text, UCS2, |c| u32::try_from(c.len_utf16()).ok()).unwrap_or((1, 0))
+fn count_ucs2_parts(text: &str) -> (u32, u32) {
+    count_parts(text, UCS2, |c| u32::try_from(c.len_utf16()).ok())
+        .expect("every character has one or two code units")
 }
 
-/// Fills parts with whole characters: neither an escape pair nor a surrogate pair crosses a boundary.
-///
-/// `None` as soon as one character has no cost in this alphabet.
-fn measure(text: &str, limits: Limits, cost: impl Fn(char) -> Option<u32>) -> Option<(u32, u32)> {
+/// Counts parts of whole characters: no part ends within an escape pair or a surrogate pair. Returns the number of parts
+/// and what remains of the last one; `None` if a character is not in the alphabet.
+fn count_parts(
+    text: &str,
+    limits: PartLimits,
+    cost: impl Fn(char) -> Option<u32>,
+) -> Option<(u32, u32)> {
     let (mut total, mut parts, mut used) = (0_u32, 1_u32, 0_u32);
     for character in text.chars() {
         let cost = cost(character)?;
@@ -254,11 +266,11 @@ mod tests {
             ..TextOptions::default()
         };
         assert_eq!(measured(GREEK, &greek), (Alphabet::Gsm7, 1, 5));
-        // The official sample's own words, with Latin letters wherever GSM has no Greek one.
+        // The text of the official sample, with Latin letters where GSM has no Greek one.
         let expected = "ΩΣ MEΓAPIKO ΨHΦIΣMA EINAI ΓNΩΣTH H AΠOΦAΣH THΣ EKKΛHΣIAΣ TOY ΔHMOY TΩN AΘHNAIΩN \
                         (ΠIΘANON ΓYPΩ ΣTO 433/2 Π.X.) NA EΠIBAΛEI AYΣTHPO KAI KAΘOΛIKO EMΠAPΓKO ΣTA";
         assert_eq!(encode(GREEK, &greek).text, expected);
-        // A client's sample; its third row (TURKISH leaves 86) is the one contradicted above.
+        // A client's sample. Its third row (TURKISH leaves 86) contradicts the official sample above, so it is not tested.
         let client = "Let's see how many characters will remain unused in this message .";
         assert_eq!(plain(client), (Alphabet::Gsm7, 1, 94));
         assert_eq!(measured(client, &tr), (Alphabet::Gsm7, 1, 89));

@@ -1,11 +1,11 @@
-//! Converts XML of the API to JSON values and back: inside, the simulator uses JSON only.
+//! Converts XML of the API to JSON values and back: the endpoints work with JSON only.
 //!
-//! In: the root's name is ignored, and a list may come in each of the shapes seen in the reference: wrapped
-//! (`<messages><message>`), nested (`<messages><messages>`, the 2015 documents) or bare and repeated. Leaves are
-//! strings; the endpoint's request type converts them. Depth, size and number of elements are bounded, a
-//! document type is refused, so no entity that a caller defines is ever expanded.
+//! Reading: the name of the root is ignored. A list may have each form of the reference: wrapped
+//! (`<messages><message>`), nested (`<messages><messages>`, the documents of 2015) or bare and repeated. Leaves are
+//! strings; the request type of the endpoint converts them. Depth, size and number of elements are bounded. A document type
+//! is refused, so that no entity of a caller is expanded.
 //!
-//! Out: lists are wrapped (docs/INFOBIP_API.md#xml); `<previews><previews>` is deliberate: the reference has it.
+//! Writing: lists are wrapped (docs/INFOBIP_API.md#xml); `<previews><previews>` is as in the reference.
 
 mod read;
 mod write;
@@ -13,7 +13,7 @@ mod write;
 pub use read::{MAX_BYTES, MAX_DEPTH, MAX_ELEMENTS, XmlError, to_json};
 pub use write::from_json;
 
-/// The name of a list's items, when they are wrapped, for the names that are lists in the manual.
+/// The element name of an item in a wrapped list; `None` if the manual has no list of that name.
 fn item_name(list: &str) -> Option<&'static str> {
     match list {
         "messages" => Some("message"),
@@ -26,8 +26,8 @@ fn item_name(list: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether XML 1.0 forbids the character ("Char"), even as a reference.
-fn forbidden(character: char) -> bool {
+/// Whether XML 1.0 forbids the character ("Char"), even as a character reference.
+fn is_forbidden(character: char) -> bool {
     matches!(character, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
 }
 
@@ -152,7 +152,7 @@ mod tests {
             json!({"groupId": 0, "groupName": "ACCEPTED", "id": 0, "name": "MESSAGE_ACCEPTED"});
         let response = json!({"bulkId": "B", "messages": [{"to": "41793026727", "status": status, "smsCount": 1}]});
         let head = r#"<?xml version="1.0" encoding="UTF-8"?>"#;
-        // Fields come in the map's order.
+        // Fields are written in the order of the map.
         let xml = from_json("smsResponse", &response);
         for expected in [
             head,

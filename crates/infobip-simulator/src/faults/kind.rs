@@ -1,7 +1,8 @@
-//! The JSON format of `/_sim/faults`.
+//! The kinds of faults in the JSON format of `/_sim/faults`, and the requests that each kind is for.
 //!
-//! Neighbour: `faults` decides when a fault strikes.
+//! Neighbour: `faults` decides whether a fault affects a request.
 
+use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,18 +12,18 @@ use serde_json::Value;
     rename_all = "snake_case",
     rename_all_fields = "camelCase"
 )]
-pub(crate) enum Kind {
+pub(crate) enum FaultKind {
     /// Delays the response in real time, after the request is processed unless `before` is set.
     Latency {
         ms: u64,
         /// Maximum delay; default: exactly `ms`.
         #[serde(default)]
         max_ms: Option<u64>,
-        /// Waits before carrying out.
+        /// Whether the delay is before processing.
         #[serde(default)]
         before: bool,
     },
-    /// Another status, with a body.
+    /// Responds with another status and body.
     Status {
         status: u16,
         /// A string is sent as it is, anything else as JSON; `None`: the API's error envelope for that status.
@@ -30,13 +31,13 @@ pub(crate) enum Kind {
         body: Option<Value>,
         #[serde(default)]
         content_type: Option<String>,
-        /// Process the request nevertheless.
+        /// Whether the request is processed nevertheless.
         #[serde(default)]
         processed: bool,
     },
     /// A token bucket: 429 when it is empty.
     RateLimit {
-        /// Tokens a virtual second.
+        /// Tokens per virtual second.
         per_second: f64,
         /// Capacity of the bucket; default: the tokens of one second.
         #[serde(default)]
@@ -46,35 +47,36 @@ pub(crate) enum Kind {
     Reset {},
     /// Accepts a send, then closes the connection without a response.
     AcceptThenDrop {
-        /// Keep the connection open without a response instead.
+        /// Whether the connection stays open without a response instead.
         #[serde(default)]
         hold: bool,
     },
-    /// The answer breaks off.
+    /// Cuts off the response body.
     Truncate {
         /// Length of the body that is sent; default: half.
         #[serde(default)]
         bytes: Option<usize>,
     },
+    /// Responds with a proxy's HTML page.
     Html {
         #[serde(default = "bad_gateway")]
         status: u16,
-        /// Process the request nevertheless.
+        /// Whether the request is processed nevertheless.
         #[serde(default)]
         processed: bool,
     },
     /// Consumes read-once rows, then resets the connection.
     ReadThenReset {},
-    /// An accepted push comes twice.
+    /// Sends an accepted push a second time.
     DuplicatePush {},
     /// Finishes messages and pushes their reports before the send is answered.
     EarlyPush {},
-    /// The logs show messages later.
+    /// Delays when the logs show messages.
     LogLag {
         /// Virtual milliseconds after acceptance.
         ms: i64,
     },
-    /// No memory of duplicate ids.
+    /// Accepts message ids that were used before.
     ForgetIds {},
 }
 
@@ -82,7 +84,7 @@ fn bad_gateway() -> u16 {
     502
 }
 
-fn always() -> f64 {
+fn certain() -> f64 {
     1.0
 }
 
@@ -93,26 +95,56 @@ pub(crate) struct Fault {
     #[serde(default)]
     pub(crate) id: u64,
     #[serde(flatten)]
-    pub(crate) kind: Kind,
+    pub(crate) kind: FaultKind,
     /// Probability, 0 to 1, that a matching request is affected.
-    #[serde(default = "always")]
+    #[serde(default = "certain")]
     pub(crate) probability: f64,
-    /// Maximum number of affected requests; default: no limit.
+    /// Maximum of `struck`; default: no limit.
     #[serde(default)]
     pub(crate) count: Option<u64>,
     /// Path prefix that it matches; default: every path for which the kind is meaningful.
     #[serde(default)]
     pub(crate) path: Option<String>,
+    /// Requests or pushes that it matched.
     #[serde(default)]
     pub(crate) matched: u64,
-    /// Requests that it affected.
+    /// Requests or pushes that it affected.
     #[serde(default)]
     pub(crate) struck: u64,
 }
 
-impl Kind {
+impl Fault {
+    /// Whether a path begins with the fault's prefix.
+    pub(super) fn matches_path(&self, path: &str) -> bool {
+        self.path
+            .as_ref()
+            .is_none_or(|prefix| path.starts_with(prefix.as_str()))
+    }
+}
+
+impl FaultKind {
+    /// Whether this kind is meaningful for a request.
+    pub(super) fn applies_to(&self, method: &Method, path: &str) -> bool {
+        match self {
+            Self::AcceptThenDrop { .. }
+            | Self::EarlyPush {}
+            | Self::LogLag { .. }
+            | Self::ForgetIds {} => is_send(method, path),
+            Self::ReadThenReset {} => {
+                path.starts_with("/sms/1/reports") || path.starts_with("/sms/1/inbox/reports")
+            }
+            Self::DuplicatePush {} => false,
+            Self::Latency { .. }
+            | Self::Status { .. }
+            | Self::RateLimit { .. }
+            | Self::Reset {}
+            | Self::Truncate { .. }
+            | Self::Html { .. } => true,
+        }
+    }
+
     /// Whether this kind replaces the normal response. Only the first such fault applies to a request.
-    pub(crate) fn ends_request(&self) -> bool {
+    pub(super) fn replaces_response(&self) -> bool {
         !matches!(
             self,
             Self::Latency { .. }
@@ -122,4 +154,11 @@ impl Kind {
                 | Self::ForgetIds {}
         )
     }
+}
+
+/// Whether a request sends messages.
+fn is_send(method: &Method, path: &str) -> bool {
+    (method == Method::POST
+        && (path.starts_with("/sms/1/text/") || path.starts_with("/sms/1/binary/")))
+        || path.starts_with("/sms/1/text/query")
 }

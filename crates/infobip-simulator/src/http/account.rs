@@ -9,24 +9,27 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     envelope::ApiError,
-    http::{Call, Query, Reply},
+    http::{ApiRequest, ApiResponse, Query},
     render,
 };
 
-const TOKEN_SECONDS: i64 = 3600;
-/// Maximum number of tokens stored at a time.
-const MOST_TOKENS: usize = 1000;
+const TOKEN_LIFETIME_SECONDS: i64 = 3600;
+/// Maximum number of stored tokens; when it is reached, all are discarded.
+const MAX_TOKENS: usize = 1000;
 
-/// Checks the `Authorization` header; refuses wrong or missing credentials with 401.
-pub fn authenticate(call: &Call<'_>) -> Result<(), ApiError> {
-    let header = call
+/// Checks the `Authorization` header.
+///
+/// # Errors
+/// 401 if the credentials are missing or wrong.
+pub fn authenticate(request: &ApiRequest<'_>) -> Result<(), ApiError> {
+    let header = request
         .headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let (scheme, credentials) = header.split_once(' ').unwrap_or_default();
     let credentials = credentials.trim();
-    let passes = if scheme.eq_ignore_ascii_case("Basic") {
+    let authenticated = if scheme.eq_ignore_ascii_case("Basic") {
         let decoded = STANDARD
             .decode(credentials)
             .ok()
@@ -34,25 +37,26 @@ pub fn authenticate(call: &Call<'_>) -> Result<(), ApiError> {
         decoded
             .as_deref()
             .and_then(|pair| pair.split_once(':'))
-            .is_some_and(|(user, password)| knows(call, user, password))
+            .is_some_and(|(user, password)| credentials_match(request, user, password))
     } else if scheme.eq_ignore_ascii_case("App") {
-        call.engine
+        request
+            .engine
             .config
             .api_key
             .as_deref()
-            .is_some_and(|key| same(key, credentials))
+            .is_some_and(|key| equal_in_constant_time(key, credentials))
     } else if scheme.eq_ignore_ascii_case("Bearer") || scheme.eq_ignore_ascii_case("IBSSO") {
-        let state = call.engine.lock();
+        let state = request.engine.lock();
         let now_ms = state.clock.now_ms();
         state
             .account
             .tokens
             .get(credentials)
-            .is_some_and(|ends_ms| now_ms < *ends_ms)
+            .is_some_and(|expires_at_ms| now_ms < *expires_at_ms)
     } else {
         false
     };
-    if passes {
+    if authenticated {
         Ok(())
     } else {
         Err(ApiError::unauthorized())
@@ -60,99 +64,102 @@ pub fn authenticate(call: &Call<'_>) -> Result<(), ApiError> {
 }
 
 /// Authenticates the query interface: by the parameters `username` and `password`, or by the header.
-pub fn authenticate_query(call: &Call<'_>) -> Result<(), ApiError> {
-    match (call.query.get("username"), call.query.get("password")) {
-        (Some(user), Some(password)) if knows(call, user, password) => Ok(()),
-        (None, None) => authenticate(call),
+pub fn authenticate_query(request: &ApiRequest<'_>) -> Result<(), ApiError> {
+    match (request.query.get("username"), request.query.get("password")) {
+        (Some(user), Some(password)) if credentials_match(request, user, password) => Ok(()),
+        (None, None) => authenticate(request),
         _ => Err(ApiError::unauthorized()),
     }
 }
 
-fn knows(call: &Call<'_>, user: &str, password: &str) -> bool {
-    same(&call.engine.config.username, user) & same(&call.engine.config.password, password)
+fn credentials_match(request: &ApiRequest<'_>, user: &str, password: &str) -> bool {
+    equal_in_constant_time(&request.engine.config.username, user)
+        & equal_in_constant_time(&request.engine.config.password, password)
 }
 
-fn same(ours: &str, theirs: &str) -> bool {
+fn equal_in_constant_time(ours: &str, theirs: &str) -> bool {
     ours.as_bytes().ct_eq(theirs.as_bytes()).into()
 }
 
 /// `GET /account/1/balance`.
-pub fn balance(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub fn balance(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     #[derive(Serialize)]
     struct Balance<'a> {
-        #[serde(serialize_with = "render::write_amount")]
+        #[serde(serialize_with = "render::serialize_amount")]
         balance: f64,
         currency: &'a str,
     }
-    let micros = call.engine.lock().account.balance_micros;
-    let currency = &call.engine.config.currency;
+    let micros = request.engine.lock().account.balance_micros;
+    let currency = &request.engine.config.currency;
     let balance = render::price(micros, currency).amount();
-    Ok(call.answer("balanceResponse", &Balance { balance, currency }))
+    Ok(request.respond("balanceResponse", &Balance { balance, currency }))
 }
 
 /// `POST /auth/1/oauth2/token`: client credentials are the account's user name and password, as a form or JSON.
-pub fn oauth_token(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub fn oauth_token(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     #[derive(Deserialize)]
     struct TokenRequest {
         client_id: Option<String>,
         client_secret: Option<String>,
         grant_type: Option<String>,
     }
-    let form = Query::parse(std::str::from_utf8(&call.body).unwrap_or_default());
+    let form = Query::parse(std::str::from_utf8(&request.body).unwrap_or_default());
     let field = |name: &str| form.get(name).map(str::to_owned);
-    let request = serde_json::from_slice(&call.body).unwrap_or_else(|_| TokenRequest {
+    let body = serde_json::from_slice(&request.body).unwrap_or_else(|_| TokenRequest {
         client_id: field("client_id"),
         client_secret: field("client_secret"),
         grant_type: field("grant_type"),
     });
-    if request.grant_type.as_deref() != Some("client_credentials") {
+    if body.grant_type.as_deref() != Some("client_credentials") {
         return Err(ApiError::invalid(
             "grant_type",
             "must be client_credentials",
         ));
     }
     let (user, password) = (
-        request.client_id.unwrap_or_default(),
-        request.client_secret.unwrap_or_default(),
+        body.client_id.unwrap_or_default(),
+        body.client_secret.unwrap_or_default(),
     );
-    if !knows(call, &user, &password) {
+    if !credentials_match(request, &user, &password) {
         return Err(ApiError::unauthorized());
     }
-    let token = new_token(call);
-    let answer =
-        json!({"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_SECONDS});
-    Ok(call.answer("tokenResponse", &answer))
+    let token = new_token(request);
+    let response = json!({"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFETIME_SECONDS});
+    Ok(request.respond("tokenResponse", &response))
 }
 
 /// `POST /auth/1/session`: a token for `IBSSO`.
-pub fn session(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub fn session(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     #[derive(Deserialize)]
     struct SessionRequest {
         username: Option<String>,
         password: Option<String>,
     }
-    let request: SessionRequest = call.read()?;
-    if !knows(
-        call,
-        &request.username.unwrap_or_default(),
-        &request.password.unwrap_or_default(),
+    let body: SessionRequest = request.parse_body()?;
+    if !credentials_match(
+        request,
+        &body.username.unwrap_or_default(),
+        &body.password.unwrap_or_default(),
     ) {
         return Err(ApiError::unauthorized());
     }
-    Ok(call.answer("sessionResponse", &json!({"token": new_token(call)})))
+    Ok(request.respond("sessionResponse", &json!({"token": new_token(request)})))
 }
 
-fn new_token(call: &Call<'_>) -> String {
-    let mut state = call.engine.lock();
-    let token = state.next_dice("token").word(40);
+fn new_token(request: &ApiRequest<'_>) -> String {
+    let mut state = request.engine.lock();
+    let token = state.next_random("token").alphanumeric(40);
     let now_ms = state.clock.now_ms();
-    state.account.tokens.retain(|_, ends_ms| now_ms < *ends_ms);
-    if state.account.tokens.len() >= MOST_TOKENS {
+    state
+        .account
+        .tokens
+        .retain(|_, expires_at_ms| now_ms < *expires_at_ms);
+    if state.account.tokens.len() >= MAX_TOKENS {
         state.account.tokens.clear();
     }
     state
         .account
         .tokens
-        .insert(token.clone(), now_ms + TOKEN_SECONDS * 1000);
+        .insert(token.clone(), now_ms + TOKEN_LIFETIME_SECONDS * 1000);
     token
 }

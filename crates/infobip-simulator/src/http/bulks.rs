@@ -6,20 +6,21 @@ use serde_json::json;
 use crate::{
     dates::ApiDate,
     envelope::ApiError,
-    http::{Call, Reply},
+    http::{ApiRequest, ApiResponse},
     request::{BulkStatusRequest, RescheduleRequest},
-    state::State,
+    state::SimulatorState,
     store::{Bulk, Phase},
     validate,
 };
 
-fn bulk_id<'a>(call: &'a Call<'_>) -> Result<&'a str, ApiError> {
-    call.query
+fn bulk_id<'a>(request: &'a ApiRequest<'_>) -> Result<&'a str, ApiError> {
+    request
+        .query
         .get("bulkId")
         .ok_or_else(|| ApiError::invalid("bulkId", "must be given"))
 }
 
-fn scheduled<'a>(state: &'a State, id: &str) -> Result<&'a Bulk, ApiError> {
+fn scheduled_bulk<'a>(state: &'a SimulatorState, id: &str) -> Result<&'a Bulk, ApiError> {
     state
         .messages
         .bulk(id)
@@ -28,18 +29,19 @@ fn scheduled<'a>(state: &'a State, id: &str) -> Result<&'a Bulk, ApiError> {
 }
 
 /// Send time of a bulk: that of its earliest scheduled message, or of its earliest message if none is scheduled.
-fn send_at(state: &State, bulk: &Bulk) -> Option<ApiDate> {
+fn send_at(state: &SimulatorState, bulk: &Bulk) -> Option<ApiDate> {
     let messages = || bulk.rows().filter_map(|row| state.messages.get(row));
-    let waiting = messages()
+    let earliest_scheduled = messages()
         .filter(|message| message.phase == Phase::Scheduled)
         .map(|message| message.sent_at_ms)
         .min();
-    waiting
+    earliest_scheduled
         .or_else(|| messages().map(|message| message.sent_at_ms).min())
         .map(ApiDate)
 }
 
-fn status_of(state: &State, bulk: &Bulk) -> &'static str {
+/// The status of a bulk in the API's words.
+fn status_of(state: &SimulatorState, bulk: &Bulk) -> &'static str {
     let phases = || {
         bulk.rows()
             .filter_map(|row| state.messages.get(row))
@@ -59,53 +61,53 @@ fn status_of(state: &State, bulk: &Bulk) -> &'static str {
 }
 
 /// `GET /sms/1/bulks`.
-pub fn show(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let id = bulk_id(call)?;
-    let state = call.engine.lock();
-    let bulk = scheduled(&state, id)?;
-    Ok(call.answer(
+pub fn show(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let id = bulk_id(request)?;
+    let state = request.engine.lock();
+    let bulk = scheduled_bulk(&state, id)?;
+    Ok(request.respond(
         "BulkResponse",
         &json!({"bulkId": id, "sendAt": send_at(&state, bulk)}),
     ))
 }
 
 /// `PUT /sms/1/bulks`: reschedules the messages that are not sent yet.
-pub fn reschedule(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let id = bulk_id(call)?;
-    let request: RescheduleRequest = call.read()?;
-    let config = &call.engine.config;
-    let mut state = call.engine.lock();
+pub fn reschedule(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let id = bulk_id(request)?;
+    let body: RescheduleRequest = request.parse_body()?;
+    let config = &request.engine.config;
+    let mut state = request.engine.lock();
     let now_ms = state.clock.now_ms();
-    changeable(&state, id)?;
-    let send_at_ms = validate::schedule_ms(request.send_at.as_ref(), now_ms)?;
+    check_changeable(&state, id)?;
+    let send_at_ms = validate::schedule_ms(body.send_at.as_ref(), now_ms)?;
     state.reschedule(id, send_at_ms, config);
-    call.engine.release(state);
-    Ok(call.answer(
+    request.engine.release(state);
+    Ok(request.respond(
         "BulkResponse",
         &json!({"bulkId": id, "sendAt": ApiDate(send_at_ms.max(now_ms))}),
     ))
 }
 
 /// `GET /sms/1/bulks/status`.
-pub fn status(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let id = bulk_id(call)?;
-    let state = call.engine.lock();
-    let bulk = scheduled(&state, id)?;
-    Ok(call.answer(
+pub fn status(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let id = bulk_id(request)?;
+    let state = request.engine.lock();
+    let bulk = scheduled_bulk(&state, id)?;
+    Ok(request.respond(
         "BulkStatusResponse",
         &json!({"bulkId": id, "status": status_of(&state, bulk)}),
     ))
 }
 
 /// `PUT /sms/1/bulks/status`: pauses, resumes, cancels.
-pub fn set_status(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let id = bulk_id(call)?;
-    let request: BulkStatusRequest = call.read()?;
-    let config = &call.engine.config;
-    let wanted = request.status.map(|status| status.0).unwrap_or_default();
-    let mut state = call.engine.lock();
-    changeable(&state, id)?;
-    match wanted.as_str() {
+pub fn set_status(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let id = bulk_id(request)?;
+    let body: BulkStatusRequest = request.parse_body()?;
+    let config = &request.engine.config;
+    let new_status = body.status.map(|status| status.0).unwrap_or_default();
+    let mut state = request.engine.lock();
+    check_changeable(&state, id)?;
+    match new_status.as_str() {
         "PAUSED" => state.set_paused(id, true, config),
         "PENDING" | "PROCESSING" => state.set_paused(id, false, config),
         "CANCELED" => state.cancel(id, config),
@@ -116,17 +118,17 @@ pub fn set_status(call: &Call<'_>) -> Result<Reply, ApiError> {
             ));
         }
     }
-    let status = scheduled(&state, id).map(|bulk| status_of(&state, bulk))?;
-    call.engine.release(state);
-    Ok(call.answer(
+    let status = scheduled_bulk(&state, id).map(|bulk| status_of(&state, bulk))?;
+    request.engine.release(state);
+    Ok(request.respond(
         "BulkStatusResponse",
         &json!({"bulkId": id, "status": status}),
     ))
 }
 
 /// Refuses changes to a bulk that is finished or cancelled.
-fn changeable(state: &State, id: &str) -> Result<(), ApiError> {
-    let bulk = scheduled(state, id)?;
+fn check_changeable(state: &SimulatorState, id: &str) -> Result<(), ApiError> {
+    let bulk = scheduled_bulk(state, id)?;
     match status_of(state, bulk) {
         status @ ("FINISHED" | "CANCELED") => Err(ApiError::invalid(
             "bulkId",

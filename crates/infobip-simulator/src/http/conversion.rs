@@ -4,15 +4,15 @@ use serde_json::json;
 
 use crate::{
     envelope::ApiError,
-    http::{Call, Reply},
+    http::{ApiRequest, ApiResponse},
 };
 
 /// Maximum number of conversions stored.
-const MOST: usize = 10_000;
+const MAX_CONVERSIONS: usize = 10_000;
 
 /// Confirms the conversion of a tracked message.
-pub fn confirm(call: &Call<'_>, message_id: &str) -> Result<Reply, ApiError> {
-    let mut state = call.engine.lock();
+pub fn confirm(request: &ApiRequest<'_>, message_id: &str) -> Result<ApiResponse, ApiError> {
+    let mut state = request.engine.lock();
     let now_ms = state.clock.now_ms();
     let rows = state.messages.with_id(message_id).iter();
     let tracked = rows
@@ -20,9 +20,9 @@ pub fn confirm(call: &Call<'_>, message_id: &str) -> Result<Reply, ApiError> {
         .find_map(|message| Some((message.id.clone(), message.process_key.clone()?)));
     let (id, key) = tracked.ok_or_else(|| ApiError::not_found("Not found"))?;
     state.account.conversions.push_back((id, now_ms));
-    while state.account.conversions.len() > MOST {
+    while state.account.conversions.len() > MAX_CONVERSIONS {
         state.account.conversions.pop_front();
     }
     drop(state);
-    Ok(call.answer("EndTagResponse", &json!({"processKey": &*key})))
+    Ok(request.respond("EndTagResponse", &json!({"processKey": &*key})))
 }

@@ -3,12 +3,16 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use crate::http::send;
+use crate::http::send::SendVariant;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    Send(send::Shape, bool),
-    Query,
+    Send {
+        variant: SendVariant,
+        /// Whether the content is octets; else it is text.
+        binary: bool,
+    },
+    SendQuery,
     Reports,
     Logs,
     Inbox,
@@ -26,16 +30,20 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    fn send(variant: SendVariant, binary: bool) -> Self {
+        Self::Send { variant, binary }
+    }
+
     /// Finds the endpoint of a path without format suffix; `None` if the path is unknown (404).
-    pub fn of(path: &str) -> Option<Self> {
+    pub fn for_path(path: &str) -> Option<Self> {
         Some(match path.trim_end_matches('/') {
-            "/sms/1/text/single" => Self::Send(send::Shape::Single, false),
-            "/sms/1/text/multi" => Self::Send(send::Shape::Multi, false),
-            "/sms/1/text/advanced" => Self::Send(send::Shape::Advanced, false),
-            "/sms/1/binary/single" => Self::Send(send::Shape::Single, true),
-            "/sms/1/binary/multi" => Self::Send(send::Shape::Multi, true),
-            "/sms/1/binary/advanced" => Self::Send(send::Shape::Advanced, true),
-            "/sms/1/text/query" => Self::Query,
+            "/sms/1/text/single" => Self::send(SendVariant::Single, false),
+            "/sms/1/text/multi" => Self::send(SendVariant::Multi, false),
+            "/sms/1/text/advanced" => Self::send(SendVariant::Advanced, false),
+            "/sms/1/binary/single" => Self::send(SendVariant::Single, true),
+            "/sms/1/binary/multi" => Self::send(SendVariant::Multi, true),
+            "/sms/1/binary/advanced" => Self::send(SendVariant::Advanced, true),
+            "/sms/1/text/query" => Self::SendQuery,
             "/sms/1/reports" => Self::Reports,
             "/sms/1/logs" => Self::Logs,
             "/sms/1/inbox/reports" => Self::Inbox,
@@ -60,7 +68,7 @@ impl Endpoint {
 
     pub fn allows(&self, method: &Method) -> bool {
         match self {
-            Self::Query
+            Self::SendQuery
             | Self::Reports
             | Self::Logs
             | Self::Inbox
@@ -72,12 +80,12 @@ impl Endpoint {
         }
     }
 
-    /// Whether the `Authorization` header is not required: the query interface and the token endpoints carry credentials
-    /// in the query or body, short links are public.
-    pub fn authenticates_itself(&self) -> bool {
+    /// Whether the `Authorization` header is not required: requests to the query interface and the token endpoints have
+    /// credentials in the query or the body, and short links are public.
+    pub fn skips_header_authentication(&self) -> bool {
         matches!(
             self,
-            Self::Query | Self::OauthToken | Self::Session | Self::ShortUrl(_)
+            Self::SendQuery | Self::OauthToken | Self::Session | Self::ShortUrl(_)
         )
     }
 }

@@ -21,7 +21,7 @@ pub fn strip_suffix(path: &str) -> (&str, Option<Format>) {
 }
 
 /// Format of the response: the one that `Accept` prefers; without a preference that of the request body; else JSON.
-pub fn asked_format(headers: &HeaderMap) -> Format {
+pub fn response_format(headers: &HeaderMap) -> Format {
     let mut best: Option<(f32, Format)> = None;
     for accept in headers
         .get_all(ACCEPT)
@@ -32,7 +32,7 @@ pub fn asked_format(headers: &HeaderMap) -> Format {
         let mut parts = accept.split(';').map(str::trim);
         let format = match parts
             .next()
-            .unwrap_or_default()
+            .expect("a split has at least one part")
             .to_ascii_lowercase()
             .as_str()
         {
@@ -48,12 +48,12 @@ pub fn asked_format(headers: &HeaderMap) -> Format {
         }
     }
     best.map(|(_, format)| format)
-        .or_else(|| content_type(headers).ok())
+        .or_else(|| body_format(headers).ok())
         .unwrap_or(Format::Json)
 }
 
 /// Format of the request body. A missing Content-Type is the manual's "General error", an unknown one a bad request.
-pub fn content_type(headers: &HeaderMap) -> Result<Format, ApiError> {
+pub fn body_format(headers: &HeaderMap) -> Result<Format, ApiError> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Err(ApiError::general());
     };
@@ -61,7 +61,7 @@ pub fn content_type(headers: &HeaderMap) -> Result<Format, ApiError> {
     match value
         .split(';')
         .next()
-        .unwrap_or_default()
+        .expect("a split has at least one part")
         .trim()
         .to_ascii_lowercase()
         .as_str()

@@ -3,35 +3,35 @@
 
 use crate::{
     envelope::ApiError,
-    http::{Call, Reply},
+    http::{ApiRequest, ApiResponse},
     render::{self, Results},
 };
 
 /// Returns unread messages and removes them.
-pub fn pull(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let limit = call.query.limit()?;
-    let config = &call.engine.config;
-    let mut state = call.engine.lock();
+pub fn pull(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let limit = request.query.limit()?;
+    let config = &request.engine.config;
+    let mut state = request.engine.lock();
     let oldest_ms = state.clock.now_ms() - config.log_retention_ms;
     let (received, pending) = state.inbox.take_unread(oldest_ms, limit);
     drop(state);
-    let mut reply = call.answer(
+    let mut response = request.respond(
         "reportResponse",
         &render::inbox_response(&received, pending, &config.currency),
     );
-    reply.message_ids = received.into_iter().map(|message| message.id).collect();
-    Ok(reply)
+    response.message_ids = received.into_iter().map(|message| message.id).collect();
+    Ok(response)
 }
 
 /// Lists received messages of the last 48 h, latest first.
-pub fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let query = &call.query;
+pub fn list(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let query = &request.query;
     let limit = query.limit()?;
     let (since_ms, until_ms) = (query.date("receivedSince")?, query.date("receivedUntil")?);
     let to = query.get("to").map(|to| to.trim().trim_start_matches('+'));
     let keyword = query.get("keyword");
-    let config = &call.engine.config;
-    let state = call.engine.lock();
+    let config = &request.engine.config;
+    let state = request.engine.lock();
     let oldest_ms = state.clock.now_ms() - config.log_retention_ms;
     let results = state
         .inbox
@@ -42,13 +42,13 @@ pub fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
             message.received_at_ms >= since_ms.unwrap_or(i64::MIN).max(oldest_ms)
                 && until_ms.is_none_or(|until| message.received_at_ms <= until)
                 && to.is_none_or(|to| message.to.trim_start_matches('+') == to)
-                && keyword.is_none_or(|wanted| match &message.keyword {
-                    None => wanted == "NO_KEYWORD",
-                    Some(keyword) => keyword.eq_ignore_ascii_case(wanted),
+                && keyword.is_none_or(|filter| match &message.keyword {
+                    None => filter == "NO_KEYWORD",
+                    Some(keyword) => keyword.eq_ignore_ascii_case(filter),
                 })
         })
         .take(limit)
         .map(|message| render::received_row(message, &config.currency))
         .collect();
-    Ok(call.answer("reportResponse", &Results { results }))
+    Ok(request.respond("reportResponse", &Results { results }))
 }

@@ -2,13 +2,13 @@
 
 use crate::{
     envelope::ApiError,
-    http::{Call, Reply},
-    render::{self, MessageRow, Results, Status},
+    http::{ApiRequest, ApiResponse},
+    render::{self, MessageRow, Results, StatusObject},
     store::{Bulk, Message, MessageStore},
 };
 
 /// Maximum length of an id filter (docs/INFOBIP_API.md#limits).
-const FILTER_CHARACTERS: usize = 2048;
+const MAX_FILTER_CHARACTERS: usize = 2048;
 const GENERAL_STATUSES: [&str; 6] = [
     "ACCEPTED",
     "PENDING",
@@ -19,18 +19,22 @@ const GENERAL_STATUSES: [&str; 6] = [
 ];
 
 /// Lists the messages that match the filters, latest first.
-pub fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let config = &call.engine.config;
-    if !call.engine.lock().admit_log_request(config.logs_per_minute) {
+pub fn list(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let config = &request.engine.config;
+    if !request
+        .engine
+        .lock()
+        .admit_log_request(config.logs_per_minute)
+    {
         let mut error = ApiError::too_many_requests();
         error.retry_after_seconds = config.retry_after.then_some(60);
         return Err(error);
     }
-    let query = &call.query;
+    let query = &request.query;
     let limit = query.limit()?;
     let (bulk_ids, message_ids) = (query.list("bulkId"), query.list("messageId"));
     for (name, ids) in [("bulkId", &bulk_ids), ("messageId", &message_ids)] {
-        if ids.iter().map(|id| id.chars().count() + 1).sum::<usize>() > FILTER_CHARACTERS + 1 {
+        if ids.iter().map(|id| id.chars().count() + 1).sum::<usize>() > MAX_FILTER_CHARACTERS + 1 {
             return Err(ApiError::invalid(name, "must not exceed 2048 characters"));
         }
     }
@@ -43,27 +47,28 @@ pub fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     }
     let (mcc, mnc) = (query.get("mcc"), query.get("mnc"));
     if mnc.is_some() && mcc.is_none() {
-        return Err(ApiError::invalid("mcc", "must be given where mnc is"));
+        return Err(ApiError::invalid("mcc", "must be given with mnc"));
     }
     let from = query.get("from");
     let to = query.get("to").map(|to| to.trim().trim_start_matches('+'));
     let (since_ms, until_ms) = (query.date("sentSince")?, query.date("sentUntil")?);
 
-    let state = call.engine.lock();
+    let state = request.engine.lock();
     let now_ms = state.clock.now_ms();
     let since_ms = since_ms
         .unwrap_or(i64::MIN)
         .max(now_ms - config.log_retention_ms);
     // Scheduled messages appear in the logs with their scheduled time.
     let until_ms = until_ms.unwrap_or(i64::MAX);
-    let wanted = |message: &&Message| {
-        message.visible_at_ms <= now_ms
+    let matches_filters = |message: &&Message| {
+        message.in_logs_from_ms <= now_ms
             && (since_ms..=until_ms).contains(&message.sent_at_ms)
             && (message_ids.is_empty() || message_ids.contains(&&*message.id))
             && (bulk_ids.is_empty() || bulk_ids.contains(&&*message.bulk_id))
             && from.is_none_or(|from| message.content.from == from)
             && to.is_none_or(|to| *message.to == *to)
-            && general_status.is_none_or(|status| Status(message.status).group_name() == status)
+            && general_status
+                .is_none_or(|status| StatusObject(message.status).group_name() == status)
             && mcc.is_none_or(|mcc| message.network.is_some_and(|network| network.mcc == mcc))
             && mnc.is_none_or(|mnc| message.network.is_some_and(|network| network.mnc == mnc))
     };
@@ -72,20 +77,20 @@ pub fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
         state
             .messages
             .by_sent(since_ms, until_ms)
-            .filter(wanted)
+            .filter(matches_filters)
             .take(limit)
             .map(row)
             .collect()
     } else {
-        let mut named = named(&state.messages, &message_ids, &bulk_ids);
-        named.retain(wanted);
-        named.into_iter().take(limit).map(row).collect()
+        let mut messages_with_ids = with_ids(&state.messages, &message_ids, &bulk_ids);
+        messages_with_ids.retain(matches_filters);
+        messages_with_ids.into_iter().take(limit).map(row).collect()
     };
-    Ok(call.answer("smsLogsResponse", &Results { results }))
+    Ok(request.respond("smsLogsResponse", &Results { results }))
 }
 
 /// The messages with the requested ids, latest first.
-fn named<'a>(
+fn with_ids<'a>(
     messages: &'a MessageStore,
     message_ids: &[&str],
     bulk_ids: &[&str],
@@ -105,10 +110,10 @@ fn named<'a>(
     };
     rows.sort_unstable_by(|a, b| b.cmp(a));
     rows.dedup();
-    let mut named: Vec<_> = rows
+    let mut messages_with_ids: Vec<_> = rows
         .into_iter()
         .filter_map(|row| messages.get(row))
         .collect();
-    named.sort_by_key(|message| std::cmp::Reverse(message.sent_at_ms));
-    named
+    messages_with_ids.sort_by_key(|message| std::cmp::Reverse(message.sent_at_ms));
+    messages_with_ids
 }

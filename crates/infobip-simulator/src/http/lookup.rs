@@ -1,34 +1,41 @@
 //! `POST /number/1/query` and `/number/1/notify`: which network serves a number (manual "NUMBER LOOKUP").
 //!
-//! The result is derived from the seed and the number, so it is the same each time. The numbers that select an outcome
-//! of a send select it here too: `99902…` an error, `99901…` a status.
+//! The result is derived from the seed and the number, so it is the same each time. The special numbers of sends are
+//! special here too: `99902…` selects an error, `99901…` a status.
 
 use serde_json::{Map, Value, json};
 
 use crate::{
-    codes,
+    codes::{
+        self,
+        id::{
+            DELIVERED_TO_HANDSET, EC_UNKNOWN_SUBSCRIBER, EXPIRED_EXPIRED, INVALID_DESTINATION,
+            NO_ERROR, PENDING_WAITING_DELIVERY, UNDELIVERABLE_NOT_DELIVERED,
+        },
+    },
     config::SimulatorConfig,
-    dice::Dice,
     envelope::ApiError,
-    http::{Call, Reply},
+    http::{ApiRequest, ApiResponse},
     networks::{self, Network},
-    outcome::{self, ByNumber},
-    push::Payload,
-    render::{Error, Status},
+    outcome::{self, SpecialNumber},
+    push::PushContent,
+    random::SeededRandom,
+    render::{ErrorObject, StatusObject},
     request::LookupRequest,
     validate,
 };
 
-const MOST_NUMBERS: usize = 1000;
+const MAX_NUMBERS: usize = 1000;
 /// Numbers of foreign networks, used for roaming subscribers.
-const ABROAD: [&str; 6] = ["46739", "491701", "4479", "33612", "38591", "3469"];
+const FOREIGN_NUMBERS: [&str; 6] = ["46739", "491701", "4479", "33612", "38591", "3469"];
 
-fn numbers(request: &mut LookupRequest) -> Result<Vec<String>, ApiError> {
-    let numbers = request.to.take().map(|list| list.0).unwrap_or_default();
+/// Takes the numbers out of a request.
+fn take_numbers(body: &mut LookupRequest) -> Result<Vec<String>, ApiError> {
+    let numbers = body.to.take().map(|list| list.0).unwrap_or_default();
     if numbers.is_empty() {
         return Err(ApiError::invalid("to", "must not be empty"));
     }
-    if numbers.len() > MOST_NUMBERS {
+    if numbers.len() > MAX_NUMBERS {
         return Err(ApiError::invalid(
             "to",
             "must not have more than 1000 numbers",
@@ -37,71 +44,76 @@ fn numbers(request: &mut LookupRequest) -> Result<Vec<String>, ApiError> {
     Ok(numbers.into_iter().map(|number| number.0).collect())
 }
 
-/// Looks up numbers and answers with the results.
-pub fn query(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let mut request: LookupRequest = call.read()?;
-    let numbers = numbers(&mut request)?;
+/// Looks up numbers and returns the results.
+pub fn query(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let mut body: LookupRequest = request.parse_body()?;
+    let numbers = take_numbers(&mut body)?;
     let results: Vec<_> = numbers
         .iter()
-        .map(|to| look_up(to, &call.engine.config))
+        .map(|to| look_up(to, &request.engine.config))
         .collect();
-    Ok(call.answer("ncResponse", &json!({"results": results})))
+    Ok(request.respond("ncResponse", &json!({"results": results})))
 }
 
 /// Looks up numbers and pushes the results to the notify URL.
-pub fn notify(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let mut request: LookupRequest = call.read()?;
-    let numbers = numbers(&mut request)?;
-    let notify = validate::lookup_notify(request.notify_url, request.notify_content_type.as_ref())?;
+pub fn notify(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let mut body: LookupRequest = request.parse_body()?;
+    let numbers = take_numbers(&mut body)?;
+    let notify = validate::lookup_notify(body.notify_url, body.notify_content_type.as_ref())?;
     let notify = notify.ok_or_else(|| ApiError::invalid("notifyUrl", "must be given"))?;
-    let config = &call.engine.config;
-    let mut state = call.engine.lock();
-    let bulk_id = state.next_dice("bulk").uuid();
-    let (mut waiting, mut results) = (Vec::new(), Vec::new());
+    let config = &request.engine.config;
+    let mut state = request.engine.lock();
+    let bulk_id = state.next_random("bulk").uuid();
+    let (mut pending, mut results) = (Vec::new(), Vec::new());
     for to in numbers {
-        let message_id = state.next_dice("lookup").uuid();
+        let message_id = state.next_random("lookup").uuid();
         let mut result = look_up(&to, config);
         result.insert("messageId".into(), message_id.as_str().into());
         results.push(Value::Object(result));
-        waiting.push(json!({"to": to, "status": Status(3), "messageId": message_id}));
+        pending.push(json!({"to": to, "status": StatusObject(PENDING_WAITING_DELIVERY), "messageId": message_id}));
     }
-    let latency_ms = Dice::of(config.seed, &bulk_id).between(
+    let latency_ms = SeededRandom::for_key(config.seed, &bulk_id).in_range(
         config.delivery_latency_ms.0.into(),
         config.delivery_latency_ms.1.into(),
     );
-    let due_ms = state
-        .clock
-        .now_ms()
-        .saturating_add(i64::try_from(latency_ms).unwrap_or(0));
+    let due_ms = state.clock.now_ms().saturating_add(
+        i64::try_from(latency_ms).expect("a latency between two u32 fits in an i64"),
+    );
     let body = Box::new(json!({"results": results, "bulkId": bulk_id}));
-    state.push_at(Payload::Lookups { notify, body }, due_ms);
-    call.engine.release(state);
-    Ok(call.answer(
+    state.schedule_push(PushContent::Lookups { notify, body }, due_ms);
+    request.engine.release(state);
+    Ok(request.respond(
         "ncResponseAsync",
-        &json!({"results": waiting, "bulkId": bulk_id}),
+        &json!({"results": pending, "bulkId": bulk_id}),
     ))
 }
 
+/// The result of one number, without its message id.
 fn look_up(to: &str, config: &SimulatorConfig) -> Map<String, Value> {
     let mut row = Map::new();
     row.insert("to".into(), to.into());
     let digits = validate::destination_digits(to).ok();
     let network = digits.as_deref().and_then(networks::of_number);
-    let chosen = digits.as_deref().and_then(outcome::by_number);
-    let (status, error) = match chosen {
-        Some(ByNumber::Status(status)) => (status, 0),
-        Some(ByNumber::Failed(error)) => {
+    let special = digits.as_deref().and_then(outcome::special_number);
+    let (status, error) = match special {
+        Some(SpecialNumber::Status(status)) => (status, NO_ERROR),
+        Some(SpecialNumber::FinalError(error)) => {
             let permanent = codes::error(error).is_some_and(|row| row.permanent);
-            (if permanent { 9 } else { 15 }, error)
+            let status = if permanent {
+                UNDELIVERABLE_NOT_DELIVERED
+            } else {
+                EXPIRED_EXPIRED
+            };
+            (status, error)
         }
-        Some(_) => (outcome::DELIVERED, 0),
-        // Captured live: an invalid number has an empty network and neither mccMnc nor ported.
-        None if network.is_none() => (52, 1),
-        None => (outcome::DELIVERED, 0),
+        Some(_) => (DELIVERED_TO_HANDSET, NO_ERROR),
+        // As captured live: an invalid number has an empty network and neither mccMnc nor ported.
+        None if network.is_none() => (INVALID_DESTINATION, EC_UNKNOWN_SUBSCRIBER),
+        None => (DELIVERED_TO_HANDSET, NO_ERROR),
     };
     match network.zip(digits.as_deref()) {
-        Some((network, digits)) if (status, error) == (outcome::DELIVERED, 0) => {
-            describe(&mut row, digits, network, config);
+        Some((network, digits)) if (status, error) == (DELIVERED_TO_HANDSET, NO_ERROR) => {
+            insert_network_fields(&mut row, digits, network, config);
         }
         _ => {
             row.insert(
@@ -110,39 +122,39 @@ fn look_up(to: &str, config: &SimulatorConfig) -> Map<String, Value> {
             );
         }
     }
-    row.insert("status".into(), json!(Status(status)));
-    row.insert("error".into(), json!(Error(error)));
+    row.insert("status".into(), json!(StatusObject(status)));
+    row.insert("error".into(), json!(ErrorObject(error)));
     row
 }
 
-fn describe(
+/// Adds the fields of a number that is reached: IMSI, home network, porting, roaming.
+fn insert_network_fields(
     row: &mut Map<String, Value>,
     digits: &str,
     network: &'static Network,
     config: &SimulatorConfig,
 ) {
-    let mut dice = Dice::of(config.seed, digits);
+    let mut random = SeededRandom::for_key(config.seed, digits);
     let (ported, roaming) = (
-        dice.unit() < config.lookup_ported,
-        dice.unit() < config.lookup_roaming,
+        random.unit_interval() < config.lookup_ported,
+        random.unit_interval() < config.lookup_roaming,
     );
-    let subscriber = dice.between(1_000_000_000, 9_999_999_999).to_string();
+    let subscriber = random.in_range(1_000_000_000, 9_999_999_999).to_string();
     let new_home = if ported { other_network(network) } else { None };
     let home = new_home.unwrap_or(network);
-    let abroad = ABROAD
+    let foreign = FOREIGN_NUMBERS
         .iter()
         .filter_map(|number| networks::of_number(number));
-    let abroad = abroad.filter(|other| other.country_iso != network.country_iso);
+    let foreign = foreign.filter(|other| other.country_iso != network.country_iso);
     let visited = if roaming {
-        abroad.min_by_key(|_| dice.bits())
+        foreign.min_by_key(|_| random.next_u64())
     } else {
         None
     };
     let mcc_mnc = home.mcc_mnc();
-    let imsi_rest = subscriber
-        .get(..15_usize.saturating_sub(mcc_mnc.len()).min(subscriber.len()))
-        .unwrap_or_default();
-    row.insert("imsi".into(), format!("{mcc_mnc}{imsi_rest}").into());
+    // At most 15 digits: MCC and MNC are 5 or 6, and the subscriber number has 10.
+    let msin = &subscriber[..15 - mcc_mnc.len()];
+    row.insert("imsi".into(), format!("{mcc_mnc}{msin}").into());
     row.insert("mccMnc".into(), mcc_mnc.into());
     row.insert("originalNetwork".into(), network_object(network));
     row.insert("ported".into(), new_home.is_some().into());
@@ -156,7 +168,7 @@ fn describe(
     let serving = visited.unwrap_or(home);
     row.insert(
         "servingMSC".into(),
-        format!("{}{:03}", serving.country_prefix, dice.between(1, 20)).into(),
+        format!("{}{:03}", serving.country_prefix, random.in_range(1, 20)).into(),
     );
 }
 

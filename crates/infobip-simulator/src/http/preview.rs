@@ -4,31 +4,26 @@ use serde_json::{Value, json};
 
 use crate::{
     envelope::ApiError,
-    http::{Call, Reply},
+    http::{ApiRequest, ApiResponse},
     request::PreviewRequest,
     text::{self, TextOptions},
     validate,
 };
 
 /// Previews the text unchanged, and with each requested language and transliteration.
-pub fn preview(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let request: PreviewRequest = call.read()?;
-    let text = request
-        .text
-        .map(|text| text.0)
-        .filter(|text| !text.is_empty());
+pub fn preview(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let body: PreviewRequest = request.parse_body()?;
+    let text = body.text.map(|text| text.0).filter(|text| !text.is_empty());
     let text = text.ok_or_else(|| ApiError::invalid("text", "must not be empty"))?;
-    let (language, transliteration) = validate::preview_options(
-        request.language_code.as_ref(),
-        request.transliteration.as_ref(),
-    )?;
-    let mut previews = vec![one(&text, &TextOptions::default(), &json!({}))];
+    let (language, transliteration) =
+        validate::preview_options(body.language_code.as_ref(), body.transliteration.as_ref())?;
+    let mut previews = vec![preview_with(&text, &TextOptions::default(), &json!({}))];
     if let Some(language) = language {
         let options = TextOptions {
             language: Some(language),
             ..TextOptions::default()
         };
-        previews.push(one(
+        previews.push(preview_with(
             &text,
             &options,
             &json!({"language": {"languageCode": language.as_str()}}),
@@ -39,19 +34,19 @@ pub fn preview(call: &Call<'_>) -> Result<Reply, ApiError> {
             transliteration: Some(transliteration),
             ..TextOptions::default()
         };
-        previews.push(one(
+        previews.push(preview_with(
             &text,
             &options,
             &json!({"transliteration": transliteration.as_str()}),
         ));
     }
-    Ok(call.answer(
+    Ok(request.respond(
         "PreviewResponse",
         &json!({"originalText": text, "previews": previews}),
     ))
 }
 
-fn one(text: &str, options: &TextOptions, configuration: &Value) -> Value {
+fn preview_with(text: &str, options: &TextOptions, configuration: &Value) -> Value {
     let encoded = text::encode(text, options);
     json!({
         "textPreview": encoded.text,

@@ -31,13 +31,13 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
-    /// All values of a list: repeated, comma-joined, with and without `[]` (docs/INFOBIP_API.md#endpoints).
+    /// All values of a list parameter: repeated, separated by commas, with and without `[]` (docs/INFOBIP_API.md#endpoints).
     pub fn list(&self, name: &str) -> Vec<&str> {
-        let named = self
+        let values = self
             .0
             .iter()
             .filter(|(key, _)| key.strip_suffix("[]").unwrap_or(key) == name);
-        named
+        values
             .flat_map(|(_, value)| value.split(','))
             .map(str::trim)
             .filter(|value| !value.is_empty())

@@ -2,26 +2,29 @@
 
 use crate::{
     envelope::ApiError,
-    http::{Call, Reply},
-    push::Report,
+    http::{ApiRequest, ApiResponse},
+    push::DeliveryReport,
     render,
 };
 
 /// Returns unread reports and removes them.
-pub fn pull(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let limit = call.query.limit()?;
-    let config = &call.engine.config;
-    let mut state = call.engine.lock();
+pub fn pull(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let limit = request.query.limit()?;
+    let config = &request.engine.config;
+    let mut state = request.engine.lock();
     let oldest_ms = state.clock.now_ms() - config.log_retention_ms;
-    let (bulk_ids, message_ids) = (call.query.list("bulkId"), call.query.list("messageId"));
+    let (bulk_ids, message_ids) = (
+        request.query.list("bulkId"),
+        request.query.list("messageId"),
+    );
     let rows = state
         .messages
         .take_unread(&bulk_ids, &message_ids, oldest_ms, limit);
-    let reports: Vec<Report> = rows
+    let reports: Vec<DeliveryReport> = rows
         .into_iter()
         .filter_map(|row| {
             let message = state.messages.get(row)?;
-            Some(Report {
+            Some(DeliveryReport {
                 row,
                 status: message.status,
                 error: message.error,
@@ -29,13 +32,13 @@ pub fn pull(call: &Call<'_>) -> Result<Reply, ApiError> {
             })
         })
         .collect();
-    let mut reply = call.answer(
+    let mut response = request.respond(
         "reportResponse",
         &render::report_rows(&state.messages, &reports, &config.currency),
     );
-    reply.message_ids = reports
+    response.message_ids = reports
         .iter()
         .filter_map(|r| Some(state.messages.get(r.row)?.id.clone()))
         .collect();
-    Ok(reply)
+    Ok(response)
 }

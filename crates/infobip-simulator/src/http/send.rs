@@ -4,20 +4,20 @@
 use std::sync::Arc;
 
 use crate::{
-    draft::SendDraft,
     envelope::ApiError,
-    http::{Call, Reply, account},
+    http::{ApiRequest, ApiResponse, account},
     render,
     request::{
-        AdvancedRequest, DestinationRequest, Flag, Integer, LanguageRequest, MessageRequest,
-        OneOrMany, Scalar, TrackingRequest,
+        AdvancedRequest, DestinationRequest, LanguageRequest, LenientBool, LenientInteger,
+        LenientString, MessageRequest, OneOrMany, TrackingRequest,
     },
+    submission::Submission,
     validate,
 };
 
-/// The three forms of a send request body.
+/// The three forms of a send request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum SendVariant {
     /// One text to one or more destinations.
     Single,
     /// Several `Single` messages.
@@ -27,32 +27,39 @@ pub enum Shape {
 }
 
 /// Sends the messages of a request body.
-pub async fn send(call: &Call<'_>, shape: Shape, binary: bool) -> Result<Reply, ApiError> {
-    let (config, now_ms) = (&call.engine.config, call.engine.now_ms());
-    let draft = match shape {
-        Shape::Single => validate::single(call.read()?, binary, now_ms, config)?,
-        Shape::Multi => validate::multi(call.read()?, binary, now_ms, config)?,
-        Shape::Advanced => {
-            validate::advanced(call.read::<AdvancedRequest>()?, binary, now_ms, config)?
-        }
+pub async fn send(
+    request: &ApiRequest<'_>,
+    variant: SendVariant,
+    binary: bool,
+) -> Result<ApiResponse, ApiError> {
+    let (config, now_ms) = (&request.engine.config, request.engine.now_ms());
+    let submission = match variant {
+        SendVariant::Single => validate::single(request.parse_body()?, binary, now_ms, config)?,
+        SendVariant::Multi => validate::multi(request.parse_body()?, binary, now_ms, config)?,
+        SendVariant::Advanced => validate::advanced(
+            request.parse_body::<AdvancedRequest>()?,
+            binary,
+            now_ms,
+            config,
+        )?,
     };
-    submit(call, draft).await
+    submit(request, submission).await
 }
 
-/// Sends the message given by query parameters, which also carry user name and password.
-pub async fn query(call: &Call<'_>) -> Result<Reply, ApiError> {
-    account::authenticate_query(call)?;
-    let query = &call.query;
-    let text = |name: &str| query.get(name).map(|value| Scalar(value.to_owned()));
-    let mut wrong = None;
+/// Sends the message that the query parameters describe. They can carry user name and password, too.
+pub async fn query(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    account::authenticate_query(request)?;
+    let query = &request.query;
+    let text = |name: &str| query.get(name).map(|value| LenientString(value.to_owned()));
+    let mut invalid = None;
     let mut flag = |name: &str| {
         query
             .get(name)
             .and_then(|value| match value.to_ascii_lowercase().as_str() {
-                "true" => Some(Flag(true)),
-                "false" => Some(Flag(false)),
+                "true" => Some(LenientBool(true)),
+                "false" => Some(LenientBool(false)),
                 _ => {
-                    wrong = Some(ApiError::invalid(name, "must be true or false"));
+                    invalid = Some(ApiError::invalid(name, "must be true or false"));
                     None
                 }
             })
@@ -61,7 +68,7 @@ pub async fn query(call: &Call<'_>) -> Result<Reply, ApiError> {
         .list("to")
         .into_iter()
         .map(|to| DestinationRequest {
-            to: Some(Scalar(to.to_owned())),
+            to: Some(LenientString(to.to_owned())),
             message_id: None,
         })
         .collect();
@@ -80,11 +87,11 @@ pub async fn query(call: &Call<'_>) -> Result<Reply, ApiError> {
         notify_url: text("notifyUrl"),
         notify_content_type: text("notifyContentType"),
         callback_data: query.get("callbackData").map(Into::into),
-        validity_period: query.number("validityPeriod")?.map(Integer),
+        validity_period: query.number("validityPeriod")?.map(LenientInteger),
         send_at: text("sendAt"),
         ..MessageRequest::default()
     };
-    if let Some(error) = wrong {
+    if let Some(error) = invalid {
         return Err(error);
     }
     let tracking = TrackingRequest {
@@ -94,8 +101,8 @@ pub async fn query(call: &Call<'_>) -> Result<Reply, ApiError> {
         base_url: None,
     };
     let bulk_id = query.get("bulkId").map(str::to_owned);
-    let (config, now_ms) = (&call.engine.config, call.engine.now_ms());
-    let draft = validate::send(
+    let (config, now_ms) = (&request.engine.config, request.engine.now_ms());
+    let submission = validate::send(
         bulk_id,
         vec![message],
         Some(tracking),
@@ -104,50 +111,50 @@ pub async fn query(call: &Call<'_>) -> Result<Reply, ApiError> {
         now_ms,
         config,
     )?;
-    submit(call, draft).await
+    submit(request, submission).await
 }
 
-async fn submit(call: &Call<'_>, draft: SendDraft) -> Result<Reply, ApiError> {
-    let (submitted, early) = {
-        let mut state = call.engine.lock();
-        let submitted = state.submit(draft, call.twist, &call.engine.config);
-        let mut early = None;
-        if call.twist.early_push {
+async fn submit(request: &ApiRequest<'_>, submission: Submission) -> Result<ApiResponse, ApiError> {
+    let (result, early_pushes) = {
+        let mut state = request.engine.lock();
+        let result = state.submit(submission, request.send_faults, &request.engine.config);
+        let mut early_pushes = None;
+        if request.send_faults.early_push {
             let now_ms = state.clock.now_ms();
-            state.hasten(now_ms, &call.engine.config);
-            early = Some((std::mem::take(&mut state.ready), state.generation));
+            state.fire_and_flush_now(now_ms, &request.engine.config);
+            early_pushes = Some(state.take_due_pushes());
         }
-        call.engine.release(state);
-        (submitted, early)
+        request.engine.release(state);
+        (result, early_pushes)
     };
-    if let Some(early) = early {
-        call.engine.carry_out(early).await;
+    if let Some(early_pushes) = early_pushes {
+        request.engine.send_pushes(early_pushes).await;
     }
-    let mut reply = call.answer("smsResponse", &render::send_response(&submitted));
-    reply.message_ids = submitted
+    let mut response = request.respond("smsResponse", &render::send_response(&result));
+    response.message_ids = result
         .results
         .into_iter()
-        .filter_map(|result| result.message_id)
+        .filter_map(|destination| destination.message_id)
         .collect();
-    Ok(reply)
+    Ok(response)
 }
 
-/// The message ids that a body of the advanced endpoints names; empty if it cannot be parsed.
-pub fn ids_asked_for(body: &[u8]) -> Vec<Arc<str>> {
+/// The message ids in a JSON body of the `advanced` endpoints; empty if it cannot be parsed.
+pub fn message_ids_in(body: &[u8]) -> Vec<Arc<str>> {
     #[derive(serde::Deserialize)]
-    struct Body {
-        messages: Vec<Message>,
+    struct SendIds {
+        messages: Vec<MessageIds>,
     }
     #[derive(serde::Deserialize)]
-    struct Message {
-        destinations: Vec<Destination>,
+    struct MessageIds {
+        destinations: Vec<DestinationId>,
     }
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Destination {
+    struct DestinationId {
         message_id: Option<String>,
     }
-    let Ok(body) = serde_json::from_slice::<Body>(body) else {
+    let Ok(body) = serde_json::from_slice::<SendIds>(body) else {
         return Vec::new();
     };
     let destinations = body

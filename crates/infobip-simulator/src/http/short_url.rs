@@ -7,27 +7,27 @@ use http::{HeaderValue, header::USER_AGENT};
 use crate::{
     dates::ApiDate,
     envelope::ApiError,
-    http::{Call, Reply},
-    push::Payload,
-    state::{Click, Device, Place},
+    http::{ApiRequest, ApiResponse},
+    push::PushContent,
+    state::{Click, Device, GeoLocation},
 };
 
 /// Redirects to the target of the link and records the click.
-pub fn follow(call: &Call<'_>, path: &str) -> Result<Reply, ApiError> {
-    let config = &call.engine.config;
-    let mut state = call.engine.lock();
+pub fn follow(request: &ApiRequest<'_>, path: &str) -> Result<ApiResponse, ApiError> {
+    let config = &request.engine.config;
+    let mut state = request.engine.lock();
     let now_ms = state.clock.now_ms();
-    let gone = || ApiError::not_found("Not found");
-    let link = state.links.by_path.get(path).ok_or_else(gone)?;
+    let not_found = || ApiError::not_found("Not found");
+    let link = state.links.by_path.get(path).ok_or_else(not_found)?;
     let (row, target) = (link.row, link.target.clone());
-    let location = HeaderValue::from_str(&target).map_err(|_| gone())?;
-    let message = state.messages.get(row).ok_or_else(gone)?;
-    let user_agent = call
+    let location = HeaderValue::from_str(&target).map_err(|_| not_found())?;
+    let message = state.messages.get(row).ok_or_else(not_found)?;
+    let user_agent = request
         .headers
         .get(USER_AGENT)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let (device_type, os, device_name) = device(user_agent);
+    let (device_type, os, device_name) = parse_user_agent(user_agent);
     let click = Arc::new(Click {
         notification_type: "CLICKED",
         recipient: message.to.to_string(),
@@ -44,7 +44,7 @@ pub fn follow(call: &Call<'_>, path: &str) -> Result<Reply, ApiError> {
             country_prefix: message.network.map(|network| network.country_prefix),
             network_name: message.network.map(|network| network.network_name),
         },
-        geo_location_info: Place {
+        geo_location_info: GeoLocation {
             country_name: message.network.map(|network| network.country_name),
         },
         clicked_at: ApiDate(now_ms),
@@ -54,14 +54,15 @@ pub fn follow(call: &Call<'_>, path: &str) -> Result<Reply, ApiError> {
         state.links.clicks.pop_front();
     }
     if let Some(url) = config.clicks_url.clone() {
-        state.push_at(Payload::Click { url, click }, now_ms);
+        state.schedule_push(PushContent::Click { url, click }, now_ms);
     }
-    call.engine.release(state);
-    Ok(Reply::redirect(location))
+    request.engine.release(state);
+    Ok(ApiResponse::redirect(location))
 }
 
-/// Kind, operating system and maker of a device by its User-Agent. The system has its major version if it is known, as in the official sample of the push (`iOS 12`).
-fn device(user_agent: &str) -> (&'static str, String, &'static str) {
+/// Type, operating system and maker of a device by its User-Agent. The operating system has its major version if it is
+/// known, as in the official sample of the push (`iOS 12`).
+fn parse_user_agent(user_agent: &str) -> (&'static str, String, &'static str) {
     let has = |word: &str| user_agent.contains(word);
     let (kind, os, before_version, maker) = if has("iPad") {
         ("Tablet", "iOS", " OS ", "Apple")
@@ -132,7 +133,7 @@ mod tests {
             ("curl/8.0", "Unknown", "Unknown", "Unknown"),
         ] {
             assert_eq!(
-                device(user_agent),
+                parse_user_agent(user_agent),
                 (kind, os.to_owned(), maker),
                 "{user_agent}"
             );

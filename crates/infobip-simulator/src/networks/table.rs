@@ -1,7 +1,7 @@
 //! The table behind [`super::of_number`]: ITU-T E.164 country codes, E.212 codes and national mobile prefixes, coarsely.
 //!
-//! A prefix that stands for a whole range of mobiles (`6` in the Netherlands) is given to one of the country's networks,
-//! and so is a whole country whose plan does not set mobiles apart. Prices are made up.
+//! A prefix of a whole range of mobile numbers (`6` in the Netherlands) belongs to one of the country's networks here, and
+//! so do all numbers of a country whose plan does not separate mobile numbers. Prices are invented.
 
 /// A country and its networks.
 pub(crate) struct Country {

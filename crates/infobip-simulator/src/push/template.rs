@@ -5,9 +5,9 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::{dates::ApiDate, state::Received};
+use crate::{dates::ApiDate, state::ReceivedMessage};
 
-/// What stays unescaped in a query value: RFC 3986 unreserved characters.
+/// The characters of a query value that are escaped: all except the unreserved ones of RFC 3986.
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -18,17 +18,17 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
 ///
 /// With both `%bin%` and `%text%` only one is filled: the text for data coding 0, else the octets. A template with only one
 /// of them always gets it. The query parameter `output=xml|json` selects how values are escaped and is removed from the URL.
-pub(crate) fn fill(template: &str, received: &Received) -> String {
-    let (template, output) = take_output(template);
+pub(crate) fn fill(template: &str, received: &ReceivedMessage) -> String {
+    let (template, escaping) = take_escaping(template);
     let lower = template.to_ascii_lowercase();
-    let both = lower.contains("%text%") && lower.contains("%bin%");
-    let plain = received.data_coding == 0;
-    let text = if both && !plain {
+    let has_both = lower.contains("%text%") && lower.contains("%bin%");
+    let is_text = received.data_coding == 0;
+    let text = if has_both && !is_text {
         ""
     } else {
         received.text.as_str()
     };
-    let bin = if both && plain {
+    let octets = if has_both && is_text {
         ""
     } else {
         received.hex.as_str()
@@ -37,7 +37,7 @@ pub(crate) fn fill(template: &str, received: &Received) -> String {
         ("%sender%", received.from.trim_start_matches('+').to_owned()),
         ("%receiver%", received.to.trim_start_matches('+').to_owned()),
         ("%text%", text.to_owned()),
-        ("%bin%", bin.to_owned()),
+        ("%bin%", octets.to_owned()),
         ("%datetime%", ApiDate(received.received_at_ms).to_string()),
         ("%messageid%", received.id.to_string()),
         ("%datacoding%", received.data_coding.to_string()),
@@ -49,51 +49,57 @@ pub(crate) fn fill(template: &str, received: &Received) -> String {
         let rest = &lower[at..];
         match values.iter().find(|(name, _)| rest.starts_with(name)) {
             Some((name, value)) => {
-                let value = match output {
-                    Output::Plain => value.clone(),
-                    Output::Xml => escape_xml(value),
-                    Output::Json => escape_json(value),
+                let value = match escaping {
+                    ValueEscaping::None => value.clone(),
+                    ValueEscaping::Xml => escape_xml(value),
+                    ValueEscaping::Json => escape_json(value),
                 };
                 url.extend(utf8_percent_encode(&value, QUERY_VALUE));
                 at += name.len();
             }
             None => {
-                let next = template[at..].chars().next().map_or(1, char::len_utf8);
-                url.push_str(&template[at..at + next]);
-                at += next;
+                let length = template[at..]
+                    .chars()
+                    .next()
+                    .expect("`at` is before the end")
+                    .len_utf8();
+                url.push_str(&template[at..at + length]);
+                at += length;
             }
         }
     }
     url
 }
 
+/// How values are escaped before they are percent-encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Output {
-    Plain,
+enum ValueEscaping {
+    None,
     Xml,
     Json,
 }
 
-fn take_output(template: &str) -> (String, Output) {
+/// Removes the parameter `output` from a template. Returns the escaping that it selects.
+fn take_escaping(template: &str) -> (String, ValueEscaping) {
     let Some((path, query)) = template.split_once('?') else {
-        return (template.to_owned(), Output::Plain);
+        return (template.to_owned(), ValueEscaping::None);
     };
-    let mut output = Output::Plain;
-    let kept: Vec<_> = query
+    let mut escaping = ValueEscaping::None;
+    let remaining: Vec<_> = query
         .split('&')
         .filter(|pair| match pair.to_ascii_lowercase().as_str() {
             "output=xml" => {
-                output = Output::Xml;
+                escaping = ValueEscaping::Xml;
                 false
             }
             "output=json" => {
-                output = Output::Json;
+                escaping = ValueEscaping::Json;
                 false
             }
             _ => true,
         })
         .collect();
-    (format!("{path}?{}", kept.join("&")), output)
+    (format!("{path}?{}", remaining.join("&")), escaping)
 }
 
 fn escape_xml(value: &str) -> String {
@@ -113,8 +119,8 @@ fn escape_json(value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn received(text: &str, hex: &str, data_coding: u8) -> Received {
-        Received {
+    fn received(text: &str, hex: &str, data_coding: u8) -> ReceivedMessage {
+        ReceivedMessage {
             id: "id-1".into(),
             from: "+38598123123".into(),
             to: "385921004026".into(),

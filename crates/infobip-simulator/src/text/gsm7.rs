@@ -4,22 +4,22 @@
 //! The simulator never packs a text into septets; it only needs the number of septets of each character. So a pair of
 //! tables is merged at compile time into one map from character to septets, and a look-up is one array access.
 
-/// Septets of every character with one pair of tables: the basic one (default or locking shift) and the one behind
-/// the escape (extension or single shift).
-pub(super) struct Septets {
-    /// By code point; 0 is "not in this alphabet". All characters of these tables but two lie below.
-    below_0400: [u8; 0x400],
+/// The number of septets of every character with one pair of tables: the basic one (default or locking shift) and the
+/// one behind the escape (extension or single shift).
+pub(super) struct SeptetTable {
+    /// By code point; 0: not in this alphabet. All characters of the tables except two are below U+0400.
+    below_u0400: [u8; 0x400],
     euro: u8,
     infinity: u8,
 }
 
-impl Septets {
-    /// 1 for a character of the basic table, 2 behind the escape, `None` outside this alphabet.
+impl SeptetTable {
+    /// 1 for a character of the basic table, 2 for one behind the escape, `None` for one outside the alphabet.
     pub(super) fn septets(&self, character: char) -> Option<u32> {
         let cost = match character {
             '€' => self.euro,
             '∞' => self.infinity,
-            _ => *self.below_0400.get(character as usize)?,
+            _ => *self.below_u0400.get(character as usize)?,
         };
         if cost == 0 {
             None
@@ -30,11 +30,11 @@ impl Septets {
 
     const fn new(basic: &[&str], escaped: &[&str]) -> Self {
         let mut table = Self {
-            below_0400: [0; 0x400],
+            below_u0400: [0; 0x400],
             euro: 0,
             infinity: 0,
         };
-        // The basic table goes last: a character that both tables have costs one septet.
+        // The basic table is added last: a character that both tables have takes one septet.
         let mut at = 0;
         while at < escaped.len() {
             table.add(escaped[at], 2);
@@ -48,7 +48,7 @@ impl Septets {
         table
     }
 
-    /// Enters each character of a table; decodes UTF-8 by hand, as `str::chars` cannot run at compile time.
+    /// Adds each character of a table. Decodes UTF-8 by hand, because `str::chars` cannot run at compile time.
     const fn add(&mut self, characters: &str, septets: u8) {
         let bytes = characters.as_bytes();
         let mut at = 0;
@@ -69,54 +69,66 @@ impl Septets {
             match code {
                 0x20ac => self.euro = septets,
                 0x221e => self.infinity = septets,
-                _ => self.below_0400[code] = septets,
+                _ => self.below_u0400[code] = septets,
             }
             at += length;
         }
     }
 }
 
-/// What all three basic tables share: digits, punctuation, the Latin alphabet.
-const ASCII: &str =
+/// The characters that all three basic tables have: digits, punctuation, the Latin alphabet.
+const COMMON_BASIC: &str =
     "\n\r !\"#%&'()*+,-./0123456789:;<=>?@$_ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// 6.2.1, the rest of the default alphabet, by row.
+/// 6.2.1: the rest of the default alphabet, by row.
 const DEFAULT_BASIC: &str = "£¥èéùìòÇØøÅåΔΦΓΛΩΠΨΣΘΞÆæßÉ¤¡ÄÖÑÜ§¿äöñüà";
-/// A.3.1, the rest of the Turkish locking shift table.
+/// A.3.1: the rest of the Turkish locking shift table.
 const TURKISH_BASIC: &str = "£¥€éùıòÇĞğÅåΔΦΓΛΩΠΨΣΘΞŞşßÉ¤İÄÖÑÜ§çäöñüà";
-/// A.3.3, the rest of the Portuguese locking shift table.
+/// A.3.3: the rest of the Portuguese locking shift table.
 const PORTUGUESE_BASIC: &str = "£¥êéúíóçÔôÁáΔªÇÀ∞^\\€Ó|ÂâÊÉºÍÃÕÚÜ§~ãõ`üà";
 
-/// 6.2.1.1, the default extension table; the single shift tables contain it.
+/// 6.2.1.1: the default extension table, which the single shift tables contain.
 const EXTENSION: &str = "\u{c}^{}\\[~]|€";
-/// A.2.1, what Turkish adds.
+/// A.2.1: the characters that Turkish adds to the extension.
 const TURKISH_ESCAPED: &str = "ĞİŞçğış";
-/// A.2.2, what Spanish adds.
+/// A.2.2: the characters that Spanish adds to the extension.
 const SPANISH_ESCAPED: &str = "çÁÍÓÚáíóú";
-/// A.2.3, what Portuguese adds.
+/// A.2.3: the characters that Portuguese adds to the extension.
 const PORTUGUESE_ESCAPED: &str = "êçÔôÁáΦΓΩΠΨΣΘÊÀÍÓÚÃÕÂíóúãõâ";
 
 /// The default alphabet with its extension.
-pub(super) static DEFAULT: Septets = Septets::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION]);
+pub(super) static DEFAULT: SeptetTable =
+    SeptetTable::new(&[COMMON_BASIC, DEFAULT_BASIC], &[EXTENSION]);
 /// The default alphabet with the Turkish single shift table.
-pub(super) static TURKISH_SINGLE: Septets =
-    Septets::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, TURKISH_ESCAPED]);
+pub(super) static TURKISH_SINGLE: SeptetTable = SeptetTable::new(
+    &[COMMON_BASIC, DEFAULT_BASIC],
+    &[EXTENSION, TURKISH_ESCAPED],
+);
 /// The Turkish locking shift table with the default extension.
-pub(super) static TURKISH_LOCKING: Septets = Septets::new(&[ASCII, TURKISH_BASIC], &[EXTENSION]);
+pub(super) static TURKISH_LOCKING: SeptetTable =
+    SeptetTable::new(&[COMMON_BASIC, TURKISH_BASIC], &[EXTENSION]);
 /// Both Turkish tables.
-pub(super) static TURKISH_BOTH: Septets =
-    Septets::new(&[ASCII, TURKISH_BASIC], &[EXTENSION, TURKISH_ESCAPED]);
+pub(super) static TURKISH_BOTH: SeptetTable = SeptetTable::new(
+    &[COMMON_BASIC, TURKISH_BASIC],
+    &[EXTENSION, TURKISH_ESCAPED],
+);
 /// The default alphabet with the Spanish single shift table (there is no locking one: A.3.2 is void).
-pub(super) static SPANISH_SINGLE: Septets =
-    Septets::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, SPANISH_ESCAPED]);
+pub(super) static SPANISH_SINGLE: SeptetTable = SeptetTable::new(
+    &[COMMON_BASIC, DEFAULT_BASIC],
+    &[EXTENSION, SPANISH_ESCAPED],
+);
 /// The default alphabet with the Portuguese single shift table.
-pub(super) static PORTUGUESE_SINGLE: Septets =
-    Septets::new(&[ASCII, DEFAULT_BASIC], &[EXTENSION, PORTUGUESE_ESCAPED]);
+pub(super) static PORTUGUESE_SINGLE: SeptetTable = SeptetTable::new(
+    &[COMMON_BASIC, DEFAULT_BASIC],
+    &[EXTENSION, PORTUGUESE_ESCAPED],
+);
 /// The Portuguese locking shift table with the default extension.
-pub(super) static PORTUGUESE_LOCKING: Septets =
-    Septets::new(&[ASCII, PORTUGUESE_BASIC], &[EXTENSION]);
+pub(super) static PORTUGUESE_LOCKING: SeptetTable =
+    SeptetTable::new(&[COMMON_BASIC, PORTUGUESE_BASIC], &[EXTENSION]);
 /// Both Portuguese tables.
-pub(super) static PORTUGUESE_BOTH: Septets =
-    Septets::new(&[ASCII, PORTUGUESE_BASIC], &[EXTENSION, PORTUGUESE_ESCAPED]);
+pub(super) static PORTUGUESE_BOTH: SeptetTable = SeptetTable::new(
+    &[COMMON_BASIC, PORTUGUESE_BASIC],
+    &[EXTENSION, PORTUGUESE_ESCAPED],
+);
 
 #[cfg(test)]
 mod tests {
@@ -126,11 +138,15 @@ mod tests {
 
     #[test]
     fn basic_tables_fill_127_cells_and_single_shift_tables_have_the_annexs_counts() {
-        // 128 cells less the escape.
+        // 128 cells without the escape.
         for rest in [DEFAULT_BASIC, TURKISH_BASIC, PORTUGUESE_BASIC] {
-            let characters: BTreeSet<char> = ASCII.chars().chain(rest.chars()).collect();
+            let characters: BTreeSet<char> = COMMON_BASIC.chars().chain(rest.chars()).collect();
             assert_eq!(characters.len(), 127, "{rest}");
-            assert_eq!(ASCII.chars().count() + rest.chars().count(), 127, "{rest}");
+            assert_eq!(
+                COMMON_BASIC.chars().count() + rest.chars().count(),
+                127,
+                "{rest}"
+            );
         }
         // Counted in the annex, without page break control and escape cells.
         for (added, cells) in [

@@ -1,28 +1,28 @@
-//! Transliteration: a text in one script put into another, so that it fits into seven bits.
+//! Transliteration: replaces the characters of a script, so that the text fits into seven bits.
 //!
 //! Only characters outside the GSM default alphabet are replaced: the reference's Greek sample keeps `Γ`, `Θ`, `Ω` and
-//! turns `α` into Latin `A`. The sample is the only source for a mapping; those of the other scripts are the usual
-//! national ones [?]. What a script does not know stays as it is, but `NON_UNICODE` strips it.
+//! replaces `α` by Latin `A`. That sample is the only source of a mapping; the mappings of the other scripts are the usual
+//! national ones [?]. A character that is not in the mapping is kept, except that `NON_UNICODE` removes it.
 
 use super::gsm7;
 
 /// The manual's `transliteration` values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transliteration {
-    /// `TURKISH`: Turkish letters lose their marks.
+    /// `TURKISH`: Turkish letters lose their diacritics.
     Turkish,
     /// `GREEK`: Greek capitals, with Latin look-alikes where GSM has none.
     Greek,
     /// `CYRILLIC`: Cyrillic of the Slavic languages into Latin letters.
     Cyrillic,
-    /// `CENTRAL_EUROPEAN`: Latin letters of Central Europe lose their marks.
+    /// `CENTRAL_EUROPEAN`: Latin letters of Central Europe lose their diacritics.
     CentralEuropean,
-    /// `NON_UNICODE`: everything outside the GSM alphabet goes; letters of a script above are put over first.
+    /// `NON_UNICODE`: letters of a script above are replaced, any other character outside the GSM alphabet is removed.
     NonUnicode,
 }
 
 impl Transliteration {
-    /// Reads the manual's word; `None` for any other.
+    /// Parses the manual's value; `None` for any other text.
     pub fn parse(word: &str) -> Option<Self> {
         match word {
             "TURKISH" => Some(Self::Turkish),
@@ -34,7 +34,7 @@ impl Transliteration {
         }
     }
 
-    /// The manual's word.
+    /// The manual's value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Turkish => "TURKISH",
@@ -45,8 +45,8 @@ impl Transliteration {
         }
     }
 
-    /// The text in the other script.
-    pub(super) fn apply(self, text: &str) -> String {
+    /// Replaces the characters of a text.
+    pub(super) fn transliterate(self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         for character in text.chars() {
             if gsm7::DEFAULT.septets(character).is_some() {
@@ -237,7 +237,8 @@ fn central_european(character: char) -> Option<&'static str> {
     })
 }
 
-/// The first script that knows the character; typographic marks as typed ones; nothing for the rest.
+/// The replacement of the first script that has the character; an ASCII form of a typographic character; nothing for any
+/// other.
 fn stripped(character: char) -> &'static str {
     let letter = turkish(character)
         .or_else(|| central_european(character))
@@ -284,7 +285,7 @@ mod tests {
             ),
         ];
         for (script, text, expected) in cases {
-            let out = script.apply(text);
+            let out = script.transliterate(text);
             assert_eq!(out, expected, "{script:?}");
             assert!(
                 out.chars().all(|c| gsm7::DEFAULT.septets(c).is_some()),
@@ -295,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_script_leaves_other_scripts_alone() {
-        assert_eq!(Transliteration::Greek.apply("Привет ß"), "Привет ß");
+        assert_eq!(Transliteration::Greek.transliterate("Привет ß"), "Привет ß");
     }
 
     #[test]

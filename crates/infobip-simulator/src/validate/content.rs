@@ -2,13 +2,13 @@
 
 use super::violations::Violations;
 use crate::{
-    draft::Body,
     envelope::ApiError,
-    request::{BinaryRequest, LanguageRequest, Scalar},
+    request::{BinaryRequest, LanguageRequest, LenientString},
+    submission::MessageBody,
     text::{self, Language, TextOptions, Transliteration},
 };
 
-/// Alphanumeric 3–11 characters, numeric 3–14 digits (docs/INFOBIP_API.md#limits).
+/// Whether a sender has an allowed length: alphanumeric 3–11 characters, numeric 3–14 digits (docs/INFOBIP_API.md#limits).
 pub(super) fn sender_is_valid(from: &str) -> bool {
     let digits = from.strip_prefix('+').unwrap_or(from);
     let length = digits.chars().count();
@@ -19,7 +19,8 @@ pub(super) fn sender_is_valid(from: &str) -> bool {
     }
 }
 
-/// With the UDHI bit of the ESM class set, the first octet is the length of the header, which must fit into the content.
+/// Whether the user data header fits into the content. With the UDHI bit of the ESM class set, the first octet is the
+/// length of the header.
 pub(super) fn header_is_valid(hex: &str, esm_class: u8) -> bool {
     if esm_class & 0x40 == 0 {
         return true;
@@ -32,9 +33,9 @@ pub(super) fn header_is_valid(hex: &str, esm_class: u8) -> bool {
 
 pub(super) fn check_binary(
     request: Option<&BinaryRequest>,
-    path: &dyn Fn(&str) -> String,
-    wrong: &mut Violations,
-) -> (Body, u32) {
+    field_path: &dyn Fn(&str) -> String,
+    violations: &mut Violations,
+) -> (MessageBody, u32) {
     let hex = request
         .and_then(|binary| binary.hex.as_ref())
         .map(|hex| hex.0.as_str())
@@ -48,14 +49,14 @@ pub(super) fn check_binary(
         || !hex.len().is_multiple_of(2)
         || !hex.bytes().all(|byte| byte.is_ascii_hexdigit())
     {
-        wrong.add(
-            path("binary.hex"),
+        violations.add(
+            field_path("binary.hex"),
             "must be octets in hexadecimal, like \"54 65 73 74\"",
         );
     }
     let mut octet = |value: Option<i64>, field: &str| {
         u8::try_from(value.unwrap_or(0)).unwrap_or_else(|_| {
-            wrong.add(path(field), "must be from 0 to 255");
+            violations.add(field_path(field), "must be from 0 to 255");
             0
         })
     };
@@ -69,7 +70,7 @@ pub(super) fn check_binary(
     );
     let parts = text::binary_parts(hex.len() / 2, data_coding);
     (
-        Body::Binary {
+        MessageBody::Binary {
             hex,
             data_coding,
             esm_class,
@@ -80,15 +81,15 @@ pub(super) fn check_binary(
 
 pub(super) fn check_text_options(
     language: Option<&LanguageRequest>,
-    transliteration: Option<&Scalar>,
-    path: &dyn Fn(&str) -> String,
-    wrong: &mut Violations,
+    transliteration: Option<&LenientString>,
+    field_path: &dyn Fn(&str) -> String,
+    violations: &mut Violations,
 ) -> TextOptions {
     TextOptions {
         language: check_language(
             language.and_then(|language| language.language_code.as_ref()),
-            &path("language.languageCode"),
-            wrong,
+            &field_path("language.languageCode"),
+            violations,
         ),
         single_shift: language
             .and_then(|language| language.single_shift)
@@ -96,28 +97,36 @@ pub(super) fn check_text_options(
         locking_shift: language
             .and_then(|language| language.locking_shift)
             .is_some_and(|flag| flag.0),
-        transliteration: check_transliteration(transliteration, &path("transliteration"), wrong),
+        transliteration: check_transliteration(
+            transliteration,
+            &field_path("transliteration"),
+            violations,
+        ),
     }
 }
 
-fn check_language(code: Option<&Scalar>, field: &str, wrong: &mut Violations) -> Option<Language> {
+fn check_language(
+    code: Option<&LenientString>,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<Language> {
     let code = code.filter(|code| !code.0.is_empty())?;
     let language = Language::parse(&code.0);
     if language.is_none() {
-        wrong.add(field.to_owned(), "must be TR, ES or PT");
+        violations.add(field.to_owned(), "must be TR, ES or PT");
     }
     language
 }
 
 fn check_transliteration(
-    word: Option<&Scalar>,
+    name: Option<&LenientString>,
     field: &str,
-    wrong: &mut Violations,
+    violations: &mut Violations,
 ) -> Option<Transliteration> {
-    let word = word.filter(|word| !word.0.is_empty())?;
-    let transliteration = Transliteration::parse(&word.0);
+    let name = name.filter(|name| !name.0.is_empty())?;
+    let transliteration = Transliteration::parse(&name.0);
     if transliteration.is_none() {
-        wrong.add(
+        violations.add(
             field.to_owned(),
             "must be TURKISH, GREEK, CYRILLIC, CENTRAL_EUROPEAN or NON_UNICODE",
         );
@@ -127,13 +136,14 @@ fn check_transliteration(
 
 /// Validates the language and the transliteration of a preview.
 pub fn preview_options(
-    language: Option<&Scalar>,
-    transliteration: Option<&Scalar>,
+    language: Option<&LenientString>,
+    transliteration: Option<&LenientString>,
 ) -> Result<(Option<Language>, Option<Transliteration>), ApiError> {
-    let mut wrong = Violations::default();
-    let language = check_language(language, "languageCode", &mut wrong);
-    let transliteration = check_transliteration(transliteration, "transliteration", &mut wrong);
-    wrong.0.map_or(Ok((language, transliteration)), Err)
+    let mut violations = Violations::default();
+    let language = check_language(language, "languageCode", &mut violations);
+    let transliteration =
+        check_transliteration(transliteration, "transliteration", &mut violations);
+    violations.0.map_or(Ok((language, transliteration)), Err)
 }
 
 #[cfg(test)]

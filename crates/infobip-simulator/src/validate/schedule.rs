@@ -2,23 +2,25 @@
 
 use super::violations::Violations;
 use crate::{
+    clock::MINUTE_MS,
     dates,
-    draft::Window,
     envelope::ApiError,
-    request::{Scalar, TimeRequest, WindowRequest},
+    request::{LenientString, TimeRequest, WindowRequest},
+    submission::DeliveryWindow,
 };
 
-const MINUTE_MS: i64 = 60_000;
-const LONGEST_VALIDITY_MINUTES: i64 = 2880;
-const LONGEST_SCHEDULE_MS: i64 = 180 * 24 * 60 * MINUTE_MS;
+const MAX_VALIDITY_MINUTES: i64 = 2880;
+const MAX_SCHEDULE_MS: i64 = 180 * 24 * 60 * MINUTE_MS;
 
 /// Validates the new send time of a bulk.
-pub fn schedule_ms(send_at: Option<&Scalar>, now_ms: i64) -> Result<i64, ApiError> {
-    let mut wrong = Violations::default();
+pub fn schedule_ms(send_at: Option<&LenientString>, now_ms: i64) -> Result<i64, ApiError> {
+    let mut violations = Violations::default();
     let send_at = send_at.map(|at| at.0.as_str()).unwrap_or_default();
-    match check_send_at(send_at, "sendAt", now_ms, &mut wrong) {
+    match check_send_at(send_at, "sendAt", now_ms, &mut violations) {
         Some(at) => Ok(at),
-        None => Err(wrong.0.unwrap_or_else(ApiError::bad_request)),
+        None => Err(violations
+            .0
+            .expect("check_send_at adds a violation if it returns None")),
     }
 }
 
@@ -26,46 +28,46 @@ pub(super) fn check_send_at(
     text: &str,
     field: &str,
     now_ms: i64,
-    wrong: &mut Violations,
+    violations: &mut Violations,
 ) -> Option<i64> {
     let Some(at) = dates::parse(text) else {
-        wrong.add(
+        violations.add(
             field.to_owned(),
             "must be a date like 2015-07-07T17:00:00.000+01:00",
         );
         return None;
     };
-    if at > now_ms + LONGEST_SCHEDULE_MS {
-        wrong.add(field.to_owned(), "must be at most 180 days from now");
+    if at > now_ms + MAX_SCHEDULE_MS {
+        violations.add(field.to_owned(), "must be at most 180 days from now");
         return None;
     }
     Some(at)
 }
 
-/// Longer periods are reduced to 48 h (manual "Schedule SMS and validity period").
+/// The validity period in milliseconds; a longer one is reduced to 48 h (manual "Schedule SMS and validity period").
 pub(super) fn check_validity(
     minutes: Option<i64>,
-    path: &dyn Fn(&str) -> String,
-    wrong: &mut Violations,
+    field_path: &dyn Fn(&str) -> String,
+    violations: &mut Violations,
 ) -> i64 {
-    let minutes = minutes.unwrap_or(LONGEST_VALIDITY_MINUTES);
+    let minutes = minutes.unwrap_or(MAX_VALIDITY_MINUTES);
     if minutes < 0 {
-        wrong.add(path("validityPeriod"), "must not be negative");
+        violations.add(field_path("validityPeriod"), "must not be negative");
     }
-    // Many clients send an unset integer as zero; it means no limit.
+    // Many clients send an unset integer as zero: it means the default.
     let minutes = if minutes == 0 {
-        LONGEST_VALIDITY_MINUTES
+        MAX_VALIDITY_MINUTES
     } else {
         minutes
     };
-    minutes.clamp(0, LONGEST_VALIDITY_MINUTES) * MINUTE_MS
+    minutes.clamp(0, MAX_VALIDITY_MINUTES) * MINUTE_MS
 }
 
 pub(super) fn check_window(
     request: &WindowRequest,
-    path: &dyn Fn(&str) -> String,
-    wrong: &mut Violations,
-) -> Option<Window> {
+    field_path: &dyn Fn(&str) -> String,
+    violations: &mut Violations,
+) -> Option<DeliveryWindow> {
     const DAYS: [&str; 7] = [
         "MONDAY",
         "TUESDAY",
@@ -94,15 +96,15 @@ pub(super) fn check_window(
             .position(|name| name.eq_ignore_ascii_case(day.trim()))
         {
             Some(at) => days |= 1 << at,
-            None => wrong.add(
-                path("deliveryTimeWindow.days"),
+            None => violations.add(
+                field_path("deliveryTimeWindow.days"),
                 "must be names of days like MONDAY",
             ),
         }
     }
     if days == 0 {
-        wrong.add(
-            path("deliveryTimeWindow.days"),
+        violations.add(
+            field_path("deliveryTimeWindow.days"),
             "must name at least one day",
         );
     }
@@ -110,14 +112,16 @@ pub(super) fn check_window(
         minute(request.from.as_ref(), 0),
         minute(request.to.as_ref(), 24 * 60),
     ) {
-        (Some(opens_minute), Some(closes_minute)) if opens_minute < closes_minute => Some(Window {
-            opens_minute,
-            closes_minute,
-            days,
-        }),
+        (Some(opens_minute), Some(closes_minute)) if opens_minute < closes_minute => {
+            Some(DeliveryWindow {
+                opens_minute,
+                closes_minute,
+                days,
+            })
+        }
         _ => {
-            wrong.add(
-                path("deliveryTimeWindow"),
+            violations.add(
+                field_path("deliveryTimeWindow"),
                 "must open at an hour of 0 to 23 and close later that day",
             );
             None

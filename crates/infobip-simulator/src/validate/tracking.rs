@@ -4,18 +4,21 @@
 use std::sync::Arc;
 
 use super::violations::Violations;
-use crate::{draft::Tracking, request::TrackingRequest};
+use crate::{request::TrackingRequest, submission::Tracking};
 
 /// Length of the short URL that replaces a tracked URL (manual "URL shortening & tracking solution").
 pub const SHORT_URL_CHARACTERS: usize = 25;
 
-pub(super) fn check_tracking(request: TrackingRequest, wrong: &mut Violations) -> Option<Tracking> {
+pub(super) fn check_tracking(
+    request: TrackingRequest,
+    violations: &mut Violations,
+) -> Option<Tracking> {
     let urls = match request.track.as_ref().map(|track| track.0.as_str()) {
         None | Some("") => return None,
         Some("SMS") => false,
         Some("URL") => true,
         Some(_) => {
-            wrong.add("tracking.track".into(), "must be SMS or URL");
+            violations.add("tracking.track".into(), "must be SMS or URL");
             return None;
         }
     };
@@ -27,7 +30,7 @@ pub(super) fn check_tracking(request: TrackingRequest, wrong: &mut Violations) -
         .as_ref()
         .is_some_and(|url| reqwest::Url::parse(url).is_err())
     {
-        wrong.add("tracking.baseUrl".into(), "must be a URL");
+        violations.add("tracking.baseUrl".into(), "must be a URL");
     }
     Some(Tracking {
         urls,
@@ -40,9 +43,9 @@ pub(super) fn check_tracking(request: TrackingRequest, wrong: &mut Violations) -
     })
 }
 
-/// Replaces each URL by a placeholder of 25 characters; the short URL of each message replaces the placeholder later.
-pub(super) fn mark_links(text: &str, links: &mut Vec<(String, Arc<str>)>) -> String {
-    let mut marked = String::with_capacity(text.len());
+/// Replaces each URL by a placeholder of 25 characters. `acceptance` replaces the placeholder by the short URL of a message.
+pub(super) fn insert_placeholders(text: &str, links: &mut Vec<(String, Arc<str>)>) -> String {
+    let mut replaced = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = ["http://", "https://"]
         .iter()
@@ -53,15 +56,15 @@ pub(super) fn mark_links(text: &str, links: &mut Vec<(String, Arc<str>)>) -> Str
         let end = from.find(char::is_whitespace).unwrap_or(from.len());
         let (url, after) = from.split_at(end);
         let url_only = url.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', '"', '\'']);
-        let stand_in = format!("http://short.invalid/{:04}", links.len());
-        marked.push_str(before);
-        marked.push_str(&stand_in);
-        marked.push_str(&url[url_only.len()..]);
-        links.push((stand_in, url_only.into()));
+        let placeholder = format!("http://short.invalid/{:04}", links.len());
+        replaced.push_str(before);
+        replaced.push_str(&placeholder);
+        replaced.push_str(&url[url_only.len()..]);
+        links.push((placeholder, url_only.into()));
         rest = after;
     }
-    marked.push_str(rest);
-    marked
+    replaced.push_str(rest);
+    replaced
 }
 
 #[cfg(test)]
@@ -71,12 +74,12 @@ mod tests {
     #[test]
     fn each_url_gives_way_to_25_characters_and_keeps_its_punctuation() {
         let mut links = Vec::new();
-        let marked = mark_links(
+        let replaced = insert_placeholders(
             "See http://www.example.com/awesomeApp/someUserId, or https://b.example/?q=1!",
             &mut links,
         );
         assert_eq!(
-            marked,
+            replaced,
             "See http://short.invalid/0000, or http://short.invalid/0001!"
         );
         assert_eq!(links[0].0.len(), SHORT_URL_CHARACTERS);

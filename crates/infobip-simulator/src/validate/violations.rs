@@ -1,8 +1,10 @@
-//! Collects the violations of a request, so that the response lists all of them. The other files of `validate` add to it.
+//! Collects the violations of a request, so that the response lists all of them.
+//!
+//! Neighbours: the other files of `validate` add violations.
 
 use crate::envelope::ApiError;
 
-/// Collects all violations of a request in one error.
+/// One error with all violations of a request; `None` if the request is valid.
 #[derive(Default)]
 pub(super) struct Violations(pub(super) Option<ApiError>);
 

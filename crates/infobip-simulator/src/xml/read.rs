@@ -3,7 +3,7 @@
 use quick_xml::{Reader, escape::resolve_predefined_entity, events::Event};
 use serde_json::{Map, Value};
 
-use super::{forbidden, item_name};
+use super::{is_forbidden, item_name};
 
 /// Maximum length of a document in octets.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -12,7 +12,7 @@ pub const MAX_DEPTH: usize = 32;
 /// Maximum number of elements: a small document must not become a large tree.
 pub const MAX_ELEMENTS: usize = 500_000;
 
-/// Reasons to refuse an XML body.
+/// Why an XML body is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum XmlError {
     /// More than [`MAX_BYTES`].
@@ -24,7 +24,7 @@ pub enum XmlError {
     /// More than [`MAX_ELEMENTS`].
     #[error("the XML body has more than {MAX_ELEMENTS} elements")]
     TooManyElements,
-    /// Not UTF-8, or declared to be something else.
+    /// Not UTF-8, or declared to have another encoding.
     #[error("the XML body is not UTF-8")]
     Encoding,
     /// A document type declaration.
@@ -36,31 +36,31 @@ pub enum XmlError {
     /// A character that XML 1.0 forbids.
     #[error("the XML body has a character that XML 1.0 forbids")]
     Character,
-    /// Nothing but blanks and comments.
+    /// Only blanks and comments.
     #[error("the XML body has no root element")]
     NoRoot,
-    /// Not well-formed; at which octet.
+    /// Not well-formed at this octet.
     #[error("the XML body is not well-formed at octet {0}")]
     Malformed(u64),
 }
 
-enum Content {
+enum ElementContent {
     Text(String),
-    Children(Vec<(String, Content)>),
+    Children(Vec<(String, ElementContent)>),
 }
 
-struct Open {
+struct OpenElement {
     name: String,
     text: String,
-    children: Vec<(String, Content)>,
+    children: Vec<(String, ElementContent)>,
 }
 
-impl Open {
-    fn close(self) -> (String, Content) {
+impl OpenElement {
+    fn into_content(self) -> (String, ElementContent) {
         let content = if self.children.is_empty() {
-            Content::Text(self.text)
+            ElementContent::Text(self.text)
         } else {
-            Content::Children(self.children)
+            ElementContent::Children(self.children)
         };
         (self.name, content)
     }
@@ -68,7 +68,7 @@ impl Open {
 
 /// Reads a document into the JSON value that the same request would have as JSON, with strings for leaves.
 ///
-/// The known lists (`messages`, `destinations`, `results`, `previews`, `days`, and `to` where it holds several) become
+/// The known lists (`messages`, `destinations`, `results`, `previews`, `days`, and `to` with several items) become
 /// arrays. An empty root is an empty object.
 ///
 /// ```text
@@ -76,25 +76,25 @@ impl Open {
 /// ```
 pub fn to_json(body: &[u8]) -> Result<Value, XmlError> {
     Ok(match read(body)? {
-        Content::Children(children) => Value::Object(object(children)),
-        Content::Text(text) if text.trim().is_empty() => Value::Object(Map::new()),
-        Content::Text(text) => Value::String(text),
+        ElementContent::Children(children) => Value::Object(to_object(children)),
+        ElementContent::Text(text) if text.trim().is_empty() => Value::Object(Map::new()),
+        ElementContent::Text(text) => Value::String(text),
     })
 }
 
 /// Parses a document and returns the content of its root.
-fn read(body: &[u8]) -> Result<Content, XmlError> {
+fn read(body: &[u8]) -> Result<ElementContent, XmlError> {
     if body.len() > MAX_BYTES {
         return Err(XmlError::TooLarge(body.len()));
     }
     let text = std::str::from_utf8(body).map_err(|_| XmlError::Encoding)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.contains(forbidden) {
+    if text.contains(is_forbidden) {
         return Err(XmlError::Character);
     }
     let mut reader = Reader::from_str(text);
-    let mut open: Vec<Open> = Vec::new();
-    let mut root: Option<Content> = None;
+    let mut open: Vec<OpenElement> = Vec::new();
+    let mut root: Option<ElementContent> = None;
     let mut elements = 0_usize;
     loop {
         let at = reader.buffer_position();
@@ -102,8 +102,8 @@ fn read(body: &[u8]) -> Result<Content, XmlError> {
         let event = reader.read_event().map_err(|_| malformed())?;
         let closed = match event {
             Event::Start(start) => {
-                admit(&mut elements, open.len(), root.is_some(), at)?;
-                open.push(Open {
+                count_element(&mut elements, open.len(), root.is_some(), at)?;
+                open.push(OpenElement {
                     name: start.local_name().into_inner().to_owned(),
                     text: String::new(),
                     children: Vec::new(),
@@ -111,31 +111,31 @@ fn read(body: &[u8]) -> Result<Content, XmlError> {
                 None
             }
             Event::Empty(start) => {
-                admit(&mut elements, open.len(), root.is_some(), at)?;
+                count_element(&mut elements, open.len(), root.is_some(), at)?;
                 Some((
                     start.local_name().into_inner().to_owned(),
-                    Content::Text(String::new()),
+                    ElementContent::Text(String::new()),
                 ))
             }
-            Event::End(_) => Some(open.pop().ok_or_else(malformed)?.close()),
+            Event::End(_) => Some(open.pop().ok_or_else(malformed)?.into_content()),
             Event::Text(text) => {
-                append(&mut open, &text.xml10_content(), at)?;
+                append_text(&mut open, &text.xml10_content(), at)?;
                 None
             }
             Event::CData(text) => {
-                append(&mut open, &text.xml10_content(), at)?;
+                append_text(&mut open, &text.xml10_content(), at)?;
                 None
             }
             Event::GeneralRef(reference) => {
                 let character = reference.resolve_char_ref().map_err(|_| malformed())?;
                 match character {
-                    Some(character) if forbidden(character) => return Err(XmlError::Character),
+                    Some(character) if is_forbidden(character) => return Err(XmlError::Character),
                     Some(character) => {
-                        append(&mut open, character.encode_utf8(&mut [0; 4]), at)?;
+                        append_text(&mut open, character.encode_utf8(&mut [0; 4]), at)?;
                     }
                     None => {
                         let text = resolve_predefined_entity(&reference).ok_or(XmlError::Entity)?;
-                        append(&mut open, text, at)?;
+                        append_text(&mut open, text, at)?;
                     }
                 }
                 None
@@ -168,7 +168,12 @@ fn read(body: &[u8]) -> Result<Content, XmlError> {
 }
 
 /// Counts an element; refuses it beyond the limits or after the root.
-fn admit(elements: &mut usize, depth: usize, root_ended: bool, at: u64) -> Result<(), XmlError> {
+fn count_element(
+    elements: &mut usize,
+    depth: usize,
+    root_ended: bool,
+    at: u64,
+) -> Result<(), XmlError> {
     *elements += 1;
     if root_ended {
         Err(XmlError::Malformed(at))
@@ -181,8 +186,8 @@ fn admit(elements: &mut usize, depth: usize, root_ended: bool, at: u64) -> Resul
     }
 }
 
-/// Adds text to the innermost open element; outside the root only blanks are allowed.
-fn append(open: &mut [Open], text: &str, at: u64) -> Result<(), XmlError> {
+/// Adds text to the innermost open element. Outside the root only blanks are allowed.
+fn append_text(open: &mut [OpenElement], text: &str, at: u64) -> Result<(), XmlError> {
     match open.last_mut() {
         Some(element) => element.text.push_str(text),
         None if text.trim().is_empty() => {}
@@ -191,34 +196,35 @@ fn append(open: &mut [Open], text: &str, at: u64) -> Result<(), XmlError> {
     Ok(())
 }
 
-/// An element's children as an object. Of a repeated element that is no list, the last one counts, as in JSON.
-fn object(children: Vec<(String, Content)>) -> Map<String, Value> {
+/// The children of an element as an object. If an element that is not a list is repeated, its last value is used, as in
+/// JSON.
+fn to_object(children: Vec<(String, ElementContent)>) -> Map<String, Value> {
     let mut fields = Map::new();
     for (name, content) in children {
         let Some(item) = item_name(&name) else {
-            fields.insert(name, value(content));
+            fields.insert(name, to_value(content));
             continue;
         };
-        let mut items = items(&name, item, content);
+        let mut list_element = read_list_element(&name, item, content);
         // `to` is a number in a destination, a list in a request, an object in a time window.
         if name == "to" && !fields.contains_key("to") {
-            let field = match items {
-                Items::One(value) => value,
-                Items::Several(values) => Value::Array(values),
+            let field = match list_element {
+                ListElement::Item(value) => value,
+                ListElement::Wrapper(values) => Value::Array(values),
             };
             fields.insert(name, field);
             continue;
         }
         match fields.get_mut(&name) {
-            Some(Value::Array(all)) => items.move_into(all),
+            Some(Value::Array(all)) => list_element.append_to(all),
             Some(first) => {
                 let mut all = vec![first.take()];
-                items.move_into(&mut all);
+                list_element.append_to(&mut all);
                 *first = Value::Array(all);
             }
             None => {
                 let mut all = Vec::new();
-                items.move_into(&mut all);
+                list_element.append_to(&mut all);
                 fields.insert(name, Value::Array(all));
             }
         }
@@ -226,45 +232,47 @@ fn object(children: Vec<(String, Content)>) -> Map<String, Value> {
     fields
 }
 
-/// Meaning of an element whose name is that of a list.
-enum Items {
-    /// An item itself: the list is bare.
-    One(Value),
-    /// The wrapper around items.
-    Several(Vec<Value>),
+/// An element with the name of a list.
+enum ListElement {
+    /// One item of a bare list.
+    Item(Value),
+    /// The items of a wrapped list.
+    Wrapper(Vec<Value>),
 }
 
-impl Items {
-    fn move_into(&mut self, all: &mut Vec<Value>) {
+impl ListElement {
+    fn append_to(&mut self, all: &mut Vec<Value>) {
         match self {
-            Self::One(value) => all.push(value.take()),
-            Self::Several(values) => all.append(values),
+            Self::Item(value) => all.push(value.take()),
+            Self::Wrapper(values) => all.append(values),
         }
     }
 }
 
-fn items(list: &str, item: &str, content: Content) -> Items {
+fn read_list_element(list: &str, item: &str, content: ElementContent) -> ListElement {
     match content {
-        Content::Children(children)
+        ElementContent::Children(children)
             if children
                 .iter()
                 .all(|(name, _)| name == item || name == list) =>
         {
-            Items::Several(
+            ListElement::Wrapper(
                 children
                     .into_iter()
-                    .map(|(_, content)| value(content))
+                    .map(|(_, content)| to_value(content))
                     .collect(),
             )
         }
-        Content::Text(text) if text.trim().is_empty() && list != "to" => Items::Several(Vec::new()),
-        content => Items::One(value(content)),
+        ElementContent::Text(text) if text.trim().is_empty() && list != "to" => {
+            ListElement::Wrapper(Vec::new())
+        }
+        content => ListElement::Item(to_value(content)),
     }
 }
 
-fn value(content: Content) -> Value {
+fn to_value(content: ElementContent) -> Value {
     match content {
-        Content::Text(text) => Value::String(text),
-        Content::Children(children) => Value::Object(object(children)),
+        ElementContent::Text(text) => Value::String(text),
+        ElementContent::Children(children) => Value::Object(to_object(children)),
     }
 }

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::{forbidden, item_name};
+use super::{is_forbidden, item_name};
 
 /// Writes a JSON value as a document with the given root.
 ///
-/// An array becomes its field's element around one element an item: `message` in `messages`, `result` in `results`,
-/// `destination` in `destinations`, the field's own name in any other (`to`, `days`, `previews`). `null` is left out.
-/// Characters that XML 1.0 forbids are dropped, since XML cannot represent them.
+/// An array becomes an element with the name of its field that contains one element for each item: `message` in
+/// `messages`, `result` in `results`, `destination` in `destinations`, and the name of the field in any other (`to`, `days`,
+/// `previews`). `null` is omitted. Characters that XML 1.0 forbids are omitted, because XML cannot represent them.
 pub fn from_json(root: &str, value: &Value) -> String {
     let mut out = String::with_capacity(1024);
     out.push_str(r#"<?xml version="1.0" encoding="UTF-8"?>"#);
@@ -52,7 +52,7 @@ fn write_element(out: &mut String, name: &str, value: &Value) {
     }
 }
 
-/// Writes an element's name. Only keys of a caller's `callbackData` object can be invalid names: they are made valid.
+/// Writes the name of an element. Invalid characters, which only keys of a `callbackData` object can have, are replaced.
 fn push_name(out: &mut String, name: &str) {
     let starts_well = |c: char| c.is_ascii_alphabetic() || c == '_';
     let continues_well = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -71,9 +71,9 @@ fn push_text(out: &mut String, text: &str) {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
-            // A reader turns a bare carriage return into a line feed.
+            // XML readers convert a bare carriage return into a line feed.
             '\r' => out.push_str("&#13;"),
-            character if forbidden(character) => {}
+            character if is_forbidden(character) => {}
             character => out.push(character),
         }
     }

@@ -1,8 +1,8 @@
 //! Third-party clients, unmodified, against the simulator: an independent reading of the manual.
 //!
 //! `tests/clients/` pins their versions and has one script for each language, which makes all of a client's `/sms/1/…`
-//! calls and prints what came back. They are installed once into the build's temporary folder. What these clients send
-//! elsewhere (`/sms/2/…`, `/sms/3/…`) is listed in docs/SIMULATOR.md.
+//! calls and prints the responses. The clients are installed once into the build's temporary folder. docs/SIMULATOR.md lists
+//! their calls to other versions (`/sms/2/…`, `/sms/3/…`).
 
 use std::path::{Path, PathBuf};
 
@@ -110,7 +110,7 @@ async fn python(requirements: &str) -> Value {
     call(python.script(&clients("python/calls.py")), &account).await
 }
 
-/// What both versions have under `/sms/1/`.
+/// Checks the calls to `/sms/1/` that both versions have.
 fn assert_inbox_bulks_and_preview(results: &Value, bulk_id: &str) {
     assert_eq!(
         results["preview"]["previews"][1]["charactersRemaining"], 95,
@@ -123,7 +123,7 @@ fn assert_inbox_bulks_and_preview(results: &Value, bulk_id: &str) {
     );
     assert_eq!(results["inbox"]["pendingMessageCount"], 0);
     assert_eq!(results["scheduled"]["bulkId"], bulk_id);
-    // The clients print dates in their own ways; the day tells which it was.
+    // The clients print dates in different forms; the day identifies the date.
     let day = |value: &Value| value["sendAt"].as_str().map(|time| time[..10].to_owned());
     assert_eq!(day(&results["scheduled"]), Some("2015-02-20".into()));
     assert_eq!(day(&results["rescheduled"]), Some("2015-02-25".into()));

@@ -1,11 +1,11 @@
-//! docs/SIMULATOR.md has a table with a line for every section, parameter and sample of the manual, each naming the
-//! tests that verify it. Here every named test must exist, and every line of the manual must be in the table.
+//! Checks the table of docs/SIMULATOR.md that names the tests of every section, parameter and sample of the manual: every
+//! named test must exist, and every section, parameter and sample must have a line.
 
 use std::collections::BTreeSet;
 
 use crate::support::document::{quoted, read, rows, test_exists};
 
-/// The manual's sections, as its contents print them.
+/// The manual's sections, as printed in its table of contents.
 const SECTIONS: &[&str] = &[
     "Base URL",
     "Content-Type & Accept header",
@@ -115,7 +115,7 @@ const PARAMETERS: &[(&str, &[&str])] = &[
     ("NUMBER LOOKUP", &["to"]),
 ];
 
-/// How many samples (requests with their answers, or objects) the manual prints under each section.
+/// The number of samples (requests with their responses, or objects) in each section of the manual.
 const SAMPLES: &[(&str, usize)] = &[
     ("Authorization", 1),
     ("SEND SMS", 1),

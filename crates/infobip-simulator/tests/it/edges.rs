@@ -1,5 +1,5 @@
 //! Limits of the simulator: retention times, maximum values, effects of configuration switches. Each of these tests
-//! was seen to fail against code without the limit.
+//! fails without its limit.
 
 use std::time::Duration;
 
@@ -124,11 +124,11 @@ async fn without_notify_a_report_waits_to_be_pulled() {
 #[tokio::test]
 async fn second_use_of_an_id_is_rejected_even_if_the_first_was_rejected() {
     let simulator = TestSimulator::frozen().await;
-    for (first, fate, id) in [("99901006123", 6, "refused"), (TO, 7, "accepted")] {
+    for (first, first_status, id) in [("99901006123", 6, "refused"), (TO, 7, "accepted")] {
         let status = async |to: &str| {
             simulator.send(text(to, id)).await["messages"][0]["status"]["id"].clone()
         };
-        assert_eq!(status(first).await, fate);
+        assert_eq!(status(first).await, first_status);
         assert_eq!(status(TO).await, 23);
         let logs = simulator.get(&format!("/sms/1/logs?messageId={id}")).await;
         assert_eq!(ids(&logs), [id], "the second one leaves no row");

@@ -1,4 +1,4 @@
-//! The simulator's endpoints beyond sending one text: formats, validation, limits, schedules, lookups, links.
+//! The simulator's endpoints except sending one text: formats, validation, limits, schedules, lookups, links.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ async fn endpoints_accept_and_return_xml() {
         logs.contains("<smsLogsResponse><results><result>") && logs.contains("Ünïcode &amp; more"),
         "{logs}"
     );
-    // The asked format holds for errors, and a path suffix is stronger than Accept.
+    // Errors have the requested format, too. A path suffix takes precedence over Accept.
     let request = simulator
         .anonymous(Method::GET, "/sms/1/reports")
         .header("accept", "application/xml;q=0.9, */*;q=0.1");

@@ -1,4 +1,4 @@
-//! The simulator's faults, as a caller sees them.
+//! The simulator's faults and their effects on a caller.
 
 use std::time::Duration;
 

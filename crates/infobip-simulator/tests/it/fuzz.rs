@@ -1,6 +1,6 @@
-//! Random requests to every endpoint of the simulator: it never panics and always answers in the asked format.
+//! Random requests to every endpoint of the simulator: it never panics and always responds in the requested format.
 //!
-//! `support::fuzz` says for how long.
+//! `support::fuzz` sets the duration.
 
 use std::time::Duration;
 
@@ -171,7 +171,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// Mostly a sensible message, so that the code behind the validation is reached.
+/// A message that is valid in most cases, so that the code after the validation runs, too.
 fn message() -> impl Strategy<Value = serde_json::Value> {
     (word(), word(), word(), json()).prop_map(|(to, id, text, extra)| {
         let mut message = serde_json::json!({"destinations": [{"to": to, "messageId": id}], "to": to, "text": text,
@@ -255,7 +255,7 @@ async fn check(simulator: &TestSimulator, fuzzed: &Fuzzed) {
         request = request.header("accept", accept);
     }
     let answer = simulator.answer(request.body(fuzzed.body.clone())).await;
-    let asked = if fuzzed.path.starts_with("/_sim/") || fuzzed.path.ends_with(".json") {
+    let expected_type = if fuzzed.path.starts_with("/_sim/") || fuzzed.path.ends_with(".json") {
         Some("application/json;charset=UTF-8")
     } else if fuzzed.path.ends_with(".xml") {
         Some("application/xml;charset=UTF-8")
@@ -268,8 +268,8 @@ async fn check(simulator: &TestSimulator, fuzzed: &Fuzzed) {
             _ => None,
         }
     };
-    if let Some(asked) = asked {
-        assert_eq!(answer.content_type, asked);
+    if let Some(expected_type) = expected_type {
+        assert_eq!(answer.content_type, expected_type);
     }
     let value = if answer.content_type.starts_with("application/xml") {
         xml::to_json(answer.text.as_bytes())

@@ -1,6 +1,6 @@
 //! The simulator's integration tests: one binary, one module for each theme.
 
-// clippy.toml allows these in test functions only, not in what they call.
+// clippy.toml allows these in test functions only, not in the functions that they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod basics;

@@ -25,7 +25,7 @@ fn column<'a>(answer: &'a Value, field: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Sends one advanced message to one number and answers its result.
+/// Sends one advanced message to one number. Returns its result.
 async fn send(account: &Account, to: &str, message: Value) -> Value {
     let mut message = message;
     message["destinations"] = json!([{ "to": to }]);
@@ -112,7 +112,7 @@ async fn fifty_rows_are_the_default_and_1000_the_most() {
             "logs{query}"
         );
     }
-    // Reports are gone once read: 50, then 7, then the rest.
+    // Each report is read once: 50, then 7, then the rest.
     for (query, expected) in [
         ("", 50),
         ("?limit=7", 7),
@@ -268,7 +268,7 @@ async fn language_shift_tables_and_transliteration_change_the_parts() {
     )
     .await;
     assert_eq!(result["status"]["name"], "REJECTED_MESSAGE_TOO_LONG");
-    // The handset gets the transliterated text.
+    // The handset receives the transliterated text.
     let result = send(
         &account,
         "41793026727",
@@ -294,7 +294,7 @@ async fn validity_period_ends_a_message_and_48_hours_end_every_one() {
         json!({"text": "Test SMS.", "validityPeriod": 5}),
     )
     .await;
-    // What the 2015 manual's sample asks for, in milliseconds as was usual then: cut to 48 h.
+    // The value of the sample of 2015, which is in milliseconds: cut to 48 h.
     let long = send(
         &account,
         "99905000001",
@@ -479,6 +479,6 @@ async fn report_pushes_are_tried_again_as_the_manuals_table_says() {
     assert_eq!(minutes[..8], [0, 1, 3, 8, 18, 35, 60 + 1, 60 + 38]);
     assert_eq!((minutes.len(), minutes.last()), (21, Some(&(41 * 60 + 30))));
     assert_eq!(receiver.pushed().len(), 21);
-    // Lost then: not even to be pulled. Only the logs had it, for 48 h.
+    // The push is lost. The report cannot be pulled either; only the logs had the message, for 48 h.
     assert_eq!(rows(&account.get("/sms/1/reports").await.1).len(), 0);
 }

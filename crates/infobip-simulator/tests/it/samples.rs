@@ -1,7 +1,7 @@
-//! The manual's JSON samples, re-typed: each request is sent as printed, each answer compared with the printed one.
+//! The manual's JSON samples: each request is sent as printed, and each response is compared with the printed one.
 //!
-//! The PDF lost some braces and whole bodies; what docs/INFOBIP_API.md or the reference says is restored here. Values
-//! are compared too, but for what has to vary (generated ids, times). `mccmnc` of the 2015 manual is `mccMnc` today.
+//! The PDF lost some braces and whole bodies; they are restored from docs/INFOBIP_API.md or the reference. Values are
+//! compared too, except those that vary (generated ids, times). `mccmnc` of the manual of 2015 is `mccMnc` today.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The manual's example of a good status.
+/// The status of an accepted message in the manual's samples.
 fn accepted() -> Value {
     json!({"groupId": 0, "groupName": "ACCEPTED", "id": 0, "name": "MESSAGE_ACCEPTED", "description": "Message accepted"})
 }
@@ -100,7 +100,7 @@ async fn send_to_multiple_destinations_matches_the_sample() {
 #[tokio::test]
 async fn multi_send_matches_the_sample() {
     let account = Account::open().await;
-    // The request's body is lost; the text says that each message has its own content.
+    // The PDF lost the body of the request; its text requires that each message has a content of its own.
     let request = json!({"messages": [
         {"from": "WineShop", "to": "41793026727", "text": "Hi Jenny, we have new French Merlot on our shelves."},
         {"from": "WineShop", "to": ["41793026834"], "text": "Hey Mike, delicious Istrian Malvazija is finally here."},
@@ -147,7 +147,7 @@ async fn advanced_send_matches_the_sample() {
         ],
         "tracking": {"track": "SMS", "type": "MY CAMPAIGN"}
     });
-    // Sent after its sendAt, as the sample's answer (accepted, not scheduled) shows.
+    // Sent after its sendAt: in the sample the message is accepted, not scheduled.
     account.advance_to("2015-07-08T00:00:00Z").await;
     let (status, answer) = account.post("/sms/1/text/advanced", &request).await;
     assert_eq!(status, 200);
@@ -158,7 +158,7 @@ async fn advanced_send_matches_the_sample() {
         {"to": "41793026785", "status": accepted(), "smsCount": 2, "messageId": "5f35f87a2f19-a141-43a4-91cd81b85f8c689"},
     ]});
     assert_eq!(answer["messages"][0]["messageId"], "MESSAGE-ID-123-xyz");
-    // `tracking` asked for without a key: the API makes one.
+    // `tracking` without a key: the API generates one.
     assert_like(
         &answer,
         &Sample::of(sample)
@@ -188,7 +188,7 @@ async fn scheduled_sms_waits_as_pending_accepted() {
 
 #[tokio::test]
 async fn validity_period_is_answered_as_enroute() {
-    // The manual shows both immediate statuses; 7 is the simulator's default, and what was captured live.
+    // The manual has both immediate statuses. 7 is the simulator's default, as captured live.
     let account = Account::open_with(|config| config.accepted_status = 7).await;
     let request = json!({"messages": [{"from": "InfoSMS",
         "destinations": [{"to": "41793026727"}, {"to": "41793026731"}],
@@ -267,7 +267,7 @@ async fn report_of_one_message_matches_the_sample() {
             .varying(&["bulkId", "sentAt", "doneAt"])
             .and(&["from", "text", "mccMnc"]),
     );
-    // The other one is still unread.
+    // The other report is still unread.
     let (_, rest) = account.get("/sms/1/reports?limit=10").await;
     assert_eq!(rest["results"].as_array().map(Vec::len), Some(1));
 }
@@ -338,8 +338,8 @@ async fn pulled_received_message_matches_the_sample() {
         .await;
     let (status, answer) = account.get("/sms/1/inbox/reports?limit=1").await;
     assert_eq!(status, 200);
-    // The manual's body is lost but for its table of parameters; the reference has one (its callbackData is configured
-    // with the number, which the simulator does not do).
+    // The PDF lost the body and kept the table of parameters. The body is the reference's (its callbackData is configured
+    // with the number, which the simulator does not support).
     let sample = json!({"results": [{"messageId": "817790313235066447", "from": "385916242493", "to": "385921004026",
         "text": "QUIZ Correct answer is Paris", "cleanText": "Correct answer is Paris", "keyword": "QUIZ",
         "receivedAt": "2019-11-09T16:00:00.000+0000", "smsCount": 1,
@@ -395,7 +395,7 @@ async fn number_lookup_matches_the_sample() {
     let sample = json!({"results": [{"to": "41793026727", "mccMnc": "22801", "imsi": "228012120181810",
         "originalNetwork": {"networkPrefix": "79", "countryPrefix": "41"}, "ported": false, "roaming": false,
         "status": delivered(), "error": no_error()}]});
-    // What is more comes from the reference's sample; packages decide how much of it an account sees.
+    // The additional fields are those of the reference's sample; the package of an account decides which it gets.
     let more = [
         "bulkId",
         "networkName",
@@ -514,7 +514,7 @@ async fn clicks_contain_number_prefixes_and_operating_system() {
     );
     account.advance(MINUTE).await;
     let pushed = receiver.pushed().pop().expect("a push").json();
-    // The reference's sample of the push; what is more are the manual's own bullets.
+    // The reference's sample of the push; the additional fields are in the manual's list.
     let sample = json!({"notificationType": "CLICKED", "recipient": "41793026727", "url": "https://www.example.com/",
         "sendDateTime": 1_704_106_800_000_i64, "messageId": "a28dd97c-1ffb-4fcf-99f1-0b557ed381da",
         "bulkId": "17575032561857950495083", "callbackData": "Callback data",

@@ -58,7 +58,7 @@ async fn a_server_that_fails_for_41_h_29_min_gets_its_report_exactly_once() {
 #[tokio::test]
 async fn a_server_that_never_answers_gets_21_attempts_at_the_manuals_times() {
     let (simulator, receiver) = (prompt().await, PushReceiver::start().await);
-    // Only 200 is acceptance.
+    // Only 200 accepts a push.
     receiver.answer_with(StatusCode::NO_CONTENT);
     simulator.send(json!({"text": "a", "notifyUrl": receiver.url("/"), "destinations": [{"to": TO, "messageId": "m-1"}]})).await;
     simulator.advance(minutes(41 * 60 + 31)).await;
@@ -204,7 +204,8 @@ async fn the_clock_can_be_frozen_sped_up_and_read() {
     assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
 }
 
-/// A week with schedules, failures, retries and inbound messages; the ledger, the pushes and what the server got.
+/// A week with schedules, failures, retries and inbound messages. Returns the ledger, the pushes and the bodies that the
+/// server received.
 async fn week(seed: u64, receiver: &PushReceiver) -> (Vec<Value>, Vec<Value>, Vec<Vec<u8>>) {
     let before = receiver.pushed().len();
     let template = receiver.url("/in?f=%sender%&t=%text%&m=%messageId%");

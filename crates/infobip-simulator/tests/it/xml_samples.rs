@@ -1,8 +1,8 @@
-//! The XML samples of the reference (the 2015 documents and the OpenAPI examples), re-typed: requests are sent as they
-//! are, answers compared element by element.
+//! The XML samples of the reference (the documents of 2015 and the OpenAPI examples): requests are sent as printed, and
+//! responses are compared element by element.
 //!
-//! The 2015 answers nest `<messages><messages>` and have other roots; what is written is what docs/INFOBIP_API.md#xml fixes, so
-//! only the 2015 requests are samples here. The order of elements is not compared.
+//! The responses of 2015 nest `<messages><messages>` and have other roots. The simulator writes XML as in
+//! docs/INFOBIP_API.md#xml, so only the requests of 2015 are samples here. The order of elements is not compared.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::support::{
     samples::{Sample, assert_like},
 };
 
-/// A document as `{root: [content]}`: every element's children as lists by name, a leaf as its text. Nothing is
-/// unwrapped, so a wrapper too few or too many shows.
+/// A document as `{root: [content]}`: the children of every element as lists by name, a leaf as its text. Nothing is
+/// unwrapped, so that a missing or additional wrapper is a difference.
 fn tree(document: &str) -> Value {
     let mut reader = Reader::from_str(document);
     let mut open: Vec<(String, Map<String, Value>, String)> =
@@ -77,7 +77,7 @@ fn tree(document: &str) -> Value {
     Value::Object(open.remove(0).1)
 }
 
-/// Compares an answer's body with a printed one.
+/// Compares the body of a response with a printed one.
 #[track_caller]
 fn assert_xml(answer: &(u16, String), printed: &str, varying: &[&str], more: &[&str]) {
     assert_eq!(answer.0, 200, "{}", answer.1);
@@ -174,7 +174,7 @@ async fn binary_multi_of_2015_accepts_nested_lists() {
 #[tokio::test]
 async fn binary_single_of_2015_matches_the_sample() {
     let account = Account::open().await;
-    // The 2015 JSON request of the same kind, whose answer is the printed one.
+    // The JSON request of 2015 of the same kind, with the printed response.
     let request = json!({"from": "InfoSMS", "to": ["41793026727", "41793026834"],
         "binary": {"hex": "54 65 73 74 20 6d 65 73 73 61 67 65 2e", "dataCoding": 0, "esmClass": 0}});
     let (status, answer) = account.post("/sms/1/binary/single", &request).await;
@@ -279,7 +279,7 @@ async fn query_string_sends_a_message() {
     assert_xml(&answer, &printed, &["bulkId", "messageId"], &[]);
 }
 
-/// Sends two messages and lets them arrive.
+/// Sends two messages and advances the clock until they are delivered.
 async fn send_two(account: &Account, notify_url: Option<&str>) {
     let request = json!({"bulkId": "BULK-ID-123-xyz", "messages": [
         {"destinations": [{"to": "41793026727", "messageId": "MESSAGE-ID-123-xyz"}], "from": "InfoSMS",
@@ -322,7 +322,7 @@ async fn pulled_reports_match_the_sample() {
     send_two(&account, None).await;
     let answer = account.get_xml("/sms/1/reports?limit=2").await;
     assert_xml(&answer, &reports(), TIMES, LOG_FIELDS);
-    // A path suffix says the same as the Accept header (docs/INFOBIP_API.md#endpoints).
+    // A path suffix has the same effect as the Accept header (docs/INFOBIP_API.md#endpoints).
     let again = account.get_text("/sms/1/reports.xml").await;
     assert_eq!(
         tree(&again.1),

@@ -1,5 +1,5 @@
 // Makes every `/sms/1/…` call of two unmodified npm clients against the simulator and prints, as one line of JSON,
-// what each of them handed back. tests/it/simulator_clients.rs starts it and judges the answers.
+// the result of each call. tests/it/clients.rs runs this script and checks the results.
 "use strict";
 
 const legacy = require("infobip");

@@ -1,5 +1,5 @@
 """Makes every `/sms/1/…` call of an unmodified infobip-api-python-client against the simulator and prints, as one line
-of JSON, what each of them handed back. tests/it/simulator_clients.rs starts it and judges the answers.
+of JSON, the result of each call. tests/it/clients.rs runs this script and checks the results.
 
 Versions up to 4 have reports and logs under `/sms/1/`, later ones read them from `/sms/3/`; inbox, scheduled bulks and
 preview are under `/sms/1/` in both.

@@ -1,7 +1,7 @@
-//! The manual's own account, and requests to it as the manual prints them.
+//! The account of the manual's samples, and requests to it as the manual prints them.
 //!
-//! Its header is the printed one ([`TestSimulator`]'s user is Aladdin), its clock stands still, and an accepted message
-//! is answered with MESSAGE_ACCEPTED, as in the manual's samples.
+//! The `Authorization` header is the printed one ([`TestSimulator`]'s user is Aladdin), the clock is frozen, and the status of
+//! an accepted message is MESSAGE_ACCEPTED, as in the manual's samples.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ const ALADDIN: &str = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
 pub struct Account(TestSimulator);
 
 impl Account {
-    /// An account as the manual has it.
+    /// The account of the manual's samples.
     pub async fn open() -> Self {
         Self::open_with(|_| {}).await
     }
 
-    /// An account with some switches set otherwise.
+    /// The same account with changes of its configuration.
     pub async fn open_with(configure: impl FnOnce(&mut SimulatorConfig)) -> Self {
         Self(
             TestSimulator::frozen_with(|config| {
@@ -54,12 +54,12 @@ impl Account {
         self.0.base_url()
     }
 
-    /// Lets virtual time pass; returns when what was due has happened.
+    /// Advances the virtual clock. Returns when every due timer has fired.
     pub async fn advance(&self, by: Duration) {
         self.0.advance(by).await;
     }
 
-    /// Lets virtual time pass until a date.
+    /// Advances the virtual clock to a date.
     pub async fn advance_to(&self, date: &str) {
         let date: jiff::Timestamp = date.parse().expect("a date");
         let ms = u64::try_from(date.as_millisecond() - START_MS).expect("a date to come");
@@ -75,7 +75,7 @@ impl Account {
         }
     }
 
-    /// GET with the account's credentials, asking for JSON.
+    /// GET with the account's credentials and `Accept: application/json`.
     pub async fn get(&self, path: &str) -> (u16, Value) {
         self.get_as(ALADDIN, path).await
     }
@@ -93,7 +93,7 @@ impl Account {
         self.json_of(request.body(body.to_string())).await
     }
 
-    /// POST of JSON that does not say that it is JSON.
+    /// POST of JSON without a Content-Type.
     pub async fn post_without_content_type(&self, path: &str, body: &Value) -> (u16, Value) {
         self.json_of(
             self.request(Method::POST, path, ALADDIN)
@@ -102,7 +102,7 @@ impl Account {
         .await
     }
 
-    /// Receives a message from a phone; its id.
+    /// Receives a message from a phone. Returns its id.
     pub async fn receive(&self, from: &str, to: &str, content: Value) -> String {
         let mut message = content;
         message["from"] = json!(from);
@@ -112,23 +112,23 @@ impl Account {
         answer["messageId"].as_str().expect("an id").to_owned()
     }
 
-    /// GET asking for nothing in particular.
+    /// GET without an `Accept` header.
     pub async fn get_text(&self, path: &str) -> (u16, String) {
         self.text_of(self.request(Method::GET, path, ALADDIN)).await
     }
 
-    /// GET asking for XML.
+    /// GET with `Accept: application/xml`.
     pub async fn get_xml(&self, path: &str) -> (u16, String) {
         self.get_xml_as(ALADDIN, path).await
     }
 
-    /// GET asking for XML with another `Authorization`, or none if it is empty.
+    /// The same with another `Authorization`, or none if it is empty.
     pub async fn get_xml_as(&self, authorization: &str, path: &str) -> (u16, String) {
         self.xml_of(self.request(Method::GET, path, authorization))
             .await
     }
 
-    /// Opens a short link as a phone would: status and where it leads.
+    /// Opens a short link as a phone does. Returns the status and the `Location`.
     pub async fn follow(&self, path: &str, user_agent: &str) -> (u16, String) {
         let request = self
             .0

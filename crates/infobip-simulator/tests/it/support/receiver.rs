@@ -1,4 +1,4 @@
-//! A customer's server: records what is pushed to it and answers with a configurable status.
+//! A customer's server: records the pushes that it receives and responds with a configurable status.
 
 use std::{
     net::SocketAddr,
@@ -18,40 +18,41 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::eventually;
 
 #[derive(Debug, Clone)]
-pub struct Pushed {
+pub struct ReceivedPush {
     pub method: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
-impl Pushed {
+impl ReceivedPush {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
 #[derive(Debug)]
-struct Shared {
-    pushed: Mutex<Vec<Pushed>>,
-    answer: Mutex<StatusCode>,
+struct ReceiverState {
+    pushed: Mutex<Vec<ReceivedPush>>,
+    /// The status of all responses.
+    status: Mutex<StatusCode>,
 }
 
-/// A server that receives pushes; gone when dropped.
+/// A server that receives pushes. It stops when it is dropped.
 pub struct PushReceiver {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ReceiverState>,
     _stop: DropGuard,
 }
 
 impl PushReceiver {
-    /// Starts a server on a free port that answers 200.
+    /// Starts a server on a free port that responds with 200.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ReceiverState {
             pushed: Mutex::default(),
-            answer: Mutex::new(StatusCode::OK),
+            status: Mutex::new(StatusCode::OK),
         });
         let stop = CancellationToken::new();
         let router = Router::new().fallback(receive).with_state(shared.clone());
@@ -74,16 +75,16 @@ impl PushReceiver {
 
     /// Sets the status of all following responses.
     pub fn answer_with(&self, status: StatusCode) {
-        *self.shared.answer.lock().unwrap() = status;
+        *self.shared.status.lock().unwrap() = status;
     }
 
     /// All requests received so far.
-    pub fn pushed(&self) -> Vec<Pushed> {
+    pub fn pushed(&self) -> Vec<ReceivedPush> {
         self.shared.pushed.lock().unwrap().clone()
     }
 
     /// Waits until `count` requests are received.
-    pub async fn wait_for(&self, count: usize) -> Vec<Pushed> {
+    pub async fn wait_for(&self, count: usize) -> Vec<ReceivedPush> {
         eventually(&format!("{count} pushes"), || async {
             Some(self.pushed()).filter(|pushed| pushed.len() >= count)
         })
@@ -92,17 +93,17 @@ impl PushReceiver {
 }
 
 async fn receive(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ReceiverState>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    shared.pushed.lock().unwrap().push(Pushed {
+    shared.pushed.lock().unwrap().push(ReceivedPush {
         method,
         uri,
         headers,
         body,
     });
-    *shared.answer.lock().unwrap()
+    *shared.status.lock().unwrap()
 }

@@ -1,8 +1,8 @@
-//! Comparing an answer with a printed sample: the same fields, types and values, but for what has to vary.
+//! Compares a response with a printed sample: the same fields, types and values, except those that vary.
 
 use serde_json::Value;
 
-/// A printed sample and how an answer may differ from it.
+/// A printed sample, and how a response may differ from it.
 pub struct Sample {
     body: Value,
     varying: Vec<String>,
@@ -10,7 +10,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// A sample to which the answer must be equal.
+    /// A sample that the response must equal.
     pub fn of(body: Value) -> Self {
         Self {
             body,
@@ -25,14 +25,14 @@ impl Sample {
         self
     }
 
-    /// Fields that the sample lacks and the answer may have, as other sources show.
+    /// Fields that other sources show, and that the response may have in addition.
     pub fn and(mut self, fields: &[&str]) -> Self {
         self.more = fields.iter().map(|&field| field.to_owned()).collect();
         self
     }
 }
 
-/// Fails with every difference between an answer and a sample.
+/// Panics with all differences between a response and a sample.
 #[track_caller]
 pub fn assert_like(answer: &Value, sample: &Sample) {
     let mut differences = Vec::new();

@@ -1,69 +1,66 @@
 //! A validated send request: [`super::validate`] produces it and [`super::acceptance`] consumes it.
 //!
-//! Invariant: every value in it has been checked; what remains is whether each destination is accepted.
+//! Invariant: every value is valid. Whether a destination is accepted is decided later.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::dates;
-
-const MINUTE_MS: i64 = 60_000;
+use crate::{clock::MINUTE_MS, dates};
 
 /// A validated send request.
 #[derive(Debug)]
-pub(crate) struct SendDraft {
-    /// The caller's bulk id, clipped to 100 characters.
+pub(crate) struct Submission {
+    /// The caller's bulk id, cut to 100 characters.
     pub(crate) bulk_id: Option<String>,
-    pub(crate) messages: Vec<MessageDraft>,
+    pub(crate) messages: Vec<SubmissionMessage>,
     pub(crate) tracking: Option<Arc<Tracking>>,
 }
 
-/// One message for its destinations.
+/// One message for one or more destinations.
 #[derive(Debug)]
-pub(crate) struct MessageDraft {
-    /// The content, shared by all destinations.
-    pub(crate) content: Arc<Content>,
+pub(crate) struct SubmissionMessage {
+    pub(crate) content: Arc<MessageContent>,
     /// The status with which all destinations are rejected, if any.
-    pub(crate) refusal: Option<u16>,
-    /// When to send, virtual milliseconds.
+    pub(crate) rejection: Option<u16>,
+    /// When to send, in virtual milliseconds.
     pub(crate) send_at_ms: Option<i64>,
-    pub(crate) destinations: Vec<DestinationDraft>,
+    pub(crate) destinations: Vec<SubmissionDestination>,
 }
 
-/// A destination as the caller wrote it.
+/// A destination of a message.
 #[derive(Debug)]
-pub(crate) struct DestinationDraft {
-    /// The number as written; empty if missing.
+pub(crate) struct SubmissionDestination {
+    /// The number as the caller wrote it; empty if it is missing.
     pub(crate) to: String,
-    /// The caller's message id, clipped to 200 characters.
+    /// The caller's message id, cut to 200 characters.
     pub(crate) message_id: Option<String>,
 }
 
-/// What all destinations of a message share.
+/// The content of a message, shared by all its destinations.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub(crate) struct MessageContent {
     pub(crate) from: String,
-    pub(crate) body: Body,
-    /// Parts of one message.
+    pub(crate) body: MessageBody,
+    /// Number of parts.
     pub(crate) parts: u32,
     pub(crate) flash: bool,
     pub(crate) intermediate_report: bool,
     /// Where reports are pushed; `None`: they are pulled.
-    pub(crate) notify: Option<Notify>,
-    /// Comes back with reports.
+    pub(crate) notify: Option<NotifyTarget>,
+    /// Returned with each report.
     pub(crate) callback_data: Option<Value>,
-    /// How long delivery may be tried, from the time of sending.
+    /// How long delivery is tried after the time of sending.
     pub(crate) validity_ms: i64,
     /// When delivery is allowed.
-    pub(crate) window: Option<Window>,
+    pub(crate) window: Option<DeliveryWindow>,
     /// URLs to shorten: the placeholder in the text, and the URL.
     pub(crate) links: Vec<(String, Arc<str>)>,
     pub(crate) tracking: Option<Arc<Tracking>>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Body {
+pub(crate) enum MessageBody {
     /// The text that the handset shows (after transliteration).
     Text(Arc<str>),
     /// Octets in hexadecimal, with their coding.
@@ -76,11 +73,11 @@ pub(crate) enum Body {
     },
 }
 
-/// Where and how reports are pushed.
+/// Where and in which format results are pushed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Notify {
+pub(crate) struct NotifyTarget {
     pub(crate) url: Arc<str>,
-    /// XML instead of JSON.
+    /// True: XML; false: JSON.
     pub(crate) xml: bool,
 }
 
@@ -88,7 +85,7 @@ pub(crate) struct Notify {
 #[derive(Debug)]
 pub(crate) struct Tracking {
     pub(crate) urls: bool,
-    /// The caller's key, or a generated one.
+    /// The caller's key; `None`: a key is generated.
     pub(crate) process_key: Option<String>,
     /// The caller's name for the flow or the type of message.
     pub(crate) kind: Option<String>,
@@ -98,17 +95,17 @@ pub(crate) struct Tracking {
 
 /// `deliveryTimeWindow`: minutes of the day in UTC, on some days of the week.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Window {
+pub(crate) struct DeliveryWindow {
     /// Minute of the day.
     pub(crate) opens_minute: i64,
-    /// Minute of the day, after it opens.
+    /// Minute of the day, later than `opens_minute`.
     pub(crate) closes_minute: i64,
-    /// Bit 0 is Monday.
+    /// One bit for each day; bit 0 is Monday.
     pub(crate) days: u8,
 }
 
-impl Window {
-    /// The first moment from `at_ms` on at which delivery is allowed.
+impl DeliveryWindow {
+    /// The earliest time from `at_ms` on at which delivery is allowed.
     pub(crate) fn next_open_ms(self, at_ms: i64) -> i64 {
         let start_of_day = at_ms - at_ms.rem_euclid(24 * 60 * MINUTE_MS);
         for day in 0..=7 {
@@ -134,7 +131,7 @@ mod tests {
     #[test]
     fn a_window_opens_on_its_days_and_hours() {
         // 2015-02-12 was a Thursday; the window is Monday and Thursday, 9 to 17.
-        let window = Window {
+        let window = DeliveryWindow {
             opens_minute: 9 * 60,
             closes_minute: 17 * 60,
             days: 0b0000_1001,
