@@ -37,7 +37,7 @@ use crate::{
     send::Sender,
 };
 
-/// Commands in flight of the queue `returned` at most: they are rare and not urgent.
+/// Maximum number of unacknowledged commands of the queue `returned`: they are rare and not urgent.
 const MAX_RETURNED_IN_FLIGHT: u16 = 100;
 
 /// The settings and dependencies of the edge.

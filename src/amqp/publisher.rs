@@ -25,9 +25,9 @@ use self::publishing_session::{GiveUpOnDrop, Publication, PublishingSession};
 use super::{AmqpError, Endpoint, Topology, topology::short};
 use crate::ops::metrics::Metrics;
 
-/// Pipelined publications in flight at most.
+/// Maximum number of pipelined publications in flight.
 const MAX_IN_FLIGHT: usize = 4096;
-/// Messages that one caller publishes at once at most.
+/// Maximum number of messages that one caller publishes at once.
 const MAX_CHUNK: usize = 512;
 /// Channels for mandatory publications; each has one of them in flight.
 const MANDATORY_CHANNELS: usize = 16;

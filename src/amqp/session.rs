@@ -171,7 +171,7 @@ impl Session {
 
     /// Waits until the session has ended.
     pub async fn ended(&self) {
-        // The broker may close the connection without an error.
+        // If the broker closes the connection without an error, nothing cancels `ended`, so the state is also checked every second.
         let mut check = tokio::time::interval(Duration::from_secs(1));
         while self.is_open() {
             tokio::select! {

@@ -33,7 +33,7 @@ impl Running {
         self.readiness.end();
         self.closing.cancel();
         self.sender.drain(deadline).await;
-        // Deliveries are acknowledged after their results.
+        // Consumers end after the sender, because they acknowledge a delivery only after its results are durable.
         if let Some(consumers) = self.consumers
             && tokio::time::timeout_at(deadline, consumers).await.is_err()
         {

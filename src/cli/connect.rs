@@ -203,7 +203,7 @@ impl Bridge {
     }
 }
 
-/// The largest response that is read: 10,000 look-ups with every field.
+/// Maximum size of a response that the CLI accepts: enough for 10,000 look-up results with every field.
 pub const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]

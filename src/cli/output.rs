@@ -30,7 +30,7 @@ impl Output {
     /// Prints messages: each as a line of JSON, or all of them as rows of `table`.
     ///
     /// # Errors
-    /// If stdout cannot be written.
+    /// If stdout cannot be written to.
     pub fn messages<M: Serialize>(
         &mut self,
         table: &mut Table,
@@ -72,7 +72,7 @@ impl Output {
     /// Prints a remark about the results to stderr, so that scripts that read stdout do not get it.
     ///
     /// # Errors
-    /// If stderr cannot be written.
+    /// If stderr cannot be written to.
     pub fn note(&self, note: &str) -> io::Result<()> {
         writeln!(io::stderr(), "{note}")
     }

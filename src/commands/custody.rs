@@ -43,9 +43,10 @@ use crate::{
 
 /// The largest `expiration` that the broker accepts.
 const MAX_EXPIRATION_MS: i64 = u32::MAX as i64;
-/// The number of sessions that end while a command is published after which the publisher's headers are left out.
+/// After this many sessions ended while a command was published, it is published without its publisher's headers.
 const MAX_ENDED_SESSIONS: usize = 3;
-/// Longest time to wait for consumers to stop before a command is requeued unchanged: the sender may see the shutdown first.
+/// Maximum time to wait for the consumers to stop before a command is requeued to its queue: the sender may refuse it because of
+/// the shutdown while they still consume.
 const CONSUMER_STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How a command that cannot be carried out now is published again.

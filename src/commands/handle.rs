@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Shortest delay of a retry while the API refuses the bridge's credentials, which an operator has to correct.
+/// Minimum delay of a retry while the API refuses the bridge's credentials, which an operator has to correct.
 const CREDENTIALS_RETRY_DELAY: Duration = Duration::from_secs(60);
 
 pub(super) async fn handle(context: &Context, source: Source, delivery: Delivery) {

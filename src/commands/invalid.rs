@@ -8,7 +8,7 @@ use crate::{
     proto::v1::FieldViolation,
 };
 
-/// Violations in the event of an invalid command at most. The detail has their total number.
+/// Maximum number of violations in the event of an invalid command. The detail has their total number.
 const MAX_VIOLATIONS: usize = 100;
 
 /// Why a command is dead-lettered.

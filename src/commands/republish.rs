@@ -30,7 +30,7 @@ const KEPT: [&str; 7] = [
 ];
 /// The bridge's headers that only dead letters have.
 const OF_DEAD_LETTERS: [&str; 4] = [REASON, DETAIL, APPLICATION, DIED_AT];
-/// Encoded size of one of the bridge's headers at most: a text and the name. A larger one is not the bridge's.
+/// Maximum encoded size of one of the bridge's headers: a text and the name. A larger one was set by somebody else.
 const MAX_OWN_BYTES: usize = MAX_TEXT_BYTES + 128;
 
 /// The headers of a copy: those of the delivery, without those that the broker sets and those that would route the copy.

@@ -10,7 +10,7 @@ use std::{
 /// The layer that set a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// `defaults.toml`, or not set at all.
+    /// `defaults.toml`. Also the origin of a value that no layer set.
     Default,
     /// The configuration file.
     File {

@@ -35,11 +35,11 @@ pub struct Subscriptions {
 /// A subscriber that wants to attach.
 #[derive(Clone)]
 pub struct Subscriber {
-    /// Replaces the filter of the subscription.
+    /// Replaces the filter of the subscription. `None` keeps it while other subscribers are attached, and removes it otherwise.
     pub filter: Option<v1::EventFilter>,
     /// The events that the subscriber may see. Must equal the visibility of the subscription.
     pub visibility: Visibility,
-    /// Most unacknowledged deliveries.
+    /// Maximum number of unacknowledged deliveries.
     pub max_outstanding: usize,
 }
 

@@ -48,7 +48,7 @@ pub enum Failure {
     Deadline {
         /// Whether something may have been done.
         in_doubt: bool,
-        /// The messages of a send, empty for other calls.
+        /// The ids of the messages of a send. Empty for other calls.
         message_ids: Vec<String>,
     },
     /// Authentication failed, the credentials do not allow the call, or a quota is used up.

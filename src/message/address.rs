@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-/// Longest destination, in characters.
+/// Maximum length of a destination, in characters.
 pub const MAX_DESTINATION_CHARACTERS: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

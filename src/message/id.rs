@@ -17,9 +17,9 @@ use uuid::Uuid;
 pub const DEFAULT_APPLICATION: &str = "default";
 /// The application of messages that the account sent without the bridge.
 pub const FOREIGN_APPLICATION: &str = "foreign";
-/// Longest `request_id` or `message_id` of a caller, in characters.
+/// Maximum length of a `request_id` or `message_id` of a caller, in characters.
 pub const MAX_ID_CHARACTERS: usize = 128;
-/// Longest bulk id of a caller, in characters. With an application of 32 characters and the dot it stays below the 100
+/// Maximum length of a bulk id of a caller, in characters. With an application of 32 characters and the dot it stays below the 100
 /// characters that the API takes (docs/INFOBIP_API.md#limits).
 pub const MAX_BULK_ID_CHARACTERS: usize = 60;
 

@@ -90,7 +90,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
                     error.kind(),
                     std::io::ErrorKind::ConnectionAborted | std::io::ErrorKind::ConnectionReset
                 ) => {}
-            // The process is out of files or memory.
+            // Usually the process has no file descriptors or memory left.
             Err(error) => {
                 tracing::warn!(%error, "an HTTP connection can't be accepted: trying again in 100 ms");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -47,7 +47,8 @@ struct State {
     /// Number of slots that are not settled yet.
     open: usize,
     tracking_process_key: String,
-    /// Slots of later calls with the same ids: (own slot, their call, their slot).
+    /// Slots of later calls that get the result of a slot of this call, because they have the same message id: (slot of this
+    /// call, later call, slot of the later call).
     followers: Vec<(usize, Arc<Call>, usize)>,
     /// Released when the call is done.
     permit: Option<OwnedSemaphorePermit>,

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{events::ContentDigest, proto::v1};
 
-/// Digest of the content of a message. Each destination adds its number.
+/// Digest of the content of a message. Each destination adds its phone number.
 pub(super) struct MessageDigest(Sha256);
 
 impl MessageDigest {

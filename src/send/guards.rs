@@ -179,7 +179,7 @@ struct Counts {
     max: usize,
 }
 
-/// Number of messages to one number, by [`BUCKET`].
+/// Messages to one phone number in the last hour, counted per [`BUCKET`].
 struct Hour {
     /// The most recent bucket with a message.
     newest: u64,

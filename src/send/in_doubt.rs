@@ -39,7 +39,7 @@ pub(super) struct ResolverHandle {
 }
 
 impl ResolverHandle {
-    /// Hands a send over. If the resolver has ended, the result is `unknown`.
+    /// Gives a send in doubt to the resolver. If the resolver has ended, records the result `unknown`.
     pub(super) async fn submit(&self, send: InDoubtSend) {
         self.metrics.in_doubt_opened();
         if let Err(mpsc::error::SendError(send)) = self.queue.send(send).await {

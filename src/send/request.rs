@@ -147,7 +147,7 @@ pub fn bulk_response(bulk_id: String, sent: Sent) -> v1::SendSmsBulkResponse {
     }
 }
 
-/// Whether nothing was attempted for the destination, so that it can be sent again.
+/// Whether the destination can be sent again: nothing was attempted, or a repetition with the same ids is looked up first.
 #[must_use]
 pub fn is_retryable(result: &v1::SendResult) -> bool {
     result

@@ -203,7 +203,7 @@ async fn a_hundred_sends_in_flight_survive_the_wish_to_stop() {
             .unwrap();
         match answer {
             Ok(answer) => accepted.push(answer.into_inner().results[0].message_id.clone()),
-            // A send that was not begun is refused with a status that is safe to repeat.
+            // A call that the shutdown refused sent nothing: UNAVAILABLE tells the caller to repeat it.
             Err(status) => assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}"),
         }
     }

@@ -10,7 +10,7 @@
 {{- fail "replicas: more than one replica needs the broker for the event log: set secrets.amqp.url (and leave config.events.engine at auto), or set replicas to 1; only one process can use the embedded event log" -}}
 {{- end -}}
 {{- if and (eq $engine "broker") (not $broker) -}}
-{{- fail "config.events.engine: `broker` needs a broker: set secrets.amqp.url" -}}
+{{- fail "config.events.engine: the engine `broker` needs a RabbitMQ broker: set secrets.amqp.url" -}}
 {{- end -}}
 
 {{- if .Values.simulator.enabled -}}

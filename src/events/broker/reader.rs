@@ -1,8 +1,9 @@
 //! Attaches readers to the stream at a cursor, at a time, or at its end.
 //!
 //! The broker silently starts later if the stream no longer has the requested offset, so the first offset is queried before.
-//! The ends of the stream are found by attaching to `first` and `last` and sending a request on the same channel: the
-//! broker delivers what it has before it replies. (The message count of a stream lags by seconds.)
+//! The ends of the stream are found with a consumer at `first` or `last`, followed by a request on the same channel: the broker
+//! delivers the messages that exist before it replies to that request. The message count of a stream is not used, because it
+//! is seconds old.
 //! Neighbours: `stream_reader` reads the deliveries, `cursor` has the format of cursors.
 
 use std::{sync::Arc, time::Duration};

@@ -4,7 +4,7 @@ use prost::Message as _;
 
 use crate::proto::v1;
 
-/// Most events in a chunk. Finding one event reads the whole chunk.
+/// Maximum number of events in a chunk: finding one event reads the whole chunk.
 const MAX_EVENTS: i64 = 256;
 /// A chunk of this size is full, because source payloads can be long.
 const MAX_BYTES: usize = 128 * 1024;

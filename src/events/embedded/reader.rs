@@ -19,7 +19,7 @@ use super::{
 };
 use crate::proto::v1::{self, event::Payload};
 
-/// Most events in one batch of a reader.
+/// Maximum number of events in one batch of a reader.
 const EVENTS_PER_BATCH: usize = 256;
 /// Idle connections that are kept open. More are opened on demand.
 const KEPT_CONNECTIONS: usize = 3;

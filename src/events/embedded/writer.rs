@@ -24,9 +24,9 @@ use super::{
 };
 use crate::{message::event_type::EventType, ops::metrics::Metrics};
 
-/// Most events in one transaction: enough to share the cost of the fsync, few enough to keep the latency low.
+/// Maximum number of events in one transaction: enough to share the cost of the fsync, few enough to keep the latency low.
 const EVENTS_PER_COMMIT: usize = 2000;
-/// Most events that one trim removes, so that it does not delay appends for long. More trims follow while old events are left.
+/// Maximum number of events that one trim removes, so that it does not delay appends for long. More trims follow while old events are left.
 const EVENTS_PER_TRIM: i64 = 5_000;
 
 type Reply = oneshot::Sender<Result<(), AppendError>>;
@@ -141,7 +141,7 @@ impl Writer {
         let head = *self.head.borrow();
         let transaction = self.connection.transaction()?;
         let mut chunk = Chunk::after(head, std::mem::take(&mut self.buffer));
-        // Counted in the metrics after the commit.
+        // The metrics are updated after the commit, so these counts are collected first.
         let (mut appended, mut late): (Vec<(EventType, u64)>, _) = (Vec::new(), 0);
         for job in jobs {
             match job {

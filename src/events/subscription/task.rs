@@ -27,9 +27,9 @@ use crate::{
     proto::v1,
 };
 
-/// Shortest time between two saves of the position.
+/// Minimum time between two saves of the position.
 const SAVE_INTERVAL: Duration = Duration::from_millis(200);
-/// Most events from the first unacknowledged one on, because acknowledgements after it must be kept in memory. So a subscriber
+/// Maximum number of events from the first unacknowledged one on, because acknowledgements after it must be kept in memory. So a subscriber
 /// that never acknowledges a delivery stops its subscription after this many events.
 const MAX_UNSETTLED: usize = 100_000;
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::scalar::Scalar;
 use crate::infobip::xml;
 
-/// Most rows of a body, to bound memory. The API returns at most [`limits::MAX_ROWS`](crate::infobip::limits::MAX_ROWS).
+/// Maximum number of rows of a body, to bound memory. The API returns at most [`limits::MAX_ROWS`](crate::infobip::limits::MAX_ROWS).
 pub(in crate::infobip) const MAX_BODY_ROWS: usize = 20_000;
 /// After this many malformed rows the rest of the body counts as one malformed row, to bound the search for good rows.
 pub(in crate::infobip) const MAX_BROKEN_ROWS: usize = 100;

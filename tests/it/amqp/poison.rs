@@ -1,4 +1,4 @@
-//! Commands whose headers do not fit into an AMQP frame, in a whole bridge. The broker closes the connection on such a frame, so
+//! A complete bridge gets commands whose headers do not fit into an AMQP frame. The broker closes the connection on such a frame, so
 //! each of these commands could interrupt all publications again and again (docs/RELIABILITY.md, P7).
 
 use std::time::Duration;

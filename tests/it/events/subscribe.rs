@@ -237,7 +237,7 @@ async fn a_full_subscriber_and_one_of_another_visibility_block_no_others() {
             .unwrap();
     };
 
-    // It has room for one delivery, and does not acknowledge it.
+    // `sees_all` accepts one delivery at a time and does not acknowledge it.
     let mut sees_all = Subscriber::attach_as(&all, &channel, 1).await.unwrap();
     send("a").await;
     assert_eq!(request_id(&sees_all.next().await), "a");

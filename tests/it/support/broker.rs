@@ -104,12 +104,12 @@ impl TestBroker {
         Proxy::start(&self.url).await
     }
 
-    /// A connected publisher: everything is declared.
+    /// A publisher that is connected and has declared the topology.
     pub async fn publisher(&self) -> Arc<Publisher> {
         self.publisher_at(self.endpoint()).await
     }
 
-    /// The same over `endpoint`.
+    /// Like [`Self::publisher`], but connects to `endpoint`.
     pub async fn publisher_at(&self, endpoint: Endpoint) -> Arc<Publisher> {
         let publisher = Publisher::start(
             endpoint,
@@ -204,7 +204,7 @@ impl Client {
         name
     }
 
-    /// Takes the next message of a queue, and waits for one.
+    /// Waits until the queue has a message, and takes it.
     pub async fn take(&self, queue: &str) -> Delivery {
         let what = format!("a message is in {queue}");
         eventually(&what, || self.try_take(queue)).await

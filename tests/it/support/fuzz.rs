@@ -10,9 +10,9 @@ use proptest::{
 
 /// A fuzz run: generates its cases and decides when it is done.
 pub struct Fuzz {
-    /// Number of cases of a run without a time.
+    /// Number of cases, if the run has no time limit.
     cases: u32,
-    /// End of a run with a time.
+    /// When the run ends. `None`: it ends after `cases` cases.
     until: Option<Instant>,
     runner: TestRunner,
 }

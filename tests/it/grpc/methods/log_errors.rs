@@ -1,4 +1,4 @@
-//! The rows of the error table that the event log causes.
+//! Errors of the event log, and the status that each becomes (the table in docs/ERRORS.md).
 
 use std::time::Duration;
 
