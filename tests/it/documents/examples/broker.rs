@@ -82,18 +82,30 @@ async fn publishes_and_consumes(examples: &impl Examples) {
     assert_eq!(stream(&["--since", "600", "--count", "8"]).await, all);
 
     // An example fails if what it expects does not happen.
-    let [wait, none] = [
-        ["--timeout", "1", "--count", "1"],
-        ["--prefix", "none", "--count", "1"],
-    ];
-    for (script, args) in [
-        ("amqp_events", wait),
-        ("amqp_stream", wait),
-        ("amqp_events", none),
-        ("amqp_stream", none),
-        ("amqp_send", [REJECTED, "--text=Hello", "--timeout", "10"]),
+    let unused = format!("{}.unused", broker.prefix);
+    let of_unused = ["--queue", &unused, "--delete"];
+    for (script, queue, args) in [
+        (
+            "amqp_events",
+            &of_unused[..],
+            ["--timeout", "1", "--count", "1"],
+        ),
+        (
+            "amqp_events",
+            &of_unused,
+            ["--prefix", "none", "--count", "1"],
+        ),
+        ("amqp_stream", &[], ["--timeout", "1", "--count", "1"]),
+        ("amqp_stream", &[], ["--prefix", "none", "--count", "1"]),
+        (
+            "amqp_send",
+            &[],
+            [REJECTED, "--text=Hello", "--timeout", "10"],
+        ),
     ] {
-        let ended = end(examples.on(&broker, script, &args)).await;
+        let mut command = examples.on(&broker, script, queue);
+        command.args(args);
+        let ended = end(command).await;
         assert_eq!(ended.status, Some(1), "{script} {args:?}: {ended:?}");
     }
     bridge.stop().await;
