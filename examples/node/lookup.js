@@ -1,9 +1,10 @@
-// Asks what is known of numbers: node lookup.js 41793026727 385911234567
-// Exit status 0 if each number has an answer.
+import { call, connect, readBridgeArguments, run } from "./bridge.js";
 
-import { call, connect, readArguments, run } from "./bridge.js";
+const DESCRIPTION = `Asks what is known of numbers. Exit status 0 if each number has an answer.
 
-const args = readArguments();
+  node lookup.js 41793026727 385911234567`;
+
+const args = readBridgeArguments(DESCRIPTION, "NUMBER…");
 
 run(async () => {
   const lookup = connect("LookupService", args);

@@ -1,14 +1,15 @@
-// Sends a text and prints the result for each destination: node send.js --text Hello 41793026727 385911234567
-// Exit status 0 if all were accepted.
-
 import { randomUUID } from "node:crypto";
-import { call, connect, readArguments, run } from "./bridge.js";
+import { call, connect, readBridgeArguments, run } from "./bridge.js";
 
-const args = readArguments({
-  text: { type: "string" },
-  sender: { type: "string", default: "" },
+const DESCRIPTION = `Sends a text and prints the result for each destination. Exit status 0 if all were accepted.
+
+  node send.js --text Hello 41793026727 385911234567`;
+
+const args = readBridgeArguments(DESCRIPTION, "NUMBER…", {
+  text: { type: "string", default: "", help: "the text" },
+  sender: { type: "string", default: "", help: "default: the application's" },
   // With the same id a call can be repeated: nothing is sent twice.
-  "request-id": { type: "string", default: randomUUID() },
+  "request-id": { type: "string", default: randomUUID(), help: "default: a new one" },
 });
 
 run(async () => {

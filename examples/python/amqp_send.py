@@ -1,104 +1,88 @@
-"""Sends a text through the broker, and reads from a queue of its own what became of it.
+"""Publishes a command to the broker, and consumes the events about it from a queue of its own.
 
-Nothing but AMQP is needed: no stubs. Exit status 0 if each destination was accepted and delivered within --timeout.
+Exit status 0 if each destination was accepted and delivered within --timeout.
 """
 
-import argparse
 import json
-import os
 import sys
-import time
 import uuid
 
 import pika
-import pika.exceptions
+
+import broker
+import events
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> bool:
+    parser = broker.arguments(__doc__)
     parser.add_argument("to", nargs="+", help="numbers, such as 41793026727 385911234567")
-    parser.add_argument("--text", required=True)
-    parser.add_argument("--sender", default="", help="default: the application's")
     parser.add_argument(
-        "--amqp-url",
-        default=os.environ.get("SMSBRIDGE_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f"),
-        help="the broker (environment: SMSBRIDGE_AMQP_URL)",
+        "--text", action="append", required=True, help="the text; repeated: a bulk, each text is a message to all numbers"
     )
-    parser.add_argument("--prefix", default="smsbridge", help="what the bridge's names begin with")
-    parser.add_argument("--timeout", type=float, default=30.0, help="seconds; default 30")
+    parser.add_argument("--sender", default="", help="default: the application's")
+    parser.add_argument("--application", default="", help="who sends (property app_id); default: `default`")
+    parser.add_argument("--urgent", action="store_true", help="send before everything that is not urgent")
+    parser.add_argument("--expires", type=float, metavar="SECONDS", help="do not send later than this")
+    # With the same id a command can be repeated: nothing is sent twice.
+    parser.add_argument("--request-id", default=str(uuid.uuid4()), help="default: a new one")
     args = parser.parse_args()
 
-    connection = pika.BlockingConnection(pika.URLParameters(args.amqp_url))
+    # The bodies are the same messages as in gRPC, as proto JSON.
+    destinations = [{"to": to} for to in args.to]
+    messages = [{"from": args.sender, "destinations": destinations, "text": text} for text in args.text]
+    if len(messages) == 1:
+        command, body = "smsbridge.v1.SendSmsRequest", {"message": messages[0]}
+    else:
+        command, body = "smsbridge.v1.SendSmsBulkRequest", {"messages": messages}
+
+    connection = broker.connect(args)
     channel = connection.channel()
+    # basic_publish then waits for the confirm: the broker has stored the command.
     channel.confirm_delivery()
 
-    # The routing key of an event is its type and the application, here the one of senders that name none.
-    events = channel.queue_declare(queue="", exclusive=True).method.queue
-    for routing_key in ("send.*.default", "report.*.default"):
-        channel.queue_bind(queue=events, exchange=f"{args.prefix}.events", routing_key=routing_key)
+    # Bound before the command is published, so that no event is missed. The routing key is {type}.{application}.
+    queue = channel.queue_declare(queue="", exclusive=True).method.queue
+    application = args.application or "default"
+    for event_type in ("send.*", "report.*", "command.invalid"):
+        channel.queue_bind(queue, exchange=f"{args.prefix}.events", routing_key=f"{event_type}.{application}")
 
-    # The same message as in gRPC's SendSms, as proto JSON.
-    request_id = str(uuid.uuid4())
-    body = {
-        "message": {
-            "from": args.sender,
-            "destinations": [{"to": to} for to in args.to],
-            "text": args.text,
-        }
-    }
     channel.basic_publish(
         exchange=f"{args.prefix}.commands",
-        routing_key="sms.send",
+        routing_key="sms.send.urgent" if args.urgent else "sms.send",
         body=json.dumps(body),
         properties=pika.BasicProperties(
             content_type="application/json",
             delivery_mode=pika.DeliveryMode.Persistent,
-            # The request id: with it the command has exactly-once effect.
-            message_id=request_id,
+            type=command,
+            message_id=args.request_id,  # the request id
+            app_id=args.application or None,
+            expiration=str(int(args.expires * 1000)) if args.expires is not None else None,
         ),
         mandatory=True,
     )
-    print(f"published {request_id}")
+    print(f"published {args.request_id}", flush=True)
 
-    missing = {(event, to) for event in ("send.accepted", "report.delivered") for to in args.to}
-    deadline = time.monotonic() + args.timeout
-    mine = set()
-    reports = []
-    for method, properties, content in channel.consume(events, auto_ack=True, inactivity_timeout=1):
-        if time.monotonic() > deadline:
-            print(f"within {args.timeout} s there was no {sorted(missing)}", file=sys.stderr)
-            return 1
-        if method is None:
-            continue
+    expected = len(args.to) * len(messages)
+    mine, delivered, reports = set(), set(), []
+    for _, properties, content in broker.deliveries(channel, queue, args.timeout, auto_ack=True):
         event = json.loads(content)
         if "report" in event:
             reports.append(event)
-        elif properties.correlation_id == request_id:
-            result = event["result"]
-            mine.add(result["messageId"])
-            print(f"{event['type']}  {result['to']}  {result['messageId']}")
+        elif properties.correlation_id == args.request_id:
+            print(events.show(event), flush=True)
             if event["type"] != "send.accepted":
-                print(json.dumps(result), file=sys.stderr)
-                return 1
-            missing.discard((event["type"], result["to"]))
-        # A report may overtake the result of its message, and those of others come along.
+                return False
+            mine.add(event["result"]["messageId"])
+        # A report may come before the result of its message. The queue also has the reports of other messages.
         for event in [event for event in reports if event["report"]["messageId"] in mine]:
             reports.remove(event)
-            report = event["report"]
-            print(f"{event['type']}  {report['to']}  {report['messageId']}  {report['status']['name']}")
-            missing.discard((event["type"], report["to"]))
-        if not missing:
-            break
-    channel.cancel()
-    connection.close()
-    return 0
+            print(events.show(event), flush=True)
+            if event["type"] == "report.delivered":
+                delivered.add(event["report"]["messageId"])
+        if len(delivered) == expected:
+            return True
+    print(f"{len(mine)} accepted and {len(delivered)} delivered of {expected} in {args.timeout} s", file=sys.stderr)
+    return False
 
 
-try:
-    sys.exit(main())
-except pika.exceptions.AMQPConnectionError as error:
-    sys.exit(f"can't reach the broker: {error!r}")
-except pika.exceptions.ChannelClosedByBroker as error:
-    sys.exit(f"{error.reply_text}: does a bridge with this prefix run on the broker?")
-except pika.exceptions.UnroutableError:
-    sys.exit("nobody takes commands: does a bridge with this prefix run on the broker?")
+broker.run(main)

@@ -1,9 +1,8 @@
-"""Prints events as they happen, one proto JSON message a line, and connects again where it left off.
+"""Prints events as they happen, one line for each, and connects again where it left off.
 
 With --count it ends after so many events: exit status 0, or 1 if they did not come within --timeout.
 """
 
-import json
 import sys
 import time
 
@@ -11,9 +10,10 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 
 import bridge
+import events
 from smsbridge.v1 import event_service_pb2, event_service_pb2_grpc
 
-# Codes that speak of the request: waiting does not make it better.
+# Codes about the request: repeating it does not help.
 FINAL = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.OUT_OF_RANGE,
@@ -28,7 +28,8 @@ def main() -> bool:
     parser.add_argument("--type", action="append", default=[], help="such as 'report.#'; may be repeated")
     parser.add_argument("--since", type=float, metavar="SECONDS", help="begin so long ago; default: now")
     parser.add_argument("--cursor", help="begin after the event with this cursor")
-    parser.add_argument("--count", type=int, help="end after so many events")
+    parser.add_argument("--count", type=int, help="end after so many events; default: never")
+    parser.add_argument("--json", action="store_true", help="print whole events as JSON")
     args = parser.parse_args()
 
     request = event_service_pb2.StreamEventsRequest(
@@ -37,19 +38,20 @@ def main() -> bool:
     if args.cursor:
         request.cursor = args.cursor
     else:
-        # "Now" would be another moment after a lost connection: a time misses nothing.
+        # Without a start, events would be missed while it connects again.
         request.since.FromNanoseconds(time.time_ns() - int((args.since or 0) * 1e9))
 
     deadline = time.monotonic() + args.timeout if args.count else None
     seen = 0
     with bridge.connect(args) as channel:
-        events = event_service_pb2_grpc.EventServiceStub(channel)
+        stub = event_service_pb2_grpc.EventServiceStub(channel)
         while True:
             remaining = max(deadline - time.monotonic(), 0) if deadline else None
-            stream = events.StreamEvents(request, timeout=remaining, metadata=bridge.metadata(args))
+            stream = stub.StreamEvents(request, timeout=remaining, metadata=bridge.metadata(args))
             try:
                 for response in stream:
-                    print(json.dumps(MessageToDict(response.event)), flush=True)
+                    print(events.show(MessageToDict(response.event), args.json), flush=True)
+                    # A real consumer stores the cursor once it has processed the event.
                     request.cursor = response.event.cursor
                     seen += 1
                     if seen == args.count:

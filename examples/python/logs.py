@@ -7,7 +7,7 @@ from smsbridge.v1 import sms_service_pb2, sms_service_pb2_grpc
 def main() -> bool:
     parser = bridge.arguments(__doc__)
     parser.add_argument("--to", default="", help="only messages to this number")
-    parser.add_argument("--page-size", type=int, default=50)
+    parser.add_argument("--page-size", type=int, default=50, help="rows of one call; default 50")
     parser.add_argument("--expect", type=int, default=0, help="how many rows are expected")
     args = parser.parse_args()
 

@@ -24,6 +24,8 @@ def main() -> bool:
         inbox = inbox_service_pb2_grpc.InboxServiceStub(channel).PullReceivedMessages(
             inbox_service_pb2.PullReceivedMessagesRequest(limit=100), **call
         )
+    if not reports.reports and not inbox.messages:
+        print("nothing unread")
     for report in reports.reports:
         print(f"report   {report.message_id}  {report.to}  {report.status.name}")
     for message in inbox.messages:

@@ -12,7 +12,7 @@ def main() -> bool:
     parser.add_argument("--text", required=True)
     parser.add_argument("--sender", default="", help="default: the application's")
     # With the same id a call can be repeated: nothing is sent twice.
-    parser.add_argument("--request-id", default=str(uuid.uuid4()))
+    parser.add_argument("--request-id", default=str(uuid.uuid4()), help="default: a new one")
     args = parser.parse_args()
 
     request = sms_service_pb2.SendSmsRequest(

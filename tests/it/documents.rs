@@ -3,4 +3,5 @@
 mod contract;
 mod errors;
 mod examples;
+mod fences;
 mod reliability;

@@ -1,16 +1,16 @@
 //! The programs in `examples/`, unmodified, and grpcurl by reflection, against a bridge with a simulator.
 
-use std::path::{Path, PathBuf};
+mod broker;
+mod connection;
+mod language;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::process::Command;
 
+use self::language::{Examples, NodeExamples, PythonExamples, requirements};
 use crate::support::{
     bridge::TestBridge,
-    broker::TestBroker,
     eventually,
-    foreign::{Ended, GRPC_TOOLS, Node, Python, end, run},
+    foreign::{GRPC_TOOLS, Python, run},
     simulator::TestSimulator,
 };
 
@@ -19,98 +19,6 @@ const SECOND: &str = "385911234567";
 /// Rejected at once with REJECTED_NETWORK.
 const REJECTED: &str = "999010061";
 
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// The examples of one language, ready to run.
-trait Examples {
-    /// A script with its arguments.
-    fn command(&self, script: &str, args: &[&str]) -> Command;
-
-    /// Runs it against a bridge and returns its output; panics if it fails.
-    async fn run(&self, bridge: &TestBridge, script: &str, args: &[&str]) -> String {
-        run(self.at(bridge, script, args)).await
-    }
-
-    /// Runs it against a bridge, successful or not.
-    async fn end(&self, bridge: &TestBridge, script: &str, args: &[&str]) -> Ended {
-        end(self.at(bridge, script, args)).await
-    }
-
-    fn at(&self, bridge: &TestBridge, script: &str, args: &[&str]) -> Command {
-        let mut command = self.command(script, args);
-        command.env(
-            "SMSBRIDGE_ADDRESS",
-            format!("http://{}", bridge.addresses.grpc),
-        );
-        command
-    }
-}
-
-/// `examples/python` with its stubs.
-struct PythonExamples {
-    python: Python,
-    stubs: TempDir,
-}
-
-impl PythonExamples {
-    async fn ready() -> Self {
-        let python = Python::with(&requirements(), GRPC_TOOLS).await;
-        let stubs = tempfile::tempdir().unwrap();
-        let mut make = python.script(&repository("examples/python/make_stubs.py"));
-        make.arg(stubs.path());
-        run(make).await;
-        Self { python, stubs }
-    }
-}
-
-fn requirements() -> PathBuf {
-    repository("examples/python/requirements.txt")
-}
-
-impl Examples for PythonExamples {
-    fn command(&self, script: &str, args: &[&str]) -> Command {
-        let script = repository(&format!("examples/python/{script}.py"));
-        let mut command = self.python.script(&script);
-        command.args(args).env("PYTHONPATH", self.stubs.path());
-        command
-    }
-}
-
-/// A copy of `examples/node` and the contract below the folder of the installed packages, where Node finds them.
-struct NodeExamples {
-    node: Node,
-    workspace: TempDir,
-}
-
-impl NodeExamples {
-    async fn ready() -> Self {
-        let node = Node::with(&[repository("examples/node/package.json")]).await;
-        let workspace = node.workspace();
-        for folder in ["examples/node", "proto/smsbridge/v1"] {
-            let copy = workspace.path().join(folder);
-            std::fs::create_dir_all(&copy).unwrap();
-            for file in std::fs::read_dir(repository(folder)).unwrap() {
-                let file = file.unwrap().path();
-                if file.is_file() {
-                    std::fs::copy(&file, copy.join(file.file_name().unwrap())).unwrap();
-                }
-            }
-        }
-        Self { node, workspace }
-    }
-}
-
-impl Examples for NodeExamples {
-    fn command(&self, script: &str, args: &[&str]) -> Command {
-        let scripts = self.workspace.path().join("examples/node");
-        let mut command = self.node.script(&scripts.join(format!("{script}.js")));
-        command.args(args);
-        command
-    }
-}
-
 /// The second word of each line: the message ids.
 fn message_ids(lines: &str) -> Vec<String> {
     let second = |line: &str| line.split_whitespace().nth(1).unwrap().to_owned();
@@ -118,7 +26,7 @@ fn message_ids(lines: &str) -> Vec<String> {
 }
 
 /// The JSON of each line.
-fn events(lines: &str) -> Vec<Value> {
+fn json_lines(lines: &str) -> Vec<Value> {
     lines
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -138,7 +46,8 @@ async fn delivered(simulator: &TestSimulator, count: usize) {
 }
 
 /// Sends, follows events, looks up, and pages logs. The simulator pushes reports to the bridge.
-async fn sends_follows_looks_up_and_pages(examples: &impl Examples, send: &str) {
+async fn sends_follows_looks_up_and_pages<E: Examples>(examples: &E) {
+    let send = E::SEND;
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
 
@@ -161,7 +70,20 @@ async fn sends_follows_looks_up_and_pages(examples: &impl Examples, send: &str) 
         "2",
     ];
     let printed = examples.run(&bridge, "follow_events", &follow).await;
-    let mut reported: Vec<_> = events(&printed)
+    assert_eq!(printed.lines().count(), 2, "{printed}");
+    for line in printed.lines() {
+        assert!(line.contains("Z  report.delivered  default  "), "{line}");
+        assert!(line.len() < 160, "{line}");
+    }
+    let json: Vec<_> = follow.into_iter().chain(["--json"]).collect();
+    let printed = examples.run(&bridge, "follow_events", &json).await;
+    assert!(
+        json_lines(&printed)
+            .iter()
+            .all(|event| event["time"].is_string()),
+        "{printed}"
+    );
+    let mut reported: Vec<_> = json_lines(&printed)
         .iter()
         .map(|event| event["report"]["messageId"].as_str().unwrap().to_owned())
         .collect();
@@ -206,9 +128,13 @@ async fn sends_follows_looks_up_and_pages(examples: &impl Examples, send: &str) 
 }
 
 /// Pulls reports and messages with a bridge that gets no pushes, and finds the message among the events.
-async fn pulls(examples: &impl Examples, send: &str) {
+async fn pulls<E: Examples>(examples: &E) {
+    let send = E::SEND;
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;
+
+    let pulled = examples.run(&bridge, "pull", &[]).await;
+    assert_eq!(pulled, "nothing unread\n");
 
     let printed = examples
         .run(&bridge, send, &[FIRST, SECOND, "--text", "Hello"])
@@ -230,31 +156,97 @@ async fn pulls(examples: &impl Examples, send: &str) {
         "60",
         "--count",
         "1",
+        "--json",
     ];
     let printed = examples.run(&bridge, "follow_events", &follow).await;
-    assert_eq!(events(&printed)[0]["received"]["text"], "Hi there");
+    assert_eq!(json_lines(&printed)[0]["received"]["text"], "Hi there");
     bridge.stop().await;
+}
+
+/// Sends in bulk and on a stream, and consumes a subscription, which continues where its last consumer acknowledged.
+async fn sends_many_and_subscribes(examples: &impl Examples) {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let subscribe = async |count: &str| {
+        let args = [
+            "--name", "test", "--type", "send.*", "--count", count, "--json",
+        ];
+        let printed = examples.run(&bridge, "subscribe", &args).await;
+        let (first, events) = printed.split_once('\n').unwrap();
+        (first.to_owned(), json_lines(events))
+    };
+    assert_eq!(subscribe("0").await, ("created test".to_owned(), vec![]));
+
+    let [one, two] = [format!("{FIRST}=One"), format!("{SECOND}=Two = 2")];
+    let mut sent = Vec::new();
+    for (script, column) in [("send_bulk", 1), ("stream_sms", 2)] {
+        let printed = examples.run(&bridge, script, &[&one, &two]).await;
+        assert_eq!(printed.matches("OUTCOME_ACCEPTED").count(), 2, "{printed}");
+        let id = |line: &str| line.split_whitespace().nth(column).unwrap().to_owned();
+        sent.extend(printed.lines().map(id));
+    }
+    let texts: Vec<_> = simulator.messages().await;
+    let texts = texts.iter().filter(|message| message["text"] == "Two = 2");
+    assert_eq!(texts.count(), 2);
+
+    let mut received = Vec::new();
+    for count in ["1", "3"] {
+        let (first, events) = subscribe(count).await;
+        assert_eq!(first, "continued test");
+        received.extend(events);
+    }
+    let mut received: Vec<_> = received
+        .iter()
+        .map(|event| event["result"]["messageId"].as_str().unwrap().to_owned())
+        .collect();
+    received.sort();
+    sent.sort();
+    assert_eq!(received, sent);
+
+    // One message is rejected, the other is sent.
+    let rejected = format!("{REJECTED}=Hello");
+    for script in ["send_bulk", "stream_sms"] {
+        let ended = examples.end(&bridge, script, &[&one, &rejected]).await;
+        assert_eq!(ended.status, Some(1), "{script}: {ended:?}");
+        for outcome in ["OUTCOME_ACCEPTED", "OUTCOME_REJECTED"] {
+            assert!(ended.stdout.contains(outcome), "{script}: {ended:?}");
+        }
+    }
+    let waiting = ["--name", "idle", "--count", "1", "--timeout", "1"];
+    let ended = examples.end(&bridge, "subscribe", &waiting).await;
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn python_sends_many_and_subscribes() {
+    sends_many_and_subscribes(&PythonExamples::ready().await).await;
+}
+
+#[tokio::test]
+async fn node_sends_many_and_subscribes() {
+    sends_many_and_subscribes(&NodeExamples::ready().await).await;
 }
 
 #[tokio::test]
 async fn python_sends_follows_looks_up_and_pages() {
     let python = PythonExamples::ready().await;
-    sends_follows_looks_up_and_pages(&python, "send_sms").await;
+    sends_follows_looks_up_and_pages(&python).await;
 }
 
 #[tokio::test]
 async fn python_pulls() {
-    pulls(&PythonExamples::ready().await, "send_sms").await;
+    pulls(&PythonExamples::ready().await).await;
 }
 
 #[tokio::test]
 async fn node_sends_follows_looks_up_and_pages() {
-    sends_follows_looks_up_and_pages(&NodeExamples::ready().await, "send").await;
+    sends_follows_looks_up_and_pages(&NodeExamples::ready().await).await;
 }
 
 #[tokio::test]
 async fn node_pulls() {
-    pulls(&NodeExamples::ready().await, "send").await;
+    pulls(&NodeExamples::ready().await).await;
 }
 
 #[tokio::test]
@@ -293,42 +285,5 @@ async fn grpcurl_sends_by_reflection() {
     }
     assert_ne!(results[0]["messageId"], results[1]["messageId"]);
     assert_eq!(simulator.messages().await.len(), 2);
-    bridge.stop().await;
-}
-
-#[tokio::test]
-async fn python_publishes_commands_and_reads_events() {
-    let python = Python::with(&requirements(), GRPC_TOOLS).await;
-    let broker = TestBroker::start().await;
-    let simulator = TestSimulator::start().await;
-    let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;
-    let ready = format!("http://{}/ready", bridge.addresses.admin);
-    eventually("the bridge is ready", async || {
-        let answer = reqwest::get(&ready).await.unwrap();
-        answer.status().is_success().then_some(())
-    })
-    .await;
-    let send = |to: &[&str]| {
-        let mut command = python.script(&repository("examples/python/amqp_send.py"));
-        command.args(to).args(["--text", "Hello"]).args([
-            "--amqp-url",
-            &broker.url,
-            "--prefix",
-            &broker.prefix,
-        ]);
-        command
-    };
-
-    let printed = run(send(&[FIRST, SECOND])).await;
-    for event in ["send.accepted", "report.delivered"] {
-        for to in [FIRST, SECOND] {
-            assert!(printed.contains(&format!("{event}  {to}  ")), "{printed}");
-        }
-    }
-    assert_eq!(simulator.messages().await.len(), 2);
-
-    let ended = end(send(&[REJECTED])).await;
-    assert_eq!(ended.status, Some(1), "{ended:?}");
-    assert!(ended.stdout.contains("send.rejected"), "{ended:?}");
     bridge.stop().await;
 }

@@ -1,0 +1,70 @@
+"""What the AMQP examples share: the connection to the broker, and how its errors are shown. No stubs are needed."""
+
+import argparse
+import os
+import ssl
+import sys
+import time
+
+import pika
+import pika.exceptions
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """A parser for the options that every example has. The variables are those of the bridge itself."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--amqp-url",
+        default=os.environ.get("SMSBRIDGE_AMQP__URL", "amqp://guest:guest@127.0.0.1:5672/%2f"),
+        help="the broker; amqps:// for TLS (environment: SMSBRIDGE_AMQP__URL)",
+    )
+    parser.add_argument(
+        "--prefix",
+        default=os.environ.get("SMSBRIDGE_AMQP__PREFIX", "smsbridge"),
+        help="prefix of the bridge's names (environment: SMSBRIDGE_AMQP__PREFIX)",
+    )
+    parser.add_argument("--ca-file", help="the CA (PEM) that signed the broker's certificate")
+    parser.add_argument("--cert-file", help="the client certificate (PEM)")
+    parser.add_argument("--key-file", help="the key of the client certificate (PEM)")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds; default 30")
+    return parser
+
+
+def connect(args: argparse.Namespace) -> pika.BlockingConnection:
+    """A connection to the broker."""
+    parameters = pika.URLParameters(args.amqp_url)
+    if args.ca_file or args.cert_file:
+        context = ssl.create_default_context(cafile=args.ca_file)
+        if args.cert_file:
+            context.load_cert_chain(args.cert_file, args.key_file)
+        parameters.ssl_options = pika.SSLOptions(context, parameters.host)
+    return pika.BlockingConnection(parameters)
+
+
+def deliveries(channel, queue: str, timeout: float | None, **consume):
+    """Yields (method, properties, body) of each message. Ends after `timeout` seconds; None: never."""
+    deadline = time.monotonic() + timeout if timeout is not None else None
+    for method, properties, body in channel.consume(queue, inactivity_timeout=0.2, **consume):
+        if method is not None:
+            yield method, properties, body
+        if deadline is not None and time.monotonic() > deadline:
+            return
+
+
+def run(main) -> None:
+    """Ends the process: 0 if `main` returned True, 1 if it did not or the broker refused, 130 after Ctrl-C."""
+    try:
+        sys.exit(0 if main() else 1)
+    except pika.exceptions.UnroutableError:
+        sys.exit("the broker returned the message: no queue is bound; start a bridge, it declares them")
+    except pika.exceptions.NackError:
+        sys.exit("the broker refused the message: a queue is full")
+    except pika.exceptions.ChannelClosedByBroker as error:
+        hint = ": does a bridge with this --prefix run on the broker?" if error.reply_code == 404 else ""
+        sys.exit(f"{error.reply_text}{hint}")
+    except pika.exceptions.AMQPConnectionError as error:
+        sys.exit(f"no connection to the broker: {error!r}")
+    except OSError as error:  # a certificate file
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
