@@ -227,3 +227,35 @@ async fn what_is_under_way_on_an_old_connection_is_answered_within_the_grace_per
     assert_eq!(sent.unwrap().into_inner().results.len(), 1);
     bridge.stop().await;
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_ended_and_gives_its_place_back() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.max_connections = 1;
+        config.grpc.max_connection_age = Duration::from_millis(500);
+        config.grpc.max_connection_age_grace = Duration::from_millis(100);
+    })
+    .await;
+    let client = http2::spawn_client_that_does_not_read(bridge.addresses.grpc).await;
+    tokio::time::timeout(DEADLINE, list_statuses(&bridge.channel))
+        .await
+        .expect("the place is free");
+    client.await.unwrap();
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_ended_after_the_shutdown_began() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.max_connection_age = Duration::from_secs(2);
+        config.grpc.max_connection_age_grace = Duration::from_millis(100);
+        config.shutdown.grace = Duration::from_secs(60);
+    })
+    .await;
+    let client = http2::spawn_client_that_does_not_read(bridge.addresses.grpc).await;
+    list_statuses(&bridge.channel).await;
+    bridge.stop().await;
+    client.await.unwrap();
+}

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
+    task::JoinHandle,
 };
 
 use super::DEADLINE;
@@ -44,6 +45,18 @@ pub fn call_headers(stream: u32, path: &str) -> Vec<u8> {
         }
     }
     frame(HEADERS, END_HEADERS, stream, &block)
+}
+
+/// A client that sends PINGs and reads nothing, so that the answers fill the buffers and the server cannot write. Connects before
+/// it returns.
+pub async fn spawn_client_that_does_not_read(address: SocketAddr) -> JoinHandle<()> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut connection = Http2(socket.connect(address).await.unwrap());
+    connection.write(PREFACE).await;
+    connection.write(&frame(SETTINGS, 0, 0, &[])).await;
+    let pings = frame(PING, 0, 0, &[0; 8]).repeat(1000);
+    tokio::spawn(async move { while connection.0.write_all(&pings).await.is_ok() {} })
 }
 
 pub struct Http2(TcpStream);
