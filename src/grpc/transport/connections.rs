@@ -10,7 +10,10 @@ mod stream;
 
 use std::{
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -75,7 +78,9 @@ pub(in crate::grpc) async fn serve(
                 None => http.serve(stream, preface_deadline, service).await,
                 Some(tls) => {
                     // If the handshake fails, rustls has sent the alert.
-                    if let Some(stream) = tls.accept(stream, preface_deadline).await {
+                    let handshake = tls.accept(stream, preface_deadline);
+                    let handshake = http.stop.run_until_cancelled(handshake).await;
+                    if let Some(stream) = handshake.flatten() {
                         let service = service.with_certificate(Certificate::of(&stream));
                         http.serve(stream, preface_deadline, service).await;
                     }
@@ -118,7 +123,8 @@ impl Http2 {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let end = Instant::now() + self.lifetime;
-        let stream = HttpStream::new(stream, preface_deadline);
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let stream = HttpStream::new(stream, preface_deadline, Arc::clone(&has_begun));
         let service = hyper::service::service_fn(move |request: http::Request<_>| {
             service.call(request.map(Body::new))
         });
@@ -126,7 +132,12 @@ impl Http2 {
         tokio::select! {
             served = connection.as_mut() => return log_end(served),
             () = tokio::time::sleep(self.age) => {}
-            () = self.stop.cancelled() => {}
+            () = self.stop.cancelled() => {
+                // hyper would wait for the preface, and no call can be in flight before it.
+                if !has_begun.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
         }
         connection.as_mut().graceful_shutdown();
         // While the client reads nothing, hyper waits to write, without a limit.

@@ -6,6 +6,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -28,15 +32,18 @@ pub(super) struct HttpStream<S> {
 struct Preface {
     bytes_left: usize,
     deadline: Pin<Box<Sleep>>,
+    is_complete: Arc<AtomicBool>,
 }
 
 impl<S> HttpStream<S> {
-    pub(super) fn new(stream: S, preface_deadline: Instant) -> Self {
+    /// Sets `has_begun` when the preface is complete.
+    pub(super) fn new(stream: S, preface_deadline: Instant, has_begun: Arc<AtomicBool>) -> Self {
         Self {
             stream,
             preface: Some(Preface {
                 bytes_left: PREFACE_BYTES,
                 deadline: Box::pin(tokio::time::sleep_until(preface_deadline)),
+                is_complete: has_begun,
             }),
             has_yielded: false,
         }
@@ -70,6 +77,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
             let bytes_read = buffer.filled().len() - before;
             preface.bytes_left = preface.bytes_left.saturating_sub(bytes_read);
             if preface.bytes_left == 0 {
+                preface.is_complete.store(true, Ordering::Relaxed);
                 self.preface = None;
             }
         }
