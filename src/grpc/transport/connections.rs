@@ -75,13 +75,16 @@ pub(in crate::grpc) async fn serve(
                 permit: _permit,
             } = accepted;
             match tls {
-                None => http.serve(stream, preface_deadline, service).await,
+                None => {
+                    let service = service.for_connection(None);
+                    http.serve(stream, preface_deadline, service).await;
+                }
                 Some(tls) => {
                     // If the handshake fails, rustls has sent the alert.
                     let handshake = tls.accept(stream, preface_deadline);
                     let handshake = http.stop.run_until_cancelled(handshake).await;
                     if let Some(stream) = handshake.flatten() {
-                        let service = service.with_certificate(Certificate::of(&stream));
+                        let service = service.for_connection(Certificate::of(&stream));
                         http.serve(stream, preface_deadline, service).await;
                     }
                 }

@@ -19,6 +19,7 @@ pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 pub const ACK: u8 = 1;
+pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -45,6 +46,23 @@ pub fn call_headers(stream: u32, path: &str) -> Vec<u8> {
         }
     }
     frame(HEADERS, END_HEADERS, stream, &block)
+}
+
+/// A complete call whose request is an empty message.
+pub fn empty_call(stream: u32, path: &str) -> Vec<u8> {
+    let message = frame(DATA, END_STREAM, stream, &[0; 5]);
+    [call_headers(stream, path), message].concat()
+}
+
+/// SETTINGS by which the server may send no DATA.
+pub fn closed_windows() -> Vec<u8> {
+    const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
+    frame(
+        SETTINGS,
+        0,
+        0,
+        &[&INITIAL_WINDOW_SIZE[..], &[0; 4]].concat(),
+    )
 }
 
 /// A client that sends PINGs and reads nothing, so that the answers fill the buffers and the server cannot write. Connects before
