@@ -95,6 +95,23 @@ fn open_addresses_need_authentication() {
 }
 
 #[test]
+fn no_credentials_of_webhooks_are_weak_or_empty() {
+    let public = "[http]\nlisten = \"0.0.0.0:8080\"\n";
+    let basic = "basic_username = \"u\"\nbasic_password = \"p\"\n";
+    // Either of the two admits a push.
+    let weak = mistake(&format!("{public}{basic}secret = \"short\""), &[]);
+    assert_eq!(weak.key, "http.secret", "{weak}");
+    for (username, password, key) in [
+        ("", "p", "http.basic_username"),
+        ("u", "", "http.basic_password"),
+    ] {
+        let text =
+            format!("{public}basic_username = \"{username}\"\nbasic_password = \"{password}\"");
+        assert_eq!(mistake(&text, &[]).key, key);
+    }
+}
+
+#[test]
 fn tls_files_come_together() {
     assert_eq!(
         mistake("[grpc]\ntls_cert_file = \"c\"", &[]).problem,
