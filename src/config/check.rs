@@ -15,7 +15,7 @@ use secrecy::ExposeSecret;
 
 pub(super) use self::serve::serve;
 use self::{
-    addresses::{base_address, is_loopback_url, listeners},
+    addresses::{base_address, is_loopback_url, listeners, push_url},
     applications::applications,
     bounds::bounds,
     secrets::secrets_from_files,
@@ -226,6 +226,7 @@ fn http(config: &mut Config, checks: &mut Checks<'_>) {
             );
         }
     }
+    push_url(http, checks);
 }
 
 fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {

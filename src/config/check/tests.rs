@@ -112,6 +112,24 @@ fn no_credentials_of_webhooks_are_weak_or_empty() {
 }
 
 #[test]
+fn the_address_for_pushes_is_not_too_long_for_the_api() {
+    let text = |password: &str| {
+        format!(
+            "[http]\npublic_url = \"https://sms.example.com\"\nbasic_username = \"u\"\nbasic_password = \"{password}\""
+        )
+    };
+    load(&text(&"p".repeat(1800)), &[]).unwrap();
+    // Each of these has three characters in a URL.
+    let encoded = mistake(&text(&"?".repeat(700)), &[]);
+    assert_eq!(encoded.key, "http.public_url", "{encoded}");
+    assert!(encoded.problem.contains("2048"), "{encoded}");
+    assert!(!encoded.to_string().contains("??"), "{encoded}");
+    let secret = "s".repeat(2100);
+    let text = format!("[http]\npublic_url = \"https://x\"\nsecret = \"{secret}\"");
+    assert_eq!(mistake(&text, &[]).key, "http.public_url");
+}
+
+#[test]
 fn tls_files_come_together() {
     assert_eq!(
         mistake("[grpc]\ntls_cert_file = \"c\"", &[]).problem,
