@@ -79,6 +79,7 @@ pub async fn serve(
         .with_state(state);
     let limits = Limits {
         max_connections: config.max_connections,
+        keep_alive: true,
         header_timeout: config.header_timeout,
         request_timeout: config.request_timeout,
     };
