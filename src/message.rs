@@ -8,3 +8,6 @@ pub mod event_type;
 pub mod id;
 pub mod reason;
 pub mod time;
+
+/// Longest `notifyUrl` that the API takes (docs/INFOBIP_API.md#limits).
+pub const MAX_NOTIFY_URL_CHARACTERS: usize = 2_048;

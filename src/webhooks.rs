@@ -79,6 +79,7 @@ pub async fn serve(
         .with_state(state);
     let limits = Limits {
         max_connections: config.max_connections,
+        keep_alive: true,
         header_timeout: config.header_timeout,
         request_timeout: config.request_timeout,
     };
@@ -167,7 +168,8 @@ fn unavailable() -> WebhookOutcome {
     (WebhookResult::Unavailable, response)
 }
 
-/// The outcome of storing, or 503 at the deadline. If it is stored later after all, the repeated push is a duplicate.
+/// The outcome of storing, or 503 at the deadline. It may be stored later after all. The events of the repeated push then have the
+/// same ids, except where the push gives none: a received message without id and time, and a body in quarantine, are stored twice.
 async fn stored_by<T>(
     deadline: Instant,
     storing: impl Future<Output = Result<T, IntakeError>>,

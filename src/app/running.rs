@@ -1,5 +1,7 @@
 //! A running bridge and its shutdown, in the order of P8 (docs/RELIABILITY.md#p8-shutdown-loses-nothing).
 
+use std::time::Duration;
+
 use tokio::{
     task::{JoinHandle, JoinSet},
     time::Instant,
@@ -8,6 +10,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{AppError, broker::Broker};
 use crate::{events::SharedEventLog, ops::readiness::Readiness, send::SendCore};
+
+/// How long the event log, and then the publisher, may take to close after the grace period.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) struct Running {
     pub(super) sender: SendCore,
@@ -28,7 +33,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Stops all parts. What has not ended by `deadline` is aborted.
+    /// Stops all parts. What has not ended by `deadline` is aborted; then the event log and the publisher are closed.
     pub(super) async fn drain(mut self, deadline: Instant) {
         self.readiness.end();
         self.closing.cancel();
@@ -51,12 +56,20 @@ impl Running {
             tracing::warn!("connections were still open at the end of the grace period");
             self.servers.shutdown().await;
         }
-        self.log.close().await;
+        close("the event log", self.log.close(), deadline).await;
         if let Some(broker) = self.broker {
-            broker.publisher.close().await;
+            close("the publisher", broker.publisher.close(), deadline).await;
         }
         // Probes are answered until the end.
         self.stop_admin.cancel();
         let _ = self.admin.await;
+    }
+}
+
+/// Waits for `closing` until `deadline`, but at least [`CLOSING_TIMEOUT`].
+async fn close(what: &str, closing: impl Future<Output = ()>, deadline: Instant) {
+    let latest = deadline.max(Instant::now() + CLOSING_TIMEOUT);
+    if tokio::time::timeout_at(latest, closing).await.is_err() {
+        tracing::warn!("{what} did not close in time: the process ends without waiting for it");
     }
 }

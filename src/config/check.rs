@@ -15,7 +15,7 @@ use secrecy::ExposeSecret;
 
 pub(super) use self::serve::serve;
 use self::{
-    addresses::{base_address, is_loopback_url, listeners},
+    addresses::{base_address, is_loopback_url, listeners, push_url},
     applications::applications,
     bounds::bounds,
     secrets::secrets_from_files,
@@ -165,6 +165,19 @@ fn http(config: &mut Config, checks: &mut Checks<'_>) {
         ),
         checks,
     );
+    let username = http.basic_username.as_deref();
+    let password = http.basic_password.as_ref();
+    for (key, value) in [
+        ("http.basic_username", username),
+        (
+            "http.basic_password",
+            password.map(ExposeSecret::expose_secret),
+        ),
+    ] {
+        if value.is_some_and(str::is_empty) {
+            checks.reject(&[key], "is empty", "set a value, or remove the key");
+        }
+    }
     let is_public = !http.listen.ip().is_loopback()
         || http
             .public_url
@@ -203,7 +216,7 @@ fn http(config: &mut Config, checks: &mut Checks<'_>) {
                 "must have only the characters A-Z a-z 0-9 - . _ ~, as it is a segment of a URL path",
                 "choose another one, such as the output of `openssl rand -hex 24`",
             );
-        } else if is_public && !has_basic && secret.len() < MIN_SECRET_CHARACTERS {
+        } else if is_public && secret.len() < MIN_SECRET_CHARACTERS {
             checks.reject(
                 &["http.secret"],
                 format!("has only {} characters and could be guessed", secret.len()),
@@ -213,6 +226,7 @@ fn http(config: &mut Config, checks: &mut Checks<'_>) {
             );
         }
     }
+    push_url(http, checks);
 }
 
 fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {

@@ -28,7 +28,7 @@ pub enum ApiError {
         http_status: u16,
         /// API: `messageId` of the service exception, such as `BAD_REQUEST`. Empty if the body could not be read.
         code: String,
-        /// API: `text` of the service exception, digits masked. Empty if the body could not be read.
+        /// API: `text` of the service exception, digits and URLs masked. Empty if the body could not be read.
         text: String,
         /// API: `validationErrors`: each field with its problems.
         validation_errors: Vec<(String, Vec<String>)>,
@@ -40,7 +40,7 @@ pub enum ApiError {
     )]
     CredentialsRefused {
         http_status: u16,
-        /// API: `text` of the service exception, digits masked. Empty if the body could not be read.
+        /// API: `text` of the service exception, digits and URLs masked. Empty if the body could not be read.
         text: String,
     },
     /// The request was sent, or may have been, and its outcome is unknown.
@@ -206,9 +206,29 @@ fn problem_text(problem: &serde_json::Value) -> String {
         .map_or_else(|| presentable(&problem.to_string()), presentable)
 }
 
-/// At most 500 characters, without control characters. Runs of five or more digits are masked, because a validation error may
-/// quote a phone number.
+/// At most 500 characters, without control characters, and without what a validation error may quote: runs of five or more
+/// digits are masked because of phone numbers, and URLs because a `notifyUrl` has the path secret or credentials.
 fn presentable(text: &str) -> String {
+    let start: String = text.chars().take(500).collect();
+    mask_digits(&mask_urls(&start))
+}
+
+/// Masks each URL from its `://` to the next whitespace, quote or angle bracket.
+fn mask_urls(text: &str) -> String {
+    const SEPARATOR: &str = "://";
+    let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>');
+    let mut masked = String::new();
+    let mut rest = text;
+    while let Some((before, url)) = rest.split_once(SEPARATOR) {
+        masked.extend([before, SEPARATOR, "…"]);
+        rest = url.find(is_end).map_or("", |end| &url[end..]);
+    }
+    masked.push_str(rest);
+    masked
+}
+
+/// Masks runs of five or more digits, and replaces control characters.
+fn mask_digits(text: &str) -> String {
     let mut clean = String::new();
     let mut digits = String::new();
     let end = |clean: &mut String, digits: &mut String| {
@@ -219,7 +239,7 @@ fn presentable(text: &str) -> String {
         }
         digits.clear();
     };
-    for c in text.chars().take(500) {
+    for c in text.chars() {
         if c.is_ascii_digit() {
             digits.push(c);
             continue;
@@ -267,6 +287,37 @@ mod tests {
                 text: "Invalid login details".into()
             }
         );
+    }
+
+    /// The API may quote the `notifyUrl` of the bridge, which has the path secret or the credentials of HTTP Basic.
+    #[test]
+    fn quoted_urls_are_masked() {
+        let quoted = r#"{"requestError":{"serviceException":{"messageId":"BAD_REQUEST",
+            "text":"bad http://h/infobip/s3cret/reports here and HTTPS://h/infobip/s3cret",
+            "validationErrors":{"https://u:p%40ss@h":"\"https://u:p%40ss@h/infobip/s3cret/reports\" is not a URL",
+                "x":{"value":"https://u:p%40ss@h/infobip/s3cret/reports"}}}}}"#;
+        let error = refused(400, quoted);
+        let shown = format!("{error} {error:?}");
+        for secret in ["p%40", "s3cret", "u:p"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        let ApiError::Refused {
+            text,
+            validation_errors,
+            ..
+        } = error
+        else {
+            panic!("{error:?}")
+        };
+        assert_eq!(text, "bad http://… here and HTTPS://…");
+        assert!(
+            validation_errors
+                .iter()
+                .any(|(_, problems)| problems[0].ends_with("\" is not a URL")),
+            "{validation_errors:?}"
+        );
+        let text = refused(401, &quoted.replace("BAD_REQUEST", "UNAUTHORIZED")).to_string();
+        assert!(!text.contains("s3cret"), "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The limits of the Infobip API, each with its unit. Source: docs/INFOBIP_API.md#limits.
 //!
-//! Limits of ids and phone numbers are in `message::id` and `message::address`, which must not depend on this module.
+//! Limits of ids and phone numbers are in `message::id` and `message::address`, and that of `notifyUrl` is in `message`, which
+//! must not depend on this module.
 
 use std::time::Duration;
 
@@ -22,7 +23,6 @@ pub const MAX_TEXT_CHARACTERS: usize = 4_000;
 /// Maximum length of binary content: 25 segments of 140 bytes.
 pub const MAX_BINARY_BYTES: usize = 3_500;
 pub const MAX_CALLBACK_DATA_CHARACTERS: usize = 4_000;
-pub const MAX_NOTIFY_URL_CHARACTERS: usize = 2_048;
 /// Maximum validity period. The API shortens a longer one to this.
 pub const MAX_VALIDITY_MINUTES: u64 = 2_880;
 /// Latest `sendAt`, counted from now: 180 days.

@@ -21,9 +21,11 @@ use super::{
     readiness::Readiness,
 };
 
-/// Limits for clients: probes and scrapes are few, short, and come from inside.
+/// Limits for clients: probes and scrapes are few, short, and come from inside. Each has a connection of its own, so that clients
+/// that keep theirs do not keep probes waiting.
 pub const LIMITS: Limits = Limits {
     max_connections: 64,
+    keep_alive: false,
     header_timeout: Duration::from_secs(10),
     request_timeout: Duration::from_secs(1),
 };
@@ -197,5 +199,25 @@ mod tests {
             let ended = timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await;
             ended.expect("it is closed").unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn clients_that_keep_their_connections_keep_no_probe_waiting() {
+        let admin = admin_with(Limits {
+            max_connections: 2,
+            header_timeout: Duration::from_secs(300),
+            ..LIMITS
+        })
+        .await;
+        let mut kept = Vec::new();
+        for path in ["/live", "/elsewhere"] {
+            let mut stream = TcpStream::connect(admin.address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.read_exact(&mut [0; 12]).await.unwrap();
+            kept.push(stream);
+        }
+        let response = timeout(Duration::from_secs(30), get(admin.address, "/live")).await;
+        assert!(response.unwrap().starts_with("HTTP/1.1 200"));
     }
 }

@@ -1,11 +1,13 @@
 //! The HTTP/1.1 server of `http.listen` and `admin.listen`: an axum router with limits that axum's own server lacks.
 //!
 //! Invariants: at most `max_connections` are open, more wait in the backlog; a connection that does not send the head of its
-//! next request in time, or is older than `MAX_AGE`, is closed; after `stop` the server waits only for requests in flight;
+//! next request in time, is older than `MAX_AGE`, or got a client error (4xx) is closed, so that strangers do not keep
+//! connections that others wait for; after `stop` the server waits only for requests in flight;
 //! every connection is a task that the server owns and awaits. Neighbours: `webhooks` and [`super::admin`] have the routes and
 //! limit the time and size of each request; `grpc::transport::connections` does the same for HTTP/2.
 
 use std::{
+    convert::Infallible,
     pin::pin,
     sync::{
         Arc,
@@ -15,6 +17,7 @@ use std::{
 };
 
 use axum::Router;
+use http::{HeaderValue, header::CONNECTION};
 use hyper::{body::Incoming, server::conn::http1, service::Service as _};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -40,6 +43,8 @@ const CLOSING_TIMEOUT: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub max_connections: usize,
+    /// Whether a connection may have several requests.
+    pub keep_alive: bool,
     /// How long a connection may take to send the head of its next request.
     pub header_timeout: Duration,
     /// How long the server waits for the request in flight when it closes a connection.
@@ -113,9 +118,13 @@ async fn serve_connection(
             let busy = Busy::new(&is_busy);
             let response = routes.call(request);
             async move {
-                let response = response.await;
+                let mut response = response.await?;
                 drop(busy);
-                response
+                if response.status().is_client_error() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                Ok::<_, Infallible>(response)
             }
         }
     });
@@ -123,6 +132,7 @@ async fn serve_connection(
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
+        .keep_alive(limits.keep_alive)
         .max_buf_size(MAX_HEAD_BYTES);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {

@@ -12,11 +12,9 @@ use jiff::Timestamp;
 
 use self::times::{check_times, check_window};
 use crate::{
-    infobip::limits::{
-        MAX_BINARY_BYTES, MAX_CALLBACK_DATA_CHARACTERS, MAX_NOTIFY_URL_CHARACTERS,
-        MAX_TEXT_CHARACTERS,
-    },
+    infobip::limits::{MAX_BINARY_BYTES, MAX_CALLBACK_DATA_CHARACTERS, MAX_TEXT_CHARACTERS},
     message::{
+        MAX_NOTIFY_URL_CHARACTERS,
         address::{check_sender, normalize_number},
         id::{check_bulk_id, check_caller_id},
     },

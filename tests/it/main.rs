@@ -12,5 +12,6 @@ mod grpc;
 mod infobip;
 mod metrics;
 mod send;
+mod shutdown;
 mod support;
 mod webhooks;

@@ -66,13 +66,13 @@ async fn a_connection_that_sends_no_head_is_closed_and_pushes_go_on() {
     .await;
     let address = bridge.addresses.http;
     let half_a_head = "POST /infobip/local/reports HTTP/1.1\r\nhost: x\r\n";
-    let whole = "GET /infobip/local/reports HTTP/1.1\r\nhost: x\r\n\r\n";
-    for bytes in ["", half_a_head, whole] {
+    let whole = format!("{}{}", half_a_push(), &REPORT[10..]);
+    for bytes in ["", half_a_head, &whole] {
         let mut stream = begun(address, bytes).await;
         let answer = read_to_end(&mut stream).await;
         // Only the complete request gets a response; then its connection is idle.
         assert_eq!(
-            answer.starts_with("HTTP/1.1 405"),
+            answer.starts_with("HTTP/1.1 200"),
             bytes == whole,
             "{answer}"
         );
@@ -108,6 +108,43 @@ async fn more_connections_than_allowed_wait_until_one_ends() {
     drop(first);
     assert_eq!(pushed.await.status(), StatusCode::OK);
     drop(second);
+    bridge.stop().await;
+}
+
+/// Without the secret a client gets 404, or 405 for a method that no push has.
+#[tokio::test]
+async fn strangers_that_keep_their_connections_keep_no_push_waiting() {
+    let simulator = TestSimulator::start().await;
+    let secret = "a-secret-of-this-test";
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.http.max_connections = 3;
+        config.http.header_timeout = Duration::from_secs(300);
+        config.http.secret = Some(secret.to_owned().into());
+    })
+    .await;
+    let address = bridge.addresses.http;
+    let mut strangers = Vec::new();
+    for (line, status) in [
+        ("GET /", 404),
+        ("GET /infobip/guessed/inbound", 404),
+        ("PUT /infobip/guessed/reports", 405),
+    ] {
+        let mut stranger = begun(address, &format!("{line} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+        let mut answer = [0; 12];
+        stranger.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, format!("HTTP/1.1 {status}").as_bytes());
+        strangers.push(stranger);
+    }
+    let url = format!("http://{address}/infobip/{secret}/reports");
+    let pushed = Client::new().post(url).body(REPORT).send();
+    let pushed = tokio::time::timeout(DEADLINE, pushed).await;
+    assert_eq!(
+        pushed.expect("a place is free").unwrap().status(),
+        StatusCode::OK
+    );
+    for mut stranger in strangers {
+        read_to_end(&mut stranger).await;
+    }
     bridge.stop().await;
 }
 

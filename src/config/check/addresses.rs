@@ -1,11 +1,17 @@
-//! Checks base URLs and listen addresses: the parts of a URL, whether it is loopback, and that no two listeners share a port.
+//! Checks URLs and listen addresses: the parts of a base URL, whether it is loopback, the length of the URL for pushes, and that no
+//! two listeners share a port.
 //!
 //! Invariant: a checked base URL is scheme, host and port without a final slash, so that a path can be appended.
 
 use std::net::{IpAddr, SocketAddr};
 
+use secrecy::ExposeSecret;
+
 use super::Checks;
-use crate::config::Config;
+use crate::{
+    config::{Config, Http},
+    message::MAX_NOTIFY_URL_CHARACTERS,
+};
 
 /// An `http` or `https` URL without a path; a final slash is removed.
 pub(super) fn base_address(key: &str, url: &mut String, checks: &mut Checks<'_>) {
@@ -48,6 +54,29 @@ pub(super) fn is_loopback_url(url: &str) -> bool {
                     .is_ok_and(|ip| ip.is_loopback())
         })
     })
+}
+
+/// The URL that the bridge gives the API is built of several keys: rejects one that is too long for the API.
+pub(super) fn push_url(http: &Http, checks: &mut Checks<'_>) {
+    let Some(url) = http.push_url("reports", u16::MAX) else {
+        return;
+    };
+    let length = url.expose_secret().chars().count();
+    if length > MAX_NOTIFY_URL_CHARACTERS {
+        checks.reject(
+            &[
+                "http.public_url",
+                "http.secret",
+                "http.basic_username",
+                "http.basic_password",
+            ],
+            format!(
+                "the URL for delivery reports, with the secret or the credentials, has {length} characters: the API takes at most \
+                 {MAX_NOTIFY_URL_CHARACTERS}"
+            ),
+            "choose a shorter secret or password",
+        );
+    }
 }
 
 /// Rejects two listeners on one port: binding the second would fail later, with a less clear error.

@@ -95,6 +95,41 @@ fn open_addresses_need_authentication() {
 }
 
 #[test]
+fn no_credentials_of_webhooks_are_weak_or_empty() {
+    let public = "[http]\nlisten = \"0.0.0.0:8080\"\n";
+    let basic = "basic_username = \"u\"\nbasic_password = \"p\"\n";
+    // Either of the two admits a push.
+    let weak = mistake(&format!("{public}{basic}secret = \"short\""), &[]);
+    assert_eq!(weak.key, "http.secret", "{weak}");
+    for (username, password, key) in [
+        ("", "p", "http.basic_username"),
+        ("u", "", "http.basic_password"),
+    ] {
+        let text =
+            format!("{public}basic_username = \"{username}\"\nbasic_password = \"{password}\"");
+        assert_eq!(mistake(&text, &[]).key, key);
+    }
+}
+
+#[test]
+fn the_address_for_pushes_is_not_too_long_for_the_api() {
+    let text = |password: &str| {
+        format!(
+            "[http]\npublic_url = \"https://sms.example.com\"\nbasic_username = \"u\"\nbasic_password = \"{password}\""
+        )
+    };
+    load(&text(&"p".repeat(1800)), &[]).unwrap();
+    // Each of these has three characters in a URL.
+    let encoded = mistake(&text(&"?".repeat(700)), &[]);
+    assert_eq!(encoded.key, "http.public_url", "{encoded}");
+    assert!(encoded.problem.contains("2048"), "{encoded}");
+    assert!(!encoded.to_string().contains("??"), "{encoded}");
+    let secret = "s".repeat(2100);
+    let text = format!("[http]\npublic_url = \"https://x\"\nsecret = \"{secret}\"");
+    assert_eq!(mistake(&text, &[]).key, "http.public_url");
+}
+
+#[test]
 fn tls_files_come_together() {
     assert_eq!(
         mistake("[grpc]\ntls_cert_file = \"c\"", &[]).problem,

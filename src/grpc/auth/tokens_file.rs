@@ -1,7 +1,7 @@
 //! The tokens file (`grpc.tokens_file`), read again when it changes.
 //!
-//! Invariants: a file that can't be read or is wrong leaves the tokens of the last good one valid; no token is ever logged.
-//! Neighbours: `config::tokens` parses the file, `ops::reload` calls [`Reload::reload`].
+//! Invariants: a file that can't be read, is wrong or has no tokens leaves the tokens of the last good one valid; no token is ever
+//! logged. Neighbours: `config::tokens` parses the file, `ops::reload` calls [`Reload::reload`].
 
 use std::{
     collections::HashMap,
@@ -32,6 +32,11 @@ pub enum TokensFileError {
     /// The file has mistakes.
     #[error("{path} (grpc.tokens_file) is wrong: {source}")]
     Wrong { path: PathBuf, source: TokensError },
+    /// The file that replaced a good one has no tokens.
+    #[error(
+        "{path} (grpc.tokens_file) has no tokens: it may be in the middle of a change; to withdraw all tokens, restart the bridge"
+    )]
+    Empty { path: PathBuf },
     /// A pattern in a token's `methods` matches no method.
     #[error(
         "{path} (grpc.tokens_file): token `{name}`: no method is called `{pattern}`: write such as \
@@ -84,6 +89,10 @@ impl Reload for TokensFile {
             return Ok(false);
         }
         let known = Known::parse(&self.path, text).map_err(|error| error.to_string())?;
+        if known.tokens.grants().next().is_none() {
+            let path = self.path.clone();
+            return Err(TokensFileError::Empty { path }.to_string());
+        }
         *self.current.write() = Arc::new(known);
         Ok(true)
     }
@@ -125,5 +134,42 @@ impl Known {
             tokens,
             text,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that is written in two steps is empty between them.
+    #[test]
+    fn a_file_without_tokens_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        let hash = "0".repeat(64);
+        let entry = |name: &str| {
+            format!(
+                "[[token]]\nname = \"{name}\"\nhash = \"sha256:{hash}\"\napplication = \"shop\"\n"
+            )
+        };
+        fs::write(&path, entry("one")).unwrap();
+        let file = TokensFile::read(&path).unwrap();
+        let names = || -> Vec<String> {
+            let known = file.known();
+            known
+                .tokens
+                .grants()
+                .map(|grant| grant.name.clone())
+                .collect()
+        };
+        for without in ["", "\n", "# one = two\n"] {
+            fs::write(&path, without).unwrap();
+            let problem = file.reload().unwrap_err();
+            assert!(problem.contains("no token"), "{problem}");
+            assert_eq!(names(), ["one"]);
+        }
+        fs::write(&path, entry("two")).unwrap();
+        assert_eq!(file.reload(), Ok(true));
+        assert_eq!(names(), ["two"]);
     }
 }

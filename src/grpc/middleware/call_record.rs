@@ -10,16 +10,15 @@ use std::{
 
 use http::{HeaderMap, StatusCode};
 use hyper::body::{Bytes, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Code, Status, body::Body};
 
-use super::rewrite_status;
+use super::{concurrency::CallPermits, rewrite_status};
 use crate::ops::metrics::{GrpcMethod, Metrics};
 
 /// The key of a response's status: in its trailers, or in its headers if it has no body.
 const STATUS: &str = "grpc-status";
 
-/// A call in flight. Counted, and its permit released, when dropped.
+/// A call in flight. Counted, and its permits released, when dropped.
 pub(super) struct CallRecord {
     metrics: Metrics,
     method: GrpcMethod,
@@ -28,31 +27,28 @@ pub(super) struct CallRecord {
     took: Option<Duration>,
     /// CANCELLED until the response has a status.
     code: Code,
-    _permit: Option<OwnedSemaphorePermit>,
+    permits: Option<CallPermits>,
 }
 
 impl CallRecord {
-    pub(super) fn new(
-        method: &str,
-        metrics: Metrics,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    pub(super) fn new(method: &str, metrics: Metrics, permits: Option<CallPermits>) -> Self {
         Self {
             metrics,
             method: GrpcMethod::named(method),
             began: Instant::now(),
             took: None,
             code: Code::Cancelled,
-            _permit: permit,
+            permits,
         }
     }
 
-    /// Rewrites and notes the status in the response's headers, if it is there.
+    /// Rewrites and notes the status in the response's headers, if it is there, and releases the permits of a check.
     pub(super) fn response_began(
         &mut self,
         response: &mut http::Response<Body>,
         max_message_bytes: usize,
     ) {
+        self.permits = self.permits.take().filter(|held| !held.end_with_head);
         if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             self.code = Code::InvalidArgument;
             return;

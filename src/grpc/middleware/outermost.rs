@@ -1,8 +1,8 @@
 //! The outermost middleware: metrics, the concurrency limits, the caller's deadline, and tonic's bare errors rewritten
 //! ([`rewrite_status`]).
 //!
-//! Invariants: a call is counted once, when its response has ended or its future is dropped, and holds its permit until then;
-//! a call beyond the limit is rejected at once. Neighbours: `server` builds it, `transport` calls it for each request,
+//! Invariants: a call is counted once, when its response has ended or its future is dropped, and holds its permits until then
+//! (a health check until its response begins); a call beyond a limit is rejected at once. Neighbours: `server` builds it, `transport` calls it for each request,
 //! `concurrency` has the limits, `call_record` counts.
 
 use std::{
@@ -53,10 +53,11 @@ impl Outermost {
         }
     }
 
-    /// The same service for a connection with this client certificate.
-    pub(in crate::grpc) fn with_certificate(self, certificate: Option<Certificate>) -> Self {
+    /// The same service for a new connection, with its client certificate and its own limits of health calls.
+    pub(in crate::grpc) fn for_connection(self, certificate: Option<Certificate>) -> Self {
         Self {
             inner: self.inner.with_certificate(certificate),
+            limits: self.limits.for_connection(),
             ..self
         }
     }
@@ -65,9 +66,9 @@ impl Outermost {
         let path = request.uri().path();
         let method = path.strip_prefix('/').unwrap_or(path);
         let is_health = method.starts_with(health::SERVICE);
-        let permit = self.limits.try_acquire(method);
-        let is_rejected = permit.is_none();
-        let record = CallRecord::new(method, self.metrics.clone(), permit);
+        let permits = self.limits.try_acquire(method);
+        let is_rejected = permits.is_none();
+        let record = CallRecord::new(method, self.metrics.clone(), permits);
         let state = if !rewrite_status::is_grpc(request.headers()) {
             let mut response = http::Response::new(Body::default());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;

@@ -1,7 +1,7 @@
 //! `grpc.health.v1.Health`: tonic-health's service with limits, and with watches that end at shutdown.
 //!
-//! Invariants: a watch reports NOT_SERVING and ends when the shutdown begins, so that it does not hold it up; a service that
-//! needs the event log is SERVING only while the log can be written. Neighbours: `middleware` enforces the limits, `server`
+//! Invariants: a watch reports NOT_SERVING and ends when the shutdown begins, so that it does not hold it up while its client
+//! reads; a service that needs the event log is SERVING only while the log can be written. Neighbours: `middleware` enforces the limits, `server`
 //! runs [`update`].
 
 use std::{pin::Pin, time::Duration};
@@ -27,7 +27,9 @@ pub(in crate::grpc) const SERVICE: &str = "grpc.health.v1.Health/";
 pub(in crate::grpc) const MAX_CHECKS: usize = 1000;
 /// Limit of concurrent watches.
 pub(in crate::grpc) const MAX_WATCHES: usize = 1000;
-/// The deadline of a check, and of a watch until it begins: a caller that never sends its message must release its permit.
+/// Limit of concurrent checks on one connection, and of watches: two for each service of the bridge.
+pub(in crate::grpc) const MAX_CALLS_OF_CONNECTION: usize = 16;
+/// Deadline until the response of a check or watch begins: a caller that never sends its message must release its permits.
 pub(in crate::grpc) const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the statuses are updated.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -2,28 +2,34 @@
 //! after the grace period.
 //!
 //! Invariants: a connection that has not finished its TLS handshake and HTTP/2 preface in time, or that exceeds its lifetime, is
-//! closed and gives its permit back; clients beyond the limit wait in the backlog of the port; every connection is a task that
-//! the server owns and awaits. Neighbours: `server` starts it, `outermost` answers the calls, `tls` performs the handshake.
+//! closed and gives its permit back, even if its client does not read; clients beyond the limit wait in the backlog of the port;
+//! every connection is a task that the server owns and awaits. Neighbours: `server` starts it, `outermost` answers the calls,
+//! `tls` performs the handshake, `stream` awaits the preface.
+
+mod stream;
 
 use std::{
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll, ready},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
-    time::{Instant, Sleep},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
+use self::stream::HttpStream;
 use crate::grpc::{auth::Certificate, middleware::outermost::Outermost, transport::tls::Tls};
 use crate::{config, ops::open_files};
 
@@ -31,8 +37,6 @@ use crate::{config, ops::open_files};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Files reserved for the rest of the process: the event log, connections to the API and the broker.
 const OTHER_FILES: usize = 256;
-/// The length of the preface of HTTP/2, "PRI * HTTP/2.0…" (RFC 9113, section 3.4).
-const PREFACE_BYTES: usize = 24;
 /// Limit of the headers of a call, in bytes.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
@@ -71,12 +75,16 @@ pub(in crate::grpc) async fn serve(
                 permit: _permit,
             } = accepted;
             match tls {
-                None => http.serve(stream, preface_deadline, service).await,
+                None => {
+                    let service = service.for_connection(None);
+                    http.serve(stream, preface_deadline, service).await;
+                }
                 Some(tls) => {
                     // If the handshake fails, rustls has sent the alert.
-                    if let Some(stream) = tls.accept(stream, preface_deadline).await {
-                        let certificate = Certificate::of(&stream);
-                        let service = service.with_certificate(certificate);
+                    let handshake = tls.accept(stream, preface_deadline);
+                    let handshake = http.stop.run_until_cancelled(handshake).await;
+                    if let Some(stream) = handshake.flatten() {
+                        let service = service.for_connection(Certificate::of(&stream));
                         http.serve(stream, preface_deadline, service).await;
                     }
                 }
@@ -111,36 +119,41 @@ struct Http2 {
 }
 
 impl Http2 {
-    /// Returns when the client has closed the connection, or when the calls in flight at its maximum age or at `stop` have ended.
+    /// Returns when the client has closed the connection, or when the calls in flight at its maximum age or at `stop` have
+    /// ended, and at the end of its lifetime at the latest.
     async fn serve<S>(self, stream: S, preface_deadline: Instant, service: Outermost)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = Connection {
-            stream,
-            preface_bytes_left: PREFACE_BYTES,
-            lifetime: self.lifetime,
-            deadline: Box::pin(tokio::time::sleep_until(preface_deadline)),
-            has_yielded: false,
-        };
+        let end = Instant::now() + self.lifetime;
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let stream = HttpStream::new(stream, preface_deadline, Arc::clone(&has_begun));
         let service = hyper::service::service_fn(move |request: http::Request<_>| {
             service.call(request.map(Body::new))
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
-        let served = tokio::select! {
-            served = connection.as_mut() => served,
-            () = tokio::time::sleep(self.age) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+        tokio::select! {
+            served = connection.as_mut() => return log_end(served),
+            () = tokio::time::sleep(self.age) => {}
             () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                // hyper would wait for the preface, and no call can be in flight before it.
+                if !has_begun.load(Ordering::Relaxed) {
+                    return;
+                }
             }
-        };
-        if let Err(error) = served {
-            tracing::debug!(%error, "a gRPC connection ended early");
         }
+        connection.as_mut().graceful_shutdown();
+        // While the client reads nothing, hyper waits to write, without a limit.
+        match tokio::time::timeout_at(end, connection).await {
+            Ok(served) => log_end(served),
+            Err(_) => tracing::debug!("a gRPC connection was closed at the end of its lifetime"),
+        }
+    }
+}
+
+fn log_end(served: hyper::Result<()>) {
+    if let Err(error) = served {
+        tracing::debug!(%error, "a gRPC connection ended early");
     }
 }
 
@@ -206,90 +219,5 @@ impl Listener {
                 }
             }
         }
-    }
-}
-
-/// The stream under HTTP/2: TCP or TLS. Reads fail after the deadline: that of the preface first, because hyper's keepalive
-/// and the maximum age begin with the preface, then the end of the connection's lifetime.
-///
-/// Each write yields once to the tasks that are ready. Calls that complete together, such as those of one REST request, are
-/// then written in one system call.
-struct Connection<S> {
-    stream: S,
-    preface_bytes_left: usize,
-    lifetime: Duration,
-    deadline: Pin<Box<Sleep>>,
-    has_yielded: bool,
-}
-
-impl<S> Connection<S> {
-    /// Pending once before each write.
-    fn poll_yield(&mut self, task: &Context<'_>) -> Poll<()> {
-        self.has_yielded = !self.has_yielded;
-        if self.has_yielded {
-            // tokio puts a task that wakes itself while it runs behind all tasks that are ready.
-            task.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(task, buffer);
-        if self.preface_bytes_left > 0 {
-            let bytes_read = buffer.filled().len() - before;
-            self.preface_bytes_left = self.preface_bytes_left.saturating_sub(bytes_read);
-            if self.preface_bytes_left == 0 {
-                let end = Instant::now() + self.lifetime;
-                self.deadline.as_mut().reset(end);
-            }
-        }
-        if read.is_pending() {
-            ready!(self.deadline.as_mut().poll(task));
-            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
-        }
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        ready!(self.poll_yield(task));
-        Pin::new(&mut self.stream).poll_write(task, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-        slices: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        ready!(self.poll_yield(task));
-        Pin::new(&mut self.stream).poll_write_vectored(task, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(task)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(task)
     }
 }

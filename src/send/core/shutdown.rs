@@ -47,7 +47,12 @@ impl Inner {
         let unknown = left.into_iter().map(|item| {
             InDoubtSend::redelivered(item, Duration::ZERO).unknown("the bridge is shutting down")
         });
-        self.recorder.record(unknown.collect()).await;
+        let recording = self.recorder.record(unknown.collect());
+        if tokio::time::timeout_at(deadline, recording).await.is_err() {
+            tracing::error!(
+                "results of sends in doubt could not be recorded before the end of the grace period"
+            );
+        }
         self.placing.close();
         let _ = tokio::time::timeout_at(deadline, self.placing.wait()).await;
     }

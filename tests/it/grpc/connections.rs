@@ -1,17 +1,20 @@
 //! Many connections and unresponsive ones: their cost, their limits and their end.
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use smsbridge::{
+    config::Config,
     ops::open_files,
     proto::v1::{self, reference_service_client::ReferenceServiceClient},
 };
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::Channel;
 
 use crate::support::{
@@ -32,7 +35,7 @@ async fn list_statuses(channel: &Channel) {
 }
 
 /// An idle connection: one in three sends nothing, one completes the HTTP/2 preface, one begins a call and sends no message.
-async fn idle(address: std::net::SocketAddr, number: usize) -> Http2 {
+async fn idle(address: SocketAddr, number: usize) -> Http2 {
     if number.is_multiple_of(3) {
         return Http2::silent(address).await;
     }
@@ -144,33 +147,58 @@ async fn connections_that_do_nothing_are_ended() {
     bridge.stop().await;
 }
 
+/// A certificate for `localhost` in files, and a client that trusts it.
+struct TestTls {
+    folder: TempDir,
+    connector: TlsConnector,
+}
+
+impl TestTls {
+    fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(folder.path().join("crt"), issued.cert.pem()).unwrap();
+        std::fs::write(
+            folder.path().join("key"),
+            issued.signing_key.serialize_pem(),
+        )
+        .unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(issued.cert.der().clone()).unwrap();
+        let mut client = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.alpn_protocols.push(b"h2".to_vec());
+        Self {
+            folder,
+            connector: TlsConnector::from(Arc::new(client)),
+        }
+    }
+
+    fn configure(&self, config: &mut Config) {
+        config.grpc.tls_cert_file = Some(self.folder.path().join("crt"));
+        config.grpc.tls_key_file = Some(self.folder.path().join("key"));
+    }
+
+    async fn connect(&self, address: SocketAddr) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        self.connector.connect(name, stream).await.unwrap()
+    }
+}
+
 /// One timeout covers the TLS handshake and the HTTP/2 preface.
 #[tokio::test]
 async fn a_client_that_says_nothing_after_the_tls_handshake_is_ended() {
     let simulator = TestSimulator::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let (cert_file, key_file) = (folder.path().join("crt"), folder.path().join("key"));
-    std::fs::write(&cert_file, issued.cert.pem()).unwrap();
-    std::fs::write(&key_file, issued.signing_key.serialize_pem()).unwrap();
+    let tls = TestTls::new();
     let bridge = TestBridge::with(&simulator, |config| {
-        config.grpc.tls_cert_file = Some(cert_file);
-        config.grpc.tls_key_file = Some(key_file);
+        tls.configure(config);
         config.grpc.keepalive_timeout = Duration::from_millis(500);
     })
     .await;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(issued.cert.der().clone()).unwrap();
-    let mut client = rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    client.alpn_protocols.push(b"h2".to_vec());
-    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(client));
-    let connect = async || {
-        let stream = TcpStream::connect(bridge.addresses.grpc).await.unwrap();
-        let name = "localhost".try_into().unwrap();
-        connector.connect(name, stream).await.unwrap()
-    };
+    let connect = async || tls.connect(bridge.addresses.grpc).await;
     for said in [&[][..], &http2::PREFACE[..20]] {
         let mut stream = connect().await;
         stream.write_all(said).await.unwrap();
@@ -226,4 +254,71 @@ async fn what_is_under_way_on_an_old_connection_is_answered_within_the_grace_per
     let sent = bridge.sms().send_sms(text(&["41793026727"], "x")).await;
     assert_eq!(sent.unwrap().into_inner().results.len(), 1);
     bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_ended_and_gives_its_place_back() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.max_connections = 1;
+        config.grpc.max_connection_age = Duration::from_millis(500);
+        config.grpc.max_connection_age_grace = Duration::from_millis(100);
+    })
+    .await;
+    let client = http2::spawn_client_that_does_not_read(bridge.addresses.grpc).await;
+    tokio::time::timeout(DEADLINE, list_statuses(&bridge.channel))
+        .await
+        .expect("the place is free");
+    client.await.unwrap();
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_ended_after_the_shutdown_began() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.max_connection_age = Duration::from_secs(2);
+        config.grpc.max_connection_age_grace = Duration::from_millis(100);
+        config.shutdown.grace = Duration::from_secs(60);
+    })
+    .await;
+    let client = http2::spawn_client_that_does_not_read(bridge.addresses.grpc).await;
+    list_statuses(&bridge.channel).await;
+    bridge.stop().await;
+    client.await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_without_a_preface_do_not_hold_the_shutdown() {
+    for with_tls in [false, true] {
+        let simulator = TestSimulator::start().await;
+        let tls = TestTls::new();
+        let bridge = TestBridge::with(&simulator, |config| {
+            config.grpc.keepalive_timeout = Duration::from_secs(300);
+            config.shutdown.grace = Duration::from_secs(60);
+            if with_tls {
+                tls.configure(config);
+            }
+        })
+        .await;
+        let address = bridge.addresses.grpc;
+        // With TLS, these do not begin the handshake, or send nonsense that is too short for a record.
+        let mut silent = Http2::silent(address).await;
+        let mut half = Http2::silent(address).await;
+        half.write(&http2::PREFACE[..4]).await;
+        // Connections are accepted in their order.
+        if with_tls {
+            drop(tls.connect(address).await);
+            let mut after_handshake = tls.connect(address).await;
+            let reading =
+                tokio::spawn(async move { while after_handshake.read_u8().await.is_ok() {} });
+            bridge.stop().await;
+            reading.await.unwrap();
+        } else {
+            list_statuses(&bridge.channel).await;
+            bridge.stop().await;
+        }
+        silent.read_to_end().await;
+        half.read_to_end().await;
+    }
 }

@@ -18,6 +18,13 @@ use crate::support::{
     simulator::TestSimulator,
 };
 
+/// A connection of its own.
+async fn connect(bridge: &TestBridge) -> Channel {
+    let address = format!("http://{}", bridge.addresses.grpc);
+    let endpoint = Channel::from_shared(address).unwrap();
+    endpoint.connect().await.unwrap()
+}
+
 #[tokio::test]
 async fn more_calls_than_allowed_are_turned_away_and_health_is_not() {
     let simulator = TestSimulator::start().await;
@@ -99,18 +106,82 @@ async fn watches_of_health_take_no_place_and_end_with_the_bridge() {
     bridge.stop().await;
 }
 
+/// The client never allows the bytes of the responses.
+#[tokio::test]
+async fn checks_of_health_whose_responses_are_not_read_hold_no_place() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let mut connection = Http2::begun(bridge.addresses.grpc).await;
+    connection.write(&http2::closed_windows()).await;
+    for number in 0..1000 {
+        let check = http2::empty_call(2 * number + 1, "/grpc.health.v1.Health/Check");
+        connection.write(&check).await;
+    }
+    let mut begun = 0;
+    while begun < 1000 {
+        let (kind, ..) = connection.read().await.expect("a response to each");
+        begun += usize::from(kind == http2::HEADERS);
+    }
+    HealthClient::new(bridge.channel.clone())
+        .check(HealthCheckRequest::default())
+        .await
+        .unwrap();
+    drop(connection);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn one_connection_cannot_take_all_places_of_health() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let channel = connect(&bridge).await;
+    let mut watches = Vec::new();
+    let mut refused = None;
+    for _ in 0..1000 {
+        let mut health = HealthClient::new(channel.clone());
+        match health.watch(HealthCheckRequest::default()).await {
+            Ok(watch) => watches.push(watch),
+            Err(status) => refused = Some(status),
+        }
+    }
+    let mut neighbour = HealthClient::new(bridge.channel.clone());
+    neighbour
+        .watch(HealthCheckRequest::default())
+        .await
+        .unwrap();
+    let refused = refused.expect("each connection has a bound");
+    let details = refused.get_error_details();
+    assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");
+
+    // Checks that never send their message.
+    let mut stuck = Http2::begun(bridge.addresses.grpc).await;
+    for number in 0..1000 {
+        let check = http2::call_headers(2 * number + 1, "/grpc.health.v1.Health/Check");
+        stuck.write(&check).await;
+    }
+    let refusal = async { while stuck.read().await.expect("a refusal").0 != http2::HEADERS {} };
+    // Before the deadline of a check, 5 s.
+    tokio::time::timeout(Duration::from_secs(4), refusal)
+        .await
+        .expect("the rest is refused at once");
+    neighbour
+        .check(HealthCheckRequest::default())
+        .await
+        .unwrap();
+    drop((watches, stuck));
+    bridge.stop().await;
+}
+
 #[tokio::test]
 async fn watches_of_health_are_bounded_and_leave_checks_alone() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let mut watches = Vec::new();
     let mut refused = None;
-    // One connection carries at most 1000 calls.
-    for _ in 0..5 {
-        let address = format!("http://{}", bridge.addresses.grpc);
-        let channel = Channel::from_shared(address).unwrap();
-        let mut health = HealthClient::new(channel.connect().await.unwrap());
-        for _ in 0..500 {
+    // One connection has at most 16.
+    for _ in 0..70 {
+        let mut health = HealthClient::new(connect(&bridge).await);
+        for _ in 0..16 {
             match health.watch(HealthCheckRequest::default()).await {
                 Ok(watch) => watches.push(watch),
                 Err(status) => refused = Some(status),

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
+    task::JoinHandle,
 };
 
 use super::DEADLINE;
@@ -18,6 +19,7 @@ pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 pub const ACK: u8 = 1;
+pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -44,6 +46,35 @@ pub fn call_headers(stream: u32, path: &str) -> Vec<u8> {
         }
     }
     frame(HEADERS, END_HEADERS, stream, &block)
+}
+
+/// A complete call whose request is an empty message.
+pub fn empty_call(stream: u32, path: &str) -> Vec<u8> {
+    let message = frame(DATA, END_STREAM, stream, &[0; 5]);
+    [call_headers(stream, path), message].concat()
+}
+
+/// SETTINGS by which the server may send no DATA.
+pub fn closed_windows() -> Vec<u8> {
+    const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
+    frame(
+        SETTINGS,
+        0,
+        0,
+        &[&INITIAL_WINDOW_SIZE[..], &[0; 4]].concat(),
+    )
+}
+
+/// A client that sends PINGs and reads nothing, so that the answers fill the buffers and the server cannot write. Connects before
+/// it returns.
+pub async fn spawn_client_that_does_not_read(address: SocketAddr) -> JoinHandle<()> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut connection = Http2(socket.connect(address).await.unwrap());
+    connection.write(PREFACE).await;
+    connection.write(&frame(SETTINGS, 0, 0, &[])).await;
+    let pings = frame(PING, 0, 0, &[0; 8]).repeat(1000);
+    tokio::spawn(async move { while connection.0.write_all(&pings).await.is_ok() {} })
 }
 
 pub struct Http2(TcpStream);
