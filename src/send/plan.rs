@@ -53,12 +53,16 @@ pub(super) struct PlacementPlan {
     pub(super) conflicting_ids: Vec<String>,
 }
 
-/// The slots of a request that is refused before it is planned, for its results.
+/// The slots of a request that is refused before it is planned, for its results. A request with too many destinations has one
+/// slot without a destination: millions of empty ones fit into a request.
 pub(super) fn slots_of(
     application: &ApplicationName,
     request: &mut v1::SendSmsBulkRequest,
 ) -> Slots {
     let messages = std::mem::take(&mut request.messages);
+    if validate::count_results(&messages) > validate::MAX_DESTINATIONS {
+        return Slots::from_elem(Slot::without_destination(0), 1);
+    }
     let total = count_destinations(&messages);
     let mut slots = Slots::with_capacity(total);
     let mut position = 0;

@@ -63,12 +63,7 @@ pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolat
     if request.messages.is_empty() {
         violations.add("messages", "is empty: give at least one message");
     }
-    let destinations: usize = request
-        .messages
-        .iter()
-        // A message without destinations has one result, too.
-        .map(|message| message.destinations.len().max(1))
-        .sum();
+    let destinations = count_results(&request.messages);
     if destinations > MAX_DESTINATIONS {
         violations.add(
             "messages",
@@ -89,6 +84,14 @@ pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolat
         }
     }
     violations.found
+}
+
+/// The number of results of messages: one for each destination, and one for each message without destinations.
+pub(super) fn count_results(messages: &[v1::OutboundMessage]) -> usize {
+    messages
+        .iter()
+        .map(|message| message.destinations.len().max(1))
+        .sum()
 }
 
 /// The mistakes of a message. `index` is its position in the request; `seen_ids` has the message ids of the request so far.

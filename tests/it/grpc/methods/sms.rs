@@ -334,3 +334,22 @@ async fn a_conversion_is_counted_in_the_process_of_its_message() {
     let conversions = simulator.get("/_sim/conversions").await;
     assert_eq!(conversions["conversions"][0]["messageId"], "default.pin-1");
 }
+
+/// The number of destinations is the mistake, so they get no result each: an empty one is two bytes of the request.
+#[tokio::test]
+async fn a_stream_answers_once_for_a_message_with_too_many_destinations() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let nobody = vec![""; 20_000];
+    let results = streamed(&bridge, text(&nobody, "Hello")).await;
+    assert_eq!(results.len(), 1);
+    let result = &results[0];
+    assert_eq!((result.to.as_str(), result.message_id.as_str()), ("", ""));
+    let refusal = result.refusal.as_ref().unwrap();
+    assert_eq!(
+        (refusal.reason.as_str(), refusal.retryable),
+        ("INVALID_REQUEST", false)
+    );
+    assert!(refusal.violations[0].description.contains("20000"));
+    assert!(simulator.requests().await.is_empty());
+}
