@@ -26,7 +26,6 @@ use super::{
 use crate::{
     amqp::{
         AmqpError, Message, codec,
-        frame::{MAX_TEXT_BYTES, cut},
         headers::{
             APPLICATION, ATTEMPT, DETAIL, DIED_AT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, REASON,
             RETRY_DELAY, ROUTING_KEY, bounded_text, number, number_header,
@@ -36,7 +35,10 @@ use crate::{
     },
     events::NewEvent,
     message::id::ApplicationName,
-    primitives::retry::Backoff,
+    primitives::{
+        bounded_text::{MAX_TEXT_BYTES, cut},
+        retry::Backoff,
+    },
     proto::v1,
     send::Arrival,
 };

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     message::{address::normalize_number, id, id::ApplicationName},
+    primitives::bounded_text::{MAX_TEXT_BYTES, bounded, cut},
     proto::v1::{self, FieldViolation},
 };
 
@@ -92,7 +93,7 @@ fn count_destinations(messages: &[v1::OutboundMessage]) -> usize {
         .sum()
 }
 
-/// The slot of a destination without a digest. `position` counts the destinations of the whole request, `total` of them.
+/// The slot of a destination without a digest. Its texts may be invalid, so they are cut: results repeat them. `position` counts the destinations of the whole request, `total` of them.
 fn slot(
     application: &ApplicationName,
     request_id: &str,
@@ -107,12 +108,13 @@ fn slot(
         _ => None,
     };
     let message_id = if destination.message_id.is_empty() {
-        id::derive_message_id(request_id, position, total)
+        // Half of the length leaves room for the position.
+        id::derive_message_id(&cut(request_id, MAX_TEXT_BYTES / 2), position, total)
     } else {
-        destination.message_id
+        bounded(destination.message_id)
     };
     Slot {
-        to: normalized.unwrap_or(destination.to),
+        to: bounded(normalized.unwrap_or(destination.to)),
         wire_id: application.wire_id(&message_id),
         message_id,
         message_index: i32::try_from(message).unwrap_or(i32::MAX),

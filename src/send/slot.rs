@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::{SendError, Sent};
 use crate::{
     events::ContentDigest,
+    primitives::bounded_text::{MAX_TEXT_BYTES, cut},
     proto::v1::{self, FieldViolation},
 };
 
@@ -45,14 +46,14 @@ impl Slot {
         }
     }
 
-    /// A result without status.
+    /// A result without status. The bulk id is cut, because it may be invalid.
     pub(super) fn result(&self, outcome: v1::Outcome, bulk_id: &str) -> v1::SendResult {
         v1::SendResult {
             to: self.to.clone(),
             message_id: self.message_id.clone(),
             outcome: outcome.into(),
             message_index: self.message_index,
-            bulk_id: bulk_id.to_owned(),
+            bulk_id: cut(bulk_id, MAX_TEXT_BYTES).into_owned(),
             ..v1::SendResult::default()
         }
     }

@@ -188,3 +188,31 @@ async fn a_command_that_lapses_in_a_year_is_tried_again() {
     );
     setup.bridge.stop().await;
 }
+
+/// A command without a request id that was delivered before is reported without being validated.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_result_cuts_the_texts_of_its_command() {
+    let setup = Setup::start(|_| ()).await;
+    let mut headers = FieldTable::default();
+    headers.insert("smsbridge-in-doubt".into(), AMQPValue::Boolean(true));
+    let properties = BasicProperties::default()
+        .with_type("smsbridge.v1.SendSmsBulkRequest".into())
+        .with_headers(headers);
+    let destination = json!({"to": "\u{1}".repeat(LONG), "messageId": "m".repeat(LONG)});
+    let bulk = json!({"bulkId": "b".repeat(LONG),
+        "messages": [{"destinations": [destination], "text": "Hello"}, {"text": "Hello"}]});
+    setup.publish(properties, &bulk.to_string()).await;
+    for event_type in ["send.unknown", "send.rejected"] {
+        let results = eventually("the result", async || {
+            let results = setup.results(event_type).await;
+            (!results.is_empty()).then_some(results)
+        })
+        .await;
+        for result in results.into_values() {
+            for text in [&result.to, &result.message_id, &result.bulk_id] {
+                assert!(text.len() <= 1_024, "{event_type}: {} bytes", text.len());
+            }
+        }
+    }
+    setup.bridge.stop().await;
+}
