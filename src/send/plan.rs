@@ -35,6 +35,8 @@ pub(super) struct PlannedMessage {
     pub(super) slots: Range<usize>,
     /// If not empty, the message is rejected.
     pub(super) violations: Vec<FieldViolation>,
+    /// Set if `send_at` has passed. The message is rejected, unless it may have been sent before.
+    pub(super) past: Option<FieldViolation>,
 }
 
 /// A planned request.
@@ -152,6 +154,7 @@ pub(super) fn plan(
     let mut planned = SmallVec::<[PlannedMessage; 1]>::with_capacity(messages.len());
     for (index, message) in messages.iter_mut().enumerate() {
         let violations = validate::check_message(message, index, &mut seen_ids, now);
+        let past = validate::check_past(message, index, now);
         let first = slots.len();
         let destinations = std::mem::take(&mut message.destinations);
         let caller_chose_any_id = !request.request_id.is_empty()
@@ -184,10 +187,13 @@ pub(super) fn plan(
         planned.push(PlannedMessage {
             slots: first..slots.len(),
             violations,
+            past,
         });
     }
     if planned.iter().all(|message| !message.violations.is_empty()) {
-        let violations = planned.into_iter().flat_map(|message| message.violations);
+        let violations = planned
+            .into_iter()
+            .flat_map(|message| message.violations.into_iter().chain(message.past));
         let violations = violations.collect();
         return Err(Box::new(InvalidRequest { violations, slots }));
     }

@@ -75,7 +75,7 @@ impl Slot {
             reason: error.reason().into(),
             detail: error.to_string(),
             retryable,
-            violations: first_violations(error.violations(), results),
+            violations: first_violations(error.violations().iter(), results),
         };
         v1::SendResult {
             refusal: Some(Box::new(refusal)),
@@ -86,9 +86,12 @@ impl Slot {
 
 /// The violations for one of `results` results of a call: all of them, or the first ones if all results together would have
 /// more than [`MAX_VIOLATIONS`].
-pub(super) fn first_violations(all: &[FieldViolation], results: usize) -> Vec<FieldViolation> {
+pub(super) fn first_violations<'a>(
+    all: impl Iterator<Item = &'a FieldViolation>,
+    results: usize,
+) -> Vec<FieldViolation> {
     let max = (MAX_VIOLATIONS / results.max(1)).max(1);
-    all.iter().take(max).cloned().collect()
+    all.take(max).cloned().collect()
 }
 
 /// The results of slots that ended with errors.

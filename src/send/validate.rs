@@ -10,7 +10,7 @@ use std::{collections::HashSet, fmt::Display};
 
 use jiff::Timestamp;
 
-use self::times::{check_times, check_window};
+use self::times::{check_times, check_window, is_past};
 use crate::{
     infobip::limits::{
         MAX_BINARY_BYTES, MAX_CALLBACK_DATA_CHARACTERS, MAX_NOTIFY_URL_CHARACTERS,
@@ -117,6 +117,18 @@ pub(super) fn check_message(
     check_times(&mut violations, message, now);
     check_window(&mut violations, message);
     violations.found
+}
+
+/// The mistake of a message whose `send_at` has passed. It is none of a message that was sent before that.
+pub(super) fn check_past(
+    message: &v1::OutboundMessage,
+    index: usize,
+    now: Timestamp,
+) -> Option<FieldViolation> {
+    is_past(message, now).then(|| FieldViolation {
+        field: format!("messages[{index}].send_at"),
+        description: "is in the past".into(),
+    })
 }
 
 fn check_destinations(
@@ -290,8 +302,10 @@ mod tests {
     }
 
     fn fields(message: &v1::OutboundMessage) -> Vec<String> {
-        check_message(message, 0, &mut HashSet::new(), Timestamp::now())
+        let now = Timestamp::now();
+        check_message(message, 0, &mut HashSet::new(), now)
             .into_iter()
+            .chain(check_past(message, 0, now))
             .map(|v| v.field)
             .collect()
     }
@@ -368,10 +382,10 @@ mod tests {
                 "messages[0].notify_content_type",
                 "messages[0].callback_data",
                 "messages[0].validity_period",
-                "messages[0].send_at",
                 "messages[0].expires_at",
                 "messages[0].delivery_time_window.days[0]",
                 "messages[0].delivery_time_window",
+                "messages[0].send_at",
             ]
         );
     }

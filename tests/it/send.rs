@@ -628,3 +628,64 @@ async fn an_urgent_message_overtakes_what_waits() {
     let urgent = order.iter().position(|one| one == "19").unwrap();
     assert!(urgent < 10, "{order:?}");
 }
+
+/// A `send_at` that has passed is judged only of what was not sent before.
+#[tokio::test]
+async fn a_scheduled_message_keeps_its_result_when_its_time_has_passed() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    // One minute ago is the earliest that is accepted.
+    let send_at = jiff::Timestamp::now().as_second() - 57;
+    let scheduled = |mut request: v1::SendSmsRequest| {
+        request.message.as_mut().unwrap().send_at = Some(pbjson_types::Timestamp {
+            seconds: send_at,
+            nanos: 0,
+        });
+        request
+    };
+    let single = || scheduled(text_with_id("single", &[TO]));
+    let bulk = || v1::SendSmsBulkRequest {
+        request_id: "bulk".into(),
+        messages: [scheduled(text(&[TO], "later")), text(&[TO], "now")]
+            .map(|request| request.message.unwrap())
+            .into(),
+        ..Default::default()
+    };
+    let first = bridge.sms().send_sms(single()).await.unwrap().into_inner();
+    let first_bulk = bridge.sms().send_sms_bulk(bulk()).await.unwrap();
+    eventually("the time is too long ago", || {
+        let ago = jiff::Timestamp::now().as_second() - send_at;
+        std::future::ready((ago > 61).then_some(()))
+    })
+    .await;
+    let again = bridge.sms().send_sms(single()).await.unwrap();
+    assert_eq!(again.into_inner(), first);
+    let again = bridge.sms().send_sms_bulk(bulk()).await.unwrap();
+    assert_eq!(again.into_inner().results, first_bulk.into_inner().results);
+    assert_eq!(simulator.messages().await.len(), 3);
+    let events = bridge.all_events().await;
+    assert!(events.iter().all(|event| event.r#type != "send.rejected"));
+
+    // A new message is refused: alone and in a bulk, with a request id and without.
+    for request_id in ["new", ""] {
+        let mut new = scheduled(text_with_id(request_id, &[TO]));
+        let refused = bridge.sms().send_sms(new.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        let violations = refused.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(violations[0].field, "message.send_at");
+        let messages = vec![
+            new.message.take().unwrap(),
+            text(&[TO], "now").message.unwrap(),
+        ];
+        let bulk = v1::SendSmsBulkRequest {
+            request_id: request_id.into(),
+            messages,
+            ..Default::default()
+        };
+        let sent = bridge.sms().send_sms_bulk(bulk).await.unwrap();
+        let results = sent.into_inner().results;
+        let violations = &results[0].refusal.as_ref().unwrap().violations;
+        assert_eq!(violations[0].field, "messages[0].send_at");
+        assert_eq!(results[1].outcome(), Outcome::Accepted);
+    }
+}

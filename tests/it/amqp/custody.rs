@@ -229,3 +229,34 @@ async fn a_redelivered_command_without_destinations_is_a_dead_letter() {
     );
     setup.bridge.stop().await;
 }
+
+/// A redelivered command may have been sent when its `send_at` had not passed yet: it is looked up, not rejected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redelivered_command_whose_time_has_passed_is_looked_up() {
+    let setup = Setup::start(|_| ()).await;
+    // An earlier process sent the first one.
+    let sent = json!({"from": "InfoSMS", "text": "Hello",
+        "destinations": [{"to": "41793000000", "messageId": "default.r0"}]});
+    setup.simulator.send(sent).await;
+    let an_hour_ago = (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1)).to_string();
+    for n in 0..2 {
+        let mut headers = FieldTable::default();
+        headers.insert("smsbridge-in-doubt".into(), AMQPValue::Boolean(true));
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_message_id(format!("r{n}").into())
+            .with_headers(headers);
+        let command = json!({"message": {"from": "InfoSMS", "text": "Hello", "sendAt": an_hour_ago,
+            "destinations": [{"to": format!("4179300000{n}")}]}});
+        let commands = setup.broker.topology().commands();
+        let body = command.to_string();
+        setup
+            .client
+            .publish(&commands, "sms.send", properties, body.as_bytes())
+            .await;
+    }
+    setup.accepted(2).await;
+    setup.assert_delivered_once(2).await;
+    assert!(setup.results("send.rejected").await.is_empty());
+    setup.bridge.stop().await;
+}
