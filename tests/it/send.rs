@@ -689,3 +689,41 @@ async fn a_scheduled_message_keeps_its_result_when_its_time_has_passed() {
         assert_eq!(results[1].outcome(), Outcome::Accepted);
     }
 }
+
+#[tokio::test]
+async fn a_reused_id_is_rejected_in_one_event_if_its_bulk_is_repeated() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let message = |id: &str, content: &str| {
+        let mut message = text(&[TO], content).message.unwrap();
+        message.destinations[0].message_id = id.into();
+        message
+    };
+    let bulk = |messages: &[(&str, &str)]| v1::SendSmsBulkRequest {
+        request_id: "r".into(),
+        messages: messages
+            .iter()
+            .map(|(id, content)| message(id, content))
+            .collect(),
+        ..Default::default()
+    };
+    bridge
+        .sms()
+        .send_sms_bulk(bulk(&[("m0", "first")]))
+        .await
+        .unwrap();
+    let second = bulk(&[("m0", "second"), ("m1", "second")]);
+    for _ in 0..3 {
+        let sent = bridge.sms().send_sms_bulk(second.clone()).await.unwrap();
+        let results = sent.into_inner().results;
+        assert_eq!(results[0].refusal.as_ref().unwrap().reason, "ID_REUSED");
+        assert_eq!(results[1].outcome(), Outcome::Accepted);
+    }
+    let mut events = bridge.all_events().await;
+    events.retain(|event| event.r#type == "send.rejected");
+    assert_eq!(events.len(), 1);
+    // The first content keeps its result.
+    let first = bridge.sms().send_sms_bulk(bulk(&[("m0", "first")])).await;
+    let results = first.unwrap().into_inner().results;
+    assert_eq!(results[0].outcome(), Outcome::Accepted);
+}
