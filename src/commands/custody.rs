@@ -82,8 +82,13 @@ impl Context {
         let mut properties = republish::properties(delivery, bridge_user, &mut headers);
         if let Some(at) = envelope.expires_at_ms() {
             headers.insert(EXPIRES_AT.into(), number(at));
-            let left = at.saturating_sub(now_ms()).clamp(1, MAX_EXPIRATION_MS);
-            properties = properties.with_expiration(codec::lossy_short(&left.to_string()));
+            let left = at.saturating_sub(now_ms()).max(1);
+            // A retry queue would let a lapsed command go at once, and `returned` would drop it: the header is enough there.
+            let may_expire =
+                requeue == Requeue::Unchanged && queue != self.commands.topology.returned();
+            if may_expire && left <= MAX_EXPIRATION_MS {
+                properties = properties.with_expiration(codec::lossy_short(&left.to_string()));
+            }
         }
         let exchange = match requeue {
             Requeue::Unchanged => {

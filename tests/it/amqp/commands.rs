@@ -800,3 +800,38 @@ async fn a_backlog_goes_through_whole() {
     assert!(events.iter().any(|event| event.id == id));
     edge.stop().await;
 }
+
+/// The queue `returned` has no dead-letter exchange: a copy with an `expiration` would vanish there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lapsed_command_survives_a_shutdown() {
+    let edge = Edge::start().await;
+    edge.sender.shutting_down.store(true, Ordering::SeqCst);
+    let mut headers = FieldTable::default();
+    let lapsed = Timestamp::now().as_millisecond() - 1_000;
+    headers.insert(
+        "smsbridge-expires-at".into(),
+        AMQPValue::LongLongInt(lapsed),
+    );
+    let properties = BasicProperties::default()
+        .with_app_id("billing".into())
+        .with_message_id("r1".into())
+        .with_delivery_mode(2)
+        .with_headers(headers);
+    let returned = edge.broker.topology().returned();
+    edge.client
+        .publish("", &returned, properties, json("late", 1).as_bytes())
+        .await;
+    eventually("the command is under way", || async {
+        (edge.sender.count("late") == 1).then_some(())
+    })
+    .await;
+    edge.shutdown.cancel();
+    edge.task.await.unwrap();
+    // Time enough for a copy that expires after a millisecond.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let copy = edge.client.try_take(&returned).await;
+    let copy = copy.expect("the command is still there");
+    let headers = copy.properties.headers().as_ref();
+    assert_eq!(number_header(headers, "smsbridge-expires-at"), Some(lapsed));
+    edge.log.close().await;
+}
