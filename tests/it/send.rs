@@ -472,10 +472,13 @@ async fn a_message_that_comes_too_late_to_matter_is_not_sent() {
     assert!(simulator.requests().await.is_empty());
 }
 
-/// Only 400, 413 and 422 concern the message. Any other refusal would hit every message.
+/// Only the API's own 400 and 422, and 413, concern the message. Any other refusal would hit every message, and so would an HTML page
+/// with 400: a plain HTTP request to a port of HTTPS gets one.
 #[tokio::test]
 async fn an_answer_that_is_not_about_the_message_is_an_outage() {
-    for status in [301, 307, 308, 404, 405, 406, 407, 410, 411, 415, 431, 451] {
+    for status in [
+        301, 307, 308, 400, 404, 405, 406, 407, 410, 411, 415, 422, 431, 451,
+    ] {
         let simulator = TestSimulator::start().await;
         let bridge = TestBridge::with(&simulator, |config| {
             config.send.retry_for = Duration::ZERO;
