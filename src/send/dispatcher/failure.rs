@@ -56,7 +56,10 @@ impl Dispatcher {
                     self.requeue(items, &detail, None).await;
                 }
             }
-            ApiError::InDoubt { detail } => {
+            ApiError::InDoubt { detail, redirected } => {
+                if redirected {
+                    self.pause.begin(None);
+                }
                 tracing::warn!(
                     destinations = count_destinations(&items),
                     detail,
