@@ -209,7 +209,8 @@ impl Context {
     /// Publishes a copy of the command. Returns `false` as [`Context::append_until_durable`] does.
     ///
     /// If the broker closes the connection because of the message, retries of it would fail all other publications too. Hence
-    /// after [`MAX_ENDED_SESSIONS`] the message is published with the bridge's own headers alone.
+    /// after [`MAX_ENDED_SESSIONS`] the message is published with the bridge's own headers alone. A missing confirm counts, because it
+    /// also ends the session, and may come before the broker closes the connection.
     async fn publish_until_confirmed(&self, delivery: &Delivery, message: Message) -> bool {
         let ended_sessions = AtomicUsize::new(0);
         self.retry_until_stored(delivery, "a command", || {
@@ -225,7 +226,7 @@ impl Context {
             let ended_sessions = &ended_sessions;
             async move {
                 let published = self.commands.publisher.publish_mandatory(message).await;
-                if let Err(AmqpError::EndedInFlight(_)) = published {
+                if let Err(AmqpError::EndedInFlight(_) | AmqpError::TimedOut(_)) = published {
                     ended_sessions.fetch_add(1, Ordering::Relaxed);
                 }
                 published.map_err(|error| error.to_string())

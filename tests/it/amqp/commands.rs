@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{
     broker::{Client, TestBroker},
     eventually,
+    relay::{Peer, Verdict, start_relay},
 };
 
 /// Chooses its answer by the text of the message, and appends results to the log as the real sender does.
@@ -834,4 +835,37 @@ async fn a_lapsed_command_survives_a_shutdown() {
     let headers = copy.properties.headers().as_ref();
     assert_eq!(number_header(headers, "smsbridge-expires-at"), Some(lapsed));
     edge.log.close().await;
+}
+
+/// No answer comes after the publisher's headers, as from a broker that is slow to close the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_never_confirmed_goes_on_without_its_publishers_headers() {
+    const LONG: &[u8] = &[b'x'; 100];
+    let broker = TestBroker::start().await;
+    let url = start_relay(&broker.url, |peer, bytes| {
+        if peer == Peer::Client && bytes.windows(LONG.len()).any(|window| window == LONG) {
+            Verdict::Silence
+        } else {
+            Verdict::Forward
+        }
+    })
+    .await;
+    // Declares the queues.
+    drop(broker.publisher().await);
+    let publisher = Publisher::start(
+        Endpoint::parse(&url.into()).unwrap(),
+        broker.topology(),
+        Duration::from_secs(1),
+        Metrics::new(),
+    );
+    let endpoint = broker.endpoint();
+    let edge = Edge::start_with(broker, endpoint, Arc::new(publisher)).await;
+    let mut headers = FieldTable::default();
+    headers.insert("long".into(), AMQPValue::LongString(LONG.into()));
+    let properties = BasicProperties::default().with_headers(headers);
+    edge.publish("sms.send", properties, b"{}").await;
+    let letter = edge.client.take(&edge.broker.topology().dead()).await;
+    let headers = letter.properties.headers().as_ref();
+    assert_eq!(number_header(headers, "smsbridge-headers-dropped"), Some(1));
+    edge.stop().await;
 }
