@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use lapin::{
     BasicProperties,
     message::Delivery,
+    options::BasicConsumeOptions,
     types::{AMQPValue, FieldTable, LongString},
 };
 use serde_json::json;
@@ -15,7 +17,7 @@ use smsbridge::{
 };
 
 use super::custody::{SEND_PATH, Setup};
-use crate::support::eventually;
+use crate::support::{DEADLINE, eventually};
 
 const LONG: usize = 200_000;
 /// A table of this size and the headers of the bridge do not fit into a frame of 128 KiB together.
@@ -213,5 +215,56 @@ async fn an_unknown_result_cuts_the_texts_of_its_command() {
             }
         }
     }
+    setup.bridge.stop().await;
+}
+
+/// The broker crashes a channel that publishes to a malformed name of a direct reply, and closes its connection. A name of the
+/// bridge's own would put the reply between commands, events or dead letters.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_goes_only_where_a_reply_belongs() {
+    let setup = Setup::start(|_| ()).await;
+    let dead = setup.broker.topology().dead();
+    let names = [
+        "amq.rabbitmq.reply-to.x.y",
+        "amq.rabbitmq.reply-to.",
+        // The node is not named by its hash.
+        "amq.rabbitmq.reply-to.g1h3BmFAaG9zdAAAAAAAAAAAAAAAAA==.AAAA",
+        "amq.rabbitmq.reply-to.g1h3B3JlcGx5QGEAAAAAAAAAAAAAAAA=.AAAA",
+        dead.as_str(),
+    ];
+    for (n, name) in names.into_iter().enumerate() {
+        let properties = BasicProperties::default().with_reply_to(name.into());
+        setup
+            .publish(properties, &command(&format!("4179300000{n}")))
+            .await;
+    }
+    setup.accepted(names.len()).await;
+
+    // A genuine direct reply. The broker completes the name.
+    let direct = "amq.rabbitmq.reply-to";
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        ..Default::default()
+    };
+    let consuming = setup.client.channel.basic_consume(
+        direct.into(),
+        "".into(),
+        options,
+        FieldTable::default(),
+    );
+    let mut replies = consuming.await.unwrap();
+    let properties = BasicProperties::default().with_reply_to(direct.into());
+    setup.publish(properties, &command("41793111111")).await;
+    let reply = tokio::time::timeout(DEADLINE, replies.next()).await;
+    let reply = reply.expect("a reply").unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&reply.data).contains("41793111111"));
+
+    assert!(setup.client.try_take(&dead).await.is_none());
+    let metrics = format!("http://{}/metrics", setup.bridge.addresses.admin);
+    let metrics = reqwest::get(metrics).await.unwrap().text().await.unwrap();
+    assert!(
+        metrics.contains("smsbridge_amqp_reconnects_total 0"),
+        "{metrics}"
+    );
     setup.bridge.stop().await;
 }
