@@ -7,4 +7,5 @@ mod dead_letters;
 mod log;
 mod poison;
 mod publisher;
+mod reconnect;
 mod topology;

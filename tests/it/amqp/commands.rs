@@ -159,7 +159,7 @@ impl Sender for ScriptedSender {
 }
 
 /// The AMQP edge of a bridge, its event log, and an independent AMQP client.
-struct Edge {
+pub(super) struct Edge {
     broker: TestBroker,
     client: Client,
     log: Arc<BrokerLog>,
@@ -176,7 +176,7 @@ impl Edge {
     }
 
     /// Consumes over `endpoint`.
-    async fn start_at(broker: TestBroker, endpoint: Endpoint) -> Self {
+    pub(super) async fn start_at(broker: TestBroker, endpoint: Endpoint) -> Self {
         let publisher = broker.publisher().await;
         Self::start_with(broker, endpoint, publisher).await
     }
@@ -260,7 +260,7 @@ impl Edge {
     }
 
     /// Stops the edge and checks that all queues except `dead` are empty and no delivery is unacknowledged.
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         let topology = self.broker.topology();
         self.shutdown.cancel();
         tokio::time::timeout(Duration::from_secs(20), self.task)
