@@ -18,10 +18,10 @@ mod republish;
 mod returned;
 mod unknown;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lapin::{options::BasicConsumeOptions, types::FieldTable};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
@@ -39,6 +39,8 @@ use crate::{
 
 /// Maximum number of unacknowledged commands of the queue `returned`: they are rare and not urgent.
 const MAX_RETURNED_IN_FLIGHT: u16 = 100;
+/// A session that ends earlier counts as a failure, so that the next one waits longer.
+const STABLE_SESSION: Duration = Duration::from_secs(1);
 
 /// The settings and dependencies of the edge.
 pub struct Commands {
@@ -90,7 +92,8 @@ pub async fn run(commands: Commands, shutdown: CancellationToken) {
     let mut backoff = Backoff::new(RECONNECT);
     while !shutdown.is_cancelled() {
         match consume(&context, &queues, &handlers).await {
-            Ok(()) => backoff.reset(),
+            Ok(lifetime) if lifetime >= STABLE_SESSION => backoff.reset(),
+            Ok(_) => {}
             Err(error) if backoff.is_fresh() => {
                 tracing::warn!(%error, "commands cannot be consumed, trying again");
             }
@@ -106,18 +109,19 @@ pub async fn run(commands: Commands, shutdown: CancellationToken) {
     handlers.wait().await;
 }
 
-/// Consumes on one session until it ends or the process shuts down. At shutdown the session stays open until all deliveries
-/// are acknowledged.
+/// Consumes on one session until it ends or the process shuts down. Returns how long the session was open. At shutdown it stays
+/// open until all deliveries are acknowledged.
 async fn consume(
     context: &Arc<Context>,
     queues: &[Arc<CommandQueue>],
     handlers: &TaskTracker,
-) -> Result<(), AmqpError> {
+) -> Result<Duration, AmqpError> {
     let shutdown = &context.shutdown;
     let session = tokio::select! {
-        () = shutdown.cancelled() => return Ok(()),
+        () = shutdown.cancelled() => return Ok(Duration::ZERO),
         session = Session::open(&context.commands.endpoint, "commands") => session?,
     };
+    let opened = Instant::now();
     let declaring = session.consuming_channel(1).await?;
     context.commands.topology.declare(&declaring).await?;
     let session = Arc::new(session);
@@ -172,6 +176,7 @@ async fn consume(
             "the consumers' session with the broker ended"
         );
     }
+    let lifetime = opened.elapsed();
     session.close().await;
-    Ok(())
+    Ok(lifetime)
 }

@@ -187,6 +187,9 @@ pub enum AppendError {
     /// The disk or the broker failed or did not answer in time. Retrying is safe.
     #[error("cannot write the event log: {0}")]
     Unavailable(String),
+    /// An event is too large for the log. A retry fails in the same way.
+    #[error("an event has {bytes} bytes: the event log takes at most {max}")]
+    TooLarge { bytes: usize, max: usize },
     /// The log is closed because the process shuts down.
     #[error("the event log is closed: the process is shutting down")]
     Closed,

@@ -1,31 +1,15 @@
-//! Texts and header tables of bounded size.
+//! Header tables of bounded size.
 //!
 //! AMQP carries the properties and headers of a message in one frame, whose size the connection negotiates (RabbitMQ's
 //! default: 128 KiB). RabbitMQ closes the connection on a larger frame, which also fails everything else that is in flight
-//! on it. Therefore a text from outside is cut before it becomes a header, and the headers of a publisher are copied only if
-//! they fit. Neighbours: `headers` makes header values, `commands::republish` copies headers.
-
-use std::borrow::Cow;
+//! on it. Therefore a text from outside is cut before it becomes a header (`primitives::bounded_text`), and the headers of a
+//! publisher are copied only if they fit. Neighbours: `headers` makes header values, `commands::republish` copies headers.
 
 use lapin::types::{AMQPValue, FieldTable};
 
-/// The longest text that becomes a header, in bytes.
-pub const MAX_TEXT_BYTES: usize = 1024;
 /// The publisher's headers that are copied, in encoded bytes: half of the default frame, which leaves room for the properties
 /// and for the bridge's headers.
 pub const MAX_FOREIGN_BYTES: usize = 64 * 1024;
-
-/// Cuts a text that is longer than `max_bytes` between characters and ends it with a note. The result is at most `max_bytes`
-/// long, so cutting it again changes nothing.
-#[must_use]
-pub fn cut(text: &str, max_bytes: usize) -> Cow<'_, str> {
-    if text.len() <= max_bytes {
-        return Cow::Borrowed(text);
-    }
-    let note = format!("… (cut: {} bytes)", text.len());
-    let end = text.floor_char_boundary(max_bytes.saturating_sub(note.len()));
-    Cow::Owned(format!("{}{note}", &text[..end]))
-}
 
 /// The encoded size of a header.
 #[must_use]
@@ -65,15 +49,6 @@ mod tests {
 
     use super::*;
     use crate::amqp::headers::bounded_text;
-
-    #[test]
-    fn a_long_text_is_cut_between_characters_and_says_so() {
-        assert_eq!(cut("short", 5), "short");
-        let long = "ä".repeat(20);
-        let shorter = cut(&long, 24);
-        assert_eq!(shorter, "ää… (cut: 40 bytes)");
-        assert_eq!(cut(&shorter, 24), shorter);
-    }
 
     #[test]
     fn sizes_are_those_of_the_encoding() {

@@ -2,11 +2,11 @@
 //!
 //! Invariant: publishers and consumers depend on these names, so they never change (`docs/ERRORS.md`, `docs/EVENTS.md`).
 //! Neighbours: `codec` writes events, `topology` declares arguments, `commands` republishes commands, `events` quarantines
-//! bodies, `frame` bounds sizes.
+//! bodies, `frame` and `primitives::bounded_text` bound sizes.
 
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
-use super::frame::{MAX_TEXT_BYTES, cut};
+use crate::primitives::bounded_text::{MAX_TEXT_BYTES, cut};
 
 /// On republished commands: how many times the command was published to a retry queue.
 pub const ATTEMPT: &str = "smsbridge-attempt";

@@ -6,7 +6,10 @@
 mod publishing_session;
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -118,8 +121,13 @@ impl Publisher {
         let deadline = Instant::now() + self.confirm_timeout;
         let current = self.session(deadline).await?;
         let index = current.next_mandatory.fetch_add(1, Ordering::Relaxed) % MANDATORY_CHANNELS;
+        // Until then the message cannot be the cause of an ended session or of a missing confirm.
+        let awaits_confirm = AtomicBool::new(false);
         let publishing = async {
             let channel = current.mandatory[index].lock().await;
+            if !current.session.is_open() {
+                return Err(AmqpError::Lost("the session with the broker ended".into()));
+            }
             // If this future is dropped before the confirm, the channel's next confirm would be taken for that of the next
             // message.
             let unconfirmed = GiveUpOnDrop(&current.session);
@@ -135,9 +143,11 @@ impl Publisher {
                     &message.body,
                     message.properties,
                 )
+                .await?;
+            awaits_confirm.store(true, Ordering::Relaxed);
+            let confirmation = confirm
                 .await
-                .map_err(ended_in_flight)?;
-            let confirmation = confirm.await.map_err(ended_in_flight)?;
+                .map_err(|error| AmqpError::EndedInFlight(error.to_string()))?;
             std::mem::forget(unconfirmed);
             match confirmation {
                 Confirmation::Ack(None) => Ok(()),
@@ -149,9 +159,13 @@ impl Publisher {
                 Confirmation::NotRequested => Err(not_in_confirm_mode()),
             }
         };
-        tokio::time::timeout_at(deadline, publishing)
-            .await
-            .unwrap_or(Err(AmqpError::TimedOut(self.confirm_timeout)))
+        match tokio::time::timeout_at(deadline, publishing).await {
+            Ok(published) => published,
+            Err(_) if awaits_confirm.load(Ordering::Relaxed) => {
+                Err(AmqpError::TimedOut(self.confirm_timeout))
+            }
+            Err(_) => Err(AmqpError::Lost("no channel was free in time".into())),
+        }
     }
 
     /// Closes the session and ends its task. Publications in flight fail, so callers finish them first.
@@ -228,10 +242,6 @@ impl Publisher {
         });
         Ok(join_all(confirmed).await)
     }
-}
-
-fn ended_in_flight(error: lapin::Error) -> AmqpError {
-    AmqpError::EndedInFlight(error.to_string())
 }
 
 fn not_in_confirm_mode() -> AmqpError {

@@ -40,6 +40,13 @@ impl Topology {
         }
     }
 
+    /// Whether a name is one of the bridge's own, or reserved for it.
+    #[must_use]
+    pub fn owns(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(&self.prefix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
     fn name(&self, rest: &str) -> String {
         format!("{}.{rest}", self.prefix)
     }

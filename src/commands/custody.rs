@@ -26,7 +26,6 @@ use super::{
 use crate::{
     amqp::{
         AmqpError, Message, codec,
-        frame::{MAX_TEXT_BYTES, cut},
         headers::{
             APPLICATION, ATTEMPT, DETAIL, DIED_AT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, REASON,
             RETRY_DELAY, ROUTING_KEY, bounded_text, number, number_header,
@@ -36,7 +35,10 @@ use crate::{
     },
     events::NewEvent,
     message::id::ApplicationName,
-    primitives::retry::Backoff,
+    primitives::{
+        bounded_text::{MAX_TEXT_BYTES, cut},
+        retry::Backoff,
+    },
     proto::v1,
     send::Arrival,
 };
@@ -81,8 +83,13 @@ impl Context {
         let mut properties = republish::properties(delivery, bridge_user, &mut headers);
         if let Some(at) = envelope.expires_at_ms() {
             headers.insert(EXPIRES_AT.into(), number(at));
-            let left = at.saturating_sub(now_ms()).clamp(1, MAX_EXPIRATION_MS);
-            properties = properties.with_expiration(codec::lossy_short(&left.to_string()));
+            let left = at.saturating_sub(now_ms()).max(1);
+            // A retry queue would let a lapsed command go at once, and `returned` would drop it: the header is enough there.
+            let may_expire =
+                requeue == Requeue::Unchanged && queue != self.commands.topology.returned();
+            if may_expire && left <= MAX_EXPIRATION_MS {
+                properties = properties.with_expiration(codec::lossy_short(&left.to_string()));
+            }
         }
         let exchange = match requeue {
             Requeue::Unchanged => {
@@ -203,7 +210,8 @@ impl Context {
     /// Publishes a copy of the command. Returns `false` as [`Context::append_until_durable`] does.
     ///
     /// If the broker closes the connection because of the message, retries of it would fail all other publications too. Hence
-    /// after [`MAX_ENDED_SESSIONS`] the message is published with the bridge's own headers alone.
+    /// after [`MAX_ENDED_SESSIONS`] the message is published with the bridge's own headers alone. A missing confirm counts, because it
+    /// also ends the session, and may come before the broker closes the connection.
     async fn publish_until_confirmed(&self, delivery: &Delivery, message: Message) -> bool {
         let ended_sessions = AtomicUsize::new(0);
         self.retry_until_stored(delivery, "a command", || {
@@ -219,7 +227,7 @@ impl Context {
             let ended_sessions = &ended_sessions;
             async move {
                 let published = self.commands.publisher.publish_mandatory(message).await;
-                if let Err(AmqpError::EndedInFlight(_)) = published {
+                if let Err(AmqpError::EndedInFlight(_) | AmqpError::TimedOut(_)) = published {
                     ended_sessions.fetch_add(1, Ordering::Relaxed);
                 }
                 published.map_err(|error| error.to_string())

@@ -1,11 +1,7 @@
 //! Commands that can never be carried out: the reason, a detail for people, and the invalid fields.
 
-use std::borrow::Cow;
-
 use crate::{
-    amqp::frame::{MAX_TEXT_BYTES, cut},
-    message::reason::Reason,
-    proto::v1::FieldViolation,
+    message::reason::Reason, primitives::bounded_text::bounded, proto::v1::FieldViolation,
 };
 
 /// Maximum number of violations in the event of an invalid command. The detail has their total number.
@@ -31,11 +27,7 @@ impl Invalid {
 
     /// Bounds the number of violations and the length of every text, because texts may quote the publisher's data.
     pub(super) fn bounded(mut self) -> Self {
-        let shorten = |text: &mut String| {
-            if let Cow::Owned(cut) = cut(text, MAX_TEXT_BYTES) {
-                *text = cut;
-            }
-        };
+        let shorten = |text: &mut String| *text = bounded(std::mem::take(text));
         shorten(&mut self.detail);
         self.violations.truncate(MAX_VIOLATIONS);
         for violation in &mut self.violations {

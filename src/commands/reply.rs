@@ -1,15 +1,29 @@
 //! Publishes the response to a command, if its publisher asked for one with `reply_to`.
+//!
+//! Invariant: no reply goes to a queue of the bridge, or to a malformed name of a direct reply: RabbitMQ (3.10) crashes the channel
+//! that publishes to one, and closes its connection.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lapin::message::Delivery;
 
 use super::{Context, encoding::Encoding};
 use crate::{
-    amqp::{Message, codec, headers::property},
+    amqp::{Message, Topology, codec, headers::property},
     send::{
         Sent,
         request::{SendRequest, SendResponse},
     },
 };
+
+/// Names of direct replies, which the broker makes, begin with it.
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to.";
+/// The bytes before the node's name in an encoded process identifier: the version of Erlang's external term format, and
+/// NEW_PID_EXT.
+const PROCESS: [u8; 2] = [131, 88];
+const ATOM_UTF8: u8 = 118;
+const SMALL_ATOM_UTF8: u8 = 119;
+/// The bytes after the node's name: id, serial and creation.
+const PROCESS_NUMBERS: usize = 12;
 
 /// Publishes the response, in the encoding of the command. The results are durable as events already, so a reply that cannot
 /// be published is only logged, and one without a queue is dropped.
@@ -22,6 +36,14 @@ pub(super) async fn reply(
 ) {
     let reply_to = property(delivery.properties.reply_to());
     if reply_to.is_empty() {
+        return;
+    }
+    if !may_receive(reply_to, &context.commands.topology) {
+        let request_id = &request.bulk.request_id;
+        tracing::warn!(
+            request_id,
+            "a reply is not published: its reply_to is a name of the bridge or no name that the broker made"
+        );
         return;
     }
     let (name, body) = match request.response(sent) {
@@ -50,6 +72,97 @@ pub(super) async fn reply(
     for outcome in context.commands.publisher.publish_all(vec![message]).await {
         if let Err(error) = outcome {
             tracing::warn!(%error, request_id, "a reply could not be published");
+        }
+    }
+}
+
+fn may_receive(reply_to: &str, topology: &Topology) -> bool {
+    match reply_to.strip_prefix(DIRECT_REPLY) {
+        Some(name) => is_direct_reply(name),
+        None => !topology.owns(reply_to),
+    }
+}
+
+/// Whether it has the form `{process}.{key}`, both in Base64.
+fn is_direct_reply(name: &str) -> bool {
+    let Some((process, key)) = name.split_once('.') else {
+        return false;
+    };
+    let is_base64 = |text: &str| STANDARD.decode(text).is_ok_and(|bytes| !bytes.is_empty());
+    is_base64(key) && STANDARD.decode(process).is_ok_and(|term| is_process(&term))
+}
+
+/// Whether it is the encoded identifier of a process on a node with the name `reply@{hash}`, which stands for the real name.
+fn is_process(term: &[u8]) -> bool {
+    let Some(atom) = term.strip_prefix(&PROCESS) else {
+        return false;
+    };
+    let (length, rest) = match atom {
+        [SMALL_ATOM_UTF8, length, rest @ ..] => (usize::from(*length), rest),
+        [ATOM_UTF8, high, low, rest @ ..] => (usize::from(u16::from_be_bytes([*high, *low])), rest),
+        _ => return false,
+    };
+    let Some((node, numbers)) = rest.split_at_checked(length) else {
+        return false;
+    };
+    let hash = node.strip_prefix(b"reply@").unwrap_or_default();
+    let is_hash = (1..=10).contains(&hash.len()) && hash.iter().all(u8::is_ascii_digit);
+    is_hash && numbers.len() == PROCESS_NUMBERS
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn direct_replies_have_the_form_that_the_broker_gives_them() {
+        // Both kinds of atoms, as RabbitMQ 3.10 encodes and decodes them.
+        for name in [
+            "g1h2AAlyZXBseUAxMjMAAAABAAAAAgAAAAM=.4fiJ4bT4HoB8Mrzv5RPcaw==",
+            "g1h3CXJlcGx5QDEyMwAAAAEAAAACAAAAAw==.4fiJ4bT4HoB8Mrzv5RPcaw==",
+        ] {
+            assert!(is_direct_reply(name), "{name}");
+        }
+        for name in [
+            "",
+            "x",
+            "x.y",
+            "AAAA.AAAA",
+            "g1h2AAlyZXBseUAxMjMAAAABAAAAAgAAAAM=",
+            "g1h2AAlyZXBseUAxMjMAAAABAAAAAgAAAAM=.",
+            "g1h2AAlyZXBseUAxMjMAAAABAAAAAgAAAAM=.x.y",
+            // Too short, too long, no hash, and the real name of a node.
+            "g1h2AAlyZXBseUAxMjMAAAABAAAAAgAA.AAAA",
+            "g1h2AAlyZXBseUAxMjMAAAABAAAAAgAAAAMA.AAAA",
+            "g1h3B3JlcGx5QGEAAAAAAAAAAAAAAAA=.AAAA",
+            "g1h3BmFAaG9zdAAAAAAAAAAAAAAAAA==.AAAA",
+        ] {
+            assert!(!is_direct_reply(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_the_bridge_is_no_reply_queue() {
+        let topology = Topology::new(&config::Amqp {
+            url: None,
+            url_file: None,
+            prefix: "smsbridge".into(),
+            application_from: config::ApplicationFrom::AppId,
+            prefetch: 1,
+            confirm_timeout: Duration::ZERO,
+            stream_retention: Duration::ZERO,
+        });
+        for (name, expected) in [
+            ("smsbridge", false),
+            ("smsbridge.dead", false),
+            ("smsbridge.anything", false),
+            ("smsbridge-replies", true),
+            ("replies", true),
+        ] {
+            assert_eq!(may_receive(name, &topology), expected, "{name}");
         }
     }
 }

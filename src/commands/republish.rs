@@ -9,13 +9,16 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use crate::amqp::{
-    codec,
-    frame::{MAX_FOREIGN_BYTES, MAX_TEXT_BYTES, encoded_bytes},
-    headers::{
-        APPLICATION, ATTEMPT, DETAIL, DIED_AT, DROPPED, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, REASON,
-        RETRY_DELAY, ROUTING_KEY, USER_ID, bounded_text, broker, number, number_header,
+use crate::{
+    amqp::{
+        codec,
+        frame::{MAX_FOREIGN_BYTES, encoded_bytes},
+        headers::{
+            APPLICATION, ATTEMPT, DETAIL, DIED_AT, DROPPED, EXPIRES_AT, FIRST_SEEN, IN_DOUBT,
+            REASON, RETRY_DELAY, ROUTING_KEY, USER_ID, bounded_text, broker, number, number_header,
+        },
     },
+    primitives::bounded_text::MAX_TEXT_BYTES,
 };
 
 /// The bridge's headers that every copy keeps, because the next delivery depends on them.

@@ -1,9 +1,7 @@
 //! Redelivered commands without a request id: their outcome is unknown, and they are never sent again.
 //!
 //! Without a request id the bridge cannot find out whether an earlier delivery was sent, and sending at most once is the
-//! promise (docs/RELIABILITY.md#how-a-send-stays-single).
-
-use std::borrow::Cow;
+//! promise (docs/RELIABILITY.md#how-a-send-stays-single). The command is not validated, so its texts are cut in the results.
 
 use jiff::Timestamp;
 use lapin::message::Delivery;
@@ -12,6 +10,7 @@ use super::{Context, command::Command};
 use crate::{
     events::NewEvent,
     message::{address::normalize_number, id::derive_message_id, reason::Reason},
+    primitives::bounded_text::{MAX_TEXT_BYTES, cut},
     proto::v1,
 };
 
@@ -47,15 +46,16 @@ fn unknown(command: &Command, index: usize, destination: &v1::Destination) -> v1
     let message_id = if destination.message_id.is_empty() {
         derive_message_id("", 0, 1)
     } else {
-        destination.message_id.clone()
+        cut(&destination.message_id, MAX_TEXT_BYTES).into_owned()
     };
-    let to = normalize_number(&destination.to).unwrap_or(Cow::Borrowed(&destination.to));
+    let to =
+        normalize_number(&destination.to).unwrap_or_else(|_| cut(&destination.to, MAX_TEXT_BYTES));
     v1::SendResult {
         to: to.into_owned(),
         message_id,
         outcome: v1::Outcome::Unknown.into(),
         message_index: i32::try_from(index).unwrap_or(i32::MAX),
-        bulk_id: command.send.request.bulk_id.clone(),
+        bulk_id: bulk_id(command),
         refusal: Some(Box::new(v1::Refusal {
             reason: Reason::RedeliveredWithoutRequestId.into(),
             detail: "the command was delivered before and may have been sent; without a request id (property \
@@ -65,6 +65,10 @@ fn unknown(command: &Command, index: usize, destination: &v1::Destination) -> v1
         })),
         ..Default::default()
     }
+}
+
+fn bulk_id(command: &Command) -> String {
+    cut(&command.send.request.bulk_id, MAX_TEXT_BYTES).into_owned()
 }
 
 /// The result of a message without destinations, which is certain: no earlier delivery can have sent it.
@@ -77,7 +81,7 @@ fn without_destination(command: &Command, index: usize) -> v1::SendResult {
     v1::SendResult {
         outcome: v1::Outcome::Rejected.into(),
         message_index: i32::try_from(index).unwrap_or(i32::MAX),
-        bulk_id: command.send.request.bulk_id.clone(),
+        bulk_id: bulk_id(command),
         refusal: Some(Box::new(v1::Refusal {
             reason: Reason::InvalidRequest.into(),
             detail: "the message is invalid: nothing was sent".into(),

@@ -39,6 +39,8 @@ use crate::{
 const MAX_ATTEMPTS: usize = 5;
 /// Nacks from the exchange after which an event is published to the stream only.
 const MAX_NACKS: u8 = 2;
+/// The largest event. The broker ends the session on a message above its own limit (RabbitMQ 4: 16 MiB unless configured).
+const MAX_EVENT_BYTES: usize = 8 * 1024 * 1024;
 
 pub struct BrokerLog {
     publisher: Arc<Publisher>,
@@ -89,6 +91,12 @@ impl BrokerLog {
             let body = codec::event_body(&new.event).map_err(|error| {
                 AppendError::Unavailable(format!("an event cannot be encoded as JSON: {error}"))
             })?;
+            if body.len() > MAX_EVENT_BYTES {
+                return Err(AppendError::TooLarge {
+                    bytes: body.len(),
+                    max: MAX_EVENT_BYTES,
+                });
+            }
             unconfirmed.push(Unconfirmed {
                 new,
                 body,

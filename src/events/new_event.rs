@@ -74,10 +74,7 @@ impl NewEvent {
             v1::Outcome::Rejected => EventType::SendRejected,
             v1::Outcome::Unknown | v1::Outcome::Unspecified => EventType::SendUnknown,
         };
-        let reused = result
-            .refusal
-            .as_ref()
-            .is_some_and(|refusal| refusal.reason == Reason::IdReused.as_str());
+        let reused = is_reused_id(&result);
         let (wire_id, id, digest) = if result.message_id.is_empty() {
             // A message without destinations has no id: the event's is derived from its place in the request.
             let index = result.message_index.to_string();
@@ -250,6 +247,12 @@ impl NewEvent {
     pub fn is_pending_report(&self) -> bool {
         matches!(&self.event.payload, Some(Payload::Report(report)) if !report.r#final)
     }
+}
+
+/// Whether this is the rejection of an id that was used for other content.
+pub(super) fn is_reused_id(result: &v1::SendResult) -> bool {
+    let refusal = result.refusal.as_ref();
+    refusal.is_some_and(|refusal| refusal.reason == Reason::IdReused.as_str())
 }
 
 fn report_type(report: &v1::DeliveryReport) -> EventType {

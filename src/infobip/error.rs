@@ -45,7 +45,11 @@ pub enum ApiError {
     },
     /// The request was sent, or may have been, and its outcome is unknown.
     #[error("the outcome of the request is in doubt: {detail}")]
-    InDoubt { detail: String },
+    InDoubt {
+        detail: String,
+        /// Whether the answer was a redirect (302, 303 …): a login or maintenance page, which the next request would get too.
+        redirected: bool,
+    },
 }
 
 impl ApiError {
@@ -78,7 +82,7 @@ impl ApiError {
     /// A 4xx means that the request was not carried out. That includes an HTML page of a proxy: a proxy that forwarded the
     /// request and got no response answers 5xx. The exception is 408, which a proxy also sends when the API was too slow: it is
     /// in doubt, like a 5xx. Redirects are not followed. After 301, 307 and 308 the request was not carried out, because these
-    /// ask for the same request at another address.
+    /// ask for the same request at another address. After 302 and 303 it may have been: they are in doubt.
     pub(super) fn from_status(
         status: StatusCode,
         retry_after: Option<Duration>,
@@ -107,13 +111,17 @@ impl ApiError {
                 text: "the address redirects: check infobip.base_url".to_owned(),
                 validation_errors: Vec::new(),
             },
-            _ => Self::in_doubt(format!("HTTP {http_status}")),
+            _ => Self::InDoubt {
+                detail: format!("HTTP {http_status}"),
+                redirected: status.is_redirection(),
+            },
         }
     }
 
     pub(super) fn in_doubt(detail: impl Into<String>) -> Self {
         Self::InDoubt {
             detail: detail.into(),
+            redirected: false,
         }
     }
 }

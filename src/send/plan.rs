@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     message::{address::normalize_number, id, id::ApplicationName},
+    primitives::bounded_text::{MAX_TEXT_BYTES, bounded, cut},
     proto::v1::{self, FieldViolation},
 };
 
@@ -34,6 +35,8 @@ pub(super) struct PlannedMessage {
     pub(super) slots: Range<usize>,
     /// If not empty, the message is rejected.
     pub(super) violations: Vec<FieldViolation>,
+    /// Set if `send_at` has passed. The message is rejected, unless it may have been sent before.
+    pub(super) past: Option<FieldViolation>,
 }
 
 /// A planned request.
@@ -53,12 +56,16 @@ pub(super) struct PlacementPlan {
     pub(super) conflicting_ids: Vec<String>,
 }
 
-/// The slots of a request that is refused before it is planned, for its results.
+/// The slots of a request that is refused before it is planned, for its results. A request with too many destinations has one
+/// slot without a destination: millions of empty ones fit into a request.
 pub(super) fn slots_of(
     application: &ApplicationName,
     request: &mut v1::SendSmsBulkRequest,
 ) -> Slots {
     let messages = std::mem::take(&mut request.messages);
+    if validate::count_results(&messages) > validate::MAX_DESTINATIONS {
+        return Slots::from_elem(Slot::without_destination(0), 1);
+    }
     let total = count_destinations(&messages);
     let mut slots = Slots::with_capacity(total);
     let mut position = 0;
@@ -88,7 +95,7 @@ fn count_destinations(messages: &[v1::OutboundMessage]) -> usize {
         .sum()
 }
 
-/// The slot of a destination without a digest. `position` counts the destinations of the whole request, `total` of them.
+/// The slot of a destination without a digest. Its texts may be invalid, so they are cut: results repeat them. `position` counts the destinations of the whole request, `total` of them.
 fn slot(
     application: &ApplicationName,
     request_id: &str,
@@ -103,12 +110,13 @@ fn slot(
         _ => None,
     };
     let message_id = if destination.message_id.is_empty() {
-        id::derive_message_id(request_id, position, total)
+        // Half of the length leaves room for the position.
+        id::derive_message_id(&cut(request_id, MAX_TEXT_BYTES / 2), position, total)
     } else {
-        destination.message_id
+        bounded(destination.message_id)
     };
     Slot {
-        to: normalized.unwrap_or(destination.to),
+        to: bounded(normalized.unwrap_or(destination.to)),
         wire_id: application.wire_id(&message_id),
         message_id,
         message_index: i32::try_from(message).unwrap_or(i32::MAX),
@@ -146,6 +154,7 @@ pub(super) fn plan(
     let mut planned = SmallVec::<[PlannedMessage; 1]>::with_capacity(messages.len());
     for (index, message) in messages.iter_mut().enumerate() {
         let violations = validate::check_message(message, index, &mut seen_ids, now);
+        let past = validate::check_past(message, index, now);
         let first = slots.len();
         let destinations = std::mem::take(&mut message.destinations);
         let caller_chose_any_id = !request.request_id.is_empty()
@@ -178,10 +187,13 @@ pub(super) fn plan(
         planned.push(PlannedMessage {
             slots: first..slots.len(),
             violations,
+            past,
         });
     }
     if planned.iter().all(|message| !message.violations.is_empty()) {
-        let violations = planned.into_iter().flat_map(|message| message.violations);
+        let violations = planned
+            .into_iter()
+            .flat_map(|message| message.violations.into_iter().chain(message.past));
         let violations = violations.collect();
         return Err(Box::new(InvalidRequest { violations, slots }));
     }

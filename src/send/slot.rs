@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::{SendError, Sent};
 use crate::{
     events::ContentDigest,
+    primitives::bounded_text::{MAX_TEXT_BYTES, cut},
     proto::v1::{self, FieldViolation},
 };
 
@@ -45,14 +46,14 @@ impl Slot {
         }
     }
 
-    /// A result without status.
+    /// A result without status. The bulk id is cut, because it may be invalid.
     pub(super) fn result(&self, outcome: v1::Outcome, bulk_id: &str) -> v1::SendResult {
         v1::SendResult {
             to: self.to.clone(),
             message_id: self.message_id.clone(),
             outcome: outcome.into(),
             message_index: self.message_index,
-            bulk_id: bulk_id.to_owned(),
+            bulk_id: cut(bulk_id, MAX_TEXT_BYTES).into_owned(),
             ..v1::SendResult::default()
         }
     }
@@ -74,7 +75,7 @@ impl Slot {
             reason: error.reason().into(),
             detail: error.to_string(),
             retryable,
-            violations: first_violations(error.violations(), results),
+            violations: first_violations(error.violations().iter(), results),
         };
         v1::SendResult {
             refusal: Some(Box::new(refusal)),
@@ -85,9 +86,12 @@ impl Slot {
 
 /// The violations for one of `results` results of a call: all of them, or the first ones if all results together would have
 /// more than [`MAX_VIOLATIONS`].
-pub(super) fn first_violations(all: &[FieldViolation], results: usize) -> Vec<FieldViolation> {
+pub(super) fn first_violations<'a>(
+    all: impl Iterator<Item = &'a FieldViolation>,
+    results: usize,
+) -> Vec<FieldViolation> {
     let max = (MAX_VIOLATIONS / results.max(1)).max(1);
-    all.iter().take(max).cloned().collect()
+    all.take(max).cloned().collect()
 }
 
 /// The results of slots that ended with errors.

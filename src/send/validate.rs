@@ -10,7 +10,7 @@ use std::{collections::HashSet, fmt::Display};
 
 use jiff::Timestamp;
 
-use self::times::{check_times, check_window};
+use self::times::{check_times, check_window, is_past};
 use crate::{
     infobip::limits::{MAX_BINARY_BYTES, MAX_CALLBACK_DATA_CHARACTERS, MAX_TEXT_CHARACTERS},
     message::{
@@ -61,12 +61,7 @@ pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolat
     if request.messages.is_empty() {
         violations.add("messages", "is empty: give at least one message");
     }
-    let destinations: usize = request
-        .messages
-        .iter()
-        // A message without destinations has one result, too.
-        .map(|message| message.destinations.len().max(1))
-        .sum();
+    let destinations = count_results(&request.messages);
     if destinations > MAX_DESTINATIONS {
         violations.add(
             "messages",
@@ -87,6 +82,14 @@ pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolat
         }
     }
     violations.found
+}
+
+/// The number of results of messages: one for each destination, and one for each message without destinations.
+pub(super) fn count_results(messages: &[v1::OutboundMessage]) -> usize {
+    messages
+        .iter()
+        .map(|message| message.destinations.len().max(1))
+        .sum()
 }
 
 /// The mistakes of a message. `index` is its position in the request; `seen_ids` has the message ids of the request so far.
@@ -112,6 +115,18 @@ pub(super) fn check_message(
     check_times(&mut violations, message, now);
     check_window(&mut violations, message);
     violations.found
+}
+
+/// The mistake of a message whose `send_at` has passed. It is none of a message that was sent before that.
+pub(super) fn check_past(
+    message: &v1::OutboundMessage,
+    index: usize,
+    now: Timestamp,
+) -> Option<FieldViolation> {
+    is_past(message, now).then(|| FieldViolation {
+        field: format!("messages[{index}].send_at"),
+        description: "is in the past".into(),
+    })
 }
 
 fn check_destinations(
@@ -285,8 +300,10 @@ mod tests {
     }
 
     fn fields(message: &v1::OutboundMessage) -> Vec<String> {
-        check_message(message, 0, &mut HashSet::new(), Timestamp::now())
+        let now = Timestamp::now();
+        check_message(message, 0, &mut HashSet::new(), now)
             .into_iter()
+            .chain(check_past(message, 0, now))
             .map(|v| v.field)
             .collect()
     }
@@ -363,10 +380,10 @@ mod tests {
                 "messages[0].notify_content_type",
                 "messages[0].callback_data",
                 "messages[0].validity_period",
-                "messages[0].send_at",
                 "messages[0].expires_at",
                 "messages[0].delivery_time_window.days[0]",
                 "messages[0].delivery_time_window",
+                "messages[0].send_at",
             ]
         );
     }

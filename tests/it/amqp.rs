@@ -6,4 +6,6 @@ mod custody;
 mod dead_letters;
 mod log;
 mod poison;
+mod publisher;
+mod reconnect;
 mod topology;

@@ -472,10 +472,13 @@ async fn a_message_that_comes_too_late_to_matter_is_not_sent() {
     assert!(simulator.requests().await.is_empty());
 }
 
-/// Only 400, 413 and 422 concern the message. Any other refusal would hit every message.
+/// Only the API's own 400 and 422, and 413, concern the message. Any other refusal would hit every message, and so would an HTML page
+/// with 400: a plain HTTP request to a port of HTTPS gets one.
 #[tokio::test]
 async fn an_answer_that_is_not_about_the_message_is_an_outage() {
-    for status in [301, 307, 308, 404, 405, 406, 407, 410, 411, 415, 431, 451] {
+    for status in [
+        301, 307, 308, 400, 404, 405, 406, 407, 410, 411, 415, 422, 431, 451,
+    ] {
         let simulator = TestSimulator::start().await;
         let bridge = TestBridge::with(&simulator, |config| {
             config.send.retry_for = Duration::ZERO;
@@ -627,4 +630,103 @@ async fn an_urgent_message_overtakes_what_waits() {
     assert_eq!(order.len(), 20);
     let urgent = order.iter().position(|one| one == "19").unwrap();
     assert!(urgent < 10, "{order:?}");
+}
+
+/// A `send_at` that has passed is judged only of what was not sent before.
+#[tokio::test]
+async fn a_scheduled_message_keeps_its_result_when_its_time_has_passed() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    // One minute ago is the earliest that is accepted.
+    let send_at = jiff::Timestamp::now().as_second() - 57;
+    let scheduled = |mut request: v1::SendSmsRequest| {
+        request.message.as_mut().unwrap().send_at = Some(pbjson_types::Timestamp {
+            seconds: send_at,
+            nanos: 0,
+        });
+        request
+    };
+    let single = || scheduled(text_with_id("single", &[TO]));
+    let bulk = || v1::SendSmsBulkRequest {
+        request_id: "bulk".into(),
+        messages: [scheduled(text(&[TO], "later")), text(&[TO], "now")]
+            .map(|request| request.message.unwrap())
+            .into(),
+        ..Default::default()
+    };
+    let first = bridge.sms().send_sms(single()).await.unwrap().into_inner();
+    let first_bulk = bridge.sms().send_sms_bulk(bulk()).await.unwrap();
+    eventually("the time is too long ago", || {
+        let ago = jiff::Timestamp::now().as_second() - send_at;
+        std::future::ready((ago > 61).then_some(()))
+    })
+    .await;
+    let again = bridge.sms().send_sms(single()).await.unwrap();
+    assert_eq!(again.into_inner(), first);
+    let again = bridge.sms().send_sms_bulk(bulk()).await.unwrap();
+    assert_eq!(again.into_inner().results, first_bulk.into_inner().results);
+    assert_eq!(simulator.messages().await.len(), 3);
+    let events = bridge.all_events().await;
+    assert!(events.iter().all(|event| event.r#type != "send.rejected"));
+
+    // A new message is refused: alone and in a bulk, with a request id and without.
+    for request_id in ["new", ""] {
+        let mut new = scheduled(text_with_id(request_id, &[TO]));
+        let refused = bridge.sms().send_sms(new.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        let violations = refused.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(violations[0].field, "message.send_at");
+        let messages = vec![
+            new.message.take().unwrap(),
+            text(&[TO], "now").message.unwrap(),
+        ];
+        let bulk = v1::SendSmsBulkRequest {
+            request_id: request_id.into(),
+            messages,
+            ..Default::default()
+        };
+        let sent = bridge.sms().send_sms_bulk(bulk).await.unwrap();
+        let results = sent.into_inner().results;
+        let violations = &results[0].refusal.as_ref().unwrap().violations;
+        assert_eq!(violations[0].field, "messages[0].send_at");
+        assert_eq!(results[1].outcome(), Outcome::Accepted);
+    }
+}
+
+#[tokio::test]
+async fn a_reused_id_is_rejected_in_one_event_if_its_bulk_is_repeated() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let message = |id: &str, content: &str| {
+        let mut message = text(&[TO], content).message.unwrap();
+        message.destinations[0].message_id = id.into();
+        message
+    };
+    let bulk = |messages: &[(&str, &str)]| v1::SendSmsBulkRequest {
+        request_id: "r".into(),
+        messages: messages
+            .iter()
+            .map(|(id, content)| message(id, content))
+            .collect(),
+        ..Default::default()
+    };
+    bridge
+        .sms()
+        .send_sms_bulk(bulk(&[("m0", "first")]))
+        .await
+        .unwrap();
+    let second = bulk(&[("m0", "second"), ("m1", "second")]);
+    for _ in 0..3 {
+        let sent = bridge.sms().send_sms_bulk(second.clone()).await.unwrap();
+        let results = sent.into_inner().results;
+        assert_eq!(results[0].refusal.as_ref().unwrap().reason, "ID_REUSED");
+        assert_eq!(results[1].outcome(), Outcome::Accepted);
+    }
+    let mut events = bridge.all_events().await;
+    events.retain(|event| event.r#type == "send.rejected");
+    assert_eq!(events.len(), 1);
+    // The first content keeps its result.
+    let first = bridge.sms().send_sms_bulk(bulk(&[("m0", "first")])).await;
+    let results = first.unwrap().into_inner().results;
+    assert_eq!(results[0].outcome(), Outcome::Accepted);
 }

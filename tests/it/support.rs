@@ -9,6 +9,7 @@ pub mod fuzz;
 pub mod http2;
 pub mod process;
 pub mod raw_call;
+pub mod relay;
 pub mod wire;
 
 mod eventually;

@@ -5,7 +5,7 @@
 //! Neighbours: `plan` validates; `placement` continues with the admitted call and asks for the refusals; `guards` has the
 //! operator's limits.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Inner;
 use crate::{
     message::{id::ApplicationName, reason::Reason},
-    proto::v1::{self, Outcome},
+    proto::v1::{self, FieldViolation, Outcome},
     send::{
         Arrival, SendCommand, SendError, Sent,
         call::Call,
@@ -110,11 +110,12 @@ impl Inner {
         message: usize,
         planned: &PlannedMessage,
         slot: usize,
-        earlier: &HashMap<usize, EarlierUse>,
+        earlier: Option<&EarlierUse>,
+        arrival: Arrival,
     ) -> Option<Box<v1::SendResult>> {
-        if !planned.violations.is_empty() {
+        let violations = first_violations(violations(planned, earlier, arrival), call.slots.len());
+        if !violations.is_empty() {
             let detail = "the message is invalid: nothing was sent".to_owned();
-            let violations = first_violations(&planned.violations, call.slots.len());
             return Some(call.refusal(
                 slot,
                 Outcome::Rejected,
@@ -123,7 +124,7 @@ impl Inner {
                 violations,
             ));
         }
-        if earlier.contains_key(&slot) {
+        if earlier.is_some() {
             return None;
         }
         let application = call.application.as_str();
@@ -145,6 +146,27 @@ impl Inner {
             Vec::new(),
         ))
     }
+}
+
+/// The violations because of which a destination is refused. A destination with an earlier result has none: its repetition gets that
+/// result. A `send_at` that has passed is none if the message may have been sent before.
+pub(super) fn violations<'a>(
+    planned: &'a PlannedMessage,
+    earlier: Option<&EarlierUse>,
+    arrival: Arrival,
+) -> impl Iterator<Item = &'a FieldViolation> {
+    let has_result = match earlier {
+        Some(EarlierUse::Done(send)) => send.result.outcome() != Outcome::Unknown,
+        Some(EarlierUse::InProgress(..) | EarlierUse::OtherContent) => true,
+        Some(EarlierUse::Interrupted(_)) | None => false,
+    };
+    let may_be_sent = earlier.is_some() || arrival == Arrival::Redelivered;
+    let of_content = (!has_result).then_some(&planned.violations);
+    let of_time = (!may_be_sent).then_some(&planned.past);
+    of_content
+        .into_iter()
+        .flatten()
+        .chain(of_time.into_iter().flatten())
 }
 
 /// The refusal of a destination whose id was used for other content.

@@ -8,7 +8,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Inner, admission::refuse_reused};
+use super::{
+    Inner,
+    admission::{refuse_reused, violations},
+};
 use crate::{
     proto::v1::Outcome,
     send::{
@@ -17,8 +20,9 @@ use crate::{
         call::{Call, Settled},
         idempotency::EarlierUse,
         in_doubt::InDoubtSend,
-        plan::PlacementPlan,
+        plan::{PlacementPlan, PlannedMessage},
         recorder::SlotResult,
+        slot::first_violations,
     },
 };
 
@@ -46,6 +50,19 @@ impl Inner {
         arrival: Arrival,
     ) -> Deferred {
         let mut deferred = Deferred::default();
+        let is_invalid = |planned: &PlannedMessage, slot: usize| {
+            violations(planned, earlier.get(&slot), arrival)
+                .next()
+                .is_some()
+        };
+        let mut slots = plan.messages.iter().flat_map(|planned| {
+            let slots = planned.slots.clone();
+            slots.map(move |slot| (planned, slot))
+        });
+        if slots.all(|(planned, slot)| is_invalid(planned, slot)) {
+            settle_invalid(call, plan);
+            return deferred;
+        }
         let reused = |slot: &usize| matches!(earlier.get(slot), Some(EarlierUse::OtherContent));
         // If all ids were reused, the call fails as a whole. Otherwise each reused id gets a result of its own.
         let some_are_new = !earlier.is_empty() && !(0..call.slots.len()).all(|slot| reused(&slot));
@@ -55,7 +72,7 @@ impl Inner {
                 let refusal = if some_are_new && reused(&slot) {
                     Some(refuse_reused(call, slot))
                 } else {
-                    self.refuse(call, message, planned, slot, earlier)
+                    self.refuse(call, message, planned, slot, earlier.get(&slot), arrival)
                 };
                 match refusal {
                     None => allowed.push(slot),
@@ -149,4 +166,18 @@ impl Inner {
         }
         in_doubt
     }
+}
+
+/// Fails a call of which no message is valid. The error of the first slot is that of the call, so it has all violations.
+fn settle_invalid(call: &Call, plan: &PlacementPlan) {
+    let all = plan.messages.iter().flat_map(|planned| {
+        let violations = planned.violations.iter();
+        violations.chain(&planned.past).cloned()
+    });
+    let all: Vec<_> = all.collect();
+    for slot in 1..call.slots.len() {
+        let violations = first_violations(all.iter(), call.slots.len());
+        call.settle(slot, Settled::Failed(SendError::Invalid(violations)));
+    }
+    call.settle(0, Settled::Failed(SendError::Invalid(all)));
 }

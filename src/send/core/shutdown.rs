@@ -9,7 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Inner;
-use crate::send::{SendError, dispatcher::settle_all, in_doubt::InDoubtSend};
+use crate::send::{
+    SendError, batch_item::BatchItem, dispatcher::settle_all, in_doubt::InDoubtSend,
+    recorder::SlotResult,
+};
 
 /// Part of the grace period reserved for recording `unknown` results.
 const SHUTDOWN_RESERVE: Duration = Duration::from_millis(500);
@@ -44,10 +47,8 @@ impl Inner {
             }
         }
         let left = self.lanes.remove(|_| true);
-        let unknown = left.into_iter().map(|item| {
-            InDoubtSend::redelivered(item, Duration::ZERO).unknown("the bridge is shutting down")
-        });
-        let recording = self.recorder.record(unknown.collect());
+        let unknown = left.iter().flat_map(end).collect();
+        let recording = self.recorder.record(unknown);
         if tokio::time::timeout_at(deadline, recording).await.is_err() {
             tracing::error!(
                 "results of sends in doubt could not be recorded before the end of the grace period"
@@ -55,5 +56,90 @@ impl Inner {
         }
         self.placing.close();
         let _ = tokio::time::timeout_at(deadline, self.placing.wait()).await;
+    }
+}
+
+/// Ends an item that is left in a lane. Returns the result `unknown` for each destination in doubt; one of which nothing was attempted
+/// is settled without a result.
+fn end(item: &BatchItem) -> Vec<SlotResult> {
+    if item.in_doubt_since.is_none() {
+        settle_all(item, &SendError::ShuttingDown);
+        return Vec::new();
+    }
+    let unknown = |index| {
+        InDoubtSend::redelivered(item.only(index), Duration::ZERO)
+            .unknown("the bridge is shutting down")
+    };
+    (0..item.slots.len()).map(unknown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+    use crate::{
+        message::id::ApplicationName,
+        proto::v1::Outcome,
+        send::{
+            Sent,
+            call::{Call, ReplyTo},
+            slot::Slot,
+        },
+    };
+
+    /// An item with two destinations, and the outcome of its call.
+    fn item() -> (BatchItem, oneshot::Receiver<Result<Sent, SendError>>) {
+        let slot = |n| Slot {
+            to: "41793026727".into(),
+            message_id: format!("m{n}"),
+            wire_id: format!("default.m{n}"),
+            message_index: 0,
+            digest: None,
+        };
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let (reply_to, outcome) = oneshot::channel();
+        let call = Call::new(
+            ApplicationName::default_application(),
+            String::new(),
+            String::new(),
+            (0..2).map(slot).collect(),
+            Vec::new(),
+            permit,
+            ReplyTo::Caller(reply_to),
+        );
+        let item = BatchItem {
+            call,
+            message: 0,
+            slots: [0, 1].into_iter().collect(),
+            since: Instant::now(),
+            in_doubt_since: None,
+            exclusive: None,
+        };
+        (item, outcome)
+    }
+
+    /// A refusal may return an item to its lane after the others were settled.
+    #[tokio::test]
+    async fn what_was_not_attempted_is_not_unknown() {
+        let (item, mut outcome) = item();
+        assert!(end(&item).is_empty());
+        assert_eq!(outcome.try_recv().unwrap(), Err(SendError::ShuttingDown));
+    }
+
+    #[tokio::test]
+    async fn each_destination_in_doubt_is_unknown() {
+        let (mut item, _outcome) = item();
+        item.in_doubt_since = Some(Instant::now());
+        let unknown = end(&item);
+        let slots: Vec<_> = unknown
+            .iter()
+            .map(|one| (one.slot, one.result.message_id.as_str()))
+            .collect();
+        assert_eq!(slots, [(0, "m0"), (1, "m1")]);
+        let is_unknown = |one: &SlotResult| one.result.outcome() == Outcome::Unknown;
+        assert!(unknown.iter().all(is_unknown));
     }
 }

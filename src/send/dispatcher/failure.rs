@@ -40,13 +40,14 @@ impl Dispatcher {
                 text,
                 validation_errors,
             } => {
+                let is_about_messages = is_about_messages(http_status, &code);
                 let fields = validation_errors
                     .iter()
                     .map(|(field, errors)| format!("{field}: {}", errors.join(", ")));
                 let fields = fields.collect::<Vec<_>>().join("; ");
                 let response = format!("HTTP {http_status} {code}: {text} {fields}");
                 let response = response.trim_end_matches([' ', ':']);
-                if is_about_messages(http_status) {
+                if is_about_messages {
                     self.isolate_refused(items, response.to_owned()).await;
                 } else {
                     let detail = format!(
@@ -55,7 +56,10 @@ impl Dispatcher {
                     self.requeue(items, &detail, None).await;
                 }
             }
-            ApiError::InDoubt { detail } => {
+            ApiError::InDoubt { detail, redirected } => {
+                if redirected {
+                    self.pause.begin(None);
+                }
                 tracing::warn!(
                     destinations = count_destinations(&items),
                     detail,
@@ -154,9 +158,13 @@ impl Dispatcher {
     }
 }
 
-/// Whether a refused send may be caused by its messages: 400, and 413 or 422, which a smaller request may avoid. Any other status
-/// (404, 405, 407, 415, 451, a redirect …) comes from a wrong address or from a proxy in front of the API, and every message
-/// would get it: it counts as an outage of the API.
-fn is_about_messages(http_status: u16) -> bool {
-    matches!(http_status, 400 | 413 | 422)
+/// Whether a refused send may be caused by its messages: 400 and 422 of the API, and 413, which a smaller request may avoid. `code` is
+/// empty without the API's error envelope: then a proxy or a wrong address answers, and so with any other status (404, 405, 407,
+/// 415, 451, a redirect …). Every message would get such an answer: it counts as an outage of the API.
+fn is_about_messages(http_status: u16, code: &str) -> bool {
+    match http_status {
+        400 | 422 => !code.is_empty(),
+        413 => true,
+        _ => false,
+    }
 }

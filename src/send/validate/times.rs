@@ -29,9 +29,6 @@ pub(super) fn check_times(
         let field = "send_at";
         match time::from_proto(send_at) {
             None => violations.add(field, "is not a time"),
-            Some(at) if at.duration_until(now) > CLOCK_TOLERANCE => {
-                violations.add(field, "is in the past");
-            }
             Some(at) if now.duration_until(at) > MAX_SCHEDULE_AHEAD => {
                 violations.add(
                     field,
@@ -51,6 +48,12 @@ pub(super) fn check_times(
     {
         violations.add("expires_at", "is not a time");
     }
+}
+
+/// Whether the message was to be sent before now.
+pub(super) fn is_past(message: &v1::OutboundMessage, now: Timestamp) -> bool {
+    let send_at = message.send_at.as_ref().and_then(time::from_proto);
+    send_at.is_some_and(|at| at.duration_until(now) > CLOCK_TOLERANCE)
 }
 
 pub(super) fn check_window(violations: &mut Violations, message: &v1::OutboundMessage) {

@@ -56,18 +56,14 @@ async fn commands_wait_while_the_api_answers_404() {
     setup.bridge.stop().await;
 }
 
-/// After a refusal of the credentials the dispatcher backs off instead of trying the rest of the backlog at full speed.
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_hammers_an_api_that_refuses_the_credentials() {
+/// The dispatcher backs off instead of trying the rest of the backlog at full speed.
+async fn nobody_hammers(fault: serde_json::Value) {
     let setup = Setup::start(|config| {
         config.send.max_batch = 1;
         config.send.max_requests_in_flight = 1;
     })
     .await;
-    setup
-        .simulator
-        .fault(json!({"kind": "status", "status": 401, "path": SEND_PATH}))
-        .await;
+    setup.simulator.fault(fault).await;
     let begun = Instant::now();
     setup.publish_commands().await;
     setup.sends_seen(6).await;
@@ -79,4 +75,15 @@ async fn nobody_hammers_an_api_that_refuses_the_credentials() {
     );
     assert!(setup.results("send.rejected").await.is_empty());
     setup.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_hammers_an_api_that_refuses_the_credentials() {
+    nobody_hammers(json!({"kind": "status", "status": 401, "path": SEND_PATH})).await;
+}
+
+/// A login page in front of the API. The sends are in doubt, and the next ones wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_hammers_an_api_that_redirects() {
+    nobody_hammers(json!({"kind": "html", "status": 302, "path": SEND_PATH})).await;
 }

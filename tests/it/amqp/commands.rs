@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{
     broker::{Client, TestBroker},
     eventually,
+    relay::{Peer, Verdict, start_relay},
 };
 
 /// Chooses its answer by the text of the message, and appends results to the log as the real sender does.
@@ -158,7 +159,7 @@ impl Sender for ScriptedSender {
 }
 
 /// The AMQP edge of a bridge, its event log, and an independent AMQP client.
-struct Edge {
+pub(super) struct Edge {
     broker: TestBroker,
     client: Client,
     log: Arc<BrokerLog>,
@@ -175,7 +176,7 @@ impl Edge {
     }
 
     /// Consumes over `endpoint`.
-    async fn start_at(broker: TestBroker, endpoint: Endpoint) -> Self {
+    pub(super) async fn start_at(broker: TestBroker, endpoint: Endpoint) -> Self {
         let publisher = broker.publisher().await;
         Self::start_with(broker, endpoint, publisher).await
     }
@@ -259,7 +260,7 @@ impl Edge {
     }
 
     /// Stops the edge and checks that all queues except `dead` are empty and no delivery is unacknowledged.
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         let topology = self.broker.topology();
         self.shutdown.cancel();
         tokio::time::timeout(Duration::from_secs(20), self.task)
@@ -798,5 +799,73 @@ async fn a_backlog_goes_through_whole() {
     let first = edge.client.take(&subscriber).await;
     let id = first.properties.message_id().as_ref().unwrap().to_string();
     assert!(events.iter().any(|event| event.id == id));
+    edge.stop().await;
+}
+
+/// The queue `returned` has no dead-letter exchange: a copy with an `expiration` would vanish there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lapsed_command_survives_a_shutdown() {
+    let edge = Edge::start().await;
+    edge.sender.shutting_down.store(true, Ordering::SeqCst);
+    let mut headers = FieldTable::default();
+    let lapsed = Timestamp::now().as_millisecond() - 1_000;
+    headers.insert(
+        "smsbridge-expires-at".into(),
+        AMQPValue::LongLongInt(lapsed),
+    );
+    let properties = BasicProperties::default()
+        .with_app_id("billing".into())
+        .with_message_id("r1".into())
+        .with_delivery_mode(2)
+        .with_headers(headers);
+    let returned = edge.broker.topology().returned();
+    edge.client
+        .publish("", &returned, properties, json("late", 1).as_bytes())
+        .await;
+    eventually("the command is under way", || async {
+        (edge.sender.count("late") == 1).then_some(())
+    })
+    .await;
+    edge.shutdown.cancel();
+    edge.task.await.unwrap();
+    // Time enough for a copy that expires after a millisecond.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let copy = edge.client.try_take(&returned).await;
+    let copy = copy.expect("the command is still there");
+    let headers = copy.properties.headers().as_ref();
+    assert_eq!(number_header(headers, "smsbridge-expires-at"), Some(lapsed));
+    edge.log.close().await;
+}
+
+/// No answer comes after the publisher's headers, as from a broker that is slow to close the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_never_confirmed_goes_on_without_its_publishers_headers() {
+    const LONG: &[u8] = &[b'x'; 100];
+    let broker = TestBroker::start().await;
+    let url = start_relay(&broker.url, |peer, bytes| {
+        if peer == Peer::Client && bytes.windows(LONG.len()).any(|window| window == LONG) {
+            Verdict::Silence
+        } else {
+            Verdict::Forward
+        }
+    })
+    .await;
+    // Declares the queues.
+    drop(broker.publisher().await);
+    let publisher = Publisher::start(
+        Endpoint::parse(&url.into()).unwrap(),
+        broker.topology(),
+        Duration::from_secs(1),
+        Metrics::new(),
+    );
+    let endpoint = broker.endpoint();
+    let edge = Edge::start_with(broker, endpoint, Arc::new(publisher)).await;
+    let mut headers = FieldTable::default();
+    headers.insert("long".into(), AMQPValue::LongString(LONG.into()));
+    let properties = BasicProperties::default().with_headers(headers);
+    edge.publish("sms.send", properties, b"{}").await;
+    let letter = edge.client.take(&edge.broker.topology().dead()).await;
+    let headers = letter.properties.headers().as_ref();
+    assert_eq!(number_header(headers, "smsbridge-headers-dropped"), Some(1));
     edge.stop().await;
 }

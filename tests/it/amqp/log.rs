@@ -10,8 +10,8 @@ use lapin::{
 use smsbridge::{
     amqp::{AmqpError, Publisher},
     events::{
-        BeginSends, EarlierSend, EventLog as _, NewEvent, Quarantined, ReadError, Start,
-        broker::BrokerLog,
+        AppendError, BeginSends, EarlierSend, EventLog as _, NewEvent, Quarantined, ReadError,
+        Start, broker::BrokerLog,
     },
     message::id::{ApplicationName, owner},
     ops::metrics::Metrics,
@@ -417,4 +417,23 @@ async fn each_publication_gets_its_own_confirm() {
 
 fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
+}
+
+/// The broker closes the connection on a message above its limit, which depends on its version and its configuration.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_too_large_is_refused_for_good() {
+    let broker = TestBroker::start().await;
+    let log = log(&broker).await;
+    let mut large = accepted("large");
+    large.event.source_payload = "x".repeat(9 * 1024 * 1024);
+    let refused = log.append(Arc::new(vec![large])).await;
+    let Err(error) = refused else {
+        panic!("an event of 9 MiB was published")
+    };
+    assert!(
+        !matches!(error, AppendError::Unavailable(_) | AppendError::Closed),
+        "{error}"
+    );
+    log.append(Arc::new(vec![accepted("small")])).await.unwrap();
+    log.close().await;
 }

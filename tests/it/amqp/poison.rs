@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use lapin::{
     BasicProperties,
     message::Delivery,
+    options::BasicConsumeOptions,
     types::{AMQPValue, FieldTable, LongString},
 };
 use serde_json::json;
@@ -15,7 +17,7 @@ use smsbridge::{
 };
 
 use super::custody::{SEND_PATH, Setup};
-use crate::support::eventually;
+use crate::support::{DEADLINE, eventually};
 
 const LONG: usize = 200_000;
 /// A table of this size and the headers of the bridge do not fit into a frame of 128 KiB together.
@@ -170,7 +172,7 @@ async fn a_command_with_many_headers_is_tried_again() {
     setup.bridge.stop().await;
 }
 
-/// The `expiration` is a number of milliseconds in 32 bits: RabbitMQ versions handle a larger one differently.
+/// The copy has no `expiration`, which is a number of milliseconds in 32 bits: RabbitMQ versions handle a larger one differently.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_lapses_in_a_year_is_tried_again() {
     let in_a_year = jiff::Timestamp::now().as_millisecond() + 365 * 24 * 3_600_000;
@@ -179,12 +181,90 @@ async fn a_command_that_lapses_in_a_year_is_tried_again() {
     headers.insert("smsbridge-expires-at".into(), at);
     let setup = setup_without_patience().await;
     let copy = copy_in_the_retry_queue(&setup, headers).await;
-    let expiration = copy.properties.expiration().as_ref().unwrap();
-    assert_eq!(expiration.as_str(), u32::MAX.to_string());
+    assert_eq!(copy.properties.expiration(), &None);
     let headers = copy.properties.headers().as_ref();
     assert_eq!(
         number_header(headers, "smsbridge-expires-at"),
         Some(in_a_year)
+    );
+    setup.bridge.stop().await;
+}
+
+/// A command without a request id that was delivered before is reported without being validated.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_result_cuts_the_texts_of_its_command() {
+    let setup = Setup::start(|_| ()).await;
+    let mut headers = FieldTable::default();
+    headers.insert("smsbridge-in-doubt".into(), AMQPValue::Boolean(true));
+    let properties = BasicProperties::default()
+        .with_type("smsbridge.v1.SendSmsBulkRequest".into())
+        .with_headers(headers);
+    let destination = json!({"to": "\u{1}".repeat(LONG), "messageId": "m".repeat(LONG)});
+    let bulk = json!({"bulkId": "b".repeat(LONG),
+        "messages": [{"destinations": [destination], "text": "Hello"}, {"text": "Hello"}]});
+    setup.publish(properties, &bulk.to_string()).await;
+    for event_type in ["send.unknown", "send.rejected"] {
+        let results = eventually("the result", async || {
+            let results = setup.results(event_type).await;
+            (!results.is_empty()).then_some(results)
+        })
+        .await;
+        for result in results.into_values() {
+            for text in [&result.to, &result.message_id, &result.bulk_id] {
+                assert!(text.len() <= 1_024, "{event_type}: {} bytes", text.len());
+            }
+        }
+    }
+    setup.bridge.stop().await;
+}
+
+/// The broker crashes a channel that publishes to a malformed name of a direct reply, and closes its connection. A name of the
+/// bridge's own would put the reply between commands, events or dead letters.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_goes_only_where_a_reply_belongs() {
+    let setup = Setup::start(|_| ()).await;
+    let dead = setup.broker.topology().dead();
+    let names = [
+        "amq.rabbitmq.reply-to.x.y",
+        "amq.rabbitmq.reply-to.",
+        // The node is not named by its hash.
+        "amq.rabbitmq.reply-to.g1h3BmFAaG9zdAAAAAAAAAAAAAAAAA==.AAAA",
+        "amq.rabbitmq.reply-to.g1h3B3JlcGx5QGEAAAAAAAAAAAAAAAA=.AAAA",
+        dead.as_str(),
+    ];
+    for (n, name) in names.into_iter().enumerate() {
+        let properties = BasicProperties::default().with_reply_to(name.into());
+        setup
+            .publish(properties, &command(&format!("4179300000{n}")))
+            .await;
+    }
+    setup.accepted(names.len()).await;
+
+    // A genuine direct reply. The broker completes the name.
+    let direct = "amq.rabbitmq.reply-to";
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        ..Default::default()
+    };
+    let consuming = setup.client.channel.basic_consume(
+        direct.into(),
+        "".into(),
+        options,
+        FieldTable::default(),
+    );
+    let mut replies = consuming.await.unwrap();
+    let properties = BasicProperties::default().with_reply_to(direct.into());
+    setup.publish(properties, &command("41793111111")).await;
+    let reply = tokio::time::timeout(DEADLINE, replies.next()).await;
+    let reply = reply.expect("a reply").unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&reply.data).contains("41793111111"));
+
+    assert!(setup.client.try_take(&dead).await.is_none());
+    let metrics = format!("http://{}/metrics", setup.bridge.addresses.admin);
+    let metrics = reqwest::get(metrics).await.unwrap().text().await.unwrap();
+    assert!(
+        metrics.contains("smsbridge_amqp_reconnects_total 0"),
+        "{metrics}"
     );
     setup.bridge.stop().await;
 }

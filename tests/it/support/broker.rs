@@ -178,7 +178,7 @@ impl Client {
         pattern: &str,
         arguments: &[(&'static str, AMQPValue)],
     ) -> String {
-        let name = format!("{exchange}.{}", Uuid::new_v4().simple());
+        let name = format!("of.{exchange}.{}", Uuid::new_v4().simple());
         let mut table = FieldTable::default();
         for (key, value) in arguments {
             table.insert((*key).into(), value.clone());

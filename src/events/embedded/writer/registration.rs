@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, params};
 
-use super::super::{super::NewEvent, schema::kind};
+use super::super::{
+    super::{NewEvent, new_event::is_reused_id},
+    schema::kind,
+};
 
 pub(super) enum Registration {
     /// The event is new and must be appended.
@@ -23,6 +26,9 @@ pub(super) fn register(
         kind::FINAL_REPORT
     } else if new.is_pending_report() {
         kind::PENDING_REPORT
+    } else if new.result().is_some_and(is_reused_id) {
+        // Not a result: that of the id is the one of its first content.
+        kind::OTHER
     } else if new.result().is_some() {
         // Without a digest the bridge made the message's id: the result is unique, and no caller looks it up. A result without a
         // wire id belongs to a message without destinations, and may be recorded again when its request is repeated.

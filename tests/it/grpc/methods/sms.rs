@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use smsbridge::proto::v1::{self, BulkStatus, Outcome, outbound_message::Content};
+use smsbridge::proto::v1::{self, BulkStatus, Outcome, event, outbound_message::Content};
 use tonic::Code;
 
 use super::{TO, by, in_hours, refusal};
@@ -333,4 +333,60 @@ async fn a_conversion_is_counted_in_the_process_of_its_message() {
     );
     let conversions = simulator.get("/_sim/conversions").await;
     assert_eq!(conversions["conversions"][0]["messageId"], "default.pin-1");
+}
+
+/// The number of destinations is the mistake, so they get no result each: an empty one is two bytes of the request.
+#[tokio::test]
+async fn a_stream_answers_once_for_a_message_with_too_many_destinations() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let nobody = vec![""; 20_000];
+    let results = streamed(&bridge, text(&nobody, "Hello")).await;
+    assert_eq!(results.len(), 1);
+    let result = &results[0];
+    assert_eq!((result.to.as_str(), result.message_id.as_str()), ("", ""));
+    let refusal = result.refusal.as_ref().unwrap();
+    assert_eq!(
+        (refusal.reason.as_str(), refusal.retryable),
+        ("INVALID_REQUEST", false)
+    );
+    assert!(refusal.violations[0].description.contains("20000"));
+    assert!(simulator.requests().await.is_empty());
+}
+
+/// Results repeat texts of the request that were never validated.
+#[tokio::test]
+async fn results_of_an_invalid_request_cut_its_texts() {
+    const LONG: usize = 100_000;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let mut request = text_with_id(&"r".repeat(LONG), &[&"\u{1}".repeat(LONG), TO]);
+    request.bulk_id = "b".repeat(LONG);
+    let message = request.message.as_mut().unwrap();
+    message.destinations[1].message_id = "m".repeat(LONG);
+    let results = streamed(&bridge, request).await;
+    assert_eq!(results.len(), 2);
+    for result in &results {
+        for text in [&result.to, &result.message_id, &result.bulk_id] {
+            assert!(text.len() <= 1_024, "{} bytes", text.len());
+        }
+    }
+    assert!(results[0].to.ends_with("(cut: 100000 bytes)"));
+
+    // In the event of an invalid message in a bulk as well.
+    let mut invalid = text(&[&"\u{1}".repeat(LONG)], "Hello").message.unwrap();
+    invalid.destinations[0].message_id = "m".repeat(LONG);
+    let bulk = v1::SendSmsBulkRequest {
+        messages: vec![text(&[TO], "Hello").message.unwrap(), invalid],
+        ..Default::default()
+    };
+    bridge.sms().send_sms_bulk(bulk).await.unwrap();
+    for event in bridge.all_events().await {
+        let Some(event::Payload::Result(result)) = event.payload else {
+            continue;
+        };
+        for text in [&result.to, &result.message_id] {
+            assert!(text.len() <= 1_024, "{} bytes", text.len());
+        }
+    }
 }

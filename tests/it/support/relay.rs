@@ -1,0 +1,73 @@
+//! A relay in front of the broker that watches the bytes of each connection, and ends or silences it.
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+/// The sender of the bytes that a relay received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Client,
+    Broker,
+}
+
+/// What a relay does with the bytes that it received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Forward,
+    /// Keeps the connection open, but forwards nothing more from this peer.
+    Silence,
+    /// Forwards the bytes and closes the connection.
+    Close,
+}
+
+/// Starts a relay; returns the URL of the broker over it. `decide` gets all bytes; each connection has a clone of it for each peer.
+pub async fn start_relay<F>(broker_url: &str, decide: F) -> String
+where
+    F: FnMut(Peer, &[u8]) -> Verdict + Clone + Send + 'static,
+{
+    let (user, rest) = broker_url.split_once('@').expect("the URL has a user");
+    let (broker, vhost) = rest.split_once('/').expect("the URL has a virtual host");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let broker = broker.to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let Ok(server) = TcpStream::connect(&broker).await else {
+                return;
+            };
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            let (requests, replies) = (decide.clone(), decide.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = forward(Peer::Client, from_client, to_server, requests) => {}
+                    () = forward(Peer::Broker, from_server, to_client, replies) => {}
+                }
+            });
+        }
+    });
+    format!("{user}@{address}/{vhost}")
+}
+
+async fn forward(
+    peer: Peer,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut decide: impl FnMut(Peer, &[u8]) -> Verdict,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let verdict = decide(peer, &buffer[..read]);
+        if verdict == Verdict::Silence {
+            std::future::pending::<()>().await;
+        }
+        if to.write_all(&buffer[..read]).await.is_err() || verdict == Verdict::Close {
+            return;
+        }
+    }
+}
