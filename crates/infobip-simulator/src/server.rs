@@ -30,7 +30,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::{engine::Engine, http};
+use crate::{access_log::AccessLine, engine::Engine, http};
 
 /// Grace period for requests in progress at shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -86,7 +86,17 @@ async fn serve_connection(engine: Arc<Engine>, stream: TcpStream, peer: SocketAd
     };
     let service = service_fn(|request: Request<Incoming>| {
         let (engine, breaker) = (engine.clone(), breaker.clone());
-        async move { Ok::<_, std::convert::Infallible>(http::handle(&engine, &breaker, request).await) }
+        async move {
+            let line = engine
+                .config
+                .access_log
+                .then(|| AccessLine::begin(&request));
+            let response = http::handle(&engine, &breaker, request).await;
+            if let Some(line) = line {
+                line.end(response.status());
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
