@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command, CommandFactory as _};
 use clap_complete::Shell;
 
 use super::{Cli, CliError};
@@ -20,9 +20,18 @@ pub struct CompletionsArgs {
 /// # Errors
 /// If stdout cannot be written.
 pub fn run(args: &CompletionsArgs) -> Result<(), CliError> {
+    // clap_complete also completes hidden commands: those that are not built.
+    let all = Cli::command();
+    let built = all
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set());
+    let mut built = Command::new("smsbridge")
+        .version(env!("CARGO_PKG_VERSION"))
+        .propagate_version(true)
+        .subcommands(built.cloned());
     // clap_complete panics where it cannot write, such as to a closed pipe.
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "smsbridge", &mut script);
+    clap_complete::generate(args.shell, &mut built, "smsbridge", &mut script);
     let mut out = io::stdout().lock();
     out.write_all(&script)?;
     Ok(out.flush()?)

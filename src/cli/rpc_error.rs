@@ -39,10 +39,8 @@ impl From<Status> for RpcError {
             None if status.message().is_empty() => {}
             // tonic's own status for a response of another HTTP server, such as the bridge's admin port.
             None if status.message().starts_with("grpc-status header missing") => {
-                text.push_str(&format!(
-                    ": this is no gRPC server: {}\n  {NO_GRPC}",
-                    status.message()
-                ))
+                let message = status.message();
+                text.push_str(&format!(": this is no gRPC server: {message}\n  {NO_GRPC}"));
             }
             None => text.push_str(&format!(": {}", status.message())),
         }

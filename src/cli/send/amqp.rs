@@ -18,7 +18,7 @@ use super::tally::repeat;
 use crate::{
     amqp::{Endpoint, Session},
     cli::CliError,
-    proto::v1::{Priority, SendSmsRequest, SendSmsResponse},
+    proto::v1::{OutboundMessage, Priority, SendSmsRequest, SendSmsResponse},
 };
 
 /// The broker, instead of the bridge's gRPC address.
@@ -80,7 +80,7 @@ impl BrokerArgs {
     ) -> Result<SendSmsResponse, CliError> {
         let channel = session.consuming_channel(1).await.map_err(failed)?;
         let mut replies = reply_queue(&channel).await.map_err(failed)?;
-        let priority = request.message.as_ref().map(|message| message.priority());
+        let priority = request.message.as_ref().map(OutboundMessage::priority);
         let routing_key = match priority {
             Some(Priority::Urgent) => "sms.send.urgent",
             _ => "sms.send",

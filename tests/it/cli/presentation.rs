@@ -168,6 +168,7 @@ async fn completions_are_printed_for_each_shell() {
         let ended = run(["completions", shell]).await.expect(0);
         assert!(ended.stdout.contains(expected), "{shell}");
         assert!(ended.stdout.contains("check-config"), "{shell}");
+        assert!(!ended.stdout.contains("reconcile"), "{shell}: not built");
     }
     run(["completions", "cmd.exe"]).await.expect(64);
 }
