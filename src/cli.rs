@@ -8,13 +8,15 @@
 //! A new subcommand is a file with `pub struct XArgs` and `pub async fn run(args: XArgs) -> Result<(), CliError>`, a variant
 //! of [`Command`] and a line in [`Cli::run`].
 
-use std::io;
+use std::{ffi::OsString, io};
 
 use clap::{Parser, Subcommand};
 use infobip_simulator::args::SimulateArgs;
 
+pub mod balance;
 pub mod check_config;
 pub mod codes;
+pub mod completions;
 pub mod config_args;
 pub mod connect;
 pub mod dead;
@@ -25,6 +27,7 @@ pub mod logs;
 pub mod lookup;
 pub mod numbers;
 pub mod output;
+pub mod preview;
 pub mod quarantine;
 pub mod reconcile;
 pub mod replay;
@@ -32,6 +35,7 @@ pub mod reports;
 pub mod rpc_error;
 pub mod send;
 pub mod serve;
+pub mod statuses;
 pub mod time;
 pub mod token;
 pub mod topology;
@@ -80,15 +84,39 @@ enum Command {
     Lookup(lookup::LookupArgs),
     /// Read the event log.
     Events(events::EventsArgs),
+    /// Print the account's credit.
+    Balance(balance::BalanceArgs),
+    /// Print how many segments a text has.
+    Preview(preview::PreviewArgs),
+    /// Print the code tables of statuses and errors.
+    Statuses(statuses::StatusesArgs),
+    /// Print the completions of a shell.
+    Completions(completions::CompletionsArgs),
     /// List, replay or discard dead letters: commands that could not be carried out.
+    #[command(hide = true)]
     Dead(dead::DeadArgs),
     /// List, replay or discard quarantined bodies: what the API sent and the bridge could not parse.
+    #[command(hide = true)]
     Quarantine(quarantine::QuarantineArgs),
     /// Compare the API's logs with the event log, and publish the reports that are missing.
+    #[command(hide = true)]
     Reconcile(reconcile::ReconcileArgs),
 }
 
 impl Cli {
+    /// Parses the arguments of this process.
+    ///
+    /// # Errors
+    /// clap's error, which is also how help and version are printed.
+    pub fn parse_arguments() -> Result<Self, clap::Error> {
+        let mut arguments: Vec<OsString> = std::env::args_os().collect();
+        // `smsbridge help --help`: clap takes `--help` for the name of a command.
+        if arguments.get(1).is_some_and(|first| first == "help") {
+            arguments.retain(|argument| argument != "--help" && argument != "-h");
+        }
+        Self::try_parse_from(arguments)
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -114,6 +142,10 @@ impl Cli {
             Command::Inbox(args) => inbox::run(args).await,
             Command::Lookup(args) => lookup::run(args).await,
             Command::Events(args) => events::run(args).await,
+            Command::Balance(args) => balance::run(args).await,
+            Command::Preview(args) => preview::run(args).await,
+            Command::Statuses(args) => statuses::run(args).await,
+            Command::Completions(args) => completions::run(&args),
             Command::Dead(args) => dead::run(args).await,
             Command::Quarantine(args) => quarantine::run(args).await,
             Command::Reconcile(args) => reconcile::run(args).await,

@@ -5,6 +5,7 @@
 //! loaded and validated. Neighbours: `cli` names the layers, `app` reads the result.
 
 mod check;
+mod effective;
 mod layers;
 mod load;
 mod mistake;
@@ -19,7 +20,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 pub use self::{
-    load::{DEFAULTS, EffectiveValue, Loaded},
+    effective::EffectiveValue,
+    load::{DEFAULTS, Loaded},
     mistake::{ConfigErrors, Mistake, Origin},
 };
 

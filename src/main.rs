@@ -5,15 +5,17 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser as _;
-use smsbridge::cli::{Cli, CliError, EXIT_USAGE};
+use smsbridge::{
+    cli::{Cli, CliError, EXIT_USAGE, output::colour::Tone},
+    ops::terminal::takes_colours,
+};
 
 /// With the system's allocator, a quarter of the CPU time of a stream was spent in it (docs/BENCHMARKS.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::parse_arguments() {
         Ok(cli) => cli,
         Err(message) => {
             // clap prints help and version to stdout, which may be closed.
@@ -32,7 +34,11 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {error}");
+            let label = match takes_colours(&io::stderr()) {
+                true => Tone::Bad.paint("error:"),
+                false => "error:".to_owned(),
+            };
+            let _ = writeln!(io::stderr(), "{label} {error}");
             ExitCode::from(error.exit_status())
         }
     }

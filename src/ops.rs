@@ -12,3 +12,4 @@ pub mod readiness;
 pub mod reload;
 pub mod shutdown;
 pub mod telemetry;
+pub mod terminal;

@@ -3,41 +3,84 @@
 use std::io::{self, Write};
 
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::{CliError, config_args::ConfigArgs};
-use crate::config::Loaded;
+use crate::config::{DEFAULTS, EffectiveValue};
+
+/// Maximum width of the values, behind which the origins are aligned.
+const MAX_ALIGNED: usize = 60;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Without options the output is a configuration file; secrets are comments in it.
+
+Examples:
   smsbridge check-config --config smsbridge.toml
+  smsbridge check-config --defaults > smsbridge.toml
   SMSBRIDGE_GRPC__LISTEN=127.0.0.1:6000 smsbridge check-config
 
-Exit status: 0 if `smsbridge serve` would start with this configuration; else 64, with all mistakes.")]
+Exit status: 0 if `smsbridge serve` would accept this configuration; else 64, with all mistakes. Ports and the
+broker are not tried."
+)]
 pub struct CheckConfigArgs {
+    /// Print every key with its default and its comment, and check nothing
+    #[arg(long, conflicts_with = "json")]
+    defaults: bool,
+    /// Print JSON, one value a line: key, value, origin
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     config: ConfigArgs,
 }
 
-/// Prints every value that is set, as TOML, with its origin.
+/// Prints every value that is set, as TOML or JSON, with its origin.
 ///
 /// # Errors
 /// [`CliError::Configuration`] with every mistake.
 pub fn run(args: &CheckConfigArgs) -> Result<(), CliError> {
-    let loaded = args.config.load_for_serve()?;
-    Ok(write_effective(&loaded, &mut io::stdout().lock())?)
+    let mut out = io::stdout().lock();
+    if args.defaults {
+        out.write_all(DEFAULTS.as_bytes())?;
+        return Ok(out.flush()?);
+    }
+    let values = args.config.load_for_serve()?.effective;
+    if args.json {
+        for value in &values {
+            writeln!(out, "{}", as_json(value))?;
+        }
+    } else {
+        write_toml(&values, &mut out)?;
+    }
+    Ok(out.flush()?)
 }
 
 /// Writes `key = value  # origin`, the origins aligned.
-fn write_effective(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
-    let lines: Vec<_> = loaded
-        .effective
-        .iter()
-        .map(|value| (format!("{} = {}", value.key, value.value), &value.origin))
-        .collect();
+fn write_toml(values: &[EffectiveValue], out: &mut impl Write) -> io::Result<()> {
+    let line = |set: &EffectiveValue| match &set.value {
+        Some(value) => format!("{} = {value}", set.key),
+        None => format!("# {} = (secret)", set.key),
+    };
+    let lines: Vec<_> = values.iter().map(|set| (line(set), &set.origin)).collect();
     let width = lines.iter().map(|(line, _)| line.chars().count()).max();
-    let width = width.unwrap_or_default().min(60);
+    let width = width.unwrap_or_default().min(MAX_ALIGNED);
     for (line, origin) in lines {
         writeln!(out, "{line:width$}  # {origin}")?;
     }
-    out.flush()
+    Ok(())
+}
+
+fn as_json(set: &EffectiveValue) -> Value {
+    let mut line = json!({"key": set.key, "origin": set.origin.to_string()});
+    match &set.value {
+        Some(text) => {
+            let table: Option<toml::Table> = toml::from_str(&format!("value = {text}")).ok();
+            let value = table.and_then(|mut table| table.remove("value"));
+            line["value"] = value
+                .and_then(|value| serde_json::to_value(value).ok())
+                .unwrap_or_else(|| text.as_str().into());
+        }
+        None => line["secret"] = true.into(),
+    }
+    line
 }

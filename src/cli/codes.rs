@@ -1,6 +1,8 @@
 //! Formats codes and other fields of the API for tables. A code is its name and its id, as the API sent them.
 
-use crate::proto::v1::{Error, Network, Price, ReceivedMessage, SendResult, Status};
+use crate::proto::v1::{
+    Error, FieldViolation, Network, Price, ReceivedMessage, SendResult, Status,
+};
 
 /// A status: `DELIVERED_TO_HANDSET (5)`. Empty if there is none.
 #[must_use]
@@ -25,17 +27,38 @@ pub fn reason(result: &SendResult) -> String {
     let Some(refusal) = &result.refusal else {
         return status(result.status.as_ref());
     };
-    let mut text = format!("{}: {}", refusal.reason, refusal.detail);
-    for violation in &refusal.violations {
-        text.push_str(&format!("; {} {}", violation.field, violation.description));
+    let text = format!("{}: {}", refusal.reason, refusal.detail);
+    with_violations(text, &refusal.violations)
+}
+
+/// A text, and the mistakes that it does not contain already.
+#[must_use]
+pub fn with_violations(mut text: String, violations: &[FieldViolation]) -> String {
+    for violation in violations {
+        let mistake = format!("{} {}", violation.field, violation.description);
+        if !text.contains(&mistake) {
+            text.push_str(&format!("; {mistake}"));
+        }
     }
     text
 }
 
-/// The outcome of a result in lower case: `accepted`, `rejected`, `unknown`.
+/// The outcome of a result in lower case: `accepted`, `rejected`, `unknown`; `not sent` if the same call may succeed later.
 #[must_use]
 pub fn outcome(result: &SendResult) -> String {
+    if is_retryable(result) {
+        return "not sent".into();
+    }
     lower_case(result.outcome().as_str_name(), "OUTCOME_")
+}
+
+/// Whether nothing was sent and the same call may succeed later.
+#[must_use]
+pub fn is_retryable(result: &SendResult) -> bool {
+    result
+        .refusal
+        .as_ref()
+        .is_some_and(|refusal| refusal.retryable)
 }
 
 /// A network: `VIP-NET, Croatia`. Empty if there is none.

@@ -10,11 +10,14 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
-use super::{CliError, time::parse_duration};
+use super::{
+    CliError,
+    time::{parse_duration, show_duration},
+};
 
 #[derive(Args)]
 pub struct ConnectArgs {
-    /// The bridge's gRPC address; https for TLS
+    /// The bridge's gRPC address; without http:// or https:// (TLS) it is http
     #[arg(
         long,
         value_name = "URL",
@@ -105,10 +108,21 @@ impl Interceptor for Credentials {
 }
 
 impl ConnectArgs {
+    /// Timeout of the connection, and of each call.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// # Errors
     /// [`CliError::Usage`] if an argument is invalid, [`CliError::Unreachable`] if no connection can be made.
     pub async fn connect(&self) -> Result<Bridge, CliError> {
-        let mut endpoint = Endpoint::from_shared(self.address.clone())
+        // `localhost:50051` is a URL of the scheme `localhost`: without `//` it is a host and a port.
+        let address = match self.address.contains("//") || !self.address.contains(':') {
+            true => self.address.clone(),
+            false => format!("http://{}", self.address),
+        };
+        let mut endpoint = Endpoint::from_shared(address)
             .map_err(|error| self.bad_address(&error.to_string()))?
             .connect_timeout(self.timeout)
             // A stream without events must notice that the bridge's host is gone.
@@ -137,13 +151,12 @@ impl ConnectArgs {
         let credentials = Credentials(self.authorization()?);
         let channel = tokio::time::timeout(self.timeout, endpoint.connect())
             .await
-            .map_err(|_| Unreachable {
+            .map_err(|_| format!("no connection within {}", show_duration(self.timeout)))
+            .and_then(|connected| connected.map_err(|error| root_cause(&error)))
+            .map_err(|detail| Unreachable {
                 address: self.address.clone(),
-                detail: format!("no connection within {:?}", self.timeout),
-            })?
-            .map_err(|error| Unreachable {
-                address: self.address.clone(),
-                detail: root_cause(&error),
+                remedy: remedy_for(&detail),
+                detail,
             })?;
         Ok(Bridge {
             service: InterceptedService::new(channel, credentials),
@@ -207,12 +220,24 @@ impl Bridge {
 pub const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot reach a bridge at {address}: {detail}\n  Start one with `smsbridge serve` or `smsbridge demo`, or set its address with --address URL or SMSBRIDGE_ADDRESS"
-)]
+#[error("cannot reach a bridge at {address}: {detail}\n  {remedy}")]
 pub struct Unreachable {
     address: String,
     detail: String,
+    remedy: &'static str,
+}
+
+/// The remedy for a failed connection, by the text of its innermost cause: the libraries' errors have no common type.
+fn remedy_for(detail: &str) -> &'static str {
+    if detail.contains("invalid peer certificate") {
+        "If the bridge's certificate is from a private CA, name the CA's certificate with --ca-file FILE. The host in --address must be one of the certificate's names"
+    } else if detail.contains("CertificateRequired") {
+        "The bridge requires a client certificate: --cert-file FILE and --key-file FILE"
+    } else if detail.contains("InvalidContentType") || detail.contains("corrupt message") {
+        "The port does not use TLS: write http:// instead of https://, or check that it is the bridge's gRPC port"
+    } else {
+        "Start one with `smsbridge serve` or `smsbridge demo`, or set its address with --address URL or SMSBRIDGE_ADDRESS"
+    }
 }
 
 /// The innermost source of an error: tonic's own text is only "transport error".

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{
     CliError,
+    output::Column,
     replay::{self, Admin, ReplayArgs, Replayable},
     time,
 };
@@ -13,11 +14,15 @@ use crate::proto::v1::{
 };
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "The bridge does not carry this out yet: it answers UNIMPLEMENTED.
+
+Examples:
   smsbridge dead
   smsbridge dead show order-17
   smsbridge dead replay order-17 order-18
-  smsbridge dead discard order-19")]
+  smsbridge dead discard order-19"
+)]
 pub struct DeadArgs {
     #[command(flatten)]
     replay: ReplayArgs,
@@ -35,14 +40,14 @@ impl Replayable for DeadLetters {
     type Item = DeadLetter;
     type Replayed = ReplayDeadLettersResponse;
     type Discarded = DiscardDeadLettersResponse;
-    const COLUMNS: &'static [&'static str] = &[
-        "TIME",
-        "ID",
-        "APPLICATION",
-        "ROUTING KEY",
-        "BYTES",
-        "REASON",
-        "DETAIL",
+    const COLUMNS: &'static [Column] = &[
+        Column::new("TIME").left_out(4),
+        Column::new("ID"),
+        Column::new("APPLICATION").left_out(2),
+        Column::new("ROUTING KEY").left_out(3),
+        Column::new("BYTES").left_out(1),
+        Column::new("REASON"),
+        Column::text("DETAIL"),
     ];
     const EMPTY: &'static str = "no dead letters";
 

@@ -7,11 +7,13 @@
 
 mod broker;
 mod flows;
+mod ports;
 mod story;
+mod where_to_look;
 
 use std::{
     io::{self, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -19,7 +21,7 @@ use clap::Args;
 use infobip_simulator::{InboundPush, Simulator, SimulatorConfig};
 use tokio_util::sync::CancellationToken;
 
-use self::{broker::Broker, story::Story};
+use self::{broker::Broker, ports::Ports, story::Story};
 use super::CliError;
 use crate::{
     app::{Addresses, App},
@@ -53,6 +55,7 @@ pub(super) struct Endpoints<'a> {
     simulator: SocketAddr,
     bridge: Addresses,
     broker: Option<&'a Broker>,
+    ports: &'a Ports,
 }
 
 /// # Errors
@@ -61,11 +64,7 @@ pub async fn run(args: DemoArgs) -> Result<(), CliError> {
     // Other demos and real bridges may use the same broker, and the same folder for temporary files.
     let name = format!("smsbridge-demo-{:08x}", rand::random::<u32>());
     let folder = std::env::temp_dir().join(&name);
-    // The default ports if they are free: the printed lines are then those of the documents.
-    let ports = Ports {
-        http: free_or_any(8080),
-        simulator: free_or_any(8090),
-    };
+    let ports = Ports::choose();
     let config = configuration(&args, &name, &ports, &folder)?;
     let mut quiet = config.log.clone();
     "warn".clone_into(&mut quiet.filter);
@@ -113,6 +112,7 @@ async fn serve(
         simulator: simulator.local_addr(),
         bridge: app.addresses(),
         broker,
+        ports,
     };
 
     let stop_simulator = CancellationToken::new();
@@ -125,7 +125,7 @@ async fn serve(
             .await
             .map_err(|_| failed(format!("the flows did not end within {FLOWS_TIMEOUT:?}")))??;
         if !args.once {
-            Story::default().where_to_look(&endpoints)?;
+            where_to_look::print(&Story::default(), &endpoints)?;
             std::future::pending::<()>().await;
         }
         Ok(())
@@ -163,29 +163,29 @@ fn failed(error: impl std::fmt::Display) -> CliError {
     CliError::Failed(error.to_string())
 }
 
-/// Ports that are chosen before anything listens on them: simulator and bridge need each other's.
-struct Ports {
-    http: SocketAddr,
-    simulator: SocketAddr,
-}
-
 fn configuration(
     args: &DemoArgs,
     prefix: &str,
     ports: &Ports,
     folder: &std::path::Path,
 ) -> Result<Config, CliError> {
-    let Ports { http, simulator } = ports;
+    let Ports {
+        grpc,
+        http,
+        admin,
+        simulator,
+        ..
+    } = ports;
     let mut flags: Vec<(String, String)> = [
         ("infobip.base_url", format!("http://{simulator}")),
         ("infobip.username", USERNAME.to_owned()),
         ("infobip.password", PASSWORD.to_owned()),
-        ("grpc.listen", free_or_any(50051).to_string()),
+        ("grpc.listen", grpc.to_string()),
         // A demo has few callers. With the default the process may warn about its limit of open files.
         ("grpc.max_connections", "100".to_owned()),
         ("http.listen", http.to_string()),
         ("http.public_url", format!("http://{http}")),
-        ("admin.listen", free_or_any(9090).to_string()),
+        ("admin.listen", admin.to_string()),
         ("events.data_dir", folder.display().to_string()),
     ]
     .into_iter()
@@ -198,15 +198,6 @@ fn configuration(
     // No file and no environment.
     Config::load(None, std::iter::empty(), &flags)
         .map_err(|error| CliError::Configuration(error.to_string()))
-}
-
-fn free_or_any(port: u16) -> SocketAddr {
-    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let bound = TcpListener::bind(usual).or_else(|_| TcpListener::bind(any));
-    bound
-        .and_then(|listener| listener.local_addr())
-        .unwrap_or(usual)
 }
 
 fn inbound_template(bridge: SocketAddr) -> String {

@@ -2,25 +2,28 @@
 //!
 //! Invariant: a follower misses no event and repeats none: after a lost connection it continues behind the last printed event.
 
+mod last;
+mod row;
+
 use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
 use tonic::{Code, Request, Status, Streaming};
 
+use self::row::{COLUMNS, row};
 use super::{
-    CliError, codes,
+    CliError,
     connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES},
     output::{Output, Table},
     rpc_error::RpcError,
-    time::{parse_past, show},
+    time::parse_past,
 };
 use crate::{
-    events::filter::message_id,
     message::time::to_proto,
     primitives::retry::{Backoff, RetryPolicy},
     proto::v1::{
-        Event, EventFilter, StreamEventsRequest, StreamEventsResponse, event::Payload,
+        Event, EventFilter, StreamEventsRequest, StreamEventsResponse,
         event_service_client::EventServiceClient, stream_events_request::Start,
     },
 };
@@ -32,10 +35,11 @@ const RECONNECT: RetryPolicy =
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without --follow the command reads from --since or --from (default: the oldest event) to the end of
-the log. With --follow it starts at --since, --from or now, waits for new events, and reconnects if
-the connection is lost. --json prints each event's cursor, for --from.
+the log. With --follow it starts at --since, --from, the --last events or now, waits for new events,
+and reconnects if the connection is lost. --json prints each event's cursor, for --from.
 
 Examples:
+  smsbridge events --last 20
   smsbridge events --since 1h
   smsbridge events --type 'report.#' --type inbound.received --follow
   smsbridge events --message-id order-17 --json
@@ -48,6 +52,14 @@ pub struct EventsArgs {
     /// Events after the event with this cursor
     #[arg(long, value_name = "CURSOR")]
     from: Option<String>,
+    /// Only the newest N events
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "from",
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
+    last: Option<u32>,
     /// Only events of these types: `report.#`, `*.rejected`, `inbound.received`; may be repeated
     #[arg(long = "type", value_name = "PATTERN", num_args = 1..)]
     types: Vec<String>,
@@ -71,10 +83,7 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
     let mut bridge = args.connect.connect().await?;
     let mut reader = Reader {
         output: Output::new(args.connect.json),
-        table: Table::with_widths(
-            &["TIME", "TYPE", "APPLICATION", "MESSAGE ID", "WHAT"],
-            &[20, 20, 11, 36],
-        ),
+        table: Table::with_widths(COLUMNS, &[20, 20, 11, 36]),
         follow: args.follow,
         cursor: String::new(),
     };
@@ -89,6 +98,19 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
         (None, None, true) => None,
         (None, None, false) => Some(Start::Since(to_proto(Timestamp::UNIX_EPOCH))),
     };
+    if let Some(count) = args.last {
+        let began = Timestamp::now();
+        let events = last::read(&bridge, &filter, args.since, count as usize).await?;
+        reader.print(&events)?;
+        reader.output.flush()?;
+        if !args.follow {
+            return reader.note_cursor();
+        }
+        start = Some(match std::mem::take(&mut reader.cursor) {
+            none if none.is_empty() => Start::Since(to_proto(began)),
+            cursor => Start::Cursor(cursor),
+        });
+    }
     let mut backoff = Backoff::new(RECONNECT);
     loop {
         let opened_at = Timestamp::now();
@@ -103,8 +125,7 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
         };
         if !args.follow {
             ended?;
-            reader.note_cursor()?;
-            return Ok(());
+            return reader.note_cursor();
         }
         if let Err(status) = ended {
             let error = RpcError::from(status);
@@ -171,6 +192,14 @@ struct Reader {
 }
 
 impl Reader {
+    fn print(&mut self, events: &[Event]) -> std::io::Result<()> {
+        self.output.messages(&mut self.table, events, row)?;
+        if let Some(event) = events.last() {
+            self.cursor.clone_from(&event.cursor);
+        }
+        Ok(())
+    }
+
     /// Prints events until the stream ends. The inner result is how it ended.
     async fn read(
         &mut self,
@@ -185,12 +214,10 @@ impl Reader {
                     return Ok(Err(status));
                 }
             };
-            self.output
-                .messages(&mut self.table, std::slice::from_ref(&event), row)?;
+            self.print(std::slice::from_ref(&event))?;
             if self.follow {
                 self.output.flush()?;
             }
-            self.cursor = event.cursor;
         }
         self.output.flush()?;
         Ok(Ok(()))
@@ -203,53 +230,10 @@ impl Reader {
         } else if self.cursor.is_empty() {
             Ok(self.output.note("no events match")?)
         } else {
-            Ok(self
-                .output
-                .note(&format!("continue with --from {}", self.cursor))?)
-        }
-    }
-}
-
-fn row(event: &Event) -> Vec<String> {
-    vec![
-        show(event.time.as_ref()),
-        event.r#type.clone(),
-        event.application.clone(),
-        message_id(event).unwrap_or("").to_owned(),
-        summary(event),
-    ]
-}
-
-/// The payload in one line.
-fn summary(event: &Event) -> String {
-    let joined = |parts: &[&str]| {
-        parts
-            .iter()
-            .filter(|part| !part.is_empty())
-            .copied()
-            .collect::<Vec<_>>()
-            .join("  ")
-    };
-    match &event.payload {
-        None => String::new(),
-        Some(Payload::Result(result)) => joined(&[&result.to, &codes::reason(result)]),
-        Some(Payload::Report(report)) => joined(&[
-            &report.to,
-            &codes::status(report.status.as_ref()),
-            &codes::error(report.error.as_ref()),
-        ]),
-        Some(Payload::Received(message)) => joined(&[
-            &format!("{} to {}", message.from, message.to),
-            &codes::content(message),
-        ]),
-        Some(Payload::Click(click)) => joined(&[&click.recipient, &click.url]),
-        Some(Payload::Lookup(lookup)) => joined(&[
-            &lookup.to,
-            &codes::status(lookup.status.as_ref()),
-            &codes::network(lookup.original_network.as_ref()),
-        ]),
-        Some(Payload::InvalidCommand(invalid)) => {
-            joined(&[&invalid.routing_key, &invalid.reason, &invalid.detail])
+            Ok(self.output.note(&format!(
+                "continue with: smsbridge events --from {}",
+                self.cursor
+            ))?)
         }
     }
 }

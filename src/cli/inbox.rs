@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::{
     CliError, codes,
     connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES},
-    output::{Output, Table},
+    output::{Column, Output, Table},
     time::{parse_past, show},
 };
 use crate::{
@@ -16,6 +16,15 @@ use crate::{
         inbox_service_client::InboxServiceClient,
     },
 };
+
+const COLUMNS: &[Column] = &[
+    Column::new("RECEIVED").left_out(3),
+    Column::new("FROM"),
+    Column::new("TO").left_out(2),
+    Column::new("KEYWORD").left_out(1),
+    Column::new("MESSAGE ID"),
+    Column::text("TEXT"),
+];
 
 #[derive(Debug, Args)]
 #[command(
@@ -56,7 +65,7 @@ pub struct InboxArgs {
 pub async fn run(args: InboxArgs) -> Result<(), CliError> {
     let bridge = args.connect.connect().await?;
     let mut output = Output::new(args.connect.json);
-    let mut table = Table::new(&["RECEIVED", "FROM", "TO", "KEYWORD", "MESSAGE ID", "TEXT"]);
+    let mut table = Table::new(COLUMNS);
     if args.list {
         let messages = list(args, &bridge).await?;
         output.messages(&mut table, &messages, row)?;

@@ -9,9 +9,9 @@ use tonic::Code;
 use super::{
     CliError, codes,
     connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES, Service},
-    output::{Output, Table},
+    output::{Column, Output, Table},
     rpc_error::RpcError,
-    time::{parse_past, show},
+    time::{parse_past, show, show_duration},
 };
 use crate::{
     message::time::to_proto,
@@ -25,6 +25,19 @@ use crate::{
 const PAGE_SIZE: usize = 1000;
 /// The longest wait for the API's quota of log requests, which is per minute.
 const LONGEST_WAIT: Duration = Duration::from_secs(90);
+
+const COLUMNS: &[Column] = &[
+    Column::new("SENT").left_out(7),
+    Column::new("TO"),
+    Column::new("FROM").left_out(3),
+    Column::text("STATUS").toned(),
+    Column::text("ERROR").left_out(5),
+    Column::new("SEGMENTS").left_out(1),
+    Column::new("PRICE").left_out(2),
+    Column::new("MESSAGE ID"),
+    Column::new("APPLICATION").left_out(4),
+    Column::text("TEXT").left_out(6),
+];
 
 #[derive(Debug, Args)]
 #[command(
@@ -92,18 +105,7 @@ pub async fn run(args: LogsArgs) -> Result<(), CliError> {
     let mut client =
         SmsServiceClient::new(bridge.service()).max_decoding_message_size(MAX_RESPONSE_BYTES);
     let mut output = Output::new(args.connect.json);
-    let mut table = Table::new(&[
-        "SENT",
-        "TO",
-        "FROM",
-        "STATUS",
-        "ERROR",
-        "SEGMENTS",
-        "PRICE",
-        "MESSAGE ID",
-        "APPLICATION",
-        "TEXT",
-    ]);
+    let mut table = Table::new(COLUMNS);
     let mut missing = if args.all { usize::MAX } else { args.limit };
     let mut request = first_page(args);
     request.page_size =
@@ -175,7 +177,8 @@ async fn next_page(
                 if error.code == Code::ResourceExhausted && waited + delay <= LONGEST_WAIT =>
             {
                 output.note(&format!(
-                    "the quota of log requests is used up: continuing in {delay:?}"
+                    "the quota of log requests is used up: continuing in {}",
+                    show_duration(delay)
                 ))?;
                 // A zero delay must not become a busy loop.
                 let delay = delay.max(Duration::from_millis(100));

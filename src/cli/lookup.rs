@@ -7,8 +7,8 @@ use clap::Args;
 use super::{
     CliError, codes,
     connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES},
-    numbers,
-    output::{Output, Table},
+    numbers::{OtherColumns, RowReader},
+    output::{Column, Output, Table},
 };
 use crate::proto::v1::{
     LookupNumbersRequest, NumberLookup, RequestNumberLookupRequest,
@@ -17,6 +17,16 @@ use crate::proto::v1::{
 
 /// Numbers per call: the API's limit for one request, so that the first results are printed early.
 const NUMBERS_PER_CALL: usize = 1000;
+
+const COLUMNS: &[Column] = &[
+    Column::new("NUMBER"),
+    Column::text("STATUS").toned(),
+    Column::new("MCC/MNC"),
+    Column::text("NETWORK"),
+    Column::text("PORTED TO").left_out(2),
+    Column::text("ROAMING IN").left_out(1),
+    Column::text("ERROR"),
+];
 
 #[derive(Debug, Args)]
 #[command(after_help = "Infobip charges for each look-up of a number.
@@ -29,7 +39,7 @@ pub struct LookupArgs {
     /// Numbers in international format
     #[arg(value_name = "NUMBER", required_unless_present = "file")]
     numbers: Vec<String>,
-    /// A file with one number per line, or a CSV file with a column `to`; `-` is stdin
+    /// A file with one number per line, or a CSV file with a column `to` (others are ignored); `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "numbers")]
     file: Option<PathBuf>,
     /// Do not wait for results: they become `lookup.completed` events
@@ -48,15 +58,7 @@ pub async fn run(args: LookupArgs) -> Result<(), CliError> {
     };
     let bridge = args.connect.connect().await?;
     let mut output = Output::new(args.connect.json);
-    let mut table = Table::new(&[
-        "NUMBER",
-        "STATUS",
-        "MCC/MNC",
-        "NETWORK",
-        "PORTED TO",
-        "ROAMING IN",
-        "ERROR",
-    ]);
+    let mut table = Table::new(COLUMNS);
     for chunk in numbers.chunks(NUMBERS_PER_CALL) {
         let results = look_up(&bridge, chunk.to_vec(), args.asynchronous).await?;
         output.messages(&mut table, &results, row)?;
@@ -85,7 +87,7 @@ async fn look_up(
 }
 
 async fn from_file(file: &std::path::Path) -> Result<Vec<String>, CliError> {
-    let mut rows = numbers::RowReader::open(file, &["to"]).await?;
+    let mut rows = RowReader::open(file, &["to"], OtherColumns::Ignored).await?;
     let mut numbers = Vec::new();
     while let Some(mut row) = rows.next().await? {
         numbers.push(row.take("to"));

@@ -17,12 +17,20 @@ use crate::message::address::normalize_number;
 /// The longest record: a text of 4000 characters, quoted, with room to spare.
 const MAX_RECORD_BYTES: usize = 64 * 1024;
 
+/// What a header may have beside the columns that the caller knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherColumns {
+    /// They are an error: a misspelt name must not lose a column.
+    Refused,
+    Ignored,
+}
+
 pub struct RowReader {
     reader: Box<dyn AsyncBufRead + Send + Unpin>,
     name: String,
     separator: char,
-    /// The names of the columns, in the order of the fields.
-    columns: Vec<&'static str>,
+    /// The names of the columns, in the order of the fields. `None`: ignored.
+    columns: Vec<Option<&'static str>>,
     /// The first record, if the file has no header.
     first: Option<Vec<String>>,
     /// Number of lines read so far.
@@ -53,22 +61,27 @@ impl RowReader {
     ///
     /// # Errors
     /// [`CliError::Usage`] if the file cannot be read or its header is invalid.
-    pub async fn open(file: &Path, columns: &[&'static str]) -> Result<Self, CliError> {
+    pub async fn open(
+        file: &Path,
+        columns: &[&'static str],
+        others: OtherColumns,
+    ) -> Result<Self, CliError> {
         if file == Path::new("-") {
             let stdin = BufReader::new(tokio::io::stdin());
-            return Self::new(Box::new(stdin), "stdin".into(), columns).await;
+            return Self::new(Box::new(stdin), "stdin".into(), columns, others).await;
         }
         let name = file.display().to_string();
         let opened = File::open(file)
             .await
             .map_err(|error| CliError::Usage(format!("cannot open {name}: {error}")))?;
-        Self::new(Box::new(BufReader::new(opened)), name, columns).await
+        Self::new(Box::new(BufReader::new(opened)), name, columns, others).await
     }
 
     async fn new(
         reader: Box<dyn AsyncBufRead + Send + Unpin>,
         name: String,
         columns: &[&'static str],
+        others: OtherColumns,
     ) -> Result<Self, CliError> {
         let mut rows = Self {
             reader,
@@ -91,18 +104,30 @@ impl RowReader {
         if let [number] = header.as_slice()
             && normalize_number(number).is_ok()
         {
-            rows.columns = vec![required];
+            rows.columns = vec![Some(required)];
             rows.first = Some(header);
             return Ok(rows);
         }
+        let header: Vec<_> = header
+            .iter()
+            .map(|name| name.trim().to_lowercase())
+            .collect();
+        let known = |name: &String| columns.iter().find(|column| *column == name).copied();
+        if !header.iter().any(|name| known(name).is_some()) && header.len() > 1 {
+            return Err(rows.wrong(&format!(
+                "the first line is no header: a file with several columns needs one, such as `{}`",
+                columns[..columns.len().min(2)].join(",")
+            )));
+        }
         for name in &header {
-            let name = name.trim().to_lowercase();
-            let column = columns.iter().find(|column| **column == name);
-            match column {
-                Some(column) if !rows.columns.contains(column) => rows.columns.push(column),
+            match known(name) {
+                Some(column) if !rows.columns.contains(&Some(column)) => {
+                    rows.columns.push(Some(column));
+                }
                 Some(_) => {
                     return Err(rows.wrong(&format!("the header has the column `{name}` twice")));
                 }
+                None if others == OtherColumns::Ignored => rows.columns.push(None),
                 None => {
                     return Err(rows.wrong(&format!(
                         "unknown column `{name}`: the header may have {}",
@@ -111,7 +136,7 @@ impl RowReader {
                 }
             }
         }
-        if !rows.columns.contains(&required) {
+        if !rows.columns.contains(&Some(required)) {
             return Err(rows.wrong(&format!("the header has no column `{required}`")));
         }
         Ok(rows)
@@ -138,7 +163,12 @@ impl RowReader {
         }
         Ok(Some(Row {
             line: self.line,
-            fields: self.columns.iter().copied().zip(fields).collect(),
+            fields: self
+                .columns
+                .iter()
+                .zip(fields)
+                .filter_map(|(column, field)| Some(((*column)?, field)))
+                .collect(),
         }))
     }
 
@@ -235,9 +265,14 @@ mod tests {
 
     async fn read(text: &'static str) -> Result<Vec<[String; 3]>, String> {
         let columns = ["to", "text", "from"];
-        let mut rows = RowReader::new(Box::new(text.as_bytes()), "test".into(), &columns)
-            .await
-            .map_err(|error| error.to_string())?;
+        let mut rows = RowReader::new(
+            Box::new(text.as_bytes()),
+            "test".into(),
+            &columns,
+            OtherColumns::Refused,
+        )
+        .await
+        .map_err(|error| error.to_string())?;
         let mut all = Vec::new();
         while let Some(mut row) = rows.next().await.map_err(|error| error.to_string())? {
             all.push(columns.map(|column| row.take(column)));

@@ -1,24 +1,42 @@
 //! Prints the results of client commands: aligned tables, or proto JSON, one message per line.
 //!
 //! Invariants: only results go to stdout. Texts and names from outside are printed without control characters: a received
-//! message must not send escape sequences to the operator's terminal.
+//! message must not send escape sequences to the operator's terminal. Colours and the terminal's width affect tables only.
 
 use std::io::{self, BufWriter, Stdout, Write};
 
 use serde::Serialize;
 
+pub mod colour;
+mod json;
+mod table;
+
+pub use self::table::{Column, Screen, Table};
+use crate::ops::terminal::takes_colours;
+
 #[derive(Debug)]
 pub struct Output {
     json: bool,
     out: BufWriter<Stdout>,
+    screen: Screen,
+    /// Columns that do not fit the terminal, until they are noted.
+    left_out: Option<Vec<&'static str>>,
 }
 
 impl Output {
     #[must_use]
     pub fn new(json: bool) -> Self {
+        let stdout = io::stdout();
+        let size = terminal_size::terminal_size_of(&stdout);
+        let screen = Screen {
+            width: size.map(|(width, _)| width.0.into()),
+            has_colours: takes_colours(&stdout),
+        };
         Self {
             json,
-            out: BufWriter::new(io::stdout()),
+            out: BufWriter::new(stdout),
+            screen,
+            left_out: None,
         }
     }
 
@@ -38,10 +56,12 @@ impl Output {
         row: impl Fn(&M) -> Vec<String>,
     ) -> io::Result<()> {
         if self.json {
-            messages.iter().try_for_each(|message| self.json(message))
-        } else {
-            table.write(&mut self.out, messages.iter().map(row).collect())
+            return messages.iter().try_for_each(|message| self.json(message));
         }
+        let rows = messages.iter().map(row).collect();
+        table.write(&mut self.out, self.screen, rows)?;
+        self.left_out.get_or_insert_with(|| table.left_out());
+        Ok(())
     }
 
     /// Prints a message as a line of JSON.
@@ -49,7 +69,7 @@ impl Output {
     /// # Errors
     /// If stdout cannot be written.
     pub fn json<M: Serialize>(&mut self, message: &M) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, message)?;
+        json::write(&mut self.out, message)?;
         self.out.write_all(b"\n")
     }
 
@@ -77,81 +97,23 @@ impl Output {
         writeln!(io::stderr(), "{note}")
     }
 
-    /// Flushes stdout. Dropping does not report errors: call this last.
+    /// Flushes stdout, and names the columns that do not fit. Dropping does not report errors: call this last.
     ///
     /// # Errors
-    /// If stdout cannot be written.
+    /// If stdout or stderr cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-/// A table that is printed in parts. A column grows if a later row needs it and never shrinks. The last column is not padded:
-/// long texts belong there.
-#[derive(Debug)]
-pub struct Table {
-    header: &'static [&'static str],
-    widths: Vec<usize>,
-    has_header: bool,
-}
-
-impl Table {
-    #[must_use]
-    pub fn new(header: &'static [&'static str]) -> Self {
-        Self {
-            header,
-            widths: header.iter().map(|name| name.chars().count()).collect(),
-            has_header: false,
-        }
-    }
-
-    /// A table with minimum widths, for rows that are printed one by one.
-    #[must_use]
-    pub fn with_widths(header: &'static [&'static str], widths: &[usize]) -> Self {
-        let mut table = Self::new(header);
-        for (width, least) in table.widths.iter_mut().zip(widths) {
-            *width = (*width).max(*least);
-        }
-        table
-    }
-
-    /// Writes rows; before the first ones, the header.
-    ///
-    /// # Errors
-    /// If `out` cannot be written.
-    pub fn write(&mut self, out: &mut impl Write, rows: Vec<Vec<String>>) -> io::Result<()> {
-        if rows.is_empty() {
+        self.out.flush()?;
+        let Some(names) = self.left_out.as_mut().map(std::mem::take) else {
+            return Ok(());
+        };
+        if names.is_empty() {
             return Ok(());
         }
-        let rows: Vec<Vec<String>> = rows
-            .into_iter()
-            .map(|row| row.into_iter().map(printable).collect())
-            .collect();
-        for row in &rows {
-            for (width, cell) in self.widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
+        let mut note = format!("not shown: {} (--json shows all)", names.join(", "));
+        if self.screen.width.is_some_and(|width| note.len() > width) {
+            note = format!("not shown: {} columns (--json shows all)", names.len());
         }
-        if !self.has_header {
-            self.has_header = true;
-            self.write_row(out, self.header.iter().copied())?;
-        }
-        rows.iter()
-            .try_for_each(|row| self.write_row(out, row.iter().map(String::as_str)))
-    }
-
-    fn write_row<'a>(
-        &self,
-        out: &mut impl Write,
-        cells: impl Iterator<Item = &'a str>,
-    ) -> io::Result<()> {
-        let mut line = String::new();
-        for (cell, &width) in cells.zip(&self.widths) {
-            line.push_str(cell);
-            let missing = width.saturating_sub(cell.chars().count()) + 2;
-            line.extend(std::iter::repeat_n(' ', missing));
-        }
-        writeln!(out, "{}", line.trim_end())
+        self.note(&note)
     }
 }
 
@@ -175,28 +137,6 @@ pub fn printable(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn rows(rows: &[[&str; 2]]) -> Vec<Vec<String>> {
-        rows.iter()
-            .map(|row| row.iter().map(|&cell| cell.to_owned()).collect())
-            .collect()
-    }
-
-    #[test]
-    fn a_table_prints_its_header_once_and_aligns_its_columns() {
-        let mut table = Table::new(&["TO", "TEXT"]);
-        let mut out = Vec::new();
-        table.write(&mut out, Vec::new()).unwrap();
-        assert!(out.is_empty(), "no rows, no header");
-        table
-            .write(&mut out, rows(&[["417", "žuto"], ["41793026727", ""]]))
-            .unwrap();
-        table.write(&mut out, rows(&[["1", "later"]])).unwrap();
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "TO           TEXT\n417          žuto\n41793026727\n1            later\n"
-        );
-    }
 
     #[test]
     fn control_characters_are_escaped() {

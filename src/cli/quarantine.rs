@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{
     CliError,
+    output::Column,
     replay::{self, Admin, ReplayArgs, Replayable},
     time,
 };
@@ -13,11 +14,15 @@ use crate::proto::v1::{
 };
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "The bridge does not carry this out yet: it answers UNIMPLEMENTED.
+
+Examples:
   smsbridge quarantine
   smsbridge quarantine show 17
   smsbridge quarantine replay --all
-  smsbridge quarantine discard 17")]
+  smsbridge quarantine discard 17"
+)]
 pub struct QuarantineArgs {
     #[command(flatten)]
     replay: ReplayArgs,
@@ -35,8 +40,14 @@ impl Replayable for Bodies {
     type Item = QuarantinedBody;
     type Replayed = ReplayQuarantinedResponse;
     type Discarded = DiscardQuarantinedResponse;
-    const COLUMNS: &'static [&'static str] =
-        &["TIME", "ID", "ENDPOINT", "BYTES", "CONTENT TYPE", "DETAIL"];
+    const COLUMNS: &'static [Column] = &[
+        Column::new("TIME").left_out(3),
+        Column::new("ID"),
+        Column::new("ENDPOINT"),
+        Column::new("BYTES").left_out(1),
+        Column::text("CONTENT TYPE").left_out(2),
+        Column::text("DETAIL"),
+    ];
     const EMPTY: &'static str = "nothing in quarantine";
 
     fn id(item: &QuarantinedBody) -> &str {

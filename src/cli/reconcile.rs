@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::{
     CliError,
     connect::ConnectArgs,
-    output::{Output, Table},
+    output::{Column, Output, Table},
     time::parse_past,
 };
 use crate::{
@@ -15,10 +15,14 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "The bridge does not carry this out yet: it answers UNIMPLEMENTED.
+
+Examples:
   smsbridge reconcile
   smsbridge reconcile --since 6h
-  smsbridge reconcile --since 2026-11-22T08:00:00Z --until 2026-11-22T10:00:00Z")]
+  smsbridge reconcile --since 2026-11-22T08:00:00Z --until 2026-11-22T10:00:00Z"
+)]
 pub struct ReconcileArgs {
     /// Start of the time range: 6h (ago) or a time; default: 48 hours ago, the oldest that the API keeps
     #[arg(long, value_name = "WHEN", value_parser = parse_past)]
@@ -43,7 +47,7 @@ pub async fn run(args: ReconcileArgs) -> Result<(), CliError> {
         .into_inner();
     let mut output = Output::new(args.connect.json);
     output.messages(
-        &mut Table::new(&["ROWS READ", "REPORTS PUBLISHED"]),
+        &mut Table::new(const { &[Column::new("ROWS READ"), Column::new("REPORTS PUBLISHED")] }),
         &[found],
         |found| {
             vec![

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     CliError,
     connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES, Service},
-    output::{Output, Table, printable},
+    output::{Column, Output, Table, printable},
 };
 use crate::proto::v1::admin_service_client::AdminServiceClient;
 
@@ -36,7 +36,7 @@ pub(super) trait Replayable {
     type Replayed: Serialize;
     type Discarded: Serialize;
     /// The header of the table.
-    const COLUMNS: &'static [&'static str];
+    const COLUMNS: &'static [Column];
     /// Printed if the list is empty.
     const EMPTY: &'static str;
 

@@ -8,12 +8,22 @@ use clap::Args;
 use super::{
     CliError, codes,
     connect::{ConnectArgs, MAX_RESPONSE_BYTES},
-    output::{Output, Table},
+    output::{Column, Output, Table},
     time::show,
 };
 use crate::proto::v1::{
     DeliveryReport, PullDeliveryReportsRequest, report_service_client::ReportServiceClient,
 };
+
+const COLUMNS: &[Column] = &[
+    Column::new("DONE").left_out(3),
+    Column::new("TO"),
+    Column::new("MESSAGE ID"),
+    Column::new("SEGMENTS").left_out(1),
+    Column::new("PRICE").left_out(2),
+    Column::text("STATUS").toned(),
+    Column::text("ERROR").left_out(4),
+];
 
 #[derive(Debug, Args)]
 #[command(
@@ -54,15 +64,7 @@ pub async fn run(args: ReportsArgs) -> Result<(), CliError> {
         .into_inner()
         .reports;
     let mut output = Output::new(args.connect.json);
-    let mut table = Table::new(&[
-        "DONE",
-        "TO",
-        "MESSAGE ID",
-        "SEGMENTS",
-        "PRICE",
-        "STATUS",
-        "ERROR",
-    ]);
+    let mut table = Table::new(COLUMNS);
     output.messages(&mut table, &reports, row)?;
     if reports.is_empty() {
         output.note("no unread reports")?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::{CliError, connect::root_cause};
+use super::{CliError, connect::root_cause, time::show_duration};
 
 /// Printed if calls fail although the connection was made.
 const NO_GRPC: &str = "If this happens every time: check that --address is the bridge's gRPC port, that http or https is right, and whether the bridge requires a client certificate (--cert-file)";
@@ -37,6 +37,11 @@ impl From<Status> for RpcError {
                 root_cause(broken)
             )),
             None if status.message().is_empty() => {}
+            // tonic's own status for a response of another HTTP server, such as the bridge's admin port.
+            None if status.message().starts_with("grpc-status header missing") => {
+                let message = status.message();
+                text.push_str(&format!(": this is no gRPC server: {message}\n  {NO_GRPC}"));
+            }
             None => text.push_str(&format!(": {}", status.message())),
         }
         let violations: Vec<_> = details
@@ -61,7 +66,7 @@ impl From<Status> for RpcError {
         }
         let retry_after = details.retry_info().and_then(|info| info.retry_delay);
         if let Some(delay) = retry_after {
-            text.push_str(&format!("\n  try again in {delay:?}"));
+            text.push_str(&format!("\n  try again in {}", show_duration(delay)));
         }
         Self {
             code: status.code(),
@@ -106,6 +111,18 @@ mod tests {
     }
 
     #[test]
+    fn the_answer_of_another_http_server_has_a_hint() {
+        let status =
+            Status::unimplemented("grpc-status header missing, mapped from HTTP status code 404");
+        let text = RpcError::from(status).to_string();
+        assert!(
+            text.starts_with("UNIMPLEMENTED: this is no gRPC server: "),
+            "{text}"
+        );
+        assert!(text.contains(NO_GRPC), "{text}");
+    }
+
+    #[test]
     fn error_text_contains_all_details() {
         let mut details = ErrorDetails::with_error_info(
             "INVALID_REQUEST",
@@ -120,7 +137,7 @@ mod tests {
         let status = Status::with_error_details(Code::InvalidArgument, "2 mistakes", details);
         assert_eq!(
             RpcError::from(status).to_string(),
-            "INVALID_ARGUMENT (INVALID_REQUEST): 2 mistakes\n  message.text: is empty\n  message.destinations[1].to: has no digits\n  request_id = r1\n  try again in 2s"
+            "INVALID_ARGUMENT (INVALID_REQUEST): 2 mistakes\n  message.text: is empty\n  message.destinations[1].to: has no digits\n  request_id = r1\n  try again in 2 s"
         );
     }
 }

@@ -1,5 +1,9 @@
 //! `smsbridge send`: sends one message to one or more numbers, or a message for each record of a file.
 
+mod amqp;
+mod file;
+mod tally;
+
 use std::path::PathBuf;
 
 use clap::Args;
@@ -7,10 +11,11 @@ use jiff::Timestamp;
 use tonic::Code;
 use uuid::Uuid;
 
+use self::tally::{Tally, repeat};
 use super::{
     CliError, codes,
     connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES},
-    output::{Output, Table},
+    output::{Column, Output, Table},
     rpc_error::RpcError,
     time::{parse_duration, parse_future},
 };
@@ -22,7 +27,13 @@ use crate::{
     },
 };
 
-mod file;
+const COLUMNS: &[Column] = &[
+    Column::new("TO"),
+    Column::new("MESSAGE ID"),
+    Column::new("OUTCOME").toned(),
+    Column::new("SEGMENTS").left_out(1),
+    Column::text("STATUS"),
+];
 
 #[derive(Debug, Args)]
 #[command(
@@ -30,14 +41,15 @@ mod file;
 one number per line. Options of the command line replace empty fields. Every send has a request id:
 a repeated command with the same id (and the same file) sends nothing twice.
 
-Exit status: 0 if all were accepted, 1 if any was rejected or its outcome is unknown.
+Exit status: 0 if all were accepted, 1 if any was rejected, was not sent, or has an unknown outcome.
 
 Examples:
   smsbridge send 41793026727 --text 'Hello' --from InfoSMS
   smsbridge send 41793026727 385911234567 --text 'Your code is 1234' --urgent --validity 5m
   smsbridge send 41793026727 --hex 0048006f --data-coding 8
   smsbridge send --file numbers.csv --text 'Sale until Friday' --request-id sale-2026-11
-  grep -h ^41 numbers-*.txt | smsbridge send --file - --text 'Hello'"
+  grep -h ^41 numbers-*.txt | smsbridge send --file - --text 'Hello'
+  smsbridge send --amqp-url amqp://guest:guest@127.0.0.1:5672/%2f 41793026727 --text 'Hello'"
 )]
 pub struct SendArgs {
     /// Numbers in international format, such as 41793026727
@@ -110,6 +122,8 @@ pub struct SendArgs {
     #[arg(long)]
     intermediate_report: bool,
     #[command(flatten)]
+    broker: amqp::BrokerArgs,
+    #[command(flatten)]
     connect: ConnectArgs,
 }
 
@@ -140,7 +154,6 @@ pub async fn run(args: SendArgs) -> Result<(), CliError> {
 }
 
 async fn send_one(args: &SendArgs, request_id: String) -> Result<(), CliError> {
-    let bridge = args.connect.connect().await?;
     let destinations = args.to.iter().map(|to| Destination {
         to: to.clone(),
         message_id: args.message_id.clone().unwrap_or_default(),
@@ -154,32 +167,35 @@ async fn send_one(args: &SendArgs, request_id: String) -> Result<(), CliError> {
         bulk_id: args.bulk_id.clone().unwrap_or_default(),
         tracking: None,
     };
-    let sent = client(&bridge)
-        .send_sms(bridge.request(request))
-        .await
-        .map_err(|status| explain(status.into(), &request_id))?
-        .into_inner();
+    let sent = match args.broker.url() {
+        Some(url) => {
+            args.broker
+                .send(url, &request, args.connect.timeout())
+                .await?
+        }
+        None => {
+            let bridge = args.connect.connect().await?;
+            client(&bridge)
+                .send_sms(bridge.request(request))
+                .await
+                .map_err(|status| explain(status.into(), &request_id))?
+                .into_inner()
+        }
+    };
     let mut output = Output::new(args.connect.json);
     if output.is_json() {
         output.json(&sent)?;
     } else {
-        let mut table = Table::new(&["TO", "MESSAGE ID", "OUTCOME", "SEGMENTS", "STATUS"]);
+        let mut table = Table::new(COLUMNS);
         output.messages(&mut table, &sent.results, row)?;
     }
     output.flush()?;
-    let accepted = sent
-        .results
-        .iter()
-        .filter(|result| is_accepted(result))
-        .count();
-    if accepted == sent.results.len() {
-        return Ok(());
+    let mut tally = Tally::default();
+    for result in &sent.results {
+        tally.add(result);
     }
-    Err(CliError::Failed(format!(
-        "{} of {} messages were not accepted (request id {request_id})",
-        sent.results.len() - accepted,
-        sent.results.len()
-    )))
+    let all = sent.results.len() as u64;
+    tally.outcome(all, &request_id, &format!(" (request id {request_id})"))
 }
 
 fn client(bridge: &Bridge) -> SmsServiceClient<super::connect::Service> {
@@ -229,9 +245,7 @@ fn explain(error: RpcError, request_id: &str) -> CliError {
         | Code::Unavailable
         | Code::Unknown
         | Code::Internal
-        | Code::Cancelled => CliError::Failed(format!(
-            "{error}\n  Repeat the command with --request-id {request_id}: nothing is sent twice"
-        )),
+        | Code::Cancelled => CliError::Failed(format!("{error}\n  {}", repeat(request_id))),
         _ => error.into(),
     }
 }

@@ -40,6 +40,17 @@ pub fn show(at: Option<&pbjson_types::Timestamp>) -> String {
     })
 }
 
+/// Formats a duration for people: `4.3 s`, `30 s`, `2 min`.
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    match seconds {
+        ..9.95 if (seconds.round() - seconds).abs() >= 0.05 => format!("{seconds:.1} s"),
+        ..120.0 => format!("{seconds:.0} s"),
+        _ => format!("{:.0} min", seconds / 60.0),
+    }
+}
+
 fn parse_time(
     text: &str,
     relative: impl Fn(Timestamp, SignedDuration) -> Result<Timestamp, jiff::Error>,
@@ -94,6 +105,19 @@ mod tests {
                 .abs()
                 < 5.0
         );
+    }
+
+    #[test]
+    fn durations_are_rounded() {
+        for (ms, expected) in [
+            (0, "0 s"),
+            (4_271, "4.3 s"),
+            (4_980, "5 s"),
+            (30_400, "30 s"),
+            (150_000, "2 min"),
+        ] {
+            assert_eq!(show_duration(Duration::from_millis(ms)), expected);
+        }
     }
 
     #[test]

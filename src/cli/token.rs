@@ -1,6 +1,11 @@
 //! `smsbridge token`: creates bearer tokens for gRPC callers.
 
-use std::io::{self, Write};
+mod file;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret as _;
@@ -16,7 +21,7 @@ pub struct TokenArgs {
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
-    /// Create a token: print it once, and the entry for grpc.tokens_file
+    /// Create a token: print it once, and the entry for grpc.tokens_file, or add the entry with --file
     New(NewArgs),
 }
 
@@ -25,6 +30,7 @@ enum TokenCommand {
   smsbridge token new --name billing-prod --application billing
   smsbridge token new --name dashboard --application ops --all-applications \\
     --method 'smsbridge.v1.EventService/*'
+  TOKEN=$(smsbridge token new --name crm --application crm --file tokens.toml)
 
 A running bridge reloads grpc.tokens_file when it changes.")]
 struct NewArgs {
@@ -43,10 +49,13 @@ struct NewArgs {
     /// Maximum number of calls per second; 0: no quota
     #[arg(long, default_value_t = 0, value_name = "N")]
     calls_per_second: u32,
+    /// Add the entry to this tokens file (created if it is missing); stdout is then the token alone
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 /// # Errors
-/// [`CliError::Usage`] if the bridge would refuse an entry with these arguments.
+/// [`CliError::Usage`] if the bridge would refuse an entry with these arguments, or the file with this entry.
 pub fn run(args: &TokenArgs) -> Result<(), CliError> {
     match &args.command {
         TokenCommand::New(args) => create(args, &mut io::stdout().lock()),
@@ -73,6 +82,18 @@ fn create(args: &NewArgs, out: &mut impl Write) -> Result<(), CliError> {
     }
     let block = format!("[[token]]\n{entry}");
     Tokens::parse(&block).map_err(|error| CliError::Usage(error.to_string()))?;
+    if let Some(path) = &args.file {
+        let path = file::append(path, &block)?;
+        // For people only: a closed stderr does no harm.
+        let _ = writeln!(
+            io::stderr(),
+            "the entry `{}` is in {}; the token, printed only once:",
+            args.name,
+            path.display()
+        );
+        writeln!(out, "{}", token.expose_secret())?;
+        return Ok(out.flush()?);
+    }
     // The token is not in a TOML comment: pasting all of this into the file is then an error, and no token is stored there.
     write!(
         out,
@@ -95,6 +116,7 @@ mod tests {
             all_applications: true,
             methods: vec!["smsbridge.v1.SmsService/*".to_owned()],
             calls_per_second: 7,
+            file: None,
         }
     }
 

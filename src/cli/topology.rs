@@ -6,7 +6,9 @@ use clap::Args;
 use lapin::{
     ExchangeKind,
     types::{AMQPValue, FieldTable},
+    uri::AMQPUri,
 };
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::{CliError, config_args::ConfigArgs};
@@ -15,6 +17,7 @@ use crate::amqp::{AmqpError, Endpoint, Session, Topology};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   smsbridge topology
+  smsbridge topology --json > definitions.json && rabbitmqctl import_definitions definitions.json
   SMSBRIDGE_AMQP__URL=amqp://guest:guest@127.0.0.1:5672/%2f smsbridge topology --declare
 
 The bridge declares them each time it connects. Declare them beforehand if the bridge's user has no configure permission on
@@ -22,7 +25,7 @@ the broker.")]
 pub struct TopologyArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Print JSON, in the shape of RabbitMQ's definitions
+    /// Print JSON for `rabbitmqctl import_definitions`, with the virtual host of amqp.url (default: `/`)
     #[arg(long)]
     json: bool,
     /// Declare them on the broker of amqp.url
@@ -45,7 +48,10 @@ pub async fn run(args: TopologyArgs) -> Result<(), CliError> {
     }
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{:#}", definitions(&topology))?;
+        let url = config.amqp.url.as_ref().map(ExposeSecret::expose_secret);
+        let uri = url.and_then(|url| url.parse::<AMQPUri>().ok());
+        let vhost = uri.unwrap_or_default().vhost;
+        writeln!(out, "{:#}", definitions(&topology, &vhost))?;
     } else {
         write_table(&topology, &mut out)?;
     }
@@ -88,22 +94,22 @@ fn write_table(topology: &Topology, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// RabbitMQ's format of definitions, without a virtual host.
-fn definitions(topology: &Topology) -> Value {
+/// RabbitMQ's format of definitions.
+fn definitions(topology: &Topology, vhost: &str) -> Value {
     let exchanges = topology.exchanges().into_iter().map(|exchange| {
         json!({
-            "name": exchange.name, "type": kind_name(&exchange.kind), "durable": true,
+            "name": exchange.name, "vhost": vhost, "type": kind_name(&exchange.kind), "durable": true,
             "auto_delete": false, "internal": false, "arguments": as_json(&exchange.arguments),
         })
     });
     let queues = topology.queues().into_iter().map(|queue| {
         json!({
-            "name": queue.name, "durable": true, "auto_delete": false, "arguments": as_json(&queue.arguments),
+            "name": queue.name, "vhost": vhost, "durable": true, "auto_delete": false, "arguments": as_json(&queue.arguments),
         })
     });
     let bindings = topology.bindings().into_iter().map(|binding| {
         json!({
-            "source": binding.exchange, "destination": binding.queue, "destination_type": "queue",
+            "source": binding.exchange, "vhost": vhost, "destination": binding.queue, "destination_type": "queue",
             "routing_key": binding.routing_key, "arguments": as_json(&binding.arguments),
         })
     });

@@ -192,6 +192,25 @@ pub(super) fn parse_loose(text: &str, origin: &Origin) -> Option<Node> {
     }))
 }
 
+/// A loose list: as TOML, else `a, b`, as lists are usually written in environment variables.
+pub(super) fn parse_loose_list(text: &str, origin: &Origin) -> Node {
+    parse_loose(text.trim(), origin)
+        .filter(|node| matches!(node.value, Value::Array(_)))
+        .unwrap_or_else(|| Node {
+            origin: origin.clone(),
+            value: Value::Array(
+                text.split(',')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty())
+                    .map(|item| Node {
+                        origin: origin.clone(),
+                        value: Value::Loose(item.to_owned()),
+                    })
+                    .collect(),
+            ),
+        })
+}
+
 fn table_node(table: DeTable<'_>, origin: Origin, origin_at: &dyn Fn(usize) -> Origin) -> Node {
     let entries = table.into_iter().map(|(key, value)| {
         let origin = origin_at(key.span().start);

@@ -2,12 +2,13 @@
 //!
 //! An invalid value is recorded and replaced by its default, then reading continues, so that one start reports every mistake.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use serde::Deserialize;
 
 use super::{
     Config, check,
+    effective::{self, EffectiveValue},
     layers::{self, Node, Value, environment_path},
     mistake::{ConfigErrors, Mistake, Origin},
     read::{Pass, Reader, ValueError},
@@ -21,16 +22,6 @@ pub struct Loaded {
     pub config: Config,
     /// Every value that is set, by key.
     pub effective: Vec<EffectiveValue>,
-}
-
-/// One value that is set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EffectiveValue {
-    /// Such as `grpc.listen`.
-    pub key: String,
-    /// As TOML; secrets are `(secret)`.
-    pub value: String,
-    pub origin: Origin,
 }
 
 impl Config {
@@ -112,10 +103,9 @@ fn load(
         tree.set(&path, value.clone(), &Origin::flag_for(key), &mut mistakes);
     }
 
-    let mut config = read(&mut tree, &defaults, &mut mistakes);
+    let (mut config, not_texts) = read(&mut tree, &defaults, &mut mistakes);
     check::every_command(&mut config, &tree, &mut mistakes);
-    let mut effective = Vec::new();
-    list(&tree, "", &mut effective);
+    let effective = effective::list(&tree, &not_texts);
     (Loaded { config, effective }, mistakes)
 }
 
@@ -129,8 +119,13 @@ fn read_file(path: &Path) -> Result<Node, Mistake> {
     layers::parse_file(path, &text)
 }
 
-/// Reads the tree; on each mistake, replaces the invalid value by its default and reads again.
-fn read(tree: &mut Node, defaults: &Node, mistakes: &mut Vec<Mistake>) -> Config {
+/// Reads the tree; on each mistake, replaces the invalid value by its default and reads again. Also returns the keys that are
+/// not texts.
+fn read(
+    tree: &mut Node,
+    defaults: &Node,
+    mistakes: &mut Vec<Mistake>,
+) -> (Config, BTreeSet<String>) {
     loop {
         let pass = Pass::default();
         match Config::deserialize(Reader::root(tree, &pass)) {
@@ -139,7 +134,7 @@ fn read(tree: &mut Node, defaults: &Node, mistakes: &mut Vec<Mistake>) -> Config
                 for path in pass.unknown.into_inner() {
                     tree.reset(&path, defaults);
                 }
-                return config;
+                return (config, pass.not_texts.into_inner());
             }
             Err(error) => {
                 mistakes.push(mistake_of(&error, tree));
@@ -216,53 +211,5 @@ fn record_unknown(pass: &Pass, tree: &Node, mistakes: &mut Vec<Mistake>) {
             },
             key,
         });
-    }
-}
-
-/// Whether the value of a key must not be shown.
-pub(super) fn is_secret(key: &str) -> bool {
-    matches!(
-        key,
-        "infobip.password" | "infobip.api_key" | "http.secret" | "http.basic_password" | "amqp.url"
-    )
-}
-
-fn list(node: &Node, key: &str, effective: &mut Vec<EffectiveValue>) {
-    match &node.value {
-        Value::Table(table) if !key.ends_with(']') => {
-            for (name, node) in table {
-                list(node, &layers::join(key, name), effective);
-            }
-        }
-        _ => effective.push(EffectiveValue {
-            key: key.to_owned(),
-            value: if is_secret(key) {
-                "(secret)".to_owned()
-            } else {
-                show(&node.value)
-            },
-            origin: node.origin.clone(),
-        }),
-    }
-}
-
-fn show(value: &Value) -> String {
-    match value {
-        Value::Table(table) => {
-            let entries = table
-                .iter()
-                .map(|(key, node)| format!("{key} = {}", show(&node.value)));
-            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
-        }
-        Value::Array(items) => {
-            let items = items.iter().map(|node| show(&node.value));
-            format!("[{}]", items.collect::<Vec<_>>().join(", "))
-        }
-        Value::Text(text) => toml::Value::from(text.as_str()).to_string(),
-        Value::Loose(text) => text.clone(),
-        Value::Integer(number) => number.to_string(),
-        Value::Float(number) => number.to_string(),
-        Value::Boolean(yes) => yes.to_string(),
-        Value::Datetime => "(a date)".to_owned(),
     }
 }

@@ -11,7 +11,7 @@ use serde::de::{
     Unexpected, Visitor, value::StrDeserializer,
 };
 
-use super::layers::{Node, Value, join, parse_loose};
+use super::layers::{Node, Value, join, parse_loose, parse_loose_list};
 
 /// The keys that one pass over the tree has met.
 #[derive(Default)]
@@ -20,6 +20,8 @@ pub(super) struct Pass {
     pub(super) known: RefCell<BTreeSet<String>>,
     /// Paths in the tree for which no struct has a field.
     pub(super) unknown: RefCell<BTreeSet<Vec<String>>>,
+    /// Keys that are not texts: a loose value of theirs is read as TOML.
+    pub(super) not_texts: RefCell<BTreeSet<String>>,
 }
 
 /// A value of the wrong type for its key.
@@ -161,6 +163,7 @@ impl<'t> Reader<'t> {
 macro_rules! parsed_when_loose {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+            self.pass.not_texts.borrow_mut().insert(self.key.clone());
             match &self.node.value {
                 Value::Loose(text) => self.visit_parsed(text.trim(), visitor),
                 _ => self.deserialize_any(visitor),
@@ -201,25 +204,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+        self.pass.not_texts.borrow_mut().insert(self.key.clone());
         let Value::Loose(text) = &self.node.value else {
             return self.deserialize_any(visitor);
         };
-        let list = parse_loose(text.trim(), &self.node.origin)
-            .filter(|node| matches!(node.value, Value::Array(_)))
-            .unwrap_or_else(|| Node {
-                origin: self.node.origin.clone(),
-                // `a, b`, as lists are usually written in environment variables.
-                value: Value::Array(
-                    text.split(',')
-                        .map(str::trim)
-                        .filter(|item| !item.is_empty())
-                        .map(|item| Node {
-                            origin: self.node.origin.clone(),
-                            value: Value::Loose(item.to_owned()),
-                        })
-                        .collect(),
-                ),
-            });
+        let list = parse_loose_list(text, &self.node.origin);
         self.inner_of(&list).deserialize_any(visitor)
     }
 
@@ -245,6 +234,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             .known
             .borrow_mut()
             .extend(fields.iter().map(|field| join(&self.key, field)));
+        self.pass.not_texts.borrow_mut().insert(self.key.clone());
         let parsed = match &self.node.value {
             Value::Loose(text) => parse_loose(text.trim(), &self.node.origin),
             _ => None,

@@ -13,6 +13,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
+use super::terminal::takes_colours;
 use crate::config::{Log, LogFormat};
 
 /// Why logging could not be set up.
@@ -29,15 +30,22 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`].
 pub fn init(log: &Log) -> Result<(), TelemetryError> {
-    let is_terminal = io::stderr().is_terminal();
-    subscriber(log, is_terminal, io::stderr)?.try_init()?;
+    let stderr = io::stderr();
+    subscriber(
+        log,
+        stderr.is_terminal(),
+        takes_colours(&stderr),
+        io::stderr,
+    )?
+    .try_init()?;
     Ok(())
 }
 
-/// Builds the subscriber. `is_terminal` decides between text and JSON for `auto`.
+/// Builds the subscriber. `is_terminal` decides between text and JSON for `auto`; text has colours if `has_colours`.
 fn subscriber<W>(
     log: &Log,
     is_terminal: bool,
+    has_colours: bool,
     writer: W,
 ) -> Result<impl Subscriber + Send + Sync, TelemetryError>
 where
@@ -51,7 +59,7 @@ where
     };
     let lines = if as_text {
         fmt::layer()
-            .with_ansi(is_terminal)
+            .with_ansi(has_colours)
             .with_writer(writer)
             .boxed()
     } else {
@@ -91,7 +99,8 @@ mod tests {
             format,
         };
         let writer = lines.clone();
-        let subscriber = subscriber(&log, is_terminal, move || writer.clone()).unwrap();
+        let subscriber =
+            subscriber(&log, is_terminal, is_terminal, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(request_id = "r-1", wait_ms = 20, "an answer came late");
             tracing::debug!("filtered out");
@@ -132,7 +141,10 @@ mod tests {
             filter: "smsbridge=loud".to_owned(),
             format: LogFormat::Json,
         };
-        let error = subscriber(&log, false, io::sink).err().unwrap().to_string();
+        let error = subscriber(&log, false, false, io::sink)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("log.filter"), "{error}");
     }
 }

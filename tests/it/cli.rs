@@ -12,15 +12,21 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use self::recorded_bridge::RecordedBridge;
 
+mod account_preview_statuses;
+mod configuration;
 mod connection;
 mod demo;
+mod demo_lines;
 mod inbox_reports_lookup;
 mod logs_and_events;
 mod operator;
+mod presentation;
 mod real_bridge;
 mod recorded_bridge;
 mod send;
 mod send_file;
+mod simulate;
+mod terminal;
 
 /// Timeout of one command.
 const DEADLINE: Duration = Duration::from_secs(60);

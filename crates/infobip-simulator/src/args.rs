@@ -101,6 +101,9 @@ pub struct SimulateArgs {
     /// Base URL of short links.
     #[arg(long, value_name = "URL", default_value = "http://s.test")]
     pub short_url_base: String,
+    /// Print a line for each request: method, path, status, milliseconds.
+    #[arg(long, short)]
+    pub verbose: bool,
     /// Limits on memory.
     #[command(flatten)]
     pub bounds: BoundsArgs,
@@ -190,6 +193,7 @@ impl From<SimulateArgs> for SimulatorConfig {
             keywords: args.keywords,
             short_url_base: args.short_url_base,
             bounds: args.bounds.into(),
+            access_log: args.verbose,
             ..Self::default()
         };
         config.chances.undeliverable = args.undeliverable;

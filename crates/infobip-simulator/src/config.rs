@@ -76,6 +76,8 @@ pub struct SimulatorConfig {
     pub short_url_base: String,
     /// Limits on the memory that the simulator uses.
     pub bounds: Bounds,
+    /// Prints a line for each request to stderr.
+    pub access_log: bool,
 }
 
 /// Probabilities, 0 to 1, of other outcomes than delivery for ordinary numbers; drawn from the seed and the message id.
@@ -179,6 +181,7 @@ impl Default for SimulatorConfig {
             keywords: Vec::new(),
             short_url_base: "http://s.test".into(),
             bounds: Bounds::default(),
+            access_log: false,
         }
     }
 }

@@ -53,6 +53,7 @@
 #![warn(missing_docs)]
 
 mod acceptance;
+mod access_log;
 #[cfg(feature = "cli")]
 pub mod args;
 mod clock;

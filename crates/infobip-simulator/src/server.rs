@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
 use self::connection::ResettableStream;
-use crate::{engine::Engine, http};
+use crate::{access_log::AccessLine, engine::Engine, http};
 
 pub(crate) use self::{
     body::{HttpResponse, ResponseBody},
@@ -61,7 +61,17 @@ async fn serve_connection(engine: Arc<Engine>, stream: TcpStream, peer: SocketAd
     };
     let service = service_fn(|request: Request<Incoming>| {
         let (engine, closer) = (engine.clone(), closer.clone());
-        async move { Ok::<_, std::convert::Infallible>(http::handle(&engine, &closer, request).await) }
+        async move {
+            let line = engine
+                .config
+                .access_log
+                .then(|| AccessLine::begin(&request));
+            let response = http::handle(&engine, &closer, request).await;
+            if let Some(line) = line {
+                line.end(response.status());
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

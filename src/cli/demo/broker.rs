@@ -30,8 +30,8 @@ const EXPECTED: [EventType; 2] = [EventType::SendAccepted, EventType::ReportDeli
 
 /// The broker of `--amqp-url`, and the demo's names there.
 pub(super) struct Broker {
-    url: String,
-    endpoint: Endpoint,
+    pub(super) url: String,
+    pub(super) endpoint: Endpoint,
     pub(super) topology: Topology,
     pub(super) prefix: String,
 }

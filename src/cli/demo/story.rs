@@ -1,19 +1,39 @@
-//! The text of the demo: what it called, what it received, what to try next.
+//! The text of the demo: what it called and what it received.
 
 use std::io::{self, Write as _};
 
-use super::{super::CliError, Endpoints};
-use crate::proto::v1;
+use super::{
+    super::{CliError, output::colour::Tone},
+    Endpoints,
+};
+use crate::{ops::terminal::takes_colours, proto::v1};
 
 /// Prints the demo to stdout and collects the flows that failed.
-#[derive(Default)]
 pub(super) struct Story {
+    has_colours: bool,
     chapters: u32,
     failed: Vec<String>,
 }
 
+impl Default for Story {
+    fn default() -> Self {
+        Self {
+            has_colours: takes_colours(&io::stdout()),
+            chapters: 0,
+            failed: Vec::new(),
+        }
+    }
+}
+
 impl Story {
-    fn print(&self, line: impl AsRef<str>) -> io::Result<()> {
+    pub(super) fn paint(&self, tone: Tone, text: &str) -> String {
+        match self.has_colours {
+            true => tone.paint(text),
+            false => text.to_owned(),
+        }
+    }
+
+    pub(super) fn print(&self, line: impl AsRef<str>) -> io::Result<()> {
         let mut out = io::stdout().lock();
         writeln!(out, "{}", line.as_ref())?;
         out.flush()
@@ -24,6 +44,7 @@ impl Story {
             simulator,
             bridge,
             broker,
+            ports,
         } = endpoints;
         self.print("smsbridge demo: a simulated Infobip account and a bridge, in one process.\n")?;
         self.print("  your services ──gRPC or RabbitMQ──▶ smsbridge ──REST──▶ Infobip (here: the simulator)")?;
@@ -35,6 +56,12 @@ impl Story {
             bridge.admin
         ))?;
         self.print(format!("  simulator        {simulator}   (/_sim/messages)"))?;
+        if let Some(broker) = broker {
+            self.print(format!("  broker           {}", broker.endpoint.address()))?;
+        }
+        for taken in &ports.taken {
+            self.print(format!("  {taken}"))?;
+        }
         match broker {
             Some(broker) => self.print(format!(
                 "  events           on the broker, in the stream {} (deleted at the end)",
@@ -48,10 +75,8 @@ impl Story {
 
     pub(super) fn chapter(&mut self, title: &str, called: &str) -> io::Result<()> {
         self.chapters += 1;
-        self.print(format!(
-            "\n{}. {title}\n   called    {called}",
-            self.chapters
-        ))
+        let title = self.paint(Tone::Bold, &format!("{}. {title}", self.chapters));
+        self.print(format!("\n{title}\n   called    {called}"))
     }
 
     pub(super) fn received(&self, what: impl AsRef<str>) -> io::Result<()> {
@@ -105,17 +130,18 @@ impl Story {
     /// Ends a flow with its outcome.
     pub(super) fn ended(&mut self, title: &str, outcome: Result<(), String>) -> io::Result<()> {
         match outcome {
-            Ok(()) => self.print("   ✓ worked"),
+            Ok(()) => self.print(self.paint(Tone::Good, "   ✓ worked")),
             Err(why) => {
                 self.failed.push(format!("{title}: {why}"));
-                self.print(format!("   ✗ failed: {why}"))
+                self.print(self.paint(Tone::Bad, &format!("   ✗ failed: {why}")))
             }
         }
     }
 
     pub(super) fn end(&self) -> Result<(), CliError> {
         if self.failed.is_empty() {
-            self.print(format!("\nAll {} flows worked.", self.chapters))?;
+            let all = format!("All {} flows worked.", self.chapters);
+            self.print(format!("\n{}", self.paint(Tone::Good, &all)))?;
             return Ok(());
         }
         Err(CliError::Failed(format!(
@@ -124,30 +150,5 @@ impl Story {
             self.chapters,
             self.failed.join("\n  ")
         )))
-    }
-
-    pub(super) fn where_to_look(&self, endpoints: &Endpoints<'_>) -> io::Result<()> {
-        let Endpoints {
-            simulator,
-            bridge,
-            broker,
-        } = endpoints;
-        let grpc = bridge.grpc;
-        self.print("\nStill serving; Ctrl-C stops it. In another terminal:\n")?;
-        self.print(format!(
-            "  # send, with any gRPC tool (reflection is on)\n  grpcurl -plaintext -d '{{\"message\":{{\"from\":\"InfoSMS\",\"destinations\":[{{\"to\":\"41793026727\"}}],\"text\":\"Hello\"}}}}' {grpc} smsbridge.v1.SmsService/SendSms"
-        ))?;
-        self.print(format!("  # or with this binary; then follow the events\n  smsbridge send --address http://{grpc} 41793026727 --text Hello\n  smsbridge events --address http://{grpc} --since 1h --follow"))?;
-        self.print(format!("  # simulate a message from a phone\n  curl -s -X POST http://{simulator}/_sim/inbound -H 'Content-Type: application/json' -d '{{\"from\":\"41793026727\",\"to\":\"41790000000\",\"text\":\"Hi there\"}}'"))?;
-        self.print(format!(
-            "  # the messages that reached handsets\n  curl -s http://{simulator}/_sim/messages"
-        ))?;
-        if let Some(broker) = broker {
-            self.print(format!(
-                "  # a command through the broker (examples/python; URL is the value of --amqp-url)\n  python3 amqp_send.py 41793026727 --text Hello --prefix {} --amqp-url URL",
-                broker.prefix
-            ))?;
-        }
-        Ok(())
     }
 }

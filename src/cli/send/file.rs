@@ -1,8 +1,8 @@
 //! `smsbridge send --file`: sends a message for each record on one `StreamSms` call.
 //!
 //! Invariants: at most `--in-flight` messages have no response; each record has its own request id, derived from the request id
-//! of the run and the number of the record, so that a repeated run sends nothing twice; every message that was sent is
-//! counted as accepted, rejected, unknown or unanswered.
+//! of the run and the number of the record, so that a repeated run sends nothing twice; every message is
+//! counted as accepted, rejected, unknown, not sent or unanswered.
 
 mod report;
 
@@ -21,9 +21,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
 use self::report::Report;
-use super::{SendArgs, client, message};
+use super::{SendArgs, client, message, tally::repeat};
 use crate::{
-    cli::{CliError, connect::Bridge, numbers::RowReader, rpc_error::RpcError},
+    cli::{
+        CliError,
+        connect::Bridge,
+        numbers::{OtherColumns, RowReader},
+        rpc_error::RpcError,
+    },
     proto::v1::{
         Destination, OutboundMessage, SendSmsRequest, StreamSmsRequest, outbound_message::Content,
     },
@@ -36,7 +41,12 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// # Errors
 /// [`CliError::Usage`] if the file cannot be read or its header is invalid.
 pub(super) async fn open(file: &Path) -> Result<RowReader, CliError> {
-    RowReader::open(file, &["to", "text", "message_id", "from"]).await
+    RowReader::open(
+        file,
+        &["to", "text", "message_id", "from"],
+        OtherColumns::Refused,
+    )
+    .await
 }
 
 /// Sends a message for each record. Prints the messages that were not accepted; with `--json`, all responses.
@@ -66,8 +76,7 @@ pub(super) async fn send(
     };
     let sent = flow.sent.load(Ordering::Relaxed);
     report.finish(sent)?;
-    let resume =
-        format!("Repeat the command with --request-id {request_id}: nothing is sent twice");
+    let resume = repeat(request_id);
     if let Err(error) = read {
         return Err(match error {
             CliError::Rpc(error) => CliError::Failed(format!("{error}\n  {resume}")),
@@ -79,12 +88,12 @@ pub(super) async fn send(
             "{mistake}\n  This record and those after it were not sent. Correct the file. {resume}"
         ))),
         Err(other) => Err(other),
-        Ok(()) if report.tally.accepted == sent && sent > 0 => Ok(()),
         Ok(()) if sent == 0 => Err(CliError::Usage("the file has no records".into())),
-        Ok(()) => Err(CliError::Failed(format!(
-            "{} of {sent} messages were not accepted\n  {resume}",
-            sent - report.tally.accepted
+        Ok(()) if report.answered < sent => Err(CliError::Failed(format!(
+            "{} of {sent} messages have no result\n  {resume}",
+            sent - report.answered
         ))),
+        Ok(()) => report.tally.outcome(sent, request_id, ""),
     }
 }
 

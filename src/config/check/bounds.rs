@@ -157,8 +157,8 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         if !(min..=max).contains(&value) {
             checks.reject(
                 &[key],
-                format!("{value:?} is out of bounds"),
-                format!("choose {min:?} to {max:?}"),
+                format!("{} is out of bounds", written(value)),
+                format!("choose {} to {}", written(min), written(max)),
             );
         }
     }
@@ -177,6 +177,25 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             "must be shorter than infobip.request_timeout",
             "reduce it, so that a failed connection is not taken for a request in doubt",
         );
+    }
+}
+
+/// A duration as the configuration has it: in its largest unit.
+fn written(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1_000, "s"),
+    ];
+    match units
+        .iter()
+        .find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit))
+    {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None if ms == 0 => "0s".to_owned(),
+        None => format!("{ms}ms"),
     }
 }
 

@@ -1,7 +1,8 @@
-//! The checks that only `smsbridge serve` needs: the API's credentials, and the files of TLS and tokens.
+//! The checks that only `smsbridge serve` needs: the API's credentials, the files of TLS and tokens, the folder of the event log.
 
 use std::fs;
 
+use super::data_dir::try_folder;
 use crate::config::{
     Config,
     mistake::{Mistake, Origin},
@@ -11,6 +12,7 @@ use crate::config::{
 
 pub(in crate::config) fn serve(config: &Config, mistakes: &mut Vec<Mistake>) {
     let mentioned = |key: &str| mistakes.iter().any(|mistake| mistake.key.starts_with(key));
+    let is_folder_mentioned = mentioned("events.data_dir");
     let api = &config.infobip;
     let has_credentials = api.username.is_some() || api.password.is_some() || api.api_key.is_some();
     if !has_credentials && !mentioned("infobip.") {
@@ -21,6 +23,19 @@ pub(in crate::config) fn serve(config: &Config, mistakes: &mut Vec<Mistake>) {
             remedy: "set `infobip.username` and `infobip.password` (or `infobip.password_file`), or `infobip.api_key` \
                      (or `infobip.api_key_file`); for the simulator, those that it was started with"
                 .to_owned(),
+        });
+    }
+    if let Err(error) = try_folder(&config.events.data_dir)
+        && !is_folder_mentioned
+    {
+        mistakes.push(Mistake {
+            key: "events.data_dir".to_owned(),
+            origin: Origin::Default,
+            problem: format!(
+                "can't create or use {}: {error}",
+                config.events.data_dir.display()
+            ),
+            remedy: "name a folder in which this process may create files".to_owned(),
         });
     }
     if let Err(wrong) = TlsFiles::read(&config.grpc) {

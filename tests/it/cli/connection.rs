@@ -1,6 +1,7 @@
 //! Behaviour shared by all client commands: connection, token, errors, and the checks of the command line.
 
 use super::*;
+use crate::support::{bridge::TestBridge, simulator::TestSimulator};
 
 #[tokio::test]
 async fn an_error_prints_all_its_details() {
@@ -109,6 +110,7 @@ async fn an_invalid_command_line_exits_with_64() {
         &["events", "--since", "1h", "--from", "c"],
         &["logs", "--limit", "0"],
         &["reports", "--address", "nowhere"],
+        &["reports", "--address", "ftp://127.0.0.1:1"],
         &["reports", "--token-file", "/nonexistent/token"],
         &["reports", "--ca-file", "/nonexistent/ca"],
         &[
@@ -131,4 +133,44 @@ async fn an_invalid_command_line_exits_with_64() {
         let ended = run(args).await.expect(0);
         assert!(!ended.stdout.is_empty(), "{args:?}");
     }
+}
+
+#[tokio::test]
+async fn an_address_needs_no_scheme() {
+    let bridge = RecordedBridge::start().await;
+    let address = bridge.address.strip_prefix("http://").unwrap();
+    bridge.answer("pull_delivery_reports", json!({}));
+    run(["reports", "--address", address]).await.expect(0);
+}
+
+#[tokio::test]
+async fn the_admin_port_prints_what_to_check() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let address = bridge.addresses.admin.to_string();
+    let ended = run(["reports", "--address", &address]).await.expect(1);
+    let expected = "check that --address is the bridge's gRPC port";
+    assert!(ended.stderr.contains(expected), "{}", ended.stderr);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_issuer_prints_the_option_for_its_certificate() {
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [cert_file, key_file] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    std::fs::write(&cert_file, key.cert.pem()).unwrap();
+    std::fs::write(&key_file, key.signing_key.serialize_pem()).unwrap();
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.tls_cert_file = Some(cert_file);
+        config.grpc.tls_key_file = Some(key_file);
+    })
+    .await;
+    let address = format!("https://localhost:{}", bridge.addresses.grpc.port());
+    let ended = run(["reports", "--address", &address]).await.expect(1);
+    assert!(ended.stderr.contains("UnknownIssuer"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--ca-file FILE"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("Start one"), "{}", ended.stderr);
+    bridge.stop().await;
 }

@@ -84,3 +84,18 @@ async fn lookup_sends_a_thousand_numbers_per_call() {
         json!({"to": ["41"]})
     );
 }
+
+#[tokio::test]
+async fn lookup_reads_the_numbers_of_a_file_with_other_columns() {
+    let bridge = RecordedBridge::start().await;
+    bridge.answer("lookup_numbers", json!({"results": []}));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "name,to,text\nAna,41,Hello\nBob,42,Hi\n").unwrap();
+    run_at(&bridge, ["lookup", "--file", file.path().to_str().unwrap()])
+        .await
+        .expect(0);
+    assert_eq!(
+        bridge.asked_once("lookup_numbers"),
+        json!({"to": ["41", "42"]})
+    );
+}

@@ -75,7 +75,7 @@ async fn logs_stops_at_the_limit_and_prints_a_hint() {
 
 fn event(id: &str, cursor: &str) -> Value {
     json!({
-        "id": id, "time": "2026-11-22T14:00:00+00:00", "type": "report.delivered", "application": "default",
+        "id": id, "time": "2026-11-22T14:00:00.500Z", "type": "report.delivered", "application": "default",
         "cursor": cursor,
         "report": {"messageId": id, "to": "41793026727", "status": {"id": 5, "name": "DELIVERED_TO_HANDSET"}},
     })
@@ -97,7 +97,7 @@ async fn events_stops_at_the_end_of_the_log() {
     assert!(
         lines[1].contains("report.delivered") && lines[1].ends_with("DELIVERED_TO_HANDSET (5)")
     );
-    assert!(ended.stderr.contains("--from c2"), "{}", ended.stderr);
+    assert_eq!(ended.stderr, "continue with: smsbridge events --from c2\n");
     assert_eq!(
         bridge.asked_once("stream_events"),
         json!({
@@ -176,4 +176,87 @@ async fn a_closed_pipe_ends_the_command_without_an_error() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[tokio::test]
+async fn events_prints_the_last_events() {
+    let bridge = RecordedBridge::start().await;
+    let all = [event("a", "c1"), event("b", "c2"), event("c", "c3")];
+    // Few events are recent: the command reads further back.
+    bridge
+        .answer("stream_events", json!([all[2]]))
+        .answer("stream_events", json!(all));
+    let ended = run_at(&bridge, ["events", "--last", "2", "--json"])
+        .await
+        .expect(0);
+    assert_eq!(ended.json_lines(), all[1..]);
+    let asked = bridge.asked("stream_events");
+    assert!(asked.iter().all(|asked| asked.request["endAtHead"] == true));
+    let since: Vec<_> = asked.iter().map(|asked| &asked.request["since"]).collect();
+    assert!(since[1].as_str() < since[0].as_str(), "{since:?}");
+
+    // A follower continues behind them.
+    bridge
+        .answer("stream_events", json!(all))
+        .answer("stream_events", json!([event("d", "c4")]))
+        .refuse("stream_events", Status::invalid_argument("enough"));
+    let args = ["events", "--last", "1", "--follow", "--json"];
+    let ended = run_at(&bridge, args).await.expect(1);
+    assert_eq!(ended.json_lines(), [event("c", "c3"), event("d", "c4")]);
+    assert_eq!(bridge.asked("stream_events")[3].request["cursor"], "c3");
+
+    // Less than the limit: everything since the given time.
+    for _ in 0..4 {
+        bridge.answer("stream_events", json!([all[0]]));
+    }
+    let args = [
+        "events",
+        "--last",
+        "5",
+        "--since",
+        "2026-11-22T14:00:00Z",
+        "--json",
+    ];
+    assert_eq!(run_at(&bridge, args).await.expect(0).json_lines(), all[..1]);
+    let asked = bridge.asked("stream_events");
+    let since = &asked.last().unwrap().request["since"];
+    assert!(since.as_str().unwrap().starts_with("2026-11-22T14:00:00"));
+}
+
+#[tokio::test]
+async fn events_shows_the_request_and_the_mistakes_of_an_invalid_command() {
+    let bridge = RecordedBridge::start().await;
+    bridge.answer(
+        "stream_events",
+        json!([{
+            "id": "e", "time": "2026-11-22T14:00:00Z", "type": "command.invalid", "application": "billing",
+            "cursor": "c", "requestId": "order-17",
+            "invalidCommand": {
+                "reason": "INVALID_REQUEST", "routingKey": "sms.send",
+                "detail": "the command has 2 mistakes: message.text is empty",
+                "violations": [
+                    {"field": "message.text", "description": "is empty"},
+                    {"field": "message.from", "description": "must have 3 to 11 characters"},
+                ],
+            },
+        }]),
+    );
+    let ended = run_at(&bridge, ["events"]).await.expect(0);
+    let row = ended.stdout.lines().nth(1).unwrap();
+    assert!(
+        row.ends_with(
+            "order-17  sms.send  INVALID_REQUEST  the command has 2 mistakes: message.text is empty; \
+             message.from must have 3 to 11 characters"
+        ),
+        "{row}"
+    );
+}
+
+#[tokio::test]
+async fn json_has_times_as_proto_json_writes_them() {
+    let bridge = RecordedBridge::start().await;
+    let text = json!({"messageId": "m", "to": "1", "text": "at 2026-11-22T14:00:00+00:00", "sentAt": "2026-11-22T14:00:00Z"});
+    bridge.answer("list_sms_logs", json!({"logs": [text]}));
+    let ended = run_at(&bridge, ["logs", "--json"]).await.expect(0);
+    assert_eq!(ended.json_lines(), [text]);
 }

@@ -67,7 +67,15 @@ impl RecordedBridge {
                 .add_service(event_service_server::EventServiceServer::new(
                     service.clone(),
                 ))
-                .add_service(admin_service_server::AdminServiceServer::new(service))
+                .add_service(admin_service_server::AdminServiceServer::new(
+                    service.clone(),
+                ))
+                .add_service(account_service_server::AccountServiceServer::new(
+                    service.clone(),
+                ))
+                .add_service(reference_service_server::ReferenceServiceServer::new(
+                    service,
+                ))
                 .serve_with_incoming(TcpListenerStream::new(listener))
                 .await
                 .unwrap();
@@ -187,7 +195,8 @@ impl sms_service_server::SmsService for Service {
         self.unary("send_sms_bulk", &request)
     }
 
-    /// Accepts every number except those that begin with 0, in the order of arrival, and slowly, so that the bound of the caller on
+    /// Rejects numbers that begin with 0 (finally) or 99 (retryable), does not know the outcome of those that begin with 98, and
+    /// accepts the others, in the order of arrival, and slowly, so that the bound of the caller on
     /// messages in flight takes effect.
     async fn stream_sms(
         &self,
@@ -305,6 +314,33 @@ impl inbox_service_server::InboxService for Service {
 }
 
 #[tonic::async_trait]
+impl account_service_server::AccountService for Service {
+    async fn get_balance(
+        &self,
+        request: Request<GetBalanceRequest>,
+    ) -> Result<Response<GetBalanceResponse>, Status> {
+        self.unary("get_balance", &request)
+    }
+}
+
+#[tonic::async_trait]
+impl reference_service_server::ReferenceService for Service {
+    async fn list_statuses(
+        &self,
+        request: Request<ListStatusesRequest>,
+    ) -> Result<Response<ListStatusesResponse>, Status> {
+        self.unary("list_statuses", &request)
+    }
+
+    async fn list_errors(
+        &self,
+        request: Request<ListErrorsRequest>,
+    ) -> Result<Response<ListErrorsResponse>, Status> {
+        self.unary("list_errors", &request)
+    }
+}
+
+#[tonic::async_trait]
 impl lookup_service_server::LookupService for Service {
     async fn lookup_numbers(
         &self,
@@ -415,6 +451,13 @@ fn stream_answer(request: StreamSmsRequest) -> StreamSmsResponse {
             "to": to, "messageId": asked.request_id, "outcome": "OUTCOME_REJECTED",
             "status": {"id": 52, "name": "REJECTED_DESTINATION"},
         })
+    } else if to.starts_with("99") {
+        json!({
+            "to": to, "messageId": asked.request_id, "outcome": "OUTCOME_REJECTED",
+            "refusal": {"reason": "API_UNAVAILABLE", "detail": "the API is down", "retryable": true},
+        })
+    } else if to.starts_with("98") {
+        json!({"to": to, "messageId": asked.request_id, "outcome": "OUTCOME_UNKNOWN"})
     } else {
         json!({"to": to, "messageId": asked.request_id, "outcome": "OUTCOME_ACCEPTED"})
     };

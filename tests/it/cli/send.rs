@@ -121,7 +121,8 @@ async fn send_fails_if_a_message_was_not_accepted() {
     );
     assert_eq!(
         ended.stderr,
-        "error: 2 of 3 messages were not accepted (request id r)\n"
+        "error: of 3 messages, 1 was rejected, 1 has an unknown outcome\n\
+         \x20 Repeat the command with --request-id r: nothing is sent twice\n"
     );
 }
 
@@ -129,7 +130,7 @@ async fn send_fails_if_a_message_was_not_accepted() {
 async fn a_send_in_doubt_prints_how_to_repeat_it() {
     let bridge = RecordedBridge::start().await;
     let mut details = ErrorDetails::new();
-    details.set_retry_info(Some(Duration::from_millis(1500)));
+    details.set_retry_info(Some(Duration::from_millis(1550)));
     let status = Status::with_error_details(Code::Unavailable, "the API is down", details);
     bridge.refuse("send_sms", status);
     let args = ["send", "1", "--text", "x", "--request-id", "order-17"];
@@ -137,7 +138,24 @@ async fn a_send_in_doubt_prints_how_to_repeat_it() {
     assert_eq!(
         ended.stderr,
         "error: UNAVAILABLE: the API is down\n\
-         \x20 try again in 1.5s\n\
+         \x20 try again in 1.6 s\n\
          \x20 Repeat the command with --request-id order-17: nothing is sent twice\n"
+    );
+}
+
+#[tokio::test]
+async fn a_final_rejection_is_not_to_be_repeated() {
+    let bridge = RecordedBridge::start().await;
+    bridge.answer(
+        "send_sms",
+        json!({"results": [{"to": "1", "messageId": "r", "outcome": "OUTCOME_REJECTED",
+            "status": {"id": 6, "name": "REJECTED_NETWORK"}}]}),
+    );
+    let ended = run_at(&bridge, ["send", "1", "--text", "x", "--request-id", "r"])
+        .await
+        .expect(1);
+    assert_eq!(
+        ended.stderr,
+        "error: 1 of 1 messages was rejected (request id r)\n"
     );
 }

@@ -50,7 +50,7 @@ async fn send_file_sends_each_record_and_lists_failures() {
     assert!(
         ended
             .stderr
-            .contains("error: 1 of 3 messages were not accepted")
+            .ends_with("error: 1 of 3 messages was rejected\n")
     );
     let asked: Vec<_> = bridge
         .asked("stream_sms")
@@ -141,4 +141,57 @@ async fn an_invalid_record_stops_the_file_and_earlier_records_are_sent() {
         ended.stderr
     );
     assert_eq!(bridge.asked("stream_sms").len(), 2, "nothing more was sent");
+}
+
+#[tokio::test]
+async fn messages_that_were_not_sent_are_counted_apart_with_the_way_to_repeat() {
+    let bridge = RecordedBridge::start().await;
+    let ended = send_file(&bridge, &["--text", "x"], "991\n992\n993\n")
+        .await
+        .expect(1);
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert!(lines[0].starts_with("0 sent, 3 not sent, in "), "{lines:?}");
+    assert_eq!(
+        lines[1..],
+        [
+            "error: 3 of 3 messages were not sent",
+            "  Repeat the command with --request-id run: nothing is sent twice"
+        ]
+    );
+    assert!(
+        ended.stdout.contains("  not sent  API_UNAVAILABLE"),
+        "{}",
+        ended.stdout
+    );
+
+    let ended = send_file(&bridge, &["--text", "x"], "41\n043\n992\n981\n")
+        .await
+        .expect(1);
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert!(
+        lines[0].starts_with("3 sent: 1 accepted, 1 rejected, 1 unknown; 1 not sent, in "),
+        "{lines:?}"
+    );
+    assert_eq!(
+        lines[1..],
+        [
+            "error: of 4 messages, 1 was rejected, 1 has an unknown outcome, 1 was not sent",
+            "  Repeat the command with --request-id run: nothing is sent twice"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_file_without_a_header_is_reported_as_such() {
+    let bridge = RecordedBridge::start().await;
+    let ended = send_file(&bridge, &[], "41793026727,Hello\n41793026728,Hi\n")
+        .await
+        .expect(64);
+    assert!(
+        ended.stderr.contains(
+            "stdin, line 1: the first line is no header: a file with several columns needs one, such as `to,text`"
+        ),
+        "{}",
+        ended.stderr
+    );
 }

@@ -1,7 +1,6 @@
 //! The report of `smsbridge send --file`: the messages that were not accepted, a progress line, and the totals.
 
 use std::{
-    fmt,
     io::{self, IsTerminal as _, Write as _},
     sync::atomic::Ordering,
     time::{Duration, Instant},
@@ -11,36 +10,22 @@ use super::Flow;
 use crate::{
     cli::{
         codes,
-        output::{Output, Table},
-        send::is_accepted,
+        output::{Column, Output, Table},
+        send::{is_accepted, tally::Tally},
     },
-    proto::v1::{Outcome, SendResult, StreamSmsResponse},
+    proto::v1::{SendResult, StreamSmsResponse},
 };
 
 /// The shortest time between two updates of the progress line.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Number of messages by outcome.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Tally {
-    pub(super) accepted: u64,
-    rejected: u64,
-    unknown: u64,
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            accepted,
-            rejected,
-            unknown,
-        } = self;
-        write!(
-            f,
-            "{accepted} accepted, {rejected} rejected, {unknown} unknown"
-        )
-    }
-}
+const COLUMNS: &[Column] = &[
+    Column::new("LINE"),
+    Column::new("TO"),
+    Column::new("MESSAGE ID"),
+    Column::new("OUTCOME").toned(),
+    Column::text("STATUS"),
+];
 
 /// Prints responses and progress.
 pub(super) struct Report {
@@ -58,10 +43,7 @@ impl Report {
         let now = Instant::now();
         Self {
             output: Output::new(json),
-            table: Table::with_widths(
-                &["LINE", "TO", "MESSAGE ID", "OUTCOME", "STATUS"],
-                &[6, 12, 36, 8],
-            ),
+            table: Table::with_widths(COLUMNS, &[6, 12, 36, 8]),
             tally: Tally::default(),
             answered: 0,
             began: now,
@@ -72,11 +54,7 @@ impl Report {
     pub(super) fn take(&mut self, response: &StreamSmsResponse, flow: &Flow) -> io::Result<()> {
         self.answered += 1;
         for result in &response.results {
-            match result.outcome() {
-                Outcome::Accepted => self.tally.accepted += 1,
-                Outcome::Rejected => self.tally.rejected += 1,
-                Outcome::Unknown | Outcome::Unspecified => self.tally.unknown += 1,
-            }
+            self.tally.add(result);
         }
         if self.output.is_json() {
             self.output.json(response)?;
@@ -106,8 +84,8 @@ impl Report {
         let sent = flow.sent.load(Ordering::Relaxed);
         write!(
             io::stderr(),
-            "\r\u{1b}[K{sent} sent: {}, {:.0}/s",
-            self.tally,
+            "\r\u{1b}[K{}, {:.0}/s",
+            self.tally.totals(sent.saturating_sub(self.answered)),
             self.rate()
         )
     }
@@ -122,13 +100,9 @@ impl Report {
     pub(super) fn finish(&mut self, sent: u64) -> io::Result<()> {
         self.clear_progress()?;
         self.output.flush()?;
-        let unanswered = match sent.saturating_sub(self.answered) {
-            0 => String::new(),
-            unanswered => format!(", {unanswered} unanswered"),
-        };
         self.output.note(&format!(
-            "{sent} sent: {}{unanswered}, in {:.1} s ({:.0}/s)",
-            self.tally,
+            "{}, in {:.1} s ({:.0}/s)",
+            self.tally.totals(sent.saturating_sub(self.answered)),
             self.began.elapsed().as_secs_f64(),
             self.rate()
         ))
