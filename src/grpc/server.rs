@@ -185,6 +185,8 @@ impl GrpcServer {
                 tonic_reflection::server::Builder::configure()
                     .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
                     .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                    // `google.rpc`: the details of statuses, which tools such as grpcurl print.
+                    .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             };
             let failed =
                 |error: tonic_reflection::server::Error| ServeError::Reflection(error.to_string());

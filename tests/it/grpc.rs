@@ -2,6 +2,7 @@
 
 mod auth;
 mod connections;
+mod details;
 mod every_method;
 mod fields;
 mod fuzz;
