@@ -1,4 +1,4 @@
-//! The vocabulary of messages: ids, phone numbers and senders, status and error codes, reasons, timestamps.
+//! The vocabulary of messages: ids, phone numbers and senders, status and error codes, reasons, violations, timestamps.
 //!
 //! Invariant: pure functions and plain values; depends only on the generated contract (`proto`).
 
@@ -8,3 +8,4 @@ pub mod event_type;
 pub mod id;
 pub mod reason;
 pub mod time;
+pub mod violations;

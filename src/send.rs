@@ -38,8 +38,9 @@ use futures_util::future::BoxFuture;
 
 pub use self::core::{Api, SendCore, SendHandle};
 
+use self::request::RequestForm;
 use crate::{
-    message::{id::ApplicationName, reason::Reason},
+    message::{id::ApplicationName, reason::Reason, violations},
     proto::v1::{self, FieldViolation},
 };
 
@@ -48,8 +49,12 @@ use crate::{
 pub struct SendCommand {
     /// The owner of the messages and of their events.
     pub application: ApplicationName,
+    /// The form in which the caller sent the request: violations name its fields.
+    pub form: RequestForm,
     /// Not validated yet.
     pub request: v1::SendSmsBulkRequest,
+    /// Mistakes that the edge found in what comes with the request. If there are any the request is invalid.
+    pub violations: Vec<FieldViolation>,
     pub arrival: Arrival,
 }
 
@@ -77,7 +82,7 @@ pub struct Sent {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SendError {
     /// The request is invalid.
-    #[error("the request is invalid: {} mistakes", .0.len())]
+    #[error("{}", violations::summary(.0))]
     Invalid(Vec<FieldViolation>),
     /// The id was used for other content.
     #[error("the id `{id}` was used before with other content: use a new id for a new message")]

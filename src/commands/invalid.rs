@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::{
     amqp::frame::{MAX_TEXT_BYTES, cut},
-    message::reason::Reason,
+    message::{reason::Reason, violations},
     proto::v1::FieldViolation,
 };
 
@@ -26,6 +26,15 @@ impl Invalid {
             reason,
             detail: detail.into(),
             violations: Vec::new(),
+        }
+    }
+
+    /// A request with mistakes. The detail has the first ones.
+    pub(super) fn request(reason: Reason, violations: Vec<FieldViolation>) -> Self {
+        Self {
+            reason,
+            detail: violations::summary(&violations),
+            violations,
         }
     }
 

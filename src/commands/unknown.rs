@@ -11,7 +11,7 @@ use lapin::message::Delivery;
 use super::{Context, command::Command};
 use crate::{
     events::NewEvent,
-    message::{address::normalize_number, id::derive_message_id, reason::Reason},
+    message::{address::normalize_number, id::derive_message_id, reason::Reason, violations},
     proto::v1,
 };
 
@@ -69,18 +69,17 @@ fn unknown(command: &Command, index: usize, destination: &v1::Destination) -> v1
 
 /// The result of a message without destinations, which is certain: no earlier delivery can have sent it.
 fn without_destination(command: &Command, index: usize) -> v1::SendResult {
-    let mut violations = vec![v1::FieldViolation {
-        field: format!("messages[{index}].destinations"),
+    let violations = vec![v1::FieldViolation {
+        field: command.form.message_field(index, "destinations"),
         description: "is empty: give at least one destination".into(),
     }];
-    command.form.rename_fields(&mut violations);
     v1::SendResult {
         outcome: v1::Outcome::Rejected.into(),
         message_index: i32::try_from(index).unwrap_or(i32::MAX),
         bulk_id: command.send.request.bulk_id.clone(),
         refusal: Some(Box::new(v1::Refusal {
             reason: Reason::InvalidRequest.into(),
-            detail: "the message is invalid: nothing was sent".into(),
+            detail: violations::summary(&violations),
             violations,
             ..Default::default()
         })),

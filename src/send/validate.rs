@@ -11,6 +11,7 @@ use std::{collections::HashSet, fmt::Display};
 use jiff::Timestamp;
 
 use self::times::{check_times, check_window};
+use super::request::RequestForm;
 use crate::{
     infobip::limits::{
         MAX_BINARY_BYTES, MAX_CALLBACK_DATA_CHARACTERS, MAX_NOTIFY_URL_CHARACTERS,
@@ -29,8 +30,8 @@ pub const MAX_DESTINATIONS: usize = 10_000;
 /// Collects mistakes. Field paths are formatted only if there is one.
 #[derive(Default)]
 struct Violations {
-    /// Index of the message that the fields belong to; `None` for fields of the request.
-    message: Option<usize>,
+    /// The form of the request and the index of the message that the fields belong to; `None` for fields of the request.
+    message: Option<(RequestForm, usize)>,
     found: Vec<FieldViolation>,
 }
 
@@ -38,7 +39,7 @@ impl Violations {
     fn add(&mut self, field: impl Display, description: impl ToString) {
         let field = match self.message {
             None => field.to_string(),
-            Some(index) => format!("messages[{index}].{field}"),
+            Some((form, index)) => form.message_field(index, field),
         };
         self.found.push(FieldViolation {
             field,
@@ -47,9 +48,52 @@ impl Violations {
     }
 }
 
-/// The mistakes of a request, apart from its messages.
-pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolation> {
-    let mut violations = Violations::default();
+/// The mistakes of a request as a whole: `found`, what its edge found already, and those of its own fields. If there are any, those
+/// of its messages follow, because the caller gets all of them at once. None of them if only messages are invalid: then each
+/// message is judged alone.
+#[must_use]
+pub fn check_request(
+    request: &v1::SendSmsBulkRequest,
+    form: RequestForm,
+    found: Vec<FieldViolation>,
+    now: Timestamp,
+) -> Vec<FieldViolation> {
+    let mut violations = Violations {
+        message: None,
+        found,
+    };
+    check_own_fields(&mut violations, request, form);
+    let mut found = violations.found;
+    if !found.is_empty() {
+        let mut seen_ids = HashSet::new();
+        for (index, message) in first_messages(&request.messages) {
+            found.extend(check_message(message, form, index, &mut seen_ids, now));
+        }
+    }
+    found
+}
+
+/// The messages up to the maximum of destinations: it bounds the number of violations.
+fn first_messages(
+    messages: &[v1::OutboundMessage],
+) -> impl Iterator<Item = (usize, &v1::OutboundMessage)> {
+    let mut destinations = 0;
+    messages.iter().enumerate().take_while(move |(_, message)| {
+        destinations += count_results(message);
+        destinations <= MAX_DESTINATIONS
+    })
+}
+
+/// A message without destinations has one result, too.
+fn count_results(message: &v1::OutboundMessage) -> usize {
+    message.destinations.len().max(1)
+}
+
+fn check_own_fields(
+    violations: &mut Violations,
+    request: &v1::SendSmsBulkRequest,
+    form: RequestForm,
+) {
     if !request.request_id.is_empty()
         && let Err(error) = check_caller_id(&request.request_id)
     {
@@ -61,19 +105,25 @@ pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolat
         violations.add("bulk_id", error);
     }
     if request.messages.is_empty() {
-        violations.add("messages", "is empty: give at least one message");
+        match form {
+            RequestForm::Single => violations.add("message", "is missing"),
+            RequestForm::Bulk => violations.add("messages", "is empty: give at least one message"),
+        }
     }
-    let destinations: usize = request
-        .messages
-        .iter()
-        // A message without destinations has one result, too.
-        .map(|message| message.destinations.len().max(1))
-        .sum();
+    let destinations: usize = request.messages.iter().map(count_results).sum();
     if destinations > MAX_DESTINATIONS {
-        violations.add(
-            "messages",
-            format!("have {destinations} destinations in total; the maximum is {MAX_DESTINATIONS}"),
-        );
+        match form {
+            RequestForm::Single => violations.add(
+                "message.destinations",
+                format_args!("has {destinations} entries: the maximum is {MAX_DESTINATIONS}"),
+            ),
+            RequestForm::Bulk => violations.add(
+                "messages",
+                format_args!(
+                    "has {destinations} destinations in total: the maximum is {MAX_DESTINATIONS}"
+                ),
+            ),
+        }
     }
     if let Some(tracking) = &request.tracking {
         if tracking.track.is_empty() {
@@ -85,21 +135,21 @@ pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolat
             ("tracking.type", &tracking.r#type),
             ("tracking.base_url", &tracking.base_url),
         ] {
-            check_length(&mut violations, field, value, 200);
+            check_length(violations, field, value, 200);
         }
     }
-    violations.found
 }
 
 /// The mistakes of a message. `index` is its position in the request; `seen_ids` has the message ids of the request so far.
 pub(super) fn check_message(
     message: &v1::OutboundMessage,
+    form: RequestForm,
     index: usize,
     seen_ids: &mut HashSet<String>,
     now: Timestamp,
 ) -> Vec<FieldViolation> {
     let mut violations = Violations {
-        message: Some(index),
+        message: Some((form, index)),
         ..Violations::default()
     };
     if !message.from.is_empty()
@@ -287,10 +337,17 @@ mod tests {
     }
 
     fn fields(message: &v1::OutboundMessage) -> Vec<String> {
-        check_message(message, 0, &mut HashSet::new(), Timestamp::now())
-            .into_iter()
-            .map(|v| v.field)
-            .collect()
+        let mut seen_ids = HashSet::new();
+        check_message(
+            message,
+            RequestForm::Bulk,
+            0,
+            &mut seen_ids,
+            Timestamp::now(),
+        )
+        .into_iter()
+        .map(|v| v.field)
+        .collect()
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How a message is sent at most once: ids, sends in doubt, refusals (docs/RELIABILITY.md, P2 and P3).
 
 mod faults;
+mod mistakes;
 
 use std::time::Duration;
 
@@ -277,40 +278,6 @@ async fn callers_who_wait_for_their_answers_share_requests() {
     // One request per round, and a few more at the beginning; without waiting for returning callers at least two per round.
     let requests = simulator.requests().await.len();
     assert!(requests <= ROUNDS * 3 / 2, "{requests} requests");
-}
-
-#[tokio::test]
-async fn all_mistakes_of_a_request_are_told_at_once() {
-    let simulator = TestSimulator::start().await;
-    let bridge = TestBridge::start(&simulator).await;
-    let wrong = v1::SendSmsRequest {
-        request_id: "~".into(),
-        ..text(&["nobody"], "")
-    };
-    let refused = bridge.sms().send_sms(wrong).await.unwrap_err();
-    assert_eq!(refused.code(), Code::InvalidArgument);
-    assert_eq!(
-        refused.get_details_error_info().unwrap().reason,
-        "INVALID_REQUEST"
-    );
-    let wrong = text(&["nobody", ""], "");
-    let refused = bridge.sms().send_sms(wrong).await.unwrap_err();
-    let fields: Vec<_> = refused
-        .get_details_bad_request()
-        .unwrap()
-        .field_violations
-        .into_iter()
-        .map(|violation| violation.field)
-        .collect();
-    assert_eq!(
-        fields,
-        [
-            "message.destinations[0].to",
-            "message.destinations[1].to",
-            "message.text"
-        ]
-    );
-    assert!(simulator.requests().await.is_empty());
 }
 
 #[tokio::test]

@@ -6,8 +6,12 @@ use tonic::Code;
 
 use super::{Failure, bounds};
 use crate::{
-    events::ReadError, grpc::auth::Denied, infobip::ApiError, message::reason::Reason,
-    proto::v1::FieldViolation, send::SendError,
+    events::ReadError,
+    grpc::auth::Denied,
+    infobip::ApiError,
+    message::{reason::Reason, violations},
+    proto::v1::FieldViolation,
+    send::SendError,
 };
 
 /// The RetryInfo of errors whose cause tells no delay.
@@ -151,7 +155,7 @@ pub(super) fn row(failure: Failure) -> Row {
 }
 
 fn invalid_row(violations: Vec<FieldViolation>) -> Row {
-    let summary = summary(&violations);
+    let summary = violations::summary(&violations);
     let mistakes = violations.len();
     Row::new(Code::InvalidArgument, Reason::InvalidRequest, summary)
         .violations(violations)
@@ -267,15 +271,5 @@ fn read_row(error: &ReadError) -> Row {
             Row::new(Code::Unavailable, Reason::EventLogUnavailable, error)
                 .retry_after(DEFAULT_RETRY_DELAY)
         }
-    }
-}
-
-fn summary(violations: &[FieldViolation]) -> String {
-    match violations {
-        [only] => format!("{} {}", only.field, only.description),
-        all => format!(
-            "the request has {} mistakes; the details name them (the first ones, if there are many)",
-            all.len()
-        ),
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Inner;
 use crate::{
-    message::{id::ApplicationName, reason::Reason},
+    message::{id::ApplicationName, reason::Reason, violations},
     proto::v1::{self, Outcome},
     send::{
         Arrival, SendCommand, SendError, Sent,
@@ -52,7 +52,9 @@ impl Inner {
     pub(super) fn admit(&self, command: SendCommand) -> Result<Admitted, Box<Refused>> {
         let SendCommand {
             application,
+            form,
             mut request,
+            violations,
             arrival,
         } = command;
         if self.closing.is_cancelled() {
@@ -65,6 +67,8 @@ impl Inner {
         let planned = plan::plan(
             &application,
             &mut request,
+            form,
+            violations,
             &Defaults {
                 notify_url: self.notify_url.as_ref().map(ExposeSecret::expose_secret),
                 sender: self.guards.default_sender(application.as_str()),
@@ -113,14 +117,13 @@ impl Inner {
         earlier: &HashMap<usize, EarlierUse>,
     ) -> Option<Box<v1::SendResult>> {
         if !planned.violations.is_empty() {
-            let detail = "the message is invalid: nothing was sent".to_owned();
-            let violations = first_violations(&planned.violations, call.slots.len());
+            let detail = violations::summary(&planned.violations);
             return Some(call.refusal(
                 slot,
                 Outcome::Rejected,
                 Reason::InvalidRequest,
                 detail,
-                violations,
+                first_violations(&planned.violations, call.slots.len()),
             ));
         }
         if earlier.contains_key(&slot) {
@@ -147,8 +150,12 @@ impl Inner {
     }
 }
 
-/// The refusal of a destination whose id was used for other content.
-pub(super) fn refuse_reused(call: &Call, slot: usize) -> Box<v1::SendResult> {
+/// The refusal of a destination whose id was used for other content. It has the mistakes of the message as well.
+pub(super) fn refuse_reused(
+    call: &Call,
+    planned: &PlannedMessage,
+    slot: usize,
+) -> Box<v1::SendResult> {
     let id = call.slots[slot].message_id.clone();
     let error = SendError::IdReused { id };
     call.refusal(
@@ -156,6 +163,6 @@ pub(super) fn refuse_reused(call: &Call, slot: usize) -> Box<v1::SendResult> {
         Outcome::Rejected,
         Reason::IdReused,
         error.to_string(),
-        Vec::new(),
+        first_violations(&planned.violations, call.slots.len()),
     )
 }
