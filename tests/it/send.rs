@@ -421,6 +421,9 @@ async fn a_deadline_that_passes_is_told_before_it_and_the_outcome_becomes_an_eve
         ),
         ("true", "late")
     );
+    let message =
+        "the deadline passed while the request was in flight: its messages may have been sent";
+    assert!(refused.message().starts_with(message), "{refused:?}");
     assert_eq!(events.next_of("send.accepted").await.request_id, "late");
 }
 

@@ -97,7 +97,7 @@ pub(super) fn row(failure: Failure) -> Row {
             let message = match (in_doubt, message_ids.is_empty()) {
                 (false, _) => "the deadline passed before anything was sent: nothing will be sent",
                 (true, false) => {
-                    "the deadline passed while the request was in flight: its outcome becomes an event, and a repeated call with the same ids returns it"
+                    "the deadline passed while the request was in flight: its messages may have been sent. Repeat the call if it has ids (nothing is sent twice), or read the events of its messages"
                 }
                 (true, true) => {
                     "the deadline passed while the request was in flight: it may have been carried out"
@@ -133,7 +133,7 @@ pub(super) fn row(failure: Failure) -> Row {
         Failure::UnsupportedEncoding { detail } => Row::new(
             Code::Unimplemented,
             Reason::UnsupportedEncoding,
-            format!("{detail}: send it uncompressed"),
+            format!("{detail}: use gzip, or send it uncompressed"),
         ),
         Failure::MethodUnknown => Row::new(
             Code::Unimplemented,

@@ -1,6 +1,6 @@
 //! What reflection says about errors and packages: the details of a status, and the options for generated code.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
@@ -120,4 +120,48 @@ fn every_file_has_the_options_for_generated_code() {
             "{name}"
         );
     }
+}
+
+/// The comment of each method, by `Service.Method`, with that of its service.
+fn comments() -> BTreeMap<String, String> {
+    const SERVICE: i32 = 6;
+    const METHOD: i32 = 2;
+    let set = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
+    let mut comments = BTreeMap::new();
+    for file in &set.file {
+        let comment = |path: &[i32]| {
+            let locations = file.source_code_info.iter().flat_map(|info| &info.location);
+            let mut of_path = locations.filter(|location| location.path == path);
+            of_path.next().map_or("", |one| one.leading_comments())
+        };
+        for (service_index, service) in (0..).zip(&file.service) {
+            for (index, method) in (0..).zip(&service.method) {
+                let of_service = comment(&[SERVICE, service_index]);
+                let of_method = comment(&[SERVICE, service_index, METHOD, index]);
+                let name = format!("{}.{}", service.name(), method.name());
+                comments.insert(name, format!("{of_service}{of_method}"));
+            }
+        }
+    }
+    comments
+}
+
+/// Reflection is all that a remote caller has.
+#[test]
+fn methods_that_are_not_built_are_marked_in_the_contract() {
+    let comments = comments();
+    let unbuilt = comments
+        .iter()
+        .filter(|(method, _)| method.starts_with("AdminService."));
+    assert_eq!(unbuilt.clone().count(), 7);
+    for (method, comment) in unbuilt {
+        let marked = ["NOT_BUILT_YET", "Not built yet:"];
+        assert!(
+            marked.iter().all(|mark| comment.contains(mark)),
+            "{method}: {comment}"
+        );
+    }
+    let subscribe = &comments["EventService.Subscribe"];
+    assert!(subscribe.contains("broker engine"), "{subscribe}");
+    assert!(subscribe.contains("NOT_BUILT_YET"), "{subscribe}");
 }
