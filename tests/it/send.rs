@@ -2,6 +2,7 @@
 
 mod faults;
 mod mistakes;
+mod promises;
 
 use std::time::Duration;
 
