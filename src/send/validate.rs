@@ -2,14 +2,16 @@
 //!
 //! Only what cannot be a number or a message at all is refused. Unusual numbers, unknown languages and transliterations are
 //! passed on, because Infobip decides (docs/INFOBIP_API.md#sending).
-//! Neighbours: `plan` calls it; `times` checks the times; `infobip::limits` has the API's limits.
+//! Neighbours: `plan` calls it; `request` checks what is not in a message, `times` the times; `infobip::limits` has the API's limits.
 
+mod request;
 mod times;
 
 use std::{collections::HashSet, fmt::Display};
 
 use jiff::Timestamp;
 
+pub use self::request::check_request;
 use self::times::{check_times, check_window};
 use super::request::RequestForm;
 use crate::{
@@ -19,13 +21,10 @@ use crate::{
     },
     message::{
         address::{check_sender, normalize_number},
-        id::{check_bulk_id, check_caller_id},
+        id::check_caller_id,
     },
     proto::v1::{self, FieldViolation, outbound_message::Content},
 };
-
-/// Maximum number of destinations in one request.
-pub const MAX_DESTINATIONS: usize = 10_000;
 
 /// Collects mistakes. Field paths are formatted only if there is one.
 #[derive(Default)]
@@ -45,98 +44,6 @@ impl Violations {
             field,
             description: description.to_string(),
         });
-    }
-}
-
-/// The mistakes of a request as a whole: `found`, what its edge found already, and those of its own fields. If there are any, those
-/// of its messages follow, because the caller gets all of them at once. None of them if only messages are invalid: then each
-/// message is judged alone.
-#[must_use]
-pub fn check_request(
-    request: &v1::SendSmsBulkRequest,
-    form: RequestForm,
-    found: Vec<FieldViolation>,
-    now: Timestamp,
-) -> Vec<FieldViolation> {
-    let mut violations = Violations {
-        message: None,
-        found,
-    };
-    check_own_fields(&mut violations, request, form);
-    let mut found = violations.found;
-    if !found.is_empty() {
-        let mut seen_ids = HashSet::new();
-        for (index, message) in first_messages(&request.messages) {
-            found.extend(check_message(message, form, index, &mut seen_ids, now));
-        }
-    }
-    found
-}
-
-/// The messages up to the maximum of destinations: it bounds the number of violations.
-fn first_messages(
-    messages: &[v1::OutboundMessage],
-) -> impl Iterator<Item = (usize, &v1::OutboundMessage)> {
-    let mut destinations = 0;
-    messages.iter().enumerate().take_while(move |(_, message)| {
-        destinations += count_results(message);
-        destinations <= MAX_DESTINATIONS
-    })
-}
-
-/// A message without destinations has one result, too.
-fn count_results(message: &v1::OutboundMessage) -> usize {
-    message.destinations.len().max(1)
-}
-
-fn check_own_fields(
-    violations: &mut Violations,
-    request: &v1::SendSmsBulkRequest,
-    form: RequestForm,
-) {
-    if !request.request_id.is_empty()
-        && let Err(error) = check_caller_id(&request.request_id)
-    {
-        violations.add("request_id", error);
-    }
-    if !request.bulk_id.is_empty()
-        && let Err(error) = check_bulk_id(&request.bulk_id)
-    {
-        violations.add("bulk_id", error);
-    }
-    if request.messages.is_empty() {
-        match form {
-            RequestForm::Single => violations.add("message", "is missing"),
-            RequestForm::Bulk => violations.add("messages", "is empty: give at least one message"),
-        }
-    }
-    let destinations: usize = request.messages.iter().map(count_results).sum();
-    if destinations > MAX_DESTINATIONS {
-        match form {
-            RequestForm::Single => violations.add(
-                "message.destinations",
-                format_args!("has {destinations} entries: the maximum is {MAX_DESTINATIONS}"),
-            ),
-            RequestForm::Bulk => violations.add(
-                "messages",
-                format_args!(
-                    "has {destinations} destinations in total: the maximum is {MAX_DESTINATIONS}"
-                ),
-            ),
-        }
-    }
-    if let Some(tracking) = &request.tracking {
-        if tracking.track.is_empty() {
-            violations.add("tracking.track", "is empty: must be SMS or URL");
-        }
-        for (field, value) in [
-            ("tracking.track", &tracking.track),
-            ("tracking.process_key", &tracking.process_key),
-            ("tracking.type", &tracking.r#type),
-            ("tracking.base_url", &tracking.base_url),
-        ] {
-            check_length(violations, field, value, 200);
-        }
     }
 }
 
