@@ -113,10 +113,10 @@ pub enum SendError {
     #[error("the bridge is shutting down: try another replica, or again in a moment")]
     ShuttingDown,
     /// Whether the ids were used before cannot be determined, so nothing was sent.
-    #[error("the event log cannot be read, so nothing was sent: {0}")]
+    #[error("nothing was sent: {0}")]
     LogUnreadable(String),
     /// The results could not be made durable. The messages may have been sent.
-    #[error("the event log cannot be written: {0}")]
+    #[error("the messages may have been sent, but their results are not stored: {0}")]
     LogUnavailable(String),
 }
 

@@ -6,4 +6,5 @@ mod custody;
 mod dead_letters;
 mod log;
 mod poison;
+mod promises;
 mod topology;
