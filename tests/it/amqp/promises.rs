@@ -126,7 +126,7 @@ impl World {
             self.simulator.fault(fault).await;
         }
         let single = case.single(number);
-        let is_single = number % 2 == 0 && single.message.is_some();
+        let is_single = number.is_multiple_of(2) && single.message.is_some();
         let (body, case) = if is_single {
             (serde_json::to_string(&single), &case.first_message())
         } else {
