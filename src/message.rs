@@ -1,4 +1,4 @@
-//! The vocabulary of messages: ids, phone numbers and senders, status and error codes, reasons, timestamps.
+//! The vocabulary of messages: ids, phone numbers and senders, status and error codes, reasons, violations, timestamps.
 //!
 //! Invariant: pure functions and plain values; depends only on the generated contract (`proto`).
 
@@ -8,6 +8,7 @@ pub mod event_type;
 pub mod id;
 pub mod reason;
 pub mod time;
+pub mod violations;
 
 /// Longest `notifyUrl` that the API takes (docs/INFOBIP_API.md#limits).
 pub const MAX_NOTIFY_URL_CHARACTERS: usize = 2_048;

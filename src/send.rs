@@ -39,8 +39,9 @@ use jiff::SignedDuration;
 
 pub use self::core::{Api, SendCore, SendHandle};
 
+use self::request::RequestForm;
 use crate::{
-    message::{id::ApplicationName, reason::Reason},
+    message::{id::ApplicationName, reason::Reason, violations},
     proto::v1::{self, FieldViolation},
 };
 
@@ -52,8 +53,12 @@ pub const MAX_RESEND_AGE: SignedDuration = SignedDuration::from_hours(24);
 pub struct SendCommand {
     /// The owner of the messages and of their events.
     pub application: ApplicationName,
+    /// The form in which the caller sent the request: violations name its fields.
+    pub form: RequestForm,
     /// Not validated yet.
     pub request: v1::SendSmsBulkRequest,
+    /// Mistakes that the edge found in what comes with the request. If there are any the request is invalid.
+    pub violations: Vec<FieldViolation>,
     pub arrival: Arrival,
 }
 
@@ -81,7 +86,7 @@ pub struct Sent {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SendError {
     /// The request is invalid.
-    #[error("the request is invalid: {} mistakes", .0.len())]
+    #[error("{}", violations::summary(.0))]
     Invalid(Vec<FieldViolation>),
     /// The id was used for other content.
     #[error("the id `{id}` was used before with other content: use a new id for a new message")]
@@ -112,10 +117,10 @@ pub enum SendError {
     #[error("the bridge is shutting down: try another replica, or again in a moment")]
     ShuttingDown,
     /// Whether the ids were used before cannot be determined, so nothing was sent.
-    #[error("the event log cannot be read, so nothing was sent: {0}")]
+    #[error("nothing was sent: {0}")]
     LogUnreadable(String),
     /// The results could not be made durable. The messages may have been sent.
-    #[error("the event log cannot be written: {0}")]
+    #[error("the messages may have been sent, but their results are not stored: {0}")]
     LogUnavailable(String),
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Neighbours: `envelope` reads properties and headers, `encoding` decodes the body.
 
+use jiff::Timestamp;
+
 use super::{
     encoding::Encoding,
     envelope::{Envelope, now_ms},
@@ -10,13 +12,16 @@ use super::{
 use crate::{
     amqp::{Topology, headers::property},
     config::ApplicationFrom,
-    message::{id::check_caller_id, reason::Reason, time},
+    message::{reason::Reason, time},
     proto::v1::{self, FieldViolation},
     send::{
         Arrival, MAX_RESEND_AGE, SendCommand,
         request::{RequestForm, SendRequest},
+        validate,
     },
 };
+
+const REQUEST_ID: &str = "request_id";
 
 /// The queue that a delivery came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +64,8 @@ impl Command {
             form,
             bulk: mut request,
         } = decode(form, encoding, envelope.body())?;
-        set_request_id(&mut request, envelope.request_id())?;
+        let found = set_request_id(&mut request, envelope.request_id());
+        check_request(&request, form, found)?;
         let arrival = envelope.arrival();
         let expires_at_ms = expires_at_ms(envelope, source, arrival);
         for message in &mut request.messages {
@@ -75,7 +81,9 @@ impl Command {
             encoding,
             send: SendCommand {
                 application,
+                form,
                 request,
+                violations: Vec::new(),
                 arrival,
             },
         })
@@ -113,42 +121,48 @@ fn form(envelope: &Envelope<'_>) -> Result<RequestForm, Invalid> {
 fn decode(form: RequestForm, encoding: Encoding, body: &[u8]) -> Result<SendRequest, Invalid> {
     match form {
         RequestForm::Bulk => encoding.decode(body).map(SendRequest::from_bulk),
-        RequestForm::Single => {
-            SendRequest::from_single(encoding.decode(body)?).ok_or_else(|| Invalid {
-                reason: Reason::InvalidRequest,
-                detail: "the command has no message".into(),
-                violations: vec![FieldViolation {
-                    field: "message".into(),
-                    description: "is required".into(),
-                }],
-            })
-        }
+        RequestForm::Single => encoding.decode(body).map(SendRequest::from_single),
     }
 }
 
-/// Sets the request id from the property `message_id`, if the body has none.
+/// Sets the request id from the property `message_id`, if the body has none. Returns a violation if both have one and they differ.
 fn set_request_id(
     request: &mut v1::SendSmsBulkRequest,
     from_property: &str,
-) -> Result<(), Invalid> {
+) -> Vec<FieldViolation> {
     if request.request_id.is_empty() {
         from_property.clone_into(&mut request.request_id);
     } else if !from_property.is_empty() && from_property != request.request_id {
-        return Err(Invalid::new(
-            Reason::InvalidRequestId,
-            "the property message_id and the body's request_id differ: set only one of them",
-        ));
+        return vec![FieldViolation {
+            field: REQUEST_ID.into(),
+            description: "differs from the property message_id: set only one of them".into(),
+        }];
     }
-    if request.request_id.is_empty() {
+    Vec::new()
+}
+
+/// Checks the request as a whole, before anything is decided by its request id. Invalid messages are the sender's concern.
+fn check_request(
+    request: &v1::SendSmsBulkRequest,
+    form: RequestForm,
+    found: Vec<FieldViolation>,
+) -> Result<(), Invalid> {
+    let violations = validate::check_request(request, form, found, Timestamp::now());
+    if violations.is_empty() {
         return Ok(());
     }
-    check_caller_id(&request.request_id)
-        .map_err(|error| Invalid::new(Reason::InvalidRequestId, format!("the request_id {error}")))
+    let is_about_id = violations.iter().any(|one| one.field == REQUEST_ID);
+    let reason = if is_about_id {
+        Reason::InvalidRequestId
+    } else {
+        Reason::InvalidRequest
+    };
+    Err(Invalid::request(reason, violations))
 }
 
 /// Makes a message expire at the given time, unless it expires earlier.
 fn limit_expiry(message: &mut v1::OutboundMessage, at_ms: i64) {
-    let Ok(at) = jiff::Timestamp::from_millisecond(at_ms) else {
+    let Ok(at) = Timestamp::from_millisecond(at_ms) else {
         return;
     };
     let own = message.expires_at.as_ref().and_then(time::from_proto);

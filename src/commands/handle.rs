@@ -117,7 +117,7 @@ async fn attempt(
                 (encode(encoding, request), requeue, arrival)
             }
         }
-        Err(error) => match requeue_after(error, &request, arrival) {
+        Err(error) => match requeue_after(error, arrival) {
             Ok((requeue, next_arrival)) => (unchanged_body(), requeue, next_arrival),
             Err(invalid) => {
                 context.dead_letter(delivery, invalid, key).await;
@@ -132,20 +132,9 @@ async fn attempt(
 }
 
 /// How to requeue a command that the sender refused as a whole; `Err` if it can never be carried out.
-fn requeue_after(
-    error: SendError,
-    request: &SendRequest,
-    arrival: Arrival,
-) -> Result<(Requeue, Arrival), Invalid> {
+fn requeue_after(error: SendError, arrival: Arrival) -> Result<(Requeue, Arrival), Invalid> {
     match error {
-        SendError::Invalid(mut violations) => {
-            request.form.rename_fields(&mut violations);
-            Err(Invalid {
-                reason: Reason::InvalidRequest,
-                detail: format!("the command has {} mistakes", violations.len()),
-                violations,
-            })
-        }
+        SendError::Invalid(violations) => Err(Invalid::request(Reason::InvalidRequest, violations)),
         SendError::IdReused { .. } => Err(Invalid::new(Reason::IdReused, error.to_string())),
         SendError::QueueFull { retry_after } | SendError::Unavailable { retry_after, .. } => {
             Ok((Requeue::Delayed(retry_after), arrival))

@@ -1,7 +1,9 @@
 //! Commands that can never be carried out: the reason, a detail for people, and the invalid fields.
 
 use crate::{
-    message::reason::Reason, primitives::bounded_text::bounded, proto::v1::FieldViolation,
+    message::{reason::Reason, violations},
+    primitives::bounded_text::bounded,
+    proto::v1::FieldViolation,
 };
 
 /// Maximum number of violations in the event of an invalid command. The detail has their total number.
@@ -22,6 +24,15 @@ impl Invalid {
             reason,
             detail: detail.into(),
             violations: Vec::new(),
+        }
+    }
+
+    /// A request with mistakes. The detail has the first ones.
+    pub(super) fn request(reason: Reason, violations: Vec<FieldViolation>) -> Self {
+        Self {
+            reason,
+            detail: violations::summary(&violations),
+            violations,
         }
     }
 

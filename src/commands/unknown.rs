@@ -9,7 +9,7 @@ use lapin::message::Delivery;
 use super::{Context, command::Command};
 use crate::{
     events::NewEvent,
-    message::{address::normalize_number, id::derive_message_id, reason::Reason},
+    message::{address::normalize_number, id::derive_message_id, reason::Reason, violations},
     primitives::bounded_text::{MAX_TEXT_BYTES, cut},
     proto::v1,
 };
@@ -73,18 +73,17 @@ fn bulk_id(command: &Command) -> String {
 
 /// The result of a message without destinations, which is certain: no earlier delivery can have sent it.
 fn without_destination(command: &Command, index: usize) -> v1::SendResult {
-    let mut violations = vec![v1::FieldViolation {
-        field: format!("messages[{index}].destinations"),
+    let violations = vec![v1::FieldViolation {
+        field: command.form.message_field(index, "destinations"),
         description: "is empty: give at least one destination".into(),
     }];
-    command.form.rename_fields(&mut violations);
     v1::SendResult {
         outcome: v1::Outcome::Rejected.into(),
         message_index: i32::try_from(index).unwrap_or(i32::MAX),
         bulk_id: bulk_id(command),
         refusal: Some(Box::new(v1::Refusal {
             reason: Reason::InvalidRequest.into(),
-            detail: "the message is invalid: nothing was sent".into(),
+            detail: violations::summary(&violations),
             violations,
             ..Default::default()
         })),

@@ -78,7 +78,7 @@ pub enum Denied {
         method: String,
     },
     /// The quota of the token or the application is used up.
-    #[error("more than {calls_per_second} calls a second: the quota of {whose}")]
+    #[error("the quota of {whose} is used up: calls_per_second is {calls_per_second}")]
     QuotaExceeded {
         /// The owner of the quota.
         whose: String,

@@ -65,7 +65,7 @@ pub enum Failure {
     MessageTooLarge {
         max_message_bytes: usize,
     },
-    /// The request is compressed.
+    /// The request is compressed, and not by gzip.
     UnsupportedEncoding {
         detail: String,
     },
@@ -79,7 +79,7 @@ pub enum Failure {
     },
     /// The method is in the contract and not in this version.
     Unimplemented {
-        /// An alternative, or when it will be there.
+        /// What works instead.
         detail: &'static str,
     },
 }
@@ -131,10 +131,21 @@ impl From<Failure> for Status {
             details.set_bad_request(violations);
         }
         if let Some(retry_after) = row.retry_after {
-            details.set_retry_info(Some(retry_after));
+            details.set_retry_info(Some(rounded_up(retry_after)));
         }
         Status::with_error_details(row.code, row.message, details)
     }
+}
+
+/// The delay in whole milliseconds, or in tenths of a second from one second on: clients show it to people.
+fn rounded_up(delay: Duration) -> Duration {
+    let unit_ms: u128 = if delay < Duration::from_secs(1) {
+        1
+    } else {
+        100
+    };
+    let ms = delay.as_nanos().div_ceil(unit_ms * 1_000_000) * unit_ms;
+    Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
 impl From<SendError> for Failure {
@@ -173,6 +184,16 @@ impl From<AppendError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::{table::DEFAULT_RETRY_DELAY, *};
+
+    #[test]
+    fn delays_are_rounded_up() {
+        for (delay, rounded) in [(0, 0), (1, 1_000_000), (498_255_271, 499_000_000)] {
+            let delay = Duration::from_nanos(delay);
+            assert_eq!(rounded_up(delay), Duration::from_nanos(rounded));
+        }
+        let delay = Duration::from_nanos(4_271_645_355);
+        assert_eq!(rounded_up(delay), Duration::from_millis(4_300));
+    }
 
     #[test]
     fn no_status_is_longer_than_clients_take() {

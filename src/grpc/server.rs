@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic_health::server::HealthReporter;
 
 use super::{
@@ -32,7 +33,16 @@ use crate::{
         listen::{self, BindError},
         reload::keep_loaded,
     },
-    proto::{self, v1},
+    proto::{
+        self,
+        v1::{
+            account_service_server::AccountServiceServer, admin_service_server::AdminServiceServer,
+            event_service_server::EventServiceServer, inbox_service_server::InboxServiceServer,
+            lookup_service_server::LookupServiceServer,
+            reference_service_server::ReferenceServiceServer,
+            report_service_server::ReportServiceServer, sms_service_server::SmsServiceServer,
+        },
+    },
 };
 
 /// Why the server ended.
@@ -143,57 +153,41 @@ impl GrpcServer {
         health: HealthReporter,
         stop: &CancellationToken,
     ) -> Result<Router, ServeError> {
+        // The limit is of the unpacked size. Responses are not compressed: most are small, and tonic would compress each of them.
         let limit = self.config.max_message_bytes;
         macro_rules! limited {
-            ($server:ident :: $service:ident, $implementation:expr) => {
-                v1::$server::$service::new($implementation).max_decoding_message_size(limit)
+            ($server:expr) => {
+                $server
+                    .max_decoding_message_size(limit)
+                    .accept_compressed(CompressionEncoding::Gzip)
             };
         }
         let mut router = Router::default()
-            .with(EndingHealth::server(health, stop.clone()).max_decoding_message_size(limit))
-            .with(limited!(
-                sms_service_server::SmsServiceServer,
-                Sms(context.clone())
-            ))
-            .with(limited!(
-                report_service_server::ReportServiceServer,
-                Reports(context.clone())
-            ))
-            .with(limited!(
-                inbox_service_server::InboxServiceServer,
-                Inbox(context.clone())
-            ))
-            .with(limited!(
-                lookup_service_server::LookupServiceServer,
-                Lookup(context.clone())
-            ))
-            .with(limited!(
-                event_service_server::EventServiceServer,
-                Events(context.clone())
-            ))
-            .with(limited!(
-                reference_service_server::ReferenceServiceServer,
-                Reference
-            ))
-            .with(limited!(
-                account_service_server::AccountServiceServer,
-                Account(context.clone())
-            ))
-            .with(limited!(admin_service_server::AdminServiceServer, Admin));
+            .with(limited!(EndingHealth::server(health, stop.clone())))
+            .with(limited!(SmsServiceServer::new(Sms(context.clone()))))
+            .with(limited!(ReportServiceServer::new(Reports(context.clone()))))
+            .with(limited!(InboxServiceServer::new(Inbox(context.clone()))))
+            .with(limited!(LookupServiceServer::new(Lookup(context.clone()))))
+            .with(limited!(EventServiceServer::new(Events(context.clone()))))
+            .with(limited!(ReferenceServiceServer::new(Reference)))
+            .with(limited!(AccountServiceServer::new(Account(
+                context.clone()
+            ))))
+            .with(limited!(AdminServiceServer::new(Admin)));
         if self.config.reflection {
             let build = || {
                 tonic_reflection::server::Builder::configure()
                     .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
                     .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                    // `google.rpc`: the details of statuses, which tools such as grpcurl print.
+                    .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             };
             let failed =
                 |error: tonic_reflection::server::Error| ServeError::Reflection(error.to_string());
             // Many tools support v1alpha only.
             let v1 = build().build_v1().map_err(failed)?;
             let v1alpha = build().build_v1alpha().map_err(failed)?;
-            router = router
-                .with(v1.max_decoding_message_size(limit))
-                .with(v1alpha.max_decoding_message_size(limit));
+            router = router.with(limited!(v1)).with(limited!(v1alpha));
         }
         Ok(router)
     }

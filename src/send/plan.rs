@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::{
     batch_item::ExclusiveRequest,
     digest::MessageDigest,
+    request::RequestForm,
     slot::{Slot, Slots},
     validate,
 };
@@ -130,17 +131,19 @@ pub(super) struct InvalidRequest {
     pub(super) slots: Slots,
 }
 
-/// Plans a request and takes its messages.
+/// Plans a request and takes its messages. `found` are violations that its edge found.
 ///
 /// # Errors
 /// All violations, if the request itself or each of its messages is invalid.
 pub(super) fn plan(
     application: &ApplicationName,
     request: &mut v1::SendSmsBulkRequest,
+    form: RequestForm,
+    found: Vec<FieldViolation>,
     defaults: &Defaults<'_>,
     now: Timestamp,
 ) -> Result<Plan, Box<InvalidRequest>> {
-    let violations = validate::check_request(request);
+    let violations = validate::check_request(request, form, found, now);
     if !violations.is_empty() {
         let slots = slots_of(application, request);
         return Err(Box::new(InvalidRequest { violations, slots }));
@@ -153,8 +156,8 @@ pub(super) fn plan(
     let mut messages = std::mem::take(&mut request.messages);
     let mut planned = SmallVec::<[PlannedMessage; 1]>::with_capacity(messages.len());
     for (index, message) in messages.iter_mut().enumerate() {
-        let violations = validate::check_message(message, index, &mut seen_ids, now);
-        let past = validate::check_past(message, index, now);
+        let violations = validate::check_message(message, form, index, &mut seen_ids, now);
+        let past = validate::check_past(message, form, index, now);
         let first = slots.len();
         let destinations = std::mem::take(&mut message.destinations);
         let caller_chose_any_id = !request.request_id.is_empty()

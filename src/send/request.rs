@@ -1,15 +1,12 @@
 //! The adapter between `SendSmsRequest`, which has one message, and `SendSmsBulkRequest`, which the core works with.
 //!
 //! A request remembers the form in which its caller sent it: its response has the same form, and paths of violations name the
-//! caller's fields. Neighbours: `grpc::services::sms` and `commands`.
+//! caller's fields. Neighbours: `grpc::services::sms` and `commands`; `validate` names the fields.
 
-use std::borrow::Cow;
+use std::fmt::Display;
 
 use super::Sent;
-use crate::proto::v1::{self, FieldViolation};
-
-/// The path of the only message of a single request, as the core names it.
-const FIRST_MESSAGE: &str = "messages[0]";
+use crate::proto::v1;
 
 /// The form in which a caller sends a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,21 +18,12 @@ pub enum RequestForm {
 }
 
 impl RequestForm {
-    /// The path of a field as the caller knows it. `path` is one of `SendSmsBulkRequest`.
+    /// The path of a field of a message as the caller knows it.
     #[must_use]
-    pub fn field_path(self, path: &str) -> Cow<'_, str> {
-        match (self, path.strip_prefix(FIRST_MESSAGE)) {
-            (Self::Single, Some(rest)) => Cow::Owned(format!("message{rest}")),
-            _ => Cow::Borrowed(path),
-        }
-    }
-
-    /// Replaces the paths of violations by those that the caller knows.
-    pub fn rename_fields(self, violations: &mut [FieldViolation]) {
-        for violation in violations {
-            if let Cow::Owned(renamed) = self.field_path(&violation.field) {
-                violation.field = renamed;
-            }
+    pub fn message_field(self, index: usize, field: impl Display) -> String {
+        match self {
+            Self::Single => format!("message.{field}"),
+            Self::Bulk => format!("messages[{index}].{field}"),
         }
     }
 }
@@ -44,7 +32,7 @@ impl RequestForm {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SendRequest {
     pub form: RequestForm,
-    /// A single request is a bulk with one message.
+    /// A single request is a bulk with its message, or without messages if it has none.
     pub bulk: v1::SendSmsBulkRequest,
 }
 
@@ -63,18 +51,17 @@ pub enum SendResponse {
 }
 
 impl SendRequest {
-    /// `None` if the request has no message.
     #[must_use]
-    pub fn from_single(request: v1::SendSmsRequest) -> Option<Self> {
-        Some(Self {
+    pub fn from_single(request: v1::SendSmsRequest) -> Self {
+        Self {
             form: RequestForm::Single,
             bulk: v1::SendSmsBulkRequest {
                 request_id: request.request_id,
                 bulk_id: request.bulk_id,
-                messages: vec![request.message?],
+                messages: request.message.into_iter().collect(),
                 tracking: request.tracking,
             },
-        })
+        }
     }
 
     #[must_use]
@@ -202,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_single_request_is_a_bulk_of_one_message_and_can_be_encoded_again() {
-        let request = SendRequest::from_single(single()).unwrap();
+        let request = SendRequest::from_single(single());
         assert_eq!(request.bulk.request_id, "r1");
         assert_eq!(request.bulk.bulk_id, "b1");
         assert_eq!(request.bulk.messages, [message(&["41791234567"])]);
@@ -212,34 +199,24 @@ mod tests {
             RequestMessage::Single(Box::new(single()))
         );
         let without_message = v1::SendSmsRequest::default();
-        assert_eq!(SendRequest::from_single(without_message), None);
+        let request = SendRequest::from_single(without_message.clone());
+        assert_eq!(
+            request.into_message(),
+            RequestMessage::Single(Box::new(without_message))
+        );
     }
 
     #[test]
     fn paths_name_the_fields_of_the_form_that_the_caller_sent() {
-        for (path, as_sent) in [
-            ("messages[0]", "message"),
-            (
-                "messages[0].destinations[2].to",
-                "message.destinations[2].to",
-            ),
-            ("request_id", "request_id"),
-        ] {
-            assert_eq!(RequestForm::Single.field_path(path), as_sent);
-            assert_eq!(RequestForm::Bulk.field_path(path), path);
-        }
-        let mut violations = [FieldViolation {
-            field: "messages[0].from".into(),
-            description: "is too long".into(),
-        }];
-        RequestForm::Single.rename_fields(&mut violations);
-        assert_eq!(violations[0].field, "message.from");
+        let path = |form: RequestForm| form.message_field(2, "destinations[1].to");
+        assert_eq!(path(RequestForm::Single), "message.destinations[1].to");
+        assert_eq!(path(RequestForm::Bulk), "messages[2].destinations[1].to");
     }
 
     #[test]
     fn responses_have_the_form_of_their_request() {
         let results = vec![result("41791234567", None)];
-        let request = SendRequest::from_single(single()).unwrap();
+        let request = SendRequest::from_single(single());
         assert_eq!(
             request.response(sent(results.clone())),
             SendResponse::Single(v1::SendSmsResponse {

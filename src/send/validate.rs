@@ -2,33 +2,34 @@
 //!
 //! Only what cannot be a number or a message at all is refused. Unusual numbers, unknown languages and transliterations are
 //! passed on, because Infobip decides (docs/INFOBIP_API.md#sending).
-//! Neighbours: `plan` calls it; `times` checks the times; `infobip::limits` has the API's limits.
+//! Neighbours: `plan` calls it; `request` checks what is not in a message, `times` the times; `infobip::limits` has the API's limits.
 
+mod request;
 mod times;
 
 use std::{collections::HashSet, fmt::Display};
 
 use jiff::Timestamp;
 
+pub use self::request::check_request;
+pub(super) use self::request::{MAX_DESTINATIONS, count_results};
 use self::times::{check_times, check_window, is_past};
+use super::request::RequestForm;
 use crate::{
     infobip::limits::{MAX_BINARY_BYTES, MAX_CALLBACK_DATA_CHARACTERS, MAX_TEXT_CHARACTERS},
     message::{
         MAX_NOTIFY_URL_CHARACTERS,
         address::{check_sender, normalize_number},
-        id::{check_bulk_id, check_caller_id},
+        id::check_caller_id,
     },
     proto::v1::{self, FieldViolation, outbound_message::Content},
 };
 
-/// Maximum number of destinations in one request.
-pub const MAX_DESTINATIONS: usize = 10_000;
-
 /// Collects mistakes. Field paths are formatted only if there is one.
 #[derive(Default)]
 struct Violations {
-    /// Index of the message that the fields belong to; `None` for fields of the request.
-    message: Option<usize>,
+    /// The form of the request and the index of the message that the fields belong to; `None` for fields of the request.
+    message: Option<(RequestForm, usize)>,
     found: Vec<FieldViolation>,
 }
 
@@ -36,7 +37,7 @@ impl Violations {
     fn add(&mut self, field: impl Display, description: impl ToString) {
         let field = match self.message {
             None => field.to_string(),
-            Some(index) => format!("messages[{index}].{field}"),
+            Some((form, index)) => form.message_field(index, field),
         };
         self.found.push(FieldViolation {
             field,
@@ -45,62 +46,16 @@ impl Violations {
     }
 }
 
-/// The mistakes of a request, apart from its messages.
-pub(super) fn check_request(request: &v1::SendSmsBulkRequest) -> Vec<FieldViolation> {
-    let mut violations = Violations::default();
-    if !request.request_id.is_empty()
-        && let Err(error) = check_caller_id(&request.request_id)
-    {
-        violations.add("request_id", error);
-    }
-    if !request.bulk_id.is_empty()
-        && let Err(error) = check_bulk_id(&request.bulk_id)
-    {
-        violations.add("bulk_id", error);
-    }
-    if request.messages.is_empty() {
-        violations.add("messages", "is empty: give at least one message");
-    }
-    let destinations = count_results(&request.messages);
-    if destinations > MAX_DESTINATIONS {
-        violations.add(
-            "messages",
-            format!("have {destinations} destinations in total; the maximum is {MAX_DESTINATIONS}"),
-        );
-    }
-    if let Some(tracking) = &request.tracking {
-        if tracking.track.is_empty() {
-            violations.add("tracking.track", "is empty: must be SMS or URL");
-        }
-        for (field, value) in [
-            ("tracking.track", &tracking.track),
-            ("tracking.process_key", &tracking.process_key),
-            ("tracking.type", &tracking.r#type),
-            ("tracking.base_url", &tracking.base_url),
-        ] {
-            check_length(&mut violations, field, value, 200);
-        }
-    }
-    violations.found
-}
-
-/// The number of results of messages: one for each destination, and one for each message without destinations.
-pub(super) fn count_results(messages: &[v1::OutboundMessage]) -> usize {
-    messages
-        .iter()
-        .map(|message| message.destinations.len().max(1))
-        .sum()
-}
-
 /// The mistakes of a message. `index` is its position in the request; `seen_ids` has the message ids of the request so far.
 pub(super) fn check_message(
     message: &v1::OutboundMessage,
+    form: RequestForm,
     index: usize,
     seen_ids: &mut HashSet<String>,
     now: Timestamp,
 ) -> Vec<FieldViolation> {
     let mut violations = Violations {
-        message: Some(index),
+        message: Some((form, index)),
         ..Violations::default()
     };
     if !message.from.is_empty()
@@ -120,11 +75,12 @@ pub(super) fn check_message(
 /// The mistake of a message whose `send_at` has passed. It is none of a message that was sent before that.
 pub(super) fn check_past(
     message: &v1::OutboundMessage,
+    form: RequestForm,
     index: usize,
     now: Timestamp,
 ) -> Option<FieldViolation> {
     is_past(message, now).then(|| FieldViolation {
-        field: format!("messages[{index}].send_at"),
+        field: form.message_field(index, "send_at"),
         description: "is in the past".into(),
     })
 }
@@ -301,9 +257,9 @@ mod tests {
 
     fn fields(message: &v1::OutboundMessage) -> Vec<String> {
         let now = Timestamp::now();
-        check_message(message, 0, &mut HashSet::new(), now)
+        check_message(message, RequestForm::Bulk, 0, &mut HashSet::new(), now)
             .into_iter()
-            .chain(check_past(message, 0, now))
+            .chain(check_past(message, RequestForm::Bulk, 0, now))
             .map(|v| v.field)
             .collect()
     }

@@ -6,6 +6,7 @@ mod custody;
 mod dead_letters;
 mod log;
 mod poison;
+mod promises;
 mod publisher;
 mod reconnect;
 mod topology;

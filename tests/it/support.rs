@@ -6,6 +6,7 @@ pub mod credentials;
 pub mod document;
 pub mod foreign;
 pub mod fuzz;
+pub mod generated;
 pub mod http2;
 pub mod process;
 pub mod raw_call;

@@ -1,7 +1,7 @@
 //! Limits of the size of a status. A status is sent in trailers, and clients close a call whose trailers exceed about 8 KB: the
 //! caller would see a protocol error instead of the status.
 
-use crate::proto::v1::FieldViolation;
+use crate::{message::violations::cut, proto::v1::FieldViolation};
 
 /// The longest message, in bytes. A status contains it twice: percent-encoded, and in the details.
 const MESSAGE_BYTES: usize = 512;
@@ -52,17 +52,4 @@ pub(super) fn ids(all: &[String]) -> String {
         named.push_str(id);
     }
     named
-}
-
-fn cut(mut text: String, max_bytes: usize) -> String {
-    const MARK: &str = "…";
-    if text.len() > max_bytes {
-        let mut end = max_bytes - MARK.len();
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push_str(MARK);
-    }
-    text
 }

@@ -6,8 +6,12 @@ use tonic::Code;
 
 use super::{Failure, bounds};
 use crate::{
-    events::ReadError, grpc::auth::Denied, infobip::ApiError, message::reason::Reason,
-    proto::v1::FieldViolation, send::SendError,
+    events::ReadError,
+    grpc::auth::Denied,
+    infobip::ApiError,
+    message::{reason::Reason, violations},
+    proto::v1::FieldViolation,
+    send::SendError,
 };
 
 /// The RetryInfo of errors whose cause tells no delay.
@@ -93,7 +97,7 @@ pub(super) fn row(failure: Failure) -> Row {
             let message = match (in_doubt, message_ids.is_empty()) {
                 (false, _) => "the deadline passed before anything was sent: nothing will be sent",
                 (true, false) => {
-                    "the deadline passed while the request was in flight: its outcome becomes an event, and a repeated call with the same ids returns it"
+                    "the deadline passed while the request was in flight: its messages may have been sent. Repeat the call if it has ids (nothing is sent twice), or read the events of its messages"
                 }
                 (true, true) => {
                     "the deadline passed while the request was in flight: it may have been carried out"
@@ -129,7 +133,7 @@ pub(super) fn row(failure: Failure) -> Row {
         Failure::UnsupportedEncoding { detail } => Row::new(
             Code::Unimplemented,
             Reason::UnsupportedEncoding,
-            format!("{detail}: send it uncompressed"),
+            format!("{detail}: use gzip, or send it uncompressed"),
         ),
         Failure::MethodUnknown => Row::new(
             Code::Unimplemented,
@@ -151,7 +155,7 @@ pub(super) fn row(failure: Failure) -> Row {
 }
 
 fn invalid_row(violations: Vec<FieldViolation>) -> Row {
-    let summary = summary(&violations);
+    let summary = violations::summary(&violations);
     let mistakes = violations.len();
     Row::new(Code::InvalidArgument, Reason::InvalidRequest, summary)
         .violations(violations)
@@ -267,15 +271,5 @@ fn read_row(error: &ReadError) -> Row {
             Row::new(Code::Unavailable, Reason::EventLogUnavailable, error)
                 .retry_after(DEFAULT_RETRY_DELAY)
         }
-    }
-}
-
-fn summary(violations: &[FieldViolation]) -> String {
-    match violations {
-        [only] => format!("{} {}", only.field, only.description),
-        all => format!(
-            "the request has {} mistakes; the details name them (the first ones, if there are many)",
-            all.len()
-        ),
     }
 }

@@ -45,7 +45,10 @@ pub(in crate::grpc) fn rewrite(headers: &mut HeaderMap, max_message_bytes: usize
     };
     let failure = match status.code() {
         Code::Internal => Failure::UnreadableRequest { detail: detail() },
-        Code::OutOfRange => Failure::MessageTooLarge { max_message_bytes },
+        // The message as it was sent, or unpacked.
+        Code::OutOfRange | Code::ResourceExhausted => {
+            Failure::MessageTooLarge { max_message_bytes }
+        }
         Code::Unimplemented if headers.contains_key(ACCEPTED_ENCODINGS) => {
             Failure::UnsupportedEncoding { detail: detail() }
         }

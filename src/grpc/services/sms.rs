@@ -15,8 +15,8 @@ use crate::grpc::{
 use crate::{
     proto::v1::{self, sms_service_server::SmsService},
     send::{
-        Arrival, SendCommand, SendError, SendHandle, Sent,
-        request::{RequestForm, SendRequest, bulk_response, single_response},
+        Arrival, SendCommand, SendHandle, Sent,
+        request::{SendRequest, bulk_response, single_response},
     },
 };
 
@@ -25,7 +25,6 @@ pub(in crate::grpc) struct Sms(pub(in crate::grpc) ServiceContext);
 
 /// A send whose results are awaited.
 struct PendingSend {
-    form: RequestForm,
     bulk_id: String,
     handle: SendHandle,
 }
@@ -33,28 +32,20 @@ struct PendingSend {
 impl Sms {
     /// Begins to send. Not async, because a future would keep room for the request until the response.
     fn begin(&self, caller: Caller, request: SendRequest) -> Result<PendingSend, Failure> {
-        let form = request.form;
         let bulk_id = request.bulk.bulk_id.clone();
-        let command = SendCommand {
+        let handle = self.0.sender.begin(SendCommand {
             application: caller.application,
+            form: request.form,
             request: request.bulk,
+            violations: Vec::new(),
             arrival: Arrival::First,
-        };
-        match self.0.sender.begin(command) {
-            Ok(handle) => Ok(PendingSend {
-                form,
-                bulk_id,
-                handle,
-            }),
-            Err(error) => Err(failure(form, error)),
-        }
+        })?;
+        Ok(PendingSend { bulk_id, handle })
     }
 
     fn begin_single(&self, request: Request<v1::SendSmsRequest>) -> Result<PendingSend, Failure> {
         let caller = Caller::of(&request);
-        let request = SendRequest::from_single(request.into_inner())
-            .ok_or_else(|| Failure::invalid("message", "is missing"))?;
-        self.begin(caller, request)
+        self.begin(caller, SendRequest::from_single(request.into_inner()))
     }
 }
 
@@ -69,19 +60,8 @@ impl PendingSend {
                 message_ids,
             });
         };
-        match sent {
-            Ok(sent) => Ok((self.bulk_id, sent)),
-            Err(error) => Err(failure(self.form, error)),
-        }
+        Ok((self.bulk_id, sent?))
     }
-}
-
-/// A failed send. The paths of violations are those of the caller's request.
-fn failure(form: RequestForm, mut error: SendError) -> Failure {
-    if let SendError::Invalid(violations) = &mut error {
-        form.rename_fields(violations);
-    }
-    Failure::Send(error)
 }
 
 #[tonic::async_trait]

@@ -82,7 +82,7 @@ impl Reload for Tls {
     const INTERVAL: Duration = Duration::from_secs(2);
 
     fn reload(&self) -> Result<bool, String> {
-        let read = Current::read(&self.grpc).map_err(|errors| errors.to_string())?;
+        let read = Current::read(&self.grpc).map_err(|errors| problems(&errors))?;
         let new = read.expect("TLS stays configured while the process runs");
         let mut current = self.current.write();
         let is_changed = new.files != current.files;
@@ -124,6 +124,13 @@ fn server_config(
     Ok(Arc::new(config))
 }
 
+/// The mistakes without the origin of their keys, which is known only while the configuration is read.
+fn problems(errors: &ConfigErrors) -> String {
+    let mistakes = errors.mistakes().iter();
+    let problems = mistakes.map(|one| format!("`{}`: {}; {}", one.key, one.problem, one.remedy));
+    problems.collect::<Vec<_>>().join("; ")
+}
+
 /// Certificate and key were checked before, so the problem is the client CA.
 fn unusable(error: &rustls::Error) -> Mistake {
     Mistake {
@@ -162,7 +169,11 @@ mod tests {
 
         assert!(!tls.reload().unwrap(), "nothing changed");
         write(&second.cert.pem(), &first.signing_key);
-        assert!(tls.reload().is_err(), "a key of another");
+        let problem = tls.reload().expect_err("a key of another");
+        assert!(
+            problem.starts_with("`grpc.tls_key_file`: the key in "),
+            "{problem}"
+        );
         fs::remove_file(&key_file).unwrap();
         assert!(tls.reload().is_err());
         assert!(Arc::ptr_eq(&tls.config(), &began_with));

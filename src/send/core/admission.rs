@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Inner;
 use crate::{
-    message::{id::ApplicationName, reason::Reason},
+    message::{id::ApplicationName, reason::Reason, violations::summary},
     proto::v1::{self, FieldViolation, Outcome},
     send::{
         Arrival, SendCommand, SendError, Sent,
@@ -52,7 +52,9 @@ impl Inner {
     pub(super) fn admit(&self, command: SendCommand) -> Result<Admitted, Box<Refused>> {
         let SendCommand {
             application,
+            form,
             mut request,
+            violations,
             arrival,
         } = command;
         if self.closing.is_cancelled() {
@@ -65,6 +67,8 @@ impl Inner {
         let planned = plan::plan(
             &application,
             &mut request,
+            form,
+            violations,
             &Defaults {
                 notify_url: self.notify_url.as_ref().map(ExposeSecret::expose_secret),
                 sender: self.guards.default_sender(application.as_str()),
@@ -113,15 +117,15 @@ impl Inner {
         earlier: Option<&EarlierUse>,
         arrival: Arrival,
     ) -> Option<Box<v1::SendResult>> {
-        let violations = first_violations(violations(planned, earlier, arrival), call.slots.len());
-        if !violations.is_empty() {
-            let detail = "the message is invalid: nothing was sent".to_owned();
+        let mut found = violations(planned, earlier, arrival).peekable();
+        if found.peek().is_some() {
+            let found: Vec<_> = found.cloned().collect();
             return Some(call.refusal(
                 slot,
                 Outcome::Rejected,
                 Reason::InvalidRequest,
-                detail,
-                violations,
+                summary(&found),
+                first_violations(found.iter(), call.slots.len()),
             ));
         }
         if earlier.is_some() {
@@ -169,8 +173,12 @@ pub(super) fn violations<'a>(
         .chain(of_time.into_iter().flatten())
 }
 
-/// The refusal of a destination whose id was used for other content.
-pub(super) fn refuse_reused(call: &Call, slot: usize) -> Box<v1::SendResult> {
+/// The refusal of a destination whose id was used for other content. It has the mistakes of the message as well.
+pub(super) fn refuse_reused(
+    call: &Call,
+    planned: &PlannedMessage,
+    slot: usize,
+) -> Box<v1::SendResult> {
     let id = call.slots[slot].message_id.clone();
     let error = SendError::IdReused { id };
     call.refusal(
@@ -178,6 +186,6 @@ pub(super) fn refuse_reused(call: &Call, slot: usize) -> Box<v1::SendResult> {
         Outcome::Rejected,
         Reason::IdReused,
         error.to_string(),
-        Vec::new(),
+        first_violations(planned.violations.iter(), call.slots.len()),
     )
 }

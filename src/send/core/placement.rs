@@ -64,13 +64,15 @@ impl Inner {
             return deferred;
         }
         let reused = |slot: &usize| matches!(earlier.get(slot), Some(EarlierUse::OtherContent));
-        // If all ids were reused, the call fails as a whole. Otherwise each reused id gets a result of its own.
-        let some_are_new = !earlier.is_empty() && !(0..call.slots.len()).all(|slot| reused(&slot));
+        // If all ids were reused and that is all that is wrong, the call fails as a whole. Otherwise each reused id gets a result
+        // of its own.
+        let all_are_reused = (0..call.slots.len()).all(|slot| reused(&slot))
+            && plan.messages.iter().all(|one| one.violations.is_empty());
         for (message, planned) in plan.messages.iter().enumerate() {
             let mut allowed = BatchSlots::with_capacity(planned.slots.len());
             for slot in planned.slots.clone() {
-                let refusal = if some_are_new && reused(&slot) {
-                    Some(refuse_reused(call, slot))
+                let refusal = if !all_are_reused && reused(&slot) {
+                    Some(refuse_reused(call, planned, slot))
                 } else {
                     self.refuse(call, message, planned, slot, earlier.get(&slot), arrival)
                 };

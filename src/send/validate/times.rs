@@ -10,6 +10,8 @@ use crate::{infobip::limits::MAX_SCHEDULE_AHEAD, message::time, proto::v1};
 /// Tolerated clock difference before a `send_at` counts as past.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 
+const DAYS_OF_A_WEEK: usize = 7;
+
 pub(super) fn check_times(
     violations: &mut Violations,
     message: &v1::OutboundMessage,
@@ -65,6 +67,13 @@ pub(super) fn check_window(violations: &mut Violations, message: &v1::OutboundMe
             "delivery_time_window.days",
             "is empty: give at least one day",
         );
+    }
+    if window.days.len() > DAYS_OF_A_WEEK {
+        violations.add(
+            "delivery_time_window.days",
+            format_args!("has {} entries: name each day once", window.days.len()),
+        );
+        return;
     }
     for (index, day) in window.days.iter().enumerate() {
         if v1::DayOfWeek::try_from(*day).is_ok_and(|day| day != v1::DayOfWeek::Unspecified) {

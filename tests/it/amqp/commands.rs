@@ -82,7 +82,7 @@ impl Sender for ScriptedSender {
                 "held" => self.held.acquire().await.unwrap().forget(),
                 "invalid" => {
                     return Err(SendError::Invalid(vec![v1::FieldViolation {
-                        field: "messages[0].from".into(),
+                        field: "message.from".into(),
                         description: "is wrong".into(),
                     }]));
                 }

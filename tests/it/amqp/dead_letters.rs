@@ -120,7 +120,66 @@ async fn an_invalid_command_carries_every_field() {
         ..(*invalid).clone()
     };
     assert_eq!(*invalid, expected);
-    assert!(invalid.detail.contains("mistake"), "{invalid:?}");
+    assert_eq!(invalid.detail, format!("message.text {description}"));
+    bridge.stop().await;
+}
+
+/// An invalid request id, or two that differ, do not hide the mistakes of the bulk id and of the message.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_told_all_its_mistakes_at_once() {
+    let broker = TestBroker::start().await;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;
+    drop(broker.publisher().await);
+    let client = broker.client().await;
+    let of_message = ["message.destinations[0].to", "message.text"];
+    let message = r#""message": {"destinations": [{"to": "nobody"}], "text": ""}"#;
+    let bad_id = format!(r#"{{"request_id": "~", "bulk_id": "~", {message}}}"#);
+    let two_ids = format!(r#"{{"request_id": "one", {message}}}"#);
+    let bad_bulk_id = format!(r#"{{"bulk_id": "~", {message}}}"#);
+    let nothing = r#"{"bulk_id": "~"}"#.to_owned();
+    let wrong: [(&str, String, Vec<&str>); 4] = [
+        (
+            "INVALID_REQUEST_ID",
+            bad_id,
+            [&["request_id", "bulk_id"][..], &of_message].concat(),
+        ),
+        (
+            "INVALID_REQUEST_ID",
+            two_ids,
+            [&["request_id"][..], &of_message].concat(),
+        ),
+        (
+            "INVALID_REQUEST",
+            bad_bulk_id,
+            [&["bulk_id"][..], &of_message].concat(),
+        ),
+        ("INVALID_REQUEST", nothing, vec!["bulk_id", "message"]),
+    ];
+    for (index, (reason, body, fields)) in wrong.iter().enumerate() {
+        let mut properties = BasicProperties::default();
+        if *body == wrong[1].1 {
+            properties = properties.with_message_id("two".into());
+        }
+        let commands = broker.topology().commands();
+        client
+            .publish(&commands, "sms.send", properties, body.as_bytes())
+            .await;
+        let event = eventually("it is told", async || {
+            let mut events = bridge.all_events().await;
+            events.retain(|event| event.r#type == "command.invalid");
+            (events.len() > index).then(|| events.swap_remove(index))
+        })
+        .await;
+        let Some(Payload::InvalidCommand(invalid)) = event.payload else {
+            panic!("no command")
+        };
+        let told = invalid.violations.iter().map(|one| one.field.as_str());
+        assert_eq!(told.collect::<Vec<_>>(), *fields, "{body}");
+        assert_eq!(invalid.reason, *reason, "{body}");
+        let begin = format!("{} mistakes: {} ", fields.len(), fields[0]);
+        assert!(invalid.detail.starts_with(&begin), "{invalid:?}");
+    }
     bridge.stop().await;
 }
 

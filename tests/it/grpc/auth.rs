@@ -258,6 +258,13 @@ async fn quotas_are_for_each_token_and_for_each_application() {
             .unwrap();
         assert!(!wait.is_zero() && wait.as_secs() <= 1, "{wait:?}");
         assert_eq!(
+            wait.subsec_nanos() % 1_000_000,
+            0,
+            "whole milliseconds: {wait:?}"
+        );
+        let text = "is used up: calls_per_second is ";
+        assert!(status.message().contains(text), "{status:?}");
+        assert_eq!(
             refusal::<()>(Err(status)),
             refused(Code::ResourceExhausted, "QUOTA_EXCEEDED")
         );

@@ -148,8 +148,8 @@ async fn a_broken_message_is_the_callers_mistake_on_every_method() {
                 "{what} for {method}: {answer:?}"
             );
         }
-        let gzip = [("grpc-encoding", "gzip")];
-        let answer = caller.call(method, &gzip, framed(&[])).await;
+        let deflate = [("grpc-encoding", "deflate")];
+        let answer = caller.call(method, &deflate, framed(&[])).await;
         assert_eq!(
             answer.reason(),
             (Code::Unimplemented, "UNSUPPORTED_ENCODING".into()),

@@ -13,11 +13,8 @@ use tonic::{Status, Streaming};
 use super::{Failure, Sms};
 use crate::{
     grpc::auth::caller::Caller,
-    proto::v1,
-    send::{
-        Arrival, SendCommand, SendError, Sent,
-        request::{RequestForm, SendRequest},
-    },
+    proto::v1::{self, FieldViolation},
+    send::{Arrival, SendCommand, SendError, Sent, request::SendRequest},
 };
 
 /// Messages on one stream whose response the caller has not read, at most.
@@ -53,11 +50,7 @@ async fn read(
     responses: mpsc::Sender<Outstanding>,
 ) {
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
-    let end = |failure: Status| {
-        // The channel has room: see `open`. If the caller is gone, nothing reads the error.
-        let _ = responses.try_send((Err(failure), None));
-    };
-    loop {
+    let error = loop {
         let next = tokio::select! {
             // Biased, because a message that has arrived should not cost a poll of the other two futures. They are polled
             // whenever the caller pauses or has to pause.
@@ -65,12 +58,12 @@ async fn read(
             next = requests.next() => next,
             // The caller is gone. The sends in flight finish and become events.
             () = responses.closed() => return,
-            () = sms.0.closing.cancelled() => break,
+            () = sms.0.closing.cancelled() => break Failure::Send(SendError::ShuttingDown).into(),
         };
         let request = match next {
             None => return,
             Some(Ok(request)) => request,
-            Some(Err(status)) => return end(status),
+            Some(Err(status)) => break status,
         };
         let permit = tokio::select! {
             biased;
@@ -85,15 +78,15 @@ async fn read(
             // The sender then refuses the message, because the bridge shuts down.
             () = sms.0.closing.cancelled() => {}
         }
-        if request.correlation.chars().count() > MAX_CORRELATION_CHARACTERS {
-            return end(Failure::invalid("correlation", "has more than 128 characters").into());
-        }
         begin(&sms, &caller, request, permit, responses.clone());
-    }
-    // The bridge shuts down: every message in flight gets its response before the stream ends (P8, docs/RELIABILITY.md).
+    };
+    // Every message in flight gets its response before the error ends the stream (P8, docs/RELIABILITY.md).
     let all = u32::try_from(IN_FLIGHT).unwrap_or(u32::MAX);
     tokio::select! {
-        _ = in_flight.acquire_many(all) => end(Failure::Send(SendError::ShuttingDown).into()),
+        _ = in_flight.acquire_many(all) => {
+            // The channel has room: see `open`. If the caller is gone, nothing reads the error.
+            let _ = responses.try_send((Err(error), None));
+        }
         () = responses.closed() => {}
     }
 }
@@ -107,17 +100,14 @@ fn begin(
     responses: mpsc::Sender<Outstanding>,
 ) {
     let v1::StreamSmsRequest {
-        correlation,
+        mut correlation,
         request,
     } = request;
+    let violations = check_correlation(&mut correlation);
     let respond = move |sent: Sent| {
-        let mut results = sent.results;
-        for refusal in results.iter_mut().filter_map(|one| one.refusal.as_mut()) {
-            RequestForm::Single.rename_fields(&mut refusal.violations);
-        }
         let response = v1::StreamSmsResponse {
             correlation,
-            results,
+            results: sent.results,
         };
         // The channel has room: see `open`. A caller that has gone away can read the events instead.
         let _ = responses.try_send((Ok(response), permit));
@@ -125,11 +115,25 @@ fn begin(
     // A missing message is refused like an empty one, in the results.
     let mut request = request.unwrap_or_default();
     request.message.get_or_insert_default();
-    let request = SendRequest::from_single(request).expect("the message was inserted above");
+    let request = SendRequest::from_single(request);
     let command = SendCommand {
         application: caller.application.clone(),
+        form: request.form,
         request: request.bulk,
+        violations,
         arrival: Arrival::First,
     };
     sms.0.sender.send_then(command, respond);
+}
+
+/// A violation if the correlation is too long; then its beginning is left, which the response returns.
+fn check_correlation(correlation: &mut String) -> Vec<FieldViolation> {
+    let Some((end, _)) = correlation.char_indices().nth(MAX_CORRELATION_CHARACTERS) else {
+        return Vec::new();
+    };
+    correlation.truncate(end);
+    vec![FieldViolation {
+        field: "correlation".into(),
+        description: format!("has more than {MAX_CORRELATION_CHARACTERS} characters"),
+    }]
 }

@@ -88,6 +88,15 @@ async fn nothing_is_sent_while_the_event_log_cannot_be_read() {
     let status = bridge.sms().send_sms(send()).await.unwrap_err();
     let info = status.get_details_error_info().unwrap();
     assert_eq!(info.metadata["in_doubt"], "false", "nothing went out");
+    assert!(
+        status.message().starts_with("nothing was sent: "),
+        "{status:?}"
+    );
+    assert_eq!(
+        status.message().matches("event log").count(),
+        1,
+        "{status:?}"
+    );
     log_unavailable::<()>(Err(status));
     let since = v1::StreamEventsRequest {
         start: Some(Start::Since(pbjson_types::Timestamp::default())),

@@ -53,6 +53,16 @@ async fn the_operators_service_says_that_it_is_not_built() {
     for answer in answers {
         assert_eq!(answer, (Code::Unimplemented, "NOT_BUILT_YET".into()));
     }
+    // The text names what works instead.
+    let request = v1::ListDeadLettersRequest::default();
+    let status = admin.list_dead_letters(request).await.unwrap_err();
+    assert!(
+        status.message().contains("the queue smsbridge.dead"),
+        "{status:?}"
+    );
+    let reconcile = v1::ReconcileRequest::default();
+    let status = admin.reconcile(reconcile).await.unwrap_err();
+    assert!(status.message().contains("ListSmsLogs"), "{status:?}");
 }
 
 #[tokio::test]
