@@ -8,6 +8,7 @@ pub mod http_server;
 pub mod listen;
 pub mod metrics;
 pub mod open_files;
+pub mod outage;
 pub mod readiness;
 pub mod reload;
 pub mod shutdown;

@@ -5,9 +5,10 @@
 //! one header value that is marked sensitive. (hyper moves a request to another connection by itself only if it has written
 //! nothing of it to the first one.)
 //! Neighbours: [`operations`] has one method per operation of the API, [`setup`] the TLS and credentials, `error` the
-//! classification.
+//! classification, [`health`] logs outages.
 
 mod header;
+mod health;
 mod operations;
 mod query;
 mod setup;
@@ -23,6 +24,7 @@ use serde::Serialize;
 
 use self::{
     header::{header, http_date, retry_after},
+    health::Health,
     query::Pairs,
     setup::{base_url, http_client},
 };
@@ -54,6 +56,7 @@ struct Inner {
     binary_url: Url,
     max_response_bytes: usize,
     metrics: Metrics,
+    health: Health,
 }
 
 impl fmt::Debug for Client {
@@ -105,6 +108,7 @@ impl Client {
                 http,
                 max_response_bytes: config.max_response_bytes,
                 metrics,
+                health: Health::default(),
             }),
         })
     }
@@ -154,9 +158,20 @@ impl Client {
             Err(ApiError::CredentialsRefused { .. }) => Classification::CredentialsRefused,
             Err(ApiError::InDoubt { .. }) => Classification::InDoubt,
         };
-        self.inner
-            .metrics
-            .request(endpoint, classification, started.elapsed());
+        let took = started.elapsed();
+        self.inner.metrics.request(endpoint, classification, took);
+        tracing::debug!(
+            %endpoint,
+            %classification,
+            ms = took.as_millis(),
+            "a request to the API"
+        );
+        self.inner.health.note(
+            &self.inner.base_url,
+            endpoint,
+            started,
+            outcome.as_ref().err(),
+        );
         outcome
     }
 

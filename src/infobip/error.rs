@@ -111,6 +111,20 @@ impl ApiError {
         }
     }
 
+    /// Whether the API refused the request because of its content: 400, and 413 or 422, which a smaller request may avoid. Any other
+    /// status (404, 405, 407, 415, 451, a redirect …) comes from a wrong address or from a proxy in front of the API, and every
+    /// send would get it: it counts as an outage of the API.
+    #[must_use]
+    pub fn is_about_the_request(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                http_status: 400 | 413 | 422,
+                ..
+            }
+        )
+    }
+
     pub(super) fn in_doubt(detail: impl Into<String>) -> Self {
         Self::InDoubt {
             detail: detail.into(),

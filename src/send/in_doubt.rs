@@ -135,7 +135,7 @@ impl Resolver {
                         answers.rows.insert(row.wire_id.clone(), row);
                     }
                 }
-                Err(detail) => tracing::warn!(
+                Err(detail) => tracing::debug!(
                     detail,
                     "looking up sends in doubt failed; it will be retried"
                 ),
@@ -175,7 +175,7 @@ impl Resolver {
             }
         }
         if !resend.is_empty() {
-            tracing::info!(
+            tracing::debug!(
                 destinations = resend.len(),
                 "not found in the API's logs; resending with the same ids"
             );

@@ -5,5 +5,6 @@ mod commands;
 mod custody;
 mod dead_letters;
 mod log;
+mod outage;
 mod poison;
 mod topology;

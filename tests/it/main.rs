@@ -10,6 +10,7 @@ mod events;
 mod first_light;
 mod grpc;
 mod infobip;
+mod logs;
 mod metrics;
 mod send;
 mod support;

@@ -19,9 +19,31 @@ macro_rules! label {
             $($(#[$variant_doc])* $variant,)+
         }
 
+        impl $label {
+            /// The number of values.
+            pub const COUNT: usize = [$(Self::$variant,)+].len();
+
+            /// The position among the values, from 0.
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+
+        impl fmt::Display for $label {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
         impl EncodeLabelValue for $label {
             fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-                EncodeLabelValue::encode(&match self { $(Self::$variant => $name,)+ }, encoder)
+                EncodeLabelValue::encode(&self.as_str(), encoder)
             }
         }
     };

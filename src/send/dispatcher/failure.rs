@@ -2,7 +2,7 @@
 //! resolver.
 //!
 //! Invariant: an item in doubt never fails as "nothing was sent" (P2, docs/RELIABILITY.md).
-//! Neighbours: `infobip::error` has classified the failure; `pause` stops sending during an outage.
+//! Neighbours: `infobip` has classified the failure and logged the outage; `pause` stops sending during an outage.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +16,7 @@ use crate::{
 
 impl Dispatcher {
     pub(super) async fn handle_error(&self, items: Vec<BatchItem>, error: ApiError) {
+        let is_about_messages = error.is_about_the_request();
         match error {
             ApiError::NotSent { detail } => self.requeue(items, &detail, None).await,
             ApiError::RateLimited { retry_after } => {
@@ -25,10 +26,6 @@ impl Dispatcher {
             ApiError::CredentialsRefused { http_status, text } => {
                 let detail = format!(
                     "HTTP {http_status}, {text}: check infobip.username and infobip.password, or infobip.api_key"
-                );
-                tracing::error!(
-                    http_status,
-                    "the API refuses the bridge's credentials: check infobip.username and infobip.password, or infobip.api_key"
                 );
                 self.pause.begin(None);
                 self.fail(items, &SendError::CredentialsRefused { detail })
@@ -46,7 +43,7 @@ impl Dispatcher {
                 let fields = fields.collect::<Vec<_>>().join("; ");
                 let response = format!("HTTP {http_status} {code}: {text} {fields}");
                 let response = response.trim_end_matches([' ', ':']);
-                if is_about_messages(http_status) {
+                if is_about_messages {
                     self.isolate_refused(items, response.to_owned()).await;
                 } else {
                     let detail = format!(
@@ -56,7 +53,7 @@ impl Dispatcher {
                 }
             }
             ApiError::InDoubt { detail } => {
-                tracing::warn!(
+                tracing::debug!(
                     destinations = count_destinations(&items),
                     detail,
                     "a send request is in doubt: its messages are looked up in the API's logs"
@@ -74,7 +71,7 @@ impl Dispatcher {
     /// `send.retry_for`.
     async fn requeue(&self, items: Vec<BatchItem>, detail: &str, at_least: Option<Duration>) {
         let pause = self.pause.begin(at_least);
-        tracing::warn!(
+        tracing::debug!(
             pause_ms = u64::try_from(pause.as_millis()).unwrap_or_default(),
             detail,
             "the API does not take sends now: they are retried after a pause"
@@ -152,11 +149,4 @@ impl Dispatcher {
         }
         items
     }
-}
-
-/// Whether a refused send may be caused by its messages: 400, and 413 or 422, which a smaller request may avoid. Any other status
-/// (404, 405, 407, 415, 451, a redirect …) comes from a wrong address or from a proxy in front of the API, and every message
-/// would get it: it counts as an outage of the API.
-fn is_about_messages(http_status: u16) -> bool {
-    matches!(http_status, 400 | 413 | 422)
 }
