@@ -210,6 +210,7 @@ impl App {
                 log: Arc::clone(&log),
                 application_from: config.amqp.application_from,
                 prefetch: config.amqp.prefetch,
+                metrics: metrics.clone(),
             };
             tokio::spawn(commands::run(commands, closing.clone()))
         });
@@ -230,7 +231,7 @@ impl App {
         let readiness = Readiness::new();
         readiness.probe("event log", {
             let log = Arc::clone(&log);
-            move || (!log.is_ready()).then(|| "it can't be written".to_owned())
+            move || log.outage()
         });
         let stop_admin = CancellationToken::new();
         let admin = tokio::spawn(ops::admin::serve(

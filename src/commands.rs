@@ -18,7 +18,10 @@ mod republish;
 mod returned;
 mod unknown;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use lapin::{options::BasicConsumeOptions, types::FieldTable};
 use tokio::task::JoinSet;
@@ -30,9 +33,12 @@ use self::{
     ledger::Ledger,
 };
 use crate::{
-    amqp::{AmqpError, Endpoint, Publisher, Session, Topology, session::RECONNECT},
+    amqp::{
+        AmqpError, Endpoint, Publisher, Session, Topology, session::RECONNECT, status::Purpose,
+    },
     config,
     events::SharedEventLog,
+    ops::metrics::{AmqpConnection, Metrics},
     primitives::retry::Backoff,
     send::Sender,
 };
@@ -53,6 +59,7 @@ pub struct Commands {
     pub application_from: config::ApplicationFrom,
     /// Commands in flight at most, for each queue.
     pub prefetch: u16,
+    pub metrics: Metrics,
 }
 
 /// The state that all handlers share.
@@ -63,6 +70,31 @@ struct Context {
     /// Cancelled after `shutdown`, when all consumers have stopped. Only then commands are requeued unchanged, because this
     /// process would otherwise receive them again.
     consumers_stopped: CancellationToken,
+    /// Whether a session has been open.
+    has_consumed: AtomicBool,
+}
+
+impl Context {
+    fn has_session(&self) {
+        let Commands {
+            endpoint, metrics, ..
+        } = &self.commands;
+        if !self.has_consumed.swap(true, Ordering::Relaxed) {
+            tracing::info!("commands are consumed");
+        }
+        metrics.amqp_connected(AmqpConnection::Commands, true);
+        endpoint
+            .status()
+            .opened(endpoint.address(), Purpose::Commands);
+    }
+
+    fn has_no_session(&self, error: &AmqpError) {
+        tracing::debug!(%error, "commands cannot be consumed");
+        let endpoint = &self.commands.endpoint;
+        endpoint
+            .status()
+            .failed(endpoint.address(), Purpose::Commands, error);
+    }
 }
 
 /// Consumes commands until `shutdown`. Returns when all commands in flight have been handled.
@@ -85,16 +117,14 @@ pub async fn run(commands: Commands, shutdown: CancellationToken) {
         ledger: Ledger::default(),
         shutdown: shutdown.clone(),
         consumers_stopped: CancellationToken::new(),
+        has_consumed: AtomicBool::new(false),
     });
     let handlers = TaskTracker::new();
     let mut backoff = Backoff::new(RECONNECT);
     while !shutdown.is_cancelled() {
         match consume(&context, &queues, &handlers).await {
             Ok(()) => backoff.reset(),
-            Err(error) if backoff.is_fresh() => {
-                tracing::warn!(%error, "commands cannot be consumed, trying again");
-            }
-            Err(error) => tracing::debug!(%error, "commands cannot be consumed"),
+            Err(error) => context.has_no_session(&error),
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -118,8 +148,13 @@ async fn consume(
         () = shutdown.cancelled() => return Ok(()),
         session = Session::open(&context.commands.endpoint, "commands") => session?,
     };
-    let declaring = session.consuming_channel(1).await?;
-    context.commands.topology.declare(&declaring).await?;
+    context.commands.topology.declare_or_use(&session).await?;
+    // Until then the event log may not take results, and each command would be moved to a retry queue.
+    tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        () = session.ended() => return Err(session.end()),
+        () = context.commands.publisher.opened() => {}
+    }
     let session = Arc::new(session);
     let mut consumers = JoinSet::new();
     for queue in queues {
@@ -141,10 +176,7 @@ async fn consume(
             handlers.clone(),
         ));
     }
-    tracing::info!(
-        address = context.commands.endpoint.address(),
-        "consuming commands"
-    );
+    context.has_session();
     // Kept because they keep their channels open: deliveries can only be acknowledged on the channel that received them.
     let mut stopped = Vec::new();
     while let Some(ended) = consumers.join_next().await {
@@ -167,11 +199,10 @@ async fn consume(
         handlers.close();
         handlers.wait().await;
     } else {
-        tracing::warn!(
-            address = context.commands.endpoint.address(),
-            "the consumers' session with the broker ended"
-        );
+        context.has_no_session(&session.end());
     }
+    let metrics = &context.commands.metrics;
+    metrics.amqp_connected(AmqpConnection::Commands, false);
     session.close().await;
     Ok(())
 }

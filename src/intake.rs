@@ -81,6 +81,12 @@ impl Intake {
         }
     }
 
+    /// Whether events can be stored now, as far as the event log knows.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.log.is_ready()
+    }
+
     /// The application of a received message: the first route that matches its number and keyword, else `default`.
     #[must_use]
     pub fn owner_of(&self, received: &v1::ReceivedMessage) -> ApplicationName {

@@ -107,8 +107,9 @@ pub enum SendError {
     /// The process is shutting down.
     #[error("the bridge is shutting down: try another replica, or again in a moment")]
     ShuttingDown,
-    /// Whether the ids were used before cannot be determined, so nothing was sent.
-    #[error("the event log cannot be read, so nothing was sent: {0}")]
+    /// The event log cannot be read or written now: whether the ids were used before cannot be determined, or results could not be
+    /// made durable. Nothing was sent.
+    #[error("the event log is unavailable, so nothing was sent: {0}")]
     LogUnreadable(String),
     /// The results could not be made durable. The messages may have been sent.
     #[error("the event log cannot be written: {0}")]

@@ -108,7 +108,7 @@ impl Webhooks {
         self.count(endpoint, outcome)
     }
 
-    /// Authenticates the request and acquires a permit, which is held until it is answered.
+    /// Authenticates the request, checks that it can be stored, and acquires a permit, which is held until it is answered.
     #[allow(clippy::result_large_err, reason = "the error is the whole response")]
     fn admit(
         &self,
@@ -116,6 +116,10 @@ impl Webhooks {
         headers: &HeaderMap,
     ) -> Result<OwnedSemaphorePermit, WebhookOutcome> {
         self.authenticator.check(secret, headers)?;
+        // Its body could not be stored. The outage is logged where it is noticed.
+        if !self.intake.is_ready() {
+            return Err(unavailable());
+        }
         let permit = Arc::clone(&self.permits).try_acquire_owned();
         permit.map_err(|_| {
             tracing::warn!(

@@ -150,6 +150,7 @@ impl Context {
         }
         headers.insert(DIED_AT.into(), number(now_ms()));
 
+        let reason = invalid.reason;
         let event = NewEvent::invalid_command(
             &application,
             request_id,
@@ -171,6 +172,7 @@ impl Context {
             body: Bytes::copy_from_slice(&delivery.data),
         };
         if self.publish_until_confirmed(delivery, message).await {
+            self.commands.metrics.dead_letter(reason);
             self.acknowledge(delivery, key).await;
         }
     }
@@ -243,7 +245,15 @@ impl Context {
             let is_last = self.shutdown.is_cancelled();
             match attempt().await {
                 Ok(()) => return true,
-                Err(error) if is_last || !delivery.acker.usable() => {
+                // The end of the session was logged.
+                Err(error) if !delivery.acker.usable() => {
+                    tracing::debug!(
+                        error,
+                        "{what} could not be stored: the broker redelivers the command"
+                    );
+                    return false;
+                }
+                Err(error) if is_last => {
                     tracing::warn!(
                         error,
                         "{what} could not be stored: the command stays in its queue"

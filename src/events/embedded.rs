@@ -7,6 +7,7 @@
 
 mod chunk;
 mod cursor;
+mod health;
 mod lookup_batcher;
 mod reader;
 mod schema;
@@ -16,20 +17,21 @@ mod writer;
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
 use self::{
     cursor::LogId,
+    health::Health,
     lookup_batcher::LookupBatcher,
     reader::Readers,
     send_journal::SendJournal,
@@ -45,6 +47,8 @@ use crate::ops::metrics::Metrics;
 const MAX_QUEUED_JOBS: usize = 1024;
 /// How often events older than the retention are removed.
 const TRIM_INTERVAL: Duration = Duration::from_secs(30);
+/// How often it is checked whether a probe is needed.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Why the embedded log could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +77,7 @@ pub struct EmbeddedLog {
     head: watch::Receiver<i64>,
     readers: Arc<Readers>,
     lookups: Arc<LookupBatcher>,
-    healthy: Arc<AtomicBool>,
+    health: Arc<Health>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     trimmer: Mutex<Option<tokio::task::JoinHandle<()>>>,
     _lock: File,
@@ -118,11 +122,11 @@ impl EmbeddedLog {
 
         let (jobs, waiting) = mpsc::channel(MAX_QUEUED_JOBS);
         let (head_sender, head) = watch::channel(head_seq);
-        let healthy = Arc::new(AtomicBool::new(true));
+        let health = Arc::new(Health::new(path.clone()));
         let writer = Writer::new(
             connection,
             head_sender,
-            Arc::clone(&healthy),
+            Arc::clone(&health),
             retention,
             metrics,
         );
@@ -130,7 +134,7 @@ impl EmbeddedLog {
             .name("event-log".to_owned())
             .spawn(move || writer.run(waiting))
             .map_err(in_folder)?;
-        let trimmer = tokio::spawn(trim_periodically(jobs.downgrade()));
+        let trimmer = tokio::spawn(maintain(jobs.downgrade(), Arc::clone(&health)));
         let readers = Arc::new(Readers::new(path));
         Ok(Self {
             id,
@@ -138,7 +142,7 @@ impl EmbeddedLog {
             head,
             lookups: LookupBatcher::new(Arc::clone(&readers), journal),
             readers,
-            healthy,
+            health,
             writer: Mutex::new(Some(thread)),
             trimmer: Mutex::new(Some(trimmer)),
             _lock: lock,
@@ -238,7 +242,13 @@ impl EventLog for EmbeddedLog {
     }
 
     fn is_ready(&self) -> bool {
-        self.healthy.load(Ordering::Relaxed) && self.jobs().is_some()
+        self.health.is_ok() && self.jobs.lock().is_some()
+    }
+
+    fn outage(&self) -> Option<String> {
+        let is_closed = self.jobs.lock().is_none();
+        let closed = is_closed.then(|| AppendError::Closed.to_string());
+        closed.or_else(|| self.health.outage())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -260,21 +270,32 @@ impl EventLog for EmbeddedLog {
     }
 }
 
-async fn trim_periodically(jobs: mpsc::WeakSender<Job>) {
-    let mut interval = tokio::time::interval(TRIM_INTERVAL);
+/// Trims the log periodically, and probes it while it cannot be written.
+async fn maintain(jobs: mpsc::WeakSender<Job>, health: Arc<Health>) {
+    let mut trim_due = Instant::now();
     loop {
-        interval.tick().await;
-        // Appends run between the trims.
-        loop {
-            let Some(jobs) = jobs.upgrade() else { return };
-            let (more, is_there_more) = oneshot::channel();
-            if jobs.send(Job::Trim { more }).await.is_err() {
+        if Instant::now() >= trim_due {
+            trim_due = Instant::now() + TRIM_INTERVAL;
+            if trim(&jobs).await.is_none() {
                 return;
             }
-            drop(jobs);
-            if !is_there_more.await.unwrap_or(false) {
-                break;
-            }
+        }
+        tokio::time::sleep(PROBE_INTERVAL).await;
+        let Some(jobs) = jobs.upgrade() else { return };
+        if !health.is_ok() && jobs.send(Job::Probe).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Removes all events that are older than the retention. `None` if the log is closed.
+async fn trim(jobs: &mpsc::WeakSender<Job>) -> Option<()> {
+    // Appends run between the trims.
+    loop {
+        let (more, is_there_more) = oneshot::channel();
+        jobs.upgrade()?.send(Job::Trim { more }).await.ok()?;
+        if !is_there_more.await.unwrap_or(false) {
+            return Some(());
         }
     }
 }

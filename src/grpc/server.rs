@@ -114,13 +114,18 @@ impl GrpcServer {
             context.metrics.clone(),
         );
 
+        let metrics = context.metrics.clone();
         let mut background = JoinSet::new();
         background.spawn(health::update(health, context, stop.clone()));
         if let Some(tokens) = self.authenticator.tokens_file() {
-            background.spawn(keep_loaded(Arc::clone(tokens), stop.clone()));
+            background.spawn(keep_loaded(
+                Arc::clone(tokens),
+                metrics.clone(),
+                stop.clone(),
+            ));
         }
         if let Some(tls) = &self.tls {
-            background.spawn(keep_loaded(Arc::clone(tls), stop.clone()));
+            background.spawn(keep_loaded(Arc::clone(tls), metrics, stop.clone()));
         }
         let max_connections =
             connections::allowed(self.config.max_connections, self.other_connections);

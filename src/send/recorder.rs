@@ -73,9 +73,13 @@ impl Recorder {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, results = slots.len(), "results could not be made durable");
+                tracing::error!(
+                    cause = error.cause(),
+                    results = slots.len(),
+                    "results could not be made durable: their calls fail and may be repeated"
+                );
                 for (call, slot) in slots {
-                    let error = SendError::LogUnavailable(error.to_string());
+                    let error = SendError::LogUnavailable(error.cause().to_owned());
                     call.settle(slot, Settled::Failed(error));
                 }
             }

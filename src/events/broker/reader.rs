@@ -140,8 +140,7 @@ impl Readers {
             .map_err(unavailable)?;
         // The first reader may start before the publisher has declared the stream. A stream with different arguments can still be
         // read; the publisher reports the conflict.
-        let declaring = session.consuming_channel(1).await.map_err(unavailable)?;
-        match self.topology.declare(&declaring).await {
+        match self.topology.declare_or_use(&session).await {
             Ok(()) | Err(AmqpError::Conflict { .. }) => {}
             Err(error) => return Err(unavailable(error)),
         }

@@ -1,6 +1,6 @@
 //! Admission: plans a command and reserves its places in the queue; refuses single destinations for the bridge's own reasons.
 //!
-//! Invariants: an admitted call holds one permit of `send.queue_capacity` for each slot until it is done (P9,
+//! Invariants: nothing is admitted while the event log is known to be unavailable; an admitted call holds one permit of `send.queue_capacity` for each slot until it is done (P9,
 //! docs/RELIABILITY.md); a refused command keeps its slots, because each of them gets a result.
 //! Neighbours: `plan` validates; `placement` continues with the admitted call and asks for the refusals; `guards` has the
 //! operator's limits.
@@ -81,6 +81,16 @@ impl Inner {
                 }));
             }
         };
+        // A log that becomes unavailable after this check is the recorder's concern.
+        if !self.log.is_ready()
+            && let Some(cause) = self.log.outage()
+        {
+            return Err(Box::new(Refused {
+                error: SendError::LogUnreadable(cause),
+                slots: plan.slots,
+                bulk_id: request.bulk_id,
+            }));
+        }
         let permits = u32::try_from(plan.slots.len()).unwrap_or(u32::MAX);
         let Ok(permit) = Arc::clone(&self.capacity).try_acquire_many_owned(permits) else {
             let error = SendError::QueueFull {
