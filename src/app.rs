@@ -6,6 +6,7 @@
 
 mod broker;
 mod running;
+mod start_log;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -170,6 +171,7 @@ impl App {
             client,
             metrics,
         } = self;
+        start_log::log(&config, addresses, broker.as_ref(), grpc.tokens());
         let push_url = |endpoint| config.http.push_url(endpoint, addresses.http.port());
         let log_quota = Arc::new(LogQuota::new(config.infobip.log_requests_per_minute));
         let sender = SendCore::start(

@@ -33,9 +33,7 @@ use self::{
     ledger::Ledger,
 };
 use crate::{
-    amqp::{
-        AmqpError, Endpoint, Publisher, Session, Topology, session::RECONNECT, status::Purpose,
-    },
+    amqp::{AmqpError, Endpoint, Publisher, Topology, session::RECONNECT, status::Purpose},
     config,
     events::SharedEventLog,
     ops::metrics::{AmqpConnection, Metrics},
@@ -144,11 +142,13 @@ async fn consume(
     handlers: &TaskTracker,
 ) -> Result<(), AmqpError> {
     let shutdown = &context.shutdown;
+    let Commands {
+        endpoint, topology, ..
+    } = &context.commands;
     let session = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
-        session = Session::open(&context.commands.endpoint, "commands") => session?,
+        session = topology.open_session(endpoint, "commands") => session?,
     };
-    context.commands.topology.declare_or_use(&session).await?;
     // Until then the event log may not take results, and each command would be moved to a retry queue.
     tokio::select! {
         () = shutdown.cancelled() => return Ok(()),

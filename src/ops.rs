@@ -13,3 +13,9 @@ pub mod readiness;
 pub mod reload;
 pub mod shutdown;
 pub mod telemetry;
+
+/// Whole milliseconds, for a field of a log line.
+#[must_use]
+pub fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -32,6 +32,7 @@ use crate::{
     ops::{
         http_server::{self, Limits},
         metrics::{Metrics, Webhook, WebhookResult},
+        milliseconds,
     },
     proto::v1::ReportSource,
 };
@@ -97,15 +98,19 @@ impl Webhooks {
     where
         F: Future<Output = Result<T, IntakeError>>,
     {
-        let deadline = Instant::now() + self.request_timeout;
+        let began = Instant::now();
+        let deadline = began + self.request_timeout;
         let outcome = match self.admit(secret, request.headers()) {
             Ok(_permit) => match self.read(request, deadline).await {
-                Ok((content_type, body)) => stored_by(deadline, store(content_type, body)).await,
+                Ok((content_type, body)) => {
+                    tracing::debug!(%endpoint, bytes = body.len(), "a push was received");
+                    stored_by(deadline, store(content_type, body)).await
+                }
                 Err(refused) => refused,
             },
             Err(refused) => refused,
         };
-        self.count(endpoint, outcome)
+        self.count(endpoint, began, outcome)
     }
 
     /// Authenticates the request, checks that it can be stored, and acquires a permit, which is held until it is answered.
@@ -158,8 +163,22 @@ impl Webhooks {
         }
     }
 
-    fn count(&self, endpoint: Webhook, (result, response): WebhookOutcome) -> Response {
+    /// Counts and logs an answered push.
+    fn count(
+        &self,
+        endpoint: Webhook,
+        began: Instant,
+        (result, response): WebhookOutcome,
+    ) -> Response {
         self.metrics.webhook_body(endpoint, result);
+        tracing::debug!(
+            target: "smsbridge::access::webhooks",
+            %endpoint,
+            %result,
+            status = response.status().as_u16(),
+            ms = milliseconds(began.elapsed()),
+            "a push was answered"
+        );
         response
     }
 }
@@ -239,12 +258,13 @@ async fn inbound_by_query(
     Query(parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
-    let deadline = Instant::now() + webhooks.request_timeout;
+    let began = Instant::now();
+    let deadline = began + webhooks.request_timeout;
     let outcome = match webhooks.admit(&secret, &headers) {
         Ok(_permit) => stored_by(deadline, webhooks.intake.received_by_query(&parameters)).await,
         Err(refused) => refused,
     };
-    webhooks.count(Webhook::Inbound, outcome)
+    webhooks.count(Webhook::Inbound, began, outcome)
 }
 
 async fn clicks(State(webhooks): Shared, Path(secret): Path<String>, request: Request) -> Response {

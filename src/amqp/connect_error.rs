@@ -76,7 +76,9 @@ fn io_error(uri: &AMQPUri, address: &str, error: &io::Error) -> AmqpError {
     } else if is_closed && !is_tls {
         unreachable(
             address,
-            format!("it closed the connection at once ({detail}); a TLS port (5671) needs amqps://"),
+            format!(
+                "it closed the connection at once ({detail}); a TLS port (5671) needs amqps://"
+            ),
         )
     } else {
         unreachable(address, detail)

@@ -106,7 +106,9 @@ impl Publisher {
         let address = self.endpoint.address();
         Some(match current.as_ref() {
             Some(current) if current.session.is_open() => {
-                format!("the broker at {address} blocks publishers: it is low on memory or disk space")
+                format!(
+                    "the broker at {address} blocks publishers: it is low on memory or disk space"
+                )
             }
             Some(current) => current.session.end().to_string(),
             None => match self.endpoint.status().cause(Purpose::Publisher) {

@@ -210,7 +210,9 @@ impl Session {
         let cause = self.cause.get();
         AmqpError::Ended {
             address: self.address.to_string(),
-            detail: cause.map_or("an operation on it failed", String::as_str).to_owned(),
+            detail: cause
+                .map_or("an operation on it failed", String::as_str)
+                .to_owned(),
         }
     }
 

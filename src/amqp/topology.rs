@@ -27,8 +27,8 @@ pub const RETRY_DELAYS: [Duration; 3] = [
 pub struct Topology {
     prefix: String,
     stream_retention: Duration,
-    /// The exchanges and queues that exist with other arguments and were logged. Shared by clones.
-    logged_differences: Arc<Mutex<BTreeSet<String>>>,
+    /// The queues that exist with other arguments and are used as they are. Shared by clones.
+    differing: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Topology {
@@ -37,7 +37,7 @@ impl Topology {
         Self {
             prefix: amqp.prefix.clone(),
             stream_retention: amqp.stream_retention,
-            logged_differences: Arc::default(),
+            differing: Arc::default(),
         }
     }
 

@@ -70,6 +70,12 @@ impl Context {
         key: Option<&Key>,
     ) {
         let envelope = Envelope::new(delivery);
+        tracing::debug!(
+            request_id = envelope.request_id(),
+            queue,
+            ?requeue,
+            "a command is requeued"
+        );
         let mut headers = republish::headers(delivery);
         headers.insert(FIRST_SEEN.into(), number(envelope.first_seen_ms()));
         headers.insert(ROUTING_KEY.into(), bounded_text(&envelope.routing_key()));

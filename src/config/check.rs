@@ -13,9 +13,9 @@ mod serve;
 
 use secrecy::ExposeSecret;
 
-pub(super) use self::serve::serve;
+pub(super) use self::{addresses::is_loopback_url, serve::serve};
 use self::{
-    addresses::{base_address, is_loopback_url, listeners},
+    addresses::{base_address, listeners},
     applications::applications,
     bounds::bounds,
     secrets::secrets_from_files,

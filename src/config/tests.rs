@@ -58,6 +58,12 @@ fn the_defaults_are_a_configuration() {
     assert_eq!(config.http.path_secret(), "local");
 }
 
+#[test]
+fn the_default_of_max_connections_has_one_value() {
+    let config = load("", &[]).unwrap();
+    assert_eq!(config.grpc.max_connections, DEFAULT_MAX_CONNECTIONS);
+}
+
 /// The keys in comments of `defaults.toml` are valid, and no key is missing.
 #[test]
 fn the_reference_is_complete_and_valid() {

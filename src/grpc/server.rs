@@ -91,6 +91,12 @@ impl GrpcServer {
         self.listener.local_addr()
     }
 
+    /// The number of bearer tokens. `None` without a tokens file.
+    #[must_use]
+    pub fn tokens(&self) -> Option<usize> {
+        self.authenticator.tokens_file().map(|file| file.count())
+    }
+
     /// Serves until `stop`; then accepts no new calls and waits for the calls in progress.
     ///
     /// # Errors

@@ -36,7 +36,10 @@ pub use self::{
 use super::{error::ApiError, wire::rows::UnreadableBody};
 use crate::{
     config,
-    ops::metrics::{Classification, Endpoint, Metrics},
+    ops::{
+        metrics::{Classification, Endpoint, Metrics},
+        milliseconds,
+    },
 };
 
 /// Bytes of an error response that are read. The API's error envelope is far smaller.
@@ -163,7 +166,7 @@ impl Client {
         tracing::debug!(
             %endpoint,
             %classification,
-            ms = took.as_millis(),
+            ms = milliseconds(took),
             "a request to the API"
         );
         self.inner.health.note(

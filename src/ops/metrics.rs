@@ -22,13 +22,13 @@ use prometheus_client::{
 };
 use tonic::Code;
 
+pub use self::labels::{
+    AmqpConnection, Classification, Endpoint, GrpcMethod, Lane, ReloadedFiles, Resolution,
+    SendOutcome, Webhook, WebhookResult, code_name,
+};
 use self::labels::{
     CallLabels, ConnectionLabel, EndpointLabel, FilesLabel, LaneLabel, MethodLabel, OutcomeLabel,
     ReasonLabel, RequestLabels, ResolutionLabel, TypeLabel, WebhookLabels,
-};
-pub use self::labels::{
-    AmqpConnection, Classification, Endpoint, GrpcMethod, Lane, ReloadedFiles, Resolution, SendOutcome,
-    Webhook, WebhookResult, code_name,
 };
 use crate::message::{event_type::EventType, reason::Reason};
 

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal as _};
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer as _, Registry,
+    filter::ParseError,
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
@@ -15,11 +16,14 @@ use tracing_subscriber::{
 
 use crate::config::{Log, LogFormat};
 
+/// The target of the AMQP client's lines.
+const AMQP_CLIENT: &str = "lapin";
+
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     #[error("`log.filter` is not a log filter: {0}; write `info`, or `smsbridge=debug,info`")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    Filter(#[from] ParseError),
     #[error("logging is already set up: {0}")]
     AlreadySet(#[from] tracing_subscriber::util::TryInitError),
 }
@@ -30,7 +34,8 @@ pub enum TelemetryError {
 /// [`TelemetryError`].
 pub fn init(log: &Log) -> Result<(), TelemetryError> {
     let is_terminal = io::stderr().is_terminal();
-    subscriber(log, is_terminal, io::stderr)?.try_init()?;
+    let is_coloured = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    subscriber(log, is_terminal, is_coloured, io::stderr)?.try_init()?;
     Ok(())
 }
 
@@ -38,12 +43,13 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
 fn subscriber<W>(
     log: &Log,
     is_terminal: bool,
+    is_coloured: bool,
     writer: W,
 ) -> Result<impl Subscriber + Send + Sync, TelemetryError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&log.filter)?;
+    let filter = filter(&log.filter)?;
     let as_text = match log.format {
         LogFormat::Auto => is_terminal,
         LogFormat::Text => true,
@@ -51,7 +57,7 @@ where
     };
     let lines = if as_text {
         fmt::layer()
-            .with_ansi(is_terminal)
+            .with_ansi(is_coloured)
             .with_writer(writer)
             .boxed()
     } else {
@@ -62,6 +68,15 @@ where
             .boxed()
     };
     Ok(Registry::default().with(filter).with(lines))
+}
+
+/// The filter, without the lines of the AMQP client unless it names them: the bridge logs each outage of the broker itself.
+fn filter(configured: &str) -> Result<EnvFilter, ParseError> {
+    if configured.contains(AMQP_CLIENT) {
+        EnvFilter::try_new(configured)
+    } else {
+        EnvFilter::try_new(format!("{configured},{AMQP_CLIENT}=off"))
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +106,8 @@ mod tests {
             format,
         };
         let writer = lines.clone();
-        let subscriber = subscriber(&log, is_terminal, move || writer.clone()).unwrap();
+        let subscriber =
+            subscriber(&log, is_terminal, is_terminal, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(request_id = "r-1", wait_ms = 20, "an answer came late");
             tracing::debug!("filtered out");
@@ -127,12 +143,27 @@ mod tests {
     }
 
     #[test]
+    fn the_amqp_client_is_silent_unless_the_filter_names_it() {
+        for (configured, shown) in [
+            ("info", "info,lapin=off"),
+            ("smsbridge=debug,info", "smsbridge=debug,info,lapin=off"),
+            ("info,lapin=warn", "info,lapin=warn"),
+        ] {
+            let (given, expected) = (filter(configured), EnvFilter::try_new(shown));
+            assert_eq!(given.unwrap().to_string(), expected.unwrap().to_string());
+        }
+    }
+
+    #[test]
     fn an_invalid_filter_is_reported_by_its_key() {
         let log = Log {
             filter: "smsbridge=loud".to_owned(),
             format: LogFormat::Json,
         };
-        let error = subscriber(&log, false, io::sink).err().unwrap().to_string();
+        let error = subscriber(&log, false, false, io::sink)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("log.filter"), "{error}");
     }
 }

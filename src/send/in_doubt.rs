@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::send::InDoubtSend;
-use super::{lanes::Lanes, recorder::Recorder};
+use super::{batch_item::wire_ids, lanes::Lanes, recorder::Recorder};
 use crate::{
     config,
     infobip::{
@@ -176,7 +176,7 @@ impl Resolver {
         }
         if !resend.is_empty() {
             tracing::debug!(
-                destinations = resend.len(),
+                message_ids = %wire_ids(&resend),
                 "not found in the API's logs; resending with the same ids"
             );
             self.lanes.push(resend);

@@ -104,7 +104,7 @@ async fn an_outage_of_the_api_is_logged_when_it_begins_and_when_it_ends() {
     let bridge = BridgeProcess::start(&simulator, &settings).await;
     let mut sms = bridge.sms().await;
     let sending = tokio::spawn(async move { sms.send_sms(text(&[NUMBER], TEXT)).await });
-    let lines = logs(&bridge, "the API").await;
+    let lines = logs(&bridge, "the API cannot").await;
     let begin = with_message(&lines, "the API cannot be reached");
     assert_eq!(begin.len(), 1, "{lines:?}");
     assert_eq!(begin[0]["base_url"], url);
@@ -131,10 +131,7 @@ async fn a_refused_password_of_the_api_is_logged_once() {
     let bridge = BridgeProcess::start(&simulator, &settings).await;
     for _ in 0..3 {
         let refused = bridge.sms().await.send_sms(text(&[NUMBER], TEXT)).await;
-        assert_eq!(
-            refused.unwrap_err().code(),
-            tonic::Code::FailedPrecondition
-        );
+        assert_eq!(refused.unwrap_err().code(), tonic::Code::FailedPrecondition);
     }
     let (_, said) = bridge.stop().await;
     let problems: Vec<Value> = parsed(&said)
@@ -142,10 +139,7 @@ async fn a_refused_password_of_the_api_is_logged_once() {
         .filter(|line| line["level"] == "WARN" || line["level"] == "ERROR")
         .collect();
     assert_eq!(problems.len(), 1, "{said}");
-    assert!(
-        message(&problems[0]).contains("infobip.password"),
-        "{said}"
-    );
+    assert!(message(&problems[0]).contains("infobip.password"), "{said}");
     assert!(!said.contains("wrong-password"), "{said}");
 }
 
@@ -238,7 +232,8 @@ async fn an_outage_of_the_broker_is_logged_when_it_begins_and_when_it_ends() {
 /// The steps of one message at `debug`, in their order.
 #[tokio::test]
 async fn the_path_of_a_message_is_logged_at_debug_without_its_number_and_text() {
-    let simulator = TestSimulator::start().await;
+    // The report comes after the answer.
+    let simulator = TestSimulator::with(|config| config.delivery_latency_ms = (500, 500)).await;
     let settings = [("SMSBRIDGE_LOG__FILTER", "info,smsbridge=debug")];
     let bridge = BridgeProcess::start(&simulator, &settings).await;
     let request = smsbridge::proto::v1::SendSmsRequest {
@@ -246,7 +241,7 @@ async fn the_path_of_a_message_is_logged_at_debug_without_its_number_and_text() 
         ..text(&[NUMBER], TEXT)
     };
     bridge.sms().await.send_sms(request).await.unwrap();
-    logs(&bridge, "a push was stored").await;
+    logs(&bridge, "events were stored").await;
     let invalid = smsbridge::proto::v1::SendSmsRequest {
         request_id: "r-bad".into(),
         ..text(&[NUMBER], "")
@@ -296,7 +291,8 @@ async fn access_logs_have_filters_of_their_own() {
         .insert("x-smsbridge-application", application);
     bridge.sms().await.send_sms(request).await.unwrap();
     let url = format!("http://{}/infobip/local/clicks", bridge.addresses.http);
-    let click = json!({"notificationType": "CLICKED", "recipient": NUMBER, "messageId": "default.m1"});
+    let click =
+        json!({"notificationType": "CLICKED", "recipient": NUMBER, "messageId": "default.m1"});
     let push = reqwest::Client::new().post(url).body(click.to_string());
     assert_eq!(push.send().await.unwrap().status(), 200);
     let (_, said) = bridge.stop().await;

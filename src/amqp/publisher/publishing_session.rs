@@ -55,9 +55,8 @@ pub(super) enum Publication {
 
 impl PublishingSession {
     async fn open(endpoint: &Endpoint, topology: &Topology) -> Result<Self, AmqpError> {
-        let session = Session::open(endpoint, "publisher").await?;
+        let session = topology.open_session(endpoint, "publisher").await?;
         let pipelined = session.publishing_channel().await?;
-        topology.declare_or_use(&session).await?;
         let mut mandatory = Vec::with_capacity(MANDATORY_CHANNELS);
         for _ in 0..MANDATORY_CHANNELS {
             mandatory.push(tokio::sync::Mutex::new(session.publishing_channel().await?));

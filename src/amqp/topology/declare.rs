@@ -10,7 +10,7 @@ use lapin::{
 };
 
 use super::{Binding, Exchange, Queue, Topology, short};
-use crate::amqp::{AmqpError, Session, headers::arguments};
+use crate::amqp::{AmqpError, Endpoint, Session, headers::arguments};
 
 /// The arguments that may differ: how much is kept, how long, and how often it is delivered.
 const MAY_DIFFER: [&str; 4] = [
@@ -30,7 +30,14 @@ impl Topology {
             declare_exchange(channel, exchange).await?;
         }
         for queue in self.queues() {
-            declare_queue(channel, queue).await?;
+            // Passively: the broker only checks that it exists.
+            let passive = self.differing.lock().contains(&queue.name);
+            let name = queue.name.clone();
+            if let Err(error) = declare_queue(channel, queue, passive).await {
+                // It may have been deleted, and is declared next time.
+                self.differing.lock().remove(&name);
+                return Err(error);
+            }
         }
         for binding in self.bindings() {
             bind(channel, binding).await?;
@@ -38,43 +45,41 @@ impl Topology {
         Ok(())
     }
 
-    /// Declares everything, but uses what exists with another retention or limit. Logs each difference once.
+    /// Opens a session and declares everything, but uses a queue that exists with another retention or limit, and logs the difference
+    /// once. A refused declaration ends its session, so another one is opened then.
     ///
     /// # Errors
-    /// As [`Topology::declare`], for other differences.
-    pub async fn declare_or_use(&self, session: &Session) -> Result<(), AmqpError> {
-        let mut channel = session.consuming_channel(1).await?;
-        for exchange in self.exchanges() {
-            declare_exchange(&channel, exchange).await?;
-        }
-        for queue in self.queues() {
-            let name = queue.name.clone();
-            match declare_queue(&channel, queue).await {
-                Ok(()) => {}
-                Err(AmqpError::Conflict { detail, .. }) if may_differ(&detail) => {
-                    self.log_difference(&name, &detail);
-                    // The refusal closed the channel. The queue exists, as the refusal says.
-                    channel = session.consuming_channel(1).await?;
+    /// As [`Session::open`] and [`Topology::declare`], for other differences.
+    pub async fn open_session(
+        &self,
+        endpoint: &Endpoint,
+        purpose: &str,
+    ) -> Result<Session, AmqpError> {
+        loop {
+            let session = Session::open(endpoint, purpose).await?;
+            let channel = session.consuming_channel(1).await?;
+            match self.declare(&channel).await {
+                Ok(()) => return Ok(session),
+                Err(AmqpError::Conflict { name, detail }) if may_differ(&detail) => {
+                    let is_new = self.differing.lock().insert(name.clone());
+                    if is_new {
+                        log_difference(&name, &detail);
+                    }
+                    session.close().await;
                 }
                 Err(error) => return Err(error),
             }
         }
-        for binding in self.bindings() {
-            bind(&channel, binding).await?;
-        }
-        Ok(())
     }
+}
 
-    fn log_difference(&self, name: &str, detail: &str) {
-        if self.logged_differences.lock().insert(name.to_owned()) {
-            tracing::warn!(
-                queue = name,
-                detail,
-                "a queue exists with another argument than the configuration has, and is used as it is: a policy changes it \
-                 (rabbitmqctl set_policy, docs/OPERATIONS.md#broker)"
-            );
-        }
-    }
+fn log_difference(name: &str, detail: &str) {
+    tracing::warn!(
+        queue = name,
+        detail,
+        "a queue exists with another argument than the configuration has, and is used as it is: a policy changes it \
+         (rabbitmqctl set_policy, docs/OPERATIONS.md#broker)"
+    );
 }
 
 async fn declare_exchange(channel: &Channel, exchange: Exchange) -> Result<(), AmqpError> {
@@ -93,8 +98,9 @@ async fn declare_exchange(channel: &Channel, exchange: Exchange) -> Result<(), A
         .map_err(|error| declare_error(&exchange.name, error))
 }
 
-async fn declare_queue(channel: &Channel, queue: Queue) -> Result<(), AmqpError> {
+async fn declare_queue(channel: &Channel, queue: Queue, passive: bool) -> Result<(), AmqpError> {
     let options = QueueDeclareOptions {
+        passive,
         durable: true,
         ..Default::default()
     };

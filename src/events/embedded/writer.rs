@@ -229,10 +229,7 @@ impl Writer {
 fn size(job: &Job) -> usize {
     match job {
         Job::Append { events, .. } => events.len(),
-        Job::Quarantine { .. }
-        | Job::SaveSubscription { .. }
-        | Job::Trim { .. }
-        | Job::Probe => 1,
+        Job::Quarantine { .. } | Job::SaveSubscription { .. } | Job::Trim { .. } | Job::Probe => 1,
     }
 }
 

@@ -69,6 +69,10 @@ impl TokensFile {
         })
     }
 
+    pub(in crate::grpc) fn count(&self) -> usize {
+        self.known().tokens.grants().count()
+    }
+
     pub(super) fn known(&self) -> Arc<Known> {
         Arc::clone(&self.current.read())
     }

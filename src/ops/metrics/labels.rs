@@ -187,6 +187,11 @@ impl GrpcMethod {
     pub fn named(name: &str) -> Self {
         Self(proto::methods().get(name).map_or("unknown", String::as_str))
     }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.0
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

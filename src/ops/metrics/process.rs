@@ -8,10 +8,7 @@ use std::{fmt, fs};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::{
-        counter::ConstCounter,
-        gauge::ConstGauge,
-    },
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::Unit,
 };
 
@@ -23,8 +20,12 @@ impl Collector for ProcessCollector {
         let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: Option<i64>| {
             let Some(value) = value else { return Ok(()) };
             let value = ConstGauge::new(value);
-            let metric =
-                encoder.encode_descriptor(name, help, unit, prometheus_client::metrics::MetricType::Gauge)?;
+            let metric = encoder.encode_descriptor(
+                name,
+                help,
+                unit,
+                prometheus_client::metrics::MetricType::Gauge,
+            )?;
             value.encode(metric)
         };
         let bytes = Some(&Unit::Bytes);
@@ -56,7 +57,9 @@ impl Collector for ProcessCollector {
 
 fn resident_bytes() -> Option<i64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: i64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1024)
 }

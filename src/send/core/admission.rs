@@ -13,7 +13,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Inner;
 use crate::{
-    message::{id::ApplicationName, reason::Reason},
+    message::{
+        id::{ApplicationName, MAX_ID_CHARACTERS},
+        reason::Reason,
+    },
+    primitives::joined::Joined,
     proto::v1::{self, Outcome},
     send::{
         Arrival, SendCommand, SendError, Sent,
@@ -50,6 +54,15 @@ impl Refused {
 
 impl Inner {
     pub(super) fn admit(&self, command: SendCommand) -> Result<Admitted, Box<Refused>> {
+        let logged = LoggedCommand::received(&command);
+        let outcome = self.try_admit(command);
+        if let Some(logged) = logged {
+            logged.ended(&outcome);
+        }
+        outcome
+    }
+
+    fn try_admit(&self, command: SendCommand) -> Result<Admitted, Box<Refused>> {
         let SendCommand {
             application,
             mut request,
@@ -154,6 +167,56 @@ impl Inner {
             refusal.to_string(),
             Vec::new(),
         ))
+    }
+}
+
+/// The ids of a command for its lines at `debug`.
+struct LoggedCommand {
+    application: ApplicationName,
+    request_id: String,
+}
+
+impl LoggedCommand {
+    /// `None` if `debug` is off.
+    fn received(command: &SendCommand) -> Option<Self> {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return None;
+        }
+        // Not validated yet.
+        let id = &command.request.request_id;
+        let logged = Self {
+            application: command.application.clone(),
+            request_id: id.chars().take(MAX_ID_CHARACTERS).collect(),
+        };
+        tracing::debug!(
+            application = %logged.application,
+            request_id = logged.request_id,
+            messages = command.request.messages.len(),
+            redelivered = command.arrival == Arrival::Redelivered,
+            "a send was received"
+        );
+        Some(logged)
+    }
+
+    fn ended(&self, outcome: &Result<Admitted, Box<Refused>>) {
+        match outcome {
+            Ok(admitted) => {
+                let ids = admitted.plan.slots.iter().map(|slot| &slot.wire_id);
+                tracing::debug!(
+                    application = %self.application,
+                    request_id = self.request_id,
+                    destinations = admitted.plan.slots.len(),
+                    message_ids = %Joined(ids),
+                    "a send was admitted"
+                );
+            }
+            Err(refused) => tracing::debug!(
+                application = %self.application,
+                request_id = self.request_id,
+                reason = %refused.error.reason(),
+                "a send was refused"
+            ),
+        }
     }
 }
 

@@ -6,12 +6,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Dispatcher, count_destinations, settle_all};
+use super::{Dispatcher, settle_all};
 use crate::{
     infobip::ApiError,
     message::reason::Reason,
+    ops::milliseconds,
     proto::v1::Outcome,
-    send::{SendError, batch_item::BatchItem, recorder::SlotResult},
+    send::{
+        SendError,
+        batch_item::{BatchItem, wire_ids},
+        recorder::SlotResult,
+    },
 };
 
 impl Dispatcher {
@@ -54,7 +59,7 @@ impl Dispatcher {
             }
             ApiError::InDoubt { detail } => {
                 tracing::debug!(
-                    destinations = count_destinations(&items),
+                    message_ids = %wire_ids(&items),
                     detail,
                     "a send request is in doubt: its messages are looked up in the API's logs"
                 );
@@ -72,7 +77,7 @@ impl Dispatcher {
     async fn requeue(&self, items: Vec<BatchItem>, detail: &str, at_least: Option<Duration>) {
         let pause = self.pause.begin(at_least);
         tracing::debug!(
-            pause_ms = u64::try_from(pause.as_millis()).unwrap_or_default(),
+            pause_ms = milliseconds(pause),
             detail,
             "the API does not take sends now: they are retried after a pause"
         );

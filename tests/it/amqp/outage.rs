@@ -61,7 +61,10 @@ async fn without_a_session_calls_and_pushes_are_refused_at_once_and_nothing_is_s
     let click = json!({"notificationType": "CLICKED", "messageId": "default.m1"});
     let push = || {
         let client = reqwest::Client::new();
-        client.post(bridge.webhook("clicks")).body(click.to_string()).send()
+        client
+            .post(bridge.webhook("clicks"))
+            .body(click.to_string())
+            .send()
     };
     let begun = Instant::now();
     let answer = push().await.unwrap();

@@ -140,7 +140,10 @@ async fn nothing_is_pulled_while_the_event_log_cannot_be_written() {
     }
 
     database.each("DROP TRIGGER full_TABLE_NAME");
-    assert_eq!(push().await.unwrap().status(), 200);
+    eventually("pushes are stored again", async || {
+        (push().await.unwrap().status() == 200).then_some(())
+    })
+    .await;
     let pulled = inbox.pull_received_messages(all()).await.unwrap();
     assert_eq!(pulled.into_inner().messages[0].text, "Hi");
     health_becomes(&bridge, "", ServingStatus::Serving).await;
