@@ -110,6 +110,10 @@ impl App {
         let metrics = Metrics::new();
         let client = Client::new(&config.infobip, metrics.clone())?;
         let broker = Broker::configured(&config.amqp, &metrics)?;
+        start_log::log(&config, addresses, broker.as_ref(), grpc.tokens());
+        if let Some(broker) = &broker {
+            broker.first_attempt().await;
+        }
         let log: SharedEventLog = match &broker {
             Some(broker) if config.events.engine != Engine::Embedded => {
                 broker.event_log(metrics.clone())
@@ -171,7 +175,6 @@ impl App {
             client,
             metrics,
         } = self;
-        start_log::log(&config, addresses, broker.as_ref(), grpc.tokens());
         let push_url = |endpoint| config.http.push_url(endpoint, addresses.http.port());
         let log_quota = Arc::new(LogQuota::new(config.infobip.log_requests_per_minute));
         let sender = SendCore::start(

@@ -20,7 +20,7 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
 impl Http {
     /// The path secret in the URLs that the bridge passes to the API.
     #[must_use]
-    fn path_secret(&self) -> &str {
+    pub(in crate::config) fn path_secret(&self) -> &str {
         self.secret
             .as_ref()
             .map_or(UNGUARDED_SECRET, ExposeSecret::expose_secret)

@@ -152,7 +152,7 @@ impl Call {
             tracing::debug!(
                 application = %self.application,
                 request_id = self.request_id,
-                reason = reason.map(|reason| reason.as_str()),
+                reason = reason.map(Reason::as_str),
                 "a send was answered"
             );
             if let Some(release) = release {

@@ -12,6 +12,7 @@ mod grpc;
 mod infobip;
 mod logs;
 mod metrics;
+mod scripts;
 mod send;
 mod support;
 mod webhooks;

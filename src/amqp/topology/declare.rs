@@ -34,8 +34,10 @@ impl Topology {
             let passive = self.differing.lock().contains(&queue.name);
             let name = queue.name.clone();
             if let Err(error) = declare_queue(channel, queue, passive).await {
-                // It may have been deleted, and is declared next time.
-                self.differing.lock().remove(&name);
+                if passive {
+                    // It may have been deleted, and is declared next time.
+                    self.differing.lock().remove(&name);
+                }
                 return Err(error);
             }
         }
