@@ -4,7 +4,7 @@
 //! malformed row is quarantined alone, without affecting the other rows.
 //! Neighbours: `infobip::wire` reads the rows, `events` stores them; `webhooks` (push) and `grpc` (pull) call this module.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -34,21 +34,6 @@ pub struct StoredMessages {
     pub message_count: i32,
     /// API: `pendingMessageCount`. 0 if absent, as in pushes.
     pub pending_message_count: i32,
-}
-
-/// An event in a log line: its type and the wire id of its message, or its own id if it has no message.
-struct Logged<'a>(&'a NewEvent);
-
-impl fmt::Display for Logged<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NewEvent { event, wire_id, .. } = self.0;
-        let id = if wire_id.is_empty() {
-            &event.id
-        } else {
-            wire_id
-        };
-        write!(f, "{}:{id}", event.r#type)
-    }
 }
 
 /// Cheap to clone.
@@ -235,7 +220,7 @@ impl Intake {
         }
         let events = Arc::new(events);
         self.log.append(Arc::clone(&events)).await?;
-        tracing::debug!(events = %Joined(events.iter().map(Logged)), "events were stored");
+        tracing::debug!(events = %Joined(events.iter().map(NewEvent::logged)), "events were stored");
         let events = Arc::unwrap_or_clone(events);
         Ok(events.into_iter().map(|new| new.event).collect())
     }

@@ -6,6 +6,7 @@
 //! Neighbours: `intake` stores the pushes, `ops::http_server` bounds the connections, `app` binds the port.
 
 mod authenticator;
+mod outcome;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +25,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::authenticator::WebhookAuthenticator;
+use self::{
+    authenticator::WebhookAuthenticator,
+    outcome::{WebhookOutcome, stored_by, unavailable},
+};
 use crate::{
     config,
     intake::{Intake, IntakeError},
@@ -47,9 +51,6 @@ struct Webhooks {
     request_timeout: Duration,
     metrics: Metrics,
 }
-
-/// The outcome of a push for the metrics, and the response to Infobip.
-type WebhookOutcome = (WebhookResult, Response);
 
 /// Serves until `stop`, then finishes the requests in progress.
 pub async fn serve(
@@ -180,44 +181,6 @@ impl Webhooks {
             "a push was answered"
         );
         response
-    }
-}
-
-/// 503: Infobip repeats the push.
-fn unavailable() -> WebhookOutcome {
-    let later = [(header::RETRY_AFTER, "5")];
-    let response = (StatusCode::SERVICE_UNAVAILABLE, later).into_response();
-    (WebhookResult::Unavailable, response)
-}
-
-/// The outcome of storing, or 503 at the deadline. If it is stored later after all, the repeated push is a duplicate.
-async fn stored_by<T>(
-    deadline: Instant,
-    storing: impl Future<Output = Result<T, IntakeError>>,
-) -> WebhookOutcome {
-    match timeout_at(deadline, storing).await {
-        Ok(stored) => outcome_of(stored),
-        Err(_) => {
-            tracing::error!(
-                "a push was not stored within http.request_timeout; Infobip repeats it; check the event log"
-            );
-            unavailable()
-        }
-    }
-}
-
-/// 200 only if the push is durable.
-fn outcome_of<T>(stored: Result<T, IntakeError>) -> WebhookOutcome {
-    match stored {
-        Ok(_) => (WebhookResult::Stored, StatusCode::OK.into_response()),
-        // It is in quarantine, so a repeated push would not help.
-        Err(IntakeError::Unreadable(_)) => {
-            (WebhookResult::Quarantined, StatusCode::OK.into_response())
-        }
-        Err(IntakeError::Log(error)) => {
-            tracing::error!(%error, "a push could not be stored; Infobip repeats it");
-            unavailable()
-        }
     }
 }
 

@@ -27,7 +27,8 @@ pub(super) fn connect_error(uri: &AMQPUri, address: &str, error: &lapin::Error) 
         ErrorKind::ProtocolError(protocol) => match protocol.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
                 let mut problem = "the user or password of amqp.url is refused".to_owned();
-                if uri.authority.userinfo.username == "guest" {
+                let is_local = matches!(uri.authority.host.as_str(), "localhost" | "127.0.0.1");
+                if uri.authority.userinfo.username == "guest" && !is_local {
                     problem.push_str(" (`guest` may log in from the broker's own host only)");
                 }
                 refused("login", problem)
@@ -89,5 +90,82 @@ pub(super) fn unreachable(address: &str, detail: String) -> AmqpError {
     AmqpError::Unreachable {
         address: address.to_owned(),
         detail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPError;
+
+    use super::*;
+
+    fn text(url: &str, error: impl Into<lapin::Error>) -> (&'static str, String) {
+        let uri: AMQPUri = url.parse().unwrap();
+        let error = connect_error(&uri, "rabbit:5672 (vhost /)", &error.into());
+        (error.cause(), error.to_string())
+    }
+
+    #[test]
+    fn each_cause_has_its_remedy() {
+        let io = |kind, detail: &str| io::Error::new(kind, detail.to_owned());
+        let amqp = |kind: AMQPErrorKind, detail: &str| {
+            lapin::Error::from(ErrorKind::ProtocolError(AMQPError::new(
+                kind,
+                detail.into(),
+            )))
+        };
+        let untrusted = "invalid peer certificate: UnknownIssuer";
+        let no_tls = "received corrupt message of type InvalidContentType";
+        let login: AMQPErrorKind = AMQPSoftError::ACCESSREFUSED.into();
+        let vhost: AMQPErrorKind = AMQPHardError::NOTALLOWED.into();
+        let no_access = "NOT_ALLOWED - access to vhost 'sms' refused for user 'guest'";
+        for ((cause, text), expected, part) in [
+            (
+                text("amqps://rabbit", io(io::ErrorKind::InvalidData, untrusted)),
+                "tls",
+                "certificate is not trusted",
+            ),
+            (
+                text("amqps://rabbit", io(io::ErrorKind::InvalidData, no_tls)),
+                "tls",
+                "amqps:// is for a TLS port",
+            ),
+            (
+                text(
+                    "amqp://rabbit",
+                    io(io::ErrorKind::ConnectionAborted, "gone"),
+                ),
+                "away",
+                "needs amqps://",
+            ),
+            (
+                text(
+                    "amqp://rabbit",
+                    io(io::ErrorKind::ConnectionRefused, "refused"),
+                ),
+                "away",
+                "is it running",
+            ),
+            (
+                text("amqp://rabbit", amqp(login, "Login was refused")),
+                "login",
+                "`guest` may log in from the broker's own host only",
+            ),
+            (
+                text(
+                    "amqp://rabbit/sms",
+                    amqp(vhost.clone(), "vhost sms not found"),
+                ),
+                "vhost",
+                "the vhost `sms` does not exist",
+            ),
+            (
+                text("amqp://rabbit/sms", amqp(vhost, no_access)),
+                "vhost",
+                "set_permissions",
+            ),
+        ] {
+            assert!(cause == expected && text.contains(part), "{cause} {text}");
+        }
     }
 }

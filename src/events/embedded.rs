@@ -9,6 +9,7 @@ mod chunk;
 mod cursor;
 mod health;
 mod lookup_batcher;
+mod maintenance;
 mod reader;
 mod schema;
 mod send_journal;
@@ -24,10 +25,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::Instant,
-};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     cursor::LogId,
@@ -45,11 +43,6 @@ use crate::ops::metrics::Metrics;
 
 /// Length of the queue to the writer. Callers wait while it is full.
 const MAX_QUEUED_JOBS: usize = 1024;
-/// How often events older than the retention are removed.
-const TRIM_INTERVAL: Duration = Duration::from_secs(30);
-/// How often it is checked whether a probe is needed.
-const PROBE_INTERVAL: Duration = Duration::from_millis(250);
-
 /// Why the embedded log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -134,7 +127,7 @@ impl EmbeddedLog {
             .name("event-log".to_owned())
             .spawn(move || writer.run(waiting))
             .map_err(in_folder)?;
-        let trimmer = tokio::spawn(maintain(jobs.downgrade(), Arc::clone(&health)));
+        let trimmer = tokio::spawn(maintenance::run(jobs.downgrade(), Arc::clone(&health)));
         let readers = Arc::new(Readers::new(path));
         Ok(Self {
             id,
@@ -267,35 +260,5 @@ impl EventLog for EmbeddedLog {
             }
         }
         .boxed()
-    }
-}
-
-/// Trims the log periodically, and probes it while it cannot be written.
-async fn maintain(jobs: mpsc::WeakSender<Job>, health: Arc<Health>) {
-    let mut trim_due = Instant::now();
-    loop {
-        if Instant::now() >= trim_due {
-            trim_due = Instant::now() + TRIM_INTERVAL;
-            if trim(&jobs).await.is_none() {
-                return;
-            }
-        }
-        tokio::time::sleep(PROBE_INTERVAL).await;
-        let Some(jobs) = jobs.upgrade() else { return };
-        if !health.is_ok() && jobs.send(Job::Probe).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Removes all events that are older than the retention. `None` if the log is closed.
-async fn trim(jobs: &mpsc::WeakSender<Job>) -> Option<()> {
-    // Appends run between the trims.
-    loop {
-        let (more, is_there_more) = oneshot::channel();
-        jobs.upgrade()?.send(Job::Trim { more }).await.ok()?;
-        if !is_there_more.await.unwrap_or(false) {
-            return Some(());
-        }
     }
 }
