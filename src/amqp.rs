@@ -5,10 +5,12 @@
 //! Neighbours: the broker engine of `events` publishes and reads events, `commands` consumes and republishes commands.
 
 pub mod codec;
+mod connect_error;
 pub mod frame;
 pub mod headers;
 pub mod publisher;
 pub mod session;
+pub mod status;
 pub mod topology;
 
 use std::time::Duration;
@@ -29,12 +31,22 @@ pub enum AmqpError {
     BadUrl(String),
     /// No connection could be established.
     #[error(
-        "the broker at {address} cannot be reached: {detail}; is it running, and is amqp.url right?"
+        "the broker at {address} cannot be reached: {detail}; is it running, and are host and port of amqp.url right?"
     )]
     Unreachable {
         /// Host, port and virtual host.
         address: String,
         detail: String,
+    },
+    /// The broker was reached, but refuses the connection.
+    #[error("the broker at {address}: {problem}")]
+    Refused {
+        /// `login`, `vhost`, `tls` or `refused`.
+        cause: &'static str,
+        /// Host, port and virtual host.
+        address: String,
+        /// With the remedy.
+        problem: String,
     },
     /// A queue or exchange exists with different arguments.
     #[error(
@@ -42,6 +54,13 @@ pub enum AmqpError {
          are not needed, or set another amqp.prefix"
     )]
     Conflict { name: String, detail: String },
+    /// The session ended.
+    #[error("the session with the broker at {address} ended: {detail}")]
+    Ended {
+        /// Host, port and virtual host.
+        address: String,
+        detail: String,
+    },
     /// The broker refused the operation, or the session ended during it.
     #[error("the session with the broker failed: {0}")]
     Lost(String),
@@ -67,6 +86,17 @@ pub enum AmqpError {
     /// The process shuts down.
     #[error("the connection is closed: the process is shutting down")]
     Closed,
+}
+
+impl AmqpError {
+    /// What kind of outage it is. A session that ended and a broker that cannot be reached are one.
+    fn cause(&self) -> &'static str {
+        match self {
+            Self::Refused { cause, .. } => cause,
+            Self::Conflict { .. } => "conflict",
+            _ => "away",
+        }
+    }
 }
 
 impl From<lapin::Error> for AmqpError {

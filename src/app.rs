@@ -6,6 +6,7 @@
 
 mod broker;
 mod running;
+mod start_log;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -109,6 +110,10 @@ impl App {
         let metrics = Metrics::new();
         let client = Client::new(&config.infobip, metrics.clone())?;
         let broker = Broker::configured(&config.amqp, &metrics)?;
+        start_log::log(&config, addresses, broker.as_ref(), grpc.tokens());
+        if let Some(broker) = &broker {
+            broker.first_attempt().await;
+        }
         let log: SharedEventLog = match &broker {
             Some(broker) if config.events.engine != Engine::Embedded => {
                 broker.event_log(metrics.clone())
@@ -210,6 +215,7 @@ impl App {
                 log: Arc::clone(&log),
                 application_from: config.amqp.application_from,
                 prefetch: config.amqp.prefetch,
+                metrics: metrics.clone(),
             };
             tokio::spawn(commands::run(commands, closing.clone()))
         });
@@ -230,7 +236,7 @@ impl App {
         let readiness = Readiness::new();
         readiness.probe("event log", {
             let log = Arc::clone(&log);
-            move || (!log.is_ready()).then(|| "it can't be written".to_owned())
+            move || log.outage()
         });
         let stop_admin = CancellationToken::new();
         let admin = tokio::spawn(ops::admin::serve(

@@ -18,7 +18,13 @@ mod republish;
 mod returned;
 mod unknown;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use lapin::{options::BasicConsumeOptions, types::FieldTable};
 use tokio::{task::JoinSet, time::Instant};
@@ -30,9 +36,10 @@ use self::{
     ledger::Ledger,
 };
 use crate::{
-    amqp::{AmqpError, Endpoint, Publisher, Session, Topology, session::RECONNECT},
+    amqp::{AmqpError, Endpoint, Publisher, Topology, session::RECONNECT, status::Purpose},
     config,
     events::SharedEventLog,
+    ops::metrics::{AmqpConnection, Metrics},
     primitives::retry::Backoff,
     send::Sender,
 };
@@ -55,6 +62,7 @@ pub struct Commands {
     pub application_from: config::ApplicationFrom,
     /// Commands in flight at most, for each queue.
     pub prefetch: u16,
+    pub metrics: Metrics,
 }
 
 /// The state that all handlers share.
@@ -65,6 +73,31 @@ struct Context {
     /// Cancelled after `shutdown`, when all consumers have stopped. Only then commands are requeued unchanged, because this
     /// process would otherwise receive them again.
     consumers_stopped: CancellationToken,
+    /// Whether a session has been open.
+    has_consumed: AtomicBool,
+}
+
+impl Context {
+    fn has_session(&self) {
+        let Commands {
+            endpoint, metrics, ..
+        } = &self.commands;
+        if !self.has_consumed.swap(true, Ordering::Relaxed) {
+            tracing::info!("commands are consumed");
+        }
+        metrics.amqp_connected(AmqpConnection::Commands, true);
+        endpoint
+            .status()
+            .opened(endpoint.address(), Purpose::Commands);
+    }
+
+    fn has_no_session(&self, error: &AmqpError) {
+        tracing::debug!(%error, "commands cannot be consumed");
+        let endpoint = &self.commands.endpoint;
+        endpoint
+            .status()
+            .failed(endpoint.address(), Purpose::Commands, error);
+    }
 }
 
 /// Consumes commands until `shutdown`. Returns when all commands in flight have been handled.
@@ -87,6 +120,7 @@ pub async fn run(commands: Commands, shutdown: CancellationToken) {
         ledger: Ledger::default(),
         shutdown: shutdown.clone(),
         consumers_stopped: CancellationToken::new(),
+        has_consumed: AtomicBool::new(false),
     });
     let handlers = TaskTracker::new();
     let mut backoff = Backoff::new(RECONNECT);
@@ -94,10 +128,7 @@ pub async fn run(commands: Commands, shutdown: CancellationToken) {
         match consume(&context, &queues, &handlers).await {
             Ok(lifetime) if lifetime >= STABLE_SESSION => backoff.reset(),
             Ok(_) => {}
-            Err(error) if backoff.is_fresh() => {
-                tracing::warn!(%error, "commands cannot be consumed, trying again");
-            }
-            Err(error) => tracing::debug!(%error, "commands cannot be consumed"),
+            Err(error) => context.has_no_session(&error),
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -117,13 +148,20 @@ async fn consume(
     handlers: &TaskTracker,
 ) -> Result<Duration, AmqpError> {
     let shutdown = &context.shutdown;
+    let Commands {
+        endpoint, topology, ..
+    } = &context.commands;
     let session = tokio::select! {
         () = shutdown.cancelled() => return Ok(Duration::ZERO),
-        session = Session::open(&context.commands.endpoint, "commands") => session?,
+        session = topology.open_session(endpoint, "commands") => session?,
     };
     let opened = Instant::now();
-    let declaring = session.consuming_channel(1).await?;
-    context.commands.topology.declare(&declaring).await?;
+    // Until then the event log may not take results, and each command would be moved to a retry queue.
+    tokio::select! {
+        () = shutdown.cancelled() => return Ok(Duration::ZERO),
+        () = session.ended() => return Err(session.end()),
+        () = context.commands.publisher.opened() => {}
+    }
     let session = Arc::new(session);
     let mut consumers = JoinSet::new();
     for queue in queues {
@@ -145,10 +183,7 @@ async fn consume(
             handlers.clone(),
         ));
     }
-    tracing::info!(
-        address = context.commands.endpoint.address(),
-        "consuming commands"
-    );
+    context.has_session();
     // Kept because they keep their channels open: deliveries can only be acknowledged on the channel that received them.
     let mut stopped = Vec::new();
     while let Some(ended) = consumers.join_next().await {
@@ -171,12 +206,11 @@ async fn consume(
         handlers.close();
         handlers.wait().await;
     } else {
-        tracing::warn!(
-            address = context.commands.endpoint.address(),
-            "the consumers' session with the broker ended"
-        );
+        context.has_no_session(&session.end());
     }
     let lifetime = opened.elapsed();
+    let metrics = &context.commands.metrics;
+    metrics.amqp_connected(AmqpConnection::Commands, false);
     session.close().await;
     Ok(lifetime)
 }

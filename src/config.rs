@@ -9,14 +9,14 @@ mod effective;
 mod layers;
 mod load;
 mod mistake;
+mod push_url;
 mod read;
 pub mod tls;
 pub mod tokens;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use self::{
@@ -216,49 +216,14 @@ pub struct InboundRoute {
     pub keyword: Option<String>,
 }
 
-/// The path secret in our own URLs if none is configured; any secret is then accepted.
-const UNGUARDED_SECRET: &str = "local";
+/// The default of `grpc.max_connections`.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 20_000;
 
-/// Percent-encodes all but the unreserved characters of RFC 3986.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
-impl Http {
-    /// The path secret in the URLs that the bridge passes to the API.
+impl Infobip {
+    /// Whether `base_url` is `http://` to another machine: credentials and messages are not encrypted.
     #[must_use]
-    fn path_secret(&self) -> &str {
-        self.secret
-            .as_ref()
-            .map_or(UNGUARDED_SECRET, ExposeSecret::expose_secret)
-    }
-
-    /// The URL that the bridge passes to the API for pushes to an endpoint: `{public_url}/infobip/{secret}/{endpoint}`. `None`
-    /// without `public_url`. A port 0 in `public_url` is replaced by `port`, the bound port of `listen`.
-    ///
-    /// Without a path secret it contains the credentials of HTTP Basic as user information (`https://user:password@host/…`),
-    /// because the API cannot learn them in another way.
-    #[must_use]
-    pub fn push_url(&self, endpoint: &str, port: u16) -> Option<SecretString> {
-        let url = self.public_url.as_deref()?.trim_end_matches('/');
-        let (scheme, host) = url.split_once("://")?;
-        let host = match host.strip_suffix(":0") {
-            Some(host) => format!("{host}:{port}"),
-            None => host.to_owned(),
-        };
-        let user_information = match (&self.secret, &self.basic_username, &self.basic_password) {
-            (None, Some(username), Some(password)) => {
-                let encoded = |text| utf8_percent_encode(text, UNRESERVED);
-                let password = password.expose_secret();
-                format!("{}:{}@", encoded(username), encoded(password))
-            }
-            _ => String::new(),
-        };
-        let secret = self.path_secret();
-        let url = format!("{scheme}://{user_information}{host}/infobip/{secret}/{endpoint}");
-        Some(url.into())
+    pub fn is_unencrypted(&self) -> bool {
+        self.base_url.starts_with("http://") && !check::is_loopback_url(&self.base_url)
     }
 }
 

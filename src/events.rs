@@ -12,7 +12,7 @@ pub mod filter;
 pub mod new_event;
 pub mod subscription;
 
-use std::{pin::Pin, sync::Arc};
+use std::{borrow::Cow, pin::Pin, sync::Arc};
 
 use futures_util::{future::BoxFuture, stream::Stream};
 
@@ -70,8 +70,12 @@ pub trait EventLog: Send + Sync + 'static {
         Box::pin(std::future::ready(Err(AppendError::Closed)))
     }
 
-    /// Whether the log can be written now, for the readiness probe.
+    /// Whether the log can be written now, as far as the engine knows: the last write succeeded, or there is a session with the
+    /// broker. Cheap: asked before each send.
     fn is_ready(&self) -> bool;
+
+    /// Why the log cannot be written now; `None` if it can.
+    fn outage(&self) -> Option<String>;
 
     /// Writes what is queued and ends the engine's tasks.
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -195,6 +199,18 @@ pub enum AppendError {
     Closed,
 }
 
+impl AppendError {
+    /// The cause, for an error text that names the event log itself.
+    #[must_use]
+    pub fn cause(&self) -> Cow<'_, str> {
+        match self {
+            Self::Unavailable(cause) => cause.into(),
+            Self::TooLarge { .. } => self.to_string().into(),
+            Self::Closed => "the process is shutting down".into(),
+        }
+    }
+}
+
 /// Why events could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
@@ -216,4 +232,15 @@ pub enum ReadError {
     /// The disk or the broker failed or did not answer in time.
     #[error("cannot read the event log: {0}")]
     Unavailable(String),
+}
+
+impl ReadError {
+    /// The cause, for an error text that names the event log itself.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Unavailable(cause) => cause.clone(),
+            other => other.to_string(),
+        }
+    }
 }

@@ -13,6 +13,7 @@ use crate::{
     events::{AppendError, NewEvent, Quarantined, SharedEventLog},
     infobip::wire::{self, BadRow, InboxRow, LookupRow, Rows, UnreadableBody},
     message::id::ApplicationName,
+    primitives::joined::Joined,
     proto::v1::{self, ReportSource},
 };
 
@@ -79,6 +80,12 @@ impl Intake {
             log,
             routes: Arc::new(routes),
         }
+    }
+
+    /// Whether events can be stored now, as far as the event log knows.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.log.is_ready()
     }
 
     /// The application of a received message: the first route that matches its number and keyword, else `default`.
@@ -213,6 +220,7 @@ impl Intake {
         }
         let events = Arc::new(events);
         self.log.append(Arc::clone(&events)).await?;
+        tracing::debug!(events = %Joined(events.iter().map(NewEvent::logged)), "events were stored");
         let events = Arc::unwrap_or_clone(events);
         Ok(events.into_iter().map(|new| new.event).collect())
     }

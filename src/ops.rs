@@ -8,8 +8,15 @@ pub mod http_server;
 pub mod listen;
 pub mod metrics;
 pub mod open_files;
+pub mod outage;
 pub mod readiness;
 pub mod reload;
 pub mod shutdown;
 pub mod telemetry;
 pub mod terminal;
+
+/// Whole milliseconds, for a field of a log line.
+#[must_use]
+pub fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,7 +1,8 @@
-//! Small building blocks that know nothing of SMS: retries with backoff, a bounded map, bounded texts.
+//! Small building blocks that know nothing of SMS: retries with backoff, a bounded map, bounded texts, ids in log lines.
 //!
 //! Neighbours: every module may use these; they use no other module.
 
 pub mod bounded_text;
+pub mod joined;
 pub mod recent_map;
 pub mod retry;

@@ -116,7 +116,8 @@ pub enum SendError {
     /// The process is shutting down.
     #[error("the bridge is shutting down: try another replica, or again in a moment")]
     ShuttingDown,
-    /// Whether the ids were used before cannot be determined, so nothing was sent.
+    /// The event log cannot be read or written now: whether the ids were used before cannot be determined, or results could not be
+    /// made durable. Nothing was sent.
     #[error("nothing was sent: {0}")]
     LogUnreadable(String),
     /// The results could not be made durable. The messages may have been sent.

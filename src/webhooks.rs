@@ -6,6 +6,7 @@
 //! Neighbours: `intake` stores the pushes, `ops::http_server` bounds the connections, `app` binds the port.
 
 mod authenticator;
+mod outcome;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +25,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::authenticator::WebhookAuthenticator;
+use self::{
+    authenticator::WebhookAuthenticator,
+    outcome::{WebhookOutcome, stored_by, unavailable},
+};
 use crate::{
     config,
     intake::{Intake, IntakeError},
@@ -32,6 +36,7 @@ use crate::{
     ops::{
         http_server::{self, Limits},
         metrics::{Metrics, Webhook, WebhookResult},
+        milliseconds,
     },
     proto::v1::ReportSource,
 };
@@ -46,9 +51,6 @@ struct Webhooks {
     request_timeout: Duration,
     metrics: Metrics,
 }
-
-/// The outcome of a push for the metrics, and the response to Infobip.
-type WebhookOutcome = (WebhookResult, Response);
 
 /// Serves until `stop`, then finishes the requests in progress.
 pub async fn serve(
@@ -98,18 +100,22 @@ impl Webhooks {
     where
         F: Future<Output = Result<T, IntakeError>>,
     {
-        let deadline = Instant::now() + self.request_timeout;
+        let began = Instant::now();
+        let deadline = began + self.request_timeout;
         let outcome = match self.admit(secret, request.headers()) {
             Ok(_permit) => match self.read(request, deadline).await {
-                Ok((content_type, body)) => stored_by(deadline, store(content_type, body)).await,
+                Ok((content_type, body)) => {
+                    tracing::debug!(%endpoint, bytes = body.len(), "a push was received");
+                    stored_by(deadline, store(content_type, body)).await
+                }
                 Err(refused) => refused,
             },
             Err(refused) => refused,
         };
-        self.count(endpoint, outcome)
+        self.count(endpoint, began, outcome)
     }
 
-    /// Authenticates the request and acquires a permit, which is held until it is answered.
+    /// Authenticates the request, checks that it can be stored, and acquires a permit, which is held until it is answered.
     #[allow(clippy::result_large_err, reason = "the error is the whole response")]
     fn admit(
         &self,
@@ -117,6 +123,10 @@ impl Webhooks {
         headers: &HeaderMap,
     ) -> Result<OwnedSemaphorePermit, WebhookOutcome> {
         self.authenticator.check(secret, headers)?;
+        // Its body could not be stored. The outage is logged where it is noticed.
+        if !self.intake.is_ready() {
+            return Err(unavailable());
+        }
         let permit = Arc::clone(&self.permits).try_acquire_owned();
         permit.map_err(|_| {
             tracing::warn!(
@@ -155,48 +165,23 @@ impl Webhooks {
         }
     }
 
-    fn count(&self, endpoint: Webhook, (result, response): WebhookOutcome) -> Response {
+    /// Counts and logs an answered push.
+    fn count(
+        &self,
+        endpoint: Webhook,
+        began: Instant,
+        (result, response): WebhookOutcome,
+    ) -> Response {
         self.metrics.webhook_body(endpoint, result);
+        tracing::debug!(
+            target: "smsbridge::access::webhooks",
+            %endpoint,
+            %result,
+            status = response.status().as_u16(),
+            ms = milliseconds(began.elapsed()),
+            "a push was answered"
+        );
         response
-    }
-}
-
-/// 503: Infobip repeats the push.
-fn unavailable() -> WebhookOutcome {
-    let later = [(header::RETRY_AFTER, "5")];
-    let response = (StatusCode::SERVICE_UNAVAILABLE, later).into_response();
-    (WebhookResult::Unavailable, response)
-}
-
-/// The outcome of storing, or 503 at the deadline. It may be stored later after all. The events of the repeated push then have the
-/// same ids, except where the push gives none: a received message without id and time, and a body in quarantine, are stored twice.
-async fn stored_by<T>(
-    deadline: Instant,
-    storing: impl Future<Output = Result<T, IntakeError>>,
-) -> WebhookOutcome {
-    match timeout_at(deadline, storing).await {
-        Ok(stored) => outcome_of(stored),
-        Err(_) => {
-            tracing::error!(
-                "a push was not stored within http.request_timeout; Infobip repeats it; check the event log"
-            );
-            unavailable()
-        }
-    }
-}
-
-/// 200 only if the push is durable.
-fn outcome_of<T>(stored: Result<T, IntakeError>) -> WebhookOutcome {
-    match stored {
-        Ok(_) => (WebhookResult::Stored, StatusCode::OK.into_response()),
-        // It is in quarantine, so a repeated push would not help.
-        Err(IntakeError::Unreadable(_)) => {
-            (WebhookResult::Quarantined, StatusCode::OK.into_response())
-        }
-        Err(IntakeError::Log(error)) => {
-            tracing::error!(%error, "a push could not be stored; Infobip repeats it");
-            unavailable()
-        }
     }
 }
 
@@ -237,12 +222,13 @@ async fn inbound_by_query(
     Query(parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
-    let deadline = Instant::now() + webhooks.request_timeout;
+    let began = Instant::now();
+    let deadline = began + webhooks.request_timeout;
     let outcome = match webhooks.admit(&secret, &headers) {
         Ok(_permit) => stored_by(deadline, webhooks.intake.received_by_query(&parameters)).await,
         Err(refused) => refused,
     };
-    webhooks.count(Webhook::Inbound, outcome)
+    webhooks.count(Webhook::Inbound, began, outcome)
 }
 
 async fn clicks(State(webhooks): Shared, Path(secret): Path<String>, request: Request) -> Response {

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::publishing_session::{GiveUpOnDrop, Publication, PublishingSession};
-use super::{AmqpError, Endpoint, Topology, topology::short};
+use super::{AmqpError, Endpoint, Topology, status::Purpose, topology::short};
 use crate::ops::metrics::Metrics;
 
 /// Maximum number of pipelined publications in flight.
@@ -47,6 +47,7 @@ pub struct Message {
 
 /// Publishes on a connection of its own, which it opens again whenever it ends.
 pub struct Publisher {
+    endpoint: Endpoint,
     current: watch::Receiver<Option<Arc<PublishingSession>>>,
     in_flight: Semaphore,
     confirm_timeout: Duration,
@@ -67,13 +68,14 @@ impl Publisher {
         let (sessions, current) = watch::channel(None);
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(publishing_session::keep_connected(
-            endpoint,
+            endpoint.clone(),
             topology,
             sessions,
             metrics,
             shutdown.clone(),
         ));
         Self {
+            endpoint,
             current,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             confirm_timeout,
@@ -89,6 +91,34 @@ impl Publisher {
             .borrow()
             .as_ref()
             .is_some_and(|current| current.session.accepts_messages())
+    }
+
+    /// Waits until a session is open.
+    pub async fn opened(&self) {
+        // Fails after `close`.
+        let _ = self.current.clone().wait_for(Option::is_some).await;
+    }
+
+    /// Why it is not ready, with the broker's address; `None` if it is.
+    #[must_use]
+    pub fn outage(&self) -> Option<String> {
+        if self.is_ready() {
+            return None;
+        }
+        let current = self.current.borrow();
+        let address = self.endpoint.address();
+        Some(match current.as_ref() {
+            Some(current) if current.session.is_open() => {
+                format!(
+                    "the broker at {address} blocks publishers: it is low on memory or disk space"
+                )
+            }
+            Some(current) => current.session.end().to_string(),
+            None => match self.endpoint.status().cause(Purpose::Publisher) {
+                Some(error) => error.to_string(),
+                None => format!("connecting to the broker at {address}"),
+            },
+        })
     }
 
     /// Publishes messages in order and pipelined. Returns one outcome for each message, in their order. The broker confirms a

@@ -3,7 +3,11 @@
 //! Invariant: a session never reconnects. lapin's recovery is off because it hides outages; after any error the owner drops
 //! the session and opens a new one with the backoff of [`RECONNECT`].
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use lapin::{
@@ -14,7 +18,11 @@ use lapin::{
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::AmqpError;
+use super::{
+    AmqpError,
+    connect_error::{connect_error, unreachable},
+    status::BrokerStatus,
+};
 use crate::primitives::retry::RetryPolicy;
 
 /// Timeout of opening a connection.
@@ -28,11 +36,12 @@ const HEARTBEAT_SECONDS: u16 = 15;
 pub const RECONNECT: RetryPolicy =
     RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(10));
 
-/// The address and credentials of the broker.
+/// The address and credentials of the broker, and its state. Cheap to clone; clones share the state.
 #[derive(Clone)]
 pub struct Endpoint {
-    uri: AMQPUri,
-    address: String,
+    uri: Arc<AMQPUri>,
+    address: Arc<str>,
+    status: BrokerStatus,
 }
 
 impl Endpoint {
@@ -47,7 +56,11 @@ impl Endpoint {
             "{}:{} (vhost {})",
             uri.authority.host, uri.authority.port, uri.vhost
         );
-        Ok(Self { uri, address })
+        Ok(Self {
+            uri: Arc::new(uri),
+            address: address.into(),
+            status: BrokerStatus::default(),
+        })
     }
 
     /// The user that the bridge connects as.
@@ -61,6 +74,12 @@ impl Endpoint {
     pub fn address(&self) -> &str {
         &self.address
     }
+
+    /// The state of the broker that the sessions of a running bridge report.
+    #[must_use]
+    pub fn status(&self) -> &BrokerStatus {
+        &self.status
+    }
 }
 
 impl fmt::Debug for Endpoint {
@@ -72,7 +91,10 @@ impl fmt::Debug for Endpoint {
 /// An established connection.
 pub struct Session {
     connection: Connection,
+    address: Arc<str>,
     ended: CancellationToken,
+    /// The error that ended it.
+    cause: Arc<OnceLock<String>>,
     _watch: AbortOnDropHandle<()>,
 }
 
@@ -80,29 +102,28 @@ impl Session {
     /// Connects. `purpose` becomes part of the connection name that operators see on the broker.
     ///
     /// # Errors
-    /// [`AmqpError::Unreachable`].
+    /// [`AmqpError::Unreachable`] or [`AmqpError::Refused`].
     pub async fn open(endpoint: &Endpoint, purpose: &str) -> Result<Self, AmqpError> {
-        let unreachable = |detail: String| AmqpError::Unreachable {
-            address: endpoint.address.clone(),
-            detail,
-        };
+        let Endpoint { uri, address, .. } = endpoint;
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("smsbridge {purpose} {}", std::process::id()).into());
-        let connecting = Connection::connect_uri(endpoint.uri.clone(), properties);
+        let connecting = Connection::connect_uri(AMQPUri::clone(uri), properties);
         let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
             .await
-            .map_err(|_| unreachable(format!("no answer within {CONNECT_TIMEOUT:?}")))?
-            .map_err(|error| unreachable(error.to_string()))?;
+            .map_err(|_| unreachable(address, format!("no answer within {CONNECT_TIMEOUT:?}")))?
+            .map_err(|error| connect_error(uri, address, &error))?;
 
         let ended = CancellationToken::new();
         let mut events = connection.events_listener();
         let watched = ended.clone();
+        let cause = Arc::new(OnceLock::new());
+        let noted = Arc::clone(&cause);
         let watch = tokio::spawn(async move {
             let _ended = watched.drop_guard();
             while let Some(event) = events.next().await {
                 match event {
                     Event::Error(error) => {
-                        tracing::debug!(%error, "the session with the broker ended");
+                        let _ = noted.set(error.to_string());
                         return;
                     }
                     Event::ConnectionBlocked(reason) => {
@@ -117,7 +138,9 @@ impl Session {
         });
         Ok(Self {
             connection,
+            address: Arc::clone(address),
             ended,
+            cause,
             _watch: AbortOnDropHandle::new(watch),
         })
     }
@@ -178,6 +201,18 @@ impl Session {
                 () = self.ended.cancelled() => return,
                 _ = check.tick() => {}
             }
+        }
+    }
+
+    /// Why the session ended.
+    #[must_use]
+    pub fn end(&self) -> AmqpError {
+        let cause = self.cause.get();
+        AmqpError::Ended {
+            address: self.address.to_string(),
+            detail: cause
+                .map_or("an operation on it failed", String::as_str)
+                .to_owned(),
         }
     }
 

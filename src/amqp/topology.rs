@@ -1,17 +1,15 @@
 //! The names of the exchanges and queues that the bridge needs, and their declaration on the broker.
 //!
 //! The bridge declares all of them in every new session, so that deleted ones are created again; `smsbridge topology` prints them.
-//! Neighbours: `definitions` has their arguments and bindings.
+//! Neighbours: `definitions` has their arguments and bindings, `declare` declares them.
 
+mod declare;
 mod definitions;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use lapin::{
-    Channel,
-    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::ShortString,
-};
+use lapin::types::ShortString;
+use parking_lot::Mutex;
 
 pub use self::definitions::{Binding, Exchange, Queue};
 use super::AmqpError;
@@ -29,6 +27,8 @@ pub const RETRY_DELAYS: [Duration; 3] = [
 pub struct Topology {
     prefix: String,
     stream_retention: Duration,
+    /// The queues that exist with other arguments and are used as they are. Shared by clones.
+    differing: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Topology {
@@ -37,6 +37,7 @@ impl Topology {
         Self {
             prefix: amqp.prefix.clone(),
             stream_retention: amqp.stream_retention,
+            differing: Arc::default(),
         }
     }
 
@@ -115,51 +116,6 @@ impl Topology {
     fn retry_queue(&self, delay: Duration) -> String {
         self.name(&format!("retry.{}", delay_name(delay)))
     }
-
-    /// Declares everything. An exchange or queue that exists with the same arguments stays as it is.
-    ///
-    /// # Errors
-    /// [`AmqpError::Conflict`] if one exists with different arguments, else [`AmqpError::Lost`].
-    pub async fn declare(&self, channel: &Channel) -> Result<(), AmqpError> {
-        for exchange in self.exchanges() {
-            let options = ExchangeDeclareOptions {
-                durable: true,
-                ..Default::default()
-            };
-            channel
-                .exchange_declare(
-                    short(&exchange.name)?,
-                    exchange.kind,
-                    options,
-                    exchange.arguments,
-                )
-                .await
-                .map_err(|error| declare_error(&exchange.name, error))?;
-        }
-        for queue in self.queues() {
-            let options = QueueDeclareOptions {
-                durable: true,
-                ..Default::default()
-            };
-            channel
-                .queue_declare(short(&queue.name)?, options, queue.arguments)
-                .await
-                .map_err(|error| declare_error(&queue.name, error))?;
-        }
-        for binding in self.bindings() {
-            channel
-                .queue_bind(
-                    short(&binding.queue)?,
-                    short(&binding.exchange)?,
-                    short(&binding.routing_key)?,
-                    QueueBindOptions::default(),
-                    binding.arguments,
-                )
-                .await
-                .map_err(|error| declare_error(&binding.queue, error))?;
-        }
-        Ok(())
-    }
 }
 
 /// A delay as it is written in queue names and headers, such as `10s`.
@@ -175,20 +131,4 @@ pub fn delay_name(delay: Duration) -> String {
 pub(super) fn short(name: &str) -> Result<ShortString, AmqpError> {
     ShortString::try_new(name)
         .map_err(|_| AmqpError::Lost(format!("`{name}` is longer than 255 bytes")))
-}
-
-fn declare_error(name: &str, error: lapin::Error) -> AmqpError {
-    use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
-    if let lapin::ErrorKind::ProtocolError(protocol) = error.kind()
-        && matches!(
-            protocol.kind(),
-            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
-        )
-    {
-        return AmqpError::Conflict {
-            name: name.to_owned(),
-            detail: protocol.get_message().to_string(),
-        };
-    }
-    error.into()
 }

@@ -3,11 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    amqp::{AmqpError, Endpoint, Publisher, Topology},
+    amqp::{AmqpError, Endpoint, Publisher, Topology, status::Purpose},
     config,
     events::{SharedEventLog, broker::BrokerLog},
     ops::metrics::Metrics,
 };
+
+/// How long the start waits for the first session.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(3);
 
 pub(super) struct Broker {
     pub(super) endpoint: Endpoint,
@@ -40,6 +43,22 @@ impl Broker {
             publisher: Arc::new(publisher),
             confirm_timeout,
         }))
+    }
+
+    /// Waits until the broker is connected, or the first attempt failed: without a session calls are refused, and a bridge whose
+    /// broker is there shall take calls as soon as its ports are open.
+    pub(super) async fn first_attempt(&self) {
+        let status = self.endpoint.status();
+        let failed = async {
+            while status.cause(Purpose::Publisher).is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = self.publisher.opened() => {}
+            () = failed => {}
+            () = tokio::time::sleep(FIRST_ATTEMPT) => {}
+        }
     }
 
     pub(super) fn event_log(&self, metrics: Metrics) -> SharedEventLog {

@@ -26,8 +26,14 @@ pub struct ServeArgs {
 /// [`CliError::Configuration`] with every mistake, before any port is bound; [`CliError::Failed`] if the bridge cannot start
 /// or a server fails.
 pub async fn run(args: ServeArgs) -> Result<(), CliError> {
+    let file = args.config.file().map(|path| path.display().to_string());
     let config = args.config.load_for_serve()?.config;
     telemetry::init(&config.log).map_err(|error| CliError::Configuration(error.to_string()))?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = file.as_deref(),
+        "smsbridge is starting"
+    );
     let shutdown = CancellationToken::new();
     let _signals = watch_signals(shutdown.clone())
         .map_err(|error| CliError::Failed(format!("cannot install signal handlers: {error}")))?;

@@ -73,6 +73,12 @@ impl Context {
         key: Option<&Key>,
     ) {
         let envelope = Envelope::new(delivery);
+        tracing::debug!(
+            request_id = envelope.request_id(),
+            queue,
+            ?requeue,
+            "a command is requeued"
+        );
         let mut headers = republish::headers(delivery);
         headers.insert(FIRST_SEEN.into(), number(envelope.first_seen_ms()));
         headers.insert(ROUTING_KEY.into(), bounded_text(&envelope.routing_key()));
@@ -158,6 +164,7 @@ impl Context {
         }
         headers.insert(DIED_AT.into(), number(now_ms()));
 
+        let reason = invalid.reason;
         let event = NewEvent::invalid_command(
             &application,
             request_id,
@@ -179,6 +186,7 @@ impl Context {
             body: Bytes::copy_from_slice(&delivery.data),
         };
         if self.publish_until_confirmed(delivery, message).await {
+            self.commands.metrics.dead_letter(reason);
             self.acknowledge(delivery, key).await;
         }
     }
@@ -252,7 +260,15 @@ impl Context {
             let is_last = self.shutdown.is_cancelled();
             match attempt().await {
                 Ok(()) => return true,
-                Err(error) if is_last || !delivery.acker.usable() => {
+                // The end of the session was logged.
+                Err(error) if !delivery.acker.usable() => {
+                    tracing::debug!(
+                        error,
+                        "{what} could not be stored: the broker redelivers the command"
+                    );
+                    return false;
+                }
+                Err(error) if is_last => {
                     tracing::warn!(
                         error,
                         "{what} could not be stored: the command stays in its queue"

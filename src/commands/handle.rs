@@ -2,7 +2,7 @@
 //!
 //! Neighbours: `command` decodes, `send` sends, `custody` requeues, dead-letters and acknowledges.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lapin::message::Delivery;
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     message::reason::Reason,
+    ops::milliseconds,
     send::{
         Arrival, SendError, Sent,
         request::{RequestMessage, SendRequest, is_retryable},
@@ -31,6 +32,25 @@ use crate::{
 const CREDENTIALS_RETRY_DELAY: Duration = Duration::from_secs(60);
 
 pub(super) async fn handle(context: &Context, source: Source, delivery: Delivery) {
+    let began = Instant::now();
+    let envelope = Envelope::new(&delivery);
+    let request_id = envelope.request_id().to_owned();
+    tracing::debug!(
+        ?source,
+        request_id,
+        redelivered = envelope.arrival() == Arrival::Redelivered,
+        "a command was received"
+    );
+    carry_out(context, source, delivery).await;
+    tracing::debug!(
+        ?source,
+        request_id,
+        ms = milliseconds(began.elapsed()),
+        "a command ended"
+    );
+}
+
+async fn carry_out(context: &Context, source: Source, delivery: Delivery) {
     if source == Source::Returned
         && let Some(invalid) = returned::dead_letter_reason(context, &delivery)
     {

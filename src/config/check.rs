@@ -15,9 +15,9 @@ mod serve;
 use lapin::uri::AMQPUri;
 use secrecy::ExposeSecret;
 
-pub(super) use self::serve::serve;
+pub(super) use self::{addresses::is_loopback_url, serve::serve};
 use self::{
-    addresses::{base_address, is_loopback_url, listeners, push_url},
+    addresses::{base_address, listeners, push_url},
     applications::applications,
     bounds::bounds,
     secrets::secrets_from_files,

@@ -58,6 +58,24 @@ fn the_defaults_are_a_configuration() {
     assert_eq!(config.http.path_secret(), "local");
 }
 
+#[test]
+fn credentials_in_the_clear_are_noticed() {
+    let is_unencrypted = |url: &str| {
+        let text = format!("[infobip]\nbase_url = \"{url}\"");
+        load(&text, &[]).unwrap().infobip.is_unencrypted()
+    };
+    assert!(is_unencrypted("http://api.infobip.com"));
+    assert!(!is_unencrypted("https://api.infobip.com"));
+    assert!(!is_unencrypted("http://127.0.0.1:8090"));
+    assert!(!is_unencrypted("http://localhost:8090"));
+}
+
+#[test]
+fn the_default_of_max_connections_has_one_value() {
+    let config = load("", &[]).unwrap();
+    assert_eq!(config.grpc.max_connections, DEFAULT_MAX_CONNECTIONS);
+}
+
 /// The keys in comments of `defaults.toml` are valid, and no key is missing.
 #[test]
 fn the_reference_is_complete_and_valid() {

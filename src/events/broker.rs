@@ -280,6 +280,10 @@ impl EventLog for BrokerLog {
         self.publisher.is_ready()
     }
 
+    fn outage(&self) -> Option<String> {
+        self.publisher.outage()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.readers.close().await;

@@ -7,7 +7,9 @@
 
 mod chunk;
 mod cursor;
+mod health;
 mod lookup_batcher;
+mod maintenance;
 mod reader;
 mod schema;
 mod send_journal;
@@ -16,10 +18,7 @@ mod writer;
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -30,6 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     cursor::LogId,
+    health::Health,
     lookup_batcher::LookupBatcher,
     reader::Readers,
     send_journal::SendJournal,
@@ -43,9 +43,6 @@ use crate::ops::metrics::Metrics;
 
 /// Length of the queue to the writer. Callers wait while it is full.
 const MAX_QUEUED_JOBS: usize = 1024;
-/// How often events older than the retention are removed.
-const TRIM_INTERVAL: Duration = Duration::from_secs(30);
-
 /// Why the embedded log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -73,7 +70,7 @@ pub struct EmbeddedLog {
     head: watch::Receiver<i64>,
     readers: Arc<Readers>,
     lookups: Arc<LookupBatcher>,
-    healthy: Arc<AtomicBool>,
+    health: Arc<Health>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     trimmer: Mutex<Option<tokio::task::JoinHandle<()>>>,
     _lock: File,
@@ -118,11 +115,11 @@ impl EmbeddedLog {
 
         let (jobs, waiting) = mpsc::channel(MAX_QUEUED_JOBS);
         let (head_sender, head) = watch::channel(head_seq);
-        let healthy = Arc::new(AtomicBool::new(true));
+        let health = Arc::new(Health::new(path.clone()));
         let writer = Writer::new(
             connection,
             head_sender,
-            Arc::clone(&healthy),
+            Arc::clone(&health),
             retention,
             metrics,
         );
@@ -130,7 +127,7 @@ impl EmbeddedLog {
             .name("event-log".to_owned())
             .spawn(move || writer.run(waiting))
             .map_err(in_folder)?;
-        let trimmer = tokio::spawn(trim_periodically(jobs.downgrade()));
+        let trimmer = tokio::spawn(maintenance::run(jobs.downgrade(), Arc::clone(&health)));
         let readers = Arc::new(Readers::new(path));
         Ok(Self {
             id,
@@ -138,7 +135,7 @@ impl EmbeddedLog {
             head,
             lookups: LookupBatcher::new(Arc::clone(&readers), journal),
             readers,
-            healthy,
+            health,
             writer: Mutex::new(Some(thread)),
             trimmer: Mutex::new(Some(trimmer)),
             _lock: lock,
@@ -238,7 +235,13 @@ impl EventLog for EmbeddedLog {
     }
 
     fn is_ready(&self) -> bool {
-        self.healthy.load(Ordering::Relaxed) && self.jobs().is_some()
+        self.health.is_ok() && self.jobs.lock().is_some()
+    }
+
+    fn outage(&self) -> Option<String> {
+        let is_closed = self.jobs.lock().is_none();
+        let closed = is_closed.then(|| AppendError::Closed.to_string());
+        closed.or_else(|| self.health.outage())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -257,24 +260,5 @@ impl EventLog for EmbeddedLog {
             }
         }
         .boxed()
-    }
-}
-
-async fn trim_periodically(jobs: mpsc::WeakSender<Job>) {
-    let mut interval = tokio::time::interval(TRIM_INTERVAL);
-    loop {
-        interval.tick().await;
-        // Appends run between the trims.
-        loop {
-            let Some(jobs) = jobs.upgrade() else { return };
-            let (more, is_there_more) = oneshot::channel();
-            if jobs.send(Job::Trim { more }).await.is_err() {
-                return;
-            }
-            drop(jobs);
-            if !is_there_more.await.unwrap_or(false) {
-                break;
-            }
-        }
     }
 }

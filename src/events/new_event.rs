@@ -3,6 +3,8 @@
 //! Invariant: an event's id is derived from its content, so that duplicates from different sources have the same id
 //! (`docs/EVENTS.md`, "Ids and duplicates"). Consumers store these ids, so the derivation must never change.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use sha1::{Digest as _, Sha1};
 use uuid::{Builder, Uuid};
@@ -35,6 +37,16 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
+    /// Type and id for a log line: the wire id of its message, or its own id if it has no message.
+    pub fn logged(&self) -> impl fmt::Display {
+        let id = if self.wire_id.is_empty() {
+            &self.event.id
+        } else {
+            &self.wire_id
+        };
+        fmt::from_fn(move |f| write!(f, "{}:{id}", self.event.r#type))
+    }
+
     fn new(
         at: Timestamp,
         event_type: EventType,

@@ -101,6 +101,12 @@ impl GrpcServer {
         self.listener.local_addr()
     }
 
+    /// The number of bearer tokens. `None` without a tokens file.
+    #[must_use]
+    pub fn tokens(&self) -> Option<usize> {
+        self.authenticator.tokens_file().map(|file| file.count())
+    }
+
     /// Serves until `stop`; then accepts no new calls and waits for the calls in progress.
     ///
     /// # Errors
@@ -124,13 +130,18 @@ impl GrpcServer {
             context.metrics.clone(),
         );
 
+        let metrics = context.metrics.clone();
         let mut background = JoinSet::new();
         background.spawn(health::update(health, context, stop.clone()));
         if let Some(tokens) = self.authenticator.tokens_file() {
-            background.spawn(keep_loaded(Arc::clone(tokens), stop.clone()));
+            background.spawn(keep_loaded(
+                Arc::clone(tokens),
+                metrics.clone(),
+                stop.clone(),
+            ));
         }
         if let Some(tls) = &self.tls {
-            background.spawn(keep_loaded(Arc::clone(tls), stop.clone()));
+            background.spawn(keep_loaded(Arc::clone(tls), metrics, stop.clone()));
         }
         let max_connections =
             connections::allowed(self.config.max_connections, self.other_connections);

@@ -5,9 +5,10 @@
 //! one header value that is marked sensitive. (hyper moves a request to another connection by itself only if it has written
 //! nothing of it to the first one.)
 //! Neighbours: [`operations`] has one method per operation of the API, [`setup`] the TLS and credentials, `error` the
-//! classification.
+//! classification, [`health`] logs outages.
 
 mod header;
+mod health;
 mod operations;
 mod query;
 mod setup;
@@ -23,6 +24,7 @@ use serde::Serialize;
 
 use self::{
     header::{header, http_date, retry_after},
+    health::Health,
     query::Pairs,
     setup::{base_url, http_client},
 };
@@ -34,7 +36,10 @@ pub use self::{
 use super::{error::ApiError, wire::rows::UnreadableBody};
 use crate::{
     config,
-    ops::metrics::{Classification, Endpoint, Metrics},
+    ops::{
+        metrics::{Classification, Endpoint, Metrics},
+        milliseconds,
+    },
 };
 
 /// Bytes of an error response that are read. The API's error envelope is far smaller.
@@ -54,6 +59,7 @@ struct Inner {
     binary_url: Url,
     max_response_bytes: usize,
     metrics: Metrics,
+    health: Health,
 }
 
 impl fmt::Debug for Client {
@@ -105,6 +111,7 @@ impl Client {
                 http,
                 max_response_bytes: config.max_response_bytes,
                 metrics,
+                health: Health::default(),
             }),
         })
     }
@@ -154,9 +161,20 @@ impl Client {
             Err(ApiError::CredentialsRefused { .. }) => Classification::CredentialsRefused,
             Err(ApiError::InDoubt { .. }) => Classification::InDoubt,
         };
-        self.inner
-            .metrics
-            .request(endpoint, classification, started.elapsed());
+        let took = started.elapsed();
+        self.inner.metrics.request(endpoint, classification, took);
+        tracing::debug!(
+            %endpoint,
+            %classification,
+            ms = milliseconds(took),
+            "a request to the API"
+        );
+        self.inner.health.note(
+            &self.inner.base_url,
+            endpoint,
+            started,
+            outcome.as_ref().err(),
+        );
         outcome
     }
 

@@ -118,6 +118,23 @@ impl ApiError {
         }
     }
 
+    /// Whether the API refused the request because of its content: 400 and 422 of the API, and 413, which a smaller request may avoid.
+    /// Without the API's error envelope (`code` is empty) a proxy or a wrong address answers, and so with any other status (404, 405,
+    /// 407, 415, 451, a redirect …): every send would get it, and it counts as an outage of the API.
+    #[must_use]
+    pub fn is_about_the_request(&self) -> bool {
+        match self {
+            Self::Refused {
+                http_status, code, ..
+            } => match http_status {
+                400 | 422 => !code.is_empty(),
+                413 => true,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     pub(super) fn in_doubt(detail: impl Into<String>) -> Self {
         Self::InDoubt {
             detail: detail.into(),

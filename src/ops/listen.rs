@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 
 /// A port that cannot be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("can't listen on {address} ({key}): {source}; {}", remedy(.source, .key))]
+#[error("cannot listen on {address} ({key}): {source}; {}", remedy(.source, .key))]
 pub struct BindError {
     address: SocketAddr,
     /// The configuration key of the address.
@@ -20,10 +20,10 @@ fn remedy(source: &io::Error, key: &str) -> String {
             format!("stop the process that has the port, or set {key} to another address")
         }
         io::ErrorKind::AddrNotAvailable => {
-            format!("set {key} to an address of this machine, such as 127.0.0.1 or 0.0.0.0")
+            format!("no interface of this machine has the address: set {key} to one that it has")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("set {key} to a port above 1023, or let this process use lower ones")
+            format!("this process may not use the port: set {key} to a port from 1024 on")
         }
         _ => format!("set {key} to another address"),
     }
@@ -41,4 +41,26 @@ pub async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener,
             key,
             source,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_cause_has_its_remedy() {
+        let taken = bind(([127, 0, 0, 1], 0).into(), "grpc.listen")
+            .await
+            .unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = bind(address, "grpc.listen").await.unwrap_err().to_string();
+        assert!(
+            error.contains("stop the process that has the port"),
+            "{error}"
+        );
+        // TEST-NET-1 (RFC 5737).
+        let foreign = ([192, 0, 2, 1], 0).into();
+        let error = bind(foreign, "grpc.listen").await.unwrap_err().to_string();
+        assert!(error.contains("no interface of this machine"), "{error}");
+    }
 }

@@ -5,6 +5,8 @@
 //! counts here; `admin` serves the result.
 
 mod labels;
+mod process;
+mod register;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -15,20 +17,20 @@ use prometheus_client::{
         family::{Family, MetricConstructor},
         gauge::Gauge,
         histogram::Histogram,
-        info::Info,
     },
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 use tonic::Code;
 
-use self::labels::{
-    CallLabels, EndpointLabel, LaneLabel, MethodLabel, OutcomeLabel, RequestLabels,
-    ResolutionLabel, TypeLabel, WebhookLabels, code_name,
-};
 pub use self::labels::{
-    Classification, Endpoint, GrpcMethod, Lane, Resolution, SendOutcome, Webhook, WebhookResult,
+    AmqpConnection, Classification, Endpoint, GrpcMethod, Lane, ReloadedFiles, Resolution,
+    SendOutcome, Webhook, WebhookResult, code_name,
 };
-use crate::message::event_type::EventType;
+use self::labels::{
+    CallLabels, ConnectionLabel, EndpointLabel, FilesLabel, LaneLabel, MethodLabel, OutcomeLabel,
+    ReasonLabel, RequestLabels, ResolutionLabel, TypeLabel, WebhookLabels,
+};
+use crate::message::{event_type::EventType, reason::Reason};
 
 /// Histogram buckets from a millisecond to a minute.
 #[derive(Clone, Copy)]
@@ -59,6 +61,9 @@ struct Inner {
     late_pending_dropped: Counter,
     webhook_bodies: Family<WebhookLabels, Counter>,
     amqp_reconnects: Counter,
+    amqp_connected: Family<ConnectionLabel, Gauge>,
+    dead_letters: Family<ReasonLabel, Counter>,
+    reload_failures: Family<FilesLabel, Counter>,
     grpc_calls: Family<CallLabels, Counter>,
     grpc_call_seconds: Family<MethodLabel, Histogram, Seconds>,
     queued_destinations: Family<LaneLabel, Gauge>,
@@ -73,7 +78,7 @@ impl Default for Metrics {
 impl Metrics {
     #[must_use]
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("smsbridge");
+        let mut registry = Registry::default();
         let inner = Inner {
             send_results: Family::default(),
             requests: Family::default(),
@@ -87,83 +92,15 @@ impl Metrics {
             late_pending_dropped: Counter::default(),
             webhook_bodies: Family::default(),
             amqp_reconnects: Counter::default(),
+            amqp_connected: Family::default(),
+            dead_letters: Family::default(),
+            reload_failures: Family::default(),
             grpc_calls: Family::default(),
             grpc_call_seconds: Family::new_with_constructor(Seconds),
             queued_destinations: Family::default(),
             registry: Registry::default(),
         };
-        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The running version", version);
-        registry.register(
-            "send_results",
-            "Results of sends, one for each destination",
-            inner.send_results.clone(),
-        );
-        registry.register(
-            "infobip_requests",
-            "Requests to the API",
-            inner.requests.clone(),
-        );
-        registry.register_with_unit(
-            "infobip_request",
-            "Duration of requests to the API, failures included",
-            Unit::Seconds,
-            inner.request_seconds.clone(),
-        );
-        registry.register_with_unit(
-            "send_batch",
-            "Destinations that shared one send request",
-            Unit::Other("destinations".to_owned()),
-            inner.batch_destinations.clone(),
-        );
-        registry.register_with_unit(
-            "in_doubt",
-            "Destinations whose send is in doubt and being looked up",
-            Unit::Other("destinations".to_owned()),
-            inner.in_doubt.clone(),
-        );
-        registry.register(
-            "in_doubt_resolved",
-            "Sends in doubt that were resolved, by resolution",
-            inner.in_doubt_resolved.clone(),
-        );
-        registry.register(
-            "events_appended",
-            "Events that became durable",
-            inner.events_appended.clone(),
-        );
-        registry.register(
-            "late_pending_reports_dropped",
-            "Pending reports that came after the final report of their message and were dropped",
-            inner.late_pending_dropped.clone(),
-        );
-        registry.register(
-            "webhook_bodies",
-            "Request bodies that the webhooks received",
-            inner.webhook_bodies.clone(),
-        );
-        registry.register(
-            "amqp_reconnects",
-            "Publishing sessions with the broker that were re-established",
-            inner.amqp_reconnects.clone(),
-        );
-        registry.register(
-            "grpc_calls",
-            "gRPC calls that ended",
-            inner.grpc_calls.clone(),
-        );
-        registry.register_with_unit(
-            "grpc_call",
-            "Time until the response of a gRPC call began",
-            Unit::Seconds,
-            inner.grpc_call_seconds.clone(),
-        );
-        registry.register_with_unit(
-            "queued",
-            "Destinations that wait to be sent",
-            Unit::Other("destinations".to_owned()),
-            inner.queued_destinations.clone(),
-        );
+        inner.register(&mut registry);
         Self(Arc::new(Inner { registry, ..inner }))
     }
 
@@ -225,6 +162,25 @@ impl Metrics {
     /// Counts a publishing session with the broker that was lost and re-established.
     pub fn amqp_reconnected(&self) {
         self.0.amqp_reconnects.inc();
+    }
+
+    /// A connection to the broker was opened or has ended.
+    pub fn amqp_connected(&self, connection: AmqpConnection, is_open: bool) {
+        let label = ConnectionLabel { connection };
+        let gauge = self.0.amqp_connected.get_or_create(&label);
+        gauge.set(i64::from(is_open));
+    }
+
+    /// Counts a command that is in the queue of dead letters.
+    pub fn dead_letter(&self, reason: Reason) {
+        let label = ReasonLabel { reason };
+        self.0.dead_letters.get_or_create(&label).inc();
+    }
+
+    /// Counts an attempt to reload files that cannot be used.
+    pub fn reload_failed(&self, files: ReloadedFiles) {
+        let label = FilesLabel { files };
+        self.0.reload_failures.get_or_create(&label).inc();
     }
 
     /// Counts a gRPC call that ended; `took` is the time until its response began.
@@ -291,6 +247,10 @@ mod tests {
         metrics.late_pending_dropped();
         metrics.webhook_body(Webhook::Inbound, WebhookResult::Quarantined);
         metrics.amqp_reconnected();
+        metrics.amqp_connected(AmqpConnection::Publisher, true);
+        metrics.amqp_connected(AmqpConnection::Commands, false);
+        metrics.dead_letter(Reason::InvalidRequest);
+        metrics.reload_failed(ReloadedFiles::Tls);
         metrics.queued(Lane::Urgent, 10);
         metrics.unqueued(Lane::Urgent, 3);
         let took = Duration::from_millis(2);
@@ -309,6 +269,10 @@ mod tests {
             "smsbridge_late_pending_reports_dropped_total 1",
             "smsbridge_webhook_bodies_total{endpoint=\"inbound\",result=\"quarantined\"} 1",
             "smsbridge_amqp_reconnects_total 1",
+            "smsbridge_amqp_connected{connection=\"publisher\"} 1",
+            "smsbridge_amqp_connected{connection=\"commands\"} 0",
+            "smsbridge_dead_letters_total{reason=\"INVALID_REQUEST\"} 1",
+            "smsbridge_reload_failures_total{files=\"tls\"} 1",
             "smsbridge_grpc_calls_total{method=\"smsbridge.v1.SmsService/SendSms\",code=\"UNAVAILABLE\"} 1",
             "smsbridge_grpc_call_seconds_count{method=\"smsbridge.v1.SmsService/SendSms\"} 1",
             "smsbridge_queued_destinations{lane=\"urgent\"} 7",
@@ -319,6 +283,22 @@ mod tests {
             ),
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_process_is_measured() {
+        let text = Metrics::new().encode().unwrap();
+        for name in [
+            "process_resident_memory_bytes",
+            "process_open_fds",
+            "process_max_fds",
+            "process_cpu_seconds_total",
+        ] {
+            let value = text.lines().find_map(|line| line.strip_prefix(name));
+            let value: f64 = value.expect(name).trim().parse().unwrap();
+            assert!(value >= 0.0, "{name} {value}");
         }
     }
 

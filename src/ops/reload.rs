@@ -7,10 +7,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::{Metrics, ReloadedFiles};
+
 /// Something that is read from files and replaced as a whole when they change.
 pub trait Reload: Send + Sync + 'static {
     /// The name in log lines, such as "the tokens file".
     const NAME: &'static str;
+    /// The label in the metrics.
+    const FILES: ReloadedFiles;
     /// How often the files are read.
     const INTERVAL: Duration;
 
@@ -22,7 +26,7 @@ pub trait Reload: Send + Sync + 'static {
 }
 
 /// Reloads until `stop`.
-pub async fn keep_loaded<R: Reload>(source: Arc<R>, stop: CancellationToken) {
+pub async fn keep_loaded<R: Reload>(source: Arc<R>, metrics: Metrics, stop: CancellationToken) {
     let mut last_problem = String::new();
     while stop
         .run_until_cancelled(tokio::time::sleep(R::INTERVAL))
@@ -40,8 +44,9 @@ pub async fn keep_loaded<R: Reload>(source: Arc<R>, stop: CancellationToken) {
                 }
                 last_problem.clear();
             }
-            Err(problem) if problem == last_problem => {}
+            Err(problem) if problem == last_problem => metrics.reload_failed(R::FILES),
             Err(problem) => {
+                metrics.reload_failed(R::FILES);
                 tracing::error!(
                     problem,
                     "{} can't be used: the previous content stays valid",

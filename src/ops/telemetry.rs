@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal as _};
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer as _, Registry,
+    filter::ParseError,
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
@@ -16,11 +17,14 @@ use tracing_subscriber::{
 use super::terminal::takes_colours;
 use crate::config::{Log, LogFormat};
 
+/// The target of the AMQP client's lines.
+const AMQP_CLIENT: &str = "lapin";
+
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     #[error("`log.filter` is not a log filter: {0}; write `info`, or `smsbridge=debug,info`")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    Filter(#[from] ParseError),
     #[error("logging is already set up: {0}")]
     AlreadySet(#[from] tracing_subscriber::util::TryInitError),
 }
@@ -51,7 +55,7 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&log.filter)?;
+    let filter = filter(&log.filter)?;
     let as_text = match log.format {
         LogFormat::Auto => is_terminal,
         LogFormat::Text => true,
@@ -70,6 +74,15 @@ where
             .boxed()
     };
     Ok(Registry::default().with(filter).with(lines))
+}
+
+/// The filter, without the lines of the AMQP client unless it names them: the bridge logs each outage of the broker itself.
+fn filter(configured: &str) -> Result<EnvFilter, ParseError> {
+    if configured.contains(AMQP_CLIENT) {
+        EnvFilter::try_new(configured)
+    } else {
+        EnvFilter::try_new(format!("{configured},{AMQP_CLIENT}=off"))
+    }
 }
 
 #[cfg(test)]
@@ -133,6 +146,18 @@ mod tests {
             "{plain}"
         );
         assert_eq!(plain.lines().count(), 1, "{plain}");
+    }
+
+    #[test]
+    fn the_amqp_client_is_silent_unless_the_filter_names_it() {
+        for (configured, shown) in [
+            ("info", "info,lapin=off"),
+            ("smsbridge=debug,info", "smsbridge=debug,info,lapin=off"),
+            ("info,lapin=warn", "info,lapin=warn"),
+        ] {
+            let (given, expected) = (filter(configured), EnvFilter::try_new(shown));
+            assert_eq!(given.unwrap().to_string(), expected.unwrap().to_string());
+        }
     }
 
     #[test]

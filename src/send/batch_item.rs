@@ -3,7 +3,7 @@
 //!
 //! Neighbours: `core` makes items; `lanes` queues and batches them; `dispatcher` sends them; `in_doubt` holds those in doubt.
 
-use std::{ops::Range, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use jiff::Timestamp;
 use smallvec::SmallVec;
@@ -13,6 +13,7 @@ use super::call::Call;
 use crate::{
     infobip::{BatchKind, WireDestination},
     message::time,
+    primitives::joined::Joined,
     proto::v1::{self, outbound_message::Content},
 };
 
@@ -30,6 +31,12 @@ pub(super) struct BatchItem {
     pub(super) in_doubt_since: Option<Instant>,
     /// Set if it must not share a request with other calls.
     pub(super) exclusive: Option<Arc<ExclusiveRequest>>,
+}
+
+/// The wire ids of the destinations, for a log line.
+pub(super) fn wire_ids(items: &[BatchItem]) -> impl fmt::Display {
+    let destinations = items.iter().flat_map(BatchItem::destinations);
+    Joined(destinations.map(|destination| destination.wire_id))
 }
 
 /// The request-level fields of a call, because of which it does not share a REST request.
@@ -69,7 +76,7 @@ impl BatchItem {
     }
 
     /// The destinations, in the order of `slots`.
-    pub(super) fn destinations(&self) -> impl Iterator<Item = WireDestination<'_>> {
+    pub(super) fn destinations(&self) -> impl Iterator<Item = WireDestination<'_>> + Clone {
         self.slots.iter().map(|slot| {
             let slot = &self.call.slots[*slot];
             WireDestination {

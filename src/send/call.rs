@@ -149,6 +149,13 @@ impl Call {
         // Followers and the registry have locks of their own, which are not taken under this one.
         drop(state);
         if let Some((release, reply_to, outcome)) = done {
+            let reason = outcome.as_ref().err().map(SendError::reason);
+            tracing::debug!(
+                application = %self.application,
+                request_id = self.request_id,
+                reason = reason.map(Reason::as_str),
+                "a send was answered"
+            );
             if let Some(release) = release {
                 let is_known = !matches!(
                     outcome,

@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     SendError,
-    batch_item::BatchItem,
+    batch_item::{BatchItem, wire_ids},
     call::Settled,
     in_doubt::{InDoubtSend, ResolverHandle},
     lanes::{Due, InFlight, Lanes},
@@ -118,6 +118,11 @@ impl Dispatcher {
         if items.is_empty() {
             return;
         }
+        tracing::debug!(
+            messages = items.len(),
+            message_ids = %wire_ids(&items),
+            "a batch is sent"
+        );
         match self.request(&items).await {
             Ok(response) => {
                 self.pause.end();

@@ -76,7 +76,7 @@ pub(super) async fn check(
     let found = match log.begin_sends(begin).await {
         Ok(found) => found,
         Err(error) => {
-            let error = SendError::LogUnreadable(error.to_string());
+            let error = SendError::LogUnreadable(error.cause());
             for slot in 0..call.slots.len() {
                 call.settle(slot, Settled::Failed(error.clone()));
             }

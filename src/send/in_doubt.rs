@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::send::InDoubtSend;
-use super::{lanes::Lanes, recorder::Recorder};
+use super::{batch_item::wire_ids, lanes::Lanes, recorder::Recorder};
 use crate::{
     config,
     infobip::{
@@ -135,7 +135,7 @@ impl Resolver {
                         answers.rows.insert(row.wire_id.clone(), row);
                     }
                 }
-                Err(detail) => tracing::warn!(
+                Err(detail) => tracing::debug!(
                     detail,
                     "looking up sends in doubt failed; it will be retried"
                 ),
@@ -175,8 +175,8 @@ impl Resolver {
             }
         }
         if !resend.is_empty() {
-            tracing::info!(
-                destinations = resend.len(),
+            tracing::debug!(
+                message_ids = %wire_ids(&resend),
                 "not found in the API's logs; resending with the same ids"
             );
             self.lanes.push(resend);

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     events::{AppendError, Batch, NewEvent, SharedEventLog},
     ops::metrics::{Metrics, SendOutcome},
-    primitives::retry::RetryPolicy,
+    primitives::{joined::Joined, retry::RetryPolicy},
     proto::v1::{self, Outcome},
 };
 
@@ -29,6 +29,24 @@ pub(super) struct SlotResult {
     pub(super) call: Arc<Call>,
     pub(super) slot: usize,
     pub(super) result: Box<v1::SendResult>,
+}
+
+impl SlotResult {
+    fn wire_id_of((call, slot): &(Arc<Call>, usize)) -> &str {
+        call.slots.get(*slot).map_or("", |slot| &slot.wire_id)
+    }
+
+    fn log(&self) {
+        let status = self.result.status.as_ref();
+        let refusal = self.result.refusal.as_ref();
+        tracing::debug!(
+            message_id = self.call.slots.get(self.slot).map(|slot| &slot.wire_id[..]),
+            outcome = ?self.result.outcome(),
+            status = status.map(|status| &status.name[..]),
+            reason = refusal.map(|refusal| &refusal.reason[..]),
+            "a result"
+        );
+    }
 }
 
 /// Appends results to the event log.
@@ -48,6 +66,7 @@ impl Recorder {
         if results.is_empty() {
             return;
         }
+        results.iter().for_each(SlotResult::log);
         let at = Timestamp::now();
         let mut slots = Vec::with_capacity(results.len());
         let mut events = Vec::with_capacity(results.len());
@@ -66,6 +85,10 @@ impl Recorder {
         match self.append(&events).await {
             Ok(()) => {
                 self.count(&events);
+                tracing::debug!(
+                    message_ids = %Joined(slots.iter().map(SlotResult::wire_id_of)),
+                    "results were stored"
+                );
                 for ((call, slot), new) in slots.into_iter().zip(Arc::unwrap_or_clone(events)) {
                     if let Some(result) = new.into_result() {
                         call.settle(slot, Settled::Result(result));
@@ -73,9 +96,13 @@ impl Recorder {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, results = slots.len(), "results could not be made durable");
+                tracing::error!(
+                    cause = %error.cause(),
+                    results = slots.len(),
+                    "results could not be made durable: their calls fail and may be repeated"
+                );
                 for (call, slot) in slots {
-                    let error = SendError::LogUnavailable(error.to_string());
+                    let error = SendError::LogUnavailable(error.cause().into_owned());
                     call.settle(slot, Settled::Failed(error));
                 }
             }

@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
-use super::WebhookOutcome;
+use super::outcome::WebhookOutcome;
 use crate::{config, ops::metrics::WebhookResult};
 
 #[derive(Clone)]

@@ -5,6 +5,7 @@ mod commands;
 mod custody;
 mod dead_letters;
 mod log;
+mod outage;
 mod poison;
 mod promises;
 mod publisher;

@@ -5,6 +5,7 @@ use smsbridge::proto::v1::Outcome;
 
 use crate::support::{
     bridge::{TestBridge, text},
+    broker::TestBroker,
     eventually,
     simulator::TestSimulator,
 };
@@ -95,4 +96,51 @@ async fn what_happened_is_counted_and_nobody_is_named() {
         assert!(!page.contains(private), "{private} in\n{page}");
     }
     assert_eq!(get(&bridge, "/ready").await, (200, "ready\n".to_owned()));
+}
+
+/// What pages people: the broker, dead letters, files that cannot be reloaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_dead_letters_and_reloads_are_counted() {
+    let simulator = TestSimulator::start().await;
+    let broker = TestBroker::start().await;
+    let proxy = broker.proxy().await;
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens.toml");
+    std::fs::write(&tokens, "").unwrap();
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.amqp = broker.config();
+        config.amqp.url = Some(proxy.url.clone().into());
+        config.grpc.tokens_file = Some(tokens.clone());
+    })
+    .await;
+    let (publisher, commands) = (
+        r#"smsbridge_amqp_connected{connection="publisher"}"#,
+        r#"smsbridge_amqp_connected{connection="commands"}"#,
+    );
+    let up = [format!("{publisher} 1"), format!("{commands} 1")];
+    shown(&bridge, &[&up[0], &up[1]]).await;
+    std::fs::write(&tokens, "this is no TOML").unwrap();
+    let exchange = broker.topology().commands();
+    let properties = lapin::BasicProperties::default();
+    let client = broker.client().await;
+    client
+        .publish(&exchange, "sms.send", properties, b"no command")
+        .await;
+    shown(
+        &bridge,
+        &[r#"smsbridge_dead_letters_total{reason="UNREADABLE_REQUEST"} 1"#],
+    )
+    .await;
+    eventually("failed reloads are counted", async || {
+        let (_, page) = get(&bridge, "/metrics").await;
+        page.contains(r#"smsbridge_reload_failures_total{files="tokens"}"#)
+            .then_some(())
+    })
+    .await;
+    proxy.down();
+    let down = [format!("{publisher} 0"), format!("{commands} 0")];
+    shown(&bridge, &[&down[0], &down[1]]).await;
+    let (_, page) = get(&bridge, "/metrics").await;
+    assert!(page.contains("\nprocess_open_fds "), "{page}");
+    bridge.stop().await;
 }

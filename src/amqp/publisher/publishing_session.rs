@@ -21,8 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{MANDATORY_CHANNELS, Message};
 use crate::{
-    amqp::{AmqpError, Endpoint, Session, Topology, session::RECONNECT, topology::short},
-    ops::metrics::Metrics,
+    amqp::{
+        AmqpError, Endpoint, Session, Topology, session::RECONNECT, status::Purpose,
+        topology::short,
+    },
+    ops::metrics::{AmqpConnection, Metrics},
     primitives::retry::Backoff,
 };
 
@@ -52,9 +55,8 @@ pub(super) enum Publication {
 
 impl PublishingSession {
     async fn open(endpoint: &Endpoint, topology: &Topology) -> Result<Self, AmqpError> {
-        let session = Session::open(endpoint, "publisher").await?;
+        let session = topology.open_session(endpoint, "publisher").await?;
         let pipelined = session.publishing_channel().await?;
-        topology.declare(&pipelined).await?;
         let mut mandatory = Vec::with_capacity(MANDATORY_CHANNELS);
         for _ in 0..MANDATORY_CHANNELS {
             mandatory.push(tokio::sync::Mutex::new(session.publishing_channel().await?));
@@ -129,36 +131,38 @@ pub(super) async fn keep_connected(
         };
         match opened {
             Ok(opened) => {
-                tracing::info!(
-                    address = endpoint.address(),
-                    "the publisher is connected to the broker"
-                );
-                backoff.reset();
-                if !std::mem::take(&mut is_first) {
+                if std::mem::take(&mut is_first) {
+                    tracing::info!(address = endpoint.address(), "connected to the broker");
+                } else {
                     metrics.amqp_reconnected();
                 }
+                backoff.reset();
                 let current = Arc::new(opened);
                 sessions.send_replace(Some(current.clone()));
+                metrics.amqp_connected(AmqpConnection::Publisher, true);
+                endpoint
+                    .status()
+                    .opened(endpoint.address(), Purpose::Publisher);
                 tokio::select! {
                     () = shutdown.cancelled() => {}
-                    () = current.session.ended() => {
-                        tracing::warn!(
-                            address = endpoint.address(),
-                            "the publisher's session with the broker ended"
-                        );
-                    }
+                    () = current.session.ended() => failed(&endpoint, &current.session.end()),
                 }
+                metrics.amqp_connected(AmqpConnection::Publisher, false);
                 sessions.send_replace(None);
                 current.session.close().await;
             }
-            Err(error) if backoff.is_fresh() => {
-                tracing::warn!(%error, "the publisher cannot connect to the broker and tries again");
-            }
-            Err(error) => tracing::debug!(%error, "the publisher cannot connect to the broker"),
+            Err(error) => failed(&endpoint, &error),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(backoff.next_wait()) => {}
         }
     }
+}
+
+fn failed(endpoint: &Endpoint, error: &AmqpError) {
+    tracing::debug!(%error, "the publisher has no session with the broker");
+    endpoint
+        .status()
+        .failed(endpoint.address(), Purpose::Publisher, error);
 }

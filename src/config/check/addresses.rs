@@ -44,7 +44,7 @@ pub(super) fn base_address(key: &str, url: &mut String, checks: &mut Checks<'_>)
     }
 }
 
-pub(super) fn is_loopback_url(url: &str) -> bool {
+pub(in crate::config) fn is_loopback_url(url: &str) -> bool {
     url.parse::<http::Uri>().is_ok_and(|uri| {
         uri.host().is_some_and(|host| {
             host == "localhost"

@@ -136,16 +136,13 @@ impl Readers {
         if let Some(session) = slot.as_ref().filter(|session| session.is_open()) {
             return Ok(session.clone());
         }
-        let session = Session::open(&self.endpoint, "reader")
-            .await
-            .map_err(unavailable)?;
         // The first reader may start before the publisher has declared the stream. A stream with different arguments can still be
         // read; the publisher reports the conflict.
-        let declaring = session.consuming_channel(1).await.map_err(unavailable)?;
-        match self.topology.declare(&declaring).await {
-            Ok(()) | Err(AmqpError::Conflict { .. }) => {}
-            Err(error) => return Err(unavailable(error)),
-        }
+        let session = match self.topology.open_session(&self.endpoint, "reader").await {
+            Err(AmqpError::Conflict { .. }) => Session::open(&self.endpoint, "reader").await,
+            opened => opened,
+        };
+        let session = session.map_err(unavailable)?;
         Ok(slot.insert(Arc::new(session)).clone())
     }
 

@@ -6,11 +6,8 @@
 mod registration;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, params};
@@ -20,6 +17,7 @@ use self::registration::{Registration, register};
 use super::{
     super::{AppendError, Batch, Quarantined, SavedSubscription, Visibility},
     chunk::Chunk,
+    health::Health,
     schema,
 };
 use crate::{message::event_type::EventType, ops::metrics::Metrics};
@@ -49,6 +47,8 @@ pub(super) enum Job {
         /// Replies whether more old events are left.
         more: oneshot::Sender<bool>,
     },
+    /// Writes as much as an event does, and leaves nothing: shows whether the log can be written again.
+    Probe,
 }
 
 pub(super) struct Writer {
@@ -57,7 +57,7 @@ pub(super) struct Writer {
     head: watch::Sender<i64>,
     /// The buffer of the last chunk, for reuse.
     buffer: Vec<u8>,
-    healthy: Arc<AtomicBool>,
+    health: Arc<Health>,
     retention_ms: i64,
     newest_ms: i64,
     more_to_trim: bool,
@@ -68,7 +68,7 @@ impl Writer {
     pub(super) fn new(
         connection: Connection,
         head: watch::Sender<i64>,
-        healthy: Arc<AtomicBool>,
+        health: Arc<Health>,
         retention: Duration,
         metrics: Metrics,
     ) -> Self {
@@ -78,7 +78,7 @@ impl Writer {
             connection,
             head,
             buffer: Vec::new(),
-            healthy,
+            health,
             retention_ms,
             newest_ms: 0,
             more_to_trim: false,
@@ -102,17 +102,18 @@ impl Writer {
     }
 
     fn commit(&mut self, jobs: &mut Vec<Job>) {
+        let began = Instant::now();
         let outcome = self.write(jobs);
-        self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
         let result = match outcome {
             Ok(head) => {
+                self.health.succeeded(began);
                 if head > *self.head.borrow() {
                     self.head.send_replace(head);
                 }
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(%error, "cannot write the event log: is the disk full?");
+                self.health.failed(&error);
                 Err(AppendError::Unavailable(error.to_string()))
             }
         };
@@ -128,6 +129,7 @@ impl Writer {
                     let _ = more.send(result.is_ok() && self.more_to_trim);
                     continue;
                 }
+                Job::Probe => continue,
             };
             // If the caller has gone away, sending its reply fails harmlessly.
             let _ = reply.send(result.clone());
@@ -201,6 +203,7 @@ impl Writer {
                                 .map(|visibility| visibility == Visibility::AllApplications)
                         ])?;
                 }
+                Job::Probe => probe(&transaction)?,
                 Job::Trim { .. } => {
                     self.more_to_trim = trim(&transaction, oldest_ms, EVENTS_PER_TRIM)?;
                 }
@@ -226,8 +229,19 @@ impl Writer {
 fn size(job: &Job) -> usize {
     match job {
         Job::Append { events, .. } => events.len(),
-        Job::Quarantine { .. } | Job::SaveSubscription { .. } | Job::Trim { .. } => 1,
+        Job::Quarantine { .. } | Job::SaveSubscription { .. } | Job::Trim { .. } | Job::Probe => 1,
     }
+}
+
+/// Adds and removes a chunk of one page at least, so that the transaction needs space on the disk.
+fn probe(connection: &Connection) -> rusqlite::Result<()> {
+    const NO_SEQ: i64 = -1;
+    connection.execute(
+        "INSERT INTO chunk (last_seq, first_seq, appended_at_ms, events) VALUES (?1, ?1, 0, zeroblob(65536))",
+        [NO_SEQ],
+    )?;
+    connection.execute("DELETE FROM chunk WHERE last_seq = ?1", [NO_SEQ])?;
+    Ok(())
 }
 
 /// Writes a chunk; returns the next one, empty.

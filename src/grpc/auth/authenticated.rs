@@ -8,7 +8,7 @@ use tokio_rustls::server::TlsStream;
 use tonic::{Status, body::Body};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
-use super::Authenticator;
+use super::{Authenticator, Caller};
 use crate::grpc::{
     failure::Failure,
     middleware::router::{Router, ServiceFuture},
@@ -61,8 +61,12 @@ impl Authenticated {
         }
     }
 
-    /// Passes an allowed call to its service.
-    pub(in crate::grpc) fn call(&self, mut request: http::Request<Body>) -> ServiceFuture {
+    /// Passes an allowed call to its service, after `on_caller` with its caller.
+    pub(in crate::grpc) fn call(
+        &self,
+        mut request: http::Request<Body>,
+        on_caller: impl FnOnce(&Caller),
+    ) -> ServiceFuture {
         let path = request.uri().path();
         let method = path.strip_prefix('/').unwrap_or(path);
         let certificate = self.certificate.as_ref();
@@ -72,6 +76,7 @@ impl Authenticated {
         {
             Ok(caller) => {
                 if let Some(caller) = caller {
+                    on_caller(&caller);
                     request.extensions_mut().insert(caller);
                 }
                 self.router.call(request)

@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use super::quota::Limit;
 use crate::{
     config::tokens::{Methods, Tokens, TokensError},
-    ops::reload::Reload,
+    ops::{metrics::ReloadedFiles, reload::Reload},
     proto,
 };
 
@@ -74,6 +74,10 @@ impl TokensFile {
         })
     }
 
+    pub(in crate::grpc) fn count(&self) -> usize {
+        self.known().tokens.grants().count()
+    }
+
     pub(super) fn known(&self) -> Arc<Known> {
         Arc::clone(&self.current.read())
     }
@@ -81,6 +85,7 @@ impl TokensFile {
 
 impl Reload for TokensFile {
     const NAME: &'static str = "the tokens file";
+    const FILES: ReloadedFiles = ReloadedFiles::Tokens;
     const INTERVAL: Duration = Duration::from_secs(1);
 
     fn reload(&self) -> Result<bool, String> {

@@ -1,6 +1,6 @@
-//! The record of a call for the metrics: its method, its duration until the response begins, and its status.
+//! The record of a call for the metrics and the access log: its method, its duration until the response begins, and its status.
 //!
-//! Invariant: a call is counted when its [`CallRecord`] is dropped, with the response's body or with the future of the response.
+//! Invariant: a call is counted and logged when its [`CallRecord`] is dropped, with the response's body or with the future of the response.
 
 use std::{
     pin::Pin,
@@ -11,10 +11,20 @@ use std::{
 use http::{HeaderMap, StatusCode};
 use hyper::body::{Bytes, Frame, SizeHint};
 use tonic::{Code, Status, body::Body};
+use tracing::Level;
 
 use super::{concurrency::CallPermits, rewrite_status};
-use crate::ops::metrics::{GrpcMethod, Metrics};
+use crate::{
+    grpc::auth::caller::Caller,
+    message::id::ApplicationName,
+    ops::{
+        metrics::{GrpcMethod, Metrics, code_name},
+        milliseconds,
+    },
+};
 
+/// The target of the access log, for filters (docs/OPERATIONS.md#logs).
+const ACCESS_LOG: &str = "smsbridge::access::grpc";
 /// The key of a response's status: in its trailers, or in its headers if it has no body.
 const STATUS: &str = "grpc-status";
 
@@ -27,7 +37,14 @@ pub(super) struct CallRecord {
     took: Option<Duration>,
     /// CANCELLED until the response has a status.
     code: Code,
+    /// Of an authenticated caller, if the access log is on.
+    application: Option<ApplicationName>,
     permits: Option<CallPermits>,
+}
+
+/// Whether the access log of calls is on.
+fn is_logged() -> bool {
+    tracing::enabled!(target: ACCESS_LOG, Level::DEBUG)
 }
 
 impl CallRecord {
@@ -38,7 +55,15 @@ impl CallRecord {
             began: Instant::now(),
             took: None,
             code: Code::Cancelled,
+            application: None,
             permits,
+        }
+    }
+
+    /// Notes the caller for the access log.
+    pub(super) fn note_caller(&mut self, caller: &Caller) {
+        if is_logged() {
+            self.application = Some(caller.application.clone());
         }
     }
 
@@ -69,6 +94,14 @@ impl Drop for CallRecord {
     fn drop(&mut self) {
         let took = self.took.unwrap_or_else(|| self.began.elapsed());
         self.metrics.grpc_call(self.method, self.code, took);
+        tracing::debug!(
+            target: ACCESS_LOG,
+            method = self.method.name(),
+            application = self.application.as_ref().map(ApplicationName::as_str),
+            code = code_name(self.code),
+            ms = milliseconds(self.began.elapsed()),
+            "a call ended"
+        );
     }
 }
 

@@ -68,7 +68,7 @@ impl Outermost {
         let is_health = method.starts_with(health::SERVICE);
         let permits = self.limits.try_acquire(method);
         let is_rejected = permits.is_none();
-        let record = CallRecord::new(method, self.metrics.clone(), permits);
+        let mut record = CallRecord::new(method, self.metrics.clone(), permits);
         let state = if !rewrite_status::is_grpc(request.headers()) {
             let mut response = http::Response::new(Body::default());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -83,7 +83,10 @@ impl Outermost {
                 timeout = Some(requested.min(health::TIMEOUT));
             }
             let deadline = timeout.map(tokio::time::sleep);
-            CallState::InFlight(self.inner.call(request), deadline.map(Box::pin))
+            let answer = self
+                .inner
+                .call(request, |caller| record.note_caller(caller));
+            CallState::InFlight(answer, deadline.map(Box::pin))
         };
         ResponseFuture(Some((state, record, self.max_message_bytes)))
     }

@@ -31,7 +31,10 @@ use tonic::body::Body;
 
 use self::stream::HttpStream;
 use crate::grpc::{auth::Certificate, middleware::outermost::Outermost, transport::tls::Tls};
-use crate::{config, ops::open_files};
+use crate::{
+    config::{self, DEFAULT_MAX_CONNECTIONS},
+    ops::open_files,
+};
 
 /// The pause after accepting failed, as it does when the limit of open files is reached.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -163,7 +166,8 @@ pub(in crate::grpc) fn allowed(wanted: usize, others: usize) -> usize {
         return wanted;
     };
     let allowed = files.saturating_sub(OTHER_FILES + others).max(1);
-    if allowed < wanted {
+    // Nobody has asked for the default, which few systems allow in full.
+    if allowed < wanted && wanted != DEFAULT_MAX_CONNECTIONS {
         tracing::warn!(
             max_connections = wanted,
             open_files = files,

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::{self, ConfigErrors, Mistake, Origin, tls::TlsFiles},
-    ops::reload::Reload,
+    ops::{metrics::ReloadedFiles, reload::Reload},
 };
 use parking_lot::RwLock;
 use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
@@ -79,6 +79,7 @@ impl Tls {
 
 impl Reload for Tls {
     const NAME: &'static str = "the TLS configuration of the gRPC server";
+    const FILES: ReloadedFiles = ReloadedFiles::Tls;
     const INTERVAL: Duration = Duration::from_secs(2);
 
     fn reload(&self) -> Result<bool, String> {

@@ -8,7 +8,10 @@ use std::fmt;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use tonic::Code;
 
-use crate::{message::event_type::EventType, proto};
+use crate::{
+    message::{event_type::EventType, reason::Reason},
+    proto,
+};
 
 /// Declares a label as an enum: each variant with its value in `/metrics`.
 macro_rules! label {
@@ -19,9 +22,31 @@ macro_rules! label {
             $($(#[$variant_doc])* $variant,)+
         }
 
+        impl $label {
+            /// The number of values.
+            pub const COUNT: usize = [$(Self::$variant,)+].len();
+
+            /// The position among the values, from 0.
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+
+        impl fmt::Display for $label {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
         impl EncodeLabelValue for $label {
             fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-                EncodeLabelValue::encode(&match self { $(Self::$variant => $name,)+ }, encoder)
+                EncodeLabelValue::encode(&self.as_str(), encoder)
             }
         }
     };
@@ -133,6 +158,26 @@ label! {
     }
 }
 
+label! {
+    /// A connection to the broker that the bridge keeps open.
+    AmqpConnection {
+        /// Publishes events, replies, retries and dead letters.
+        Publisher = "publisher",
+        /// Consumes commands.
+        Commands = "commands",
+    }
+}
+
+label! {
+    /// Files that are reloaded when they change.
+    ReloadedFiles {
+        /// `grpc.tokens_file`.
+        Tokens = "tokens",
+        /// `grpc.tls_cert_file`, `grpc.tls_key_file`, `grpc.tls_client_ca_file`.
+        Tls = "tls",
+    }
+}
+
 /// A method of the gRPC server, `package.Service/Method`, or `unknown` if it does not exist: clients can call any name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrpcMethod(pub(super) &'static str);
@@ -141,6 +186,11 @@ impl GrpcMethod {
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self(proto::methods().get(name).map_or("unknown", String::as_str))
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.0
     }
 }
 
@@ -171,6 +221,27 @@ impl EncodeLabelValue for EventType {
     }
 }
 
+impl EncodeLabelValue for Reason {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ReasonLabel {
+    pub(super) reason: Reason,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ConnectionLabel {
+    pub(super) connection: AmqpConnection,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct FilesLabel {
+    pub(super) files: ReloadedFiles,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct TypeLabel {
     pub(super) r#type: EventType,
@@ -199,7 +270,8 @@ pub(super) struct LaneLabel {
 }
 
 /// The name of a code in the gRPC documentation.
-pub(super) fn code_name(code: Code) -> &'static str {
+#[must_use]
+pub fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

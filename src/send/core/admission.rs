@@ -1,6 +1,6 @@
 //! Admission: plans a command and reserves its places in the queue; refuses single destinations for the bridge's own reasons.
 //!
-//! Invariants: an admitted call holds one permit of `send.queue_capacity` for each slot until it is done (P9,
+//! Invariants: nothing is admitted while the event log is known to be unavailable; an admitted call holds one permit of `send.queue_capacity` for each slot until it is done (P9,
 //! docs/RELIABILITY.md); a refused command keeps its slots, because each of them gets a result.
 //! Neighbours: `plan` validates; `placement` continues with the admitted call and asks for the refusals; `guards` has the
 //! operator's limits.
@@ -13,7 +13,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Inner;
 use crate::{
-    message::{id::ApplicationName, reason::Reason, violations::summary},
+    message::{
+        id::{ApplicationName, MAX_ID_CHARACTERS},
+        reason::Reason,
+        violations::summary,
+    },
+    primitives::joined::Joined,
     proto::v1::{self, FieldViolation, Outcome},
     send::{
         Arrival, SendCommand, SendError, Sent,
@@ -50,6 +55,15 @@ impl Refused {
 
 impl Inner {
     pub(super) fn admit(&self, command: SendCommand) -> Result<Admitted, Box<Refused>> {
+        let logged = LoggedCommand::received(&command);
+        let outcome = self.try_admit(command);
+        if let Some(logged) = logged {
+            logged.ended(&outcome);
+        }
+        outcome
+    }
+
+    fn try_admit(&self, command: SendCommand) -> Result<Admitted, Box<Refused>> {
         let SendCommand {
             application,
             form,
@@ -85,6 +99,16 @@ impl Inner {
                 }));
             }
         };
+        // A log that becomes unavailable after this check is the recorder's concern.
+        if !self.log.is_ready()
+            && let Some(cause) = self.log.outage()
+        {
+            return Err(Box::new(Refused {
+                error: SendError::LogUnreadable(cause),
+                slots: plan.slots,
+                bulk_id: request.bulk_id,
+            }));
+        }
         let permits = u32::try_from(plan.slots.len()).unwrap_or(u32::MAX);
         let Ok(permit) = Arc::clone(&self.capacity).try_acquire_many_owned(permits) else {
             let error = SendError::QueueFull {
@@ -149,6 +173,56 @@ impl Inner {
             refusal.to_string(),
             Vec::new(),
         ))
+    }
+}
+
+/// The ids of a command for its lines at `debug`.
+struct LoggedCommand {
+    application: ApplicationName,
+    request_id: String,
+}
+
+impl LoggedCommand {
+    /// `None` if `debug` is off.
+    fn received(command: &SendCommand) -> Option<Self> {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return None;
+        }
+        // Not validated yet.
+        let id = &command.request.request_id;
+        let logged = Self {
+            application: command.application.clone(),
+            request_id: id.chars().take(MAX_ID_CHARACTERS).collect(),
+        };
+        tracing::debug!(
+            application = %logged.application,
+            request_id = logged.request_id,
+            messages = command.request.messages.len(),
+            redelivered = command.arrival == Arrival::Redelivered,
+            "a send was received"
+        );
+        Some(logged)
+    }
+
+    fn ended(&self, outcome: &Result<Admitted, Box<Refused>>) {
+        match outcome {
+            Ok(admitted) => {
+                let ids = admitted.plan.slots.iter().map(|slot| &slot.wire_id);
+                tracing::debug!(
+                    application = %self.application,
+                    request_id = self.request_id,
+                    destinations = admitted.plan.slots.len(),
+                    message_ids = %Joined(ids),
+                    "a send was admitted"
+                );
+            }
+            Err(refused) => tracing::debug!(
+                application = %self.application,
+                request_id = self.request_id,
+                reason = %refused.error.reason(),
+                "a send was refused"
+            ),
+        }
     }
 }
 

@@ -2,20 +2,26 @@
 //! resolver.
 //!
 //! Invariant: an item in doubt never fails as "nothing was sent" (P2, docs/RELIABILITY.md).
-//! Neighbours: `infobip::error` has classified the failure; `pause` stops sending during an outage.
+//! Neighbours: `infobip` has classified the failure and logged the outage; `pause` stops sending during an outage.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Dispatcher, count_destinations, settle_all};
+use super::{Dispatcher, settle_all};
 use crate::{
     infobip::ApiError,
     message::reason::Reason,
+    ops::milliseconds,
     proto::v1::Outcome,
-    send::{SendError, batch_item::BatchItem, recorder::SlotResult},
+    send::{
+        SendError,
+        batch_item::{BatchItem, wire_ids},
+        recorder::SlotResult,
+    },
 };
 
 impl Dispatcher {
     pub(super) async fn handle_error(&self, items: Vec<BatchItem>, error: ApiError) {
+        let is_about_messages = error.is_about_the_request();
         match error {
             ApiError::NotSent { detail } => self.requeue(items, &detail, None).await,
             ApiError::RateLimited { retry_after } => {
@@ -25,10 +31,6 @@ impl Dispatcher {
             ApiError::CredentialsRefused { http_status, text } => {
                 let detail = format!(
                     "HTTP {http_status}, {text}: check infobip.username and infobip.password, or infobip.api_key"
-                );
-                tracing::error!(
-                    http_status,
-                    "the API refuses the bridge's credentials: check infobip.username and infobip.password, or infobip.api_key"
                 );
                 self.pause.begin(None);
                 self.fail(items, &SendError::CredentialsRefused { detail })
@@ -40,7 +42,6 @@ impl Dispatcher {
                 text,
                 validation_errors,
             } => {
-                let is_about_messages = is_about_messages(http_status, &code);
                 let fields = validation_errors
                     .iter()
                     .map(|(field, errors)| format!("{field}: {}", errors.join(", ")));
@@ -60,8 +61,8 @@ impl Dispatcher {
                 if redirected {
                     self.pause.begin(None);
                 }
-                tracing::warn!(
-                    destinations = count_destinations(&items),
+                tracing::debug!(
+                    message_ids = %wire_ids(&items),
                     detail,
                     "a send request is in doubt: its messages are looked up in the API's logs"
                 );
@@ -78,8 +79,8 @@ impl Dispatcher {
     /// `send.retry_for`.
     async fn requeue(&self, items: Vec<BatchItem>, detail: &str, at_least: Option<Duration>) {
         let pause = self.pause.begin(at_least);
-        tracing::warn!(
-            pause_ms = u64::try_from(pause.as_millis()).unwrap_or_default(),
+        tracing::debug!(
+            pause_ms = milliseconds(pause),
             detail,
             "the API does not take sends now: they are retried after a pause"
         );
@@ -155,16 +156,5 @@ impl Dispatcher {
             }
         }
         items
-    }
-}
-
-/// Whether a refused send may be caused by its messages: 400 and 422 of the API, and 413, which a smaller request may avoid. `code` is
-/// empty without the API's error envelope: then a proxy or a wrong address answers, and so with any other status (404, 405, 407,
-/// 415, 451, a redirect …). Every message would get such an answer: it counts as an outage of the API.
-fn is_about_messages(http_status: u16, code: &str) -> bool {
-    match http_status {
-        400 | 422 => !code.is_empty(),
-        413 => true,
-        _ => false,
     }
 }

@@ -205,6 +205,7 @@ impl Edge {
             log: log.clone(),
             application_from: broker.config().application_from,
             prefetch: broker.config().prefetch,
+            metrics: Metrics::new(),
         };
         let task = tokio::spawn(commands::run(commands, shutdown.clone()));
         Self {

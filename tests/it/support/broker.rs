@@ -9,7 +9,10 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -232,6 +235,7 @@ pub struct Proxy {
     /// The URL of the broker over the relay.
     pub url: String,
     cut: tokio::sync::watch::Sender<u32>,
+    is_down: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -242,10 +246,15 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let (cut, cuts) = tokio::sync::watch::channel(0);
+        let is_down = Arc::new(AtomicBool::new(false));
+        let down = Arc::clone(&is_down);
         let broker = broker.to_owned();
         let url = format!("{before}@127.0.0.1:{port}/{vhost}");
         let task = tokio::spawn(async move {
             while let Ok((mut here, _)) = listener.accept().await {
+                if down.load(Ordering::Relaxed) {
+                    continue;
+                }
                 let (broker, mut cuts) = (broker.clone(), cuts.clone());
                 cuts.mark_unchanged();
                 tokio::spawn(async move {
@@ -259,7 +268,22 @@ impl Proxy {
                 });
             }
         });
-        Self { url, cut, task }
+        Self {
+            url,
+            cut,
+            is_down,
+            task,
+        }
+    }
+
+    /// Closes all connections, and new ones at once, until [`Self::up`].
+    pub fn down(&self) {
+        self.is_down.store(true, Ordering::Relaxed);
+        self.cut();
+    }
+
+    pub fn up(&self) {
+        self.is_down.store(false, Ordering::Relaxed);
     }
 
     /// Closes all current connections.

@@ -7,7 +7,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use smsbridge::proto::v1::sms_service_client::SmsServiceClient;
+use serde_json::Value;
+use smsbridge::{app::Addresses, proto::v1::sms_service_client::SmsServiceClient};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -24,6 +25,7 @@ use super::{
 /// A running process, killed when dropped; [`BridgeProcess::stop`] sends SIGTERM.
 pub struct BridgeProcess {
     pub address: SocketAddr,
+    pub addresses: Addresses,
     child: Child,
     /// Its stderr so far.
     said: Arc<Mutex<String>>,
@@ -78,7 +80,7 @@ impl BridgeProcess {
                 }
             }
         });
-        let address = eventually("the bridge listens", || {
+        let addresses = eventually("the bridge listens", || {
             let ended = child.try_wait().unwrap();
             let said = said.lock().unwrap();
             assert_eq!(ended, None, "{said}");
@@ -86,7 +88,8 @@ impl BridgeProcess {
         })
         .await;
         Self {
-            address,
+            address: addresses.grpc,
+            addresses,
             child,
             said,
             hearing,
@@ -124,6 +127,17 @@ impl BridgeProcess {
         format!("/proc/{}/{file}", self.child.id().expect("it runs"))
     }
 
+    /// The lines that it has logged so far.
+    pub fn logged(&self) -> Vec<Value> {
+        parsed(&self.said.lock().unwrap())
+    }
+
+    /// The answer of `/ready`.
+    pub async fn ready(&self) -> String {
+        let url = format!("http://{}/ready", self.addresses.admin);
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    }
+
     /// The folder of its event log.
     pub fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
@@ -151,11 +165,22 @@ impl BridgeProcess {
     }
 }
 
-/// The gRPC address, from the log line with the listening addresses.
-fn listening(line: &str) -> Option<SocketAddr> {
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    let address = line["grpc"]
-        .as_str()
-        .filter(|_| line["message"] == "listening")?;
-    address.parse().ok()
+/// The JSON lines of a log.
+pub fn parsed(said: &str) -> Vec<Value> {
+    let line = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    said.lines().map(line).collect()
+}
+
+/// The addresses, from the log line with them.
+fn listening(line: &str) -> Option<Addresses> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let address = |key: &str| {
+        let value = line[key].as_str()?;
+        value.parse::<SocketAddr>().ok()
+    };
+    (line["message"] == "listening").then_some(Addresses {
+        grpc: address("grpc")?,
+        http: address("http")?,
+        admin: address("admin")?,
+    })
 }

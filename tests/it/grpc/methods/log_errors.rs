@@ -112,8 +112,14 @@ async fn nothing_is_sent_while_the_event_log_cannot_be_read() {
     assert_eq!(simulator.requests().await.len(), 1, "the earlier one");
 
     database.each("ALTER TABLE TABLE_NAME_gone RENAME TO TABLE_NAME");
-    let sent = bridge.sms().send_sms(send()).await.unwrap().into_inner();
-    assert_eq!(sent.results[0].outcome(), v1::Outcome::Accepted);
+    let sent = eventually("sends are admitted again", async || {
+        bridge.sms().send_sms(send()).await.ok()
+    })
+    .await;
+    assert_eq!(
+        sent.into_inner().results[0].outcome(),
+        v1::Outcome::Accepted
+    );
     assert_eq!(simulator.messages().await.len(), 2);
 }
 
@@ -149,7 +155,10 @@ async fn nothing_is_pulled_while_the_event_log_cannot_be_written() {
     }
 
     database.each("DROP TRIGGER full_TABLE_NAME");
-    assert_eq!(push().await.unwrap().status(), 200);
+    eventually("pushes are stored again", async || {
+        (push().await.unwrap().status() == 200).then_some(())
+    })
+    .await;
     let pulled = inbox.pull_received_messages(all()).await.unwrap();
     assert_eq!(pulled.into_inner().messages[0].text, "Hi");
     health_becomes(&bridge, "", ServingStatus::Serving).await;

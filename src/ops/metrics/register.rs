@@ -1,0 +1,102 @@
+//! The names, units and descriptions of the metrics. docs/OPERATIONS.md has the table of them.
+
+use prometheus_client::{
+    metrics::info::Info,
+    registry::{Registry, Unit},
+};
+
+use super::{Inner, process::ProcessCollector};
+
+impl Inner {
+    pub(super) fn register(&self, all: &mut Registry) {
+        all.register_collector(Box::new(ProcessCollector));
+        let registry = all.sub_registry_with_prefix("smsbridge");
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The running version", version);
+        registry.register(
+            "send_results",
+            "Results of sends, one for each destination",
+            self.send_results.clone(),
+        );
+        registry.register(
+            "infobip_requests",
+            "Requests to the API",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "infobip_request",
+            "Duration of requests to the API, failures included",
+            Unit::Seconds,
+            self.request_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "send_batch",
+            "Destinations that shared one send request",
+            Unit::Other("destinations".to_owned()),
+            self.batch_destinations.clone(),
+        );
+        registry.register_with_unit(
+            "in_doubt",
+            "Destinations whose send is in doubt and being looked up",
+            Unit::Other("destinations".to_owned()),
+            self.in_doubt.clone(),
+        );
+        registry.register(
+            "in_doubt_resolved",
+            "Sends in doubt that were resolved, by resolution",
+            self.in_doubt_resolved.clone(),
+        );
+        registry.register(
+            "events_appended",
+            "Events that became durable",
+            self.events_appended.clone(),
+        );
+        registry.register(
+            "late_pending_reports_dropped",
+            "Pending reports that came after the final report of their message and were dropped",
+            self.late_pending_dropped.clone(),
+        );
+        registry.register(
+            "webhook_bodies",
+            "Request bodies that the webhooks received",
+            self.webhook_bodies.clone(),
+        );
+        registry.register(
+            "amqp_reconnects",
+            "Publishing sessions with the broker that were re-established",
+            self.amqp_reconnects.clone(),
+        );
+        registry.register(
+            "grpc_calls",
+            "gRPC calls that ended",
+            self.grpc_calls.clone(),
+        );
+        registry.register_with_unit(
+            "grpc_call",
+            "Time until the response of a gRPC call began",
+            Unit::Seconds,
+            self.grpc_call_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "queued",
+            "Destinations that wait to be sent",
+            Unit::Other("destinations".to_owned()),
+            self.queued_destinations.clone(),
+        );
+        registry.register(
+            "amqp_connected",
+            "Whether a connection to the broker is open",
+            self.amqp_connected.clone(),
+        );
+        registry.register(
+            "dead_letters",
+            "Commands that were published to the queue of dead letters",
+            self.dead_letters.clone(),
+        );
+        registry.register(
+            "reload_failures",
+            "Attempts to reload files that cannot be used",
+            self.reload_failures.clone(),
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! Outages of something outside the process, so that each is logged once when it begins and once when it ends.
+//!
+//! Invariants: [`Outage::failed`] returns true once for each cause of an outage, [`Outage::succeeded`] returns the end of an outage
+//! once. Neighbours: `infobip::client` and `amqp` log by it, each with its own texts.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+/// Whether something is out of service, and since when.
+#[derive(Debug, Default)]
+pub struct Outage {
+    /// Read without the lock, because almost all operations succeed while there is no outage.
+    is_ongoing: AtomicBool,
+    ongoing: Mutex<Option<Ongoing>>,
+}
+
+#[derive(Debug)]
+struct Ongoing {
+    /// Distinguishes causes; a new one is worth a line.
+    cause: &'static str,
+    began: Instant,
+    last_failure: Instant,
+    failures: u64,
+    /// A success ends the outage only this long after the last failure.
+    quiet: Duration,
+}
+
+/// An outage that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub cause: &'static str,
+    pub after: Duration,
+    /// Failed operations.
+    pub failures: u64,
+}
+
+impl Ended {
+    /// The duration in seconds, with tenths, as log lines show it.
+    #[must_use]
+    pub fn after_s(&self) -> f64 {
+        (self.after.as_secs_f64() * 10.0).round() / 10.0
+    }
+}
+
+impl Outage {
+    /// Counts a failure. True if an outage begins with it, or if its cause is new: log it. `quiet` keeps sporadic failures one
+    /// outage: a success ends it only if it began at least that long after the last failure.
+    pub fn failed(&self, cause: &'static str, quiet: Duration) -> bool {
+        let now = Instant::now();
+        let mut ongoing = self.ongoing.lock();
+        let state = ongoing.get_or_insert(Ongoing {
+            cause: "",
+            began: now,
+            last_failure: now,
+            failures: 0,
+            quiet,
+        });
+        state.last_failure = now;
+        state.failures += 1;
+        state.quiet = quiet;
+        self.is_ongoing.store(true, Ordering::Relaxed);
+        std::mem::replace(&mut state.cause, cause) != cause
+    }
+
+    /// An operation that began at `began` succeeded. Returns the outage that ends with it: log it.
+    pub fn succeeded(&self, began: Instant) -> Option<Ended> {
+        if !self.is_ongoing.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut ongoing = self.ongoing.lock();
+        // What began before the last failure does not show that the outage is over.
+        let state = ongoing.take_if(|state| began >= state.last_failure + state.quiet)?;
+        self.is_ongoing.store(false, Ordering::Relaxed);
+        Some(Ended {
+            cause: state.cause,
+            after: state.began.elapsed(),
+            failures: state.failures,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outage_begins_and_ends_once() {
+        let outage = Outage::default();
+        let before = Instant::now();
+        assert_eq!(outage.succeeded(before), None);
+        assert!(outage.failed("refused", Duration::ZERO));
+        assert!(!outage.failed("refused", Duration::ZERO));
+        assert!(outage.failed("unknown host", Duration::ZERO), "a new cause");
+        assert_eq!(outage.succeeded(before), None, "it began before");
+        let ended = outage.succeeded(Instant::now()).unwrap();
+        assert_eq!((ended.cause, ended.failures), ("unknown host", 3));
+        assert_eq!(outage.succeeded(Instant::now()), None);
+        assert!(outage.failed("refused", Duration::ZERO));
+    }
+
+    #[test]
+    fn sporadic_failures_are_one_outage() {
+        let outage = Outage::default();
+        let quiet = Duration::from_secs(60);
+        assert!(outage.failed("HTTP 503", quiet));
+        assert_eq!(outage.succeeded(Instant::now()), None);
+        assert!(!outage.failed("HTTP 503", quiet));
+        let later = Instant::now() + quiet;
+        assert_eq!(outage.succeeded(later).unwrap().failures, 2);
+    }
+}
