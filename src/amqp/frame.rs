@@ -51,7 +51,7 @@ mod tests {
     use crate::amqp::headers::bounded_text;
 
     #[test]
-    fn sizes_are_those_of_the_encoding() {
+    fn sizes_equal_the_encoded_lengths() {
         let mut table = FieldTable::default();
         table.insert("flag".into(), AMQPValue::Boolean(true));
         table.insert("text".into(), bounded_text("abc"));

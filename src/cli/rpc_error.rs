@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_names_are_those_of_grpc() {
+    fn code_names_match_the_names_of_grpc() {
         assert_eq!(code_name(Code::InvalidArgument), "INVALID_ARGUMENT");
         assert_eq!(code_name(Code::Cancelled), "CANCELLED");
         assert_eq!(code_name(Code::Ok), "OK");

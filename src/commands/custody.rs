@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_with_attempts_and_with_what_was_asked() {
+    fn retry_delays_grow_with_attempts_and_requested_delays() {
         let seconds =
             |attempt, at_least| retry_delay(attempt, Duration::from_secs(at_least)).as_secs();
         assert_eq!(seconds(0, 0), 1);

@@ -47,7 +47,7 @@ pub(super) fn mistake(text: &str, variables: &[(&str, &str)]) -> Mistake {
 }
 
 #[test]
-fn the_defaults_are_a_configuration() {
+fn the_defaults_alone_are_a_valid_configuration() {
     let config = Config::load(None, environment(&[]), &[]).unwrap();
     assert_eq!(config.grpc.listen.to_string(), "127.0.0.1:50051");
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
@@ -136,7 +136,7 @@ fn later_layers_win() {
 }
 
 #[test]
-fn the_environment_is_read_as_its_key_wants() {
+fn environment_values_are_parsed_by_the_type_of_their_key() {
     let config = load(
         "",
         &[
@@ -176,7 +176,7 @@ fn the_environment_is_read_as_its_key_wants() {
 }
 
 #[test]
-fn variables_that_are_not_ours_are_ignored() {
+fn unrelated_environment_variables_are_ignored() {
     load(
         "",
         &[

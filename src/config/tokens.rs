@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_found_by_itself_only() {
+    fn only_the_exact_token_is_found() {
         let (a, b, stranger) = (new_token(), new_token(), new_token());
         assert_eq!(a.expose_secret().len(), TOKEN_PREFIX.len() + 43);
         let text = entry("a", &a, "")

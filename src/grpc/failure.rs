@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn no_status_is_longer_than_clients_take() {
+    fn no_status_exceeds_the_header_limit_of_clients() {
         let long = "\u{e4}".repeat(20_000);
         let violation = FieldViolation {
             field: long.clone(),

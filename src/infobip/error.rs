@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_certain_is_in_doubt() {
+    fn uncertain_statuses_are_in_doubt_and_others_are_refusals() {
         for status in [302, 303, 304, 408, 500, 502, 503, 504, 599] {
             assert!(
                 matches!(refused(status, "<html>"), ApiError::InDoubt { .. }),

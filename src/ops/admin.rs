@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silent_clients_are_closed_and_keep_no_probe_waiting() {
+    async fn silent_clients_are_closed_and_do_not_delay_probes() {
         let admin = admin_with(Limits {
             max_connections: 2,
             header_timeout: Duration::from_millis(200),

@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_text_is_cut_between_characters_and_says_so() {
+    fn a_long_text_is_cut_between_characters_and_marked_as_cut() {
         assert_eq!(cut("short", 5), "short");
         let long = "ä".repeat(20);
         let shorter = cut(&long, 24);

@@ -313,7 +313,7 @@ mod tests {
 
     /// The deadline of the caller may pass while the last slot is settled: the caller must not get the answer that nothing was sent.
     #[test]
-    fn what_was_sent_is_never_withdrawn() {
+    fn an_accepted_send_is_never_withdrawn() {
         let (reply_to, mut outcome) = oneshot::channel();
         let call = call(ReplyTo::Caller(reply_to));
         let accepted = call.result(0, v1::Outcome::Accepted);
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_back_whole_is_withdrawn() {
+    fn a_call_with_only_withdrawn_destinations_is_withdrawn() {
         let (reply_to, mut outcome) = oneshot::channel();
         let call = call(ReplyTo::Caller(reply_to));
         assert!(!call.is_withdrawn());

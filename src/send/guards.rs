@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_not_counted() {
+    fn refused_messages_are_not_counted() {
         let (guards, begin) = guards(Application {
             max_messages_per_number_per_hour: 1,
             ..Application::default()
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_those_near_the_cap_are_remembered() {
+    fn memory_is_bounded_and_numbers_near_the_cap_are_kept() {
         let mut counts = Counts::new(100);
         let cap = 3;
         for _ in 0..cap {

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn little_is_a_quarter_of_the_usual_latency_or_nothing() {
+    fn the_batching_wait_is_a_quarter_of_the_average_or_zero() {
         let batching_wait = |us| Latency(AtomicU64::new(us)).batching_wait();
         assert_eq!(batching_wait(0), Duration::ZERO);
         assert_eq!(batching_wait(3_999), Duration::ZERO);

@@ -265,12 +265,12 @@ mod tests {
     }
 
     #[test]
-    fn a_good_message_has_no_violations() {
+    fn a_valid_message_has_no_violations() {
         assert_eq!(fields(&message()), Vec::<String>::new());
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once() {
+    fn all_violations_are_reported_at_once() {
         let wrong = v1::OutboundMessage {
             from: "ab".into(),
             destinations: vec![
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_bridge_does_not_know_is_passed_on() {
+    fn unknown_languages_and_transliterations_are_passed_on() {
         let open = v1::OutboundMessage {
             language: Some(Box::new(v1::Language {
                 language_code: "KLINGON".into(),

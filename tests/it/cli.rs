@@ -10,7 +10,7 @@ use tokio::{
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use self::recorded_bridge::RecordedBridge;
+use self::scripted_bridge::ScriptedBridge;
 
 mod account_preview_statuses;
 mod configuration;
@@ -22,7 +22,7 @@ mod logs_and_events;
 mod operator;
 mod presentation;
 mod real_bridge;
-mod recorded_bridge;
+mod scripted_bridge;
 mod send;
 mod send_file;
 mod simulate;
@@ -73,7 +73,7 @@ async fn run(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Ended {
     end(smsbridge().args(args)).await
 }
 
-async fn run_at<'a>(bridge: &RecordedBridge, args: impl AsRef<[&'a str]>) -> Ended {
+async fn run_at<'a>(bridge: &ScriptedBridge, args: impl AsRef<[&'a str]>) -> Ended {
     end(smsbridge()
         .env("SMSBRIDGE_ADDRESS", &bridge.address)
         .args(args.as_ref()))

@@ -6,8 +6,8 @@
 mod amqp;
 mod cli;
 mod documents;
+mod end_to_end;
 mod events;
-mod first_light;
 mod grpc;
 mod infobip;
 mod logs;

@@ -50,7 +50,7 @@ async fn each_destination_of_a_request_is_counted() {
 }
 
 #[tokio::test]
-async fn what_happened_is_counted_and_nobody_is_named() {
+async fn metrics_count_outcomes_without_numbers_or_texts() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let send = async |to: &str| {

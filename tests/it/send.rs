@@ -37,7 +37,7 @@ fn handset_deliveries(ledger: &[Value]) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_repeated_call_gets_the_first_ones_answer() {
+async fn a_repeated_call_gets_the_response_of_the_first() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let first = bridge
@@ -69,7 +69,7 @@ async fn a_repeated_call_gets_the_first_ones_answer() {
 }
 
 #[tokio::test]
-async fn calls_with_the_same_id_at_once_send_once() {
+async fn concurrent_calls_with_the_same_id_send_once() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     simulator.fault(json!({"kind": "latency", "probability": 1.0, "ms": 100, "path": "/sms/1/text/advanced"})).await;
@@ -94,7 +94,7 @@ async fn calls_with_the_same_id_at_once_send_once() {
 }
 
 #[tokio::test]
-async fn an_id_is_not_used_for_another_content() {
+async fn an_id_cannot_be_reused_for_other_content() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     bridge
@@ -121,7 +121,7 @@ async fn an_id_is_not_used_for_another_content() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_lost_is_found_in_the_logs() {
+async fn the_result_of_a_lost_response_is_found_in_the_logs() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     simulator
@@ -141,7 +141,7 @@ async fn an_answer_that_was_lost_is_found_in_the_logs() {
 /// The process is killed between a request and its durable result, and the API does not remember ids: only the note of the begun
 /// send keeps the repeated call from sending again.
 #[tokio::test]
-async fn what_a_killed_process_began_is_looked_up_before_it_is_sent_again() {
+async fn sends_of_a_killed_process_are_looked_up_before_a_resend() {
     let simulator = TestSimulator::start().await;
     simulator.fault(json!({"kind": "forget_ids"})).await;
     simulator
@@ -173,7 +173,7 @@ async fn what_a_killed_process_began_is_looked_up_before_it_is_sent_again() {
 
 /// The logs of the API no longer have the outcome.
 #[tokio::test]
-async fn what_was_begun_more_than_a_day_ago_is_never_sent_again() {
+async fn a_send_begun_more_than_a_day_ago_is_never_sent_again() {
     let simulator = TestSimulator::start().await;
     simulator
         .fault(json!({"kind": "latency", "before": true, "ms": 600_000, "count": 1, "path": "/sms/1/text/advanced"}))
@@ -201,7 +201,7 @@ async fn what_was_begun_more_than_a_day_ago_is_never_sent_again() {
 }
 
 #[tokio::test]
-async fn what_was_lost_before_the_api_took_it_is_sent_again_after_a_look_into_the_logs() {
+async fn a_send_not_found_in_the_logs_is_sent_again() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     simulator.fault(json!({"kind": "status", "status": 502, "body": "<html>", "count": 1, "path": "/sms/1/text/advanced"})).await;
@@ -321,7 +321,7 @@ async fn a_bulk_rejects_an_invalid_message_alone() {
 }
 
 #[tokio::test]
-async fn a_bulk_answers_for_a_message_without_destinations() {
+async fn a_bulk_rejects_a_message_without_destinations() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let message = |to: &[&str]| text(to, "Hello").message.unwrap();
@@ -400,7 +400,7 @@ async fn a_bulk_answers_for_a_message_without_destinations() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_is_told_before_it_and_the_outcome_becomes_an_event() {
+async fn a_missed_deadline_is_reported_in_time_and_the_result_is_an_event() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let mut events = bridge.events().await;
@@ -429,7 +429,7 @@ async fn a_deadline_that_passes_is_told_before_it_and_the_outcome_becomes_an_eve
 }
 
 #[tokio::test]
-async fn a_message_that_comes_too_late_to_matter_is_not_sent() {
+async fn an_expired_message_is_not_sent() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let mut request = text(&[TO], "your code is 1234");
@@ -446,7 +446,7 @@ async fn a_message_that_comes_too_late_to_matter_is_not_sent() {
 /// Only the API's own 400 and 422, and 413, concern the message. Any other refusal would hit every message, and so would an HTML page
 /// with 400: a plain HTTP request to a port of HTTPS gets one.
 #[tokio::test]
-async fn an_answer_that_is_not_about_the_message_is_an_outage() {
+async fn an_http_error_not_caused_by_the_message_is_an_outage() {
     for status in [
         301, 307, 308, 400, 404, 405, 406, 407, 410, 411, 415, 422, 431, 451,
     ] {
@@ -489,7 +489,7 @@ async fn an_answer_that_is_not_about_the_message_is_an_outage() {
 
 /// An HTML page with 200 and a redirect that changes the method do not tell the outcome of the send; the logs do.
 #[tokio::test]
-async fn an_answer_that_is_no_answer_to_a_send_is_in_doubt() {
+async fn an_html_page_or_redirect_leaves_a_send_in_doubt() {
     for (status, processed) in [(200, false), (200, true), (302, false), (303, true)] {
         let simulator = TestSimulator::start().await;
         let bridge = TestBridge::start(&simulator).await;
@@ -516,7 +516,7 @@ async fn an_answer_that_is_no_answer_to_a_send_is_in_doubt() {
 }
 
 #[tokio::test]
-async fn an_api_that_is_down_is_unavailable_and_nothing_was_attempted() {
+async fn a_send_is_unavailable_and_has_no_event_if_the_api_is_down() {
     let nowhere = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -544,7 +544,7 @@ async fn an_api_that_is_down_is_unavailable_and_nothing_was_attempted() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_told_with_its_key() {
+async fn a_wrong_password_is_reported_with_its_config_key() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.infobip.password = Some("wrong".into());
@@ -567,7 +567,7 @@ async fn a_wrong_password_is_told_with_its_key() {
 }
 
 #[tokio::test]
-async fn an_urgent_message_overtakes_what_waits() {
+async fn an_urgent_message_overtakes_queued_messages() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.send.max_batch = 1;

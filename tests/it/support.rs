@@ -4,7 +4,7 @@ pub mod bridge;
 pub mod broker;
 pub mod credentials;
 pub mod document;
-pub mod foreign;
+pub mod external_programs;
 pub mod fuzz;
 pub mod generated;
 pub mod http2;

@@ -58,7 +58,7 @@ async fn read_to_end(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn a_connection_that_sends_no_head_is_closed_and_pushes_go_on() {
+async fn a_connection_without_a_request_head_is_closed() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.http.header_timeout = Duration::from_millis(200);
@@ -82,7 +82,7 @@ async fn a_connection_that_sends_no_head_is_closed_and_pushes_go_on() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_ends_with_408() {
+async fn an_incomplete_body_is_answered_with_408() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.http.request_timeout = Duration::from_millis(200);
@@ -149,7 +149,7 @@ async fn strangers_that_keep_their_connections_keep_no_push_waiting() {
 }
 
 #[tokio::test]
-async fn more_bodies_than_allowed_are_answered_with_503_and_strangers_take_no_place() {
+async fn pushes_above_the_limit_get_503_and_unauthorized_ones_do_not_count() {
     let simulator = TestSimulator::start().await;
     let secret = "a-secret-of-this-test";
     let bridge = TestBridge::with(&simulator, |config| {
@@ -187,7 +187,7 @@ async fn more_bodies_than_allowed_are_answered_with_503_and_strangers_take_no_pl
 }
 
 #[tokio::test]
-async fn a_log_that_hangs_is_answered_with_503_in_time() {
+async fn a_push_gets_503_in_time_if_the_event_log_hangs() {
     let simulator = TestSimulator::start().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.sqlite");
@@ -211,7 +211,7 @@ async fn a_log_that_hangs_is_answered_with_503_in_time() {
 }
 
 #[tokio::test]
-async fn connections_without_a_request_do_not_hold_the_shutdown() {
+async fn connections_without_a_request_do_not_delay_shutdown() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.shutdown.grace = Duration::from_secs(60);
@@ -236,7 +236,7 @@ async fn connections_without_a_request_do_not_hold_the_shutdown() {
 
 /// The API gets the credentials in the notify URL only.
 #[tokio::test]
-async fn with_basic_alone_reports_and_answers_to_lookups_arrive() {
+async fn reports_and_lookup_results_arrive_with_basic_auth_alone() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.http.basic_username = Some("info bip@x".into());

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_the_form_of_the_captures() {
+    fn dates_are_written_as_in_the_captures() {
         assert_eq!(
             ApiDate(1_423_731_103_123).to_string(),
             "2015-02-12T08:51:43.123+0000"
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_every_form_that_the_sources_show() {
+    fn dates_are_read_in_every_form_of_the_sources() {
         let wanted = Some(1_423_731_103_123);
         for text in [
             "2015-02-12T09:51:43.123+0100",
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_date() {
+    fn text_that_is_not_a_date_is_refused() {
         for text in [
             "",
             "tomorrow",

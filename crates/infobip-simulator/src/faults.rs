@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_keep_to_what_they_are_for() {
+    fn faults_apply_only_to_matching_requests() {
         let faults = Faults::new(1);
         faults.add(&json!({"kind": "accept_then_drop"}), 0).unwrap();
         faults

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_the_table_has_no_network() {
+    fn numbers_outside_the_table_have_no_network() {
         for digits in [
             "",
             "4",

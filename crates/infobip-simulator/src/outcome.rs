@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn permanent_errors_make_undeliverable_and_others_expired() {
+    fn permanent_errors_end_as_undeliverable_and_others_as_expired() {
         let config = SimulatorConfig::default();
         let end = |to: &str| {
             let outcome = delivery_outcome(to, "id", TWO_DAYS, &config);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outlives_its_validity_period() {
+    fn a_message_ends_with_its_validity_period() {
         let config = SimulatorConfig::default();
         let never = delivery_outcome("999051234", "id", 60_000, &config);
         assert_eq!(
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn chances_come_out_about_as_often_as_asked_and_the_same_each_time() {
+    fn chances_match_their_probability_and_are_repeatable() {
         let mut config = SimulatorConfig::default();
         config.chances.undeliverable = 0.25;
         let statuses = || -> Vec<u16> {

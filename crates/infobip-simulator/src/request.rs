@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_xml_made_text_is_read_as_what_it_is() {
+    fn text_values_from_xml_are_read_as_flags_and_numbers() {
         let message: MessageRequest = serde_json::from_value(serde_json::json!({
             "flash": "true", "validityPeriod": "720", "destinations": {"to": "41793026727"}, "unknown": {"a": []}
         }))

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_begin_where_the_limits_say() {
+    fn parts_begin_at_the_documented_limits() {
         for (length, parts, left) in [
             (0, 1, 160),
             (160, 1, 0),
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_read_back() {
+    fn language_codes_survive_a_round_trip() {
         for code in ["TR", "ES", "PT"] {
             assert_eq!(Language::parse(code).map(Language::as_str), Some(code));
         }

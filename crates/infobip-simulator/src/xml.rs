@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_document_is_refused() {
+    fn unsafe_and_malformed_documents_are_refused() {
         let refused = |body: &[u8]| to_json(body).expect_err("refused");
         let bomb = b"<!DOCTYPE r [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]><r>&b;</r>";
         assert_eq!(refused(bomb), XmlError::DocumentType);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn any_text_and_any_key_comes_out_well_formed() {
+    fn any_text_and_any_key_is_written_well_formed() {
         let value = json!({"text": "a<b>&\"'\r\n\u{1}\u{b}\u{ffff}ž😀]]>", "callbackData": {"1 <key>": {"": [true, 0.0001]}}});
         let xml = from_json("r", &value);
         assert_eq!(
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_come_back_as_they_went() {
+    fn lists_survive_a_round_trip() {
         let value = json!({"messageCount": "1", "results": [{"to": "1", "price": {"currency": "EUR"}}, {"to": "2"}]});
         assert_eq!(parsed(&from_json("reportResponse", &value)), value);
     }
@@ -224,7 +224,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_written_can_be_read(key in ".{0,8}", text in ".{0,32}") {
+        fn every_written_document_can_be_read(key in ".{0,8}", text in ".{0,32}") {
             let xml = from_json("r", &json!({ key: { "messages": [{ "text": text }] } }));
             proptest::prop_assert!(to_json(xml.as_bytes()).is_ok(), "{}", xml);
         }

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_belong_together_fit() {
+    fn related_durations_must_be_consistent() {
         for (text, key) in [
             (
                 "[infobip]\nconnect_timeout = \"30s\"",

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_and_its_file_exclude_each_other_and_the_file_must_be_there() {
+    fn a_secret_excludes_its_file_and_the_file_must_exist() {
         let both = mistake(
             "[http]\nsecret = \"abc\"\nsecret_file = \"/nonexistent/s\"",
             &[],

@@ -130,7 +130,7 @@ fn the_address_for_pushes_is_not_too_long_for_the_api() {
 }
 
 #[test]
-fn tls_files_come_together() {
+fn tls_files_are_required_together() {
     assert_eq!(
         mistake("[grpc]\ntls_cert_file = \"c\"", &[]).problem,
         "`grpc.tls_key_file` is not set"

@@ -169,7 +169,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn a_subscription_of_an_earlier_version_has_no_visibility_until_it_is_saved() {
+    async fn an_old_subscription_has_no_visibility_until_it_is_saved() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.sqlite");
         let earlier = open_for_writing(&path).unwrap();

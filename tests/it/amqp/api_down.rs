@@ -78,7 +78,7 @@ async fn nobody_hammers(fault: serde_json::Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_hammers_an_api_that_refuses_the_credentials() {
+async fn requests_back_off_while_the_api_refuses_the_credentials() {
     nobody_hammers(json!({"kind": "status", "status": 401, "path": SEND_PATH})).await;
 }
 

@@ -378,7 +378,7 @@ async fn commands_in_both_encodings_become_sends_and_replies() {
 
 /// P1 and P7: an invalid command is dead-lettered at once with its reason; the commands behind it are sent.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_dead_and_neighbours_go_on() {
+async fn invalid_commands_are_dead_lettered_without_blocking_others() {
     let edge = Edge::start().await;
     let plain = BasicProperties::default;
     let unknown_field = r#"{"message": {"destinations": [{"to": "1"}], "text": "x", "txet": "y"}}"#;
@@ -461,7 +461,7 @@ async fn what_is_wrong_is_dead_and_neighbours_go_on() {
 /// The broker closes a connection on a frame that is too large. The publisher's headers fit into a frame of the default size, but
 /// the bridge publishes on a connection with smaller frames: after three closed connections it drops these headers.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_ends_each_session_goes_on_without_its_publishers_headers() {
+async fn headers_that_repeatedly_close_the_connection_are_dropped() {
     let broker = TestBroker::start().await;
     let small_frames = format!("{}?frame_max=8192", broker.url);
     let small_frames = Endpoint::parse(&small_frames.into()).unwrap();
@@ -495,7 +495,7 @@ async fn a_command_that_ends_each_session_goes_on_without_its_publishers_headers
 
 /// The broker confirms a message with a mistyped routing key and, without an alternate exchange, would drop it.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unroutable_command_is_dead_not_lost() {
+async fn an_unroutable_command_is_dead_lettered() {
     let edge = Edge::start().await;
     let properties = BasicProperties::default().with_app_id("billing".into());
     edge.publish("sms.sned", properties, json("x", 1).as_bytes())
@@ -518,7 +518,7 @@ async fn an_unroutable_command_is_dead_not_lost() {
 
 /// A command of which nothing was attempted counts as first-seen after its retry; one whose results may be lost is redelivered.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_done_now_comes_back() {
+async fn commands_that_fail_temporarily_are_retried() {
     let edge = Edge::start().await;
     edge.publish_text("r1", "unavailable once").await;
     edge.publish_text("r2", "log down once").await;
@@ -549,7 +549,7 @@ async fn what_cannot_be_done_now_comes_back() {
 
 /// Without a request id only destinations that were not attempted may be retried.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_command_without_an_id_only_the_untried_part_comes_back() {
+async fn a_command_without_an_id_retries_only_unattempted_destinations() {
     let edge = Edge::start().await;
     edge.publish(
         "sms.send",
@@ -578,7 +578,7 @@ async fn of_a_command_without_an_id_only_the_untried_part_comes_back() {
 
 /// Results are matched to destinations by position, and a message without destinations has a result too.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_without_destinations_shifts_no_retry_to_its_neighbours() {
+async fn a_message_without_destinations_does_not_shift_retries() {
     let edge = Edge::start().await;
     let message = |destinations| request_json("second later", destinations)["message"].take();
     let body = serde_json::json!({"messages": [message(0), message(3)]}).to_string();
@@ -599,7 +599,7 @@ async fn a_message_without_destinations_shifts_no_retry_to_its_neighbours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lapsed_command_is_rejected_not_sent_late() {
+async fn a_command_that_expires_in_its_queue_is_rejected() {
     let edge = Edge::start().await;
     // The command expires in its queue while the edge is stopped.
     edge.shutdown.cancel();
@@ -654,7 +654,7 @@ async fn a_lapsed_command_is_rejected_not_sent_late() {
 
 /// P2: commands in flight when the broker session is lost are not handed to the sender again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_session_repeats_nothing() {
+async fn a_lost_session_does_not_repeat_commands_in_flight() {
     let broker = TestBroker::start().await;
     let proxy = broker.proxy().await;
     let endpoint = Endpoint::parse(&proxy.url.clone().into()).unwrap();
@@ -734,7 +734,7 @@ async fn a_redelivered_command_without_an_id_is_never_sent_again() {
 
 /// P8: commands in flight complete; the others are requeued and do not count as attempted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_finishes_what_began_and_gives_the_rest_back_untouched() {
+async fn a_drain_completes_commands_in_flight_and_requeues_the_rest() {
     let edge = Edge::start().await;
     for n in 0..5 {
         edge.publish_text(&format!("r{n}"), "held").await;
@@ -782,7 +782,7 @@ async fn a_drain_finishes_what_began_and_gives_the_rest_back_untouched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backlog_goes_through_whole() {
+async fn each_command_of_a_backlog_is_sent_once() {
     let edge = Edge::start().await;
     let subscriber = edge
         .client

@@ -130,7 +130,7 @@ fn bulk_to(count: usize) -> Value {
 
 /// One of the four REST requests of a bulk is refused with 401: its destinations are retried with the command, and the others
 /// are not sent again.
-async fn a_part_refused_with_401_comes_back(request_id: &str) {
+async fn assert_refused_destinations_are_retried(request_id: &str) {
     let setup = Setup::start(|_| ()).await;
     setup
         .simulator
@@ -156,14 +156,14 @@ async fn a_part_refused_with_401_comes_back(request_id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_refused_with_401_comes_back_with_its_command() {
-    a_part_refused_with_401_comes_back("r1").await;
+async fn destinations_refused_with_401_are_retried_with_a_request_id() {
+    assert_refused_destinations_are_retried("r1").await;
 }
 
 /// Without a request id the copy in the retry queue has only the destinations that were not attempted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_refused_with_401_comes_back_without_a_request_id() {
-    a_part_refused_with_401_comes_back("").await;
+async fn destinations_refused_with_401_are_retried_without_a_request_id() {
+    assert_refused_destinations_are_retried("").await;
 }
 
 /// A bulk has one message id that was used for another text, and new ones. The rejection of the reused id is an event, and does

@@ -35,7 +35,7 @@ async fn refuse(client: &Client, queue: &str, requeue: bool) -> bool {
 
 /// One command exceeded the delivery limit, another consumer rejected the other.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_broker_gives_back_for_another_reason_is_dead() {
+async fn commands_refused_or_over_the_delivery_limit_are_dead_lettered() {
     let broker = TestBroker::start().await;
     // Declares the queues without a consumer.
     drop(broker.publisher().await);
@@ -185,7 +185,7 @@ async fn a_command_is_told_all_its_mistakes_at_once() {
 
 /// The message has a result and an event, and the other messages are sent.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bulk_command_answers_for_a_message_without_destinations() {
+async fn a_bulk_command_rejects_a_message_without_destinations() {
     let broker = TestBroker::start().await;
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;

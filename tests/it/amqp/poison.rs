@@ -82,7 +82,7 @@ fn header(letter: &Delivery, name: &str) -> Option<String> {
 
 /// Error texts repeat an unknown key, or a string in place of a message, at its full length.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_whose_mistake_is_long_is_a_dead_letter() {
+async fn a_command_with_a_long_error_text_is_dead_lettered() {
     let key = json!({ "ä".repeat(LONG / 2): 1 }).to_string();
     let wrong_type = json!({ "message": "ä".repeat(LONG / 2) }).to_string();
     for body in [key, wrong_type] {
@@ -174,7 +174,7 @@ async fn a_command_with_many_headers_is_tried_again() {
 
 /// The copy has no `expiration`, which is a number of milliseconds in 32 bits: RabbitMQ versions handle a larger one differently.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_lapses_in_a_year_is_tried_again() {
+async fn a_command_that_expires_in_a_year_is_retried() {
     let in_a_year = jiff::Timestamp::now().as_millisecond() + 365 * 24 * 3_600_000;
     let mut headers = FieldTable::default();
     let at = AMQPValue::LongLongInt(in_a_year);

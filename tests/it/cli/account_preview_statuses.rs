@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn balance_prints_the_credit() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let balance = json!({"balance": "12.50", "currency": "EUR"});
     bridge
         .answer("get_balance", balance.clone())
@@ -17,7 +17,7 @@ async fn balance_prints_the_credit() {
 
 #[tokio::test]
 async fn preview_prints_the_segments_of_each_encoding() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     bridge.answer(
         "preview_sms",
         json!({"originalText": "Çok", "previews": [
@@ -49,7 +49,7 @@ async fn preview_prints_the_segments_of_each_encoding() {
 
 #[tokio::test]
 async fn statuses_prints_the_code_tables() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let status = json!({
         "id": 5, "name": "DELIVERED_TO_HANDSET", "groupId": 3, "groupName": "DELIVERED",
         "description": "Message delivered", "group": "STATUS_GROUP_DELIVERED",

@@ -5,7 +5,7 @@ use crate::support::{bridge::TestBridge, simulator::TestSimulator};
 
 #[tokio::test]
 async fn an_error_prints_all_its_details() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let mut details =
         ErrorDetails::with_error_info("INVALID_REQUEST", "smsbridge", [("a".into(), "b".into())]);
     details.set_bad_request(vec![
@@ -27,7 +27,7 @@ async fn an_error_prints_all_its_details() {
 
 #[tokio::test]
 async fn the_token_comes_from_environment_argument_or_file() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "from-file\n").unwrap();
     let file = file.path().to_str().unwrap();
@@ -137,7 +137,7 @@ async fn an_invalid_command_line_exits_with_64() {
 
 #[tokio::test]
 async fn an_address_needs_no_scheme() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let address = bridge.address.strip_prefix("http://").unwrap();
     bridge.answer("pull_delivery_reports", json!({}));
     run(["reports", "--address", address]).await.expect(0);

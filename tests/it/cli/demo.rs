@@ -89,7 +89,7 @@ async fn read_until(child: &mut Child, begin: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_leaves_a_real_bridges_broker_alone() {
+async fn the_demo_does_not_touch_the_queues_of_a_real_bridge() {
     let (broker, _node) = TestBroker::start_alone().await;
     let real = broker.topology();
     // A real bridge has declared its queues.
@@ -149,7 +149,7 @@ async fn the_demo_leaves_a_real_bridges_broker_alone() {
 }
 
 #[tokio::test]
-async fn the_demo_says_at_once_that_its_broker_does_not_answer() {
+async fn the_demo_fails_at_once_if_its_broker_does_not_answer() {
     let args = [
         "demo",
         "--once",

@@ -7,7 +7,7 @@ use tokio::process::Child;
 use super::*;
 use crate::support::{
     broker::TestBroker,
-    foreign::{GRPC_TOOLS, Python},
+    external_programs::{GRPC_TOOLS, Python},
 };
 
 /// Reads stdout until the last line of the demo.

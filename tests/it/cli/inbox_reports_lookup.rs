@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn reports_and_inbox_pull_or_list() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     bridge.answer(
         "pull_delivery_reports",
         json!({"reports": [{
@@ -49,7 +49,7 @@ async fn reports_and_inbox_pull_or_list() {
 
 #[tokio::test]
 async fn lookup_sends_a_thousand_numbers_per_call() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     bridge
         .answer(
             "lookup_numbers",
@@ -87,7 +87,7 @@ async fn lookup_sends_a_thousand_numbers_per_call() {
 
 #[tokio::test]
 async fn lookup_reads_the_numbers_of_a_file_with_other_columns() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     bridge.answer("lookup_numbers", json!({"results": []}));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "name,to,text\nAna,41,Hello\nBob,42,Hi\n").unwrap();

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn logs_reads_all_pages_and_waits_for_the_quota() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let row = |id: &str| json!({"messageId": id, "to": "41", "status": {"id": 5, "name": "DELIVERED_TO_HANDSET"}});
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(Duration::from_millis(10)));
@@ -55,7 +55,7 @@ async fn logs_reads_all_pages_and_waits_for_the_quota() {
 
 #[tokio::test]
 async fn logs_stops_at_the_limit_and_prints_a_hint() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let row = json!({"messageId": "a", "text": "two\nlines", "application": "billing"});
     bridge.answer(
         "list_sms_logs",
@@ -83,7 +83,7 @@ fn event(id: &str, cursor: &str) -> Value {
 
 #[tokio::test]
 async fn events_stops_at_the_end_of_the_log() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     bridge.answer("stream_events", json!([event("a", "c1"), event("b", "c2")]));
     let ended = run_at(
         &bridge,
@@ -110,7 +110,7 @@ async fn events_stops_at_the_end_of_the_log() {
 
 #[tokio::test]
 async fn a_follower_reconnects_behind_its_last_event() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let mut details = ErrorDetails::new();
     details.set_error_info(
         "CURSOR_TOO_OLD",
@@ -156,7 +156,7 @@ async fn a_follower_reconnects_behind_its_last_event() {
 
 #[tokio::test]
 async fn a_closed_pipe_ends_the_command_without_an_error() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let many: Vec<_> = (0..20_000).map(|n| event(&n.to_string(), "c")).collect();
     bridge.answer("stream_events", json!(many));
     let mut child = smsbridge()
@@ -180,7 +180,7 @@ async fn a_closed_pipe_ends_the_command_without_an_error() {
 
 #[tokio::test]
 async fn events_prints_the_last_events() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let all = [event("a", "c1"), event("b", "c2"), event("c", "c3")];
     // Few events are recent: the command reads further back.
     bridge
@@ -225,7 +225,7 @@ async fn events_prints_the_last_events() {
 
 #[tokio::test]
 async fn events_shows_the_request_and_the_mistakes_of_an_invalid_command() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     bridge.answer(
         "stream_events",
         json!([{
@@ -254,7 +254,7 @@ async fn events_shows_the_request_and_the_mistakes_of_an_invalid_command() {
 
 #[tokio::test]
 async fn json_has_times_as_proto_json_writes_them() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let text = json!({"messageId": "m", "to": "1", "text": "at 2026-11-22T14:00:00+00:00", "sentAt": "2026-11-22T14:00:00Z"});
     bridge.answer("list_sms_logs", json!({"logs": [text]}));
     let ended = run_at(&bridge, ["logs", "--json"]).await.expect(0);

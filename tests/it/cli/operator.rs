@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn dead_and_quarantine_list_show_replay_and_discard() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let letter = json!({
         "id": "order-17", "time": "2026-11-22T14:00:00Z", "reason": "INVALID_REQUEST", "detail": "no text",
         "application": "billing", "routingKey": "sms.send", "body": "eyJhIjox\nfQ==".replace('\n', ""),

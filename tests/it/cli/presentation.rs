@@ -18,7 +18,7 @@ fn log_row() -> Value {
     })
 }
 
-fn at(bridge: &RecordedBridge, args: &[&str]) -> Command {
+fn at(bridge: &ScriptedBridge, args: &[&str]) -> Command {
     let mut command = smsbridge();
     command.env("SMSBRIDGE_ADDRESS", &bridge.address).args(args);
     command
@@ -26,7 +26,7 @@ fn at(bridge: &RecordedBridge, args: &[&str]) -> Command {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_fit_the_terminal_and_keep_ids_whole() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     for columns in [80, 100, 120, 160, 240] {
         bridge.answer("list_sms_logs", json!({"logs": [log_row()]}));
         let (status, text) = run_on_terminal(at(&bridge, &["logs"]), columns, None).await;
@@ -58,7 +58,7 @@ async fn tables_fit_the_terminal_and_keep_ids_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_fit_the_terminal() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let event = json!({
         "id": "e", "time": "2026-11-22T14:00:00Z", "type": "report.undeliverable",
         "application": "billing", "cursor": "c1",
@@ -76,7 +76,7 @@ async fn events_fit_the_terminal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn colours_are_printed_to_terminals_only_and_never_with_no_color() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let results = json!({"results": [
         {"to": "1", "messageId": "r", "outcome": "OUTCOME_ACCEPTED"},
         {"to": "2", "messageId": "s", "outcome": "OUTCOME_REJECTED"},

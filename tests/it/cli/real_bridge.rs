@@ -57,7 +57,7 @@ async fn events_and_logs_show_sent_messages() {
 }
 
 #[tokio::test]
-async fn pulled_rows_are_printed_once_and_stay_events() {
+async fn pulled_rows_are_printed_once_and_kept_as_events() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;
     run_at(

@@ -13,7 +13,7 @@ fn two_accepted() -> Value {
 
 #[tokio::test]
 async fn send_puts_all_options_into_the_request() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     bridge.answer("send_sms", two_accepted());
     let ended = run_at(
         &bridge,
@@ -63,7 +63,7 @@ async fn send_puts_all_options_into_the_request() {
 
 #[tokio::test]
 async fn send_generates_a_request_id_and_reads_hex() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     for _ in 0..2 {
         bridge.answer("send_sms", two_accepted());
         let hex = ["send", "41793026727", "--hex", "0048006f"];
@@ -86,7 +86,7 @@ async fn send_generates_a_request_id_and_reads_hex() {
 
 #[tokio::test]
 async fn json_output_is_proto_json() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     bridge.answer("send_sms", two_accepted());
     let ended = run_at(&bridge, ["send", "1", "2", "--text", "x", "--json"])
         .await
@@ -96,7 +96,7 @@ async fn json_output_is_proto_json() {
 
 #[tokio::test]
 async fn send_fails_if_a_message_was_not_accepted() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     bridge.answer(
         "send_sms",
         json!({"results": [
@@ -128,7 +128,7 @@ async fn send_fails_if_a_message_was_not_accepted() {
 
 #[tokio::test]
 async fn a_send_in_doubt_prints_how_to_repeat_it() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let mut details = ErrorDetails::new();
     details.set_retry_info(Some(Duration::from_millis(1550)));
     let status = Status::with_error_details(Code::Unavailable, "the API is down", details);
@@ -145,7 +145,7 @@ async fn a_send_in_doubt_prints_how_to_repeat_it() {
 
 #[tokio::test]
 async fn a_final_rejection_is_not_to_be_repeated() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     bridge.answer(
         "send_sms",
         json!({"results": [{"to": "1", "messageId": "r", "outcome": "OUTCOME_REJECTED",

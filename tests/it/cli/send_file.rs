@@ -3,7 +3,7 @@
 use super::*;
 
 /// Runs `send --file -` with `input` on stdin.
-async fn send_file(bridge: &RecordedBridge, args: &[&str], input: &str) -> Ended {
+async fn send_file(bridge: &ScriptedBridge, args: &[&str], input: &str) -> Ended {
     let mut child = smsbridge()
         .args(["send", "--file", "-", "--request-id", "run"])
         .args(["--address", &bridge.address])
@@ -29,7 +29,7 @@ async fn send_file(bridge: &RecordedBridge, args: &[&str], input: &str) -> Ended
 
 #[tokio::test]
 async fn send_file_sends_each_record_and_lists_failures() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let input = "to,text,message_id,from\n41,own text,m-1,Shop\n\n42,,,\n043,,,\n";
     let ended = send_file(&bridge, &["--text", "Hello", "--from", "Info"], input)
         .await
@@ -82,7 +82,7 @@ async fn send_file_sends_each_record_and_lists_failures() {
 
 #[tokio::test]
 async fn send_file_bounds_messages_in_flight() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let numbers: Vec<_> = (1..=7).map(|n| format!("4179{n}")).collect();
     let args = ["--text", "x", "--in-flight", "3", "--json"];
     let ended = send_file(&bridge, &args, &numbers.join("\n"))
@@ -95,7 +95,7 @@ async fn send_file_bounds_messages_in_flight() {
 
 #[tokio::test]
 async fn a_broken_stream_prints_how_to_repeat_the_run() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     bridge.break_stream_after(2);
     let ended = send_file(&bridge, &["--text", "x"], "to\n41\n42\n43\n44\n")
         .await
@@ -116,7 +116,7 @@ async fn a_broken_stream_prints_how_to_repeat_the_run() {
 
 #[tokio::test]
 async fn an_invalid_record_stops_the_file_and_earlier_records_are_sent() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let ended = send_file(&bridge, &[], "to,text\n41,a\n42,b\n43,c,d\n44,e\n")
         .await
         .expect(64);
@@ -145,7 +145,7 @@ async fn an_invalid_record_stops_the_file_and_earlier_records_are_sent() {
 
 #[tokio::test]
 async fn messages_that_were_not_sent_are_counted_apart_with_the_way_to_repeat() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let ended = send_file(&bridge, &["--text", "x"], "991\n992\n993\n")
         .await
         .expect(1);
@@ -183,7 +183,7 @@ async fn messages_that_were_not_sent_are_counted_apart_with_the_way_to_repeat() 
 
 #[tokio::test]
 async fn a_file_without_a_header_is_reported_as_such() {
-    let bridge = RecordedBridge::start().await;
+    let bridge = ScriptedBridge::start().await;
     let ended = send_file(&bridge, &[], "41793026727,Hello\n41793026728,Hi\n")
         .await
         .expect(64);

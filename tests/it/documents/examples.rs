@@ -10,7 +10,7 @@ use self::language::{Examples, NodeExamples, PythonExamples, requirements};
 use crate::support::{
     bridge::TestBridge,
     eventually,
-    foreign::{GRPC_TOOLS, Python, run},
+    external_programs::{GRPC_TOOLS, Python, run},
     simulator::TestSimulator,
 };
 
@@ -235,7 +235,7 @@ async fn python_sends_follows_looks_up_and_pages() {
 }
 
 #[tokio::test]
-async fn python_pulls() {
+async fn python_pulls_reports_and_messages() {
     pulls(&PythonExamples::ready().await).await;
 }
 
@@ -245,7 +245,7 @@ async fn node_sends_follows_looks_up_and_pages() {
 }
 
 #[tokio::test]
-async fn node_pulls() {
+async fn node_pulls_reports_and_messages() {
     pulls(&NodeExamples::ready().await).await;
 }
 

@@ -79,7 +79,7 @@ fn write(folder: &TempDir, name: &str, content: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_token_says_who_calls_and_what_it_may() {
+async fn a_token_determines_the_application_and_allowed_methods() {
     let simulator = TestSimulator::start().await;
     let folder = TempDir::new().unwrap();
     let [billing, other, reader, root, stranger] = std::array::from_fn(|_| new_token());
@@ -135,7 +135,7 @@ async fn a_token_says_who_calls_and_what_it_may() {
 }
 
 #[tokio::test]
-async fn health_asks_for_nothing_and_reflection_for_any_token() {
+async fn health_needs_no_token_and_reflection_needs_any_token() {
     let simulator = TestSimulator::start().await;
     let folder = TempDir::new().unwrap();
     let token = new_token();
@@ -168,7 +168,7 @@ async fn health_asks_for_nothing_and_reflection_for_any_token() {
 }
 
 #[tokio::test]
-async fn a_changed_tokens_file_is_read_again_and_a_broken_one_is_not() {
+async fn a_changed_tokens_file_is_reloaded_and_a_broken_one_is_ignored() {
     let simulator = TestSimulator::start().await;
     let folder = TempDir::new().unwrap();
     let [old, new] = std::array::from_fn(|_| new_token());
@@ -219,7 +219,7 @@ fn replace(path: &Path, content: &str) {
 }
 
 #[tokio::test]
-async fn quotas_are_for_each_token_and_for_each_application() {
+async fn quotas_apply_to_each_token_and_each_application() {
     let simulator = TestSimulator::start().await;
     let folder = TempDir::new().unwrap();
     let [slow, one, two] = std::array::from_fn(|_| new_token());
@@ -277,7 +277,7 @@ async fn quotas_are_for_each_token_and_for_each_application() {
 
 /// A stream cannot bypass a quota: messages above it wait, and none is refused.
 #[tokio::test]
-async fn messages_on_a_stream_count_as_calls_do() {
+async fn messages_on_a_stream_count_against_the_call_quota() {
     const RATE: u32 = 10;
     const MESSAGES: u32 = 30;
     let simulator = TestSimulator::start().await;
@@ -313,7 +313,7 @@ async fn messages_on_a_stream_count_as_calls_do() {
 }
 
 #[tokio::test]
-async fn with_nothing_configured_a_caller_may_name_its_application() {
+async fn without_authentication_callers_choose_their_application() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let channel = &bridge.channel;
@@ -422,7 +422,7 @@ async fn tls_bridge(
 }
 
 #[tokio::test]
-async fn a_certificate_is_its_application() {
+async fn a_client_certificate_determines_the_application() {
     let simulator = TestSimulator::start().await;
     let folder = TempDir::new().unwrap();
     let (authority, foreign) = (Authority::new(), Authority::new());
@@ -508,7 +508,7 @@ async fn renewed_certificates_are_served_without_a_restart() {
 }
 
 #[tokio::test]
-async fn beside_tokens_a_certificate_is_optional() {
+async fn client_certificates_are_optional_if_tokens_are_configured() {
     let simulator = TestSimulator::start().await;
     let folder = TempDir::new().unwrap();
     let authority = Authority::new();

@@ -50,7 +50,7 @@ async fn idle(address: SocketAddr, number: usize) -> Http2 {
 }
 
 #[tokio::test]
-async fn ten_thousand_idle_connections_cost_little_and_keep_nobody_waiting() {
+async fn ten_thousand_idle_connections_use_little_memory_and_delay_no_call() {
     open_files::raise_limit();
     let files = open_files::limit().unwrap_or(usize::MAX);
     assert!(
@@ -114,7 +114,7 @@ async fn more_connections_than_allowed_wait_until_one_ends() {
 }
 
 #[tokio::test]
-async fn connections_that_do_nothing_are_ended() {
+async fn unresponsive_connections_are_closed() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.grpc.keepalive_interval = Duration::from_millis(100);
@@ -190,7 +190,7 @@ impl TestTls {
 
 /// One timeout covers the TLS handshake and the HTTP/2 preface.
 #[tokio::test]
-async fn a_client_that_says_nothing_after_the_tls_handshake_is_ended() {
+async fn a_client_that_is_silent_after_the_tls_handshake_is_disconnected() {
     let simulator = TestSimulator::start().await;
     let tls = TestTls::new();
     let bridge = TestBridge::with(&simulator, |config| {
@@ -221,7 +221,7 @@ async fn a_client_that_says_nothing_after_the_tls_handshake_is_ended() {
 }
 
 #[tokio::test]
-async fn old_connections_are_asked_to_end_and_then_ended() {
+async fn old_connections_get_a_goaway_and_are_then_closed() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.grpc.max_connection_age = Duration::from_millis(100);
@@ -241,7 +241,7 @@ async fn old_connections_are_asked_to_end_and_then_ended() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_on_an_old_connection_is_answered_within_the_grace_period() {
+async fn calls_on_an_old_connection_complete_within_the_grace_period() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.grpc.max_connection_age = Duration::from_millis(50);

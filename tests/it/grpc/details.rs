@@ -13,7 +13,7 @@ use tonic_reflection::pb::v1::{
 
 use crate::support::{
     bridge::TestBridge,
-    foreign::{GRPC_TOOLS, Python, end},
+    external_programs::{GRPC_TOOLS, Python, end},
     simulator::TestSimulator,
 };
 

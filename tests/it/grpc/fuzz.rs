@@ -97,7 +97,7 @@ async fn check(
 }
 
 #[test]
-fn anything_on_any_method_gets_a_documented_answer() {
+fn any_request_gets_a_documented_status_on_every_method() {
     let mut fuzz = Fuzz::begin(800);
     let documented = documented();
     let contract = Arc::new(Contract::read());

@@ -39,7 +39,7 @@ async fn neighbour_is_served(bridge: &TestBridge) {
 }
 
 #[tokio::test]
-async fn what_is_no_http2_ends_its_connection_alone() {
+async fn bytes_that_are_not_http2_close_only_their_connection() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
     let http1 = b"GET / HTTP/1.1\r\nhost: bridge\r\n\r\n".to_vec();
@@ -59,7 +59,7 @@ async fn what_is_no_http2_ends_its_connection_alone() {
 }
 
 #[tokio::test]
-async fn a_broken_frame_ends_its_connection_alone() {
+async fn an_invalid_frame_closes_only_its_connection() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
     let window = (i32::MAX as u32).to_be_bytes();
@@ -97,7 +97,7 @@ async fn a_broken_frame_ends_its_connection_alone() {
 }
 
 #[tokio::test]
-async fn a_broken_message_is_the_callers_mistake_on_every_method() {
+async fn malformed_messages_get_a_documented_status_on_every_method() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
     let caller = RawCaller::connect(bridge.addresses.grpc).await;
@@ -171,7 +171,7 @@ async fn a_broken_message_is_the_callers_mistake_on_every_method() {
 }
 
 #[tokio::test]
-async fn what_breaks_in_the_middle_of_a_stream_is_said_at_its_end() {
+async fn a_malformed_message_in_a_stream_ends_it_with_a_status() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
     let caller = RawCaller::connect(bridge.addresses.grpc).await;
@@ -199,7 +199,7 @@ async fn what_breaks_in_the_middle_of_a_stream_is_said_at_its_end() {
 }
 
 #[tokio::test]
-async fn what_is_no_call_of_this_bridge_is_told_so() {
+async fn unknown_methods_wrong_content_types_and_long_headers_are_refused() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
     let caller = RawCaller::connect(bridge.addresses.grpc).await;
@@ -245,7 +245,7 @@ async fn what_is_no_call_of_this_bridge_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_message_up_to_the_limit_is_read_and_a_larger_one_is_told_the_limit() {
+async fn a_message_above_the_size_limit_is_refused_with_the_limit() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
     let caller = RawCaller::connect(bridge.addresses.grpc).await;
@@ -335,7 +335,7 @@ async fn thousands_of_mistakes_fit_into_one_status() {
 }
 
 #[tokio::test]
-async fn text_that_is_no_utf8_is_refused_by_the_name_of_its_field() {
+async fn text_that_is_not_utf8_is_refused_with_the_name_of_its_field() {
     let simulator = TestSimulator::start().await;
     let bridge = bridge(&simulator).await;
     let caller = RawCaller::connect(bridge.addresses.grpc).await;

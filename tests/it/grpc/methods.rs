@@ -1,6 +1,5 @@
 //! One test for each gRPC method without a module of its own, over real sockets; the rows of the error table are in `errors`.
 
-mod doubt;
 mod errors;
 mod log_errors;
 mod logs;
@@ -9,6 +8,7 @@ mod pulls;
 mod reference;
 mod server;
 mod sms;
+mod unresolved;
 
 use pbjson_types::Timestamp;
 use smsbridge::grpc::auth::APPLICATION_METADATA;

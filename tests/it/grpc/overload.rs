@@ -26,7 +26,7 @@ async fn connect(bridge: &TestBridge) -> Channel {
 }
 
 #[tokio::test]
-async fn more_calls_than_allowed_are_turned_away_and_health_is_not() {
+async fn calls_above_the_limit_are_refused_except_health_checks() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.grpc.max_concurrent_calls = 1).await;
     let reference = ReferenceServiceClient::new(bridge.channel.clone());
@@ -57,7 +57,7 @@ async fn more_calls_than_allowed_are_turned_away_and_health_is_not() {
 }
 
 #[tokio::test]
-async fn watches_of_health_take_no_place_and_end_with_the_bridge() {
+async fn health_watches_do_not_count_as_calls_and_end_at_shutdown() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.grpc.max_concurrent_calls = 2;
@@ -173,7 +173,7 @@ async fn one_connection_cannot_take_all_places_of_health() {
 }
 
 #[tokio::test]
-async fn watches_of_health_are_bounded_and_leave_checks_alone() {
+async fn health_watches_are_bounded_and_do_not_block_health_checks() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let mut watches = Vec::new();

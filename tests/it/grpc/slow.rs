@@ -106,7 +106,7 @@ async fn subscribe(channel: Channel) -> (mpsc::Sender<Action>, Streaming<v1::Sub
 }
 
 #[tokio::test]
-async fn slow_readers_hold_up_themselves_alone() {
+async fn slow_readers_use_bounded_memory_and_do_not_delay_others() {
     // Without reports the only events are results.
     let simulator = TestSimulator::with(|config| {
         config.delivery_latency_ms = (3_600_000, 3_600_000);

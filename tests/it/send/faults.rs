@@ -114,11 +114,11 @@ async fn run(forget_ids: bool) {
         .collect();
     assert_eq!(answers.len(), SENDS);
     assert_eq!(accepted, delivered, "the answers and the ledger agree");
-    a_look_into_the_logs_precedes_every_resend(&simulator.requests().await);
+    assert_log_query_precedes_every_resend(&simulator.requests().await);
 }
 
 /// Checks the requests in the order in which the API received them.
-fn a_look_into_the_logs_precedes_every_resend(requests: &[Value]) {
+fn assert_log_query_precedes_every_resend(requests: &[Value]) {
     let mut asked_since_sent: BTreeMap<String, bool> = BTreeMap::new();
     let mut resends = 0;
     for request in requests {
@@ -158,11 +158,11 @@ fn looked_up(request: &Value) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_sent_to_twice_by_an_api_that_fails() {
+async fn no_message_is_sent_twice_if_the_api_fails() {
     run(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nor_by_an_api_that_forgets_ids() {
+async fn no_message_is_sent_twice_if_the_api_forgets_ids() {
     run(true).await;
 }

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_agent_tells_kind_system_and_maker() {
+    fn a_user_agent_determines_device_system_and_manufacturer() {
         for (user_agent, kind, os, maker) in [
             (
                 "Mozilla/5.0 (iPhone; CPU iPhone OS 12_0 like Mac OS X)",

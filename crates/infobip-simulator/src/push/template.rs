@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manuals_examples_of_a_template() {
+    fn a_template_is_filled_as_in_the_manuals_examples() {
         let abc = received("ABC", "414243", 0);
         let base = "https://some.server.com/incoming_sms.php?who=%sender%";
         assert_eq!(
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn with_both_only_one_of_text_and_octets_is_filled() {
+    fn a_template_with_text_and_octets_fills_only_one() {
         let template = "http://a.example/?t=%text%&b=%bin%&c=%datacoding%";
         assert_eq!(
             fill(template, &received("a b", "612062", 0)),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_text_and_octets_alone_is_always_filled() {
+    fn a_template_with_text_or_octets_alone_always_fills_it() {
         assert_eq!(
             fill("http://a.example/?t=%text%", &received("ж", "0436", 8)),
             "http://a.example/?t=%D0%B6"
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_parameters_and_escaping() {
+    fn other_parameters_are_filled_and_values_are_escaped() {
         assert_eq!(
             fill(
                 "http://a.example/%receiver%?d=%datetime%&m=%messageId%&e=%esmclass%&x=%25",

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn basic_tables_fill_127_cells_and_single_shift_tables_have_the_annexs_counts() {
+    fn character_tables_have_the_sizes_of_the_annex() {
         // 128 cells without the escape.
         for rest in [DEFAULT_BASIC, TURKISH_BASIC, PORTUGUESE_BASIC] {
             let characters: BTreeSet<char> = COMMON_BASIC.chars().chain(rest.chars()).collect();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_costs_what_its_cheapest_table_says() {
+    fn a_character_has_the_cost_of_its_cheapest_table() {
         assert_eq!(DEFAULT.septets('a'), Some(1));
         assert_eq!(DEFAULT.septets('€'), Some(2));
         assert_eq!(DEFAULT.septets('ç'), None);

@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_script_ends_in_seven_bits() {
+    fn each_script_is_transliterated_to_gsm7() {
         let cases = [
             (
                 Transliteration::Turkish,
@@ -295,12 +295,12 @@ mod tests {
     }
 
     #[test]
-    fn a_script_leaves_other_scripts_alone() {
+    fn a_transliteration_does_not_change_other_scripts() {
         assert_eq!(Transliteration::Greek.transliterate("Привет ß"), "Привет ß");
     }
 
     #[test]
-    fn words_read_back() {
+    fn transliteration_names_survive_a_round_trip() {
         for word in [
             "TURKISH",
             "GREEK",

@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use crate::support::{
     account::Account,
-    foreign::{self, Node, Python},
+    external_programs::{self, Node, Python},
     simulator::{API_KEY, PASSWORD, USERNAME},
 };
 
@@ -31,7 +31,7 @@ async fn call(mut command: Command, account: &Account) -> Value {
         .env("NOW", "2015-02-12T08:00:00+00:00")
         .env("SEND_AT", "2015-02-20T16:00:00.000+00:00")
         .env("SEND_AT_LATER", "2015-02-25T16:00:00+00:00");
-    let printed = foreign::run(command).await;
+    let printed = external_programs::run(command).await;
     serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
 }
 

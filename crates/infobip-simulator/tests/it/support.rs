@@ -13,8 +13,8 @@ pub mod samples;
 pub mod document;
 #[path = "../../../../tests/it/support/eventually.rs"]
 mod eventually_shared;
-#[path = "../../../../tests/it/support/foreign.rs"]
-pub mod foreign;
+#[path = "../../../../tests/it/support/external_programs.rs"]
+pub mod external_programs;
 #[path = "../../../../tests/it/support/fuzz.rs"]
 pub mod fuzz;
 #[path = "../../../../tests/it/support/simulator.rs"]

@@ -8,7 +8,7 @@ use crate::support::{
     bridge::TestBridge,
     broker::TestBroker,
     eventually,
-    foreign::{end, run},
+    external_programs::{end, run},
     simulator::TestSimulator,
 };
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::support::{
     bridge::TestBridge,
-    foreign::{end, run},
+    external_programs::{end, run},
     simulator::TestSimulator,
 };
 

@@ -8,7 +8,7 @@ use tokio::process::Command;
 use crate::support::{
     bridge::TestBridge,
     broker::TestBroker,
-    foreign::{Ended, GRPC_TOOLS, Node, Python, end, run},
+    external_programs::{Ended, GRPC_TOOLS, Node, Python, end, run},
 };
 
 pub(super) fn repository(path: &str) -> PathBuf {

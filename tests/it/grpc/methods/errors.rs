@@ -35,7 +35,7 @@ async fn balance_with(fault: Value) -> Status {
 }
 
 #[tokio::test]
-async fn what_the_api_answers_to_a_read_has_a_row_each() {
+async fn api_errors_of_a_read_map_to_the_documented_statuses() {
     for (fault, code, reason, waits) in [
         (
             json!({"kind": "status", "status": 429}),
@@ -95,7 +95,7 @@ async fn what_the_api_answers_to_a_read_has_a_row_each() {
 }
 
 #[tokio::test]
-async fn an_api_that_nobody_listens_for_is_unavailable_to_reads() {
+async fn a_read_is_unavailable_if_the_api_refuses_connections() {
     let nowhere = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -112,7 +112,7 @@ async fn an_api_that_nobody_listens_for_is_unavailable_to_reads() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_answer_is_unreadable() {
+async fn an_html_response_to_a_read_is_unreadable() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     simulator
@@ -131,7 +131,7 @@ async fn an_answer_that_is_no_answer_is_unreadable() {
 }
 
 #[tokio::test]
-async fn a_full_queue_says_when_to_come_again() {
+async fn a_full_queue_refuses_a_send_with_a_retry_delay() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.send.queue_capacity = 1).await;
     let status = bridge
@@ -148,7 +148,7 @@ async fn a_full_queue_says_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn a_used_up_quota_of_logs_says_when_it_is_not() {
+async fn an_exhausted_log_quota_refuses_a_read_with_a_retry_delay() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.infobip.log_requests_per_minute = 2;
@@ -171,7 +171,7 @@ async fn a_used_up_quota_of_logs_says_when_it_is_not() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_nobody_gave_is_bad() {
+async fn a_malformed_cursor_is_an_invalid_argument() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let answer = EventServiceClient::new(bridge.channel.clone())
@@ -187,7 +187,7 @@ async fn a_cursor_that_nobody_gave_is_bad() {
 }
 
 #[tokio::test]
-async fn an_asynchronous_lookup_needs_an_address() {
+async fn an_asynchronous_lookup_requires_a_public_url() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;
     let status = LookupServiceClient::new(bridge.channel.clone())
@@ -205,7 +205,7 @@ async fn an_asynchronous_lookup_needs_an_address() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_no_application_is_refused() {
+async fn an_invalid_application_name_is_refused() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let answer = bridge
@@ -219,7 +219,7 @@ async fn a_name_that_is_no_application_is_refused() {
 }
 
 #[tokio::test]
-async fn wrong_requests_name_their_field_and_reach_nobody() {
+async fn invalid_requests_name_the_field_and_do_not_reach_the_api() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let mut sms = bridge.sms();
@@ -390,7 +390,7 @@ async fn api_that_refuses_one() -> MockServer {
 }
 
 #[tokio::test]
-async fn what_the_api_refuses_alone_is_rejected_alone() {
+async fn a_message_that_the_api_refuses_does_not_reject_its_batch() {
     let api = api_that_refuses_one().await;
     let folder = tempfile::tempdir().unwrap();
     let bridge = TestBridge::at(&api.uri(), folder, |_| ()).await;
@@ -430,7 +430,7 @@ async fn open_stream(
 }
 
 #[tokio::test]
-async fn a_stream_that_follows_ends_when_the_bridge_stops() {
+async fn an_open_stream_ends_when_the_bridge_stops() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let (_open, mut answers) = open_stream(&bridge).await;
@@ -442,7 +442,7 @@ async fn a_stream_that_follows_ends_when_the_bridge_stops() {
 }
 
 #[tokio::test]
-async fn what_a_stream_has_in_flight_is_answered_before_the_bridge_stops() {
+async fn messages_in_flight_on_a_stream_are_answered_before_shutdown() {
     let simulator = TestSimulator::start().await;
     simulator
         .fault(json!({"kind": "latency", "ms": 400, "path": "/sms/1/text/advanced"}))

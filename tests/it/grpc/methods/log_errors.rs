@@ -165,7 +165,7 @@ async fn nothing_is_pulled_while_the_event_log_cannot_be_written() {
 }
 
 #[tokio::test]
-async fn a_cursor_older_than_the_log_is_told_the_oldest_one() {
+async fn a_cursor_older_than_the_log_is_refused_with_the_oldest_one() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;
     for id in ["r1", "r2", "r3"] {
@@ -205,7 +205,7 @@ async fn a_cursor_older_than_the_log_is_told_the_oldest_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_on_the_broker_is_not_built() {
+async fn subscriptions_are_unimplemented_on_the_broker_engine() {
     let broker = TestBroker::start().await;
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;

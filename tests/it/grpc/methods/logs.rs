@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn logs_are_paged_within_one_millisecond_and_seen_by_their_application_only() {
+async fn logs_of_one_millisecond_are_paged_for_their_application_only() {
     // All rows have the same millisecond: the worst case for pages, which are time windows.
     let simulator = TestSimulator::frozen().await;
     let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;

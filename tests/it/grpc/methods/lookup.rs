@@ -41,7 +41,7 @@ async fn more_numbers_than_the_api_takes_are_looked_up_in_order() {
 }
 
 #[tokio::test]
-async fn what_was_paid_for_is_not_lost_with_what_fails_later() {
+async fn a_later_failure_does_not_lose_earlier_lookup_results() {
     let to: Vec<String> = (0..2_001)
         .map(|n| (41_793_020_000_u64 + n).to_string())
         .collect();

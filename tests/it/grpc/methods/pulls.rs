@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn pulled_reports_are_events_and_only_ones_own_are_shown() {
+async fn pulled_reports_become_events_and_callers_see_only_their_own() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;
     let mut with_data = text_with_id("mine", &[TO]);
@@ -112,7 +112,7 @@ async fn reports_are_pulled_by_bulk_by_message_and_up_to_a_limit() {
 }
 
 #[tokio::test]
-async fn received_messages_are_pulled_once_and_listed_as_often_as_wanted() {
+async fn received_messages_are_pulled_once_and_can_be_listed_repeatedly() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         let route = InboundRoute {
@@ -222,7 +222,7 @@ async fn received_messages_are_pulled_once_and_listed_as_often_as_wanted() {
 }
 
 #[tokio::test]
-async fn a_pull_answers_before_its_deadline_and_loses_nothing() {
+async fn a_pull_that_misses_its_deadline_still_stores_its_messages() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let mut events = bridge.events().await;

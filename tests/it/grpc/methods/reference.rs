@@ -8,7 +8,7 @@ use smsbridge::proto::v1::{
 use crate::support::{bridge::TestBridge, simulator::TestSimulator};
 
 #[tokio::test]
-async fn the_code_tables_are_the_manuals() {
+async fn the_code_tables_match_the_manual() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let mut reference = ReferenceServiceClient::new(bridge.channel.clone());

@@ -13,7 +13,7 @@ use super::{SERVICES, refusal};
 use crate::support::{bridge::TestBridge, simulator::TestSimulator};
 
 #[tokio::test]
-async fn the_operators_service_says_that_it_is_not_built() {
+async fn the_admin_service_is_unimplemented() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let mut admin = AdminServiceClient::new(bridge.channel.clone());

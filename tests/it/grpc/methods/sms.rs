@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_stream_answers_each_message_under_its_correlation_and_drains() {
+async fn a_stream_answers_each_message_with_its_correlation() {
     const MESSAGES: usize = 3_000;
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;
@@ -213,7 +213,7 @@ async fn a_stream_names_each_destination_of_a_message_that_failed() {
 }
 
 #[tokio::test]
-async fn previews_are_the_vectors_of_the_reference() {
+async fn preview_sms_returns_the_vectors_of_the_reference() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let turkish = "Mesaj gönderimi yapmadan önce önizleme seçeneğini kullanmanız doğru karar vermenize yardımcı olur.";

@@ -117,7 +117,7 @@ async fn a_message_from_a_phone_is_an_event() {
 }
 
 #[tokio::test]
-async fn a_body_that_cannot_be_read_is_answered_with_200_and_kept() {
+async fn an_unreadable_push_is_answered_with_200_and_quarantined() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let client = reqwest::Client::new();
@@ -176,7 +176,7 @@ async fn events_are_read_again_from_a_cursor_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_hundred_sends_in_flight_survive_the_wish_to_stop() {
+async fn sends_in_flight_at_shutdown_end_with_a_result() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| config.http.public_url = None).await;
     simulator.fault(json!({"kind": "latency", "probability": 1.0, "ms": 300, "path": "/sms/1/text/advanced"})).await;

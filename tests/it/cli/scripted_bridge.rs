@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 type Answer = Result<Value, Status>;
 
 /// Stops when dropped.
-pub struct RecordedBridge {
+pub struct ScriptedBridge {
     pub address: String,
     state: Arc<State>,
     server: JoinHandle<()>,
@@ -42,7 +42,7 @@ pub struct Asked {
     pub has_deadline: bool,
 }
 
-impl RecordedBridge {
+impl ScriptedBridge {
     pub async fn start() -> Self {
         Self::listen("127.0.0.1:0".parse().unwrap()).await
     }
@@ -133,7 +133,7 @@ impl RecordedBridge {
     }
 }
 
-impl Drop for RecordedBridge {
+impl Drop for ScriptedBridge {
     fn drop(&mut self) {
         self.server.abort();
     }

@@ -19,7 +19,7 @@ const PATH: &str = "/sms/1/text/advanced";
 /// Two calls with one id. The deadline of the first withdraws the message before a request carried it. The second, without a
 /// deadline, gets a retryable status: nothing was sent.
 #[tokio::test]
-async fn what_its_first_caller_took_back_is_told_to_the_second() {
+async fn a_send_withdrawn_by_its_first_caller_is_retryable_for_the_second() {
     let simulator = TestSimulator::start().await;
     let bridge =
         TestBridge::with(&simulator, |config| config.send.max_requests_in_flight = 1).await;
@@ -72,7 +72,7 @@ async fn what_its_first_caller_took_back_is_told_to_the_second() {
 }
 
 #[tokio::test]
-async fn what_nobody_knows_is_unknown_until_it_is_asked_again() {
+async fn an_unresolved_send_is_unknown_until_a_repeated_call_resolves_it() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         // After a repeated call, "not found" in the logs counts only once a request timeout has passed.
