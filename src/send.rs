@@ -118,7 +118,7 @@ pub enum SendError {
     ShuttingDown,
     /// The event log cannot be read or written now: whether the ids were used before cannot be determined, or results could not be
     /// made durable. Nothing was sent.
-    #[error("nothing was sent: {0}")]
+    #[error("nothing was sent, because the event log is unavailable: {0}")]
     LogUnreadable(String),
     /// The results could not be made durable. The messages may have been sent.
     #[error("the messages may have been sent, but their results are not stored: {0}")]

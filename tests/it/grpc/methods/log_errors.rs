@@ -89,7 +89,9 @@ async fn nothing_is_sent_while_the_event_log_cannot_be_read() {
     let info = status.get_details_error_info().unwrap();
     assert_eq!(info.metadata["in_doubt"], "false", "nothing went out");
     assert!(
-        status.message().starts_with("nothing was sent: "),
+        status
+            .message()
+            .starts_with("nothing was sent, because the event log is unavailable: "),
         "{status:?}"
     );
     assert_eq!(
