@@ -79,8 +79,8 @@ fn log_difference(name: &str, detail: &str) {
     tracing::warn!(
         queue = name,
         detail,
-        "a queue exists with another argument than the configuration has, and is used as it is: a policy changes it \
-         (rabbitmqctl set_policy, docs/OPERATIONS.md#broker)"
+        "a queue exists with another argument than the configuration has, and is used as it is: how to change it is in \
+         docs/RABBITMQ.md#what-cannot-change-after-the-first-start"
     );
 }
 

@@ -95,13 +95,7 @@ async fn every_line_of_the_demo_works_as_printed() {
     assert!(exported.starts_with("export SMSBRIDGE_ADDRESS="), "{said}");
     let path = format!(
         "{}:{}",
-        python
-            .program("x")
-            .as_std()
-            .get_program()
-            .to_str()
-            .unwrap()
-            .trim_end_matches("/x"),
+        python.folder().display(),
         std::env::var("PATH").unwrap()
     );
     for command in &commands {

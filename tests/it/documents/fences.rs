@@ -1,15 +1,15 @@
-//! The fenced lines of the examples' READMEs and of docs/RABBITMQ.md, taken from the documents and run as a reader pastes
-//! them, in their order.
+//! The fenced lines of the documents, taken from them and run as a reader pastes them, in their order.
 //!
 //! The info string of a fence says what happens to it: `sh` runs to its end; `sh background` runs until the next such fence or
-//! the end of the document; `python` and `js` are programs; `text` is not run. A line that ends with `# exit status 1` must
-//! fail. `needs=WHAT` would mark a fence that tests cannot run; these documents have none.
+//! the end of the document; `python` and `js` are programs; `file=NAME` is written to a file; `text`, `toml` and `yaml` are not
+//! run. A line that ends with `# exit status 1` must fail. `needs=cluster`, `needs=docker` or `needs=account` marks a fence that
+//! tests cannot run; they are counted.
 
 mod fence;
 mod permissions;
 mod terminal;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use smsbridge::amqp::Topology;
 
@@ -17,13 +17,20 @@ use self::{
     fence::{Fence, fences},
     terminal::Terminal,
 };
-use crate::support::{broker::TestBroker, document::read};
+use crate::support::{
+    broker::TestBroker,
+    document::read,
+    external_programs::{GRPC_TOOLS, Python},
+};
 
 /// The fences of a document. Each can be run.
 fn runnable(path: &str) -> Vec<Fence> {
     let document = read(path).unwrap_or_else(|| panic!("{path} is missing"));
     let fences = fences(&document);
-    let needing: Vec<_> = fences.iter().filter(|fence| fence.needs).collect();
+    let needing: Vec<_> = fences
+        .iter()
+        .filter(|fence| fence.needs.is_some())
+        .collect();
     assert!(needing.is_empty(), "{path}: {needing:?}");
     fences
 }
@@ -91,6 +98,73 @@ async fn rabbitmq_document_names_every_exchange_and_queue() {
             named.contains(name.as_str()),
             "{name} is not in the document"
         );
+    }
+}
+
+/// The documents whose lines the tests above do not run, and how many of their fences need what tests do not have.
+const OTHER_DOCUMENTS: [(&str, usize); 6] = [
+    ("README.md", 0),
+    ("docs/EVENTS.md", 0),
+    ("docs/OPERATIONS.md", 2),
+    ("docs/SIMULATOR.md", 0),
+    ("charts/smsbridge/README.md", 1),
+    ("crates/infobip-simulator/README.md", 0),
+];
+
+#[tokio::test]
+async fn other_documents_can_be_pasted_in_a_row() {
+    let requirements =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/python/requirements.txt");
+    let grpc_tools = Python::with(&requirements, GRPC_TOOLS).await;
+    for (path, expected) in OTHER_DOCUMENTS {
+        let fences = fences(&read(path).unwrap_or_else(|| panic!("{path} is missing")));
+        let (needing, lines): (Vec<_>, Vec<_>) =
+            fences.into_iter().partition(|fence| fence.needs.is_some());
+        assert_eq!(needing.len(), expected, "{path}: {needing:?}");
+        for fence in needing {
+            let needs = fence.needs.unwrap();
+            assert!(
+                ["account", "cluster", "docker"].contains(&needs.as_str()),
+                "{path}: {needs}"
+            );
+        }
+        let mut terminal = Terminal::open();
+        terminal.add_to_path(&grpc_tools.folder());
+        paste_all(&mut terminal, path, &lines).await;
+    }
+}
+
+/// No document has lines that no test runs.
+#[test]
+fn every_document_is_pasted() {
+    let tested = [
+        "docs/RABBITMQ.md",
+        "examples/python/README.md",
+        "examples/node/README.md",
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = [
+        "",
+        "docs",
+        "charts/smsbridge",
+        "crates/infobip-simulator",
+        "examples/python",
+        "examples/node",
+    ];
+    for folder in folders {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+            let is_tested =
+                tested.contains(&name) || OTHER_DOCUMENTS.iter().any(|(tested, _)| *tested == name);
+            if path.extension().is_some_and(|end| end == "md") && !is_tested {
+                let text = std::fs::read_to_string(&path).unwrap();
+                assert!(
+                    !text.contains("```sh"),
+                    "{name} has lines that no test runs"
+                );
+            }
+        }
     }
 }
 

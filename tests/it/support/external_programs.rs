@@ -47,9 +47,14 @@ impl Python {
         Self { venv }
     }
 
+    /// The folder of the programs that the packages installed.
+    pub fn folder(&self) -> PathBuf {
+        self.venv.join("bin")
+    }
+
     /// A program installed by one of the packages.
     pub fn program(&self, name: &str) -> Command {
-        Command::new(self.venv.join("bin").join(name))
+        Command::new(self.folder().join(name))
     }
 
     /// A command that runs a script and writes no bytecode beside it.

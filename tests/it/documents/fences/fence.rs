@@ -1,7 +1,7 @@
 //! The fenced code of a Markdown document.
 
 /// How a fence is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Shell lines that end.
     Shell,
@@ -11,6 +11,8 @@ pub(super) enum Kind {
     Python,
     /// An ECMAScript module.
     JavaScript,
+    /// The contents of a file.
+    File(String),
     /// Shown to the reader only.
     Text,
 }
@@ -20,8 +22,8 @@ pub(super) struct Fence {
     /// The number of its first line in the document.
     pub(super) line: usize,
     pub(super) kind: Kind,
-    /// Needs something that tests do not have.
-    pub(super) needs: bool,
+    /// What the fence needs that tests do not have, such as a cluster.
+    pub(super) needs: Option<String>,
     pub(super) text: String,
 }
 
@@ -58,13 +60,14 @@ fn begin(number: usize, info: &str) -> Fence {
         ["sh", "background"] => Kind::Background,
         ["python"] => Kind::Python,
         ["js"] => Kind::JavaScript,
-        ["text"] => Kind::Text,
+        ["text" | "toml" | "yaml"] => Kind::Text,
+        [_, file] if let Some(name) = file.strip_prefix("file=") => Kind::File(name.to_owned()),
         _ => panic!("line {number}: the test does not know how to run ```{info}"),
     };
     Fence {
         line: number + 1,
         kind,
-        needs: !needs.is_empty(),
+        needs: needs.first().map(|word| word["needs=".len()..].to_owned()),
         text: String::new(),
     }
 }

@@ -1,8 +1,9 @@
 //! The terminals of a reader: a copy of the repository, a shell that keeps its folder and variables, and one command in the
 //! background.
 //!
-//! Two things differ from a reader's machine. `cargo run --release --` runs the binary of this test. And the bridge and the
-//! simulator listen on free ports, because tests run side by side.
+//! Three things differ from a reader's machine. `smsbridge` and `cargo run` run the binary of this test, and `cargo build` and
+//! `cargo install` do nothing. The bridge and the simulator listen on free ports, because tests run side by side: the documented
+//! addresses stand for these. The reader's home is a folder of the workspace.
 
 use std::{
     fs,
@@ -20,6 +21,14 @@ use super::fence::{Fence, Kind};
 
 /// Time limit for a fence, which may install packages, and for the start of a bridge, which may start a broker.
 const DEADLINE: Duration = Duration::from_secs(300);
+/// The words that start a bridge.
+const STARTS_BRIDGE: [&str; 5] = [
+    "smsbridge serve",
+    "-- serve",
+    "smsbridge demo",
+    "-- demo",
+    "make demo",
+];
 /// Time limit for the end of what runs in the background.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// What is not a part of the repository.
@@ -31,11 +40,21 @@ const NOT_COPIED: [&str; 5] = [
     "package-lock.json",
 ];
 
-/// Runs the built program in place of `cargo run --release --`.
+/// Runs the built program in place of `cargo run`.
 const CARGO: &str = r#"#!/bin/sh
+case "$1" in build | install) exit 0 ;; esac
+case " $* " in *" -p infobip-simulator "*) program=simulate ;; *) program= ;; esac
 while [ "$1" != -- ]; do shift; done
 shift
-if [ "$1" = simulate ]; then set -- "$@" --listen "$TEST_SIMULATOR"; fi
+exec smsbridge $program "$@"
+"#;
+
+/// The built program. A simulator listens where the test expects it.
+const SMSBRIDGE: &str = r#"#!/bin/sh
+case " $* " in
+*" --listen "*) ;;
+" simulate "*) set -- "$@" --listen "$TEST_SIMULATOR" ;;
+esac
 exec "$TEST_SMSBRIDGE" "$@"
 "#;
 
@@ -63,6 +82,10 @@ pub(super) struct Terminal {
     /// Where `serve` listens.
     grpc: String,
     admin: String,
+    /// Where `simulate` listens.
+    simulator: String,
+    /// The bridge that was started last.
+    bridge: String,
     background: Option<Child>,
 }
 
@@ -75,9 +98,18 @@ impl Terminal {
         for folder in ["examples", "proto", "scripts"] {
             copy(&root.join(folder), &workspace.path().join(folder));
         }
+        fs::copy(root.join("Makefile"), workspace.path().join("Makefile")).unwrap();
+        let release = workspace.path().join("target/release");
+        fs::create_dir_all(&release).unwrap();
+        let binary = env!("CARGO_BIN_EXE_smsbridge");
+        std::os::unix::fs::symlink(binary, release.join("smsbridge")).unwrap();
         let bin = workspace.path().join("bin");
         fs::create_dir(&bin).unwrap();
-        for (name, script) in [("cargo", CARGO), ("rabbitmqctl", RABBITMQCTL)] {
+        for (name, script) in [
+            ("cargo", CARGO),
+            ("smsbridge", SMSBRIDGE),
+            ("rabbitmqctl", RABBITMQCTL),
+        ] {
             let file = bin.join(name);
             fs::write(&file, script).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
@@ -88,7 +120,8 @@ impl Terminal {
             ("PATH", format!("{}:{path}", bin.display())),
             ("PYTHONDONTWRITEBYTECODE", "1".into()),
             ("PIP_DISABLE_PIP_VERSION_CHECK", "1".into()),
-            ("TEST_SMSBRIDGE", env!("CARGO_BIN_EXE_smsbridge").into()),
+            ("TEST_SMSBRIDGE", binary.into()),
+            ("CARGO_TARGET_DIR", "target".into()),
             ("TEST_SIMULATOR", simulator.clone()),
             (
                 "SMSBRIDGE_BROKER_DIR",
@@ -99,6 +132,8 @@ impl Terminal {
             ("SMSBRIDGE_HTTP__LISTEN", http),
             ("SMSBRIDGE_ADMIN__LISTEN", admin.clone()),
             ("SMSBRIDGE_INFOBIP__BASE_URL", format!("http://{simulator}")),
+            ("SMSBRIDGE_INFOBIP__USERNAME", "demo".into()),
+            ("SMSBRIDGE_INFOBIP__PASSWORD", "demo".into()),
             ("BRIDGE_PASSWORD", PASSWORD.into()),
             ("BILLING_PASSWORD", PASSWORD.into()),
             ("CRM_PASSWORD", PASSWORD.into()),
@@ -106,8 +141,10 @@ impl Terminal {
         Self {
             workspace,
             environment,
+            bridge: grpc.clone(),
             grpc,
             admin,
+            simulator,
             background: None,
         }
     }
@@ -130,7 +167,11 @@ impl Terminal {
     pub(super) async fn paste(&mut self, fence: &Fence) -> Result<(), String> {
         match fence.kind {
             Kind::Text => Ok(()),
-            Kind::Shell => self.run(&shell(&fence.text)).await,
+            Kind::File(ref name) => {
+                fs::write(self.file(name), &fence.text).unwrap();
+                Ok(())
+            }
+            Kind::Shell => self.run(&shell(&self.adapted(&fence.text))).await,
             Kind::Python => {
                 fs::write(self.file("pasted.py"), &fence.text).unwrap();
                 self.run("(cd examples/python; venv/bin/python ../../pasted.py)")
@@ -169,11 +210,30 @@ impl Terminal {
         }
     }
 
-    /// Starts lines in the background, and waits until the bridge that they start is ready.
+    /// The lines with the addresses and the home of this terminal.
+    fn adapted(&self, text: &str) -> String {
+        let (_, port) = self.bridge.rsplit_once(':').expect("host and port");
+        text.replace("127.0.0.1:8090", &self.simulator)
+            .replace("127.0.0.1:50051", &self.bridge)
+            .replace("localhost:50051", &format!("localhost:{port}"))
+            .replace("~/", "home/")
+    }
+
+    /// Puts a folder of programs on the reader's path.
+    pub(super) fn add_to_path(&mut self, folder: &Path) {
+        let (_, path) = &mut self.environment[0];
+        path.push(':');
+        path.push_str(&folder.display().to_string());
+    }
+
+    /// Starts lines in the background, and waits until the bridge that they start is ready, or the simulator if they start no
+    /// bridge.
     async fn start(&mut self, fence: &Fence) -> Result<(), String> {
         let log = self.file("background.log");
         let output = fs::File::create(&log).unwrap();
-        let mut command = self.bash(&fence.text);
+        let text = self.adapted(&fence.text);
+        let has_bridge = STARTS_BRIDGE.iter().any(|words| text.contains(words));
+        let mut command = self.bash(&text);
         command
             .stdout(output.try_clone().unwrap())
             .stderr(output)
@@ -192,9 +252,15 @@ impl Terminal {
                 self.bridge_is_at(&demo_address(&printed).ok_or(printed)?);
                 return Ok(());
             }
-            let ready = reqwest::get(format!("http://{}/ready", self.admin)).await;
+            let probe = match has_bridge {
+                true => format!("http://{}/ready", self.admin),
+                false => format!("http://{}/_sim/state", self.simulator),
+            };
+            let ready = reqwest::get(probe).await;
             if ready.is_ok_and(|answer| answer.status().is_success()) {
-                self.bridge_is_at(&self.grpc);
+                if has_bridge {
+                    self.bridge_is_at(&self.grpc.clone());
+                }
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -203,7 +269,8 @@ impl Terminal {
     }
 
     /// Sets the variable that a reader sets where the bridge has another address than the default.
-    fn bridge_is_at(&self, address: &str) {
+    fn bridge_is_at(&mut self, address: &str) {
+        address.clone_into(&mut self.bridge);
         let state = fs::read_to_string(self.file("state")).unwrap_or_default();
         let state = format!("{state}export SMSBRIDGE_ADDRESS={address}\n");
         fs::write(self.file("state"), state).unwrap();
