@@ -46,7 +46,7 @@ pub fn with_violations(mut text: String, violations: &[FieldViolation]) -> Strin
 /// The outcome of a result in lower case: `accepted`, `rejected`, `unknown`; `not sent` if the same call may succeed later.
 #[must_use]
 pub fn outcome(result: &SendResult) -> String {
-    if is_retryable(result) {
+    if has_retryable_refusal(result) {
         return "not sent".into();
     }
     lower_case(result.outcome().as_str_name(), "OUTCOME_")
@@ -54,7 +54,7 @@ pub fn outcome(result: &SendResult) -> String {
 
 /// Whether nothing was sent and the same call may succeed later.
 #[must_use]
-pub fn is_retryable(result: &SendResult) -> bool {
+pub fn has_retryable_refusal(result: &SendResult) -> bool {
     result
         .refusal
         .as_ref()

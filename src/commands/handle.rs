@@ -24,7 +24,7 @@ use crate::{
     ops::milliseconds,
     send::{
         Arrival, SendError, Sent,
-        request::{RequestMessage, SendRequest, is_retryable},
+        request::{RequestMessage, SendRequest, has_retryable_refusal},
     },
 };
 
@@ -121,7 +121,7 @@ async fn attempt(
     };
     let unchanged_body = || Bytes::copy_from_slice(&delivery.data);
     let (body, requeue, next_arrival) = match context.commands.sender.send(command.send).await {
-        Ok(sent) if !sent.results.iter().any(is_retryable) => {
+        Ok(sent) if !sent.results.iter().any(has_retryable_refusal) => {
             reply(context, delivery, encoding, &request, sent).await;
             context.acknowledge(delivery, key).await;
             return;

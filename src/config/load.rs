@@ -11,7 +11,7 @@ use super::{
     effective::{self, EffectiveValue},
     layers::{self, Node, Value, environment_path},
     mistake::{ConfigErrors, Mistake, Origin},
-    read::{Pass, Reader, ValueError},
+    read::{KeysRead, Reader, ValueError},
 };
 
 /// The content of `defaults.toml`.
@@ -127,14 +127,14 @@ fn read(
     mistakes: &mut Vec<Mistake>,
 ) -> (Config, BTreeSet<String>) {
     loop {
-        let pass = Pass::default();
-        match Config::deserialize(Reader::root(tree, &pass)) {
+        let keys_read = KeysRead::default();
+        match Config::deserialize(Reader::root(tree, &keys_read)) {
             Ok(config) => {
-                record_unknown(&pass, tree, mistakes);
-                for path in pass.unknown.into_inner() {
+                record_unknown(&keys_read, tree, mistakes);
+                for path in keys_read.unknown.into_inner() {
                     tree.reset(&path, defaults);
                 }
-                return (config, pass.not_texts.into_inner());
+                return (config, keys_read.not_texts.into_inner());
             }
             Err(error) => {
                 mistakes.push(mistake_of(&error, tree));
@@ -170,9 +170,9 @@ fn origin_at(tree: &Node, path: &[String]) -> Origin {
     node.origin.clone()
 }
 
-fn record_unknown(pass: &Pass, tree: &Node, mistakes: &mut Vec<Mistake>) {
-    let known = pass.known.borrow();
-    for path in pass.unknown.borrow().iter() {
+fn record_unknown(keys_read: &KeysRead, tree: &Node, mistakes: &mut Vec<Mistake>) {
+    let known = keys_read.known.borrow();
+    for path in keys_read.unknown.borrow().iter() {
         let key = path.join(".");
         let (section, name) = key.rsplit_once('.').unwrap_or(("", &key));
         let siblings: Vec<&str> = known

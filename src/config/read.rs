@@ -15,7 +15,7 @@ use super::layers::{Node, Value, join, parse_loose, parse_loose_list};
 
 /// The keys that one pass over the tree has met.
 #[derive(Default)]
-pub(super) struct Pass {
+pub(super) struct KeysRead {
     /// All keys of the structs that were read, as `section.key`.
     pub(super) known: RefCell<BTreeSet<String>>,
     /// Paths in the tree for which no struct has a field.
@@ -114,15 +114,15 @@ fn kind(found: Unexpected<'_>) -> &'static str {
 pub(super) struct Reader<'t> {
     node: &'t Node,
     key: String,
-    pass: &'t Pass,
+    keys_read: &'t KeysRead,
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn root(node: &'t Node, pass: &'t Pass) -> Self {
+    pub(super) fn root(node: &'t Node, keys_read: &'t KeysRead) -> Self {
         Self {
             node,
             key: String::new(),
-            pass,
+            keys_read,
         }
     }
 
@@ -130,7 +130,7 @@ impl<'t> Reader<'t> {
         Self {
             node,
             key: join(&self.key, segment),
-            pass: self.pass,
+            keys_read: self.keys_read,
         }
     }
 
@@ -155,7 +155,7 @@ impl<'t> Reader<'t> {
         Reader {
             node,
             key: self.key.clone(),
-            pass: self.pass,
+            keys_read: self.keys_read,
         }
     }
 }
@@ -163,7 +163,7 @@ impl<'t> Reader<'t> {
 macro_rules! parsed_when_loose {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-            self.pass.not_texts.borrow_mut().insert(self.key.clone());
+            self.keys_read.not_texts.borrow_mut().insert(self.key.clone());
             match &self.node.value {
                 Value::Loose(text) => self.visit_parsed(text.trim(), visitor),
                 _ => self.deserialize_any(visitor),
@@ -204,7 +204,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        self.pass.not_texts.borrow_mut().insert(self.key.clone());
+        self.keys_read.not_texts.borrow_mut().insert(self.key.clone());
         let Value::Loose(text) = &self.node.value else {
             return self.deserialize_any(visitor);
         };
@@ -230,11 +230,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ValueError> {
-        self.pass
+        self.keys_read
             .known
             .borrow_mut()
             .extend(fields.iter().map(|field| join(&self.key, field)));
-        self.pass.not_texts.borrow_mut().insert(self.key.clone());
+        self.keys_read.not_texts.borrow_mut().insert(self.key.clone());
         let parsed = match &self.node.value {
             Value::Loose(text) => parse_loose(text.trim(), &self.node.origin),
             _ => None,
@@ -246,7 +246,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         for key in table.keys().filter(|key| !fields.contains(&key.as_str())) {
             let path = self.key.split('.').filter(|segment| !segment.is_empty());
             let path = path.chain([key.as_str()]).map(str::to_owned);
-            self.pass.unknown.borrow_mut().insert(path.collect());
+            self.keys_read.unknown.borrow_mut().insert(path.collect());
         }
         let known = table.iter().map(|(key, node)| (key.as_str(), node));
         let known = known.filter(|(key, _)| fields.contains(key));

@@ -106,7 +106,7 @@ fn the_reference_is_complete_and_valid() {
         }
     }
     let tree = layers::parse_defaults(&uncommented).unwrap();
-    let pass = read::Pass::default();
+    let pass = read::KeysRead::default();
     Config::deserialize(read::Reader::root(&tree, &pass)).unwrap();
     assert_eq!(pass.unknown.into_inner().len(), 0);
     let known: std::collections::BTreeSet<_> = pass

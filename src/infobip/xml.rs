@@ -21,13 +21,13 @@ use quick_xml::{
 use serde_json::Map;
 
 use self::element::Element;
-use super::wire::rows::{BadRow, MAX_BODY_ROWS, Split, UnreadableBody};
+use super::wire::rows::{BadRow, MAX_BODY_ROWS, RawRows, UnreadableBody};
 
 const MAX_DEPTH: usize = 32;
 const MAX_ELEMENTS: usize = 500_000;
 
 /// Splits an XML body into rows of JSON.
-pub(super) fn split(text: &str) -> Result<Split<'static>, UnreadableBody> {
+pub(super) fn split(text: &str) -> Result<RawRows<'static>, UnreadableBody> {
     let mut parser = Parser::new(text);
     parser.run()?;
     parser.finish()
@@ -190,15 +190,15 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn finish(self) -> Result<Split<'static>, UnreadableBody> {
+    fn finish(self) -> Result<RawRows<'static>, UnreadableBody> {
         let root = match self.root {
             Some(root) => root,
             // Reading stopped after good rows.
             None if !self.rows.is_empty() => {
-                return Ok(Split {
+                return Ok(RawRows {
                     rows: self.rows,
                     bad: self.bad,
-                    ..Split::default()
+                    ..RawRows::default()
                 });
             }
             None => return Err(UnreadableBody::new("the XML has no readable row")),
@@ -216,7 +216,7 @@ impl<'a> Parser<'a> {
         let is_empty = root.children.is_empty() && root.text.trim().is_empty();
         let is_empty_answer = is_empty && !root.name.eq_ignore_ascii_case("html");
         let single = !has_list && !is_empty_answer;
-        Ok(Split {
+        Ok(RawRows {
             rows: self.rows,
             bad: self.bad,
             message_count,

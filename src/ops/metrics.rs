@@ -34,9 +34,9 @@ use crate::message::{event_type::EventType, reason::Reason};
 
 /// Histogram buckets from a millisecond to a minute.
 #[derive(Clone, Copy)]
-struct Seconds;
+struct SecondsBuckets;
 
-impl MetricConstructor<Histogram> for Seconds {
+impl MetricConstructor<Histogram> for SecondsBuckets {
     fn new_metric(&self) -> Histogram {
         const BOUNDS: [f64; 14] = [
             0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
@@ -53,7 +53,7 @@ struct Inner {
     registry: Registry,
     send_results: Family<OutcomeLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
-    request_seconds: Family<EndpointLabel, Histogram, Seconds>,
+    request_seconds: Family<EndpointLabel, Histogram, SecondsBuckets>,
     batch_destinations: Histogram,
     in_doubt: Gauge,
     in_doubt_resolved: Family<ResolutionLabel, Counter>,
@@ -65,7 +65,7 @@ struct Inner {
     dead_letters: Family<ReasonLabel, Counter>,
     reload_failures: Family<FilesLabel, Counter>,
     grpc_calls: Family<CallLabels, Counter>,
-    grpc_call_seconds: Family<MethodLabel, Histogram, Seconds>,
+    grpc_call_seconds: Family<MethodLabel, Histogram, SecondsBuckets>,
     queued_destinations: Family<LaneLabel, Gauge>,
 }
 
@@ -82,7 +82,7 @@ impl Metrics {
         let inner = Inner {
             send_results: Family::default(),
             requests: Family::default(),
-            request_seconds: Family::new_with_constructor(Seconds),
+            request_seconds: Family::new_with_constructor(SecondsBuckets),
             batch_destinations: Histogram::new([
                 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0,
             ]),
@@ -96,7 +96,7 @@ impl Metrics {
             dead_letters: Family::default(),
             reload_failures: Family::default(),
             grpc_calls: Family::default(),
-            grpc_call_seconds: Family::new_with_constructor(Seconds),
+            grpc_call_seconds: Family::new_with_constructor(SecondsBuckets),
             queued_destinations: Family::default(),
             registry: Registry::default(),
         };

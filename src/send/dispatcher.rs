@@ -18,7 +18,7 @@ use super::{
     batch_item::{BatchItem, wire_ids},
     call::Settled,
     in_doubt::{InDoubtSend, ResolverHandle},
-    lanes::{Due, InFlight, Lanes},
+    lanes::{Lanes, NextBatch, RequestGuard},
     latency::Latency,
     outcome::{self, Verdict},
     pause::Pause,
@@ -75,13 +75,13 @@ impl Dispatcher {
     }
 
     /// Waits until a batch is due and takes it.
-    async fn next_batch(&self) -> (Vec<BatchItem>, InFlight) {
+    async fn next_batch(&self) -> (Vec<BatchItem>, RequestGuard) {
         // One timer for the whole batch, because each timer that is set wakes the runtime's driver.
         let mut timer = pin!(tokio::time::sleep_until(Instant::now()));
         loop {
             let changed = self.lanes.changed();
-            match self.lanes.due(self.gather_for()) {
-                Due::Now => {
+            match self.lanes.next_batch_at(self.gather_for()) {
+                NextBatch::Now => {
                     // Checked only now: the request whose end was awaited may have begun a pause.
                     if let Some(until) = self.pause.until().filter(|until| *until > Instant::now())
                     {
@@ -94,7 +94,7 @@ impl Dispatcher {
                         return batch;
                     }
                 }
-                Due::At(at) => {
+                NextBatch::At(at) => {
                     if timer.deadline() != at {
                         timer.as_mut().reset(at);
                     }
@@ -103,7 +103,7 @@ impl Dispatcher {
                         () = changed => {}
                     }
                 }
-                Due::Never => changed.await,
+                NextBatch::Never => changed.await,
             }
         }
     }
@@ -113,7 +113,7 @@ impl Dispatcher {
         self.latency.batching_wait().min(self.config.gather_for)
     }
 
-    async fn send(&self, items: Vec<BatchItem>, in_flight: InFlight) {
+    async fn send(&self, items: Vec<BatchItem>, in_flight: RequestGuard) {
         let items = self.reject_expired(items).await;
         if items.is_empty() {
             return;
@@ -179,14 +179,14 @@ impl Dispatcher {
             for (index, &slot) in item.slots.iter().enumerate() {
                 let Some(row) = rows.next().flatten() else {
                     // The response omits this destination: the API may have accepted it.
-                    self.resolve(item.only(index), true).await;
+                    self.submit_to_resolver(item.only(index), true).await;
                     continue;
                 };
                 let outcome = match outcome::of_response(&row.status) {
                     Verdict::Accepted => Outcome::Accepted,
                     Verdict::Rejected => Outcome::Rejected,
                     Verdict::LookUp => {
-                        self.resolve(item.only(index), false).await;
+                        self.submit_to_resolver(item.only(index), false).await;
                         continue;
                     }
                 };
@@ -206,7 +206,7 @@ impl Dispatcher {
     }
 
     /// Hands an item in doubt to the resolver.
-    async fn resolve(&self, item: BatchItem, may_resend: bool) {
+    async fn submit_to_resolver(&self, item: BatchItem, may_resend: bool) {
         let send = InDoubtSend::new(item, may_resend, self.config.in_doubt_wait);
         self.resolver.submit(send).await;
     }

@@ -175,19 +175,19 @@ impl Rules {
 
 /// Number of messages to each number in the last hour.
 struct Counts {
-    by_number: HashMap<u64, Hour>,
+    by_number: HashMap<u64, HourlyCounts>,
     max: usize,
 }
 
 /// Messages to one phone number in the last hour, counted per [`BUCKET`].
-struct Hour {
+struct HourlyCounts {
     /// The most recent bucket with a message.
     newest: u64,
     /// Counts of the buckets `newest - 6` to `newest`, each at its index modulo [`BUCKETS`].
     counts: [u32; BUCKETS],
 }
 
-impl Hour {
+impl HourlyCounts {
     fn advance_to(&mut self, bucket: u64) {
         for passed in (self.newest + 1..=bucket).take(BUCKETS) {
             self.counts[slot(passed)] = 0;
@@ -218,7 +218,7 @@ impl Counts {
         if self.by_number.len() >= self.max && !self.by_number.contains_key(&key) {
             self.evict(bucket);
         }
-        let hour = self.by_number.entry(key).or_insert(Hour {
+        let hour = self.by_number.entry(key).or_insert(HourlyCounts {
             newest: bucket,
             counts: [0; BUCKETS],
         });
@@ -247,7 +247,7 @@ impl Counts {
         if self.by_number.len() <= half {
             return;
         }
-        let mut totals: Vec<u64> = self.by_number.values().map(Hour::total).collect();
+        let mut totals: Vec<u64> = self.by_number.values().map(HourlyCounts::total).collect();
         let surplus = totals.len() - half;
         let (below, limit, _) = totals.select_nth_unstable(surplus - 1);
         let limit = *limit;

@@ -20,7 +20,7 @@ use super::batch_item::BatchItem;
 use crate::ops::metrics::{Lane, Metrics};
 
 /// A batch that was taken and whose results have not been delivered yet.
-struct Request {
+struct BatchInFlight {
     id: u64,
     results_due: Instant,
 }
@@ -31,19 +31,19 @@ struct State {
     normal: VecDeque<BatchItem>,
     /// Number of destinations in both lanes.
     destinations: usize,
-    in_flight: Vec<Request>,
+    in_flight: Vec<BatchInFlight>,
     last_id: u64,
     /// Number of destinations whose results were delivered recently: as many new ones are expected.
-    expected_returns: usize,
+    expected_followups: usize,
     /// Until when the expected returns are waited for.
-    returns_until: Option<Instant>,
+    followups_until: Option<Instant>,
     /// Whether some expected returns are among the waiting items.
-    some_returned: bool,
+    some_followed_up: bool,
 }
 
 /// When the next batch should be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum NextBatch {
     Now,
     /// At this time, or earlier if [`Lanes::changed`] resolves.
     At(Instant),
@@ -81,7 +81,7 @@ impl Lanes {
         let mut wakes_dispatcher = state.destinations == 0;
         for item in items {
             wakes_dispatcher |= item.is_urgent();
-            wakes_dispatcher |= state.count_return(&item);
+            wakes_dispatcher |= state.count_followup(&item);
             self.count_in(&mut state, &item);
             state.lane(item.is_urgent()).push_back(item);
         }
@@ -103,37 +103,37 @@ impl Lanes {
         self.changed.notify_one();
     }
 
-    /// Resolves when a batch may be due earlier than [`Self::due`] last returned: an item arrived, or a request ended.
+    /// Resolves when a batch may be due earlier than [`Self::next_batch_at`] last returned: an item arrived, or a request ended.
     pub(super) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
 
     /// When the next batch should be taken, if no item waits longer than `gather_for`.
-    pub(super) fn due(&self, gather_for: Duration) -> Due {
+    pub(super) fn next_batch_at(&self, gather_for: Duration) -> NextBatch {
         let state = self.state();
         if !state.urgent.is_empty() || state.destinations >= self.max_batch {
-            return Due::Now;
+            return NextBatch::Now;
         }
         let Some(first) = state.normal.front() else {
-            return Due::Never;
+            return NextBatch::Never;
         };
         let now = Instant::now();
         let latest = first.since + gather_for;
         // An exclusive item shares its request with no other call, so it has nothing to wait for.
         if first.exclusive.is_some() || latest <= now {
-            return Due::Now;
+            return NextBatch::Now;
         }
-        let due_soon = |request: &Request| request.results_due <= latest;
-        if let Some(until) = state.returns_until.filter(|until| *until > now)
-            && state.expected_returns > 0
+        let due_soon = |request: &BatchInFlight| request.results_due <= latest;
+        if let Some(until) = state.followups_until.filter(|until| *until > now)
+            && state.expected_followups > 0
         {
-            Due::At(latest.min(until))
+            NextBatch::At(latest.min(until))
         } else if state.in_flight.iter().any(due_soon) {
-            Due::At(latest)
-        } else if state.in_flight.is_empty() || state.some_returned {
-            Due::Now
+            NextBatch::At(latest)
+        } else if state.in_flight.is_empty() || state.some_followed_up {
+            NextBatch::Now
         } else {
-            Due::At(latest)
+            NextBatch::At(latest)
         }
     }
 
@@ -142,25 +142,25 @@ impl Lanes {
     pub(super) fn take(
         self: &Arc<Self>,
         expected_latency: Duration,
-    ) -> Option<(Vec<BatchItem>, InFlight)> {
+    ) -> Option<(Vec<BatchItem>, RequestGuard)> {
         let mut state = self.state();
         let batch = state.take(self.max_batch);
         self.count_out(&mut state, &batch);
-        state.some_returned = false;
+        state.some_followed_up = false;
         drop(state);
         (!batch.is_empty()).then(|| (batch, self.begin(expected_latency)))
     }
 
     /// Counts a request as in flight until the returned guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>, expected_latency: Duration) -> InFlight {
+    pub(super) fn begin(self: &Arc<Self>, expected_latency: Duration) -> RequestGuard {
         let mut state = self.state();
         state.last_id += 1;
         let id = state.last_id;
-        state.in_flight.push(Request {
+        state.in_flight.push(BatchInFlight {
             id,
             results_due: Instant::now() + expected_latency,
         });
-        InFlight {
+        RequestGuard {
             lanes: Arc::clone(self),
             id,
         }
@@ -195,14 +195,14 @@ impl Lanes {
 
 impl State {
     /// Counts an item as an expected return if it is one. True if it was the last expected one.
-    fn count_return(&mut self, item: &BatchItem) -> bool {
-        let is_expected = self.returns_until.is_some_and(|until| item.since < until);
-        if self.expected_returns == 0 || !is_expected {
+    fn count_followup(&mut self, item: &BatchItem) -> bool {
+        let is_expected = self.followups_until.is_some_and(|until| item.since < until);
+        if self.expected_followups == 0 || !is_expected {
             return false;
         }
-        self.expected_returns = self.expected_returns.saturating_sub(item.slots.len());
-        self.some_returned = true;
-        self.expected_returns == 0
+        self.expected_followups = self.expected_followups.saturating_sub(item.slots.len());
+        self.some_followed_up = true;
+        self.expected_followups == 0
     }
 
     fn lane(&mut self, urgent: bool) -> &mut VecDeque<BatchItem> {
@@ -236,25 +236,25 @@ impl State {
 }
 
 /// A request in flight. Dropping it ends the request for the batching policy.
-pub(super) struct InFlight {
+pub(super) struct RequestGuard {
     lanes: Arc<Lanes>,
     id: u64,
 }
 
-impl InFlight {
+impl RequestGuard {
     /// The results of `destinations` were delivered: as many new ones are expected within `return_time`.
     pub(super) fn results_delivered(self, destinations: usize, return_time: Duration) {
         let mut state = self.lanes.state();
         let now = Instant::now();
-        if state.returns_until.is_none_or(|until| until <= now) {
-            state.expected_returns = 0;
+        if state.followups_until.is_none_or(|until| until <= now) {
+            state.expected_followups = 0;
         }
-        state.expected_returns = state.expected_returns.saturating_add(destinations);
-        state.returns_until = Some(now + return_time);
+        state.expected_followups = state.expected_followups.saturating_add(destinations);
+        state.followups_until = Some(now + return_time);
     }
 }
 
-impl Drop for InFlight {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let mut state = self.lanes.state();
         state.in_flight.retain(|request| request.id != self.id);
@@ -334,11 +334,11 @@ mod tests {
     }
 
     fn is_held(lanes: &Lanes) -> bool {
-        matches!(lanes.due(LONG), Due::At(_))
+        matches!(lanes.next_batch_at(LONG), NextBatch::At(_))
     }
 
     /// Takes a batch of `destinations`, whose results are due in `due_in`.
-    fn request(lanes: &Arc<Lanes>, destinations: usize, due_in: Duration) -> InFlight {
+    fn request(lanes: &Arc<Lanes>, destinations: usize, due_in: Duration) -> RequestGuard {
         lanes.push((0..destinations).map(|_| item(false)));
         let (items, request) = lanes.take(due_in).unwrap();
         assert_eq!(items.len(), destinations);
@@ -349,19 +349,19 @@ mod tests {
     #[tokio::test]
     async fn only_an_earlier_due_time_wakes_the_dispatcher() {
         let lanes = lanes(4);
-        assert_eq!(lanes.due(LONG), Due::Never);
+        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Never);
         let other = request(&lanes, 1, 2 * LONG);
         let first = item(false);
         let at = first.since + LONG;
         lanes.push([first]);
         assert!(is_woken(&lanes), "the first");
-        assert_eq!(lanes.due(LONG), Due::At(at));
+        assert_eq!(lanes.next_batch_at(LONG), NextBatch::At(at));
         lanes.push([item(false)]);
         assert!(!is_woken(&lanes), "it joins the first");
-        assert_eq!(lanes.due(LONG), Due::At(at));
+        assert_eq!(lanes.next_batch_at(LONG), NextBatch::At(at));
         lanes.push([item(true)]);
         assert!(is_woken(&lanes), "urgent");
-        assert_eq!(lanes.due(LONG), Due::Now);
+        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now);
         assert_eq!(lanes.take(LONG).unwrap().0.len(), 3);
 
         lanes.push([item(false), item(false), item(false)]);
@@ -369,7 +369,7 @@ mod tests {
         assert!(is_held(&lanes));
         lanes.push([item(false)]);
         assert!(is_woken(&lanes), "a request is full");
-        assert_eq!(lanes.due(LONG), Due::Now);
+        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now);
         assert_eq!(lanes.take(LONG).unwrap().0.len(), 4);
         drop(other);
         assert!(is_woken(&lanes), "the request ended");
@@ -379,13 +379,13 @@ mod tests {
     async fn an_item_does_not_wait_if_no_request_is_in_flight() {
         let lanes = lanes(100);
         lanes.push([item(false)]);
-        assert_eq!(lanes.due(LONG), Due::Now);
+        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now);
         let request = lanes.take(2 * LONG).unwrap().1;
         lanes.push([item(false)]);
         assert!(is_held(&lanes));
-        assert_eq!(lanes.due(Duration::ZERO), Due::Now, "batching is off");
+        assert_eq!(lanes.next_batch_at(Duration::ZERO), NextBatch::Now, "batching is off");
         drop(request);
-        assert_eq!(lanes.due(LONG), Due::Now, "the request failed");
+        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now, "the request failed");
     }
 
     #[tokio::test]
@@ -402,7 +402,7 @@ mod tests {
         assert!(!is_woken(&lanes) && is_held(&lanes), "one more may come");
         lanes.push([item(false)]);
         assert!(is_woken(&lanes), "all have returned");
-        assert_eq!(lanes.due(LONG), Due::Now);
+        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now);
         let (items, request) = lanes.take(2 * LONG).unwrap();
         assert_eq!(items.len(), 3);
 
@@ -417,7 +417,7 @@ mod tests {
         request.results_delivered(3, Duration::ZERO);
         lanes.state().in_flight.clear();
         lanes.push([item(false)]);
-        assert_eq!(lanes.due(LONG), Due::Now, "they did not return in time");
+        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now, "they did not return in time");
     }
 
     #[tokio::test]
@@ -432,7 +432,7 @@ mod tests {
         close.results_delivered(2, LONG);
         assert!(is_held(&lanes), "they have received their results");
         lanes.push([item(false), item(false)]);
-        assert_eq!(lanes.due(LONG), Due::Now, "they have returned");
+        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now, "they have returned");
         drop(far);
     }
 }

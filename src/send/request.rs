@@ -82,7 +82,7 @@ impl SendRequest {
             }
             message
                 .destinations
-                .retain(|_| results.next().is_some_and(is_retryable));
+                .retain(|_| results.next().is_some_and(has_retryable_refusal));
         }
         self.bulk
             .messages
@@ -136,7 +136,7 @@ pub fn bulk_response(bulk_id: String, sent: Sent) -> v1::SendSmsBulkResponse {
 
 /// Whether the destination can be sent again: nothing was attempted, or a repetition with the same ids is looked up first.
 #[must_use]
-pub fn is_retryable(result: &v1::SendResult) -> bool {
+pub fn has_retryable_refusal(result: &v1::SendResult) -> bool {
     result
         .refusal
         .as_ref()

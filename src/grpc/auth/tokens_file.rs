@@ -53,11 +53,11 @@ pub enum TokensFileError {
 /// The tokens file and what it contained when it was last good.
 pub(in crate::grpc) struct TokensFile {
     path: PathBuf,
-    current: RwLock<Arc<Known>>,
+    current: RwLock<Arc<LoadedTokens>>,
 }
 
 /// The content of a tokens file, and the quota of each token by its name.
-pub(super) struct Known {
+pub(super) struct LoadedTokens {
     text: String,
     pub(super) tokens: Tokens,
     pub(super) limits: HashMap<String, Arc<Limit>>,
@@ -67,7 +67,7 @@ impl TokensFile {
     /// # Errors
     /// [`TokensFileError`] names the file and the key.
     pub(super) fn read(path: &Path) -> Result<Self, TokensFileError> {
-        let known = Known::parse(path, read_text(path)?)?;
+        let known = LoadedTokens::parse(path, read_text(path)?)?;
         Ok(Self {
             path: path.to_owned(),
             current: RwLock::new(Arc::new(known)),
@@ -78,7 +78,7 @@ impl TokensFile {
         self.known().tokens.grants().count()
     }
 
-    pub(super) fn known(&self) -> Arc<Known> {
+    pub(super) fn known(&self) -> Arc<LoadedTokens> {
         Arc::clone(&self.current.read())
     }
 }
@@ -93,7 +93,7 @@ impl Reload for TokensFile {
         if text == self.known().text {
             return Ok(false);
         }
-        let known = Known::parse(&self.path, text).map_err(|error| error.to_string())?;
+        let known = LoadedTokens::parse(&self.path, text).map_err(|error| error.to_string())?;
         if known.tokens.grants().next().is_none() {
             let path = self.path.clone();
             return Err(TokensFileError::Empty { path }.to_string());
@@ -110,7 +110,7 @@ fn read_text(path: &Path) -> Result<String, TokensFileError> {
     })
 }
 
-impl Known {
+impl LoadedTokens {
     fn parse(path: &Path, text: String) -> Result<Self, TokensFileError> {
         let tokens = Tokens::parse(&text).map_err(|source| TokensFileError::Wrong {
             path: path.to_owned(),

@@ -20,15 +20,15 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 /// The TLS configuration of the server, replaced when its files change.
 pub(in crate::grpc) struct Tls {
     grpc: config::Grpc,
-    current: RwLock<Current>,
+    current: RwLock<LoadedCertificate>,
 }
 
-struct Current {
+struct LoadedCertificate {
     files: TlsFiles,
     config: Arc<ServerConfig>,
 }
 
-impl Current {
+impl LoadedCertificate {
     /// With `tls_client_ca_file` clients are asked for a certificate; without tokens they must have one.
     fn read(grpc: &config::Grpc) -> Result<Option<Self>, ConfigErrors> {
         let Some(files) = TlsFiles::read(grpc).map_err(ConfigErrors::from)? else {
@@ -46,7 +46,7 @@ impl Tls {
     /// # Errors
     /// All mistakes in the files.
     pub(in crate::grpc) fn read(grpc: &config::Grpc) -> Result<Option<Self>, ConfigErrors> {
-        let current = Current::read(grpc)?;
+        let current = LoadedCertificate::read(grpc)?;
         Ok(current.map(|current| Self {
             grpc: grpc.clone(),
             current: RwLock::new(current),
@@ -83,7 +83,7 @@ impl Reload for Tls {
     const INTERVAL: Duration = Duration::from_secs(2);
 
     fn reload(&self) -> Result<bool, String> {
-        let read = Current::read(&self.grpc).map_err(|errors| problems(&errors))?;
+        let read = LoadedCertificate::read(&self.grpc).map_err(|errors| problems(&errors))?;
         let new = read.expect("TLS stays configured while the process runs");
         let mut current = self.current.write();
         let is_changed = new.files != current.files;

@@ -68,7 +68,7 @@ pub(super) fn json_detail(error: &serde_json::Error) -> String {
 
 /// A body split into rows of unparsed JSON.
 #[derive(Debug, Default)]
-pub(in crate::infobip) struct Split<'a> {
+pub(in crate::infobip) struct RawRows<'a> {
     pub(in crate::infobip) rows: Vec<Cow<'a, str>>,
     pub(in crate::infobip) bad: Vec<BadRow>,
     pub(in crate::infobip) message_count: Option<i32>,
@@ -135,7 +135,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-fn split_json(text: &str) -> Result<Split<'_>, UnreadableBody> {
+fn split_json(text: &str) -> Result<RawRows<'_>, UnreadableBody> {
     if text.starts_with('[') {
         return split_list(text);
     }
@@ -158,15 +158,15 @@ fn split_json(text: &str) -> Result<Split<'_>, UnreadableBody> {
                 None => one(object),
             }
         }
-        Some("null") => Split::default(),
+        Some("null") => RawRows::default(),
         Some(_) => return Err(UnreadableBody::new("`results` is not a list")),
-        None if text[1..].trim_start().starts_with('}') => Split::default(),
-        None => Split {
+        None if text[1..].trim_start().starts_with('}') => RawRows::default(),
+        None => RawRows {
             single: Some(Cow::Borrowed(text)),
-            ..Split::default()
+            ..RawRows::default()
         },
     };
-    Ok(Split {
+    Ok(RawRows {
         message_count: document.message_count.integer(),
         pending_message_count: document.pending_message_count.integer(),
         ..split
@@ -181,22 +181,22 @@ struct Inner<'a> {
     result: Option<&'a RawValue>,
 }
 
-fn one(row: &str) -> Split<'_> {
-    Split {
+fn one(row: &str) -> RawRows<'_> {
+    RawRows {
         rows: vec![Cow::Borrowed(row)],
-        ..Split::default()
+        ..RawRows::default()
     }
 }
 
-fn split_list(list: &str) -> Result<Split<'_>, UnreadableBody> {
+fn split_list(list: &str) -> Result<RawRows<'_>, UnreadableBody> {
     match serde_json::from_str::<Vec<&RawValue>>(list) {
         Ok(rows) if rows.len() > MAX_BODY_ROWS => Err(too_many_rows()),
-        Ok(rows) => Ok(Split {
+        Ok(rows) => Ok(RawRows {
             rows: rows
                 .into_iter()
                 .map(|row| Cow::Borrowed(row.get()))
                 .collect(),
-            ..Split::default()
+            ..RawRows::default()
         }),
         Err(error) => recover(list, &error),
     }
@@ -208,7 +208,7 @@ pub(in crate::infobip) fn too_many_rows() -> UnreadableBody {
 
 /// Finds the rows of a body with malformed JSON: a row that parses is good; a row that does not parse ends where the next row
 /// seems to begin.
-fn recover<'a>(text: &'a str, error: &serde_json::Error) -> Result<Split<'a>, UnreadableBody> {
+fn recover<'a>(text: &'a str, error: &serde_json::Error) -> Result<RawRows<'a>, UnreadableBody> {
     let list = match text.find("\"results\"") {
         Some(at) => text[at..].find('[').map(|offset| at + offset),
         None => text.starts_with('[').then_some(0),
@@ -217,7 +217,7 @@ fn recover<'a>(text: &'a str, error: &serde_json::Error) -> Result<Split<'a>, Un
         Some(at) => &text[at + 1..],
         None => return Err(UnreadableBody::json(error)),
     };
-    let mut split = Split::default();
+    let mut split = RawRows::default();
     loop {
         rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',');
         if rest.is_empty() || rest.strip_prefix(']').is_some_and(is_end_of_list) {

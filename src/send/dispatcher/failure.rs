@@ -68,7 +68,7 @@ impl Dispatcher {
                 );
                 for item in &items {
                     for index in 0..item.slots.len() {
-                        self.resolve(item.only(index), true).await;
+                        self.submit_to_resolver(item.only(index), true).await;
                     }
                 }
             }
@@ -132,7 +132,7 @@ impl Dispatcher {
             if item.in_doubt_since.is_none() {
                 settle_all(&item, error);
             } else {
-                self.resolve(item, true).await;
+                self.submit_to_resolver(item, true).await;
             }
         }
     }
@@ -152,7 +152,7 @@ impl Dispatcher {
                 )
                 .await;
             } else {
-                self.resolve(item, false).await;
+                self.submit_to_resolver(item, false).await;
             }
         }
         items
