@@ -4,6 +4,7 @@
 //! Invariants: a [`Config`] has passed every check; `Debug` redacts secrets; files are read only while the configuration is
 //! loaded and validated. Neighbours: `cli` names the layers, `app` reads the result.
 
+mod broker_url;
 mod check;
 mod effective;
 mod layers;
@@ -20,6 +21,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use self::{
+    broker_url::{BROKER_URL_REMEDY, BrokerUrlError, parse_broker_url},
     effective::EffectiveValue,
     load::{DEFAULTS, Loaded},
     mistake::{ConfigErrors, Mistake, Origin},
