@@ -216,3 +216,41 @@ async fn a_new_token_is_added_to_the_file_and_printed_alone() {
     let broken = new("third").await.expect(64);
     assert!(broken.stderr.contains("line 2"), "{}", broken.stderr);
 }
+
+#[tokio::test]
+async fn a_token_for_a_method_that_does_not_exist_is_refused_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens.toml");
+    let path = file.to_str().unwrap();
+    let new = |name, method| {
+        let args = ["token", "new", "--name", name, "--application", "billing"];
+        run([&args[..], &["--method", method, "--file", path]].concat())
+    };
+    new("good", "smsbridge.v1.SmsService/*").await.expect(0);
+    let before = std::fs::read_to_string(&file).unwrap();
+    for pattern in [
+        "smsbridge.v1.SmsServce/*",
+        "smsbridge.v1.SmsService/SendSmss",
+    ] {
+        let refused = new("typo", pattern).await.expect(64);
+        assert!(refused.stderr.contains(pattern), "{}", refused.stderr);
+        assert_eq!(refused.stdout, "");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    }
+
+    std::fs::write(&file, before.replace("SmsService", "SmsServce")).unwrap();
+    for command in ["check-config", "serve"] {
+        let refused = end(smsbridge()
+            .arg(command)
+            .env("SMSBRIDGE_INFOBIP__API_KEY", "k")
+            .env("SMSBRIDGE_EVENTS__DATA_DIR", folder.path())
+            .env("SMSBRIDGE_GRPC__TOKENS_FILE", path))
+        .await
+        .expect(64);
+        assert!(
+            refused.stderr.contains("SmsServce") && refused.stderr.contains("grpc.tokens_file"),
+            "{command}: {}",
+            refused.stderr
+        );
+    }
+}
