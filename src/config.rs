@@ -221,6 +221,18 @@ pub struct InboundRoute {
 /// The default of `grpc.max_connections`.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 20_000;
 
+impl Config {
+    /// The engine of the event log; never [`Engine::Auto`].
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        match self.events.engine {
+            Engine::Auto if self.amqp.url.is_some() => Engine::Broker,
+            Engine::Auto => Engine::Embedded,
+            chosen => chosen,
+        }
+    }
+}
+
 impl Infobip {
     /// Whether `base_url` is `http://` to another machine: credentials and messages are not encrypted.
     #[must_use]

@@ -159,6 +159,27 @@ fn the_broker_engine_needs_a_broker() {
 }
 
 #[test]
+fn only_the_embedded_engine_needs_its_folder() {
+    let not_a_folder = file("");
+    let folder = not_a_folder.path().join("events");
+    let refused = |engine: &str, broker: &str| {
+        let text = format!(
+            "[events]\ndata_dir = \"{}\"\nengine = \"{engine}\"\n{broker}",
+            folder.display()
+        );
+        let checked = load(&text, &CREDENTIALS).unwrap().validate_for_serve();
+        checked.err().map(|errors| errors.mistakes()[0].key.clone())
+    };
+    let broker = "[amqp]\nurl = \"amqp://guest:guest@127.0.0.1:5672/%2f\"";
+    assert_eq!(refused("auto", broker), None);
+    assert_eq!(refused("broker", broker), None);
+    let key = Some("events.data_dir".to_owned());
+    assert_eq!(refused("auto", ""), key);
+    assert_eq!(refused("embedded", ""), key);
+    assert_eq!(refused("embedded", broker), key);
+}
+
+#[test]
 fn the_log_filter_is_checked() {
     assert_eq!(
         mistake("[log]\nfilter = \"smsbridge=loud\"", &[]).key,
