@@ -159,6 +159,33 @@ fn the_broker_engine_needs_a_broker() {
 }
 
 #[test]
+fn the_url_of_the_broker_is_checked_without_quoting_it() {
+    let section = |url: &str| format!("[amqp]\nurl = \"{url}\"");
+    for url in [
+        "AMQPS://guest:guest@broker/%2f",
+        "amqp://u:p@[2001:db8::1]:5673/sms",
+        "amqp://broker?heartbeat=5&connection_timeout=1000&channel_max=9&frame_max=8192&auth_mechanism=plain",
+    ] {
+        load(&section(url), &[]).unwrap();
+    }
+    for (url, part) in [
+        ("amqp:///%2f", "has no host"),
+        ("amqp:me:secret@broker", "is not the URL"),
+        ("amqp://broker/.", "virtual host"),
+        // With a `/` or a `?` in it, the rest of a password is read as something else.
+        ("amqp://me:12/secret@broker", "`@` in the virtual host"),
+        ("amqp://me:12?secret@broker/sms", "an unknown option"),
+        ("amqp://broker?cacertfile=/secret.pem", "`cacertfile`"),
+        ("amqps://broker/sms?verify=secret", "`verify`"),
+    ] {
+        let refused = mistake(&section(url), &[]);
+        assert_eq!(refused.key, "amqp.url", "{url}");
+        assert!(refused.problem.contains(part), "{url}: {refused}");
+        assert!(!refused.to_string().contains("secret"), "{refused}");
+    }
+}
+
+#[test]
 fn only_the_embedded_engine_needs_its_folder() {
     let not_a_folder = file("");
     let folder = not_a_folder.path().join("events");
