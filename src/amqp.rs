@@ -20,15 +20,14 @@ pub use self::{
     session::{Endpoint, Session},
     topology::Topology,
 };
+use crate::config::{BROKER_URL_REMEDY, BrokerUrlError};
 
 /// Why an operation on the broker failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AmqpError {
     /// `amqp.url` is not a URL of a broker.
-    #[error(
-        "amqp.url is not the URL of a broker ({0}); expected amqp://user:password@host:5672/vhost"
-    )]
-    BadUrl(String),
+    #[error("amqp.url {0}; {BROKER_URL_REMEDY}")]
+    BadUrl(#[from] BrokerUrlError),
     /// No connection could be established.
     #[error(
         "the broker at {address} cannot be reached: {detail}; is it running, and are host and port of amqp.url right?"

@@ -115,7 +115,7 @@ impl App {
             broker.first_attempt().await;
         }
         let log: SharedEventLog = match &broker {
-            Some(broker) if config.events.engine != Engine::Embedded => {
+            Some(broker) if config.engine() != Engine::Embedded => {
                 broker.event_log(metrics.clone())
             }
             _ => Arc::new(EmbeddedLog::open(

@@ -4,6 +4,7 @@
 //! Invariants: a [`Config`] has passed every check; `Debug` redacts secrets; files are read only while the configuration is
 //! loaded and validated. Neighbours: `cli` names the layers, `app` reads the result.
 
+mod broker_url;
 mod check;
 mod effective;
 mod layers;
@@ -20,6 +21,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use self::{
+    broker_url::{BROKER_URL_REMEDY, BrokerUrlError, parse_broker_url},
     effective::EffectiveValue,
     load::{DEFAULTS, Loaded},
     mistake::{ConfigErrors, Mistake, Origin},
@@ -218,6 +220,18 @@ pub struct InboundRoute {
 
 /// The default of `grpc.max_connections`.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 20_000;
+
+impl Config {
+    /// The engine of the event log; never [`Engine::Auto`].
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        match self.events.engine {
+            Engine::Auto if self.amqp.url.is_some() => Engine::Broker,
+            Engine::Auto => Engine::Embedded,
+            chosen => chosen,
+        }
+    }
+}
 
 impl Infobip {
     /// Whether `base_url` is `http://` to another machine: credentials and messages are not encrypted.

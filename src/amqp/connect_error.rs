@@ -27,7 +27,10 @@ pub(super) fn connect_error(uri: &AMQPUri, address: &str, error: &lapin::Error) 
         ErrorKind::ProtocolError(protocol) => match protocol.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
                 let mut problem = "the user or password of amqp.url is refused".to_owned();
-                let is_local = matches!(uri.authority.host.as_str(), "localhost" | "127.0.0.1");
+                let is_local = matches!(
+                    uri.authority.host.as_str(),
+                    "localhost" | "127.0.0.1" | "::1"
+                );
                 if uri.authority.userinfo.username == "guest" && !is_local {
                     problem.push_str(" (`guest` may log in from the broker's own host only)");
                 }

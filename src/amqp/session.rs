@@ -23,7 +23,10 @@ use super::{
     connect_error::{connect_error, unreachable},
     status::BrokerStatus,
 };
-use crate::primitives::retry::RetryPolicy;
+use crate::{
+    config::{BrokerUrlError, parse_broker_url},
+    primitives::retry::RetryPolicy,
+};
 
 /// Timeout of opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,14 +51,16 @@ impl Endpoint {
     /// Reads `amqp.url`.
     ///
     /// # Errors
-    /// [`AmqpError::BadUrl`], which never contains the URL because of the password in it.
-    pub fn parse(url: &SecretString) -> Result<Self, AmqpError> {
-        let mut uri: AMQPUri = url.expose_secret().parse().map_err(AmqpError::BadUrl)?;
+    /// [`BrokerUrlError`].
+    pub fn parse(url: &SecretString) -> Result<Self, BrokerUrlError> {
+        let mut uri = parse_broker_url(url.expose_secret())?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-        let address = format!(
-            "{}:{} (vhost {})",
-            uri.authority.host, uri.authority.port, uri.vhost
-        );
+        let (host, port) = (&uri.authority.host, uri.authority.port);
+        let host = match host.contains(':') {
+            true => format!("[{host}]"),
+            false => host.clone(),
+        };
+        let address = format!("{host}:{port} (vhost {})", uri.vhost);
         Ok(Self {
             uri: Arc::new(uri),
             address: address.into(),
@@ -236,5 +241,32 @@ mod tests {
         assert_eq!(format!("{endpoint:?}"), "broker.example:5673 (vhost sms)");
         let error = Endpoint::parse(&"http://me:secret@broker.example".into()).unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_connects_to_an_ipv6_address() {
+        let endpoint = |port| Endpoint::parse(&format!("amqp://u:p@[::1]:{port}/sms").into());
+        let address = endpoint(5673).unwrap().address().to_owned();
+        assert_eq!(address, "[::1]:5673 (vhost sms)");
+
+        let Ok(listener) = tokio::net::TcpListener::bind("[::1]:0").await else {
+            println!("skipped: this machine has no IPv6");
+            return;
+        };
+        let endpoint = endpoint(listener.local_addr().unwrap().port()).unwrap();
+        let (accepted, opened) =
+            tokio::join!(async { listener.accept().await.unwrap().1 }, async {
+                Session::open(&endpoint, "test").await.err()
+            });
+        assert!(accepted.is_ipv6());
+        assert!(opened.is_some(), "the listener is not a broker");
+    }
+
+    #[test]
+    fn a_url_without_a_host_is_refused() {
+        for url in ["amqp:///%2f", "amqp:me:secret@host"] {
+            let error = Endpoint::parse(&url.into()).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 }

@@ -41,7 +41,7 @@ fn api(config: &Config) {
 fn events(config: &Config, broker: Option<&Broker>) {
     let prefix = &config.amqp.prefix;
     match broker {
-        Some(broker) if config.events.engine != Engine::Embedded => {
+        Some(broker) if config.engine() != Engine::Embedded => {
             let address = broker.endpoint.address();
             tracing::info!(
                 engine = "broker",

@@ -49,7 +49,8 @@ Examples:
   smsbridge send 41793026727 --hex 0048006f --data-coding 8
   smsbridge send --file numbers.csv --text 'Sale until Friday' --request-id sale-2026-11
   grep -h ^41 numbers-*.txt | smsbridge send --file - --text 'Hello'
-  smsbridge send --amqp-url amqp://guest:guest@127.0.0.1:5672/%2f 41793026727 --text 'Hello'"
+  smsbridge send --amqp-url amqp://guest:guest@127.0.0.1:5672/%2f 41793026727 --text 'Hello'
+  SMSBRIDGE_AMQP__URL=$(cat amqp-url) smsbridge send --amqp-url env 41793026727 --text 'Hello'"
 )]
 pub struct SendArgs {
     /// Numbers in international format, such as 41793026727
@@ -167,10 +168,10 @@ async fn send_one(args: &SendArgs, request_id: String) -> Result<(), CliError> {
         bulk_id: args.bulk_id.clone().unwrap_or_default(),
         tracking: None,
     };
-    let sent = match args.broker.url() {
-        Some(url) => {
+    let sent = match args.broker.endpoint()? {
+        Some(broker) => {
             args.broker
-                .send(url, &request, args.connect.timeout())
+                .send(&broker, &request, args.connect.timeout())
                 .await?
         }
         None => {

@@ -6,13 +6,15 @@ use clap::Args;
 use lapin::{
     ExchangeKind,
     types::{AMQPValue, FieldTable},
-    uri::AMQPUri,
 };
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::{CliError, config_args::ConfigArgs};
-use crate::amqp::{AmqpError, Endpoint, Session, Topology};
+use crate::{
+    amqp::{AmqpError, Endpoint, Session, Topology},
+    config::parse_broker_url,
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -43,13 +45,13 @@ pub async fn run(args: TopologyArgs) -> Result<(), CliError> {
             CliError::Configuration("amqp.url is not set: --declare needs a broker".into())
         })?;
         let failed = |error: AmqpError| CliError::Failed(error.to_string());
-        let endpoint = Endpoint::parse(url).map_err(failed)?;
+        let endpoint = Endpoint::parse(url).map_err(|error| failed(error.into()))?;
         declare(&endpoint, &topology).await.map_err(failed)?;
     }
     let mut out = io::stdout().lock();
     if args.json {
         let url = config.amqp.url.as_ref().map(ExposeSecret::expose_secret);
-        let uri = url.and_then(|url| url.parse::<AMQPUri>().ok());
+        let uri = url.and_then(|url| parse_broker_url(url).ok());
         let vhost = uri.unwrap_or_default().vhost;
         writeln!(out, "{:#}", definitions(&topology, &vhost))?;
     } else {

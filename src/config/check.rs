@@ -12,7 +12,6 @@ mod data_dir;
 mod secrets;
 mod serve;
 
-use lapin::uri::AMQPUri;
 use secrecy::ExposeSecret;
 
 pub(super) use self::{addresses::is_loopback_url, serve::serve};
@@ -24,6 +23,7 @@ use self::{
 };
 use super::{
     Config, Engine,
+    broker_url::{BROKER_URL_REMEDY, parse_broker_url},
     layers::Node,
     mistake::{Mistake, Origin},
 };
@@ -234,14 +234,9 @@ fn http(config: &mut Config, checks: &mut Checks<'_>) {
 fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {
     let amqp = &config.amqp;
     if let Some(url) = amqp.url.as_ref().map(ExposeSecret::expose_secret)
-        && let Err(problem) = broker_url(url)
+        && let Err(problem) = parse_broker_url(url)
     {
-        checks.reject(
-            &["amqp.url"],
-            problem,
-            "write `amqp://user:password@host:5672/%2f`, or `amqps://…`; in names and passwords write `/` as %2f, `@` as %40, \
-             `:` as %3a, `#` as %23, `?` as %3f",
-        );
+        checks.reject(&["amqp.url"], problem.to_string(), BROKER_URL_REMEDY);
     }
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if !(1..=64).contains(&amqp.prefix.len()) || !amqp.prefix.bytes().all(is_name) {
@@ -257,29 +252,6 @@ fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {
             "the engine `broker` needs `amqp.url`, which is not set",
             "set `amqp.url`, or `events.engine = \"auto\"`",
         );
-    }
-}
-
-/// # Errors
-/// What is wrong with the URL, without any part of it: it contains a password.
-fn broker_url(url: &str) -> Result<(), &'static str> {
-    const NO_URL: &str = "is not the URL of a broker";
-    if !(url.starts_with("amqp://") || url.starts_with("amqps://")) {
-        return Err(NO_URL);
-    }
-    // As the client reads it.
-    let parsed: AMQPUri = url.parse().map_err(|_| NO_URL)?;
-    let after_host = url.splitn(4, '/').nth(3);
-    let virtual_host = after_host.map(|path| path.split(['?', '#']).next().unwrap_or_default());
-    if parsed.authority.host.is_empty() || url.contains('#') {
-        return Err(NO_URL);
-    }
-    match virtual_host {
-        Some("") => Err("has an empty virtual host: the default one is %2f"),
-        Some(path) if path.contains('/') => {
-            Err("has a `/` in the virtual host, which must be written as %2f")
-        }
-        _ => Ok(()),
     }
 }
 

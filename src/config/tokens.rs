@@ -13,7 +13,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
-use crate::message::id::ApplicationName;
+use crate::{message::id::ApplicationName, proto};
 
 /// Prefix of every token, by which secret scanners can find leaked ones.
 pub const TOKEN_PREFIX: &str = "smsb_";
@@ -72,16 +72,28 @@ impl Methods {
     /// Whether `package.Service/Method` is allowed.
     #[must_use]
     pub fn allow(&self, method: &str) -> bool {
-        let service = method
-            .split_once('/')
-            .map_or(method, |(service, _)| service);
         match self {
-            Self::AllButAdmin => service != ADMIN_SERVICE,
-            Self::Only(patterns) => patterns.iter().any(|pattern| {
-                pattern == "*" || pattern == method || pattern.strip_suffix("/*") == Some(service)
-            }),
+            Self::AllButAdmin => service(method) != ADMIN_SERVICE,
+            Self::Only(patterns) => patterns.iter().any(|pattern| matches(pattern, method)),
         }
     }
+}
+
+fn service(method: &str) -> &str {
+    method
+        .split_once('/')
+        .map_or(method, |(service, _)| service)
+}
+
+fn matches(pattern: &str, method: &str) -> bool {
+    pattern == "*" || pattern == method || pattern.strip_suffix("/*") == Some(service(method))
+}
+
+/// Whether the server has a method that the pattern allows.
+fn matches_a_method(pattern: &str) -> bool {
+    proto::methods()
+        .iter()
+        .any(|method| matches(pattern, method))
 }
 
 #[derive(Clone, Default)]
@@ -216,12 +228,17 @@ impl Entry {
                 || pattern
                     .split_once('/')
                     .is_some_and(|(service, method)| service.contains('.') && !method.is_empty());
-            if !is_pattern {
-                mistakes.push(format!(
-                    "`methods`: `{pattern}` is not a pattern; write \"smsbridge.v1.SmsService/SendSms\", \
-                     \"smsbridge.v1.SmsService/*\" or \"*\""
-                ));
-            }
+            let problem = if !is_pattern {
+                "is not a pattern"
+            } else if !matches_a_method(pattern) {
+                "matches no method"
+            } else {
+                continue;
+            };
+            mistakes.push(format!(
+                "`methods`: `{pattern}` {problem}; write \"smsbridge.v1.SmsService/SendSms\", \
+                 \"smsbridge.v1.SmsService/*\" or \"*\""
+            ));
         }
         match application {
             Ok(application) if mistakes.is_empty() => Ok((

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _};
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer as _, Registry,
-    filter::ParseError,
+    filter::{LevelFilter, ParseError},
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
@@ -78,10 +78,14 @@ where
 
 /// The filter, without the lines of the AMQP client unless it names them: the bridge logs each outage of the broker itself.
 fn filter(configured: &str) -> Result<EnvFilter, ParseError> {
+    let filter = EnvFilter::builder()
+        // In effect only if `configured` is empty.
+        .with_default_directive(LevelFilter::ERROR.into())
+        .parse(configured)?;
     if configured.contains(AMQP_CLIENT) {
-        EnvFilter::try_new(configured)
+        Ok(filter)
     } else {
-        EnvFilter::try_new(format!("{configured},{AMQP_CLIENT}=off"))
+        Ok(filter.add_directive(format!("{AMQP_CLIENT}=off").parse()?))
     }
 }
 
@@ -154,6 +158,9 @@ mod tests {
             ("info", "info,lapin=off"),
             ("smsbridge=debug,info", "smsbridge=debug,info,lapin=off"),
             ("info,lapin=warn", "info,lapin=warn"),
+            // An empty filter is one for errors.
+            ("", "error,lapin=off"),
+            (",", "error,lapin=off"),
         ] {
             let (given, expected) = (filter(configured), EnvFilter::try_new(shown));
             assert_eq!(given.unwrap().to_string(), expected.unwrap().to_string());

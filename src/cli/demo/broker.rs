@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::StreamExt as _;
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
+    BasicProperties, Channel, Consumer,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
         ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
@@ -25,6 +25,8 @@ use crate::{
 const EVENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Timeout of the deletion of one queue or exchange.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of unacknowledged events.
+const PREFETCH: u16 = 10;
 /// The events of the command.
 const EXPECTED: [EventType; 2] = [EventType::SendAccepted, EventType::ReportDelivered];
 
@@ -47,7 +49,8 @@ impl Broker {
     /// # Errors
     /// [`CliError::Failed`] if it does not.
     pub(super) async fn reach(url: &str, config: &config::Amqp) -> Result<Self, CliError> {
-        let endpoint = Endpoint::parse(&url.to_owned().into()).map_err(failed)?;
+        let endpoint = Endpoint::parse(&url.to_owned().into())
+            .map_err(|error| failed(AmqpError::from(error)))?;
         let session = Session::open(&endpoint, "demo").await.map_err(failed)?;
         session.close().await;
         Ok(Self {
@@ -139,10 +142,13 @@ pub(super) async fn flow(story: &mut Story, broker: &Broker) -> Result<(), CliEr
 }
 
 async fn publish_and_consume(story: &Story, broker: &Broker) -> Result<(), String> {
-    let connection = Connection::connect(&broker.url, ConnectionProperties::default())
+    let session = Session::open(&broker.endpoint, "demo")
         .await
         .map_err(text_of)?;
-    let channel = connection.create_channel().await.map_err(text_of)?;
+    let channel = session
+        .consuming_channel(PREFETCH)
+        .await
+        .map_err(text_of)?;
     let consumer = bind_queue(&channel, &broker.topology).await?;
     publish(&channel, &broker.topology).await?;
     let received = tokio::time::timeout(EVENT_TIMEOUT, consume(story, consumer))
@@ -154,7 +160,7 @@ async fn publish_and_consume(story: &Story, broker: &Broker) -> Result<(), Strin
             ))
         });
     // The queue is exclusive: the broker deletes it with the connection.
-    let _ = connection.close(200, "done".into()).await;
+    session.close().await;
     received
 }
 

@@ -18,13 +18,20 @@ use super::tally::repeat;
 use crate::{
     amqp::{Endpoint, Session},
     cli::CliError,
+    config::BROKER_URL_REMEDY,
     proto::v1::{OutboundMessage, Priority, SendSmsRequest, SendSmsResponse},
 };
+
+/// The value of `--amqp-url` that stands for the variable.
+const FROM_ENVIRONMENT: &str = "env";
+/// The variable of `amqp.url`.
+const VARIABLE: &str = "SMSBRIDGE_AMQP__URL";
 
 /// The broker, instead of the bridge's gRPC address.
 #[derive(Debug, Args)]
 pub(super) struct BrokerArgs {
-    /// Publish a command on this broker instead of calling the bridge, and wait for the reply
+    /// Publish a command on this broker instead of calling the bridge, and wait for the reply. With `env` the URL is that of
+    /// the environment variable SMSBRIDGE_AMQP__URL, so that no list of processes shows its password
     #[arg(
         long,
         value_name = "URL",
@@ -44,28 +51,48 @@ pub(super) struct BrokerArgs {
 }
 
 impl BrokerArgs {
-    pub(super) fn url(&self) -> Option<&str> {
-        self.amqp_url.as_deref()
+    /// The broker of `--amqp-url`. The environment alone never selects a broker.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] if the URL is invalid, without any part of it, or missing in the environment.
+    pub(super) fn endpoint(&self) -> Result<Option<Endpoint>, CliError> {
+        let (name, url) = match self.amqp_url.as_deref() {
+            None => return Ok(None),
+            Some(FROM_ENVIRONMENT) => {
+                let set = std::env::var(VARIABLE).ok();
+                let url = set.filter(|url| !url.is_empty()).ok_or_else(|| {
+                    CliError::Usage(format!("{VARIABLE} is not set: --amqp-url env needs it"))
+                })?;
+                (VARIABLE, url)
+            }
+            Some(url) => ("--amqp-url", url.to_owned()),
+        };
+        Endpoint::parse(&url.into())
+            .map(Some)
+            .map_err(|problem| CliError::Usage(format!("{name} {problem}; {BROKER_URL_REMEDY}")))
     }
 
     /// Publishes the request and waits for its reply.
     ///
     /// # Errors
-    /// [`CliError::Usage`] if the URL is invalid; [`CliError::Failed`] if the broker refuses the command or no reply comes.
+    /// [`CliError::Failed`] if the broker refuses the command or no reply comes.
     pub(super) async fn send(
         &self,
-        url: &str,
+        endpoint: &Endpoint,
         request: &SendSmsRequest,
         timeout: Duration,
     ) -> Result<SendSmsResponse, CliError> {
-        let endpoint = Endpoint::parse(&url.to_owned().into())
-            .map_err(|error| CliError::Usage(format!("--amqp-url: {error}")))?;
-        let session = Session::open(&endpoint, "send").await.map_err(failed)?;
+        let session = Session::open(endpoint, "send").await.map_err(failed)?;
         let sent = tokio::time::timeout(timeout, self.publish_and_wait(&session, request)).await;
         session.close().await;
         sent.unwrap_or_else(|_| {
+            let queue = match is_urgent(request) {
+                true => "send.urgent",
+                false => "send.normal",
+            };
             Err(CliError::Failed(format!(
-                "no reply within {} s: no bridge has {}.send.normal open, or the command is invalid (smsbridge events --type command.invalid)\n  {}",
+                "no reply within {} s. The usual cause: the API is down; then the command waits, and the bridge sends it later. \
+                 Other causes: no bridge consumes {}.{queue}, or the command is invalid (smsbridge events --type command.invalid)\n  {}",
                 timeout.as_secs(),
                 self.amqp_prefix,
                 repeat(&request.request_id)
@@ -80,10 +107,9 @@ impl BrokerArgs {
     ) -> Result<SendSmsResponse, CliError> {
         let channel = session.consuming_channel(1).await.map_err(failed)?;
         let mut replies = reply_queue(&channel).await.map_err(failed)?;
-        let priority = request.message.as_ref().map(OutboundMessage::priority);
-        let routing_key = match priority {
-            Some(Priority::Urgent) => "sms.send.urgent",
-            _ => "sms.send",
+        let routing_key = match is_urgent(request) {
+            true => "sms.send.urgent",
+            false => "sms.send",
         };
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
@@ -129,6 +155,11 @@ impl BrokerArgs {
             .map_err(failed)?;
         serde_json::from_slice(&reply.data).map_err(failed)
     }
+}
+
+fn is_urgent(request: &SendSmsRequest) -> bool {
+    let priority = request.message.as_ref().map(OutboundMessage::priority);
+    priority == Some(Priority::Urgent)
 }
 
 /// A queue that the broker deletes with the connection.

@@ -1,12 +1,12 @@
 //! Appends an entry to the tokens file, all of it or nothing.
 //!
 //! Invariants: the file is never seen half written, as a running bridge reloads it; two commands cannot lose each other's
-//! entry; the mode of an existing file is kept, a new one is readable by its owner only.
+//! entry; owner, group and mode of an existing file are kept, a new one is readable by its owner only.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -59,6 +59,13 @@ fn write(mut new: File, file: &Path, draft: &Path, entry: &str) -> Result<(), Cl
         Err(error) => return Err(cannot("read", file, &error)),
     };
     if let Ok(metadata) = fs::metadata(file) {
+        let (owner, group) = (metadata.uid(), metadata.gid());
+        fchown(&new, Some(owner), Some(group)).map_err(|error| {
+            CliError::Failed(format!(
+                "cannot keep the owner of {} (uid {owner}, gid {group}): {error}; run the command as this user or as root",
+                file.display()
+            ))
+        })?;
         new.set_permissions(metadata.permissions())
             .map_err(|error| failed(&error))?;
     }

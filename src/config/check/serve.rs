@@ -1,10 +1,11 @@
-//! The checks that only `smsbridge serve` needs: the API's credentials, the files of TLS and tokens, the folder of the event log.
+//! The checks that only `smsbridge serve` needs: the API's credentials, the files of TLS and tokens, the folder of
+//! the embedded event log.
 
 use std::fs;
 
 use super::data_dir::try_folder;
 use crate::config::{
-    Config,
+    Config, Engine,
     mistake::{Mistake, Origin},
     tls::TlsFiles,
     tokens::Tokens,
@@ -12,7 +13,12 @@ use crate::config::{
 
 pub(in crate::config) fn serve(config: &Config, mistakes: &mut Vec<Mistake>) {
     let mentioned = |key: &str| mistakes.iter().any(|mistake| mistake.key.starts_with(key));
-    let is_folder_mentioned = mentioned("events.data_dir");
+    // A mistake in `amqp.url` hides whether `auto` is the embedded engine.
+    let is_engine_uncertain =
+        mentioned("events.engine") || config.events.engine == Engine::Auto && mentioned("amqp.url");
+    let needs_folder = config.engine() == Engine::Embedded
+        && !is_engine_uncertain
+        && !mentioned("events.data_dir");
     let api = &config.infobip;
     let has_credentials = api.username.is_some() || api.password.is_some() || api.api_key.is_some();
     if !has_credentials && !mentioned("infobip.") {
@@ -25,9 +31,7 @@ pub(in crate::config) fn serve(config: &Config, mistakes: &mut Vec<Mistake>) {
                 .to_owned(),
         });
     }
-    if let Err(error) = try_folder(&config.events.data_dir)
-        && !is_folder_mentioned
-    {
+    if needs_folder && let Err(error) = try_folder(&config.events.data_dir) {
         mistakes.push(Mistake {
             key: "events.data_dir".to_owned(),
             origin: Origin::Default,

@@ -159,6 +159,54 @@ fn the_broker_engine_needs_a_broker() {
 }
 
 #[test]
+fn the_url_of_the_broker_is_checked_without_quoting_it() {
+    let section = |url: &str| format!("[amqp]\nurl = \"{url}\"");
+    for url in [
+        "AMQPS://guest:guest@broker/%2f",
+        "amqp://u:p@[2001:db8::1]:5673/sms",
+        "amqp://broker?heartbeat=5&connection_timeout=1000&channel_max=9&frame_max=8192&auth_mechanism=plain",
+    ] {
+        load(&section(url), &[]).unwrap();
+    }
+    for (url, part) in [
+        ("amqp:///%2f", "has no host"),
+        ("amqp:me:secret@broker", "is not the URL"),
+        ("amqp://broker/.", "virtual host"),
+        // With a `/` or a `?` in it, the rest of a password is read as something else.
+        ("amqp://me:12/secret@broker", "`@` in the virtual host"),
+        ("amqp://me:12?secret@broker/sms", "an unknown option"),
+        ("amqp://broker?cacertfile=/secret.pem", "`cacertfile`"),
+        ("amqps://broker/sms?verify=secret", "`verify`"),
+    ] {
+        let refused = mistake(&section(url), &[]);
+        assert_eq!(refused.key, "amqp.url", "{url}");
+        assert!(refused.problem.contains(part), "{url}: {refused}");
+        assert!(!refused.to_string().contains("secret"), "{refused}");
+    }
+}
+
+#[test]
+fn only_the_embedded_engine_needs_its_folder() {
+    let not_a_folder = file("");
+    let folder = not_a_folder.path().join("events");
+    let refused = |engine: &str, broker: &str| {
+        let text = format!(
+            "[events]\ndata_dir = \"{}\"\nengine = \"{engine}\"\n{broker}",
+            folder.display()
+        );
+        let checked = load(&text, &CREDENTIALS).unwrap().validate_for_serve();
+        checked.err().map(|errors| errors.mistakes()[0].key.clone())
+    };
+    let broker = "[amqp]\nurl = \"amqp://guest:guest@127.0.0.1:5672/%2f\"";
+    assert_eq!(refused("auto", broker), None);
+    assert_eq!(refused("broker", broker), None);
+    let key = Some("events.data_dir".to_owned());
+    assert_eq!(refused("auto", ""), key);
+    assert_eq!(refused("embedded", ""), key);
+    assert_eq!(refused("embedded", broker), key);
+}
+
+#[test]
 fn the_log_filter_is_checked() {
     assert_eq!(
         mistake("[log]\nfilter = \"smsbridge=loud\"", &[]).key,

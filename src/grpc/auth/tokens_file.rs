@@ -15,9 +15,8 @@ use parking_lot::RwLock;
 
 use super::quota::Limit;
 use crate::{
-    config::tokens::{Methods, Tokens, TokensError},
+    config::tokens::{Tokens, TokensError},
     ops::{metrics::ReloadedFiles, reload::Reload},
-    proto,
 };
 
 /// Why the tokens file can't be used.
@@ -37,17 +36,6 @@ pub enum TokensFileError {
         "{path} (grpc.tokens_file) has no tokens: it may be in the middle of a change; to withdraw all tokens, restart the bridge"
     )]
     Empty { path: PathBuf },
-    /// A pattern in a token's `methods` matches no method.
-    #[error(
-        "{path} (grpc.tokens_file): token `{name}`: no method is called `{pattern}`: write such as \
-         \"smsbridge.v1.SmsService/SendSms\" or \"smsbridge.v1.SmsService/*\""
-    )]
-    NoSuchMethod {
-        path: PathBuf,
-        /// The name of the token.
-        name: String,
-        pattern: String,
-    },
 }
 
 /// The tokens file and what it contained when it was last good.
@@ -116,21 +104,6 @@ impl LoadedTokens {
             path: path.to_owned(),
             source,
         })?;
-        for grant in tokens.grants() {
-            let Methods::Only(patterns) = &grant.methods else {
-                continue;
-            };
-            for pattern in patterns {
-                let alone = Methods::Only(vec![pattern.clone()]);
-                if !proto::methods().iter().any(|method| alone.allow(method)) {
-                    return Err(TokensFileError::NoSuchMethod {
-                        path: path.to_owned(),
-                        name: grant.name.clone(),
-                        pattern: pattern.clone(),
-                    });
-                }
-            }
-        }
         let limits = tokens
             .grants()
             .filter_map(|grant| Some((grant.name.clone(), Limit::new(grant.calls_per_second?))));

@@ -1,6 +1,10 @@
 //! `smsbridge check-config`, `topology` and `token`.
 
-use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs::Permissions,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    path::Path,
+};
 
 use smsbridge::config::{DEFAULTS, tokens::Tokens};
 
@@ -215,4 +219,94 @@ async fn a_new_token_is_added_to_the_file_and_printed_alone() {
     std::fs::write(&file, "[[token]]\nname = 1\n").unwrap();
     let broken = new("third").await.expect(64);
     assert!(broken.stderr.contains("line 2"), "{}", broken.stderr);
+}
+
+#[tokio::test]
+async fn a_token_for_a_method_that_does_not_exist_is_refused_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens.toml");
+    let path = file.to_str().unwrap();
+    let new = |name, method| {
+        let args = ["token", "new", "--name", name, "--application", "billing"];
+        run([&args[..], &["--method", method, "--file", path]].concat())
+    };
+    new("good", "smsbridge.v1.SmsService/*").await.expect(0);
+    let before = std::fs::read_to_string(&file).unwrap();
+    for pattern in [
+        "smsbridge.v1.SmsServce/*",
+        "smsbridge.v1.SmsService/SendSmss",
+    ] {
+        let refused = new("typo", pattern).await.expect(64);
+        assert!(refused.stderr.contains(pattern), "{}", refused.stderr);
+        assert_eq!(refused.stdout, "");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    }
+
+    std::fs::write(&file, before.replace("SmsService", "SmsServce")).unwrap();
+    for command in ["check-config", "serve"] {
+        let refused = end(smsbridge()
+            .arg(command)
+            .env("SMSBRIDGE_INFOBIP__API_KEY", "k")
+            .env("SMSBRIDGE_EVENTS__DATA_DIR", folder.path())
+            .env("SMSBRIDGE_GRPC__TOKENS_FILE", path))
+        .await
+        .expect(64);
+        assert!(
+            refused.stderr.contains("SmsServce") && refused.stderr.contains("grpc.tokens_file"),
+            "{command}: {}",
+            refused.stderr
+        );
+    }
+}
+
+/// Adds a token as the user `uid`. Only root can change to another user.
+async fn add_token(binary: &Path, file: &Path, name: &str, uid: u32) -> Ended {
+    end(Command::new(binary)
+        .args(["token", "new", "--application", "billing"])
+        .args(["--name", name, "--file", file.to_str().unwrap()])
+        .uid(uid)
+        .stdin(Stdio::null()))
+    .await
+}
+
+#[tokio::test]
+async fn a_new_token_leaves_the_owner_of_the_file() {
+    const OWNER: (u32, u32) = (64_321, 64_322);
+    const STRANGER: u32 = 64_323;
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can give a file to another user");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let file = folder.path().join("tokens.toml");
+    // Other users may not be allowed to enter the folder of the built binary.
+    let binary = folder.path().join("smsbridge");
+    let copied = Command::new("cp")
+        .args([Path::new(env!("CARGO_BIN_EXE_smsbridge")), &binary])
+        .status()
+        .await;
+    assert!(copied.unwrap().success());
+    let owner = || {
+        let metadata = std::fs::metadata(&file).unwrap();
+        (metadata.uid(), metadata.gid())
+    };
+    add_token(&binary, &file, "first", 0).await.expect(0);
+    std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    chown(&file, Some(OWNER.0), Some(OWNER.1)).unwrap();
+    add_token(&binary, &file, "second", 0).await.expect(0);
+    assert_eq!(owner(), OWNER);
+
+    let before = std::fs::read_to_string(&file).unwrap();
+    let refused = add_token(&binary, &file, "third", STRANGER).await.expect(1);
+    assert!(
+        refused.stderr.contains("owner") && refused.stderr.contains("64321"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(refused.stdout, "");
+    assert_eq!(owner(), OWNER);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    let files = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(files, 2, "no temporary file is left");
 }

@@ -1,6 +1,9 @@
 //! `smsbridge send`: the request, the output and the exit status.
 
 use super::*;
+use crate::support::broker::TestBroker;
+
+const BROKER_VARIABLE: &str = "SMSBRIDGE_AMQP__URL";
 
 fn two_accepted() -> Value {
     json!({"results": [
@@ -158,4 +161,64 @@ async fn a_final_rejection_is_not_to_be_repeated() {
         ended.stderr,
         "error: 1 of 1 messages was rejected (request id r)\n"
     );
+}
+
+#[tokio::test]
+async fn a_wrong_broker_url_is_not_quoted() {
+    let send = ["send", "41793026727", "--text", "x", "--amqp-url"];
+    for url in [
+        "amqp:me:secret@host",
+        "http://me:secret@host",
+        "amqp://me:12/secret@host",
+        "amqp://me:pw@host/secret?verify=none",
+    ] {
+        let given = run([&send[..], &[url]].concat()).await.expect(64);
+        let read = end(smsbridge().args(send).arg("env").env(BROKER_VARIABLE, url))
+            .await
+            .expect(64);
+        for (ended, name) in [(given, "--amqp-url"), (read, BROKER_VARIABLE)] {
+            assert!(ended.stderr.contains(name), "{}", ended.stderr);
+            let quotes = ended.stderr.contains("me:") || ended.stderr.contains("secret");
+            assert!(!quotes, "{}", ended.stderr);
+        }
+    }
+    let unset = run([&send[..], &["env"]].concat()).await.expect(64);
+    assert!(unset.stderr.contains(BROKER_VARIABLE), "{}", unset.stderr);
+}
+
+#[tokio::test]
+async fn a_broker_in_the_environment_is_not_used_unless_asked_for() {
+    let bridge = ScriptedBridge::start().await;
+    bridge.answer("send_sms", two_accepted());
+    end(smsbridge()
+        .args(["send", "1", "2", "--text", "x"])
+        .env("SMSBRIDGE_ADDRESS", &bridge.address)
+        .env(BROKER_VARIABLE, "amqp://guest:guest@127.0.0.1:1/%2f"))
+    .await
+    .expect(0);
+    bridge.asked_once("send_sms");
+}
+
+#[tokio::test]
+async fn a_command_without_a_reply_names_the_usual_cause() {
+    let broker = TestBroker::start().await;
+    let _declared = broker.publisher().await;
+    for (priority, queue) in [("", "send.normal"), ("--urgent", "send.urgent")] {
+        let mut command = smsbridge();
+        command
+            .args(["send", "1", "--text", "x", "--request-id", "order-17"])
+            .args(["--amqp-url", "env", "--amqp-prefix", &broker.prefix])
+            .args(["--timeout", "1s"])
+            .args(Some(priority).filter(|flag| !flag.is_empty()))
+            .env(BROKER_VARIABLE, &broker.url);
+        let ended = end(&mut command).await.expect(1);
+        for part in [
+            "no reply within 1 s",
+            "the API is down",
+            &format!("{}.{queue}", broker.prefix),
+            "--request-id order-17",
+        ] {
+            assert!(ended.stderr.contains(part), "{part} in {}", ended.stderr);
+        }
+    }
 }
