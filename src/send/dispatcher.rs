@@ -1,5 +1,5 @@
-//! Sends batches in REST requests, a bounded number at a time, and classifies the outcome of each request once
-//! (docs/RELIABILITY.md#how-a-send-stays-single).
+//! Sends batches in REST requests, a bounded number at a time, and acts on the outcome of each request, which `infobip::error` and
+//! `outcome` have classified once (docs/RELIABILITY.md#how-a-send-stays-single).
 //!
 //! Invariants: a request that was sent is awaited to its end, during shutdown until the grace period ends; each
 //! destination of a batch gets a result or an error, returns to a lane, or goes to the resolver.
@@ -80,7 +80,7 @@ impl Dispatcher {
         let mut timer = pin!(tokio::time::sleep_until(Instant::now()));
         loop {
             let changed = self.lanes.changed();
-            match self.lanes.next_batch_at(self.gather_for()) {
+            match self.lanes.next_batch_at(self.batching_wait()) {
                 NextBatch::Now => {
                     // Checked only now: the request whose end was awaited may have begun a pause.
                     if let Some(until) = self.pause.until().filter(|until| *until > Instant::now())
@@ -109,7 +109,7 @@ impl Dispatcher {
     }
 
     /// How long an item may wait to share a request.
-    fn gather_for(&self) -> Duration {
+    fn batching_wait(&self) -> Duration {
         self.latency.batching_wait().min(self.config.gather_for)
     }
 
@@ -127,7 +127,7 @@ impl Dispatcher {
             Ok(response) => {
                 self.pause.end();
                 let delivered = self.handle_response(items, response).await;
-                in_flight.results_delivered(delivered, self.gather_for());
+                in_flight.results_delivered(delivered, self.batching_wait());
             }
             Err(error) => {
                 drop(in_flight);

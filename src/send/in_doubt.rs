@@ -3,7 +3,7 @@
 //!
 //! Invariants: an answered look-up precedes every resend; a send that was refused as "duplicate id" is never resent; after
 //! `send.in_doubt_for` the result is `unknown`, and a repeated call starts a new look-up.
-//! Neighbours: `dispatcher` and `core` hand sends over; `outcome` classifies log rows; `recorder` records results.
+//! Neighbours: `infobip::error` and `outcome` decide what is in doubt; `dispatcher` and `core` hand sends over; `outcome` classifies log rows; `recorder` records results.
 
 mod send;
 

@@ -108,8 +108,8 @@ impl Lanes {
         self.changed.notified()
     }
 
-    /// When the next batch should be taken, if no item waits longer than `gather_for`.
-    pub(super) fn next_batch_at(&self, gather_for: Duration) -> NextBatch {
+    /// When the next batch should be taken, if no item waits longer than `max_wait`.
+    pub(super) fn next_batch_at(&self, max_wait: Duration) -> NextBatch {
         let state = self.state();
         if !state.urgent.is_empty() || state.destinations >= self.max_batch {
             return NextBatch::Now;
@@ -118,7 +118,7 @@ impl Lanes {
             return NextBatch::Never;
         };
         let now = Instant::now();
-        let latest = first.since + gather_for;
+        let latest = first.since + max_wait;
         // An exclusive item shares its request with no other call, so it has nothing to wait for.
         if first.exclusive.is_some() || latest <= now {
             return NextBatch::Now;
@@ -383,9 +383,17 @@ mod tests {
         let request = lanes.take(2 * LONG).unwrap().1;
         lanes.push([item(false)]);
         assert!(is_held(&lanes));
-        assert_eq!(lanes.next_batch_at(Duration::ZERO), NextBatch::Now, "batching is off");
+        assert_eq!(
+            lanes.next_batch_at(Duration::ZERO),
+            NextBatch::Now,
+            "batching is off"
+        );
         drop(request);
-        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now, "the request failed");
+        assert_eq!(
+            lanes.next_batch_at(LONG),
+            NextBatch::Now,
+            "the request failed"
+        );
     }
 
     #[tokio::test]
@@ -417,7 +425,11 @@ mod tests {
         request.results_delivered(3, Duration::ZERO);
         lanes.state().in_flight.clear();
         lanes.push([item(false)]);
-        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now, "they did not return in time");
+        assert_eq!(
+            lanes.next_batch_at(LONG),
+            NextBatch::Now,
+            "they did not return in time"
+        );
     }
 
     #[tokio::test]
@@ -432,7 +444,11 @@ mod tests {
         close.results_delivered(2, LONG);
         assert!(is_held(&lanes), "they have received their results");
         lanes.push([item(false), item(false)]);
-        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now, "they have returned");
+        assert_eq!(
+            lanes.next_batch_at(LONG),
+            NextBatch::Now,
+            "they have returned"
+        );
         drop(far);
     }
 }

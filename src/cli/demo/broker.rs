@@ -145,10 +145,7 @@ async fn publish_and_consume(story: &Story, broker: &Broker) -> Result<(), Strin
     let session = Session::open(&broker.endpoint, "demo")
         .await
         .map_err(text_of)?;
-    let channel = session
-        .consuming_channel(PREFETCH)
-        .await
-        .map_err(text_of)?;
+    let channel = session.consuming_channel(PREFETCH).await.map_err(text_of)?;
     let consumer = bind_queue(&channel, &broker.topology).await?;
     publish(&channel, &broker.topology).await?;
     let received = tokio::time::timeout(EVENT_TIMEOUT, consume(story, consumer))

@@ -8,6 +8,9 @@ use std::time::Duration;
 use super::Checks;
 use crate::config::Config;
 
+/// Maximum of `send.max_batch`. The API documents no maximum of destinations in a request.
+const MAX_BATCH: u64 = 1_000;
+
 pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
     let count = |value: usize| u64::try_from(value).expect("usize has at most 64 bits");
     let Config {
@@ -34,7 +37,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             1024,
             1 << 30,
         ),
-        ("send.max_batch", count(send.max_batch), 1, 1_000),
+        ("send.max_batch", count(send.max_batch), 1, MAX_BATCH),
         (
             "send.max_requests_in_flight",
             count(send.max_requests_in_flight),
