@@ -204,7 +204,10 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        self.keys_read.not_texts.borrow_mut().insert(self.key.clone());
+        self.keys_read
+            .not_texts
+            .borrow_mut()
+            .insert(self.key.clone());
         let Value::Loose(text) = &self.node.value else {
             return self.deserialize_any(visitor);
         };
@@ -234,7 +237,10 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             .known
             .borrow_mut()
             .extend(fields.iter().map(|field| join(&self.key, field)));
-        self.keys_read.not_texts.borrow_mut().insert(self.key.clone());
+        self.keys_read
+            .not_texts
+            .borrow_mut()
+            .insert(self.key.clone());
         let parsed = match &self.node.value {
             Value::Loose(text) => parse_loose(text.trim(), &self.node.origin),
             _ => None,

@@ -383,9 +383,17 @@ mod tests {
         let request = lanes.take(2 * LONG).unwrap().1;
         lanes.push([item(false)]);
         assert!(is_held(&lanes));
-        assert_eq!(lanes.next_batch_at(Duration::ZERO), NextBatch::Now, "batching is off");
+        assert_eq!(
+            lanes.next_batch_at(Duration::ZERO),
+            NextBatch::Now,
+            "batching is off"
+        );
         drop(request);
-        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now, "the request failed");
+        assert_eq!(
+            lanes.next_batch_at(LONG),
+            NextBatch::Now,
+            "the request failed"
+        );
     }
 
     #[tokio::test]
@@ -417,7 +425,11 @@ mod tests {
         request.results_delivered(3, Duration::ZERO);
         lanes.state().in_flight.clear();
         lanes.push([item(false)]);
-        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now, "they did not return in time");
+        assert_eq!(
+            lanes.next_batch_at(LONG),
+            NextBatch::Now,
+            "they did not return in time"
+        );
     }
 
     #[tokio::test]
@@ -432,7 +444,11 @@ mod tests {
         close.results_delivered(2, LONG);
         assert!(is_held(&lanes), "they have received their results");
         lanes.push([item(false), item(false)]);
-        assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now, "they have returned");
+        assert_eq!(
+            lanes.next_batch_at(LONG),
+            NextBatch::Now,
+            "they have returned"
+        );
         drop(far);
     }
 }
