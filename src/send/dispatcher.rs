@@ -2,7 +2,7 @@
 //! (docs/RELIABILITY.md#how-a-send-stays-single).
 //!
 //! Invariants: a request that was sent is awaited to its end, during shutdown until the grace period ends; each
-//! destination of a batch gets a result or an error, returns to a lane, or goes to the resolver; no request begins while the event log
+//! destination of a batch gets a result or an error, returns to a lane, or goes to the resolver; no batch is taken while the event log
 //! is known to be unavailable.
 //! Neighbours: `lanes` forms batches; `infobip` sends them; `outcome` classifies statuses; `failure` handles failed requests;
 //! `recorder` and `in_doubt` take over.
