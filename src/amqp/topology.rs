@@ -6,11 +6,12 @@
 mod declare;
 mod definitions;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lapin::types::ShortString;
 use parking_lot::Mutex;
 
+use self::declare::Differing;
 pub use self::definitions::{Binding, Exchange, Queue};
 use super::AmqpError;
 use crate::config;
@@ -28,7 +29,7 @@ pub struct Topology {
     prefix: String,
     stream_retention: Duration,
     /// The queues that exist with other arguments and are used as they are. Shared by clones.
-    differing: Arc<Mutex<BTreeSet<String>>>,
+    differing: Arc<Mutex<BTreeMap<String, Differing>>>,
 }
 
 impl Topology {

@@ -15,6 +15,8 @@ use crate::{
     },
 };
 
+/// The largest reply. The broker ends the session on a message above its own limit (RabbitMQ 4: 16 MiB unless configured).
+const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
 /// Names of direct replies, which the broker makes, begin with it.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to.";
 /// The bytes before the node's name in an encoded process identifier: the version of Erlang's external term format, and
@@ -26,7 +28,7 @@ const SMALL_ATOM_UTF8: u8 = 119;
 const PROCESS_NUMBERS: usize = 12;
 
 /// Publishes the response, in the encoding of the command. The results are durable as events already, so a reply that cannot
-/// be published is only logged, and one without a queue is dropped.
+/// be published or is too large is only logged, and one without a queue is dropped.
 pub(super) async fn reply(
     context: &Context,
     delivery: &Delivery,
@@ -56,6 +58,15 @@ pub(super) async fn reply(
         ),
     };
     let request_id = request.bulk.request_id.as_str();
+    if body.len() > MAX_REPLY_BYTES {
+        tracing::warn!(
+            request_id,
+            bytes = body.len(),
+            max = MAX_REPLY_BYTES,
+            "a reply is not published: it is too large"
+        );
+        return;
+    }
     let correlation_id = delivery
         .properties
         .correlation_id()

@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use super::wire::scalar::Scalar;
 
+/// The code of a refusal because of a redirect, which the bridge sets itself.
+pub(super) const REDIRECTED: &str = "REDIRECTED";
+
 /// Why a request did not succeed, and whether it may have been carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
@@ -107,7 +110,7 @@ impl ApiError {
             }
             301 | 307 | 308 => Self::Refused {
                 http_status,
-                code: "REDIRECTED".to_owned(),
+                code: REDIRECTED.to_owned(),
                 text: "the address redirects: check infobip.base_url".to_owned(),
                 validation_errors: Vec::new(),
             },

@@ -20,8 +20,8 @@ pub struct Outage {
 
 #[derive(Debug)]
 struct Ongoing {
-    /// Distinguishes causes; a new one is worth a line.
-    cause: &'static str,
+    /// The causes so far, the latest one last. Bounded, because causes are constants.
+    causes: Vec<&'static str>,
     began: Instant,
     last_failure: Instant,
     failures: u64,
@@ -32,6 +32,7 @@ struct Ongoing {
 /// An outage that ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
+    /// The latest one.
     pub cause: &'static str,
     pub after: Duration,
     /// Failed operations.
@@ -53,7 +54,7 @@ impl Outage {
         let now = Instant::now();
         let mut ongoing = self.ongoing.lock();
         let state = ongoing.get_or_insert(Ongoing {
-            cause: "",
+            causes: Vec::new(),
             began: now,
             last_failure: now,
             failures: 0,
@@ -63,7 +64,12 @@ impl Outage {
         state.failures += 1;
         state.quiet = quiet;
         self.is_ongoing.store(true, Ordering::Relaxed);
-        std::mem::replace(&mut state.cause, cause) != cause
+        let known = state.causes.iter().position(|known| *known == cause);
+        if let Some(known) = known {
+            state.causes.remove(known);
+        }
+        state.causes.push(cause);
+        known.is_none()
     }
 
     /// An operation that began at `began` succeeded. Returns the outage that ends with it: log it.
@@ -76,7 +82,7 @@ impl Outage {
         let state = ongoing.take_if(|state| began >= state.last_failure + state.quiet)?;
         self.is_ongoing.store(false, Ordering::Relaxed);
         Some(Ended {
-            cause: state.cause,
+            cause: state.causes.last().copied().unwrap_or_default(),
             after: state.began.elapsed(),
             failures: state.failures,
         })
@@ -100,6 +106,16 @@ mod tests {
         assert_eq!((ended.cause, ended.failures), ("unknown host", 3));
         assert_eq!(outage.succeeded(Instant::now()), None);
         assert!(outage.failed("refused", Duration::ZERO));
+    }
+
+    #[test]
+    fn alternating_causes_of_an_outage_are_new_once() {
+        let outage = Outage::default();
+        let failed = |cause| outage.failed(cause, Duration::ZERO);
+        assert_eq!(["a", "b", "a", "b"].map(failed), [true, true, false, false]);
+        let ended = outage.succeeded(Instant::now()).unwrap();
+        assert_eq!((ended.cause, ended.failures), ("b", 4));
+        assert!(outage.failed("a", Duration::ZERO), "another outage");
     }
 
     #[test]

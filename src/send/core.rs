@@ -148,6 +148,7 @@ impl SendCore {
             config: config.clone(),
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
+            log: Arc::clone(&log),
             resolver: resolver_handle.clone(),
             pause: Pause::default(),
             latency: Latency::default(),

@@ -2,7 +2,8 @@
 //! `outcome` have classified once (docs/RELIABILITY.md#how-a-send-stays-single).
 //!
 //! Invariants: a request that was sent is awaited to its end, during shutdown until the grace period ends; each
-//! destination of a batch gets a result or an error, returns to a lane, or goes to the resolver.
+//! destination of a batch gets a result or an error, returns to a lane, or goes to the resolver; no batch is taken while the event log
+//! is known to be unavailable.
 //! Neighbours: `lanes` forms batches; `infobip` sends them; `outcome` classifies statuses; `failure` handles failed requests;
 //! `recorder` and `in_doubt` take over.
 
@@ -26,12 +27,16 @@ use super::{
 };
 use crate::{
     config,
+    events::SharedEventLog,
     infobip::{
         ApiError, BatchKind, Client, OutboundBatch, OutboundRow, SendResponse, pacing::SendPace,
     },
     ops::metrics::Metrics,
     proto::v1::Outcome,
 };
+
+/// How often the dispatcher checks whether the event log can be written again.
+const LOG_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Sends the items in the lanes.
 pub(super) struct Dispatcher {
@@ -40,6 +45,7 @@ pub(super) struct Dispatcher {
     pub(super) config: config::Send,
     pub(super) lanes: Arc<Lanes>,
     pub(super) recorder: Arc<Recorder>,
+    pub(super) log: SharedEventLog,
     pub(super) resolver: ResolverHandle,
     pub(super) pause: Pause,
     pub(super) latency: Latency,
@@ -82,6 +88,12 @@ impl Dispatcher {
             let changed = self.lanes.changed();
             match self.lanes.next_batch_at(self.batching_wait()) {
                 NextBatch::Now => {
+                    if !self.log.is_ready()
+                        && let Some(cause) = self.log.outage()
+                    {
+                        self.wait_for_log(cause).await;
+                        continue;
+                    }
                     // Checked only now: the request whose end was awaited may have begun a pause.
                     if let Some(until) = self.pause.until().filter(|until| *until > Instant::now())
                     {
@@ -106,6 +118,13 @@ impl Dispatcher {
                 NextBatch::Never => changed.await,
             }
         }
+    }
+
+    /// A result could not be stored: waits a moment, and fails the items that have waited too long.
+    async fn wait_for_log(&self, cause: String) {
+        self.fail_timed_out(LOG_CHECK_INTERVAL, &SendError::LogUnreadable(cause))
+            .await;
+        tokio::time::sleep(LOG_CHECK_INTERVAL).await;
     }
 
     /// How long an item may wait to share a request.

@@ -1,16 +1,23 @@
 //! Declares the topology. RabbitMQ never changes the arguments of what exists, and refuses a declaration with other ones.
 //!
 //! Invariant: the bridge uses what exists with another retention or limit, and never what would break a promise
-//! (docs/RELIABILITY.md): a queue of another type, or without its dead-letter exchange.
+//! (docs/RELIABILITY.md): a queue of another type, or without its dead-letter exchange. The broker names only the first argument that
+//! differs, so the queue is declared again with the current value of that one, until the broker accepts all others.
 //! Neighbours: the publisher, the consumers of commands and the readers declare in each new session.
+
+use std::collections::BTreeMap;
 
 use lapin::{
     Channel,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
 };
 
 use super::{Binding, Exchange, Queue, Topology, short};
-use crate::amqp::{AmqpError, Endpoint, Session, headers::arguments};
+use crate::amqp::{
+    AmqpError, Endpoint, Session,
+    headers::{arguments, number, text},
+};
 
 /// The arguments that may differ: how much is kept, how long, and how often it is delivered.
 const MAY_DIFFER: [&str; 4] = [
@@ -19,6 +26,9 @@ const MAY_DIFFER: [&str; 4] = [
     arguments::DELIVERY_LIMIT,
     arguments::MESSAGE_TTL,
 ];
+
+/// The current values of the arguments of a queue that differ from the configured ones; `None` if the queue has no such argument.
+pub(super) type Differing = BTreeMap<&'static str, Option<AMQPValue>>;
 
 impl Topology {
     /// Declares everything. An exchange or queue that exists with the same arguments stays as it is.
@@ -30,16 +40,21 @@ impl Topology {
             declare_exchange(channel, exchange).await?;
         }
         for queue in self.queues() {
-            // Passively: the broker only checks that it exists.
-            let passive = self.differing.lock().contains(&queue.name);
-            let name = queue.name.clone();
-            if let Err(error) = declare_queue(channel, queue, passive).await {
-                if passive {
-                    // It may have been deleted, and is declared next time.
-                    self.differing.lock().remove(&name);
-                }
+            let differing = self.differing.lock().get(&queue.name).cloned();
+            let Some(differing) = differing else {
+                declare_queue(channel, queue, false).await?;
+                continue;
+            };
+            let existing = Queue {
+                name: queue.name.clone(),
+                arguments: FieldTable::default(),
+            };
+            // Passively: the broker only checks that it exists. A deleted queue is declared as configured the next time.
+            if let Err(error) = declare_queue(channel, existing, true).await {
+                self.differing.lock().remove(&queue.name);
                 return Err(error);
             }
+            declare_queue(channel, with_current(queue, &differing), false).await?;
         }
         for binding in self.bindings() {
             bind(channel, binding).await?;
@@ -57,21 +72,46 @@ impl Topology {
         endpoint: &Endpoint,
         purpose: &str,
     ) -> Result<Session, AmqpError> {
-        loop {
+        let mut new: Vec<(String, String)> = Vec::new();
+        for _ in 0..=self.queues().len() * MAY_DIFFER.len() {
             let session = Session::open(endpoint, purpose).await?;
             let channel = session.consuming_channel(1).await?;
             match self.declare(&channel).await {
-                Ok(()) => return Ok(session),
-                Err(AmqpError::Conflict { name, detail }) if may_differ(&detail) => {
-                    let is_new = self.differing.lock().insert(name.clone());
-                    if is_new {
+                Ok(()) => {
+                    for (name, detail) in new {
                         log_difference(&name, &detail);
+                    }
+                    return Ok(session);
+                }
+                Err(AmqpError::Conflict { name, detail }) => {
+                    let Some(is_new) = self.accept_difference(&name, &detail) else {
+                        self.differing.lock().remove(&name);
+                        return Err(AmqpError::Conflict { name, detail });
+                    };
+                    if is_new {
+                        new.push((name, detail));
                     }
                     session.close().await;
                 }
                 Err(error) => return Err(error),
             }
         }
+        Err(AmqpError::Lost(
+            "the arguments of the queues changed again and again".to_owned(),
+        ))
+    }
+
+    /// Notes the current value of the argument that the broker names, if it may differ, and returns whether it is new.
+    fn accept_difference(&self, name: &str, detail: &str) -> Option<bool> {
+        let queues = self.queues();
+        let queue = queues.iter().find(|queue| queue.name == name)?;
+        let (argument, current) = acceptable_difference(queue, detail)?;
+        let mut differing = self.differing.lock();
+        let known = differing
+            .entry(name.to_owned())
+            .or_default()
+            .insert(argument, current.clone());
+        Some(known != Some(current))
     }
 }
 
@@ -126,12 +166,48 @@ async fn bind(channel: &Channel, binding: Binding) -> Result<(), AmqpError> {
         .map_err(|error| declare_error(&binding.queue, error))
 }
 
-/// Whether the only difference that the broker names, the first one, is an argument that may differ.
-fn may_differ(detail: &str) -> bool {
-    let argument = detail
-        .split_once("inequivalent arg '")
-        .and_then(|(_, rest)| rest.split_once('\''));
-    argument.is_some_and(|(argument, _)| MAY_DIFFER.contains(&argument))
+/// The queue with the current values of the arguments that differ.
+fn with_current(queue: Queue, differing: &Differing) -> Queue {
+    let mut arguments = queue.arguments.inner().clone();
+    for (&argument, current) in differing {
+        match current {
+            Some(value) => arguments.insert(argument.into(), value.clone()),
+            None => arguments.remove(argument),
+        };
+    }
+    Queue {
+        name: queue.name,
+        arguments: FieldTable::from(arguments),
+    }
+}
+
+/// The argument that the broker names, the first one that differs, and its current value, if it may differ: a limit whose messages are
+/// dead-lettered, not dropped, or a retention. A queue without its time to live would keep what it must return.
+fn acceptable_difference(queue: &Queue, detail: &str) -> Option<(&'static str, Option<AMQPValue>)> {
+    let (_, rest) = detail.split_once("inequivalent arg '")?;
+    let (named, rest) = rest.split_once('\'')?;
+    let argument = MAY_DIFFER.into_iter().find(|argument| *argument == named)?;
+    let (_, current) = rest.split_once("but current is ")?;
+    let current = if current.starts_with("none") {
+        None
+    } else {
+        // `'5'`, or `the value '5' of type 'signedint'` if the declaration has no such argument.
+        Some(current.split('\'').nth(1)?)
+    };
+    let current = match argument {
+        arguments::DELIVERY_LIMIT | arguments::MESSAGE_TTL => {
+            let configured = queue.arguments.inner();
+            let is_dead_lettered = configured.contains_key(arguments::DEAD_LETTER_EXCHANGE);
+            let is_lost = current.is_none() && argument == arguments::MESSAGE_TTL;
+            if !is_dead_lettered || is_lost {
+                return None;
+            }
+            current.map(str::parse).transpose().ok()?.map(number)
+        }
+        arguments::STREAM_SEGMENT_BYTES => current.map(str::parse).transpose().ok()?.map(number),
+        _ => current.map(text),
+    };
+    Some((argument, current))
 }
 
 fn declare_error(name: &str, error: lapin::Error) -> AmqpError {
@@ -154,20 +230,49 @@ fn declare_error(name: &str, error: lapin::Error) -> AmqpError {
 mod tests {
     use super::*;
 
+    fn queue(has_dead_letter_exchange: bool) -> Queue {
+        let mut arguments = FieldTable::default();
+        if has_dead_letter_exchange {
+            arguments.insert(arguments::DEAD_LETTER_EXCHANGE.into(), text(""));
+        }
+        Queue {
+            name: "q".into(),
+            arguments,
+        }
+    }
+
     #[test]
     fn only_limits_and_retentions_may_differ() {
-        for (argument, expected) in [
-            ("x-max-age", true),
-            ("x-delivery-limit", true),
-            ("x-queue-type", false),
-            ("x-dead-letter-exchange", false),
-            ("durable", false),
+        let with = queue(true);
+        let without = queue(false);
+        let five = || Some(number(5));
+        for (queue, argument, current, expected) in [
+            (&without, "x-max-age", "'7200s'", Some(Some(text("7200s")))),
+            (&without, "x-max-age", "none", Some(None)),
+            (&with, "x-delivery-limit", "'5'", Some(five())),
+            (
+                &with,
+                "x-delivery-limit",
+                "the value '5' of type 'signedint'",
+                Some(five()),
+            ),
+            (&with, "x-delivery-limit", "none", Some(None)),
+            (&without, "x-delivery-limit", "'5'", None),
+            (&with, "x-message-ttl", "'5'", Some(five())),
+            (&with, "x-message-ttl", "none", None),
+            (&without, "x-message-ttl", "'5'", None),
+            (&with, "x-message-ttl", "'long'", None),
+            (&with, "x-queue-type", "'classic'", None),
+            (&with, "x-dead-letter-exchange", "none", None),
+            (&with, "durable", "'false'", None),
         ] {
             let detail = format!(
-                "PRECONDITION_FAILED - inequivalent arg '{argument}' for queue 'q' in vhost '/': received 'a' but current is 'b'"
+                "PRECONDITION_FAILED - inequivalent arg '{argument}' for queue 'q' in vhost '/': received 'a' but current is {current}"
             );
-            assert_eq!(may_differ(&detail), expected, "{argument}");
+            let found = acceptable_difference(queue, &detail);
+            let expected = expected.map(|current| (argument, current));
+            assert_eq!(found, expected, "{argument} {current}");
         }
-        assert!(!may_differ("PRECONDITION_FAILED"));
+        assert_eq!(acceptable_difference(&with, "PRECONDITION_FAILED"), None);
     }
 }

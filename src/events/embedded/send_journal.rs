@@ -86,6 +86,7 @@ impl SendJournal {
     }
 
     /// Begins sends that have no result. Returns for each the earlier begun send with its id, or `None` if it begins now.
+    /// An id with a space or a control character is invalid and is never sent: it is not entered, because it could forge a line.
     /// Blocks.
     pub(super) fn begin(
         &self,
@@ -108,13 +109,16 @@ impl SendJournal {
         let mut earlier = Vec::with_capacity(sends.len());
         for &(wire_id, digest) in sends {
             let begun = state.sends.get(wire_id).copied();
-            if begun.is_none() {
+            if begun.is_none() && is_one_field(wire_id) {
                 write_line(&mut lines, wire_id, BegunSend { at, digest });
             }
             earlier.push(begun);
         }
         state.file.write_all(lines.as_bytes())?;
-        for (&(wire_id, digest), _) in sends.iter().zip(&earlier).filter(|(_, was)| was.is_none()) {
+        for (&(wire_id, digest), earlier) in sends.iter().zip(&earlier) {
+            if earlier.is_some() || !is_one_field(wire_id) {
+                continue;
+            }
             let begun = BegunSend { at, digest };
             state.sends.insert(wire_id.to_owned(), begun);
             state.lines += 1;
@@ -158,6 +162,11 @@ fn rewrite(path: &Path, sends: &HashMap<String, BegunSend>) -> io::Result<File> 
     Ok(file)
 }
 
+/// Whether a wire id is one field of a line.
+fn is_one_field(wire_id: &str) -> bool {
+    wire_id.bytes().all(|byte| byte > b' ')
+}
+
 /// A line: begun at (ms since 1970), content digest (hexadecimal), wire id.
 fn write_line(lines: &mut String, wire_id: &str, send: BegunSend) {
     let digest = u128::from_be_bytes(send.digest);
@@ -174,6 +183,9 @@ fn parse(line: &str) -> Option<(String, BegunSend)> {
     let at = Timestamp::from_millisecond(fields.next()?.parse().ok()?).ok()?;
     let digest = u128::from_str_radix(fields.next()?, 16).ok()?.to_be_bytes();
     let wire_id = fields.next()?.to_owned();
+    if fields.next().is_some() {
+        return None;
+    }
     Some((wire_id, BegunSend { at, digest }))
 }
 
@@ -226,6 +238,26 @@ mod tests {
         fs::write(&path, lines).unwrap();
         let journal = open(folder.path(), |_| false);
         assert_eq!(begin(&journal, "a.open"), Some(DIGEST));
+    }
+
+    #[test]
+    fn an_id_cannot_forge_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), |_| false);
+        let digest = u128::from_be_bytes(DIGEST);
+        let forged = format!("shop.x\n9999999999999 {digest:032x} shop.order-1");
+        assert_eq!(begin(&journal, &forged), None);
+        assert_eq!(begin(&journal, "shop.order 17"), None);
+        drop(journal);
+        let path = folder.path().join("sends.begun");
+        let mut text = fs::read_to_string(&path).unwrap();
+        // A line of an earlier version.
+        writeln!(text, "9999999999999 {digest:032x} shop.sale 17").unwrap();
+        fs::write(&path, text).unwrap();
+        let journal = open(folder.path(), |_| false);
+        for id in ["shop.order-1", "shop.order", "shop.x", "shop.sale"] {
+            assert_eq!(begin(&journal, id), None, "{id}");
+        }
     }
 
     #[test]

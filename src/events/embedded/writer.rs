@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prost::Message as _;
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -24,6 +25,10 @@ use crate::{message::event_type::EventType, ops::metrics::Metrics};
 
 /// Maximum number of events in one transaction: enough to share the cost of the fsync, few enough to keep the latency low.
 const EVENTS_PER_COMMIT: usize = 2000;
+/// The least size of a probe.
+const MIN_PROBE_BYTES: usize = 1024 * 1024;
+/// The most that an event adds to a commit besides its own bytes: its row, and its entry in the index.
+const EVENT_ROW_BYTES: usize = 1024;
 /// Maximum number of events that one trim removes, so that it does not delay appends for long. More trims follow while old events are left.
 const EVENTS_PER_TRIM: i64 = 5_000;
 
@@ -47,7 +52,7 @@ pub(super) enum Job {
         /// Replies whether more old events are left.
         more: oneshot::Sender<bool>,
     },
-    /// Writes as much as an event does, and leaves nothing: shows whether the log can be written again.
+    /// Writes as much as the commit that failed, and leaves nothing: shows whether the log can be written again.
     Probe,
 }
 
@@ -61,6 +66,8 @@ pub(super) struct Writer {
     retention_ms: i64,
     newest_ms: i64,
     more_to_trim: bool,
+    /// The size of the largest commit that failed since the last one that succeeded.
+    failed_bytes: usize,
     metrics: Metrics,
 }
 
@@ -82,6 +89,7 @@ impl Writer {
             retention_ms,
             newest_ms: 0,
             more_to_trim: false,
+            failed_bytes: 0,
             metrics,
         }
     }
@@ -107,6 +115,7 @@ impl Writer {
         let result = match outcome {
             Ok(head) => {
                 self.health.succeeded(began);
+                self.failed_bytes = 0;
                 if head > *self.head.borrow() {
                     self.head.send_replace(head);
                 }
@@ -114,6 +123,7 @@ impl Writer {
             }
             Err(error) => {
                 self.health.failed(&error);
+                self.failed_bytes = self.failed_bytes.max(jobs.iter().map(bytes).sum());
                 Err(AppendError::Unavailable(error.to_string()))
             }
         };
@@ -203,7 +213,7 @@ impl Writer {
                                 .map(|visibility| visibility == Visibility::AllApplications)
                         ])?;
                 }
-                Job::Probe => probe(&transaction)?,
+                Job::Probe => probe(&transaction, self.failed_bytes.max(MIN_PROBE_BYTES))?,
                 Job::Trim { .. } => {
                     self.more_to_trim = trim(&transaction, oldest_ms, EVENTS_PER_TRIM)?;
                 }
@@ -233,15 +243,36 @@ fn size(job: &Job) -> usize {
     }
 }
 
-/// Adds and removes a chunk of one page at least, so that the transaction needs space on the disk.
-fn probe(connection: &Connection) -> rusqlite::Result<()> {
+/// About how many bytes a job writes. A probe has the size of what failed before.
+fn bytes(job: &Job) -> usize {
+    match job {
+        Job::Append { events, .. } => events
+            .iter()
+            .map(|new| new.event.encoded_len() + EVENT_ROW_BYTES)
+            .sum(),
+        Job::Quarantine { body, .. } => body.body.len(),
+        Job::SaveSubscription { .. } | Job::Trim { .. } | Job::Probe => 0,
+    }
+}
+
+/// Adds and removes a chunk of this size, so that the transaction needs that space on the disk. A smaller one would succeed on a
+/// nearly full disk, and the next commit would fail again.
+fn probe(connection: &Connection, bytes: usize) -> rusqlite::Result<()> {
     const NO_SEQ: i64 = -1;
-    connection.execute(
-        "INSERT INTO chunk (last_seq, first_seq, appended_at_ms, events) VALUES (?1, ?1, 0, zeroblob(65536))",
-        [NO_SEQ],
-    )?;
-    connection.execute("DELETE FROM chunk WHERE last_seq = ?1", [NO_SEQ])?;
-    Ok(())
+    // Without it, SQLite does not write the pages of what the same transaction removes.
+    set_secure_delete(connection, true)?;
+    let outcome = connection
+        .execute(
+            "INSERT INTO chunk (last_seq, first_seq, appended_at_ms, events) VALUES (?1, ?1, 0, zeroblob(?2))",
+            params![NO_SEQ, i64::try_from(bytes).unwrap_or(i64::MAX)],
+        )
+        .and_then(|_| connection.execute("DELETE FROM chunk WHERE last_seq = ?1", [NO_SEQ]));
+    set_secure_delete(connection, false)?;
+    outcome.map(|_| ())
+}
+
+fn set_secure_delete(connection: &Connection, on: bool) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "secure_delete", on)
 }
 
 /// Writes a chunk; returns the next one, empty.
@@ -286,7 +317,49 @@ fn trim(connection: &Connection, oldest_ms: i64, events: i64) -> rusqlite::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::v1;
+    use crate::{events::NewEvent, message::id::ApplicationName, proto::v1};
+
+    /// A disk that is nearly full takes small commits: the log is out of service until one of the size that failed fits.
+    #[tokio::test]
+    async fn a_probe_needs_as_much_space_as_the_commit_that_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.sqlite");
+        let connection = schema::open_for_writing(&path).unwrap();
+        let limit = |connection: &Connection, more_pages: i64| {
+            let pages: i64 = connection
+                .pragma_query_value(None, "page_count", |row| row.get(0))
+                .unwrap();
+            connection
+                .pragma_update(None, "max_page_count", pages + more_pages)
+                .unwrap();
+        };
+        // With pages of 4 KiB: 800 KiB, less than the smallest probe.
+        limit(&connection, 200);
+        let health = Arc::new(Health::new(path));
+        let (head, _) = watch::channel(0);
+        let mut writer = Writer::new(
+            connection,
+            head,
+            Arc::clone(&health),
+            Duration::from_secs(3600),
+            Metrics::new(),
+        );
+        let large = Box::new(v1::SendResult {
+            message_id: "x".repeat(2_000_000),
+            ..v1::SendResult::default()
+        });
+        let application = ApplicationName::default_application();
+        let event = NewEvent::send_result(&application, "", None, large, jiff::Timestamp::now());
+        let (reply, _) = oneshot::channel();
+        let events = Arc::new(vec![event]);
+        writer.commit(&mut vec![Job::Append { events, reply }]);
+        assert!(!health.is_ok());
+        for (more_pages, expected) in [(200, false), (400, false), (2_000, true)] {
+            limit(&writer.connection, more_pages);
+            writer.commit(&mut vec![Job::Probe]);
+            assert_eq!(health.is_ok(), expected, "{more_pages} pages");
+        }
+    }
 
     #[test]
     fn repeated_trims_remove_all_old_events() {

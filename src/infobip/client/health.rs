@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    infobip::error::ApiError,
+    infobip::error::{ApiError, REDIRECTED},
     ops::{
         metrics::Endpoint,
         outage::{Ended, Outage},
@@ -77,7 +77,9 @@ impl Health {
                     );
                 }
             }
-            Some(error @ ApiError::Refused { .. }) if !error.is_about_the_request() => {
+            Some(error @ ApiError::Refused { code, .. })
+                if !error.is_about_the_request() && !is_answer(endpoint, code) =>
+            {
                 if outage.failed("address", Duration::ZERO) {
                     tracing::warn!(
                         base_url,
@@ -106,6 +108,12 @@ impl Health {
     }
 }
 
+/// Whether a refusal with this code is an answer of the API, such as a 404 for a bulk that does not exist. A send has none: nothing
+/// in it can be unknown to the API but the address.
+fn is_answer(endpoint: Endpoint, code: &str) -> bool {
+    endpoint != Endpoint::Send && !code.is_empty() && code != REDIRECTED
+}
+
 fn log_reached(base_url: &str, ended: Ended) {
     tracing::info!(
         base_url,
@@ -113,4 +121,36 @@ fn log_reached(base_url: &str, ended: Ended) {
         failed_requests = ended.failures,
         "the API is reached again"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_outage(endpoint: Endpoint, http_status: u16, code: &str) -> bool {
+        let health = Health::default();
+        let error = ApiError::Refused {
+            http_status,
+            code: code.to_owned(),
+            text: String::new(),
+            validation_errors: Vec::new(),
+        };
+        health.note("http://api", endpoint, Instant::now(), Some(&error));
+        let ended = health.endpoints[endpoint.index()].succeeded(Instant::now());
+        ended.is_some()
+    }
+
+    #[test]
+    fn a_refusal_with_the_envelope_of_the_api_is_an_answer() {
+        for (endpoint, http_status, code, expected) in [
+            (Endpoint::Bulks, 404, "NOT_FOUND", false),
+            (Endpoint::Bulks, 404, "", true),
+            (Endpoint::Bulks, 301, "REDIRECTED", true),
+            (Endpoint::Send, 404, "NOT_FOUND", true),
+            (Endpoint::Send, 400, "BAD_REQUEST", false),
+        ] {
+            let found = is_outage(endpoint, http_status, code);
+            assert_eq!(found, expected, "{endpoint} {http_status} {code}");
+        }
+    }
 }

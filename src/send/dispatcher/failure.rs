@@ -85,17 +85,22 @@ impl Dispatcher {
             "the API does not take sends now: they are retried after a pause"
         );
         self.lanes.requeue(items);
-        // An item in doubt must not fail as "nothing was sent": it has a limit of its own, and then goes back to the resolver.
-        let has_timed_out = |item: &BatchItem| match item.in_doubt_since {
-            None => item.since.elapsed() + pause > self.config.retry_for,
-            Some(since) => since.elapsed() > self.config.in_doubt_for,
-        };
         let error = SendError::Unavailable {
             detail: detail.to_owned(),
             retry_after: pause.max(Duration::from_secs(1)),
         };
+        self.fail_timed_out(pause, &error).await;
+    }
+
+    /// Fails the items whose time is over before the pause ends. An item in doubt must not fail as "nothing was sent": it has a limit
+    /// of its own, and then goes back to the resolver.
+    pub(super) async fn fail_timed_out(&self, pause: Duration, error: &SendError) {
+        let has_timed_out = |item: &BatchItem| match item.in_doubt_since {
+            None => item.since.elapsed() + pause > self.config.retry_for,
+            Some(since) => since.elapsed() > self.config.in_doubt_for,
+        };
         let timed_out = self.lanes.remove(has_timed_out);
-        self.fail(timed_out, &error).await;
+        self.fail(timed_out, error).await;
     }
 
     /// The API refused the request as a whole, so nothing of it was sent. Finds the refused message: sends each half alone, and

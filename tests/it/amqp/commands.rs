@@ -150,6 +150,9 @@ impl Sender for ScriptedSender {
                 .append(Arc::new(events))
                 .await
                 .map_err(|error| SendError::LogUnavailable(error.to_string()))?;
+            if text == "long result" {
+                results[0].bulk_id = "b".repeat(9 * 1024 * 1024);
+            }
             Ok(Sent {
                 tracking_process_key: String::new(),
                 results,
@@ -373,6 +376,31 @@ async fn commands_in_both_encodings_become_sends_and_replies() {
     assert_eq!(priorities, [Unspecified, Urgent, Urgent, Unspecified]);
     let events = edge.await_events("send.accepted", 6).await;
     assert!(events.iter().all(|event| event.application == "billing"));
+    edge.stop().await;
+}
+
+/// The broker closes the connection on a message above its limit: 16 MiB in RabbitMQ 4.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_is_too_large_is_dropped() {
+    let edge = Edge::start().await;
+    let events = edge.broker.topology().events();
+    let replies = edge.client.bind_queue(&events, "no.such.event", &[]).await;
+    for (request_id, text) in [("r-long", "long result"), ("r-short", "short result")] {
+        let properties = BasicProperties::default()
+            .with_message_id(request_id.into())
+            .with_reply_to(replies.as_str().into());
+        edge.publish("sms.send", properties, json(text, 1).as_bytes())
+            .await;
+        if text == "long result" {
+            edge.await_events("send.accepted", 1).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    }
+    edge.await_events("send.accepted", 2).await;
+    let reply = edge.client.take(&replies).await;
+    let correlation_id = reply.properties.correlation_id().as_ref().unwrap();
+    assert_eq!(correlation_id.as_str(), "r-short");
+    assert!(edge.client.try_take(&replies).await.is_none());
     edge.stop().await;
 }
 

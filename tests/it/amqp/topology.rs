@@ -2,7 +2,15 @@
 
 use std::process::{Command, Output};
 
+use lapin::{
+    options::QueueDeclareOptions,
+    types::{AMQPValue, FieldTable},
+};
 use serde_json::Value;
+use smsbridge::amqp::{
+    Topology,
+    headers::{arguments, number, text as text_argument},
+};
 
 use crate::support::{
     bridge::text, broker::TestBroker, eventually, process::BridgeProcess, simulator::TestSimulator,
@@ -105,4 +113,110 @@ async fn a_queue_of_another_type_is_not_used() {
     })
     .await;
     bridge.stop().await;
+}
+
+/// Declares a queue with arguments that somebody else chose.
+async fn declare(broker: &TestBroker, queue: &str, arguments: &[(&'static str, AMQPValue)]) {
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        table.insert((*name).into(), value.clone());
+    }
+    let options = QueueDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    let client = broker.client().await;
+    let declared = client.channel.queue_declare(queue.into(), options, table);
+    declared.await.unwrap();
+}
+
+/// Starts a bridge, and returns it when `/ready` tells `expected`.
+async fn bridge_that_tells(broker: &TestBroker, expected: &str) -> BridgeProcess {
+    let simulator = TestSimulator::start().await;
+    let settings = [
+        ("SMSBRIDGE_AMQP__URL", broker.url.as_str()),
+        ("SMSBRIDGE_AMQP__PREFIX", &broker.prefix),
+    ];
+    let bridge = BridgeProcess::start(&simulator, &settings).await;
+    eventually(&format!("`{expected}` is shown"), async || {
+        let ready = bridge.ready().await;
+        let is_shown = if expected == "ready" {
+            ready == "ready\n"
+        } else {
+            ready.contains(expected)
+        };
+        is_shown.then_some(())
+    })
+    .await;
+    bridge
+}
+
+fn retry_queue(topology: &Topology) -> String {
+    format!("{}.1s", topology.retry())
+}
+
+fn ttl(ms: i64) -> (&'static str, AMQPValue) {
+    (arguments::MESSAGE_TTL, number(ms))
+}
+
+fn quorum() -> (&'static str, AMQPValue) {
+    (arguments::QUEUE_TYPE, text_argument("quorum"))
+}
+
+/// All arguments of a retry queue but its time to live.
+fn retry_arguments() -> [(&'static str, AMQPValue); 4] {
+    [
+        quorum(),
+        (arguments::DEAD_LETTER_EXCHANGE, text_argument("")),
+        (
+            arguments::DEAD_LETTER_STRATEGY,
+            text_argument("at-least-once"),
+        ),
+        (arguments::OVERFLOW, text_argument("reject-publish")),
+    ]
+}
+
+/// The broker names only the first argument that differs, here the time to live. Commands would expire into nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_queue_with_another_time_and_another_difference_is_not_used() {
+    let classic = vec![ttl(5_000)];
+    let mut at_most_once = retry_arguments().to_vec();
+    at_most_once.retain(|(name, _)| *name != arguments::DEAD_LETTER_STRATEGY);
+    at_most_once.push(ttl(5_000));
+    for existing in [vec![quorum(), ttl(5_000)], classic, at_most_once] {
+        let broker = TestBroker::start().await;
+        let queue = retry_queue(&broker.topology());
+        declare(&broker, &queue, &existing).await;
+        bridge_that_tells(&broker, &queue).await.stop().await;
+    }
+}
+
+/// It keeps commands for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_queue_without_a_time_is_not_used() {
+    let broker = TestBroker::start().await;
+    let queue = retry_queue(&broker.topology());
+    declare(&broker, &queue, &retry_arguments()).await;
+    bridge_that_tells(&broker, &queue).await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_queue_with_another_time_is_used() {
+    let broker = TestBroker::start().await;
+    let queue = retry_queue(&broker.topology());
+    let mut existing = retry_arguments().to_vec();
+    // Two arguments differ: the retry queues have no delivery limit.
+    existing.extend([ttl(5_000), (arguments::DELIVERY_LIMIT, number(7))]);
+    declare(&broker, &queue, &existing).await;
+    bridge_that_tells(&broker, "ready").await.stop().await;
+}
+
+/// It has no dead-letter exchange: at the limit, the broker drops the message.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_drops_messages_at_a_delivery_limit_is_not_used() {
+    let broker = TestBroker::start().await;
+    let returned = broker.topology().returned();
+    let limit = (arguments::DELIVERY_LIMIT, number(5));
+    declare(&broker, &returned, &[quorum(), limit]).await;
+    bridge_that_tells(&broker, &returned).await.stop().await;
 }

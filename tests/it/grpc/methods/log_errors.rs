@@ -166,6 +166,39 @@ async fn nothing_is_pulled_while_the_event_log_cannot_be_written() {
     health_becomes(&bridge, "", ServingStatus::Serving).await;
 }
 
+/// Its results could not be stored.
+#[tokio::test]
+async fn what_waits_to_be_sent_waits_while_the_event_log_cannot_be_written() {
+    let simulator = TestSimulator::start().await;
+    let (bridge, database) = Database::of_bridge(&simulator).await;
+    let send = json!({"kind": "status", "status": 429, "path": "/sms/1/text/advanced"});
+    simulator.fault(send).await;
+    let mut sms = bridge.sms();
+    let sending = tokio::spawn(async move { sms.send_sms(text_with_id("r1", &[TO])).await });
+    eventually("it waits", async || {
+        (!simulator.requests().await.is_empty()).then_some(())
+    })
+    .await;
+    database.each(
+        "CREATE TRIGGER full_TABLE_NAME BEFORE INSERT ON TABLE_NAME BEGIN SELECT RAISE(ABORT, 'disk full'); END",
+    );
+    let click = json!({"notificationType": "CLICKED", "recipient": TO, "messageId": "default.m1"});
+    let push = reqwest::Client::new()
+        .post(bridge.webhook("clicks"))
+        .header("content-type", "application/json")
+        .body(click.to_string())
+        .send();
+    assert_eq!(push.await.unwrap().status(), 503);
+    simulator.heal().await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(simulator.messages().await.is_empty(), "nothing is sent");
+
+    database.each("DROP TRIGGER full_TABLE_NAME");
+    let sent = sending.await.unwrap().unwrap().into_inner();
+    assert_eq!(sent.results[0].outcome(), v1::Outcome::Accepted);
+    assert_eq!(simulator.messages().await.len(), 1);
+}
+
 #[tokio::test]
 async fn a_cursor_older_than_the_log_is_refused_with_the_oldest_one() {
     let simulator = TestSimulator::start().await;
