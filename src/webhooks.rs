@@ -7,6 +7,7 @@
 
 mod authenticator;
 mod outcome;
+mod unauthorized;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     authenticator::WebhookAuthenticator,
     outcome::{WebhookOutcome, stored_by, unavailable},
+    unauthorized::UnauthorizedPushes,
 };
 use crate::{
     config,
@@ -49,6 +51,7 @@ struct Webhooks {
     /// Limits the requests whose body is being read or stored.
     permits: Arc<Semaphore>,
     request_timeout: Duration,
+    unauthorized: UnauthorizedPushes,
     metrics: Metrics,
 }
 
@@ -68,6 +71,7 @@ pub async fn serve(
             config.max_concurrent_requests.min(Semaphore::MAX_PERMITS),
         )),
         request_timeout: config.request_timeout,
+        unauthorized: UnauthorizedPushes::default(),
         metrics,
     });
     let routes = Router::new()
@@ -103,7 +107,7 @@ impl Webhooks {
         let began = Instant::now();
         let deadline = began + self.request_timeout;
         let outcome = match self.admit(secret, request.headers()) {
-            Ok(_permit) => match self.read(request, deadline).await {
+            Ok(_permit) => match self.read(endpoint, request, deadline).await {
                 Ok((content_type, body)) => {
                     tracing::debug!(%endpoint, bytes = body.len(), "a push was received");
                     stored_by(deadline, store(content_type, body)).await
@@ -138,6 +142,7 @@ impl Webhooks {
 
     async fn read(
         &self,
+        endpoint: Webhook,
         request: Request,
         deadline: Instant,
     ) -> Result<(String, Bytes), WebhookOutcome> {
@@ -151,6 +156,11 @@ impl Webhooks {
         match timeout_at(deadline, axum::body::to_bytes(body, self.max_body_bytes)).await {
             Ok(Ok(body)) => Ok((content_type, body)),
             Ok(Err(_)) => {
+                tracing::warn!(
+                    %endpoint,
+                    max_body_bytes = self.max_body_bytes,
+                    "a push was refused: its body has more bytes than http.max_body_bytes, or broke off"
+                );
                 let detail = format!(
                     "the body has more than {} bytes (http.max_body_bytes), or broke off",
                     self.max_body_bytes
@@ -158,10 +168,14 @@ impl Webhooks {
                 let response = (StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
                 Err((WebhookResult::Refused, response))
             }
-            Err(_) => Err((
-                WebhookResult::Refused,
-                StatusCode::REQUEST_TIMEOUT.into_response(),
-            )),
+            Err(_) => {
+                tracing::warn!(
+                    %endpoint,
+                    "a push was refused: its body did not arrive within http.request_timeout; Infobip repeats it"
+                );
+                let response = StatusCode::REQUEST_TIMEOUT.into_response();
+                Err((WebhookResult::Refused, response))
+            }
         }
     }
 
@@ -173,6 +187,9 @@ impl Webhooks {
         (result, response): WebhookOutcome,
     ) -> Response {
         self.metrics.webhook_body(endpoint, result);
+        if result == WebhookResult::Unauthorized {
+            self.unauthorized.count(endpoint);
+        }
         tracing::debug!(
             target: "smsbridge::access::webhooks",
             %endpoint,

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { consume, readBrokerArguments, run } from "./broker.js";
+import { consume, publish, readBrokerArguments, run } from "./broker.js";
 import { show } from "./events.js";
 
 const DESCRIPTION = `Publishes a command to the broker, and consumes the events about it from a queue of its own.
@@ -32,24 +32,17 @@ function command() {
     : ["smsbridge.v1.SendSmsBulkRequest", { messages }];
 }
 
-/** Publishes the command, and waits for the confirm: the broker has stored it. */
-async function publish({ channel, closed }) {
+/** Publishes the command. */
+async function publishCommand(open) {
   const [type, body] = command();
-  const returned = new Promise((_, reject) => {
-    channel.once("return", () => reject(new Error("the broker returned the command: no queue is bound")));
-  });
-  returned.catch(() => {});
-  channel.publish(`${args.prefix}.commands`, args.urgent ? "sms.send.urgent" : "sms.send", Buffer.from(JSON.stringify(body)), {
+  const routingKey = args.urgent ? "sms.send.urgent" : "sms.send";
+  await publish(open, `${args.prefix}.commands`, routingKey, Buffer.from(JSON.stringify(body)), {
     contentType: "application/json",
-    persistent: true,
-    mandatory: true,
     type,
     messageId: requestId, // the request id
     appId: args.application,
     expiration: args.expires === undefined ? undefined : String(Math.trunc(Number(args.expires) * 1000)),
   });
-  // A refused publication closes the channel.
-  await Promise.race([channel.waitForConfirms(), returned, closed]);
 }
 
 run(args, async (open) => {
@@ -58,7 +51,7 @@ run(args, async (open) => {
   for (const type of ["send.*", "report.*", "command.invalid"]) {
     await open.channel.bindQueue(queue, `${args.prefix}.events`, `${type}.${args.application ?? "default"}`);
   }
-  await publish(open);
+  await publishCommand(open);
   console.log(`published ${requestId}`);
 
   const expected = args.positionals.length * args.text.length;

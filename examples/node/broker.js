@@ -29,6 +29,12 @@ export function readBrokerArguments(description, positionals = "", options = {})
 
 /** A connection to the broker. */
 async function connect(args) {
+  // The URL is not shown: it may have a password.
+  try {
+    if (!/^amqps?:$/.test(new URL(args["amqp-url"]).protocol)) throw new Error("another scheme");
+  } catch {
+    throw new Error("--amqp-url is not of the form amqp://USER:PASSWORD@HOST:PORT/VHOST");
+  }
   const read = (file) => (file ? readFileSync(file) : undefined);
   return amqp.connect(args["amqp-url"], {
     ca: read(args["ca-file"]),
@@ -57,6 +63,22 @@ export async function run(args, main) {
     const hint = error.code === 404 ? ": does a bridge with this --prefix run on the broker?" : "";
     console.error(`${error.message || error.code}${hint}`);
     process.exit(1);
+  }
+}
+
+/** Publishes a message, and waits for the confirm: the broker has stored it. Fails if the broker returns it. */
+export async function publish({ channel, closed }, exchange, routingKey, content, options) {
+  let onReturn;
+  const returned = new Promise((_, reject) => {
+    onReturn = () => reject(new Error("the broker returned the message: no queue is bound; start a bridge, it declares them"));
+    channel.once("return", onReturn);
+  });
+  channel.publish(exchange, routingKey, content, { ...options, persistent: true, mandatory: true });
+  try {
+    // The broker returns a message before it confirms it. A refused publication closes the channel.
+    await Promise.race([returned, channel.waitForConfirms(), closed]);
+  } finally {
+    channel.off("return", onReturn);
   }
 }
 

@@ -30,9 +30,18 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+class ConsumerCancelled(Exception):
+    """The broker ended a consumer: its queue was deleted, or its node went away."""
+
+
 def connect(args: argparse.Namespace) -> pika.BlockingConnection:
     """A connection to the broker."""
-    parameters = pika.URLParameters(args.amqp_url)
+    try:
+        if not args.amqp_url.startswith(("amqp://", "amqps://")):
+            raise ValueError
+        parameters = pika.URLParameters(args.amqp_url)
+    except (ValueError, TypeError):  # the URL is not shown: it may have a password
+        sys.exit("--amqp-url is not of the form amqp://USER:PASSWORD@HOST:PORT/VHOST")
     if args.ca_file or args.cert_file:
         context = ssl.create_default_context(cafile=args.ca_file)
         if args.cert_file:
@@ -42,13 +51,17 @@ def connect(args: argparse.Namespace) -> pika.BlockingConnection:
 
 
 def deliveries(channel, queue: str, timeout: float | None, **consume):
-    """Yields (method, properties, body) of each message. Ends after `timeout` seconds; None: never."""
+    """Yields (method, properties, body) of each message. Ends after `timeout` seconds; None: never.
+
+    Raises ConsumerCancelled if the broker ends the consumer.
+    """
     deadline = time.monotonic() + timeout if timeout is not None else None
     for method, properties, body in channel.consume(queue, inactivity_timeout=0.2, **consume):
         if method is not None:
             yield method, properties, body
         if deadline is not None and time.monotonic() > deadline:
             return
+    raise ConsumerCancelled(f"the broker cancelled the consumer of {queue}: was the queue deleted?")
 
 
 def run(main) -> None:
@@ -64,6 +77,8 @@ def run(main) -> None:
         sys.exit(f"{error.reply_text}{hint}")
     except pika.exceptions.AMQPConnectionError as error:
         sys.exit(f"no connection to the broker: {error!r}")
+    except ConsumerCancelled as error:
+        sys.exit(str(error))
     except OSError as error:  # a certificate file
         sys.exit(str(error))
     except KeyboardInterrupt:

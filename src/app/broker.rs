@@ -29,6 +29,7 @@ impl Broker {
             return Ok(None);
         };
         let endpoint = Endpoint::parse(url)?;
+        metrics.amqp_configured();
         let topology = Topology::new(config);
         let confirm_timeout = config.confirm_timeout;
         let publisher = Publisher::start(

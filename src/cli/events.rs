@@ -1,6 +1,7 @@
 //! `smsbridge events`: reads the event log to its end, or follows it.
 //!
-//! Invariant: a follower misses no event and repeats none: after a lost connection it continues behind the last printed event.
+//! Invariant: a follower misses no event and repeats none: after a lost connection it continues behind the last printed event. If
+//! it has printed none, it continues [`CLOCK_TOLERANCE`] before its start, and may print events of these minutes.
 
 mod last;
 mod row;
@@ -8,7 +9,7 @@ mod row;
 use std::time::Duration;
 
 use clap::Args;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tonic::{Code, Request, Status, Streaming};
 
 use self::row::{COLUMNS, row};
@@ -28,6 +29,9 @@ use crate::{
     },
 };
 
+/// How far the clock of this machine may be ahead of the bridge's clock. Without a cursor a follower continues at a time of its own
+/// clock, which the bridge compares with the times of its events.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 /// How long a follower waits before it reconnects.
 const RECONNECT: RetryPolicy =
     RetryPolicy::new(Duration::from_millis(250), Duration::from_secs(10));
@@ -36,7 +40,8 @@ const RECONNECT: RetryPolicy =
 #[command(
     after_help = "Without --follow the command reads from --since or --from (default: the oldest event) to the end of
 the log. With --follow it starts at --since, --from, the --last events or now, waits for new events,
-and reconnects if the connection is lost. --json prints each event's cursor, for --from.
+and reconnects if the connection is lost. If it has printed no event until then, it continues five minutes
+before its start. --json prints each event's cursor, for --from.
 
 Examples:
   smsbridge events --last 20
@@ -107,7 +112,10 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
             return reader.note_cursor();
         }
         start = Some(match std::mem::take(&mut reader.cursor) {
-            none if none.is_empty() => Start::Since(to_proto(began)),
+            // No event since `--since` matched, so an earlier start repeats none.
+            none if none.is_empty() => Start::Since(to_proto(
+                tolerant(began).max(args.since.unwrap_or(Timestamp::MIN)),
+            )),
             cursor => Start::Cursor(cursor),
         });
     }
@@ -140,10 +148,16 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
             backoff.reset();
         } else if start.is_none() {
             // The stream started at now and had no event yet: events before the next connection must not be missed.
-            start = Some(Start::Since(to_proto(opened_at)));
+            start = Some(Start::Since(to_proto(tolerant(opened_at))));
         }
         bridge = reconnect(&args.connect, &mut backoff).await?;
     }
+}
+
+/// A time that the bridge's clock has passed at `now` of this machine.
+fn tolerant(now: Timestamp) -> Timestamp {
+    now.checked_sub(CLOCK_TOLERANCE)
+        .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Opens the stream. It has no deadline: it may be open for days.

@@ -1,9 +1,10 @@
 //! The counters, gauges and histograms of `/metrics`.
 //!
 //! Invariants: every label has a small fixed set of values, so that clients cannot create series; no label contains an
-//! application, an id, a number or a text. Names begin with `smsbridge_` and include their unit. Neighbours: every module
-//! counts here; `admin` serves the result.
+//! application, an id, a number or a text. Names begin with `smsbridge_` and include their unit. What the alert rules of
+//! docs/OPERATIONS.md read exists from the start. Neighbours: every module counts here; `admin` serves the result.
 
+mod initial;
 mod labels;
 mod process;
 mod register;
@@ -101,6 +102,7 @@ impl Metrics {
             registry: Registry::default(),
         };
         inner.register(&mut registry);
+        inner.create_initial_series();
         Self(Arc::new(Inner { registry, ..inner }))
     }
 
@@ -164,6 +166,13 @@ impl Metrics {
         self.0.amqp_reconnects.inc();
     }
 
+    /// `amqp.url` is set: both connections to the broker have a series from now on, 0 until they are opened.
+    pub fn amqp_configured(&self) {
+        for connection in AmqpConnection::ALL {
+            self.amqp_connected(connection, false);
+        }
+    }
+
     /// A connection to the broker was opened or has ended.
     pub fn amqp_connected(&self, connection: AmqpConnection, is_open: bool) {
         let label = ConnectionLabel { connection };
@@ -173,6 +182,10 @@ impl Metrics {
 
     /// Counts a command that is in the queue of dead letters.
     pub fn dead_letter(&self, reason: Reason) {
+        debug_assert!(
+            initial::DEAD_LETTER_REASONS.contains(&reason),
+            "{reason} has no series before its first count"
+        );
         let label = ReasonLabel { reason };
         self.0.dead_letters.get_or_create(&label).inc();
     }
@@ -286,6 +299,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn counters_with_alerts_exist_at_0_from_the_start() {
+        let text = Metrics::new().encode().unwrap();
+        for series in [
+            "smsbridge_send_results_total{outcome=\"unknown\"}",
+            "smsbridge_infobip_requests_total{endpoint=\"send\",classification=\"credentials_refused\"}",
+            "smsbridge_infobip_requests_total{endpoint=\"send\",classification=\"not_sent\"}",
+            "smsbridge_infobip_requests_total{endpoint=\"send\",classification=\"in_doubt\"}",
+            "smsbridge_webhook_bodies_total{endpoint=\"reports\",result=\"quarantined\"}",
+            "smsbridge_webhook_bodies_total{endpoint=\"inbound\",result=\"unavailable\"}",
+            "smsbridge_webhook_bodies_total{endpoint=\"lookups\",result=\"refused\"}",
+            "smsbridge_dead_letters_total{reason=\"INVALID_REQUEST\"}",
+            "smsbridge_dead_letters_total{reason=\"DELIVERY_LIMIT\"}",
+            "smsbridge_reload_failures_total{files=\"tokens\"}",
+            "smsbridge_reload_failures_total{files=\"tls\"}",
+        ] {
+            let line = format!("{series} 0");
+            assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("smsbridge_amqp_connected{"), "{text}");
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn the_process_is_measured() {
@@ -305,6 +340,8 @@ mod tests {
     #[test]
     fn unknown_methods_create_no_series() {
         let metrics = Metrics::new();
+        let lines = |text: &str| text.lines().count();
+        let before = lines(&metrics.encode().unwrap());
         for n in 0..1000 {
             let method = GrpcMethod::named(&format!("x.Y/Z{n}"));
             metrics.grpc_call(method, Code::Unimplemented, Duration::ZERO);
@@ -314,6 +351,6 @@ mod tests {
             text.contains("{method=\"unknown\",code=\"UNIMPLEMENTED\"} 1000"),
             "{text}"
         );
-        assert!(text.lines().count() < 100, "{text}");
+        assert!(lines(&text) < before + 30, "{text}");
     }
 }

@@ -327,3 +327,39 @@ async fn access_logs_have_filters_of_their_own() {
     assert!(clicks["ms"].is_number(), "{said}");
     assert!(!said.contains(NUMBER), "{said}");
 }
+
+#[tokio::test]
+async fn refused_pushes_are_logged_and_unauthorized_ones_once_a_minute() {
+    let simulator = TestSimulator::start().await;
+    let secret = "a-secret-of-this-test";
+    let settings = [
+        ("SMSBRIDGE_HTTP__SECRET", secret),
+        ("SMSBRIDGE_HTTP__MAX_BODY_BYTES", "1024"),
+    ];
+    let bridge = BridgeProcess::start(&simulator, &settings).await;
+    let push = async |secret: &str, body: String| {
+        let url = format!("http://{}/infobip/{secret}/reports", bridge.addresses.http);
+        let sent = reqwest::Client::new().post(url).body(body).send().await;
+        sent.unwrap().status().as_u16()
+    };
+    assert_eq!(push(secret, "x".repeat(1025)).await, 413);
+    for _ in 0..3 {
+        assert_eq!(push("an-earlier-secret", String::new()).await, 404);
+    }
+    let (_, said) = bridge.stop().await;
+    let warnings: Vec<Value> = parsed(&said)
+        .into_iter()
+        .filter(|line| line["level"] == "WARN")
+        .collect();
+    assert_eq!(warnings.len(), 2, "{said}");
+    let [refused, unauthorized] = [&warnings[0], &warnings[1]];
+    assert!(message(refused).contains("http.max_body_bytes"), "{said}");
+    assert_eq!(refused["endpoint"], "reports");
+    assert_eq!(refused["max_body_bytes"], 1024);
+    assert!(message(unauthorized).contains("http.secret"), "{said}");
+    assert_eq!(unauthorized["endpoint"], "reports");
+    assert_eq!(unauthorized["pushes"], 1);
+    for private in [secret, "an-earlier-secret"] {
+        assert!(!said.contains(private), "{private} in {said}");
+    }
+}

@@ -133,8 +133,8 @@ async fn the_broker_dead_letters_and_reloads_are_counted() {
     .await;
     eventually("failed reloads are counted", async || {
         let (_, page) = get(&bridge, "/metrics").await;
-        page.contains(r#"smsbridge_reload_failures_total{files="tokens"}"#)
-            .then_some(())
+        let none = r#"smsbridge_reload_failures_total{files="tokens"} 0"#;
+        (!page.contains(none)).then_some(())
     })
     .await;
     proxy.down();
@@ -142,5 +142,55 @@ async fn the_broker_dead_letters_and_reloads_are_counted() {
     shown(&bridge, &[&down[0], &down[1]]).await;
     let (_, page) = get(&bridge, "/metrics").await;
     assert!(page.contains("\nprocess_open_fds "), "{page}");
+    bridge.stop().await;
+}
+
+/// The series that an expression of docs/OPERATIONS.md reads, each as the beginning of its line: a name, or a name and one label
+/// with each of its values.
+fn series_of(expression: &str) -> Vec<String> {
+    let mut series = Vec::new();
+    for word in expression.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | '[')) {
+        if !word.starts_with("smsbridge_") && !word.starts_with("process_") {
+            continue;
+        }
+        let Some((name, matcher)) = word.trim_end_matches('}').split_once('{') else {
+            series.push(word.to_owned());
+            continue;
+        };
+        let (label, values) = matcher.split_once('=').unwrap();
+        let values = values.trim_start_matches('~').trim_matches('"').split('|');
+        series.extend(values.map(|value| format!("{name} {label}=\"{value}\"")));
+    }
+    series
+}
+
+/// A rule about a series that appears with its first count does not fire at this count.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_alert_rule_reads_series_that_exist_from_the_start() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.amqp.url = Some("amqp://guest:guest@127.0.0.1:1/%2f".to_owned().into());
+    })
+    .await;
+    let (_, page) = get(&bridge, "/metrics").await;
+    for connection in ["publisher", "commands"] {
+        let line = format!("smsbridge_amqp_connected{{connection=\"{connection}\"}} 0");
+        assert!(page.lines().any(|shown| shown == line), "{line} in\n{page}");
+    }
+    let operations = include_str!("../../docs/OPERATIONS.md");
+    let rules = operations
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("expr: "));
+    let mut read = 0;
+    for series in rules.flat_map(series_of) {
+        let (name, label) = series.split_once(' ').unwrap_or((&series, ""));
+        let exists = |line: &str| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with([' ', '{']) && rest.contains(label))
+        };
+        assert!(page.lines().any(exists), "{series} in\n{page}");
+        read += 1;
+    }
+    assert!(read >= 12, "{read} series");
     bridge.stop().await;
 }

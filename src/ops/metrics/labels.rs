@@ -23,6 +23,9 @@ macro_rules! label {
         }
 
         impl $label {
+            /// Every value, in the order of the declaration.
+            pub const ALL: [Self; Self::COUNT] = [$(Self::$variant,)+];
+
             /// The number of values.
             pub const COUNT: usize = [$(Self::$variant,)+].len();
 

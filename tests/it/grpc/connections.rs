@@ -7,7 +7,10 @@ use serde_json::json;
 use smsbridge::{
     config::Config,
     ops::open_files,
-    proto::v1::{self, reference_service_client::ReferenceServiceClient},
+    proto::v1::{
+        self, event_service_client::EventServiceClient,
+        reference_service_client::ReferenceServiceClient,
+    },
 };
 use tempfile::TempDir;
 use tokio::{
@@ -253,6 +256,22 @@ async fn calls_on_an_old_connection_complete_within_the_grace_period() {
     simulator.fault(slow).await;
     let sent = bridge.sms().send_sms(text(&["41793026727"], "x")).await;
     assert_eq!(sent.unwrap().into_inner().results.len(), 1);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_an_error_at_the_end_of_its_connections_lifetime() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.max_connection_age = Duration::from_millis(500);
+        config.grpc.max_connection_age_grace = Duration::from_millis(100);
+    })
+    .await;
+    let mut events = EventServiceClient::new(bridge.channel.clone());
+    let request = v1::StreamEventsRequest::default();
+    let mut stream = events.stream_events(request).await.unwrap().into_inner();
+    let ended = tokio::time::timeout(DEADLINE, stream.message()).await;
+    ended.expect("the stream ends").unwrap_err();
     bridge.stop().await;
 }
 

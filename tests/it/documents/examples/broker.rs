@@ -1,14 +1,24 @@
 //! The AMQP examples, against a bridge on a broker.
 
+use std::process::Stdio;
+
+use lapin::{
+    BasicProperties,
+    options::{QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
 use super::{
     FIRST, REJECTED, SECOND, json_lines,
     language::{Examples, NodeExamples, PythonExamples},
 };
 use crate::support::{
+    DEADLINE,
     bridge::TestBridge,
     broker::TestBroker,
     eventually,
-    external_programs::{end, run},
+    external_programs::{Ended, end, run},
     simulator::TestSimulator,
 };
 
@@ -157,6 +167,149 @@ async fn shows_and_replays_dead_letters(examples: &impl Examples) {
     bridge.stop().await;
 }
 
+/// A letter that may have been sent, or that nobody can tell from a new command, is replayed with `--force` only.
+async fn replays_what_is_sent_once(examples: &impl Examples) {
+    let broker = TestBroker::start().await;
+    let simulator = TestSimulator::start().await;
+    let bridge = bridge_on(&broker, &simulator).await;
+    let client = broker.client().await;
+    let (topology, dead) = (broker.topology(), broker.topology().dead());
+    let letters = async |args: &[&str]| end(examples.on(&broker, "amqp_dead_letters", args)).await;
+    let count = async || {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let name = dead.as_str().into();
+        let queue = client
+            .channel
+            .queue_declare(name, options, FieldTable::default());
+        queue.await.unwrap().message_count()
+    };
+    let command =
+        format!(r#"{{"message": {{"destinations": [{{"to": "{FIRST}"}}], "text": ""}}}}"#);
+    let publish = async |properties: BasicProperties| {
+        let commands = topology.commands();
+        let body = command.as_bytes();
+        client
+            .publish(&commands, "sms.send", properties, body)
+            .await;
+        eventually("it is a dead letter", async || {
+            (count().await == 1).then_some(())
+        })
+        .await;
+    };
+
+    // A reply and its correlation survive a replay.
+    let with_id = BasicProperties::default()
+        .with_message_id("r1".into())
+        .with_reply_to("replies".into())
+        .with_correlation_id("c1".into());
+    publish(with_id).await;
+    let ended = letters(&["--replay"]).await;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    let letter = client.take(&dead).await.properties;
+    assert_eq!(letter.reply_to().as_ref().unwrap().as_str(), "replies");
+    assert_eq!(letter.correlation_id().as_ref().unwrap().as_str(), "c1");
+
+    publish(BasicProperties::default()).await;
+    let ended = letters(&["--replay"]).await;
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    assert!(ended.stdout.contains("no request id"), "{ended:?}");
+    // It was not published again: that letter would have another time.
+    let before = letters(&[]).await.stdout;
+    assert_eq!(count().await, 1, "{before}");
+    let ended = letters(&["--replay", "--force"]).await;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    eventually("it comes back with another time", async || {
+        let after = letters(&[]).await.stdout;
+        (after.contains("INVALID_REQUEST") && after != before).then_some(())
+    })
+    .await;
+    client.take(&dead).await;
+
+    let mut headers = FieldTable::default();
+    let reason = AMQPValue::LongString("DELIVERY_LIMIT".into());
+    headers.insert("smsbridge-reason".into(), reason);
+    // Without the bridge's other headers.
+    let given_up = BasicProperties::default()
+        .with_message_id("r2".into())
+        .with_headers(headers);
+    client
+        .publish("", &dead, given_up, command.as_bytes())
+        .await;
+    let ended = letters(&["--replay"]).await;
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    let line = "-  -  -  request r2  DELIVERY_LIMIT: -\n";
+    assert!(ended.stdout.starts_with(line), "{ended:?}");
+    assert_eq!(count().await, 1);
+
+    // Without a queue that takes it, a command stays a dead letter.
+    let bound = BasicProperties::default().with_message_id("r3".into());
+    client.take(&dead).await;
+    client.publish("", &dead, bound, command.as_bytes()).await;
+    bridge.stop().await;
+    for queue in [topology.send_normal(), topology.returned()] {
+        let options = QueueDeleteOptions::default();
+        let deleted = client.channel.queue_delete(queue.as_str().into(), options);
+        deleted.await.unwrap();
+    }
+    let ended = letters(&["--replay"]).await;
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("returned"), "{ended:?}");
+    eventually("it is back in its queue", async || {
+        (count().await == 1).then_some(())
+    })
+    .await;
+}
+
+/// A consumer whose queue is deleted, and a URL that is none: one line, exit status 1.
+async fn ends_with_a_message(examples: &impl Examples) {
+    let broker = TestBroker::start().await;
+    let simulator = TestSimulator::start().await;
+    let bridge = bridge_on(&broker, &simulator).await;
+    let client = broker.client().await;
+    let one_line = |ended: &Ended, part: &str| {
+        assert_eq!(ended.status, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains(part), "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    };
+    for url in ["nonsense", "http://guest:guest@127.0.0.1", "amqp://h:port"] {
+        let ended = end(examples.on(&broker, "amqp_stream", &["--amqp-url", url])).await;
+        one_line(&ended, "--amqp-url");
+    }
+
+    let queue = format!("{}.example", broker.prefix);
+    let events = ["--queue", queue.as_str()];
+    let mut declare = examples.on(&broker, "amqp_events", &events);
+    declare.args(["--count", "0"]);
+    run(declare).await;
+    run(examples.on(&broker, "amqp_send", &[FIRST, "--text", "Hello"])).await;
+    bridge.stop().await;
+    let stream = broker.topology().events_log();
+    for (script, args, queue) in [
+        ("amqp_events", &events, &queue),
+        ("amqp_stream", &["--offset", "first"], &stream),
+    ] {
+        let mut consumer = examples.on(&broker, script, args);
+        consumer.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut consumer = consumer.kill_on_drop(true).spawn().unwrap();
+        let mut events = BufReader::new(consumer.stdout.take().unwrap()).lines();
+        events.next_line().await.unwrap().expect("an event");
+        let name = queue.as_str().into();
+        let options = QueueDeleteOptions::default();
+        client.channel.queue_delete(name, options).await.unwrap();
+        let ended = tokio::time::timeout(DEADLINE, consumer.wait_with_output());
+        let ended = ended.await.expect("it ends").unwrap();
+        let ended = Ended {
+            status: ended.status.code(),
+            stdout: String::new(),
+            stderr: String::from_utf8(ended.stderr).unwrap(),
+        };
+        one_line(&ended, "queue");
+    }
+}
+
 #[tokio::test]
 async fn python_publishes_commands_and_consumes_events() {
     publishes_and_consumes(&PythonExamples::ready().await).await;
@@ -175,4 +328,24 @@ async fn node_publishes_commands_and_consumes_events() {
 #[tokio::test]
 async fn node_shows_and_replays_dead_letters() {
     shows_and_replays_dead_letters(&NodeExamples::ready().await).await;
+}
+
+#[tokio::test]
+async fn python_replays_only_what_is_sent_once() {
+    replays_what_is_sent_once(&PythonExamples::ready().await).await;
+}
+
+#[tokio::test]
+async fn node_replays_only_what_is_sent_once() {
+    replays_what_is_sent_once(&NodeExamples::ready().await).await;
+}
+
+#[tokio::test]
+async fn python_amqp_examples_end_with_a_message() {
+    ends_with_a_message(&PythonExamples::ready().await).await;
+}
+
+#[tokio::test]
+async fn node_amqp_examples_end_with_a_message() {
+    ends_with_a_message(&NodeExamples::ready().await).await;
 }
