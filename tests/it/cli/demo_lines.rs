@@ -10,6 +10,9 @@ use crate::support::{
     external_programs::{GRPC_TOOLS, Python},
 };
 
+/// Time limit for other tests to give a port back.
+const PORT_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Reads stdout until the last line of the demo.
 async fn printed(child: &mut Child) -> String {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -28,11 +31,27 @@ async fn printed(child: &mut Child) -> String {
     all
 }
 
+/// Takes ports. Other tests have them for a while; what another process has for longer stays taken by it.
+async fn take_ports<const N: usize>(ports: [u16; N]) -> Vec<TcpListener> {
+    let mut taken = Vec::new();
+    for port in ports {
+        let listener = async {
+            loop {
+                match TcpListener::bind(("127.0.0.1", port)) {
+                    Ok(listener) => return listener,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        taken.extend(tokio::time::timeout(PORT_DEADLINE, listener).await);
+    }
+    taken
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_line_of_the_demo_works_as_printed() {
     let (broker, _node) = TestBroker::start_alone().await;
-    // All of the usual ports are taken, by this test or by another process.
-    let taken = [50051, 8080, 8090, 9090].map(|port| TcpListener::bind(("127.0.0.1", port)));
+    let taken = take_ports([50051, 8080, 8090, 9090]).await;
     let python = Python::with(
         std::path::Path::new(concat!(
             env!("CARGO_MANIFEST_DIR"),
