@@ -1,11 +1,11 @@
 //! The composition root: binds the ports, opens the event log, wires the parts together, runs and drains them.
 //!
-//! Invariants: every port is bound and every folder opened before a task starts; shutdown follows P8
+//! Invariants: every port is bound before a task starts; shutdown follows P8
 //! (docs/RELIABILITY.md#p8-shutdown-loses-nothing): readiness falls, new calls and commands are refused, those in flight are
 //! completed, results become durable, the log is closed. Depends on all other modules; `cli::serve` and `cli::demo` run it.
 
 mod broker;
-mod running;
+mod drain;
 mod start_log;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -13,7 +13,7 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{broker::Broker, running::Running};
+use self::{broker::Broker, drain::Running};
 use crate::{
     amqp::AmqpError,
     commands::{self, Commands},

@@ -11,7 +11,7 @@ pub mod open_files;
 pub mod outage;
 pub mod readiness;
 pub mod reload;
-pub mod shutdown;
+pub mod signals;
 pub mod telemetry;
 pub mod terminal;
 

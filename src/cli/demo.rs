@@ -26,7 +26,7 @@ use super::CliError;
 use crate::{
     app::{Addresses, App},
     config::Config,
-    ops::{shutdown::watch_signals, telemetry},
+    ops::{signals::watch_signals, telemetry},
 };
 
 /// The credentials of the demo's simulated account.

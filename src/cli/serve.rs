@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CliError, config_args::ConfigArgs};
 use crate::{
     app::{App, AppError},
-    ops::{shutdown::watch_signals, telemetry},
+    ops::{signals::watch_signals, telemetry},
 };
 
 #[derive(Debug, Args)]

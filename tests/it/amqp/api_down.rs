@@ -84,6 +84,6 @@ async fn requests_back_off_while_the_api_refuses_the_credentials() {
 
 /// A login page in front of the API. The sends are in doubt, and the next ones wait.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_hammers_an_api_that_redirects() {
+async fn requests_back_off_while_the_api_redirects() {
     nobody_hammers(json!({"kind": "html", "status": 302, "path": SEND_PATH})).await;
 }

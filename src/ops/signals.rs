@@ -68,7 +68,7 @@ mod tests {
             let mut child = Command::new(env::current_exe().unwrap())
                 .args([
                     "--exact",
-                    "ops::shutdown::tests::the_first_signal_begins_shutdown_and_the_second_forces_it",
+                    "ops::signals::tests::the_first_signal_begins_shutdown_and_the_second_forces_it",
                 ])
                 .arg("--nocapture")
                 .env(CHILD, "1")
