@@ -19,13 +19,16 @@ use prost_types::FileDescriptorSet;
 pub const DESCRIPTORS: &[u8] =
     include_bytes!(concat!(env!("OUT_DIR"), "/smsbridge_descriptors.bin"));
 
+/// The descriptors of the contract, decoded.
+pub fn contract() -> FileDescriptorSet {
+    FileDescriptorSet::decode(DESCRIPTORS).expect("the build embeds a valid descriptor set")
+}
+
 /// Every method of the gRPC server, as `package.Service/Method`: of the contract, health checking and reflection.
 pub fn methods() -> &'static BTreeSet<String> {
     static METHODS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
-        let contract = FileDescriptorSet::decode(DESCRIPTORS)
-            .expect("the build embeds a valid descriptor set");
         let mut methods = BTreeSet::new();
-        for file in &contract.file {
+        for file in &contract().file {
             for service in &file.service {
                 methods.extend(service.method.iter().map(|method| {
                     format!("{}.{}/{}", file.package(), service.name(), method.name())
@@ -42,6 +45,15 @@ pub fn methods() -> &'static BTreeSet<String> {
         methods
     });
     &METHODS
+}
+
+impl v1::SendResult {
+    /// Whether the destination can be sent again: nothing was attempted, or a repetition with the same ids is looked up first.
+    pub fn has_retryable_refusal(&self) -> bool {
+        self.refusal
+            .as_ref()
+            .is_some_and(|refusal| refusal.retryable)
+    }
 }
 
 /// Package `smsbridge.v1`.

@@ -46,19 +46,10 @@ pub fn with_violations(mut text: String, violations: &[FieldViolation]) -> Strin
 /// The outcome of a result in lower case: `accepted`, `rejected`, `unknown`; `not sent` if the same call may succeed later.
 #[must_use]
 pub fn outcome(result: &SendResult) -> String {
-    if has_retryable_refusal(result) {
+    if result.has_retryable_refusal() {
         return "not sent".into();
     }
     lower_case(result.outcome().as_str_name(), "OUTCOME_")
-}
-
-/// Whether nothing was sent and the same call may succeed later.
-#[must_use]
-pub fn has_retryable_refusal(result: &SendResult) -> bool {
-    result
-        .refusal
-        .as_ref()
-        .is_some_and(|refusal| refusal.retryable)
 }
 
 /// A network: `VIP-NET, Croatia`. Empty if there is none.

@@ -22,9 +22,10 @@ use super::{
 use crate::{
     message::reason::Reason,
     ops::milliseconds,
+    proto::v1::SendResult,
     send::{
         Arrival, SendError, Sent,
-        request::{RequestMessage, SendRequest, has_retryable_refusal},
+        request::{RequestMessage, SendRequest},
     },
 };
 
@@ -121,7 +122,7 @@ async fn attempt(
     };
     let unchanged_body = || Bytes::copy_from_slice(&delivery.data);
     let (body, requeue, next_arrival) = match context.commands.sender.send(command.send).await {
-        Ok(sent) if !sent.results.iter().any(has_retryable_refusal) => {
+        Ok(sent) if !sent.results.iter().any(SendResult::has_retryable_refusal) => {
             reply(context, delivery, encoding, &request, sent).await;
             context.acknowledge(delivery, key).await;
             return;

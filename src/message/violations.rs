@@ -3,7 +3,7 @@
 //! Invariant: the text is bounded, because violations may quote what a caller sent, and a status or a header has to hold it.
 //! Neighbours: `send` and `commands` describe invalid requests with it, `grpc::failure` its statuses.
 
-use crate::proto::v1::FieldViolation;
+use crate::{primitives::bounded_text::bounded_to, proto::v1::FieldViolation};
 
 /// The longest summary, in bytes, without its "and N more".
 const SUMMARY_BYTES: usize = 400;
@@ -14,9 +14,9 @@ const MISTAKE_BYTES: usize = 160;
 #[must_use]
 pub fn summary(violations: &[FieldViolation]) -> String {
     let sentence = |violation: &FieldViolation, max_bytes| {
-        cut(
-            format!("{} {}", violation.field, violation.description),
+        bounded_to(
             max_bytes,
+            format!("{} {}", violation.field, violation.description),
         )
     };
     match violations {
@@ -38,18 +38,6 @@ pub fn summary(violations: &[FieldViolation]) -> String {
             text
         }
     }
-}
-
-/// The text, or its beginning with an ellipsis, in at most `max_bytes`.
-#[must_use]
-pub fn cut(mut text: String, max_bytes: usize) -> String {
-    const ELLIPSIS: &str = "…";
-    if text.len() > max_bytes {
-        let end = text.floor_char_boundary(max_bytes.saturating_sub(ELLIPSIS.len()));
-        text.truncate(end);
-        text.push_str(ELLIPSIS);
-    }
-    text
 }
 
 #[cfg(test)]

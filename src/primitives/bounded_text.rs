@@ -17,13 +17,19 @@ pub fn cut(text: &str, max_bytes: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}{note}", &text[..end]))
 }
 
-/// The text, cut to [`MAX_TEXT_BYTES`].
+/// The text, cut to `max_bytes`.
 #[must_use]
-pub fn bounded(text: String) -> String {
-    match cut(&text, MAX_TEXT_BYTES) {
+pub fn bounded_to(max_bytes: usize, text: String) -> String {
+    match cut(&text, max_bytes) {
         Cow::Owned(cut) => cut,
         Cow::Borrowed(_) => text,
     }
+}
+
+/// The text, cut to [`MAX_TEXT_BYTES`].
+#[must_use]
+pub fn bounded(text: String) -> String {
+    bounded_to(MAX_TEXT_BYTES, text)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! An item waits for at most `send.gather_for` so that several items can share a REST request. A caller that just received its
 //! result usually sends its next message at once, so a batch waits until as many destinations have arrived as results were
-//! delivered, or will be delivered before the wait is over. Without such expected returns, it waits while requests are in
+//! delivered, or will be delivered before the wait is over. If no such message is expected, it waits while requests are in
 //! flight. If no request is in flight, and for urgent items, there is no wait.
 //!
 //! Invariant: the semaphore permits of the calls bound the number of waiting items.
@@ -35,9 +35,9 @@ struct State {
     last_id: u64,
     /// Number of destinations whose results were delivered recently: as many new ones are expected.
     expected_followups: usize,
-    /// Until when the expected returns are waited for.
+    /// Until when a batch waits for the expected destinations.
     followups_until: Option<Instant>,
-    /// Whether some expected returns are among the waiting items.
+    /// Whether some of the expected destinations are among the waiting items.
     some_followed_up: bool,
 }
 

@@ -80,9 +80,11 @@ impl SendRequest {
                 // A message without destinations has one result, which is final.
                 results.next();
             }
-            message
-                .destinations
-                .retain(|_| results.next().is_some_and(has_retryable_refusal));
+            message.destinations.retain(|_| {
+                results
+                    .next()
+                    .is_some_and(v1::SendResult::has_retryable_refusal)
+            });
         }
         self.bulk
             .messages
@@ -132,15 +134,6 @@ pub fn bulk_response(bulk_id: String, sent: Sent) -> v1::SendSmsBulkResponse {
         results: sent.results,
         tracking_process_key: sent.tracking_process_key,
     }
-}
-
-/// Whether the destination can be sent again: nothing was attempted, or a repetition with the same ids is looked up first.
-#[must_use]
-pub fn has_retryable_refusal(result: &v1::SendResult) -> bool {
-    result
-        .refusal
-        .as_ref()
-        .is_some_and(|refusal| refusal.retryable)
 }
 
 #[cfg(test)]

@@ -5,12 +5,10 @@
 
 use std::{collections::BTreeSet, io, sync::LazyLock};
 
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-use crate::proto::DESCRIPTORS;
+use crate::proto::contract;
 
 /// Writes a message as one line of proto JSON, without the line break.
 ///
@@ -71,8 +69,7 @@ static TIMES: LazyLock<BTreeSet<String>> = LazyLock::new(|| fields(true));
 
 /// The JSON names of the contract's fields that are timestamps, or of those that are not.
 fn fields(timestamps: bool) -> BTreeSet<String> {
-    let contract =
-        FileDescriptorSet::decode(DESCRIPTORS).expect("the build embeds a valid descriptor set");
+    let contract = contract();
     let ours = contract
         .file
         .iter()

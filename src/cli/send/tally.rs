@@ -2,7 +2,7 @@
 
 use super::is_accepted;
 use crate::{
-    cli::{CliError, codes},
+    cli::CliError,
     proto::v1::{Outcome, SendResult},
 };
 
@@ -21,7 +21,7 @@ impl Tally {
     pub(super) fn add(&mut self, result: &SendResult) {
         let count = match result.outcome() {
             _ if is_accepted(result) => &mut self.accepted,
-            Outcome::Rejected if codes::has_retryable_refusal(result) => &mut self.not_sent,
+            Outcome::Rejected if result.has_retryable_refusal() => &mut self.not_sent,
             Outcome::Rejected => &mut self.rejected,
             Outcome::Accepted | Outcome::Unknown | Outcome::Unspecified => &mut self.unknown,
         };

@@ -1,7 +1,7 @@
 //! Limits of the size of a status. A status is sent in trailers, and clients close a call whose trailers exceed about 8 KB: the
 //! caller would see a protocol error instead of the status.
 
-use crate::{message::violations::cut, proto::v1::FieldViolation};
+use crate::{primitives::bounded_text::bounded_to, proto::v1::FieldViolation};
 
 /// The longest message, in bytes. A status contains it twice: percent-encoded, and in the details.
 const MESSAGE_BYTES: usize = 512;
@@ -15,11 +15,11 @@ const VIOLATIONS_BYTES: usize = 2_500;
 const IDS_BYTES: usize = 1_500;
 
 pub(super) fn message(text: String) -> String {
-    cut(text, MESSAGE_BYTES)
+    bounded_to(MESSAGE_BYTES, text)
 }
 
 pub(super) fn value(text: String) -> String {
-    cut(text, VALUE_BYTES)
+    bounded_to(VALUE_BYTES, text)
 }
 
 /// The first violations, as many as fit, at least one.
@@ -27,8 +27,8 @@ pub(super) fn violations(all: Vec<FieldViolation>) -> Vec<FieldViolation> {
     let mut bytes_left = VIOLATIONS_BYTES;
     all.into_iter()
         .map(|violation| FieldViolation {
-            field: cut(violation.field, VIOLATION_PART_BYTES),
-            description: cut(violation.description, VIOLATION_PART_BYTES),
+            field: bounded_to(VIOLATION_PART_BYTES, violation.field),
+            description: bounded_to(VIOLATION_PART_BYTES, violation.description),
         })
         .take_while(|violation| {
             let bytes = violation.field.len() + violation.description.len();
