@@ -13,10 +13,10 @@ mod envelope;
 mod handle;
 mod invalid;
 mod ledger;
+mod redelivered_without_id;
 mod reply;
 mod republish;
 mod returned;
-mod unknown;
 
 use std::{
     sync::{

@@ -67,7 +67,7 @@ pub struct Send {
     pub max_batch: usize,
     pub max_requests_in_flight: usize,
     #[serde(with = "duration")]
-    pub gather_for: Duration,
+    pub max_batching_wait: Duration,
     pub queue_capacity: usize,
     #[serde(with = "duration")]
     pub retry_for: Duration,
@@ -234,7 +234,7 @@ impl Config {
 }
 
 impl Infobip {
-    /// Whether `base_url` is `http://` to another machine: credentials and messages are not encrypted.
+    /// Whether `base_url` is an `http://` URL of another machine, so that credentials and messages are sent unencrypted.
     #[must_use]
     pub fn is_unencrypted(&self) -> bool {
         self.base_url.starts_with("http://") && !check::is_loopback_url(&self.base_url)

@@ -1,4 +1,4 @@
-//! The event log: every result, report, received message, click and number lookup, durable and in order.
+//! The event log: every result, report, received message, click and number look-up, durable and in order.
 //!
 //! Two engines implement one trait, [`EventLog`].
 //!

@@ -1,4 +1,4 @@
-//! Turns reports, received messages, clicks and lookups of the API into durable events, for pushes and pulls alike.
+//! Turns reports, received messages, clicks and look-ups of the API into durable events, for pushes and pulls alike.
 //!
 //! Invariants: `Ok` means that the events are durable (docs/RELIABILITY.md); a body that cannot be read is quarantined, and a
 //! malformed row is quarantined alone, without affecting the other rows.
@@ -189,7 +189,7 @@ impl Intake {
         self.append(events.collect()).await
     }
 
-    /// Stores the results of an asynchronous lookup for the application that requested it.
+    /// Stores the results of an asynchronous look-up for the application that requested it.
     ///
     /// # Errors
     /// As [`Intake::reports`].

@@ -6,7 +6,7 @@
 //! 2. `core` admits it and makes a `call` with one `slot` for each destination.
 //! 3. `idempotency` determines whether the ids were used before; `guards` refuse destinations.
 //! 4. Messages wait in the `lanes` as batch items. The `dispatcher` sends batches in REST requests.
-//! 5. `in_doubt` looks up sends without a usable response in the API's logs, and resends only what the logs do not have.
+//! 5. `resolver` looks up sends without a usable response in the API's logs, and resends only what the logs do not have.
 //! 6. `recorder` appends the results to the event log and settles the slots. The call replies when all of them are settled.
 //!
 //! Invariants: a REST request that was begun is awaited to its end even if its callers go away; no message is resent before it was
@@ -20,7 +20,6 @@ mod digest;
 mod dispatcher;
 pub mod guards;
 mod idempotency;
-mod in_doubt;
 mod lanes;
 mod latency;
 mod outcome;
@@ -29,6 +28,7 @@ mod plan;
 mod recorder;
 mod registry;
 pub mod request;
+mod resolver;
 mod slot;
 pub mod validate;
 
@@ -104,7 +104,7 @@ pub enum SendError {
         detail: String,
         retry_after: Duration,
     },
-    /// The API refuses the bridge's credentials.
+    /// HTTP 401 or 403 from the API: nothing was sent.
     #[error("the API refuses the bridge's credentials: {detail}")]
     CredentialsRefused {
         /// The response of the API.
@@ -116,8 +116,8 @@ pub enum SendError {
     /// The process is shutting down.
     #[error("the bridge is shutting down: try another replica, or again in a moment")]
     ShuttingDown,
-    /// The event log cannot be read or written now: whether the ids were used before cannot be determined, or results could not be
-    /// made durable. Nothing was sent.
+    /// The event log cannot be read or written now, so the bridge could not tell whether the ids were used before, or could not
+    /// make results durable. Nothing was sent.
     #[error("nothing was sent, because the event log is unavailable: {0}")]
     LogUnreadable(String),
     /// The results could not be made durable. The messages may have been sent.

@@ -16,7 +16,7 @@ pub const FIRST_SEEN: &str = "smsbridge-first-seen";
 pub const EXPIRES_AT: &str = "smsbridge-expires-at";
 /// On republished commands: set if an SMS may have been sent already.
 pub const IN_DOUBT: &str = "smsbridge-in-doubt";
-/// On republished commands and dead letters: the routing key of the publisher.
+/// On republished commands and dead letters: the routing key with which the client published the command.
 pub const ROUTING_KEY: &str = "smsbridge-routing-key";
 /// On republished commands: the `user_id` of the publisher. The broker lets the bridge publish with its own `user_id` only.
 pub const USER_ID: &str = "smsbridge-user-id";
@@ -116,7 +116,7 @@ pub fn text_table<'a>(headers: impl IntoIterator<Item = (&'static str, &'a str)>
     )
 }
 
-/// A table of headers or arguments.
+/// Builds an AMQP field table, for the headers of a message or the arguments of a declaration.
 #[must_use]
 pub fn table(entries: impl IntoIterator<Item = (&'static str, AMQPValue)>) -> FieldTable {
     let mut table = FieldTable::default();

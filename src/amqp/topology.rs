@@ -23,7 +23,7 @@ pub const RETRY_DELAYS: [Duration; 3] = [
     Duration::from_secs(60),
 ];
 
-/// The names and declarations under one prefix.
+/// The exchanges and queues whose names begin with `prefix`, and their bindings.
 #[derive(Debug, Clone)]
 pub struct Topology {
     prefix: String,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{CliError, config_args::ConfigArgs};
 use crate::config::{DEFAULTS, EffectiveValue};
 
-/// Maximum width of the values, behind which the origins are aligned.
+/// Lines are padded to at most this width, so that the origins after them are aligned. A longer line is not padded.
 const MAX_ALIGNED: usize = 60;
 
 #[derive(Debug, Args)]

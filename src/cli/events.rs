@@ -112,7 +112,7 @@ pub async fn run(args: EventsArgs) -> Result<(), CliError> {
             return reader.note_cursor();
         }
         start = Some(match std::mem::take(&mut reader.cursor) {
-            // No event since `--since` matched, so an earlier start repeats none.
+            // No event was printed, so none is repeated if the stream starts a little before `began`.
             none if none.is_empty() => Start::Since(to_proto(
                 tolerant(began).max(args.since.unwrap_or(Timestamp::MIN)),
             )),

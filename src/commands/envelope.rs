@@ -84,7 +84,7 @@ impl<'a> Envelope<'a> {
         property(self.properties().message_id())
     }
 
-    /// The routing key of the publisher.
+    /// The routing key with which the client published the command.
     pub(super) fn routing_key(&self) -> String {
         text_header(self.headers, ROUTING_KEY)
             .or_else(|| self.death().and_then(|death| death.routing_key))

@@ -15,9 +15,9 @@ use super::{
     envelope::Envelope,
     invalid::Invalid,
     ledger::Key,
+    redelivered_without_id::report_unknown,
     reply::reply,
     returned,
-    unknown::report_unknown,
 };
 use crate::{
     message::reason::Reason,
@@ -138,7 +138,7 @@ async fn attempt(
                 (encode(encoding, request), requeue, arrival)
             }
         }
-        Err(error) => match requeue_after(error, arrival) {
+        Err(error) => match requeue_or_reject(error, arrival) {
             Ok((requeue, next_arrival)) => (unchanged_body(), requeue, next_arrival),
             Err(invalid) => {
                 context.dead_letter(delivery, invalid, key).await;
@@ -153,7 +153,7 @@ async fn attempt(
 }
 
 /// How to requeue a command that the sender refused as a whole; `Err` if it can never be carried out.
-fn requeue_after(error: SendError, arrival: Arrival) -> Result<(Requeue, Arrival), Invalid> {
+fn requeue_or_reject(error: SendError, arrival: Arrival) -> Result<(Requeue, Arrival), Invalid> {
     match error {
         SendError::Invalid(violations) => Err(Invalid::request(Reason::InvalidRequest, violations)),
         SendError::IdReused { .. } => Err(Invalid::new(Reason::IdReused, error.to_string())),

@@ -80,7 +80,7 @@ fn show(value: &Value) -> String {
         Value::Integer(number) => number.to_string(),
         Value::Float(number) => format!("{number:?}"),
         Value::Boolean(yes) => yes.to_string(),
-        // No key is a date: such a value has been refused.
+        // No key accepts a date, so a configuration with a date has already been refused.
         Value::Datetime => "\"(a date)\"".to_owned(),
     }
 }

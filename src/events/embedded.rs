@@ -73,7 +73,6 @@ pub struct EmbeddedLog {
     health: Arc<Health>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     trimmer: Mutex<Option<tokio::task::JoinHandle<()>>>,
-    _lock: File,
 }
 
 impl EmbeddedLog {
@@ -125,7 +124,12 @@ impl EmbeddedLog {
         );
         let thread = std::thread::Builder::new()
             .name("event-log".to_owned())
-            .spawn(move || writer.run(waiting))
+            .spawn(move || {
+                writer.run(waiting);
+                // Unlocked explicitly: a child process that another thread has just forked has the file open too, until its `exec`,
+                // and would keep the folder locked after the file is closed here.
+                let _ = lock.unlock();
+            })
             .map_err(in_folder)?;
         let trimmer = tokio::spawn(maintenance::run(jobs.downgrade(), Arc::clone(&health)));
         let readers = Arc::new(Readers::new(path));
@@ -138,7 +142,6 @@ impl EmbeddedLog {
             health,
             writer: Mutex::new(Some(thread)),
             trimmer: Mutex::new(Some(trimmer)),
-            _lock: lock,
         })
     }
 
@@ -260,5 +263,22 @@ impl EventLog for EmbeddedLog {
             }
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_closed_log_leaves_its_folder_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
+        let first = open().unwrap();
+        assert!(matches!(open(), Err(OpenError::InUse { .. })));
+        first.close().await;
+        open().unwrap().close().await;
+        // `first` lives until here: a task that still holds a closed log does not lock the folder.
+        drop(first);
     }
 }

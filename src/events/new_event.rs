@@ -185,7 +185,7 @@ impl NewEvent {
         }
     }
 
-    /// The answer to an asynchronous number lookup: `lookup.completed`.
+    /// The answer to an asynchronous number look-up: `lookup.completed`.
     #[must_use]
     pub fn lookup(
         application: &ApplicationName,

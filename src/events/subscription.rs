@@ -266,7 +266,11 @@ impl Subscriptions {
         let weak = commands.downgrade();
         self.tasks.spawn(async move {
             task.run(received, weak, &subscriptions.closing).await;
-            subscriptions.running().remove(&key);
+            // A task that was started since this one closed its queue stays: two tasks would deliver each event twice.
+            let mut running = subscriptions.running();
+            if running.get(&key).is_some_and(mpsc::Sender::is_closed) {
+                running.remove(&key);
+            }
         });
         Ok(commands)
     }
@@ -286,5 +290,48 @@ impl Subscriptions {
             }
             read => Ok((read?, position)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{events::embedded::EmbeddedLog, ops::metrics::Metrics};
+
+    /// A subscriber attaches while the task of the subscription ends: a new task takes over, and the end of the old one must not
+    /// make a third subscriber start another task.
+    #[tokio::test]
+    async fn the_end_of_a_task_does_not_remove_its_successor() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
+        let subscriptions = Subscriptions::new(
+            Arc::new(log.unwrap()),
+            TaskTracker::new(),
+            CancellationToken::new(),
+        );
+        let key = SubscriptionKey {
+            application: "ops".into(),
+            name: "x".into(),
+        };
+        let subscriber = Subscriber {
+            filter: None,
+            visibility: Visibility::OwnApplication,
+            max_outstanding: 1,
+        };
+        let first = subscriptions.attach(key.clone(), subscriber.clone());
+        first.await.unwrap().handle.detach().await;
+        // The first task has closed its queue of commands, and is saving or has ended.
+        let queue = || subscriptions.running().get(&key).cloned();
+        while queue().is_some_and(|commands| !commands.is_closed()) {
+            tokio::task::yield_now().await;
+        }
+        let successor = subscriptions.open(key.clone(), &subscriber).await.unwrap();
+        // Both tasks have had their turns when the first one has ended.
+        while subscriptions.tasks.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert!(queue().is_some_and(|commands| commands.same_channel(&successor)));
     }
 }

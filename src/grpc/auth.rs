@@ -74,7 +74,7 @@ pub enum Denied {
     MethodNotAllowed {
         /// The name of the token, or the certificate's common name.
         name: String,
-        /// The method that was called.
+        /// As `package.Service/Method`.
         method: String,
     },
     /// The quota of the token or the application is used up.

@@ -1,10 +1,10 @@
-//! Every error that a caller can get. [`table`] maps each to a gRPC status; docs/ERRORS.md describes them.
+//! Every error that a caller can get. [`status_table`] maps each to a gRPC status; docs/ERRORS.md describes them.
 //!
 //! Each status carries `google.rpc` details: always ErrorInfo with a stable reason and the domain `smsbridge`; BadRequest with
 //! the invalid fields, as many as fit into a status ([`bounds`]); RetryInfo if waiting helps.
 
 mod bounds;
-mod table;
+mod status_table;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -92,16 +92,21 @@ impl Failure {
             description: description.to_string(),
         }])
     }
+
+    /// Whether repeating the call for one of its destinations or numbers may succeed, after this failure of that one.
+    fn is_retryable_for_one(&self) -> bool {
+        matches!(
+            self,
+            Self::Api(ApiError::NotSent { .. } | ApiError::RateLimited { .. })
+        )
+    }
 }
 
 impl From<Failure> for v1::Refusal {
     /// For one destination or number of a call that has several.
     fn from(failure: Failure) -> Self {
-        let retryable = matches!(
-            failure,
-            Failure::Api(ApiError::NotSent { .. } | ApiError::RateLimited { .. })
-        );
-        let row = table::row(failure);
+        let retryable = failure.is_retryable_for_one();
+        let row = status_table::row(failure);
         Self {
             reason: row.reason.into(),
             detail: row.message,
@@ -113,7 +118,7 @@ impl From<Failure> for v1::Refusal {
 
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
-        let row = table::row(failure);
+        let row = status_table::row(failure);
         let metadata: HashMap<String, String> = row
             .metadata
             .into_iter()
@@ -183,7 +188,7 @@ impl From<AppendError> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{table::DEFAULT_RETRY_DELAY, *};
+    use super::{status_table::DEFAULT_RETRY_DELAY, *};
 
     #[test]
     fn delays_are_rounded_up() {
@@ -224,7 +229,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| name.as_str().len() + value.len() + 32)
                 .sum();
-            let reason = table::row(failure).reason;
+            let reason = status_table::row(failure).reason;
             assert!(bytes < 7_500, "{reason}: {bytes} bytes");
         }
     }

@@ -183,7 +183,7 @@ impl Client {
         let response = request
             .send()
             .await
-            .map_err(|error| ApiError::from_exchange(&error))?;
+            .map_err(|error| ApiError::classify_exchange(&error))?;
         let status = response.status();
         let server_time = header(&response, DATE.as_str()).and_then(http_date);
         if !status.is_success() {
@@ -191,7 +191,7 @@ impl Client {
                 .and_then(|value| retry_after(value, server_time));
             // The status line decides, so an incomplete body does not matter.
             let (body, _) = read_body(response, MAX_ERROR_BYTES).await;
-            return Err(ApiError::from_status(status, retry_after, &body));
+            return Err(ApiError::classify_status(status, retry_after, &body));
         }
         let content_type = header(&response, CONTENT_TYPE.as_str())
             .unwrap_or_default()
@@ -232,7 +232,7 @@ async fn read_body(mut response: Response, limit: usize) -> (Bytes, Result<(), A
                 }
                 all.extend_from_slice(&chunk);
             }
-            Err(error) => break Err(ApiError::from_exchange(&error)),
+            Err(error) => break Err(ApiError::classify_exchange(&error)),
         }
     };
     let body = if all.is_empty() { first } else { all.freeze() };

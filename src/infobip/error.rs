@@ -59,7 +59,7 @@ impl ApiError {
     /// Classifies an exchange that did not end with a response. Only a failure to connect is certain: a pooled connection that
     /// was reset, or whose request timed out, may have carried the request. (hyper itself uses another connection if it has
     /// written nothing on the first one.)
-    pub(super) fn from_exchange(error: &reqwest::Error) -> Self {
+    pub(super) fn classify_exchange(error: &reqwest::Error) -> Self {
         if error.is_connect() {
             Self::NotSent {
                 detail: if error.is_timeout() {
@@ -86,7 +86,7 @@ impl ApiError {
     /// request and got no response answers 5xx. The exception is 408, which a proxy also sends when the API was too slow: it is
     /// in doubt, like a 5xx. Redirects are not followed. After 301, 307 and 308 the request was not carried out, because these
     /// ask for the same request at another address. After 302 and 303 it may have been: they are in doubt.
-    pub(super) fn from_status(
+    pub(super) fn classify_status(
         status: StatusCode,
         retry_after: Option<Duration>,
         body: &[u8],
@@ -284,7 +284,7 @@ mod tests {
     use super::*;
 
     fn refused(status: u16, body: &str) -> ApiError {
-        ApiError::from_status(StatusCode::from_u16(status).unwrap(), None, body.as_bytes())
+        ApiError::classify_status(StatusCode::from_u16(status).unwrap(), None, body.as_bytes())
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub const DEFAULT_ROWS: u32 = 50;
 pub const MAX_ID_FILTER_CHARACTERS: usize = 2_048;
 /// The API counts log requests per this window.
 pub const LOG_QUOTA_WINDOW: Duration = Duration::from_secs(60);
-/// Maximum number of phone numbers in one lookup request.
+/// Maximum number of phone numbers in one look-up request.
 pub const MAX_LOOKUP_NUMBERS: usize = 1_000;
 
 /// Maximum length of a text: the API takes at most 25 segments, and a segment has at most 160 characters in any alphabet.

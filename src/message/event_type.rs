@@ -52,7 +52,7 @@ event_types! {
     InboundReceived = "inbound.received",
     /// A shortened link was opened.
     LinkClicked = "link.clicked",
-    /// An asynchronous number lookup was answered.
+    /// An asynchronous number look-up was answered.
     LookupCompleted = "lookup.completed",
     /// A command could not be carried out and was dead-lettered.
     CommandInvalid = "command.invalid",

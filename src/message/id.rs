@@ -142,8 +142,8 @@ fn check_id(id: &str, max: usize) -> Result<(), IdError> {
     }
 }
 
-/// Derives the id of a message whose caller gave none: `{request_id}` for a single destination, `{request_id}~{position}` for
-/// several, or a UUIDv7 without a `request_id`. Callers may not use `~`.
+/// Derives the id of a message to which the caller gave none: `{request_id}` for a single destination, `{request_id}~{position}`
+/// for one of several, and a UUIDv7 if there is no `request_id`. Callers may not use `~` in the ids that they give.
 #[must_use]
 pub fn derive_message_id(request_id: &str, position: usize, destinations: usize) -> String {
     match (request_id, destinations) {

@@ -48,8 +48,8 @@ impl Ended {
 }
 
 impl Outage {
-    /// Counts a failure. True if an outage begins with it, or if its cause is new: log it. `quiet` keeps sporadic failures one
-    /// outage: a success ends it only if it began at least that long after the last failure.
+    /// Counts a failure. True if the caller must log it: it begins an outage, or its cause is new. `quiet` keeps sporadic
+    /// failures one outage: a success ends the outage only if the operation began at least that long after the last failure.
     pub fn failed(&self, cause: &'static str, quiet: Duration) -> bool {
         let now = Instant::now();
         let mut ongoing = self.ongoing.lock();
@@ -72,7 +72,7 @@ impl Outage {
         known.is_none()
     }
 
-    /// An operation that began at `began` succeeded. Returns the outage that ends with it: log it.
+    /// Notes that an operation that began at `began` succeeded. If that ends an outage, returns it for the caller to log.
     pub fn succeeded(&self, began: Instant) -> Option<Ended> {
         if !self.is_ongoing.load(Ordering::Relaxed) {
             return None;

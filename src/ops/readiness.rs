@@ -21,7 +21,7 @@ struct State {
 }
 
 impl Readiness {
-    /// Ready, as it has no conditions.
+    /// There are no conditions yet, so the process counts as ready.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

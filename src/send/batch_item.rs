@@ -1,7 +1,7 @@
 //! Batch items: the unit of batching. An item is one message with some of its destinations, and becomes one element of
 //! `messages[]` in a REST request.
 //!
-//! Neighbours: `core` makes items; `lanes` queues and batches them; `dispatcher` sends them; `in_doubt` holds those in doubt.
+//! Neighbours: `core` makes items; `lanes` queues and batches them; `dispatcher` sends them; `resolver` holds those in doubt.
 
 use std::{fmt, ops::Range, sync::Arc};
 

@@ -1,7 +1,7 @@
 //! The [`Sender`] of the process: owns the tasks of `send` and starts calls.
 //!
 //! Invariant: a call that was started continues until all its slots are settled, even if its caller goes away.
-//! Neighbours: `admission` and `placement` decide what is sent, `shutdown` ends the tasks; `dispatcher` sends; `in_doubt`
+//! Neighbours: `admission` and `placement` decide what is sent, `shutdown` ends the tasks; `dispatcher` sends; `resolver`
 //! resolves; `app` starts it, `grpc` and `commands` use it.
 
 mod admission;
@@ -27,13 +27,13 @@ use super::{
     dispatcher::{Dispatcher, settle_all},
     guards::Guards,
     idempotency,
-    in_doubt::{Resolver, ResolverHandle},
     lanes::Lanes,
     latency::Latency,
     pause::Pause,
     plan::Plan,
     recorder::Recorder,
     registry::Registry,
+    resolver::{Resolver, ResolverHandle},
 };
 use crate::{
     config,

@@ -5,7 +5,7 @@
 //! destination of a batch gets a result or an error, returns to a lane, or goes to the resolver; no batch is taken while the event log
 //! is known to be unavailable.
 //! Neighbours: `lanes` forms batches; `infobip` sends them; `outcome` classifies statuses; `failure` handles failed requests;
-//! `recorder` and `in_doubt` take over.
+//! `recorder` and `resolver` take over.
 
 mod failure;
 
@@ -18,12 +18,12 @@ use super::{
     SendError,
     batch_item::{BatchItem, wire_ids},
     call::Settled,
-    in_doubt::{InDoubtSend, ResolverHandle},
     lanes::{Lanes, NextBatch, RequestGuard},
     latency::Latency,
     outcome::{self, Verdict},
     pause::Pause,
     recorder::{Recorder, SlotResult},
+    resolver::{InDoubtSend, ResolverHandle},
 };
 use crate::{
     config,
@@ -129,7 +129,9 @@ impl Dispatcher {
 
     /// How long an item may wait to share a request.
     fn batching_wait(&self) -> Duration {
-        self.latency.batching_wait().min(self.config.gather_for)
+        self.latency
+            .batching_wait()
+            .min(self.config.max_batching_wait)
     }
 
     async fn send(&self, items: Vec<BatchItem>, in_flight: RequestGuard) {
@@ -204,7 +206,7 @@ impl Dispatcher {
                 let outcome = match outcome::of_response(&row.status) {
                     Verdict::Accepted => Outcome::Accepted,
                     Verdict::Rejected => Outcome::Rejected,
-                    Verdict::LookUp => {
+                    Verdict::InDoubt => {
                         self.submit_to_resolver(item.only(index), false).await;
                         continue;
                     }

@@ -1,12 +1,12 @@
 //! The lanes: two queues of items that wait to be sent, urgent before normal, and the policy that decides when a batch leaves.
 //!
-//! An item waits for at most `send.gather_for` so that several items can share a REST request. A caller that just received its
+//! An item waits for at most `send.max_batching_wait` so that several items can share a REST request. A caller that just received its
 //! result usually sends its next message at once, so a batch waits until as many destinations have arrived as results were
 //! delivered, or will be delivered before the wait is over. If no such message is expected, it waits while requests are in
 //! flight. If no request is in flight, and for urgent items, there is no wait.
 //!
 //! Invariant: the semaphore permits of the calls bound the number of waiting items.
-//! Neighbours: `core` and `in_doubt` push items, `dispatcher` takes batches.
+//! Neighbours: `core` and `resolver` push items, `dispatcher` takes batches.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ struct State {
     destinations: usize,
     in_flight: Vec<BatchInFlight>,
     last_id: u64,
-    /// Number of destinations whose results were delivered recently: as many new ones are expected.
+    /// Number of destinations whose results were delivered recently. The same number of new destinations is expected to follow.
     expected_followups: usize,
     /// Until when a batch waits for the expected destinations.
     followups_until: Option<Instant>,
@@ -55,7 +55,7 @@ pub(super) enum NextBatch {
 pub(super) struct Lanes {
     state: Mutex<State>,
     changed: Notify,
-    /// Maximum number of destinations in one request.
+    /// Maximum number of destinations in one REST request that several calls share. An exclusive request is not split.
     max_batch: usize,
     metrics: Metrics,
 }
@@ -93,7 +93,7 @@ impl Lanes {
     }
 
     /// Returns items that were not sent to the front of their lanes, in their order.
-    pub(super) fn requeue(&self, items: Vec<BatchItem>) {
+    pub(super) fn put_back(&self, items: Vec<BatchItem>) {
         let mut state = self.state();
         for item in items.into_iter().rev() {
             self.count_in(&mut state, &item);
@@ -108,8 +108,8 @@ impl Lanes {
         self.changed.notified()
     }
 
-    /// When the next batch should be taken, if no item waits longer than `max_wait`.
-    pub(super) fn next_batch_at(&self, max_wait: Duration) -> NextBatch {
+    /// When the next batch should be taken, if no item waits longer than `batching_wait`.
+    pub(super) fn next_batch_at(&self, batching_wait: Duration) -> NextBatch {
         let state = self.state();
         if !state.urgent.is_empty() || state.destinations >= self.max_batch {
             return NextBatch::Now;
@@ -118,7 +118,7 @@ impl Lanes {
             return NextBatch::Never;
         };
         let now = Instant::now();
-        let latest = first.since + max_wait;
+        let latest = first.since + batching_wait;
         // An exclusive item shares its request with no other call, so it has nothing to wait for.
         if first.exclusive.is_some() || latest <= now {
             return NextBatch::Now;

@@ -2,7 +2,7 @@
 //!
 //! Invariants: no other module classifies statuses of sends; a destination counts as accepted only if the API's status is an
 //! acceptance (P3, docs/RELIABILITY.md).
-//! Neighbours: `dispatcher` classifies responses, `in_doubt` classifies log rows.
+//! Neighbours: `dispatcher` classifies responses, `resolver` classifies log rows.
 
 use crate::proto::v1;
 
@@ -18,20 +18,20 @@ pub(super) enum Verdict {
     /// The API refused the message for good.
     Rejected,
     /// The status does not determine the outcome: the message is looked up in the logs, and not resent.
-    LookUp,
+    InDoubt,
 }
 
 /// Classifies a status in the response to a send.
 pub(super) fn of_response(status: &v1::Status) -> Verdict {
     use v1::StatusGroup as Group;
     if status.id == DUPLICATE_ID || status.name == DUPLICATE_NAME {
-        return Verdict::LookUp;
+        return Verdict::InDoubt;
     }
     match status.group() {
         Group::Accepted | Group::Pending | Group::Delivered => Verdict::Accepted,
         Group::Rejected | Group::Undeliverable | Group::Expired => Verdict::Rejected,
         // An unknown status is not an acceptance.
-        Group::Unspecified => Verdict::LookUp,
+        Group::Unspecified => Verdict::InDoubt,
     }
 }
 
@@ -60,7 +60,7 @@ mod tests {
     fn a_duplicate_id_is_not_a_rejection() {
         assert_eq!(
             of_response(&status(23, v1::StatusGroup::Rejected)),
-            Verdict::LookUp
+            Verdict::InDoubt
         );
         assert_eq!(
             of_response(&status(6, v1::StatusGroup::Rejected)),
@@ -72,7 +72,7 @@ mod tests {
     fn an_unknown_status_is_not_an_acceptance() {
         assert_eq!(
             of_response(&status(777, v1::StatusGroup::Unspecified)),
-            Verdict::LookUp
+            Verdict::InDoubt
         );
         assert_eq!(
             of_response(&status(0, v1::StatusGroup::Accepted)),

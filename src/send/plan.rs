@@ -64,7 +64,7 @@ pub(super) fn slots_of(
     request: &mut v1::SendSmsBulkRequest,
 ) -> Slots {
     let messages = std::mem::take(&mut request.messages);
-    if validate::count_results(&messages) > validate::MAX_DESTINATIONS {
+    if validate::count_results(&messages) > validate::MAX_DESTINATIONS_OF_CALL {
         return Slots::from_elem(Slot::without_destination(0), 1);
     }
     let total = count_destinations(&messages);

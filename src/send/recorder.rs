@@ -1,7 +1,7 @@
 //! Records send results: appends them to the event log, then completes their slots.
 //!
 //! Invariant: a slot never completes successfully before its result is durable (P5, docs/RELIABILITY.md).
-//! Neighbours: `dispatcher`, `in_doubt` and `core` produce results; `call` collects them.
+//! Neighbours: `dispatcher`, `resolver` and `core` produce results; `call` collects them.
 
 use std::{sync::Arc, time::Duration};
 

@@ -12,7 +12,7 @@ use std::{collections::HashSet, fmt::Display};
 use jiff::Timestamp;
 
 pub use self::request::check_request;
-pub(super) use self::request::{MAX_DESTINATIONS, count_results};
+pub(super) use self::request::{MAX_DESTINATIONS_OF_CALL, count_results};
 use self::times::{check_times, check_window, is_past};
 use super::request::RequestForm;
 use crate::{

@@ -254,7 +254,7 @@ async fn callers_who_wait_for_their_answers_share_requests() {
     const ROUNDS: usize = 8;
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        config.send.gather_for = Duration::from_secs(1);
+        config.send.max_batching_wait = Duration::from_secs(1);
     })
     .await;
     simulator

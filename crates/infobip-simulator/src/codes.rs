@@ -19,7 +19,7 @@ pub struct StatusCode {
     pub name: &'static str,
     /// The manual's `description`.
     pub description: &'static str,
-    /// The manual's `action`: what the sender can do, if the manual has it.
+    /// The manual's `action`: what the sender can do. `None` if the manual names no action.
     pub action: Option<&'static str>,
 }
 

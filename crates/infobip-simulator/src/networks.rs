@@ -1,4 +1,4 @@
-//! Finds the mobile network of a number, for MCC/MNC, prices and number lookups.
+//! Finds the mobile network of a number, for MCC/MNC, prices and number look-ups.
 //!
 //! The table is a coarse copy of the real one: the E.164 country codes and national mobile prefixes of some hundred
 //! countries with one or a few of their networks each (ITU-T E.212 operational bulletins). A prefix names the operator to

@@ -1,4 +1,4 @@
-//! Pushes delivery reports, received messages, clicks and number lookups to the customer's servers, with retries.
+//! Pushes delivery reports, received messages, clicks and number look-ups to the customer's servers, with retries.
 //!
 //! Only a 200 accepts a push (docs/INFOBIP_API.md#push). The retry cycle is the manual's: the wait before retry n is 1 min + n² min
 //! for n = 0…19; after that the push is lost. Waits are virtual and start at the time the attempt was due.

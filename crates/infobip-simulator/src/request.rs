@@ -138,7 +138,7 @@ pub(crate) struct PreviewRequest {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LookupRequest {
     pub(crate) to: Option<OneOrMany<LenientString>>,
-    /// Where the results of an asynchronous lookup are pushed.
+    /// Where the results of an asynchronous look-up are pushed.
     pub(crate) notify_url: Option<LenientString>,
     pub(crate) notify_content_type: Option<LenientString>,
 }

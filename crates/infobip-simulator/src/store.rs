@@ -15,7 +15,7 @@ use crate::config::Bounds;
 
 pub(crate) use message::{Bulk, Message, Phase, RowId};
 
-/// All stored messages with their indexes.
+/// The stored messages, indexed by id, send time, bulk and unread report.
 #[derive(Debug)]
 pub(crate) struct MessageStore {
     /// The message of row `first_row + index`.

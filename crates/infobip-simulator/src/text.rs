@@ -270,7 +270,8 @@ mod tests {
         let expected = "ΩΣ MEΓAPIKO ΨHΦIΣMA EINAI ΓNΩΣTH H AΠOΦAΣH THΣ EKKΛHΣIAΣ TOY ΔHMOY TΩN AΘHNAIΩN \
                         (ΠIΘANON ΓYPΩ ΣTO 433/2 Π.X.) NA EΠIBAΛEI AYΣTHPO KAI KAΘOΛIKO EMΠAPΓKO ΣTA";
         assert_eq!(encode(GREEK, &greek).text, expected);
-        // A client's sample. Its third row (TURKISH leaves 86) contradicts the official sample above, so it is not tested.
+        // A sample of an official client. Its third row (TURKISH leaves 86) is not tested, because it contradicts the sample
+        // of the reference above.
         let client = "Let's see how many characters will remain unused in this message .";
         assert_eq!(plain(client), (Alphabet::Gsm7, 1, 94));
         assert_eq!(measured(client, &tr), (Alphabet::Gsm7, 1, 89));

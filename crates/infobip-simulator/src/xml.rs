@@ -3,7 +3,7 @@
 //! Reading: the name of the root is ignored. A list may have each form of the reference: wrapped
 //! (`<messages><message>`), nested (`<messages><messages>`, the documents of 2015) or bare and repeated. Leaves are
 //! strings; the request type of the endpoint converts them. Depth, size and number of elements are bounded. A document type
-//! is refused, so that no entity of a caller is expanded.
+//! declaration is refused, so that no entity that a caller defines is expanded.
 //!
 //! Writing: lists are wrapped (docs/INFOBIP_API.md#xml); `<previews><previews>` is as in the reference.
 

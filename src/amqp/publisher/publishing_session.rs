@@ -46,7 +46,7 @@ pub(super) struct PublishingSession {
 
 type Publishing = Pin<Box<dyn Future<Output = Result<Confirmation, lapin::Error>> + Send>>;
 
-/// A publication whose frames are queued.
+/// A publication that has begun: its frames are queued, unless it failed at once.
 pub(super) enum Publication {
     Finished(Box<Result<Confirmation, lapin::Error>>),
     /// Resolves with the confirm.
@@ -105,7 +105,7 @@ impl PublishingSession {
     }
 }
 
-/// Gives up the session on drop, unless it is forgotten.
+/// A guard that gives up the session when the guard is dropped. `std::mem::forget` disarms the guard.
 pub(super) struct GiveUpOnDrop<'a>(pub(super) &'a Session);
 
 impl Drop for GiveUpOnDrop<'_> {

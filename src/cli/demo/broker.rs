@@ -27,7 +27,7 @@ const EVENT_TIMEOUT: Duration = Duration::from_secs(15);
 const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of unacknowledged events.
 const PREFETCH: u16 = 10;
-/// The events of the command.
+/// The events that the demo awaits after it has published the command.
 const EXPECTED: [EventType; 2] = [EventType::SendAccepted, EventType::ReportDelivered];
 
 /// The broker of `--amqp-url`, and the demo's names there.

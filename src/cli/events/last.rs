@@ -21,7 +21,7 @@ const REACHES: [SignedDuration; 3] = [
     SignedDuration::from_hours(24),
 ];
 
-/// The newest `count` events that match, oldest first; those since `since`, if it is given.
+/// Returns the newest `count` matching events, oldest first. With `since`: only events since that time.
 ///
 /// # Errors
 /// If the bridge refuses the call or the connection breaks.

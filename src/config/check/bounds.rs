@@ -118,7 +118,12 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             hour,
         ),
         ("send.retry_for", send.retry_for, ms(0), hour * 24),
-        ("send.gather_for", send.gather_for, ms(0), ms(1000)),
+        (
+            "send.max_batching_wait",
+            send.max_batching_wait,
+            ms(0),
+            ms(1000),
+        ),
         ("send.in_doubt_wait", send.in_doubt_wait, ms(1), hour),
         ("send.in_doubt_for", send.in_doubt_for, ms(1), hour * 48),
         (

@@ -24,7 +24,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Remembers that the message has a final report, if the event is one.
+    /// If the event is a final report, remembers that its message has one.
     pub(super) fn note_final(&mut self, new: &NewEvent) {
         if new.is_final_report() {
             let key = self.hasher.hash_one(&new.wire_id);
@@ -40,7 +40,7 @@ impl History {
                 .contains_key(&self.hasher.hash_one(&new.wire_id))
     }
 
-    /// Remembers the result of a send that its caller can repeat, if the event is one.
+    /// If the event is the result of a send that the caller can repeat, remembers the result.
     pub(super) fn note_send(&mut self, new: &NewEvent) {
         if let (Some(Payload::Result(result)), Some(digest)) = (&new.event.payload, new.digest) {
             let result = result.clone();

@@ -35,7 +35,7 @@ pub(super) struct StreamReader {
     pub(super) closed: CancellationToken,
     /// The first offset to return. The broker starts at the chunk that contains it, so earlier ones are skipped.
     pub(super) first_offset: i64,
-    /// Events before this time are skipped. `None` once an event at or after it was returned.
+    /// Events are skipped until the first one at or after this time. `None` from then on, or if no time was requested.
     pub(super) since: Option<jiff::Timestamp>,
     /// The last offset to return.
     pub(super) head: Option<i64>,

@@ -259,7 +259,7 @@ fn bytes(job: &Job) -> usize {
 /// nearly full disk, and the next commit would fail again.
 fn probe(connection: &Connection, bytes: usize) -> rusqlite::Result<()> {
     const NO_SEQ: i64 = -1;
-    // Without it, SQLite does not write the pages of what the same transaction removes.
+    // Without `secure_delete`, SQLite does not write the pages of a row that the same transaction also deletes.
     set_secure_delete(connection, true)?;
     let outcome = connection
         .execute(

@@ -4,7 +4,7 @@
 //! is read again after a restart; a delivery is outstanding at one subscriber; every subscriber may see all events that the
 //! subscription receives.
 //! Neighbours: [`delivery`] chooses the subscriber of each event and moves the position; [`super`] starts the task for the
-//! first subscriber; it ends with the last one.
+//! first subscriber; the task ends when the last one detaches.
 
 mod delivery;
 

@@ -22,7 +22,7 @@ pub(in crate::grpc) struct Certificate {
 }
 
 impl Certificate {
-    /// `None` if the client presented no certificate.
+    /// `None` if the client presented no certificate, or one that cannot be parsed.
     pub(in crate::grpc) fn of<I>(stream: &TlsStream<I>) -> Option<Self> {
         let (_, session) = stream.get_ref();
         let shown = session.peer_certificates()?.first()?;

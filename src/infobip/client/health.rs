@@ -73,7 +73,7 @@ impl Health {
                     tracing::warn!(
                         base_url,
                         %endpoint,
-                        "the API's rate limit is reached (HTTP 429): requests wait; see infobip.send_requests_per_second"
+                        "the API's rate limit is reached (HTTP 429): sends wait, and callers who read get RESOURCE_EXHAUSTED; see infobip.send_requests_per_second"
                     );
                 }
             }

@@ -94,7 +94,7 @@ impl Client {
     }
 
     /// Looks up at most [`limits::MAX_LOOKUP_NUMBERS`](crate::infobip::limits::MAX_LOOKUP_NUMBERS) numbers:
-    /// `POST /number/1/query`. Each number costs money, so a lookup in doubt should not be repeated.
+    /// `POST /number/1/query`. Each number costs money, so a look-up in doubt should not be repeated.
     ///
     /// # Errors
     /// [`ApiError`]

@@ -1,4 +1,4 @@
-//! Parses number lookups: responses to synchronous and asynchronous requests, and pushes.
+//! Parses number look-ups: responses to synchronous and asynchronous requests, and pushes.
 
 use serde::Deserialize;
 
@@ -68,7 +68,7 @@ struct WireNetwork<'a> {
     network_id: Scalar<'a>,
 }
 
-/// Reads lookups from JSON or XML.
+/// Reads the answers to number look-ups, in JSON or XML.
 ///
 /// # Errors
 /// [`UnreadableBody`] if the body has no readable row and is not an empty list either.

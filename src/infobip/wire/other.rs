@@ -1,4 +1,4 @@
-//! The bodies of the small operations: previews, scheduled bulks, conversions, the balance, lookup requests.
+//! The bodies of the small operations: previews, scheduled bulks, conversions, the balance, look-up requests.
 
 use serde::{Deserialize, Serialize};
 
@@ -177,7 +177,7 @@ pub(in crate::infobip) fn read_balance(
     })
 }
 
-/// API: the request of a number lookup.
+/// API: the request of a number look-up.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::infobip) struct LookupRequest<'a> {

@@ -1,6 +1,6 @@
 //! Single JSON values of any type.
 //!
-//! A value of an unexpected type does not make its row unreadable: a number may be sent as a string and the reverse
+//! A value of an unexpected type does not make its row unreadable: a number may be sent as a string, or a string as a number
 //! (docs/INFOBIP_API.md#tolerant-reading; XML has only strings). A value stays raw until it is read, so that digits are never
 //! changed.
 

@@ -101,7 +101,7 @@ struct RowMatcher<'a> {
     rows: Vec<Option<WireRow<'a>>>,
     /// As many rows as destinations.
     complete: bool,
-    /// Row positions by message id. Built when the first row is out of order.
+    /// Row positions by message id. Built when a row is searched by its id for the first time.
     indexes: Option<HashMap<String, usize>>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a slot whose message may have been sent before goes to the resolver, never directly to a lane (P2,
 //! docs/RELIABILITY.md).
-//! Neighbours: `idempotency` found the earlier uses of the ids; `admission` refuses; `lanes` and `in_doubt` take over.
+//! Neighbours: `idempotency` found the earlier uses of the ids; `admission` refuses; `lanes` and `resolver` take over.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,9 +19,9 @@ use crate::{
         batch_item::{BatchItem, BatchSlots, ExclusiveRequest},
         call::{Call, Settled},
         idempotency::EarlierUse,
-        in_doubt::InDoubtSend,
         plan::{PlacementPlan, PlannedMessage},
         recorder::SlotResult,
+        resolver::InDoubtSend,
         slot::first_violations,
     },
 };

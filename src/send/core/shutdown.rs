@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::Inner;
 use crate::send::{
-    SendError, batch_item::BatchItem, dispatcher::settle_all, in_doubt::InDoubtSend,
-    recorder::SlotResult,
+    SendError, batch_item::BatchItem, dispatcher::settle_all, recorder::SlotResult,
+    resolver::InDoubtSend,
 };
 
 /// Part of the grace period reserved for recording `unknown` results.

@@ -23,9 +23,9 @@ impl Dispatcher {
     pub(super) async fn handle_error(&self, items: Vec<BatchItem>, error: ApiError) {
         let is_about_messages = error.is_about_the_request();
         match error {
-            ApiError::NotSent { detail } => self.requeue(items, &detail, None).await,
+            ApiError::NotSent { detail } => self.pause_and_retry(items, &detail, None).await,
             ApiError::RateLimited { retry_after } => {
-                self.requeue(items, "HTTP 429 Too Many Requests", retry_after)
+                self.pause_and_retry(items, "HTTP 429 Too Many Requests", retry_after)
                     .await;
             }
             ApiError::CredentialsRefused { http_status, text } => {
@@ -54,7 +54,7 @@ impl Dispatcher {
                     let detail = format!(
                         "{response}: check infobip.base_url and any proxy between the bridge and the API"
                     );
-                    self.requeue(items, &detail, None).await;
+                    self.pause_and_retry(items, &detail, None).await;
                 }
             }
             ApiError::InDoubt { detail, redirected } => {
@@ -77,14 +77,19 @@ impl Dispatcher {
 
     /// Nothing was sent: pauses sending, returns the items to their lanes, and fails those that have waited for
     /// `send.retry_for`.
-    async fn requeue(&self, items: Vec<BatchItem>, detail: &str, at_least: Option<Duration>) {
+    async fn pause_and_retry(
+        &self,
+        items: Vec<BatchItem>,
+        detail: &str,
+        at_least: Option<Duration>,
+    ) {
         let pause = self.pause.begin(at_least);
         tracing::debug!(
             pause_ms = milliseconds(pause),
             detail,
             "the API does not take sends now: they are retried after a pause"
         );
-        self.lanes.requeue(items);
+        self.lanes.put_back(items);
         let error = SendError::Unavailable {
             detail: detail.to_owned(),
             retry_after: pause.max(Duration::from_secs(1)),

@@ -13,8 +13,8 @@ use crate::{
     send::request::RequestForm,
 };
 
-/// Maximum number of destinations in one request.
-pub(in crate::send) const MAX_DESTINATIONS: usize = 10_000;
+/// Maximum number of destinations of one call. An exclusive request may have as many, other REST requests `send.max_batch`.
+pub(in crate::send) const MAX_DESTINATIONS_OF_CALL: usize = 10_000;
 
 /// The mistakes of a request as a whole: `found`, what its edge found already, and those of its own fields. If there are any, those
 /// of its messages follow, because the caller gets all of them at once. None of them if only messages are invalid: then each
@@ -49,7 +49,7 @@ fn first_messages(
     let mut destinations = 0;
     messages.iter().enumerate().take_while(move |(_, message)| {
         destinations += count_results(std::slice::from_ref(*message));
-        destinations <= MAX_DESTINATIONS
+        destinations <= MAX_DESTINATIONS_OF_CALL
     })
 }
 
@@ -83,16 +83,16 @@ fn check_own_fields(
         }
     }
     let destinations = count_results(&request.messages);
-    if destinations > MAX_DESTINATIONS {
+    if destinations > MAX_DESTINATIONS_OF_CALL {
         match form {
             RequestForm::Single => violations.add(
                 "message.destinations",
-                format_args!("has {destinations} entries: the maximum is {MAX_DESTINATIONS}"),
+                format_args!("has {destinations} entries: the maximum is {MAX_DESTINATIONS_OF_CALL}"),
             ),
             RequestForm::Bulk => violations.add(
                 "messages",
                 format_args!(
-                    "has {destinations} destinations in total: the maximum is {MAX_DESTINATIONS}"
+                    "has {destinations} destinations in total: the maximum is {MAX_DESTINATIONS_OF_CALL}"
                 ),
             ),
         }

@@ -102,7 +102,7 @@ pub(crate) struct Fault {
     /// Maximum of `struck`; default: no limit.
     #[serde(default)]
     pub(crate) count: Option<u64>,
-    /// Path prefix that it matches; default: every path for which the kind is meaningful.
+    /// Prefix of the paths to which the fault applies; default: every path for which the kind is meaningful.
     #[serde(default)]
     pub(crate) path: Option<String>,
     /// Requests or pushes that it matched.

@@ -7,7 +7,7 @@ use crate::{
     http::{ApiRequest, ApiResponse},
 };
 
-/// Maximum number of conversions stored.
+/// When there are more confirmed conversions, the oldest are removed.
 const MAX_CONVERSIONS: usize = 10_000;
 
 /// Confirms the conversion of a tracked message.

@@ -20,7 +20,7 @@ pub fn strip_suffix(path: &str) -> (&str, Option<Format>) {
     (path, None)
 }
 
-/// Format of the response: the one that `Accept` prefers; without a preference that of the request body; else JSON.
+/// The format of the response: the one that `Accept` prefers, else the format of the request body, else JSON.
 pub fn response_format(headers: &HeaderMap) -> Format {
     let mut best: Option<(f32, Format)> = None;
     for accept in headers

@@ -60,8 +60,8 @@ pub fn follow(request: &ApiRequest<'_>, path: &str) -> Result<ApiResponse, ApiEr
     Ok(ApiResponse::redirect(location))
 }
 
-/// Type, operating system and maker of a device by its User-Agent. The operating system has its major version if it is
-/// known, as in the official sample of the push (`iOS 12`).
+/// Reads the type, the operating system and the maker of a device from its User-Agent. The operating system includes the
+/// major version if the User-Agent names one, as in the official sample of the push (`iOS 12`).
 fn parse_user_agent(user_agent: &str) -> (&'static str, String, &'static str) {
     let has = |word: &str| user_agent.contains(word);
     let (kind, os, before_version, maker) = if has("iPad") {

@@ -1,4 +1,4 @@
-//! The table behind [`super::of_number`]: ITU-T E.164 country codes, E.212 codes and national mobile prefixes, coarsely.
+//! The table behind [`super::of_number`], simplified: ITU-T E.164 country codes, E.212 codes and national mobile prefixes.
 //!
 //! A prefix of a whole range of mobile numbers (`6` in the Netherlands) belongs to one of the country's networks here, and
 //! so do all numbers of a country whose plan does not separate mobile numbers. Prices are invented.

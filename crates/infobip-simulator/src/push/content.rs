@@ -48,7 +48,7 @@ pub(crate) enum PushContent {
         url: String,
         click: Arc<Click>,
     },
-    /// The results of an asynchronous lookup.
+    /// The results of an asynchronous look-up.
     Lookups {
         notify: NotifyTarget,
         body: Box<Value>,

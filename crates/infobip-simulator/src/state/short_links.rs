@@ -50,7 +50,7 @@ pub(crate) struct Click {
     pub(crate) clicked_at: ApiDate,
 }
 
-/// The device by its User-Agent, and the network by the number.
+/// The device that the User-Agent names, and the network of the number.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Device {

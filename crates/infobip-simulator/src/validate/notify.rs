@@ -8,7 +8,7 @@ use crate::{envelope::ApiError, request::LenientString, submission::NotifyTarget
 const MAX_CALLBACK_CHARACTERS: usize = 4000;
 const MAX_URL_CHARACTERS: usize = 2048;
 
-/// Validates the notify URL and content type of a lookup.
+/// Validates the notify URL and content type of a look-up.
 pub fn lookup_notify(
     url: Option<LenientString>,
     content_type: Option<&LenientString>,

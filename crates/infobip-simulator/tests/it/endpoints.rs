@@ -1,4 +1,4 @@
-//! The simulator's endpoints except sending one text: formats, validation, limits, schedules, lookups, links.
+//! The simulator's endpoints except sending one text: formats, validation, limits, schedules, look-ups, links.
 
 use std::time::Duration;
 

@@ -174,7 +174,7 @@ impl PageToken {
     }
 }
 
-/// Finds the token of the next page: the oldest millisecond of this one and its rows.
+/// Finds the token of the next page: the oldest millisecond of the current page, and the ids of the rows in that millisecond.
 struct NextPage<'a> {
     previous: Option<&'a PageToken>,
     oldest: Option<PageToken>,

@@ -106,7 +106,7 @@ impl InDoubtSend {
         let status = log.status.clone().unwrap_or_default();
         let outcome = match outcome::of_log(&status) {
             Verdict::Rejected => Outcome::Rejected,
-            Verdict::Accepted | Verdict::LookUp => Outcome::Accepted,
+            Verdict::Accepted | Verdict::InDoubt => Outcome::Accepted,
         };
         let mut result = self.item.call.result(self.slot(), outcome);
         result.status = log.status.clone();
