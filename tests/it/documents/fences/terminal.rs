@@ -99,10 +99,10 @@ impl Terminal {
             copy(&root.join(folder), &workspace.path().join(folder));
         }
         fs::copy(root.join("Makefile"), workspace.path().join("Makefile")).unwrap();
-        let release = workspace.path().join("target/release");
-        fs::create_dir_all(&release).unwrap();
+        let debug = workspace.path().join("target/debug");
+        fs::create_dir_all(&debug).unwrap();
         let binary = env!("CARGO_BIN_EXE_smsbridge");
-        std::os::unix::fs::symlink(binary, release.join("smsbridge")).unwrap();
+        std::os::unix::fs::symlink(binary, debug.join("smsbridge")).unwrap();
         let bin = workspace.path().join("bin");
         fs::create_dir(&bin).unwrap();
         for (name, script) in [
