@@ -14,6 +14,7 @@
 //! Neighbours: `grpc` and `commands` above; `events` and `infobip` below.
 
 mod batch_item;
+mod breaker;
 mod call;
 mod core;
 mod digest;
@@ -22,8 +23,8 @@ pub mod guards;
 mod idempotency;
 mod lanes;
 mod latency;
+mod outage_clock;
 mod outcome;
-mod pause;
 mod plan;
 mod recorder;
 mod registry;

@@ -56,6 +56,8 @@ struct Inner {
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<EndpointLabel, Histogram, SecondsBuckets>,
     batch_destinations: Histogram,
+    breaker_open: Gauge,
+    breaker_opened: Counter,
     in_doubt: Gauge,
     in_doubt_resolved: Family<ResolutionLabel, Counter>,
     events_appended: Family<TypeLabel, Counter>,
@@ -87,6 +89,8 @@ impl Metrics {
             batch_destinations: Histogram::new([
                 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0,
             ]),
+            breaker_open: Gauge::default(),
+            breaker_opened: Counter::default(),
             in_doubt: Gauge::default(),
             in_doubt_resolved: Family::default(),
             events_appended: Family::default(),
@@ -130,6 +134,14 @@ impl Metrics {
     /// Records the size of a send request.
     pub fn batch(&self, destinations: u32) {
         self.0.batch_destinations.observe(f64::from(destinations));
+    }
+
+    /// The breaker for sends opened or closed.
+    pub fn breaker_open(&self, is_open: bool) {
+        self.0.breaker_open.set(i64::from(is_open));
+        if is_open {
+            self.0.breaker_opened.inc();
+        }
     }
 
     /// A send to a destination became in doubt.

@@ -27,8 +27,10 @@ pub(super) struct BatchItem {
     pub(super) slots: BatchSlots,
     /// When it was first pushed to a lane.
     pub(super) since: Instant,
-    /// When it first became in doubt. Such an item may have been sent, so it never fails as "not attempted".
+    /// When it first became in doubt, on the clock that stands still during outages (`outage_clock`). Such an item may have been sent, so it never fails as "not attempted".
     pub(super) in_doubt_since: Option<Instant>,
+    /// Whether it was sent again after a look-up that did not find it.
+    pub(super) is_resent: bool,
     /// Set if it must not share a request with other calls.
     pub(super) exclusive: Option<Arc<ExclusiveRequest>>,
 }

@@ -33,6 +33,8 @@ pub(super) enum Settled {
 pub(super) enum ReplyTo {
     /// A waiting caller, which may have gone away.
     Caller(oneshot::Sender<Result<Sent, SendError>>),
+    /// A command of a queue. It waits in its lane while the API is down, because the queue would only deliver it again.
+    Command(oneshot::Sender<Result<Sent, SendError>>),
     /// A function that must not block, because it runs where the last slot is settled. It gets one result for each slot, even
     /// if the call failed as a whole.
     Callback(Box<dyn FnOnce(Sent) + Send>),
@@ -66,6 +68,7 @@ pub(super) struct Call {
     pub(super) slots: Slots,
     /// The messages without their destinations, which are the slots.
     pub(super) messages: Vec<v1::OutboundMessage>,
+    pub(super) is_command: bool,
     state: Mutex<State>,
 }
 
@@ -80,6 +83,7 @@ impl Call {
         reply_to: ReplyTo,
     ) -> Arc<Self> {
         let open = slots.len();
+        let is_command = matches!(reply_to, ReplyTo::Command(_));
         let state = State {
             settled: smallvec![None; open],
             open,
@@ -95,6 +99,7 @@ impl Call {
             bulk_id,
             slots,
             messages,
+            is_command,
             state: Mutex::new(state),
         })
     }
@@ -164,7 +169,9 @@ impl Call {
                 release(is_known);
             }
             match reply_to {
-                Some(ReplyTo::Caller(caller)) => drop(caller.send(outcome)),
+                Some(ReplyTo::Caller(caller) | ReplyTo::Command(caller)) => {
+                    drop(caller.send(outcome));
+                }
                 Some(ReplyTo::Callback(callback)) => {
                     callback(outcome.unwrap_or_else(|error| self.failed(&error)));
                 }

@@ -23,13 +23,14 @@ use self::admission::Admitted;
 use super::{
     SendCommand, SendError, Sender, Sent,
     batch_item::BatchItem,
+    breaker::Breaker,
     call::{Call, ReplyTo},
     dispatcher::{Dispatcher, settle_all},
     guards::Guards,
     idempotency,
     lanes::Lanes,
     latency::Latency,
-    pause::Pause,
+    outage_clock::OutageClock,
     plan::Plan,
     recorder::Recorder,
     registry::Registry,
@@ -58,6 +59,8 @@ struct Inner {
     lanes: Arc<Lanes>,
     recorder: Arc<Recorder>,
     registry: Arc<Registry>,
+    breaker: Arc<Breaker>,
+    clock: Arc<OutageClock>,
     resolver: ResolverHandle,
     /// One permit for each slot of the calls in progress.
     capacity: Arc<Semaphore>,
@@ -142,6 +145,8 @@ impl SendCore {
             metrics: metrics.clone(),
         };
         let (end_dispatcher, end_resolver) = (CancellationToken::new(), CancellationToken::new());
+        let clock = Arc::new(OutageClock::default());
+        let breaker = Arc::new(Breaker::new(Arc::clone(&clock), metrics.clone()));
         let dispatcher = Arc::new(Dispatcher {
             client: client.clone(),
             pace,
@@ -150,7 +155,8 @@ impl SendCore {
             recorder: Arc::clone(&recorder),
             log: Arc::clone(&log),
             resolver: resolver_handle.clone(),
-            pause: Pause::default(),
+            breaker: Arc::clone(&breaker),
+            clock: Arc::clone(&clock),
             latency: Latency::default(),
             metrics: metrics.clone(),
         });
@@ -160,6 +166,7 @@ impl SendCore {
             config: config.clone(),
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
+            clock: Arc::clone(&clock),
             metrics,
         };
         let tasks = (
@@ -175,6 +182,8 @@ impl SendCore {
             lanes,
             recorder,
             registry: Arc::default(),
+            breaker,
+            clock,
             resolver: resolver_handle,
             capacity: Arc::new(Semaphore::new(config.queue_capacity)),
             closing: CancellationToken::new(),
@@ -190,10 +199,18 @@ impl SendCore {
     /// # Errors
     /// [`SendError`] if the command was not admitted: nothing is sent.
     pub fn begin(&self, command: SendCommand) -> Result<SendHandle, SendError> {
-        let (reply_to, outcome) = oneshot::channel();
+        self.begin_for(command, ReplyTo::Caller)
+    }
+
+    fn begin_for(
+        &self,
+        command: SendCommand,
+        reply_to: impl FnOnce(oneshot::Sender<Result<Sent, SendError>>) -> ReplyTo,
+    ) -> Result<SendHandle, SendError> {
+        let (sender, outcome) = oneshot::channel();
         let core = Arc::clone(&self.0);
         let admitted = core.admit(command).map_err(|refused| refused.error)?;
-        let call = core.start_call(admitted, ReplyTo::Caller(reply_to));
+        let call = core.start_call(admitted, reply_to(sender));
         Ok(SendHandle {
             core,
             call,
@@ -223,7 +240,7 @@ impl SendCore {
 
 impl Sender for SendCore {
     fn send(&self, command: SendCommand) -> BoxFuture<'_, Result<Sent, SendError>> {
-        let begun = self.begin(command);
+        let begun = self.begin_for(command, ReplyTo::Command);
         async move { begun?.wait().await }.boxed()
     }
 }

@@ -17,11 +17,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     SendError,
     batch_item::{BatchItem, wire_ids},
+    breaker::{Breaker, Permission, ProbeGuard},
     call::Settled,
     lanes::{Lanes, NextBatch, RequestGuard},
     latency::Latency,
+    outage_clock::OutageClock,
     outcome::{self, Verdict},
-    pause::Pause,
     recorder::{Recorder, SlotResult},
     resolver::{InDoubtSend, ResolverHandle},
 };
@@ -35,8 +36,16 @@ use crate::{
     proto::v1::Outcome,
 };
 
-/// How often the dispatcher checks whether the event log can be written again.
-const LOG_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the dispatcher checks whether the event log can be written again, and which items have waited too long.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The items of one request.
+struct Batch {
+    items: Vec<BatchItem>,
+    in_flight: RequestGuard,
+    /// Set if the request is a probe of an API that is down.
+    probe: Option<ProbeGuard>,
+}
 
 /// Sends the items in the lanes.
 pub(super) struct Dispatcher {
@@ -47,7 +56,8 @@ pub(super) struct Dispatcher {
     pub(super) recorder: Arc<Recorder>,
     pub(super) log: SharedEventLog,
     pub(super) resolver: ResolverHandle,
-    pub(super) pause: Pause,
+    pub(super) breaker: Arc<Breaker>,
+    pub(super) clock: Arc<OutageClock>,
     pub(super) latency: Latency,
     pub(super) metrics: Metrics,
 }
@@ -64,7 +74,7 @@ impl Dispatcher {
                 self.pace.acquire().await;
                 Some((permit, self.next_batch().await))
             };
-            let Some((permit, (batch, in_flight))) = (tokio::select! {
+            let Some((permit, batch)) = (tokio::select! {
                 () = end.cancelled() => None,
                 next = next => next,
             }) else {
@@ -72,8 +82,13 @@ impl Dispatcher {
             };
             let dispatcher = Arc::clone(&self);
             requests.spawn(async move {
-                dispatcher.send(batch, in_flight).await;
-                drop(permit);
+                let Batch {
+                    items,
+                    in_flight,
+                    probe,
+                } = batch;
+                dispatcher.send(items, in_flight).await;
+                drop((probe, permit));
             });
         }
         requests.close();
@@ -81,7 +96,7 @@ impl Dispatcher {
     }
 
     /// Waits until a batch is due and takes it.
-    async fn next_batch(&self) -> (Vec<BatchItem>, RequestGuard) {
+    async fn next_batch(&self) -> Batch {
         // One timer for the whole batch, because each timer that is set wakes the runtime's driver.
         let mut timer = pin!(tokio::time::sleep_until(Instant::now()));
         loop {
@@ -94,16 +109,34 @@ impl Dispatcher {
                         self.wait_for_log(cause).await;
                         continue;
                     }
-                    // Checked only now: the request whose end was awaited may have begun a pause.
-                    if let Some(until) = self.pause.until().filter(|until| *until > Instant::now())
-                    {
-                        tokio::time::sleep_until(until).await;
-                        continue;
-                    }
-                    // Lets the tasks run whose calls were read from the same socket, so that their items join this batch.
-                    tokio::task::yield_now().await;
-                    if let Some(batch) = self.lanes.take(self.latency.average()) {
-                        return batch;
+                    // Checked only now: the request whose end was awaited may have failed.
+                    match self.breaker.permission() {
+                        Permission::Wait(until) => self.wait_for_api(until).await,
+                        Permission::Probe => {
+                            let probe = self.breaker.begin_probe();
+                            if let Some((items, in_flight)) =
+                                self.lanes.take_one(self.latency.average())
+                            {
+                                return Batch {
+                                    items,
+                                    in_flight,
+                                    probe: Some(probe),
+                                };
+                            }
+                        }
+                        Permission::Send => {
+                            // Lets the tasks run whose calls were read from the same socket, so that their items join this batch.
+                            tokio::task::yield_now().await;
+                            if let Some((items, in_flight)) =
+                                self.lanes.take(self.latency.average())
+                            {
+                                return Batch {
+                                    items,
+                                    in_flight,
+                                    probe: None,
+                                };
+                            }
+                        }
                     }
                 }
                 NextBatch::At(at) => {
@@ -122,9 +155,23 @@ impl Dispatcher {
 
     /// A result could not be stored: waits a moment, and fails the items that have waited too long.
     async fn wait_for_log(&self, cause: String) {
-        self.fail_timed_out(LOG_CHECK_INTERVAL, &SendError::LogUnreadable(cause))
+        self.fail_timed_out(CHECK_INTERVAL, &SendError::LogUnreadable(cause))
             .await;
-        tokio::time::sleep(LOG_CHECK_INTERVAL).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
+    }
+
+    /// No request may begin before `until`, or before a probe ends: waits a moment. Callers fail at once while the API is down.
+    async fn wait_for_api(&self, until: Option<Instant>) {
+        let check = Instant::now() + CHECK_INTERVAL;
+        if until.is_some_and(|until| until <= check) {
+            // A short wait fails nobody.
+            return tokio::time::sleep_until(until.unwrap_or(check)).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(check) => {}
+            () = self.breaker.changed() => {}
+        }
+        self.fail_waiting().await;
     }
 
     /// How long an item may wait to share a request.
@@ -146,7 +193,7 @@ impl Dispatcher {
         );
         match self.request(&items).await {
             Ok(response) => {
-                self.pause.end();
+                self.breaker.succeeded();
                 let delivered = self.handle_response(items, response).await;
                 in_flight.results_delivered(delivered, self.batching_wait());
             }
@@ -228,7 +275,8 @@ impl Dispatcher {
 
     /// Hands an item in doubt to the resolver.
     async fn submit_to_resolver(&self, item: BatchItem, may_resend: bool) {
-        let send = InDoubtSend::new(item, may_resend, self.config.in_doubt_wait);
+        let began = self.clock.now();
+        let send = InDoubtSend::new(item, may_resend, self.config.in_doubt_wait, began);
         self.resolver.submit(send).await;
     }
 }

@@ -151,6 +151,21 @@ impl Lanes {
         (!batch.is_empty()).then(|| (batch, self.begin(expected_latency)))
     }
 
+    /// Takes the first item alone.
+    pub(super) fn take_one(
+        self: &Arc<Self>,
+        expected_latency: Duration,
+    ) -> Option<(Vec<BatchItem>, RequestGuard)> {
+        let mut state = self.state();
+        let first = state
+            .urgent
+            .pop_front()
+            .or_else(|| state.normal.pop_front())?;
+        self.count_out(&mut state, std::slice::from_ref(&first));
+        drop(state);
+        Some((vec![first], self.begin(expected_latency)))
+    }
+
     /// Counts a request as in flight until the returned guard is dropped.
     pub(super) fn begin(self: &Arc<Self>, expected_latency: Duration) -> RequestGuard {
         let mut state = self.state();
@@ -319,6 +334,7 @@ mod tests {
             slots: BatchSlots::from_elem(0, 1),
             since: Instant::now(),
             in_doubt_since: None,
+            is_resent: false,
             exclusive: None,
         }
     }

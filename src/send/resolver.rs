@@ -1,7 +1,8 @@
 //! Resolves sends whose outcome is in doubt: looks them up in the API's logs, and resends with the same id only what the logs do
 //! not have (docs/RELIABILITY.md#how-a-send-stays-single).
 //!
-//! Invariants: an answered look-up precedes every resend; a send that was refused as "duplicate id" is never resent; after
+//! Invariants: an answered look-up precedes every resend; after `send.in_doubt_for`, a clock that stands still during outages, nothing is
+//! resent a second time; a send that was refused as "duplicate id" is never resent; after
 //! `send.in_doubt_for` the result is `unknown`, and a repeated call starts a new look-up.
 //! Neighbours: `infobip::error` and `outcome` decide what is in doubt; `dispatcher` and `core` hand sends over; `outcome` classifies log rows; `recorder` records results.
 
@@ -13,11 +14,11 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::send::InDoubtSend;
-use super::{batch_item::wire_ids, lanes::Lanes, recorder::Recorder};
+use super::{batch_item::wire_ids, lanes::Lanes, outage_clock::OutageClock, recorder::Recorder};
 use crate::{
     config,
     infobip::{
-        Client, LogsQuery, limits,
+        ApiError, Client, LogsQuery, limits,
         pacing::{LogQuota, Priority},
         wire::{self, LogRow},
     },
@@ -27,6 +28,8 @@ use crate::{
 
 /// Maximum time between two look-ups of one id.
 const MAX_LOOKUP_INTERVAL: Duration = Duration::from_secs(30);
+/// How long the logs are not asked after a 429 without Retry-After.
+const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(5);
 /// Look-ups that fall due within this time after the first one share its request.
 const LOOKUP_BATCH_WINDOW: Duration = Duration::from_millis(20);
 
@@ -58,6 +61,7 @@ pub(super) struct Resolver {
     pub(super) config: config::Send,
     pub(super) lanes: Arc<Lanes>,
     pub(super) recorder: Arc<Recorder>,
+    pub(super) clock: Arc<OutageClock>,
     pub(super) metrics: Metrics,
 }
 
@@ -124,8 +128,15 @@ impl Resolver {
             let at = Instant::now();
             let rows = match self.client.logs(&query).await {
                 Ok(response) => wire::read_logs(&response.body).map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Err(error) => {
+                    if let ApiError::RateLimited { retry_after } = &error {
+                        self.log_quota
+                            .pause(retry_after.unwrap_or(RATE_LIMIT_PAUSE));
+                    }
+                    Err(error.to_string())
+                }
             };
+            self.clock.set_logs_fail(rows.is_err());
             match rows {
                 Ok(rows) => {
                     for id in ids {
@@ -149,6 +160,10 @@ impl Resolver {
         let mut results = Vec::new();
         let mut resend = Vec::new();
         let mut open = Vec::new();
+        let now = self.clock.now();
+        let has_timed_out = |send: &InDoubtSend| {
+            now.saturating_duration_since(send.since) >= self.config.in_doubt_for
+        };
         for mut send in due {
             let answered_at = answers.answered.get(send.wire_id());
             if let Some(row) = answers.rows.get(send.wire_id()) {
@@ -157,10 +172,12 @@ impl Resolver {
             } else if answered_at.is_some_and(|at| *at >= send.not_found_counts_from)
                 && send.may_resend
                 && !send.item.is_expired()
+                && !(has_timed_out(&send) && send.item.is_resent)
             {
                 self.metrics.in_doubt_resolved(Resolution::Resent);
+                send.item.is_resent = true;
                 resend.push(send.item);
-            } else if send.since.elapsed() >= self.config.in_doubt_for {
+            } else if has_timed_out(&send) {
                 self.metrics.in_doubt_resolved(Resolution::Unknown);
                 results.push(send.unknown("send.in_doubt_for has passed"));
             } else {
@@ -168,9 +185,8 @@ impl Resolver {
                     .wait(send.look_ups);
                 send.look_ups += 1;
                 send.due = Instant::now() + wait;
-                if send.not_found_counts_from > Instant::now() {
-                    send.due = send.due.min(send.not_found_counts_from);
-                }
+                // "Not found" cannot count before, and a message that was accepted earlier was found already.
+                send.due = send.due.max(send.not_found_counts_from);
                 open.push(send);
             }
         }

@@ -170,8 +170,8 @@ impl LogQuota {
         self.state().try_start(Rank::Caller, Instant::now())
     }
 
-    /// Starts no request for a while, at most ten windows: for HTTP 429, which happens if others use the account too. Only
-    /// tests call it so far: a 429 does not pause the quota yet.
+    /// Starts no request for a while, at most ten windows: for HTTP 429, which happens if others use the account
+    /// too.
     pub fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait.min(LOG_QUOTA_WINDOW * 10);
         let mut state = self.state();

@@ -35,6 +35,16 @@ impl Inner {
             Unit::Other("destinations".to_owned()),
             self.batch_destinations.clone(),
         );
+        registry.register(
+            "send_breaker_open",
+            "1 while the API is down and only probes are sent, else 0",
+            self.breaker_open.clone(),
+        );
+        registry.register(
+            "send_breaker_opened",
+            "Outages of the API for sends",
+            self.breaker_opened.clone(),
+        );
         registry.register_with_unit(
             "in_doubt",
             "Destinations whose send is in doubt and being looked up",

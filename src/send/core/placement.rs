@@ -127,10 +127,15 @@ impl Inner {
             slots,
             since: Instant::now(),
             in_doubt_since: None,
+            is_resent: false,
             exclusive: exclusive.clone(),
         };
         let resolve = |slot| {
-            InDoubtSend::redelivered(item(BatchSlots::from_elem(slot, 1)), self.request_timeout)
+            InDoubtSend::redelivered(
+                item(BatchSlots::from_elem(slot, 1)),
+                self.request_timeout,
+                self.clock.now(),
+            )
         };
         let mut in_doubt = Vec::new();
         let mut new = slots;

@@ -20,6 +20,12 @@ const SHUTDOWN_RESERVE: Duration = Duration::from_millis(500);
 impl Inner {
     pub(super) async fn drain(&self, deadline: Instant) {
         self.closing.cancel();
+        // What only waits for an API that is down is not waited for: a command goes back to its queue.
+        if self.breaker.is_open() {
+            for item in self.lanes.remove(|item| item.in_doubt_since.is_none()) {
+                settle_all(&item, &SendError::ShuttingDown);
+            }
+        }
         let all = u32::try_from(self.config.queue_capacity).unwrap_or(u32::MAX);
         let all_calls_done = self.capacity.acquire_many(all);
         let reserve_begins = deadline.checked_sub(SHUTDOWN_RESERVE).unwrap_or(deadline);
@@ -67,7 +73,7 @@ fn end(item: &BatchItem) -> Vec<SlotResult> {
         return Vec::new();
     }
     let unknown = |index| {
-        InDoubtSend::redelivered(item.only(index), Duration::ZERO)
+        InDoubtSend::redelivered(item.only(index), Duration::ZERO, Instant::now())
             .unknown("the bridge is shutting down")
     };
     (0..item.slots.len()).map(unknown).collect()
@@ -116,6 +122,7 @@ mod tests {
             slots: [0, 1].into_iter().collect(),
             since: Instant::now(),
             in_doubt_since: None,
+            is_resent: false,
             exclusive: None,
         };
         (item, outcome)

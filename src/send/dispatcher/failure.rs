@@ -2,7 +2,7 @@
 //! resolver.
 //!
 //! Invariant: an item in doubt never fails as "nothing was sent" (P2, docs/RELIABILITY.md).
-//! Neighbours: `infobip` has classified the failure and logged the outage; `pause` stops sending during an outage.
+//! Neighbours: `infobip` has classified the failure and logged the outage; `breaker` stops sends during an outage.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,20 +19,29 @@ use crate::{
     },
 };
 
+/// Shortest time after which callers are told to repeat a call.
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a command waits in its lane for the API, at least. Then it moves to a retry queue, because a broker closes the channel of
+/// a consumer that does not acknowledge a delivery within 30 minutes.
+const COMMAND_RETRY_FOR: Duration = Duration::from_secs(600);
+
 impl Dispatcher {
     pub(super) async fn handle_error(&self, items: Vec<BatchItem>, error: ApiError) {
         let is_about_messages = error.is_about_the_request();
         match error {
-            ApiError::NotSent { detail } => self.pause_and_retry(items, &detail, None).await,
+            ApiError::NotSent { detail } => {
+                let wait = self.breaker.failed(&detail, true);
+                self.retry_after(wait, items, &detail).await;
+            }
             ApiError::RateLimited { retry_after } => {
-                self.pause_and_retry(items, "HTTP 429 Too Many Requests", retry_after)
-                    .await;
+                let wait = self.breaker.rate_limited(retry_after);
+                self.retry_after(wait, items, &self.breaker.cause()).await;
             }
             ApiError::CredentialsRefused { http_status, text } => {
                 let detail = format!(
                     "HTTP {http_status}, {text}: check infobip.username and infobip.password, or infobip.api_key"
                 );
-                self.pause.begin(None);
+                self.breaker.failed(&detail, true);
                 self.fail(items, &SendError::CredentialsRefused { detail })
                     .await;
             }
@@ -49,18 +58,19 @@ impl Dispatcher {
                 let response = format!("HTTP {http_status} {code}: {text} {fields}");
                 let response = response.trim_end_matches([' ', ':']);
                 if is_about_messages {
+                    self.breaker.succeeded();
                     self.isolate_refused(items, response.to_owned()).await;
                 } else {
                     let detail = format!(
                         "{response}: check infobip.base_url and any proxy between the bridge and the API"
                     );
-                    self.pause_and_retry(items, &detail, None).await;
+                    let wait = self.breaker.failed(&detail, true);
+                    self.retry_after(wait, items, &detail).await;
                 }
             }
             ApiError::InDoubt { detail, redirected } => {
-                if redirected {
-                    self.pause.begin(None);
-                }
+                // Only one message may cause a timeout or an HTTP 500: the next request begins at once, until the breaker opens.
+                self.breaker.failed(&detail, redirected);
                 tracing::debug!(
                     message_ids = %wire_ids(&items),
                     detail,
@@ -75,34 +85,55 @@ impl Dispatcher {
         }
     }
 
-    /// Nothing was sent: pauses sending, returns the items to their lanes, and fails those that have waited for
-    /// `send.retry_for`.
-    async fn pause_and_retry(
-        &self,
-        items: Vec<BatchItem>,
-        detail: &str,
-        at_least: Option<Duration>,
-    ) {
-        let pause = self.pause.begin(at_least);
+    /// Nothing was sent: returns the items to their lanes, and fails those that cannot wait for the next request after `wait`.
+    async fn retry_after(&self, wait: Duration, items: Vec<BatchItem>, detail: &str) {
         tracing::debug!(
-            pause_ms = milliseconds(pause),
+            wait_ms = milliseconds(wait),
             detail,
-            "the API does not take sends now: they are retried after a pause"
+            "the API does not take sends now: they are retried after a wait"
         );
         self.lanes.put_back(items);
         let error = SendError::Unavailable {
             detail: detail.to_owned(),
-            retry_after: pause.max(Duration::from_secs(1)),
+            retry_after: wait.max(MIN_RETRY_AFTER),
         };
-        self.fail_timed_out(pause, &error).await;
+        self.fail_timed_out(wait, &error).await;
     }
 
-    /// Fails the items whose time is over before the pause ends. An item in doubt must not fail as "nothing was sent": it has a limit
-    /// of its own, and then goes back to the resolver.
-    pub(super) async fn fail_timed_out(&self, pause: Duration, error: &SendError) {
+    /// Fails callers while the API is down, and items whose time is over.
+    pub(super) async fn fail_waiting(&self) {
+        let Some(outage) = self.breaker.outage() else {
+            let error = SendError::Unavailable {
+                detail: self.breaker.cause(),
+                retry_after: MIN_RETRY_AFTER,
+            };
+            return self.fail_timed_out(Duration::ZERO, &error).await;
+        };
+        let error = SendError::Unavailable {
+            detail: outage.cause,
+            retry_after: outage.retry_after.max(MIN_RETRY_AFTER),
+        };
+        let is_caller = |item: &BatchItem| !item.call.is_command && item.in_doubt_since.is_none();
+        for item in self.lanes.remove(is_caller) {
+            settle_all(&item, &error);
+        }
+        self.fail_timed_out(Duration::ZERO, &error).await;
+    }
+
+    /// Fails the items whose time is over after `wait`. An item in doubt must not fail as "nothing was sent": it has a limit of its
+    /// own, and then goes back to the resolver.
+    pub(super) async fn fail_timed_out(&self, wait: Duration, error: &SendError) {
+        let now = self.clock.now();
         let has_timed_out = |item: &BatchItem| match item.in_doubt_since {
-            None => item.since.elapsed() + pause > self.config.retry_for,
-            Some(since) => since.elapsed() > self.config.in_doubt_for,
+            None => {
+                let retry_for = if item.call.is_command {
+                    self.config.retry_for.max(COMMAND_RETRY_FOR)
+                } else {
+                    self.config.retry_for
+                };
+                item.since.elapsed() + wait > retry_for
+            }
+            Some(since) => now.saturating_duration_since(since) > self.config.in_doubt_for,
         };
         let timed_out = self.lanes.remove(has_timed_out);
         self.fail(timed_out, error).await;

@@ -23,6 +23,7 @@ pub(in crate::send) struct InDoubtSend {
     /// An item with exactly one slot.
     pub(super) item: BatchItem,
     pub(super) may_resend: bool,
+    /// On the clock that stands still during outages.
     pub(super) since: Instant,
     /// When the next look-up is due.
     pub(super) due: Instant,
@@ -32,10 +33,18 @@ pub(in crate::send) struct InDoubtSend {
 }
 
 impl InDoubtSend {
-    /// A send of this process whose response did not arrive. The first look-up is due after `wait`.
-    pub(in crate::send) fn new(mut item: BatchItem, may_resend: bool, wait: Duration) -> Self {
+    /// A send of this process whose response did not arrive. The first look-up is due after `wait`. `began` is now on the
+    /// [`OutageClock`].
+    ///
+    /// [`OutageClock`]: crate::send::outage_clock::OutageClock
+    pub(in crate::send) fn new(
+        mut item: BatchItem,
+        may_resend: bool,
+        wait: Duration,
+        began: Instant,
+    ) -> Self {
         let now = Instant::now();
-        let since = *item.in_doubt_since.get_or_insert(now);
+        let since = *item.in_doubt_since.get_or_insert(began);
         Self {
             item,
             may_resend,
@@ -48,13 +57,17 @@ impl InDoubtSend {
 
     /// A send that another process may have begun. "Not found" counts only after `request_timeout`, when that process's request
     /// has ended.
-    pub(in crate::send) fn redelivered(mut item: BatchItem, request_timeout: Duration) -> Self {
+    pub(in crate::send) fn redelivered(
+        mut item: BatchItem,
+        request_timeout: Duration,
+        began: Instant,
+    ) -> Self {
         let now = Instant::now();
-        item.in_doubt_since = Some(now);
+        item.in_doubt_since = Some(began);
         Self {
             item,
             may_resend: true,
-            since: now,
+            since: began,
             due: now,
             not_found_counts_from: now + request_timeout,
             look_ups: 0,

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::custody::{SEND_PATH, Setup};
 use crate::support::eventually;
 
-const COMMANDS: usize = 300;
+pub(super) const COMMANDS: usize = 300;
 
 impl Setup {
-    async fn publish_commands(&self) {
+    pub(super) async fn publish_commands(&self) {
         let commands = self.broker.topology().commands();
         for n in 0..COMMANDS {
             let properties = BasicProperties::default()
@@ -28,7 +28,7 @@ impl Setup {
     }
 
     /// Waits until the API has received at least `count` send requests.
-    async fn sends_seen(&self, count: usize) -> usize {
+    pub(super) async fn sends_seen(&self, count: usize) -> usize {
         eventually("requests to send", async || {
             let paths = self.simulator.paths().await;
             let sends = paths.iter().filter(|path| *path == SEND_PATH).count();

@@ -1,0 +1,74 @@
+//! Outages of the API that last longer than a send in doubt may stay so: commands wait, single probes find out when the API is back, and
+//! every command is accepted then (docs/RELIABILITY.md#outages-of-the-api).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    api_down::COMMANDS,
+    custody::{SEND_PATH, Setup},
+};
+
+/// Longer than `send.in_doubt_for` of this test, and than the first three waits between probes.
+const OUTAGE: Duration = Duration::from_secs(6);
+
+async fn sends(setup: &Setup) -> usize {
+    let paths = setup.simulator.paths().await;
+    paths.iter().filter(|path| *path == SEND_PATH).count()
+}
+
+async fn is_sat_out(faults: Value) {
+    let setup = Setup::start(|config| {
+        config.send.max_batch = 10;
+        config.send.in_doubt_for = Duration::from_secs(2);
+    })
+    .await;
+    setup.simulator.fault(faults).await;
+    setup.publish_commands().await;
+    setup.sends_seen(3).await;
+    // Requests that were in flight when the outage began have ended after this (`infobip.request_timeout` is 1 s).
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = sends(&setup).await;
+    tokio::time::sleep(OUTAGE).await;
+    let probes = sends(&setup).await - before;
+    let bound = usize::try_from(OUTAGE.as_secs()).unwrap() * 2;
+    assert!((1..=bound).contains(&probes), "{probes} sends");
+    setup.simulator.heal().await;
+    setup.accepted(COMMANDS).await;
+    for other in ["send.rejected", "send.unknown", "command.invalid"] {
+        assert!(setup.results(other).await.is_empty(), "{other}");
+    }
+    setup.assert_delivered_once(COMMANDS).await;
+    setup.bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_sit_out_an_api_that_answers_503() {
+    // The logs fail as well, as they do in most outages.
+    is_sat_out(json!([
+        {"kind": "status", "status": 503, "path": SEND_PATH},
+        {"kind": "status", "status": 503, "path": "/sms/1/logs"},
+    ]))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_sit_out_sends_that_fail_while_the_logs_answer() {
+    is_sat_out(json!({"kind": "status", "status": 500, "path": SEND_PATH})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_sit_out_a_proxy_that_answers_404() {
+    is_sat_out(json!({"kind": "html", "status": 404, "path": SEND_PATH})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_sit_out_refused_credentials() {
+    is_sat_out(json!({"kind": "status", "status": 401, "path": SEND_PATH})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_sit_out_an_api_that_does_not_answer() {
+    is_sat_out(json!({"kind": "latency", "ms": 60_000, "before": true, "path": SEND_PATH})).await;
+}
