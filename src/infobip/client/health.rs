@@ -37,7 +37,7 @@ impl Health {
                 tracing::warn!(
                     base_url,
                     cause = detail,
-                    "the API cannot be reached: sends wait, then fail as retryable"
+                    "the API cannot be reached: commands wait, callers get UNAVAILABLE"
                 );
             }
             return;

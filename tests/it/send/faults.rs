@@ -71,13 +71,19 @@ async fn run(forget_ids: bool) {
                             return (id, result);
                         }
                     }
-                    Err(status) => assert!(
-                        matches!(
-                            status.code(),
-                            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted
-                        ),
-                        "{status:?}"
-                    ),
+                    Err(status) => {
+                        assert!(
+                            matches!(
+                                status.code(),
+                                Code::Unavailable
+                                    | Code::DeadlineExceeded
+                                    | Code::ResourceExhausted
+                            ),
+                            "{status:?}"
+                        );
+                        // Less than its RetryInfo asks for.
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
                 }
             }
             panic!("{id} has no answer after {ATTEMPTS} attempts");
