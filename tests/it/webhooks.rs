@@ -61,7 +61,7 @@ async fn read_to_end(stream: &mut TcpStream) -> String {
 async fn a_connection_without_a_request_head_is_closed() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        config.http.header_timeout = Duration::from_millis(200);
+        config.http.header_timeout = Duration::from_secs(2);
     })
     .await;
     let address = bridge.addresses.http;
@@ -85,7 +85,7 @@ async fn a_connection_without_a_request_head_is_closed() {
 async fn an_incomplete_body_is_answered_with_408() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        config.http.request_timeout = Duration::from_millis(200);
+        config.http.request_timeout = Duration::from_secs(2);
         config.http.header_timeout = Duration::from_secs(60);
     })
     .await;
