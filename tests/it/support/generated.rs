@@ -122,6 +122,17 @@ impl Case {
         }
     }
 
+    pub fn destinations(&self) -> usize {
+        let of_messages = self.messages.iter().map(|one| one.destinations.len());
+        of_messages.sum()
+    }
+
+    /// Whether an id that stands for content was used in another case.
+    pub fn reuses_an_id(&self) -> bool {
+        let mut destinations = self.messages.iter().flat_map(|one| &one.destinations);
+        self.request_id == Id::Reused || destinations.any(|one| one.id == Id::Reused)
+    }
+
     /// The case of a request with the first message only.
     pub fn first_message(&self) -> Self {
         Self {
