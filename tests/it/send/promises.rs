@@ -96,7 +96,7 @@ fn check(
                 prop_assert_eq!(&info.metadata["mistakes"], &all.len().to_string());
                 prop_assert_eq!(told, all);
             }
-            if !is_invalid && case.api == Api::Works && case.destinations() <= QUEUE_CAPACITY {
+            if !is_invalid && case.api == Api::Works && case.results() <= QUEUE_CAPACITY {
                 prop_assert_eq!(&info.reason, "ID_REUSED");
                 prop_assert!(case.reuses_an_id(), "{:?}", status);
             }
