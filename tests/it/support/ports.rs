@@ -1,12 +1,12 @@
-//! Addresses on which nothing listens until the test does. Port 0 gives one that can be bound at once; a port that was released and
-//! is bound again later needs more: meanwhile, another test's port 0 or outgoing connection could get it.
+//! Addresses on which nothing listens until the test does. Port 0 gives one that can be bound at once; a port that was released
+//! and is bound again later needs more: meanwhile, another test's port 0 or outgoing connection could get it.
 
 use std::{
     net::{SocketAddr, TcpListener},
     sync::atomic::{AtomicU16, Ordering},
 };
 
-/// Below the ports that systems give for port 0 and to outgoing connections (from 32,768 on), and below those of `scripts/broker`.
+/// Below the ports that systems give for port 0 and to outgoing connections (from 32,768 on), and those of `scripts/broker`.
 const FIRST: u16 = 10_000;
 const COUNT: u16 = 10_000;
 
