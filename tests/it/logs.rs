@@ -1,12 +1,15 @@
 //! What the bridge logs: its start, each outage once when it begins and once when it ends, the steps of a message, and the access
 //! logs. No line contains a credential, a number or a text.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::{
     bridge::{text, text_with_id},
     broker::TestBroker,
     eventually,
+    ports::unused_address,
     process::{BridgeProcess, parsed},
     simulator::{PASSWORD, TestSimulator, USERNAME},
 };
@@ -108,10 +111,7 @@ async fn a_bridge_without_a_public_url_warns_once_that_no_report_arrives() {
 #[tokio::test]
 async fn an_outage_of_the_api_is_logged_when_it_begins_and_when_it_ends() {
     let simulator = TestSimulator::start().await;
-    // A free port, on which nothing listens yet.
-    let reserved = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = reserved.local_addr().unwrap();
-    drop(reserved);
+    let address = unused_address();
     let url = format!("http://{address}");
     let settings = [("SMSBRIDGE_INFOBIP__BASE_URL", url.as_str()), DEBUG];
     let bridge = BridgeProcess::start(&simulator, &settings).await;
@@ -245,8 +245,8 @@ async fn an_outage_of_the_broker_is_logged_when_it_begins_and_when_it_ends() {
 /// The steps of one message at `debug`, in their order.
 #[tokio::test]
 async fn the_path_of_a_message_is_logged_at_debug_without_its_number_and_text() {
-    // The report comes after the answer.
-    let simulator = TestSimulator::with(|config| config.delivery_latency_ms = (500, 500)).await;
+    // The report comes when the test advances the clock, after the answer.
+    let simulator = TestSimulator::frozen().await;
     let settings = [DEBUG];
     let bridge = BridgeProcess::start(&simulator, &settings).await;
     let request = smsbridge::proto::v1::SendSmsRequest {
@@ -254,6 +254,8 @@ async fn the_path_of_a_message_is_logged_at_debug_without_its_number_and_text() 
         ..text(&[NUMBER], TEXT)
     };
     bridge.sms().await.send_sms(request).await.unwrap();
+    logs(&bridge, "a send was answered").await;
+    simulator.advance(Duration::from_secs(60)).await;
     logs(&bridge, "events were stored").await;
     let invalid = smsbridge::proto::v1::SendSmsRequest {
         request_id: "r-bad".into(),

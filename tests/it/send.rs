@@ -15,6 +15,7 @@ use crate::support::{
     bridge::{TestBridge, text, text_with_id},
     eventually,
     process::BridgeProcess,
+    raw_call::RawCaller,
     simulator::TestSimulator,
 };
 
@@ -147,7 +148,8 @@ async fn sends_of_a_killed_process_are_looked_up_before_a_resend() {
     simulator
         .fault(json!({"kind": "accept_then_drop", "hold": true, "count": 1, "path": "/sms/1/text/advanced"}))
         .await;
-    let bridge = BridgeProcess::start(&simulator, &HASTE).await;
+    // With the default timeouts the process is killed while it waits for the response.
+    let bridge = BridgeProcess::start(&simulator, &[]).await;
     let mut sms = bridge.sms().await;
     let call = tokio::spawn(async move { sms.send_sms(text_with_id("r1", &[TO])).await });
     eventually("the API has the message", || async {
@@ -178,7 +180,8 @@ async fn a_send_begun_more_than_a_day_ago_is_never_sent_again() {
     simulator
         .fault(json!({"kind": "latency", "before": true, "ms": 600_000, "count": 1, "path": "/sms/1/text/advanced"}))
         .await;
-    let bridge = BridgeProcess::start(&simulator, &HASTE).await;
+    // With the default timeouts the process is killed while it waits for the response.
+    let bridge = BridgeProcess::start(&simulator, &[]).await;
     let mut sms = bridge.sms().await;
     let call = tokio::spawn(async move { sms.send_sms(text_with_id("r1", &[TO])).await });
     let folder = bridge.folder();
@@ -276,9 +279,10 @@ async fn callers_who_wait_for_their_answers_share_requests() {
     for caller in callers {
         caller.await.unwrap();
     }
-    // One request per round, and a few more at the beginning; without waiting for returning callers at least two per round.
+    // One request per round, and a few more at the beginning or on a slow machine; without waiting for returning callers at least
+    // two per round.
     let requests = simulator.requests().await.len();
-    assert!(requests <= ROUNDS * 3 / 2, "{requests} requests");
+    assert!(requests < ROUNDS * 2, "{requests} requests");
 }
 
 #[tokio::test]
@@ -405,15 +409,18 @@ async fn a_missed_deadline_is_reported_in_time_and_the_result_is_an_event() {
     let bridge = TestBridge::start(&simulator).await;
     let mut events = bridge.events().await;
     simulator
-        .fault(json!({"kind": "latency", "count": 1, "ms": 800, "path": "/sms/1/text/advanced"}))
+        .fault(json!({"kind": "latency", "count": 1, "ms": 6_000, "path": "/sms/1/text/advanced"}))
         .await;
-    let mut request = tonic::Request::new(text_with_id("late", &[TO]));
-    request.set_timeout(Duration::from_millis(400));
-    let refused = bridge.sms().send_sms(request).await.unwrap_err();
+    let refused = RawCaller::connect(bridge.addresses.grpc)
+        .await
+        .status_within(
+            "smsbridge.v1.SmsService/SendSms",
+            &text_with_id("late", &[TO]),
+            Duration::from_secs(2),
+        )
+        .await;
     assert_eq!(refused.code(), Code::DeadlineExceeded);
-    let info = refused
-        .get_details_error_info()
-        .expect("told by the bridge, not by the client's own clock");
+    let info = refused.get_details_error_info().unwrap();
     assert_eq!(info.reason, "DEADLINE_EXCEEDED");
     assert_eq!(
         (
@@ -517,12 +524,8 @@ async fn an_html_page_or_redirect_leaves_a_send_in_doubt() {
 
 #[tokio::test]
 async fn a_send_is_unavailable_and_has_no_event_if_the_api_is_down() {
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let bridge = TestBridge::at(&format!("http://{nowhere}"), folder, |config| {
+    let bridge = TestBridge::at("http://127.0.0.1:1", folder, |config| {
         config.send.retry_for = Duration::from_millis(300);
     })
     .await;
@@ -609,7 +612,7 @@ async fn a_scheduled_message_keeps_its_result_when_its_time_has_passed() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     // One minute ago is the earliest that is accepted.
-    let send_at = jiff::Timestamp::now().as_second() - 57;
+    let send_at = jiff::Timestamp::now().as_second() - 50;
     let scheduled = |mut request: v1::SendSmsRequest| {
         request.message.as_mut().unwrap().send_at = Some(pbjson_types::Timestamp {
             seconds: send_at,

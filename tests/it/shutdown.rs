@@ -17,7 +17,7 @@ use crate::support::{
 
 const GRACE: Duration = Duration::from_millis(500);
 /// The grace period, the time to close, and some for a slow machine.
-const END: Duration = Duration::from_secs(3);
+const END: Duration = Duration::from_millis(4_500);
 const SEND: &str = "/sms/1/text/advanced";
 
 /// Other writers wait as long as this connection lives.
@@ -49,9 +49,18 @@ async fn a_log_that_hangs_does_not_hold_the_end_of_the_process() {
         .header(header::CONTENT_TYPE, "application/json")
         .body("not a click")
         .send();
-    let waiting = tokio::time::timeout(Duration::from_millis(200), push).await;
+    let mut push = tokio::spawn(push);
+    let waiting = tokio::time::timeout(Duration::from_millis(200), &mut push).await;
     assert!(waiting.is_err(), "the push waits for the log: {waiting:?}");
     stop_in_time(bridge).await;
+    // A push that is not stored is not confirmed.
+    let answer = push.await.unwrap();
+    assert!(
+        answer
+            .as_ref()
+            .map_or(true, |answer| answer.status() != 200),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]

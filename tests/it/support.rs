@@ -8,6 +8,7 @@ pub mod external_programs;
 pub mod fuzz;
 pub mod generated;
 pub mod http2;
+pub mod ports;
 pub mod process;
 pub mod raw_call;
 pub mod relay;

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::support::{
     DEADLINE,
-    bridge::{TestBridge, text_with_id},
+    bridge::{LONG_AFTER, TestBridge, text_with_id},
     eventually,
     simulator::TestSimulator,
 };
@@ -61,7 +61,7 @@ async fn read_to_end(stream: &mut TcpStream) -> String {
 async fn a_connection_without_a_request_head_is_closed() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        config.http.header_timeout = Duration::from_millis(200);
+        config.http.header_timeout = Duration::from_secs(2);
     })
     .await;
     let address = bridge.addresses.http;
@@ -85,8 +85,8 @@ async fn a_connection_without_a_request_head_is_closed() {
 async fn an_incomplete_body_is_answered_with_408() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        config.http.request_timeout = Duration::from_millis(200);
-        config.http.header_timeout = Duration::from_secs(60);
+        config.http.request_timeout = Duration::from_secs(2);
+        config.http.header_timeout = LONG_AFTER;
     })
     .await;
     let mut slow = begun(bridge.addresses.http, &half_a_push()).await;
@@ -99,14 +99,20 @@ async fn an_incomplete_body_is_answered_with_408() {
 #[tokio::test]
 async fn more_connections_than_allowed_wait_until_one_ends() {
     let simulator = TestSimulator::start().await;
-    let bridge = TestBridge::with(&simulator, |config| config.http.max_connections = 2).await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.http.max_connections = 2;
+        config.http.header_timeout = LONG_AFTER;
+    })
+    .await;
     let address = bridge.addresses.http;
     let (first, second) = (begun(address, "").await, begun(address, "").await);
     let mut pushed = Box::pin(push(&bridge));
     let waiting = tokio::time::timeout(Duration::from_millis(200), pushed.as_mut()).await;
     assert!(waiting.is_err(), "{waiting:?}");
     drop(first);
-    assert_eq!(pushed.await.status(), StatusCode::OK);
+    let answer = tokio::time::timeout(DEADLINE, pushed).await;
+    let answer = answer.expect("a place is free");
+    assert_eq!(answer.status(), StatusCode::OK);
     drop(second);
     bridge.stop().await;
 }
@@ -118,7 +124,7 @@ async fn strangers_that_keep_their_connections_keep_no_push_waiting() {
     let secret = "a-secret-of-this-test";
     let bridge = TestBridge::with(&simulator, |config| {
         config.http.max_connections = 3;
-        config.http.header_timeout = Duration::from_secs(300);
+        config.http.header_timeout = LONG_AFTER;
         config.http.secret = Some(secret.to_owned().into());
     })
     .await;
@@ -154,6 +160,8 @@ async fn pushes_above_the_limit_get_503_and_unauthorized_ones_do_not_count() {
     let secret = "a-secret-of-this-test";
     let bridge = TestBridge::with(&simulator, |config| {
         config.http.max_concurrent_requests = 1;
+        config.http.header_timeout = LONG_AFTER;
+        config.http.request_timeout = LONG_AFTER;
         config.http.secret = Some(secret.to_owned().into());
     })
     .await;
@@ -214,8 +222,8 @@ async fn a_push_gets_503_in_time_if_the_event_log_hangs() {
 async fn connections_without_a_request_do_not_delay_shutdown() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        config.shutdown.grace = Duration::from_secs(60);
-        config.http.header_timeout = Duration::from_secs(300);
+        config.shutdown.grace = LONG_AFTER;
+        config.http.header_timeout = LONG_AFTER;
     })
     .await;
     let address = bridge.addresses.http;

@@ -14,8 +14,8 @@ use crate::support::{
     simulator::TestSimulator,
 };
 
-/// Far less than `amqp.confirm_timeout`, and enough for a slow machine.
-const AT_ONCE: Duration = Duration::from_secs(3);
+/// Less than `amqp.confirm_timeout` (10 s), and enough for a slow machine.
+const AT_ONCE: Duration = Duration::from_secs(8);
 
 async fn ready(bridge: &TestBridge) -> String {
     let url = format!("http://{}/ready", bridge.addresses.admin);

@@ -153,6 +153,7 @@ impl World {
                     false => "ID_REUSED",
                 };
                 prop_assert_eq!(&invalid.reason, reason);
+                prop_assert!(reason != "ID_REUSED" || case.reuses_an_id(), "{:?}", case);
                 prop_assert_eq!(before, self.attempts().await, "something was attempted");
                 Ok(())
             }

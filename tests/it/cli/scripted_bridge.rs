@@ -32,6 +32,7 @@ struct State {
     asked: Mutex<Vec<Asked>>,
     most_unanswered: Mutex<usize>,
     break_after: Mutex<Option<usize>>,
+    answer_from: Mutex<usize>,
 }
 
 #[derive(Clone)]
@@ -107,6 +108,11 @@ impl ScriptedBridge {
     /// `StreamSms` breaks with UNAVAILABLE after this number of responses.
     pub fn break_stream_after(&self, answers: usize) {
         *self.state.break_after.lock().unwrap() = Some(answers);
+    }
+
+    /// `StreamSms` sends its first response when this number of requests has arrived, or no more will.
+    pub fn answer_stream_from(&self, requests: usize) {
+        *self.state.answer_from.lock().unwrap() = requests;
     }
 
     /// The calls of a method, in order.
@@ -206,6 +212,7 @@ impl sms_service_server::SmsService for Service {
         let mut requests = request.into_inner();
         let service = self.clone();
         let break_after = *self.0.break_after.lock().unwrap();
+        let answer_from = *self.0.answer_from.lock().unwrap();
         tokio::spawn(async move {
             let mut unanswered = VecDeque::new();
             let mut answered = 0;
@@ -222,6 +229,9 @@ impl sms_service_server::SmsService for Service {
                     }
                     Ok(None) => open = false,
                     Err(_) => {}
+                }
+                if open && answered + unanswered.len() < answer_from {
+                    continue;
                 }
                 if break_after == Some(answered) {
                     let _ = answers.send(Err(Status::unavailable("going away"))).await;

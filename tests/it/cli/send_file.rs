@@ -83,6 +83,7 @@ async fn send_file_sends_each_record_and_lists_failures() {
 #[tokio::test]
 async fn send_file_bounds_messages_in_flight() {
     let bridge = ScriptedBridge::start().await;
+    bridge.answer_stream_from(3);
     let numbers: Vec<_> = (1..=7).map(|n| format!("4179{n}")).collect();
     let args = ["--text", "x", "--in-flight", "3", "--json"];
     let ended = send_file(&bridge, &args, &numbers.join("\n"))
@@ -96,6 +97,7 @@ async fn send_file_bounds_messages_in_flight() {
 #[tokio::test]
 async fn a_broken_stream_prints_how_to_repeat_the_run() {
     let bridge = ScriptedBridge::start().await;
+    bridge.answer_stream_from(4);
     bridge.break_stream_after(2);
     let ended = send_file(&bridge, &["--text", "x"], "to\n41\n42\n43\n44\n")
         .await

@@ -22,7 +22,7 @@ use tonic::transport::Channel;
 
 use crate::support::{
     DEADLINE,
-    bridge::{TestBridge, text},
+    bridge::{LONG_AFTER, TestBridge, text},
     eventually,
     http2::{self, Http2, frame},
     process::BridgeProcess,
@@ -81,7 +81,9 @@ async fn ten_thousand_idle_connections_use_little_memory_and_delay_no_call() {
 
     let mut sms = bridge.sms().await;
     for _ in 0..20 {
-        let sent = sms.send_sms(text(&["41793026727"], "x")).await.unwrap();
+        let sending = sms.send_sms(text(&["41793026727"], "x"));
+        let sent = tokio::time::timeout(Duration::from_secs(5), sending).await;
+        let sent = sent.expect("the call is not delayed").unwrap();
         assert_eq!(sent.into_inner().results.len(), 1);
     }
     let memory_mb = bridge.peak_memory_mb() - before_mb;
@@ -102,7 +104,12 @@ async fn ten_thousand_idle_connections_use_little_memory_and_delay_no_call() {
 #[tokio::test]
 async fn more_connections_than_allowed_wait_until_one_ends() {
     let simulator = TestSimulator::start().await;
-    let bridge = TestBridge::with(&simulator, |config| config.grpc.max_connections = 2).await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.grpc.max_connections = 2;
+        config.grpc.keepalive_interval = LONG_AFTER;
+        config.grpc.keepalive_timeout = LONG_AFTER;
+    })
+    .await;
     let address = bridge.addresses.grpc;
     let (mut first, mut second) = (Http2::begun(address).await, Http2::begun(address).await);
     first.read().await.expect("the first is served");
@@ -120,8 +127,8 @@ async fn more_connections_than_allowed_wait_until_one_ends() {
 async fn unresponsive_connections_are_closed() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        config.grpc.keepalive_interval = Duration::from_millis(100);
-        config.grpc.keepalive_timeout = Duration::from_millis(100);
+        config.grpc.keepalive_interval = Duration::from_secs(1);
+        config.grpc.keepalive_timeout = Duration::from_secs(1);
     })
     .await;
     let address = bridge.addresses.grpc;
@@ -198,7 +205,7 @@ async fn a_client_that_is_silent_after_the_tls_handshake_is_disconnected() {
     let tls = TestTls::new();
     let bridge = TestBridge::with(&simulator, |config| {
         tls.configure(config);
-        config.grpc.keepalive_timeout = Duration::from_millis(500);
+        config.grpc.keepalive_timeout = Duration::from_secs(2);
     })
     .await;
     let connect = async || tls.connect(bridge.addresses.grpc).await;
@@ -218,8 +225,9 @@ async fn a_client_that_is_silent_after_the_tls_handshake_is_disconnected() {
         .await
         .unwrap();
     let reading = async { while stays.read_u8().await.is_ok() {} };
-    let ended = tokio::time::timeout(Duration::from_secs(2), reading).await;
+    let ended = tokio::time::timeout(Duration::from_secs(4), reading).await;
     assert!(ended.is_err(), "it was ended");
+    drop(stays);
     bridge.stop().await;
 }
 
@@ -227,8 +235,8 @@ async fn a_client_that_is_silent_after_the_tls_handshake_is_disconnected() {
 async fn old_connections_get_a_goaway_and_are_then_closed() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        config.grpc.max_connection_age = Duration::from_millis(100);
-        config.grpc.max_connection_age_grace = Duration::from_millis(100);
+        config.grpc.max_connection_age = Duration::from_millis(500);
+        config.grpc.max_connection_age_grace = Duration::from_secs(5);
     })
     .await;
     for number in [1, 2] {
@@ -247,12 +255,12 @@ async fn old_connections_get_a_goaway_and_are_then_closed() {
 async fn calls_on_an_old_connection_complete_within_the_grace_period() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        config.grpc.max_connection_age = Duration::from_millis(50);
+        config.grpc.max_connection_age = Duration::from_secs(1);
         config.grpc.max_connection_age_grace = Duration::from_secs(30);
     })
     .await;
     let slow =
-        json!({"kind": "latency", "ms": 300, "probability": 1.0, "path": "/sms/1/text/advanced"});
+        json!({"kind": "latency", "ms": 2_000, "probability": 1.0, "path": "/sms/1/text/advanced"});
     simulator.fault(slow).await;
     let sent = bridge.sms().send_sms(text(&["41793026727"], "x")).await;
     assert_eq!(sent.unwrap().into_inner().results.len(), 1);
@@ -263,7 +271,7 @@ async fn calls_on_an_old_connection_complete_within_the_grace_period() {
 async fn a_stream_ends_with_an_error_at_the_end_of_its_connections_lifetime() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        config.grpc.max_connection_age = Duration::from_millis(500);
+        config.grpc.max_connection_age = Duration::from_secs(2);
         config.grpc.max_connection_age_grace = Duration::from_millis(100);
     })
     .await;
@@ -280,8 +288,9 @@ async fn a_client_that_does_not_read_is_ended_and_gives_its_place_back() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.grpc.max_connections = 1;
-        config.grpc.max_connection_age = Duration::from_millis(500);
-        config.grpc.max_connection_age_grace = Duration::from_millis(100);
+        config.grpc.keepalive_interval = LONG_AFTER;
+        config.grpc.max_connection_age = Duration::from_secs(6);
+        config.grpc.max_connection_age_grace = Duration::from_secs(1);
     })
     .await;
     let client = http2::spawn_client_that_does_not_read(bridge.addresses.grpc).await;
@@ -296,9 +305,10 @@ async fn a_client_that_does_not_read_is_ended_and_gives_its_place_back() {
 async fn a_client_that_does_not_read_is_ended_after_the_shutdown_began() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
-        config.grpc.max_connection_age = Duration::from_secs(2);
+        config.grpc.max_connection_age = Duration::from_secs(6);
         config.grpc.max_connection_age_grace = Duration::from_millis(100);
-        config.shutdown.grace = Duration::from_secs(60);
+        config.grpc.keepalive_interval = LONG_AFTER;
+        config.shutdown.grace = LONG_AFTER;
     })
     .await;
     let client = http2::spawn_client_that_does_not_read(bridge.addresses.grpc).await;
@@ -313,8 +323,8 @@ async fn connections_without_a_preface_do_not_hold_the_shutdown() {
         let simulator = TestSimulator::start().await;
         let tls = TestTls::new();
         let bridge = TestBridge::with(&simulator, |config| {
-            config.grpc.keepalive_timeout = Duration::from_secs(300);
-            config.shutdown.grace = Duration::from_secs(60);
+            config.grpc.keepalive_timeout = LONG_AFTER;
+            config.shutdown.grace = LONG_AFTER;
             if with_tls {
                 tls.configure(config);
             }

@@ -12,7 +12,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    bridge::TestBridge,
+    bridge::{LONG_AFTER, TestBridge},
     http2::{self, Http2, frame},
     raw_call::{RawCaller, framed},
     simulator::TestSimulator,
@@ -27,6 +27,7 @@ const GARBAGE: [u8; 12] = [0xff; 12];
 async fn bridge(simulator: &TestSimulator) -> TestBridge {
     TestBridge::with(simulator, |config| {
         config.grpc.max_message_bytes = MAX_MESSAGE_BYTES;
+        config.grpc.keepalive_timeout = LONG_AFTER;
     })
     .await
 }

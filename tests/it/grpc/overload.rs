@@ -12,7 +12,7 @@ use tonic_health::pb::{
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    bridge::TestBridge,
+    bridge::{LONG_AFTER, TestBridge},
     eventually,
     http2::{self, Http2},
     simulator::TestSimulator,
@@ -61,7 +61,7 @@ async fn health_watches_do_not_count_as_calls_and_end_at_shutdown() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.grpc.max_concurrent_calls = 2;
-        config.shutdown.grace = Duration::from_secs(60);
+        config.shutdown.grace = LONG_AFTER;
     })
     .await;
     let mut watches = Vec::new();
@@ -155,11 +155,13 @@ async fn one_connection_cannot_take_all_places_of_health() {
 
     // Checks that never send their message.
     let mut stuck = Http2::begun(bridge.addresses.grpc).await;
-    for number in 0..1000 {
-        let check = http2::call_headers(2 * number + 1, "/grpc.health.v1.Health/Check");
-        stuck.write(&check).await;
-    }
-    let refusal = async { while stuck.read().await.expect("a refusal").0 != http2::HEADERS {} };
+    let checks: Vec<u8> = (0..1000)
+        .flat_map(|number| http2::call_headers(2 * number + 1, "/grpc.health.v1.Health/Check"))
+        .collect();
+    let refusal = async {
+        stuck.write(&checks).await;
+        while stuck.read().await.expect("a refusal").0 != http2::HEADERS {}
+    };
     // Before the deadline of a check, 5 s.
     tokio::time::timeout(Duration::from_secs(4), refusal)
         .await

@@ -96,6 +96,10 @@ fn check(
                 prop_assert_eq!(&info.metadata["mistakes"], &all.len().to_string());
                 prop_assert_eq!(told, all);
             }
+            if !is_invalid && case.api == Api::Works && case.results() <= QUEUE_CAPACITY {
+                prop_assert_eq!(&info.reason, "ID_REUSED");
+                prop_assert!(case.reuses_an_id(), "{:?}", status);
+            }
             let in_doubt = info.metadata.get("in_doubt").map(String::as_str);
             prop_assert_ne!(in_doubt, Some("true"), "{:?}", status);
             prop_assert_eq!(before, after, "something was attempted: {:?}", status);

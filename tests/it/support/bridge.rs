@@ -20,6 +20,9 @@ use super::{
     simulator::{PASSWORD, TestSimulator, USERNAME},
 };
 
+/// A timeout of a bridge that does not pass within [`DEADLINE`], for a test of what this timeout would end, too.
+pub const LONG_AFTER: Duration = Duration::from_secs(300);
+
 /// Running until dropped or stopped; [`TestBridge::stop`] ends it as SIGTERM would.
 pub struct TestBridge {
     pub addresses: Addresses,
@@ -63,6 +66,8 @@ impl TestBridge {
         let mut config = Config::load(None, std::iter::empty(), &flags).unwrap();
         // Tests do not wait before they look up a send in doubt.
         config.send.in_doubt_wait = Duration::from_millis(20);
+        // A loaded machine must not abort what a test lets the shutdown finish.
+        config.shutdown.grace = DEADLINE / 2;
         configure(&mut config);
         let app = App::bind(config).await.unwrap();
         let addresses = app.addresses();
@@ -115,6 +120,14 @@ impl TestBridge {
     /// The URL of a webhook.
     pub fn webhook(&self, endpoint: &str) -> String {
         format!("http://{}/infobip/local/{endpoint}", self.addresses.http)
+    }
+
+    /// The value of a series of `/metrics`, with its labels; `None` if it is not there.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let url = format!("http://{}/metrics", self.addresses.admin);
+        let page = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let of_line = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        page.lines().find_map(of_line)
     }
 
     /// Starts the shutdown, as SIGTERM does.

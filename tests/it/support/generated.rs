@@ -27,7 +27,7 @@ const SENDERS: [(&str, bool); 4] = [("InfoSMS", true), ("", true), ("4179", true
 pub enum Id {
     Absent,
     Unique,
-    /// The same in every case of the test, so mostly used before with other content.
+    /// The same in every case of the test, so it was used before with other content.
     Reused,
     Invalid,
 }
@@ -112,6 +112,8 @@ impl Case {
                 })
                 .collect(),
             content: Some(Content::Text(message.text.0.to_owned())),
+            // Without it, a reused id with the content of a case that was rejected would get that case's result.
+            callback_data: number.to_string(),
             ..Default::default()
         };
         v1::SendSmsBulkRequest {
@@ -120,6 +122,17 @@ impl Case {
             messages: self.messages.iter().enumerate().map(message).collect(),
             tracking: None,
         }
+    }
+
+    /// Results of the request, each of which takes a place in the queue.
+    pub fn results(&self) -> usize {
+        self.rows().len()
+    }
+
+    /// Whether an id that stands for content was used in another case.
+    pub fn reuses_an_id(&self) -> bool {
+        let mut destinations = self.messages.iter().flat_map(|one| &one.destinations);
+        self.request_id == Id::Reused || destinations.any(|one| one.id == Id::Reused)
     }
 
     /// The case of a request with the first message only.

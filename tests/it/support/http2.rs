@@ -1,10 +1,11 @@
 //! HTTP/2 frames written by hand, for connections that no library would open (RFC 9113).
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
+    sync::oneshot,
     task::JoinHandle,
 };
 
@@ -65,8 +66,8 @@ pub fn closed_windows() -> Vec<u8> {
     )
 }
 
-/// A client that sends PINGs and reads nothing, so that the answers fill the buffers and the server cannot write. Connects before
-/// it returns.
+/// A client that sends PINGs and reads nothing, so that the answers fill the buffers and the server cannot write. Returns when the
+/// server has stopped reading because of that.
 pub async fn spawn_client_that_does_not_read(address: SocketAddr) -> JoinHandle<()> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -74,7 +75,23 @@ pub async fn spawn_client_that_does_not_read(address: SocketAddr) -> JoinHandle<
     connection.write(PREFACE).await;
     connection.write(&frame(SETTINGS, 0, 0, &[])).await;
     let pings = frame(PING, 0, 0, &[0; 8]).repeat(1000);
-    tokio::spawn(async move { while connection.0.write_all(&pings).await.is_ok() {} })
+    let (stuck, is_stuck) = oneshot::channel();
+    let client = tokio::spawn(async move {
+        let mut stuck = Some(stuck);
+        let mut at = 0;
+        loop {
+            let writing = connection.0.write(&pings[at..]);
+            match tokio::time::timeout(Duration::from_millis(100), writing).await {
+                Ok(Ok(written)) => at = (at + written) % pings.len(),
+                Ok(Err(_)) => return,
+                Err(_) => _ = stuck.take().map(|stuck| stuck.send(())),
+            }
+        }
+    });
+    let waiting = tokio::time::timeout(DEADLINE, is_stuck).await;
+    let stuck = waiting.expect("the buffers are full in time");
+    stuck.expect("the connection lives until its buffers are full");
+    client
 }
 
 pub struct Http2(TcpStream);

@@ -69,7 +69,21 @@ impl RawCaller {
             .unwrap_or_else(|| panic!("{path} is not answered within {DEADLINE:?}"))
     }
 
-    /// The same; `None` if no response begins within `patience`. A stream is abandoned after that time.
+    /// Calls `path` with a `grpc-timeout` and returns the status. Nothing on this side ends the call at its deadline, as the timer of
+    /// a tonic client does, so the status is the bridge's.
+    pub async fn status_within(
+        &self,
+        path: &str,
+        request: &impl prost::Message,
+        timeout: Duration,
+    ) -> Status {
+        let timeout = format!("{}m", timeout.as_millis());
+        let body = framed(&request.encode_to_vec());
+        let answer = self.call(path, &[("grpc-timeout", &timeout)], body).await;
+        answer.status.expect("a gRPC status")
+    }
+
+    /// Like [`Self::call`]; `None` if no response begins within `patience`. A stream is abandoned after that time.
     pub async fn call_within(
         &self,
         path: &str,

@@ -96,29 +96,23 @@ async fn publishes_and_consumes(examples: &impl Examples) {
     // An example fails if what it expects does not happen.
     let unused = format!("{}.unused", broker.prefix);
     let of_unused = ["--queue", &unused, "--delete"];
-    for (script, queue, args) in [
-        (
-            "amqp_events",
-            &of_unused[..],
-            ["--timeout", "1", "--count", "1"],
-        ),
-        (
-            "amqp_events",
-            &of_unused,
-            ["--prefix", "none", "--count", "1"],
-        ),
-        ("amqp_stream", &[], ["--timeout", "1", "--count", "1"]),
-        ("amqp_stream", &[], ["--prefix", "none", "--count", "1"]),
-        (
-            "amqp_send",
-            &[],
-            [REJECTED, "--text=Hello", "--timeout", "10"],
-        ),
+    let in_vain = ["--timeout", "1", "--count", "1"];
+    let of_no_bridge = ["--prefix", "none", "--count", "1"];
+    let rejected = [REJECTED, "--text=Hello", "--timeout", "10"];
+    for (script, queue, args, said) in [
+        ("amqp_events", &of_unused[..], in_vain, "0 of 1 events"),
+        ("amqp_events", &of_unused, of_no_bridge, "none.events"),
+        ("amqp_stream", &[], in_vain, "0 of 1 events"),
+        ("amqp_stream", &[], of_no_bridge, "none.events.log"),
+        ("amqp_send", &[], rejected, "send.rejected"),
     ] {
         let mut command = examples.on(&broker, script, queue);
         command.args(args);
         let ended = end(command).await;
         assert_eq!(ended.status, Some(1), "{script} {args:?}: {ended:?}");
+        // Events are on stdout.
+        let all = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(all.contains(said), "{script} {args:?}: {ended:?}");
     }
     bridge.stop().await;
 }
@@ -219,7 +213,10 @@ async fn replays_what_is_sent_once(examples: &impl Examples) {
     assert_eq!(ended.status, Some(1), "{ended:?}");
     assert!(ended.stdout.contains("no request id"), "{ended:?}");
     // It was not published again: that letter would have another time.
-    assert_eq!(count().await, 1, "{ended:?}");
+    eventually("it is back in its queue", async || {
+        (count().await == 1).then_some(())
+    })
+    .await;
     let letter = client.take(&dead).await;
     let before = died_at_ms(&letter);
     client
@@ -244,7 +241,10 @@ async fn replays_what_is_sent_once(examples: &impl Examples) {
     assert_eq!(ended.status, Some(1), "{ended:?}");
     let line = "-  -  -  request r2  DELIVERY_LIMIT: -\n";
     assert!(ended.stdout.starts_with(line), "{ended:?}");
-    assert_eq!(count().await, 1);
+    eventually("it is back in its queue", async || {
+        (count().await == 1).then_some(())
+    })
+    .await;
 
     // Without a queue that takes it, a command stays a dead letter.
     let bound = BasicProperties::default().with_message_id("r3".into());

@@ -7,7 +7,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
@@ -18,6 +17,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::fence::{Fence, Kind};
+use crate::support::ports::unused_address;
 
 /// Time limit for a fence, which may install packages, and for the start of a bridge, which may start a broker.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -114,7 +114,7 @@ impl Terminal {
             fs::write(&file, script).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let [grpc, http, admin, simulator] = free_addresses();
+        let [grpc, http, admin, simulator] = [(); 4].map(|()| unused_address().to_string());
         let path = std::env::var("PATH").unwrap();
         let environment = vec![
             ("PATH", format!("{}:{path}", bin.display())),
@@ -353,12 +353,6 @@ fn demo_address(printed: &str) -> Option<String> {
         .split_whitespace()
         .find(|word| word.starts_with("127.0.0.1:"))?;
     Some(word.to_owned())
-}
-
-fn free_addresses<const N: usize>() -> [String; N] {
-    // All at once, so that they differ.
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().to_string())
 }
 
 fn copy(from: &Path, to: &Path) {

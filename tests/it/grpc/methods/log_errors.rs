@@ -33,7 +33,11 @@ impl Database {
     async fn of_bridge(simulator: &TestSimulator) -> (TestBridge, Self) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.sqlite");
-        let bridge = TestBridge::at(&simulator.base_url(), folder, |_| ()).await;
+        let bridge = TestBridge::at(&simulator.base_url(), folder, |config| {
+            // A send that waits for the log must not end before the log is back.
+            config.send.retry_for = Duration::from_secs(60);
+        })
+        .await;
         let connection = Connection::open(path).unwrap();
         let tables = connection
             .prepare(
@@ -190,7 +194,8 @@ async fn what_waits_to_be_sent_waits_while_the_event_log_cannot_be_written() {
         .send();
     assert_eq!(push.await.unwrap().status(), 503);
     simulator.heal().await;
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // The pause after a 429 lasts up to 5 s.
+    tokio::time::sleep(Duration::from_secs(6)).await;
     assert!(simulator.messages().await.is_empty(), "nothing is sent");
 
     database.each("DROP TRIGGER full_TABLE_NAME");

@@ -9,11 +9,12 @@ use smsbridge::{
         self, inbox_service_client::InboxServiceClient, report_service_client::ReportServiceClient,
     },
 };
-use tonic::{Code, Request};
+use tonic::Code;
 
 use super::{TO, by, in_hours, refusal};
 use crate::support::{
     bridge::{TestBridge, text_with_id},
+    raw_call::RawCaller,
     simulator::TestSimulator,
 };
 
@@ -228,13 +229,18 @@ async fn a_pull_that_misses_its_deadline_still_stores_its_messages() {
     let mut events = bridge.events().await;
     simulator.inbound(TO, "41790000000", "Hi").await;
     simulator
-        .fault(json!({"kind": "latency", "count": 1, "ms": 900, "path": "/sms/1/inbox/reports"}))
+        .fault(json!({"kind": "latency", "count": 1, "ms": 4_000, "path": "/sms/1/inbox/reports"}))
         .await;
-    let mut request = Request::new(v1::PullReceivedMessagesRequest::default());
-    request.set_timeout(Duration::from_millis(500));
-    let mut inbox = InboxServiceClient::new(bridge.channel.clone());
+    let status = RawCaller::connect(bridge.addresses.grpc)
+        .await
+        .status_within(
+            "smsbridge.v1.InboxService/PullReceivedMessages",
+            &v1::PullReceivedMessagesRequest::default(),
+            Duration::from_secs(2),
+        )
+        .await;
     assert_eq!(
-        refusal(inbox.pull_received_messages(request).await),
+        refusal::<()>(Err(status)),
         (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".into())
     );
     events.next_of("inbound.received").await;

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde_json::json;
 use smsbridge::proto::v1::Outcome;
-use tonic::{Code, Request};
+use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use super::{TO, refusal};
 use crate::support::{
     bridge::{TestBridge, text_with_id},
     eventually,
+    raw_call::RawCaller,
     simulator::TestSimulator,
 };
 
@@ -24,23 +25,27 @@ async fn a_send_withdrawn_by_its_first_caller_is_retryable_for_the_second() {
     let bridge =
         TestBridge::with(&simulator, |config| config.send.max_requests_in_flight = 1).await;
     simulator
-        .fault(json!({"kind": "latency", "count": 1, "ms": 3_000, "path": PATH}))
+        .fault(json!({"kind": "latency", "count": 1, "ms": 8_000, "path": PATH}))
         .await;
-    let send = |id: &str, timeout: Option<Duration>| {
-        let mut request = Request::new(text_with_id(id, &[TO]));
-        if let Some(timeout) = timeout {
-            request.set_timeout(timeout);
-        }
+    let send = |id: &str| {
+        let request = text_with_id(id, &[TO]);
         let mut sms = bridge.sms();
         tokio::spawn(async move { sms.send_sms(request).await })
     };
-    let in_the_way = send("in-the-way", None);
+    let in_the_way = send("in-the-way");
     eventually("the only request is under way", async || {
         let under_way = simulator.requests().await.len() == 1;
         under_way.then_some(())
     })
     .await;
-    let first = send("twice", Some(Duration::from_millis(1_500)));
+    let caller = RawCaller::connect(bridge.addresses.grpc).await;
+    let first = tokio::spawn(async move {
+        let request = text_with_id("twice", &[TO]);
+        let timeout = Duration::from_secs(4);
+        caller
+            .status_within("smsbridge.v1.SmsService/SendSms", &request, timeout)
+            .await
+    });
     let metrics = format!("http://{}/metrics", bridge.addresses.admin);
     eventually("the first call waits", async || {
         let page = reqwest::get(&metrics).await.unwrap().text().await.unwrap();
@@ -48,9 +53,9 @@ async fn a_send_withdrawn_by_its_first_caller_is_retryable_for_the_second() {
             .then_some(())
     })
     .await;
-    let second = send("twice", None);
+    let second = send("twice");
 
-    let status = first.await.unwrap().unwrap_err();
+    let status = first.await.unwrap();
     assert_eq!(
         status.get_details_error_info().unwrap().metadata["in_doubt"],
         "false"
@@ -66,7 +71,7 @@ async fn a_send_withdrawn_by_its_first_caller_is_retryable_for_the_second() {
         (Code::Unavailable, "WITHDRAWN".into())
     );
     in_the_way.await.unwrap().unwrap();
-    let again = send("twice", None).await.unwrap().unwrap().into_inner();
+    let again = send("twice").await.unwrap().unwrap().into_inner();
     assert_eq!(again.results[0].outcome(), Outcome::Accepted);
     assert_eq!(simulator.messages().await.len(), 2);
 }
