@@ -28,8 +28,6 @@ use crate::{
 
 /// Maximum time between two look-ups of one id.
 const MAX_LOOKUP_INTERVAL: Duration = Duration::from_secs(30);
-/// How long the logs are not asked after a 429 without Retry-After.
-const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(5);
 /// Look-ups that fall due within this time after the first one share its request.
 const LOOKUP_BATCH_WINDOW: Duration = Duration::from_millis(20);
 
@@ -127,11 +125,13 @@ impl Resolver {
             };
             let at = Instant::now();
             let rows = match self.client.logs(&query).await {
-                Ok(response) => wire::read_logs(&response.body).map_err(|error| error.to_string()),
+                Ok(response) => {
+                    self.log_quota.answered();
+                    wire::read_logs(&response.body).map_err(|error| error.to_string())
+                }
                 Err(error) => {
                     if let ApiError::RateLimited { retry_after } = &error {
-                        self.log_quota
-                            .pause(retry_after.unwrap_or(RATE_LIMIT_PAUSE));
+                        self.log_quota.rate_limited(*retry_after);
                     }
                     Err(error.to_string())
                 }

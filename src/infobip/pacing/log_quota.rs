@@ -8,7 +8,11 @@ use std::{collections::VecDeque, time::Duration};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::infobip::limits::LOG_QUOTA_WINDOW;
+use crate::{infobip::limits::LOG_QUOTA_WINDOW, primitives::retry::RetryPolicy};
+
+/// Waits after a 429 without Retry-After.
+const RATE_LIMIT_WAIT: RetryPolicy =
+    RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// The purpose of a log request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +41,7 @@ struct State {
     started: VecDeque<Instant>,
     /// No request starts before this time.
     paused_until: Option<Instant>,
+    rate_limits_in_a_row: u32,
     in_doubt_waiting: usize,
     reconciler_waiting: usize,
 }
@@ -55,6 +60,7 @@ impl State {
             limit: requests_per_minute.max(1) as usize,
             started: VecDeque::new(),
             paused_until: None,
+            rate_limits_in_a_row: 0,
             in_doubt_waiting: 0,
             reconciler_waiting: 0,
         }
@@ -170,12 +176,19 @@ impl LogQuota {
         self.state().try_start(Rank::Caller, Instant::now())
     }
 
-    /// Starts no request for a while, at most ten windows: for HTTP 429, which happens if others use the account
-    /// too.
-    pub fn pause(&self, wait: Duration) {
-        let until = Instant::now() + wait.min(LOG_QUOTA_WINDOW * 10);
+    /// The API answered a log request with 429, which happens if others use the account too: starts no request for its Retry-After,
+    /// at most ten windows, or for a while that grows with each 429 in a row.
+    pub fn rate_limited(&self, retry_after: Option<Duration>) {
         let mut state = self.state();
-        state.paused_until = Some(state.paused_until.map_or(until, |before| before.max(until)));
+        let wait = retry_after.unwrap_or_else(|| RATE_LIMIT_WAIT.wait(state.rate_limits_in_a_row));
+        state.rate_limits_in_a_row = state.rate_limits_in_a_row.saturating_add(1);
+        let until = Instant::now() + wait.min(LOG_QUOTA_WINDOW * 10);
+        state.paused_until = state.paused_until.max(Some(until));
+    }
+
+    /// The API answered a log request.
+    pub fn answered(&self) {
+        self.state().rate_limits_in_a_row = 0;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -235,7 +248,7 @@ mod tests {
     #[test]
     fn a_pause_delays_every_rank() {
         let quota = LogQuota::new(10);
-        quota.pause(SECOND * 5);
+        quota.rate_limited(Some(SECOND * 5));
         let wait = quota.try_acquire().unwrap_err();
         assert!(wait > SECOND * 4 && wait <= SECOND * 5);
         let mut state = State::new(10);

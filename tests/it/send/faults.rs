@@ -63,7 +63,8 @@ async fn run(forget_ids: bool) {
             let id = format!("m{n}");
             for _ in 0..ATTEMPTS {
                 let mut request = tonic::Request::new(text_with_id(&id, &["41793026727"]));
-                request.set_timeout(Duration::from_secs(20));
+                // Longer than a message waits for several outages in a row.
+                request.set_timeout(Duration::from_secs(60));
                 match sms.send_sms(request).await {
                     Ok(answer) => {
                         let result = answer.into_inner().results.remove(0);
