@@ -21,13 +21,14 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::{history::History, reader::Readers};
 use super::{
-    AppendError, Batch, BeginSends, EarlierSend, EarlierSends, EventLog, EventStream, NewEvent,
+    AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream, NewEvent,
     Quarantined, ReadError, Start,
 };
 use crate::{
@@ -237,17 +238,15 @@ impl EventLog for BrokerLog {
     }
 
     fn begin_sends(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {
-        Box::pin(async move {
-            let history = self.history();
-            let done = |(id, _): &(String, _)| Some(EarlierSend::Done(Box::new(history.send(id)?)));
-            Ok(EarlierSends {
-                sends: begin.sends.iter().map(done).collect(),
-                conflicting_id: begin
-                    .conflicting_ids
-                    .iter()
-                    .any(|id| history.send(id).is_some()),
-            })
-        })
+        let found = self.history().begin_sends(&begin, Timestamp::now());
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn end_sends(&self, sends: &[(String, ContentDigest)]) {
+        let mut history = self.history();
+        for (wire_id, digest) in sends {
+            history.end_send(wire_id, *digest);
+        }
     }
 
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
@@ -256,7 +255,7 @@ impl EventLog for BrokerLog {
                 (headers::ENDPOINT, body.endpoint),
                 (headers::DETAIL, &body.detail),
             ]);
-            let now = jiff::Timestamp::now().as_second().max(0).unsigned_abs();
+            let now = Timestamp::now().as_second().max(0).unsigned_abs();
             let message = Message {
                 exchange: String::new(),
                 routing_key: self.topology.quarantine(),

@@ -1,6 +1,7 @@
 //! The AMQP edge and the broker engine of the event log, against a real broker.
 
 mod api_down;
+mod begun_sends;
 mod commands;
 mod custody;
 mod dead_letters;
