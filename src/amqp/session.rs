@@ -15,7 +15,9 @@ use lapin::{
     options::{BasicQosOptions, ConfirmSelectOptions},
     uri::AMQPUri,
 };
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
@@ -32,6 +34,8 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of closing a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a blocked session is asked whether it still is.
+const BLOCKED_CHECK: Duration = Duration::from_millis(200);
 /// The heartbeat interval, unless the URL sets one (`?heartbeat=`).
 const HEARTBEAT_SECONDS: u16 = 15;
 
@@ -93,6 +97,15 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// What the broker last said about publishers.
+#[derive(Debug, Clone, Copy, Default)]
+enum Alarm {
+    #[default]
+    Never,
+    Blocked,
+    EndedAt(Instant),
+}
+
 /// An established connection.
 pub struct Session {
     connection: Connection,
@@ -100,6 +113,7 @@ pub struct Session {
     ended: CancellationToken,
     /// The error that ended it.
     cause: Arc<OnceLock<String>>,
+    alarm: Arc<Mutex<Alarm>>,
     _watch: AbortOnDropHandle<()>,
 }
 
@@ -123,6 +137,8 @@ impl Session {
         let watched = ended.clone();
         let cause = Arc::new(OnceLock::new());
         let noted = Arc::clone(&cause);
+        let alarm = Arc::new(Mutex::new(Alarm::Never));
+        let noted_alarm = Arc::clone(&alarm);
         let watch = tokio::spawn(async move {
             let _ended = watched.drop_guard();
             while let Some(event) = events.next().await {
@@ -132,9 +148,11 @@ impl Session {
                         return;
                     }
                     Event::ConnectionBlocked(reason) => {
+                        *noted_alarm.lock() = Alarm::Blocked;
                         tracing::warn!(%reason, "the broker blocks publishers");
                     }
                     Event::ConnectionUnblocked => {
+                        *noted_alarm.lock() = Alarm::EndedAt(Instant::now());
                         tracing::info!("the broker accepts messages again");
                     }
                     _ => {}
@@ -146,6 +164,7 @@ impl Session {
             address: Arc::clone(address),
             ended,
             cause,
+            alarm,
             _watch: AbortOnDropHandle::new(watch),
         })
     }
@@ -190,6 +209,28 @@ impl Session {
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.connection.status().blocked()
+    }
+
+    /// Whether the broker blocks this connection, or did so within `period`. A confirm that is missing then is no sign that the
+    /// session does not work.
+    #[must_use]
+    pub fn was_blocked_within(&self, period: Duration) -> bool {
+        let alarm = *self.alarm.lock();
+        self.is_blocked()
+            || match alarm {
+                Alarm::Never => false,
+                Alarm::Blocked => true,
+                Alarm::EndedAt(at) => at.elapsed() < period,
+            }
+    }
+
+    /// Waits until the broker does not block the connection, or the connection has ended: lapin writes nothing to a blocked one,
+    /// so that it cannot be closed either.
+    pub async fn unblocked(&self) {
+        let mut check = tokio::time::interval(BLOCKED_CHECK);
+        while self.connection.status().connected() && self.is_blocked() {
+            check.tick().await;
+        }
     }
 
     /// Marks the session as ended for all its users, because an operation on it failed.

@@ -1,5 +1,6 @@
 //! The AMQP edge and the broker engine of the event log, against a real broker.
 
+mod alarm;
 mod api_down;
 mod begun_sends;
 mod commands;
