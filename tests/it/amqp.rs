@@ -7,6 +7,7 @@ mod commands;
 mod custody;
 mod dead_letters;
 mod log;
+mod log_under_load;
 mod outage;
 mod poison;
 mod promises;
