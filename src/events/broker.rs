@@ -2,7 +2,7 @@
 //! `{prefix}.events.log` is bound.
 //!
 //! Invariants: an event is durable once the broker has confirmed it; a subscriber's full queue never keeps an event out of
-//! the stream; a pending report never follows a final one of the same message that this process published (P6). Duplicates
+//! the stream, nor delays more than the first of them; a pending report never follows a final one of the same message that this process published (P6). Duplicates
 //! have the same id. Only sends of this process are found again (`history`).
 //! Neighbours: `amqp` publishes; `reader` reads.
 
@@ -10,6 +10,7 @@ mod cursor;
 mod history;
 mod reader;
 mod stream_reader;
+mod stuck_routes;
 
 use std::{
     sync::{
@@ -23,10 +24,15 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{history::History, reader::Readers};
+use self::{
+    history::History,
+    reader::Readers,
+    stuck_routes::{Republisher, StuckRoutes},
+};
 use super::{
     AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream, NewEvent,
     Quarantined, ReadError, Start,
@@ -47,7 +53,10 @@ pub struct BrokerLog {
     publisher: Arc<Publisher>,
     topology: Topology,
     readers: Readers,
-    history: Mutex<History>,
+    history: Arc<Mutex<History>>,
+    stuck: Arc<Mutex<StuckRoutes>>,
+    republisher: Mutex<Option<JoinHandle<()>>>,
+    closed: CancellationToken,
     /// No attempt starts later than this after the first one.
     append_timeout: Duration,
     stream_only: AtomicU64,
@@ -55,7 +64,7 @@ pub struct BrokerLog {
 }
 
 impl BrokerLog {
-    /// Makes a log that publishes with `publisher` and reads on a connection of its own.
+    /// Makes a log that publishes with `publisher` and reads on a connection of its own. Must be called on a tokio runtime.
     #[must_use]
     pub fn new(
         publisher: Arc<Publisher>,
@@ -64,12 +73,27 @@ impl BrokerLog {
         confirm_timeout: Duration,
         metrics: Metrics,
     ) -> Self {
+        let append_timeout = confirm_timeout * 3;
+        let history = Arc::new(Mutex::new(History::default()));
+        let stuck = Arc::new(Mutex::new(StuckRoutes::default()));
+        let closed = CancellationToken::new();
+        let republisher = Republisher {
+            publisher: publisher.clone(),
+            topology: topology.clone(),
+            history: history.clone(),
+            routes: stuck.clone(),
+            pause: append_timeout,
+            closed: closed.clone(),
+        };
         Self {
             publisher,
             readers: Readers::new(endpoint, topology.clone()),
             topology,
-            history: Mutex::new(History::default()),
-            append_timeout: confirm_timeout * 3,
+            history,
+            stuck,
+            republisher: Mutex::new(Some(tokio::spawn(republisher.run()))),
+            closed,
+            append_timeout,
             stream_only: AtomicU64::new(0),
             metrics,
         }
@@ -98,11 +122,18 @@ impl BrokerLog {
                     max: MAX_EVENT_BYTES,
                 });
             }
+            let routing_key = codec::event_routing_key(&new.event);
+            let is_stuck = self.stuck.lock().is_stuck(&routing_key);
             unconfirmed.push(Unconfirmed {
                 new,
                 body,
+                routing_key,
                 nacks: 0,
-                route: Route::Exchange,
+                route: if is_stuck {
+                    Route::StreamFirst
+                } else {
+                    Route::Exchange
+                },
             });
         }
         let deadline = Instant::now() + self.append_timeout;
@@ -117,11 +148,21 @@ impl BrokerLog {
                 match confirm {
                     Ok(()) => {
                         self.metrics.events_appended(event.new.event_type, 1);
-                        if event.route == Route::StreamOnly {
-                            self.count_stream_only();
+                        match event.route {
+                            Route::Exchange => {}
+                            Route::StreamOnly => self.count_stream_only(),
+                            Route::StreamFirst => {
+                                self.count_stream_only();
+                                let mut stuck = self.stuck.lock();
+                                stuck.missed(event.routing_key, event.new.clone(), event.body);
+                            }
                         }
                     }
                     Err(error) => {
+                        if let (AmqpError::TimedOut(_), Route::Exchange) = (&error, event.route) {
+                            let retry_at = Instant::now() + self.append_timeout;
+                            self.stuck.lock().stuck(event.routing_key.clone(), retry_at);
+                        }
                         event.reroute(error)?;
                         retries.push(event);
                     }
@@ -170,12 +211,15 @@ enum Route {
     Exchange,
     /// The default exchange: to the stream only.
     StreamOnly,
+    /// To the stream now, and to the exchange when it confirms again.
+    StreamFirst,
 }
 
 /// An event that is not confirmed yet.
 struct Unconfirmed<'a> {
     new: &'a NewEvent,
     body: Bytes,
+    routing_key: String,
     nacks: u8,
     route: Route,
 }
@@ -184,8 +228,8 @@ impl Unconfirmed<'_> {
     fn message(&self, topology: &Topology) -> Message {
         let event = &self.new.event;
         let (exchange, routing_key) = match self.route {
-            Route::Exchange => (topology.events(), codec::event_routing_key(event)),
-            Route::StreamOnly => (String::new(), topology.events_log()),
+            Route::Exchange => (topology.events(), self.routing_key.clone()),
+            Route::StreamOnly | Route::StreamFirst => (String::new(), topology.events_log()),
         };
         codec::event_message(event, self.body.clone(), exchange, routing_key)
     }
@@ -285,6 +329,13 @@ impl EventLog for BrokerLog {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            self.closed.cancel();
+            let republisher = self.republisher.lock().take();
+            if let Some(republisher) = republisher
+                && let Err(error) = republisher.await
+            {
+                tracing::error!(%error, "the task that republishes events failed");
+            }
             self.readers.close().await;
             self.publisher.close().await;
         })

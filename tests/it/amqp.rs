@@ -13,4 +13,5 @@ mod poison;
 mod promises;
 mod publisher;
 mod reconnect;
+mod stuck_queue;
 mod topology;
