@@ -3,6 +3,8 @@
 //! Invariant: a session never reconnects. lapin's recovery is off because it hides outages; after any error the owner drops
 //! the session and opens a new one with the backoff of [`RECONNECT`].
 
+mod socket;
+
 use std::{
     fmt,
     sync::{Arc, OnceLock},
@@ -20,6 +22,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+use self::socket::{EndOnDrop, Socket};
 use super::{
     AmqpError,
     connect_error::{connect_error, unreachable},
@@ -109,6 +112,7 @@ enum Alarm {
 /// An established connection.
 pub struct Session {
     connection: Connection,
+    socket: Socket,
     address: Arc<str>,
     ended: CancellationToken,
     /// The error that ended it.
@@ -126,11 +130,14 @@ impl Session {
         let Endpoint { uri, address, .. } = endpoint;
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("smsbridge {purpose} {}", std::process::id()).into());
-        let connecting = Connection::connect_uri(AMQPUri::clone(uri), properties);
+        let socket = Socket::default();
+        let unopened = EndOnDrop::new(&socket);
+        let connecting = socket.connect(AMQPUri::clone(uri), properties);
         let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
             .await
             .map_err(|_| unreachable(address, format!("no answer within {CONNECT_TIMEOUT:?}")))?
             .map_err(|error| connect_error(uri, address, &error))?;
+        unopened.keep();
 
         let ended = CancellationToken::new();
         let mut events = connection.events_listener();
@@ -161,6 +168,7 @@ impl Session {
         });
         Ok(Self {
             connection,
+            socket,
             address: Arc::clone(address),
             ended,
             cause,
@@ -262,11 +270,12 @@ impl Session {
         }
     }
 
-    /// Closes the connection; waits for the broker's reply for a short time.
+    /// Closes the connection; waits for the broker's reply for a short time, and does without it then.
     pub async fn close(&self) {
         let closing = self.connection.close(200, "done".into());
         if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
             tracing::debug!("the broker did not confirm the close");
+            self.socket.end();
         }
         self.ended.cancel();
     }

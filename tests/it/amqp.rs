@@ -6,6 +6,7 @@ mod begun_sends;
 mod commands;
 mod custody;
 mod dead_letters;
+mod frozen_broker;
 mod log;
 mod log_under_load;
 mod outage;
