@@ -2,8 +2,9 @@
 //! `{prefix}.events.log` is bound.
 //!
 //! Invariants: an event is durable once the broker has confirmed it; a subscriber's full queue never keeps an event out of
-//! the stream, nor delays more than the first of them; a pending report never follows a final one of the same message that this process published (P6). Duplicates
-//! have the same id. Only sends of this process are found again (`history`).
+//! the stream, and one that confirms nothing delays only the first of them (`stuck_routes`); a pending report never follows a
+//! final one of the same message that this process published (P6). Duplicates have the same id. Only sends of this process are
+//! found again (`history`).
 //! Neighbours: `amqp` publishes; `reader` reads.
 
 mod cursor;

@@ -20,7 +20,8 @@ use crate::{
 const SENDS: usize = 8192;
 /// Final reports that are always kept (16 bytes each).
 const FINALS: usize = 65_536;
-/// Begun sends without an end that are always kept (some hundred bytes each). More than `send.queue_capacity` usually allows at once.
+/// Begun sends without an end that are always kept (some hundred bytes each): more than `send.queue_capacity` usually allows at
+/// once.
 const BEGUN: usize = 32_768;
 /// How long a begun send is kept: longer than the API's logs can tell its outcome (48 h).
 const BEGUN_FOR: Duration = Duration::from_hours(72);

@@ -211,7 +211,7 @@ impl Republisher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{message::id::ApplicationName, proto::v1};
+    use crate::message::id::ApplicationName;
 
     fn missed(routes: &mut StuckRoutes, key: &str, bytes: usize) {
         let new = NewEvent::send_result(
