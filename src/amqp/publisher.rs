@@ -152,12 +152,22 @@ impl Publisher {
         let deadline = Instant::now() + self.confirm_timeout;
         let current = self.session(deadline).await?;
         let index = current.next_mandatory.fetch_add(1, Ordering::Relaxed) % MANDATORY_CHANNELS;
+        let channel = current.mandatory[index].lock();
+        let channel =
+            tokio::time::timeout_at(deadline, channel)
+                .await
+                .map_err(|_| match current.was_blocked() {
+                    true => AmqpError::Blocked,
+                    false => AmqpError::Lost("no channel was free in time".into()),
+                })?;
+        // The message waits for its confirm from here on, however long it waited for a channel.
+        let deadline = Instant::now() + self.confirm_timeout;
         // Until then the message cannot be the cause of an ended session or of a missing confirm.
         let awaits_confirm = AtomicBool::new(false);
         let publishing = async {
             let mut in_flight = InFlight {
                 session: &current,
-                channel: current.mandatory[index].lock().await,
+                channel,
                 awaits_confirm: false,
             };
             if !current.session.is_open() {
@@ -208,7 +218,7 @@ impl Publisher {
             Err(_) if awaits_confirm.load(Ordering::Relaxed) => {
                 Err(AmqpError::TimedOut(self.confirm_timeout))
             }
-            Err(_) => Err(AmqpError::Lost("no channel was free in time".into())),
+            Err(_) => Err(AmqpError::Lost("no channel was opened in time".into())),
         }
     }
 

@@ -248,3 +248,24 @@ async fn publications_whose_callers_went_away_count_as_unconfirmed() {
     .await;
     publisher.close().await;
 }
+
+/// A confirm is missing only after the whole time, however long the message waited for a channel.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mandatory_message_that_waited_for_a_channel_has_the_whole_time_for_its_confirm() {
+    const CHANNELS: usize = 16;
+    let broker = TestBroker::start().await;
+    let relay = SlowRelay::start(&broker.url).await;
+    let publisher = publisher(&broker, &relay, Duration::from_secs(5)).await;
+    let message = || Message {
+        routing_key: broker.topology().dead(),
+        ..unroutable()
+    };
+    relay.delay(Duration::from_secs(3));
+    let all = (0..2 * CHANNELS).map(|_| publisher.publish_mandatory(message()));
+    let outcomes = join_all(all).await;
+    let failed = outcomes.iter().find(|outcome| outcome.is_err());
+    assert!(failed.is_none(), "{failed:?}");
+    assert_eq!(relay.accepted.load(Ordering::SeqCst), 1, "sessions");
+    relay.delay(Duration::ZERO);
+    publisher.close().await;
+}
