@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::publishing_session::{GiveUpOnDrop, Publication, PublishingSession};
+use self::publishing_session::{InFlight, Publication, PublishingSession};
 use super::{AmqpError, Endpoint, Topology, status::Purpose, topology::short};
 use crate::ops::metrics::Metrics;
 
@@ -70,6 +70,7 @@ impl Publisher {
         let task = tokio::spawn(publishing_session::keep_connected(
             endpoint.clone(),
             topology,
+            confirm_timeout,
             sessions,
             metrics,
             shutdown.clone(),
@@ -108,7 +109,7 @@ impl Publisher {
         let current = self.current.borrow();
         let address = self.endpoint.address();
         Some(match current.as_ref() {
-            Some(current) if current.session.is_open() => {
+            Some(current) if current.session.is_open() || current.session.is_blocked() => {
                 format!(
                     "the broker at {address} blocks publishers: it is low on memory or disk space"
                 )
@@ -151,16 +152,38 @@ impl Publisher {
         let deadline = Instant::now() + self.confirm_timeout;
         let current = self.session(deadline).await?;
         let index = current.next_mandatory.fetch_add(1, Ordering::Relaxed) % MANDATORY_CHANNELS;
+        let channel = current.mandatory[index].lock();
+        let channel =
+            tokio::time::timeout_at(deadline, channel)
+                .await
+                .map_err(|_| match current.was_blocked() {
+                    true => AmqpError::Blocked,
+                    false => AmqpError::Lost("no channel was free in time".into()),
+                })?;
+        // The message waits for its confirm from here on, however long it waited for a channel.
+        let deadline = Instant::now() + self.confirm_timeout;
         // Until then the message cannot be the cause of an ended session or of a missing confirm.
         let awaits_confirm = AtomicBool::new(false);
         let publishing = async {
-            let channel = current.mandatory[index].lock().await;
+            let mut in_flight = InFlight {
+                session: &current,
+                channel,
+                awaits_confirm: false,
+            };
             if !current.session.is_open() {
                 return Err(AmqpError::Lost("the session with the broker ended".into()));
             }
-            // If this future is dropped before the confirm, the channel's next confirm would be taken for that of the next
-            // message.
-            let unconfirmed = GiveUpOnDrop(&current.session);
+            if current.session.is_blocked() {
+                return Err(AmqpError::Blocked);
+            }
+            let channel = match &*in_flight.channel {
+                Some(channel) => channel.clone(),
+                None => {
+                    let opened = current.session.publishing_channel().await?;
+                    in_flight.channel.insert(opened).clone()
+                }
+            };
+            in_flight.awaits_confirm = true;
             let options = BasicPublishOptions {
                 mandatory: true,
                 ..Default::default()
@@ -178,7 +201,7 @@ impl Publisher {
             let confirmation = confirm
                 .await
                 .map_err(|error| AmqpError::EndedInFlight(error.to_string()))?;
-            std::mem::forget(unconfirmed);
+            in_flight.awaits_confirm = false;
             match confirmation {
                 Confirmation::Ack(None) => Ok(()),
                 Confirmation::Ack(Some(_)) => Err(AmqpError::Unroutable {
@@ -191,10 +214,11 @@ impl Publisher {
         };
         match tokio::time::timeout_at(deadline, publishing).await {
             Ok(published) => published,
+            Err(_) if current.was_blocked() => Err(AmqpError::Blocked),
             Err(_) if awaits_confirm.load(Ordering::Relaxed) => {
                 Err(AmqpError::TimedOut(self.confirm_timeout))
             }
-            Err(_) => Err(AmqpError::Lost("no channel was free in time".into())),
+            Err(_) => Err(AmqpError::Lost("no channel was opened in time".into())),
         }
     }
 
@@ -215,7 +239,7 @@ impl Publisher {
         let opened = current.wait_for(|current| {
             current
                 .as_ref()
-                .is_some_and(|current| current.session.is_open())
+                .is_some_and(|current| current.session.is_open() || current.session.is_blocked())
         });
         let opened = tokio::select! {
             () = self.shutdown.cancelled() => return Err(AmqpError::Closed),
@@ -241,9 +265,11 @@ impl Publisher {
         let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
         let _permits = tokio::time::timeout_at(deadline, self.in_flight.acquire_many(count))
             .await
-            .map_err(|_| AmqpError::TimedOut(self.confirm_timeout))?
+            .map_err(|_| AmqpError::Lost("too many messages wait for their confirms".into()))?
             .map_err(|_| AmqpError::Closed)?;
         let current = self.session(deadline).await?;
+        // A message waits for its confirm from here on, however long it waited for its turn.
+        let deadline = Instant::now() + self.confirm_timeout;
         let begun: Vec<_> = messages
             .into_iter()
             .map(|message| current.begin(message))
@@ -254,9 +280,9 @@ impl Publisher {
                 Publication::Unconfirmed(publishing) => {
                     tokio::time::timeout_at(deadline, publishing)
                         .await
-                        .map_err(|_| {
-                            current.count_unconfirmed();
-                            AmqpError::TimedOut(self.confirm_timeout)
+                        .map_err(|_| match current.was_blocked() {
+                            true => AmqpError::Blocked,
+                            false => AmqpError::TimedOut(self.confirm_timeout),
                         })?
                 }
             };

@@ -3,6 +3,8 @@
 //! Invariant: a session never reconnects. lapin's recovery is off because it hides outages; after any error the owner drops
 //! the session and opens a new one with the backoff of [`RECONNECT`].
 
+mod socket;
+
 use std::{
     fmt,
     sync::{Arc, OnceLock},
@@ -15,9 +17,12 @@ use lapin::{
     options::{BasicQosOptions, ConfirmSelectOptions},
     uri::AMQPUri,
 };
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+use self::socket::{EndOnDrop, Socket};
 use super::{
     AmqpError,
     connect_error::{connect_error, unreachable},
@@ -32,6 +37,8 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of closing a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a blocked session is asked whether it still is.
+const BLOCKED_CHECK: Duration = Duration::from_millis(200);
 /// The heartbeat interval, unless the URL sets one (`?heartbeat=`).
 const HEARTBEAT_SECONDS: u16 = 15;
 
@@ -93,13 +100,24 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// What the broker last said about publishers.
+#[derive(Debug, Clone, Copy, Default)]
+enum Alarm {
+    #[default]
+    Never,
+    Blocked,
+    EndedAt(Instant),
+}
+
 /// An established connection.
 pub struct Session {
     connection: Connection,
+    socket: Socket,
     address: Arc<str>,
     ended: CancellationToken,
     /// The error that ended it.
     cause: Arc<OnceLock<String>>,
+    alarm: Arc<Mutex<Alarm>>,
     _watch: AbortOnDropHandle<()>,
 }
 
@@ -112,17 +130,22 @@ impl Session {
         let Endpoint { uri, address, .. } = endpoint;
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("smsbridge {purpose} {}", std::process::id()).into());
-        let connecting = Connection::connect_uri(AMQPUri::clone(uri), properties);
+        let socket = Socket::default();
+        let unopened = EndOnDrop::new(&socket);
+        let connecting = socket.connect(AMQPUri::clone(uri), properties);
         let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
             .await
             .map_err(|_| unreachable(address, format!("no answer within {CONNECT_TIMEOUT:?}")))?
             .map_err(|error| connect_error(uri, address, &error))?;
+        unopened.keep();
 
         let ended = CancellationToken::new();
         let mut events = connection.events_listener();
         let watched = ended.clone();
         let cause = Arc::new(OnceLock::new());
         let noted = Arc::clone(&cause);
+        let alarm = Arc::new(Mutex::new(Alarm::Never));
+        let noted_alarm = Arc::clone(&alarm);
         let watch = tokio::spawn(async move {
             let _ended = watched.drop_guard();
             while let Some(event) = events.next().await {
@@ -132,9 +155,11 @@ impl Session {
                         return;
                     }
                     Event::ConnectionBlocked(reason) => {
+                        *noted_alarm.lock() = Alarm::Blocked;
                         tracing::warn!(%reason, "the broker blocks publishers");
                     }
                     Event::ConnectionUnblocked => {
+                        *noted_alarm.lock() = Alarm::EndedAt(Instant::now());
                         tracing::info!("the broker accepts messages again");
                     }
                     _ => {}
@@ -143,9 +168,11 @@ impl Session {
         });
         Ok(Self {
             connection,
+            socket,
             address: Arc::clone(address),
             ended,
             cause,
+            alarm,
             _watch: AbortOnDropHandle::new(watch),
         })
     }
@@ -192,6 +219,28 @@ impl Session {
         self.connection.status().blocked()
     }
 
+    /// Whether the broker blocks this connection, or did so within `period`. A confirm that is missing then is no sign that the
+    /// session does not work.
+    #[must_use]
+    pub fn was_blocked_within(&self, period: Duration) -> bool {
+        let alarm = *self.alarm.lock();
+        self.is_blocked()
+            || match alarm {
+                Alarm::Never => false,
+                Alarm::Blocked => true,
+                Alarm::EndedAt(at) => at.elapsed() < period,
+            }
+    }
+
+    /// Waits until the broker does not block the connection, or the connection has ended: lapin writes nothing to a blocked one,
+    /// so that it cannot be closed either.
+    pub async fn unblocked(&self) {
+        let mut check = tokio::time::interval(BLOCKED_CHECK);
+        while self.connection.status().connected() && self.is_blocked() {
+            check.tick().await;
+        }
+    }
+
     /// Marks the session as ended for all its users, because an operation on it failed.
     pub fn give_up(&self) {
         self.ended.cancel();
@@ -221,11 +270,12 @@ impl Session {
         }
     }
 
-    /// Closes the connection; waits for the broker's reply for a short time.
+    /// Closes the connection; waits for the broker's reply for a short time, and does without it then.
     pub async fn close(&self) {
         let closing = self.connection.close(200, "done".into());
         if tokio::time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
             tracing::debug!("the broker did not confirm the close");
+            self.socket.end();
         }
         self.ended.cancel();
     }

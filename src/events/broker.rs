@@ -2,14 +2,16 @@
 //! `{prefix}.events.log` is bound.
 //!
 //! Invariants: an event is durable once the broker has confirmed it; a subscriber's full queue never keeps an event out of
-//! the stream; a pending report never follows a final one of the same message that this process published (P6). Duplicates
-//! have the same id. Only sends of this process are found again (`history`).
+//! the stream, and one that confirms nothing delays only the first of them (`stuck_routes`); a pending report never follows a
+//! final one of the same message that this process published (P6). Duplicates have the same id. Only sends of this process are
+//! found again (`history`).
 //! Neighbours: `amqp` publishes; `reader` reads.
 
 mod cursor;
 mod history;
 mod reader;
 mod stream_reader;
+mod stuck_routes;
 
 use std::{
     sync::{
@@ -21,13 +23,19 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{history::History, reader::Readers};
+use self::{
+    history::History,
+    reader::Readers,
+    stuck_routes::{Republisher, StuckRoutes},
+};
 use super::{
-    AppendError, Batch, BeginSends, EarlierSend, EarlierSends, EventLog, EventStream, NewEvent,
+    AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream, NewEvent,
     Quarantined, ReadError, Start,
 };
 use crate::{
@@ -46,7 +54,10 @@ pub struct BrokerLog {
     publisher: Arc<Publisher>,
     topology: Topology,
     readers: Readers,
-    history: Mutex<History>,
+    history: Arc<Mutex<History>>,
+    stuck: Arc<Mutex<StuckRoutes>>,
+    republisher: Mutex<Option<JoinHandle<()>>>,
+    closed: CancellationToken,
     /// No attempt starts later than this after the first one.
     append_timeout: Duration,
     stream_only: AtomicU64,
@@ -54,7 +65,7 @@ pub struct BrokerLog {
 }
 
 impl BrokerLog {
-    /// Makes a log that publishes with `publisher` and reads on a connection of its own.
+    /// Makes a log that publishes with `publisher` and reads on a connection of its own. Must be called on a tokio runtime.
     #[must_use]
     pub fn new(
         publisher: Arc<Publisher>,
@@ -63,12 +74,27 @@ impl BrokerLog {
         confirm_timeout: Duration,
         metrics: Metrics,
     ) -> Self {
+        let append_timeout = confirm_timeout * 3;
+        let history = Arc::new(Mutex::new(History::default()));
+        let stuck = Arc::new(Mutex::new(StuckRoutes::default()));
+        let closed = CancellationToken::new();
+        let republisher = Republisher {
+            publisher: publisher.clone(),
+            topology: topology.clone(),
+            history: history.clone(),
+            routes: stuck.clone(),
+            pause: append_timeout,
+            closed: closed.clone(),
+        };
         Self {
             publisher,
             readers: Readers::new(endpoint, topology.clone()),
             topology,
-            history: Mutex::new(History::default()),
-            append_timeout: confirm_timeout * 3,
+            history,
+            stuck,
+            republisher: Mutex::new(Some(tokio::spawn(republisher.run()))),
+            closed,
+            append_timeout,
             stream_only: AtomicU64::new(0),
             metrics,
         }
@@ -97,11 +123,18 @@ impl BrokerLog {
                     max: MAX_EVENT_BYTES,
                 });
             }
+            let routing_key = codec::event_routing_key(&new.event);
+            let is_stuck = self.stuck.lock().is_stuck(&routing_key);
             unconfirmed.push(Unconfirmed {
                 new,
                 body,
+                routing_key,
                 nacks: 0,
-                route: Route::Exchange,
+                route: if is_stuck {
+                    Route::StreamFirst
+                } else {
+                    Route::Exchange
+                },
             });
         }
         let deadline = Instant::now() + self.append_timeout;
@@ -116,11 +149,21 @@ impl BrokerLog {
                 match confirm {
                     Ok(()) => {
                         self.metrics.events_appended(event.new.event_type, 1);
-                        if event.route == Route::StreamOnly {
-                            self.count_stream_only();
+                        match event.route {
+                            Route::Exchange => {}
+                            Route::StreamOnly => self.count_stream_only(),
+                            Route::StreamFirst => {
+                                self.count_stream_only();
+                                let mut stuck = self.stuck.lock();
+                                stuck.missed(event.routing_key, event.new.clone(), event.body);
+                            }
                         }
                     }
                     Err(error) => {
+                        if let (AmqpError::TimedOut(_), Route::Exchange) = (&error, event.route) {
+                            let retry_at = Instant::now() + self.append_timeout;
+                            self.stuck.lock().stuck(event.routing_key.clone(), retry_at);
+                        }
                         event.reroute(error)?;
                         retries.push(event);
                     }
@@ -169,12 +212,15 @@ enum Route {
     Exchange,
     /// The default exchange: to the stream only.
     StreamOnly,
+    /// To the stream now, and to the exchange when it confirms again.
+    StreamFirst,
 }
 
 /// An event that is not confirmed yet.
 struct Unconfirmed<'a> {
     new: &'a NewEvent,
     body: Bytes,
+    routing_key: String,
     nacks: u8,
     route: Route,
 }
@@ -183,8 +229,8 @@ impl Unconfirmed<'_> {
     fn message(&self, topology: &Topology) -> Message {
         let event = &self.new.event;
         let (exchange, routing_key) = match self.route {
-            Route::Exchange => (topology.events(), codec::event_routing_key(event)),
-            Route::StreamOnly => (String::new(), topology.events_log()),
+            Route::Exchange => (topology.events(), self.routing_key.clone()),
+            Route::StreamOnly | Route::StreamFirst => (String::new(), topology.events_log()),
         };
         codec::event_message(event, self.body.clone(), exchange, routing_key)
     }
@@ -237,17 +283,15 @@ impl EventLog for BrokerLog {
     }
 
     fn begin_sends(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {
-        Box::pin(async move {
-            let history = self.history();
-            let done = |(id, _): &(String, _)| Some(EarlierSend::Done(Box::new(history.send(id)?)));
-            Ok(EarlierSends {
-                sends: begin.sends.iter().map(done).collect(),
-                conflicting_id: begin
-                    .conflicting_ids
-                    .iter()
-                    .any(|id| history.send(id).is_some()),
-            })
-        })
+        let found = self.history().begin_sends(&begin, Timestamp::now());
+        Box::pin(std::future::ready(Ok(found)))
+    }
+
+    fn end_sends(&self, sends: &[(String, ContentDigest)]) {
+        let mut history = self.history();
+        for (wire_id, digest) in sends {
+            history.end_send(wire_id, *digest);
+        }
     }
 
     fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
@@ -256,7 +300,7 @@ impl EventLog for BrokerLog {
                 (headers::ENDPOINT, body.endpoint),
                 (headers::DETAIL, &body.detail),
             ]);
-            let now = jiff::Timestamp::now().as_second().max(0).unsigned_abs();
+            let now = Timestamp::now().as_second().max(0).unsigned_abs();
             let message = Message {
                 exchange: String::new(),
                 routing_key: self.topology.quarantine(),
@@ -286,6 +330,13 @@ impl EventLog for BrokerLog {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            self.closed.cancel();
+            let republisher = self.republisher.lock().take();
+            if let Some(republisher) = republisher
+                && let Err(error) = republisher.await
+            {
+                tracing::error!(%error, "the task that republishes events failed");
+            }
             self.readers.close().await;
             self.publisher.close().await;
         })

@@ -1,14 +1,19 @@
 //! The AMQP edge and the broker engine of the event log, against a real broker.
 
+mod alarm;
 mod api_down;
 mod api_outages;
+mod begun_sends;
 mod commands;
 mod custody;
 mod dead_letters;
+mod frozen_broker;
 mod log;
+mod log_under_load;
 mod outage;
 mod poison;
 mod promises;
 mod publisher;
 mod reconnect;
+mod stuck_queue;
 mod topology;

@@ -2,21 +2,21 @@
 //!
 //! lapin assigns the number of a publication and queues its frames in two steps, and it pairs a returned message with the next
 //! confirm. Invariants: publications on one channel begin one after the other; a channel for mandatory publications has one of
-//! them in flight; a session with too many publications without a confirm is replaced.
+//! them in flight; a session with too many publications without a confirm is replaced. A session that the broker blocks is
+//! neither: a confirm that is missing then says nothing about the session, a new one would be blocked as soon as it publishes,
+//! and the old one could not be closed.
 
 use std::{
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use lapin::{Channel, Confirmation, options::BasicPublishOptions};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{MANDATORY_CHANNELS, Message};
@@ -38,28 +38,69 @@ pub(super) struct PublishingSession {
     pipelined: Channel,
     /// Held while a pipelined publication gets its number and its frames are queued.
     beginning: Mutex<()>,
-    pub(super) mandatory: Vec<tokio::sync::Mutex<Channel>>,
+    /// `None`: its last publication got no confirm while the session was blocked; the next publication opens a new channel.
+    pub(super) mandatory: Vec<tokio::sync::Mutex<Option<Channel>>>,
     /// Selects the channel of the next mandatory publication, round robin.
     pub(super) next_mandatory: AtomicUsize,
-    unconfirmed: AtomicUsize,
+    abandoned: Mutex<Abandoned>,
+    confirm_timeout: Duration,
+}
+
+/// Pipelined publications that nobody waits for any more and that had no confirm when they were last looked at.
+struct Abandoned {
+    publications: Vec<Publishing>,
+    /// At this number those are removed that have a confirm now.
+    look_at: usize,
 }
 
 type Publishing = Pin<Box<dyn Future<Output = Result<Confirmation, lapin::Error>> + Send>>;
 
 /// A publication that has begun: its frames are queued, unless it failed at once.
-pub(super) enum Publication {
+pub(super) enum Publication<'a> {
     Finished(Box<Result<Confirmation, lapin::Error>>),
-    /// Resolves with the confirm.
-    Unconfirmed(Publishing),
+    Unconfirmed(Unconfirmed<'a>),
+}
+
+/// Resolves with the confirm. If it is dropped before, the session counts the publication until its confirm has come: lapin
+/// remembers it that long.
+pub(super) struct Unconfirmed<'a> {
+    session: &'a PublishingSession,
+    publishing: Option<Publishing>,
+}
+
+impl Future for Unconfirmed<'_> {
+    type Output = Result<Confirmation, lapin::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(publishing) = self.publishing.as_mut() else {
+            return Poll::Pending;
+        };
+        let outcome = std::task::ready!(publishing.as_mut().poll(context));
+        self.publishing = None;
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for Unconfirmed<'_> {
+    fn drop(&mut self) {
+        if let Some(publishing) = self.publishing.take() {
+            self.session.abandon(publishing);
+        }
+    }
 }
 
 impl PublishingSession {
-    async fn open(endpoint: &Endpoint, topology: &Topology) -> Result<Self, AmqpError> {
+    async fn open(
+        endpoint: &Endpoint,
+        topology: &Topology,
+        confirm_timeout: Duration,
+    ) -> Result<Self, AmqpError> {
         let session = topology.open_session(endpoint, "publisher").await?;
         let pipelined = session.publishing_channel().await?;
         let mut mandatory = Vec::with_capacity(MANDATORY_CHANNELS);
         for _ in 0..MANDATORY_CHANNELS {
-            mandatory.push(tokio::sync::Mutex::new(session.publishing_channel().await?));
+            let channel = session.publishing_channel().await?;
+            mandatory.push(tokio::sync::Mutex::new(Some(channel)));
         }
         Ok(Self {
             session,
@@ -67,25 +108,29 @@ impl PublishingSession {
             beginning: Mutex::new(()),
             mandatory,
             next_mandatory: AtomicUsize::new(0),
-            unconfirmed: AtomicUsize::new(0),
+            abandoned: Mutex::new(Abandoned {
+                publications: Vec::new(),
+                look_at: MAX_UNCONFIRMED,
+            }),
+            confirm_timeout,
         })
     }
 
     /// Begins a pipelined publication: assigns its number and queues its frames.
-    pub(super) fn begin(&self, message: Message) -> Result<Publication, AmqpError> {
+    pub(super) fn begin(&self, message: Message) -> Result<Publication<'_>, AmqpError> {
         let exchange = short(&message.exchange)?;
         let routing_key = short(&message.routing_key)?;
         let channel = self.pipelined.clone();
         let mut publishing: Publishing = Box::pin(async move {
+            // Not kept while the confirm is awaited.
+            let Message {
+                body, properties, ..
+            } = message;
+            let options = BasicPublishOptions::default();
             let confirm = channel
-                .basic_publish(
-                    exchange,
-                    routing_key,
-                    BasicPublishOptions::default(),
-                    &message.body,
-                    message.properties,
-                )
+                .basic_publish(exchange, routing_key, options, &body, properties)
                 .await?;
+            drop(body);
             confirm.await
         });
         let _beginning = self.beginning.lock();
@@ -93,24 +138,56 @@ impl PublishingSession {
         let mut context = Context::from_waker(Waker::noop());
         Ok(match publishing.as_mut().poll(&mut context) {
             Poll::Ready(outcome) => Publication::Finished(Box::new(outcome)),
-            Poll::Pending => Publication::Unconfirmed(publishing),
+            Poll::Pending => Publication::Unconfirmed(Unconfirmed {
+                session: self,
+                publishing: Some(publishing),
+            }),
         })
     }
 
-    /// Counts a publication without a confirm. lapin remembers it until the session ends, even if nothing waits for it.
-    pub(super) fn count_unconfirmed(&self) {
-        if self.unconfirmed.fetch_add(1, Ordering::Relaxed) >= MAX_UNCONFIRMED {
+    /// Whether a confirm may be missing because the broker blocks the connection or did so while it was awaited.
+    pub(super) fn was_blocked(&self) -> bool {
+        self.session.was_blocked_within(self.confirm_timeout)
+    }
+
+    /// Counts a publication whose caller no longer waits, and gives up the session if too many have no confirm.
+    fn abandon(&self, publishing: Publishing) {
+        let mut abandoned = self.abandoned.lock();
+        abandoned.publications.push(publishing);
+        if abandoned.publications.len() <= abandoned.look_at {
+            return;
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        abandoned
+            .publications
+            .retain_mut(|publishing| publishing.as_mut().poll(&mut context).is_pending());
+        let unconfirmed = abandoned.publications.len();
+        // Looking at all of them costs as much as there are.
+        abandoned.look_at = MAX_UNCONFIRMED.max(2 * unconfirmed);
+        if unconfirmed > MAX_UNCONFIRMED && !self.was_blocked() {
             self.session.give_up();
         }
     }
 }
 
-/// A guard that gives up the session when the guard is dropped. `std::mem::forget` disarms the guard.
-pub(super) struct GiveUpOnDrop<'a>(pub(super) &'a Session);
+/// The only mandatory publication of its channel. If it is dropped in flight, the channel's next confirm would be taken for that of
+/// the next message: the session is given up, or only the channel if the session was blocked.
+pub(super) struct InFlight<'a> {
+    pub(super) session: &'a PublishingSession,
+    pub(super) channel: MutexGuard<'a, Option<Channel>>,
+    pub(super) awaits_confirm: bool,
+}
 
-impl Drop for GiveUpOnDrop<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.give_up();
+        if !self.awaits_confirm {
+            return;
+        }
+        if self.session.was_blocked() {
+            *self.channel = None;
+        } else {
+            self.session.session.give_up();
+        }
     }
 }
 
@@ -118,6 +195,7 @@ impl Drop for GiveUpOnDrop<'_> {
 pub(super) async fn keep_connected(
     endpoint: Endpoint,
     topology: Topology,
+    confirm_timeout: Duration,
     sessions: watch::Sender<Option<Arc<PublishingSession>>>,
     metrics: Metrics,
     shutdown: CancellationToken,
@@ -127,7 +205,7 @@ pub(super) async fn keep_connected(
     loop {
         let opened = tokio::select! {
             () = shutdown.cancelled() => return,
-            opened = PublishingSession::open(&endpoint, &topology) => opened,
+            opened = PublishingSession::open(&endpoint, &topology, confirm_timeout) => opened,
         };
         match opened {
             Ok(opened) => {
@@ -148,6 +226,10 @@ pub(super) async fn keep_connected(
                     () = current.session.ended() => failed(&endpoint, &current.session.end()),
                 }
                 metrics.amqp_connected(AmqpConnection::Publisher, false);
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = current.session.unblocked() => {}
+                }
                 sessions.send_replace(None);
                 current.session.close().await;
             }

@@ -34,6 +34,8 @@ use crate::{
 
 /// How much the broker's clock may be behind the bridge's when a reader starts at a time.
 const CLOCK_SKEW_SECONDS: i64 = 60;
+/// Rounds in which the end of the log is looked for: far more than the chunk of the stream in which it is can have events.
+const MAX_ROUNDS: usize = 64;
 /// How long a cursor may be past the end of the log, because a replica of the stream lags behind its leader.
 const REPLICA_LAG: Duration = Duration::from_secs(2);
 
@@ -68,7 +70,7 @@ impl Readers {
         }
         let session = self.session().await?;
         let head = if end_at_head {
-            match self.probe(&session, Bound::Last).await? {
+            match self.last_offset(&session, None).await? {
                 Some(head) if start != Start::Now => Some(head),
                 _ => return Ok(stream::empty().boxed()),
             }
@@ -155,7 +157,7 @@ impl Readers {
         let mut backoff = Backoff::new(RECONNECT);
         let deadline = tokio::time::Instant::now() + REPLICA_LAG;
         while self
-            .probe(session, Bound::Last)
+            .last_offset(session, Some(offset))
             .await?
             .is_none_or(|last| last < offset)
         {
@@ -165,7 +167,7 @@ impl Readers {
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
-        match self.probe(session, Bound::First).await? {
+        match self.first_offset(session).await? {
             Some(oldest) if oldest > offset + 1 => Err(ReadError::OutOfRange {
                 cursor: cursor.to_owned(),
                 oldest_cursor: format_cursor(oldest - 1),
@@ -174,39 +176,47 @@ impl Readers {
         }
     }
 
-    /// The first or last offset. `None` if the stream is empty.
-    async fn probe(&self, session: &Session, bound: Bound) -> Result<Option<i64>, ReadError> {
-        let prefetch = match bound {
-            Bound::First => 1,
-            Bound::Last => PREFETCH,
-        };
+    /// The first offset. `None` if the stream is empty.
+    async fn first_offset(&self, session: &Session) -> Result<Option<i64>, ReadError> {
+        let channel = session.consuming_channel(1).await.map_err(unavailable)?;
+        let mut consumer = self.attach(&channel, text("first")).await?;
+        self.wait_for_deliveries(&channel).await?;
+        let first = consumer.next().now_or_never().map(delivered).transpose()?;
+        first.as_ref().map(offset_of).transpose()
+    }
+
+    /// The last offset, or a later one if events are appended meanwhile; the offset `enough` or a later one is as good.
+    /// `None` if the stream is empty.
+    async fn last_offset(
+        &self,
+        session: &Session,
+        enough: Option<i64>,
+    ) -> Result<Option<i64>, ReadError> {
         let channel = session
-            .consuming_channel(prefetch)
+            .consuming_channel(PREFETCH)
             .await
             .map_err(unavailable)?;
-        let from = match bound {
-            Bound::First => "first",
-            Bound::Last => "last",
-        };
-        let mut consumer = self.attach(&channel, text(from)).await?;
+        let mut consumer = self.attach(&channel, text("last")).await?;
         let mut found = None;
-        loop {
+        for _ in 0..MAX_ROUNDS {
             self.wait_for_deliveries(&channel).await?;
+            let mut received = 0;
             let mut newest: Option<Delivery> = None;
             while let Some(next) = consumer.next().now_or_never() {
-                let delivery = delivered(next)?;
-                if matches!(bound, Bound::First) {
-                    return Ok(Some(offset_of(&delivery)?));
-                }
-                newest = Some(delivery);
+                newest = Some(delivered(next)?);
+                received += 1;
             }
-            let Some(newest) = newest else {
-                return Ok(found);
-            };
-            found = Some(offset_of(&newest)?);
+            let Some(newest) = newest else { break };
+            let offset = offset_of(&newest)?;
+            found = Some(offset);
+            // The broker could have delivered more and had no more. A round that waits for none would not end under load.
+            if received < PREFETCH || enough.is_some_and(|enough| offset >= enough) {
+                break;
+            }
             // `last` attaches to the last chunk, of which more deliveries may follow.
             acknowledge_up_to(&newest).await?;
         }
+        Ok(found)
     }
 
     /// Returns when every delivery that the broker had for the channel has arrived: the broker sends them before its reply.
@@ -235,11 +245,4 @@ impl Readers {
             .await
             .map_err(unavailable)
     }
-}
-
-/// An end of the stream.
-#[derive(Debug, Clone, Copy)]
-enum Bound {
-    First,
-    Last,
 }

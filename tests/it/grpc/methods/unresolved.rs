@@ -85,11 +85,15 @@ async fn an_unresolved_send_is_unknown_until_a_repeated_call_resolves_it() {
         config.send.in_doubt_for = Duration::from_millis(1_500);
     })
     .await;
+    // The API accepts the message, and its logs answer without it.
+    simulator
+        .fault(json!({"kind": "accept_then_drop", "count": 1, "path": PATH}))
+        .await;
     simulator
         .fault(json!({"kind": "reset", "path": PATH}))
         .await;
     simulator
-        .fault(json!({"kind": "status", "status": 503, "path": "/sms/1/logs"}))
+        .fault(json!({"kind": "log_lag", "ms": 3_600_000}))
         .await;
     let send = async || {
         let sent = bridge.sms().send_sms(text_with_id("r1", &[TO])).await;

@@ -1,0 +1,193 @@
+//! A subscriber's queue that neither stores nor refuses events, such as a quorum queue without a majority: the broker confirms
+//! nothing that is routed to it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use smsbridge::{
+    amqp::{Endpoint, Publisher},
+    events::{EventLog as _, NewEvent, broker::BrokerLog},
+    message::id::ApplicationName,
+    ops::metrics::Metrics,
+    proto::v1::{self, event::Payload},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
+};
+
+use crate::support::{broker::TestBroker, eventually};
+
+const TIMEOUT: Duration = Duration::from_secs(1);
+const PUBLISH: [u8; 4] = [0, 60, 0, 40];
+const ACK: [u8; 4] = [0, 60, 0, 80];
+
+/// Unconfirmed publications by channel: the tag, and whether the confirm is withheld.
+#[derive(Default)]
+struct Channels(HashMap<[u8; 2], (u64, BTreeMap<u64, bool>)>);
+
+impl Channels {
+    fn published(&mut self, channel: [u8; 2], is_withheld: bool) {
+        let (last, open) = self.0.entry(channel).or_default();
+        *last += 1;
+        open.insert(*last, is_withheld);
+    }
+
+    /// The confirms that the client gets for this one.
+    fn confirmed(&mut self, channel: [u8; 2], tag: u64, multiple: bool) -> Vec<u8> {
+        let (_, open) = self.0.entry(channel).or_default();
+        let first = if multiple { 0 } else { tag };
+        let tags: Vec<u64> = open.range(first..=tag).map(|(tag, _)| *tag).collect();
+        let mut frames = Vec::new();
+        for tag in tags {
+            if open.remove(&tag) == Some(false) {
+                frames.push(1);
+                frames.extend(channel);
+                frames.extend(13_u32.to_be_bytes());
+                frames.extend(ACK);
+                frames.extend(tag.to_be_bytes());
+                frames.extend([0, 0xCE]);
+            }
+        }
+        frames
+    }
+}
+
+/// A relay that withholds the confirms of what is published to `exchange` while `is_stuck`.
+async fn start_relay(broker_url: &str, exchange: String, is_stuck: Arc<AtomicBool>) -> String {
+    let (user, rest) = broker_url.split_once('@').expect("the URL has a user");
+    let (broker, vhost) = rest.split_once('/').expect("the URL has a virtual host");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let broker = broker.to_owned();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&broker).await.expect("the broker");
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            let (exchange, is_stuck) = (exchange.clone(), is_stuck.clone());
+            tokio::spawn(async move {
+                let channels = Mutex::new(Channels::default());
+                let requests = async {
+                    let mut header = [0; 8];
+                    from_client.read_exact(&mut header).await.unwrap();
+                    to_server.write_all(&header).await.unwrap();
+                    while let Some(frame) = read_frame(&mut from_client).await {
+                        if frame[0] == 1 && frame[7..11] == PUBLISH {
+                            let length = usize::from(frame[13]);
+                            let is_event = frame[14..14 + length] == *exchange.as_bytes();
+                            let is_withheld = is_event && is_stuck.load(Ordering::SeqCst);
+                            channels.lock().published([frame[1], frame[2]], is_withheld);
+                        }
+                        if to_server.write_all(&frame).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                let replies = async {
+                    while let Some(mut frame) = read_frame(&mut from_server).await {
+                        if frame[0] == 1 && frame[7..11] == ACK {
+                            let tag = u64::from_be_bytes(frame[11..19].try_into().unwrap());
+                            let channel = [frame[1], frame[2]];
+                            let multiple = frame[19] & 1 == 1;
+                            frame = channels.lock().confirmed(channel, tag, multiple);
+                        }
+                        if to_client.write_all(&frame).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = requests => {}
+                    () = replies => {}
+                }
+            });
+        }
+    });
+    format!("{user}@{address}/{vhost}")
+}
+
+async fn read_frame(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
+    let mut frame = vec![0; 7];
+    from.read_exact(&mut frame).await.ok()?;
+    let size = u32::from_be_bytes(frame[3..7].try_into().ok()?) as usize;
+    frame.resize(7 + size + 1, 0);
+    from.read_exact(&mut frame[7..]).await.ok()?;
+    Some(frame)
+}
+
+fn accepted(n: usize) -> Arc<Vec<NewEvent>> {
+    let result = v1::SendResult {
+        to: "41793026727".into(),
+        message_id: format!("m{n}"),
+        outcome: v1::Outcome::Accepted.into(),
+        ..Default::default()
+    };
+    Arc::new(vec![NewEvent::send_result(
+        &ApplicationName::parse("billing").unwrap(),
+        "r1",
+        Some([7; 16]),
+        Box::new(result),
+        jiff::Timestamp::now(),
+    )])
+}
+
+/// Only the first event waits for a confirm that does not come. The others are in the stream at once, and in the queues later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_without_confirms_delays_only_the_first_event() {
+    const EVENTS: usize = 22;
+    let broker = TestBroker::start().await;
+    let exchange = broker.topology().events();
+    let is_stuck = Arc::new(AtomicBool::new(false));
+    let url = start_relay(&broker.url, exchange.clone(), is_stuck.clone()).await;
+    let endpoint = Endpoint::parse(&url.into()).unwrap();
+    let publisher = Publisher::start(endpoint, broker.topology(), TIMEOUT, Metrics::new());
+    publisher.opened().await;
+    let log = BrokerLog::new(
+        Arc::new(publisher),
+        broker.endpoint(),
+        broker.topology(),
+        TIMEOUT,
+        Metrics::new(),
+    );
+    let client = broker.client().await;
+    let bound = client.bind_queue(&exchange, "#", &[]).await;
+
+    log.append(accepted(0)).await.unwrap();
+    is_stuck.store(true, Ordering::SeqCst);
+    log.append(accepted(1)).await.unwrap();
+    let begun = Instant::now();
+    for n in 2..EVENTS {
+        log.append(accepted(n)).await.unwrap();
+    }
+    let elapsed = begun.elapsed();
+    assert!(elapsed < 5 * TIMEOUT, "{elapsed:?}");
+    is_stuck.store(false, Ordering::SeqCst);
+
+    let ids = Mutex::new(BTreeSet::new());
+    eventually("every event is in the queue", async || {
+        while let Some(delivery) = client.try_take(&bound).await {
+            let event: v1::Event = serde_json::from_slice(&delivery.data).unwrap();
+            let Some(Payload::Result(result)) = event.payload else {
+                panic!("{event:?}")
+            };
+            ids.lock().insert(result.message_id);
+        }
+        (ids.lock().len() == EVENTS).then_some(())
+    })
+    .await;
+    eventually("events go to the exchange again", async || {
+        let alone = log.stream_only_total();
+        log.append(accepted(EVENTS)).await.unwrap();
+        (log.stream_only_total() == alone).then_some(())
+    })
+    .await;
+    log.close().await;
+}
