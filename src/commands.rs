@@ -13,6 +13,7 @@ mod envelope;
 mod handle;
 mod invalid;
 mod ledger;
+mod message_ids;
 mod redelivered_without_id;
 mod reply;
 mod republish;

@@ -3,6 +3,7 @@
 mod api_down;
 mod commands;
 mod custody;
+mod custody_of_copies;
 mod dead_letters;
 mod log;
 mod outage;
