@@ -21,6 +21,8 @@ pub const IN_DOUBT: &str = "smsbridge-in-doubt";
 pub const MAY_HAVE_TWIN: &str = "smsbridge-may-have-twin";
 /// On republished commands and dead letters: the routing key with which the client published the command.
 pub const ROUTING_KEY: &str = "smsbridge-routing-key";
+/// On republished commands of the queue `returned`: why the broker returned the command.
+pub const RETURNED: &str = "smsbridge-returned";
 /// On republished commands: the `user_id` of the publisher. The broker lets the bridge publish with its own `user_id` only.
 pub const USER_ID: &str = "smsbridge-user-id";
 /// On republished commands and dead letters: the number of the publisher's headers that were left out.
@@ -67,6 +69,8 @@ pub mod broker {
 
 /// The keys of one dead-lettering in `x-death`.
 pub mod death {
+    /// The queue that the message was in.
+    pub const QUEUE: &str = "queue";
     /// `expired`, `delivery_limit`, `rejected` or `maxlen`.
     pub const REASON: &str = "reason";
     /// The `expiration` that the broker removed.

@@ -22,14 +22,14 @@ use super::{
     envelope::{Envelope, now_ms},
     invalid::Invalid,
     ledger::Key,
-    republish,
+    republish, returned,
 };
 use crate::{
     amqp::{
         AmqpError, Message, codec,
         headers::{
             APPLICATION, ATTEMPT, DETAIL, DIED_AT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN,
-            REASON, RETRY_DELAY, ROUTING_KEY, bounded_text, number, number_header,
+            REASON, RETRY_DELAY, RETURNED, ROUTING_KEY, bounded_text, number, number_header,
         },
         session::RECONNECT,
         topology::{RETRY_DELAYS, delay_name},
@@ -87,6 +87,10 @@ impl Context {
         if may_be_sent {
             headers.insert(IN_DOUBT.into(), AMQPValue::Boolean(true));
         }
+        if queue == self.commands.topology.returned() {
+            let cause = returned::cause(&self.commands.topology, delivery);
+            headers.insert(RETURNED.into(), bounded_text(&cause));
+        }
         let bridge_user = self.commands.endpoint.username();
         let mut properties = republish::properties(delivery, bridge_user, &mut headers);
         if let Some(at) = envelope.expires_at_ms() {
@@ -102,11 +106,7 @@ impl Context {
         let exchange = match requeue {
             Requeue::Unchanged => {
                 // While this process consumes, the broker would deliver the copy to it.
-                let stopped = self.consumers_stopped.cancelled();
-                if tokio::time::timeout(CONSUMER_STOP_TIMEOUT, stopped)
-                    .await
-                    .is_err()
-                {
+                if !self.have_consumers_stopped().await {
                     tracing::warn!("the sender shuts down, but the consumers of commands do not");
                 }
                 String::new()
@@ -193,8 +193,22 @@ impl Context {
         }
     }
 
+    /// Waits until this process has stopped consuming; for a short time only.
+    async fn have_consumers_stopped(&self) -> bool {
+        let stopped = self.consumers_stopped.cancelled();
+        tokio::time::timeout(CONSUMER_STOP_TIMEOUT, stopped)
+            .await
+            .is_ok()
+    }
+
     /// Acknowledges the delivery. If that fails, the broker will deliver the command again, so the ledger remembers it.
+    ///
+    /// At shutdown it waits until the consumers are cancelled: each acknowledgement lets the broker deliver another command, which
+    /// would be lost between the reply to the cancellation and the cancellation itself, and look tried.
     pub(super) async fn acknowledge(&self, delivery: &Delivery, key: Option<&Key>) {
+        if self.shutdown.is_cancelled() {
+            self.have_consumers_stopped().await;
+        }
         let acknowledged = delivery.acker.ack(BasicAckOptions::default()).await;
         match (acknowledged, key) {
             (Ok(true), _) => {}

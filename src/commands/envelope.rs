@@ -39,6 +39,8 @@ pub(super) struct History {
 pub(super) struct Death {
     /// `expired`, `delivery_limit`, `rejected` or `maxlen`.
     pub(super) reason: String,
+    /// The queue in which it was.
+    pub(super) queue: Option<String>,
     original_expiration: Option<String>,
     routing_key: Option<String>,
 }
@@ -162,6 +164,7 @@ impl<'a> Envelope<'a> {
         };
         Some(Death {
             reason: text_header(Some(newest), death::REASON).unwrap_or_default(),
+            queue: text_header(Some(newest), death::QUEUE),
             original_expiration: text_header(Some(newest), death::ORIGINAL_EXPIRATION),
             routing_key,
         })
