@@ -19,17 +19,20 @@ use super::{
     redelivered_without_id::report_unknown,
     reply::reply,
     returned,
+    waiting::send_when_there_is_room,
 };
 use crate::{
-    message::reason::Reason,
+    message::{id::ApplicationName, reason::Reason},
     ops::milliseconds,
     proto::v1::SendResult,
     send::{
-        Arrival, SendError, Sent,
+        Arrival, SendCommand, SendError, Sent,
         request::{RequestMessage, SendRequest},
     },
 };
 
+/// The largest body of a command: the default of `grpc.max_message_bytes`, which has room for 10,000 destinations.
+const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// Minimum delay of a retry while the API refuses the bridge's credentials, which an operator has to correct.
 const CREDENTIALS_RETRY_DELAY: Duration = Duration::from_secs(60);
 
@@ -56,6 +59,14 @@ async fn carry_out(context: &Context, source: Source, delivery: Delivery) {
     if source == Source::Returned
         && let Some(invalid) = returned::dead_letter_reason(context, &delivery)
     {
+        context.dead_letter(&delivery, invalid, None).await;
+        return;
+    }
+    let bytes = delivery.data.len();
+    if bytes > MAX_BODY_BYTES {
+        let detail =
+            format!("the body has {bytes} bytes and may have {MAX_BODY_BYTES}: split the command");
+        let invalid = Invalid::new(Reason::MessageTooLarge, detail);
         context.dead_letter(&delivery, invalid, None).await;
         return;
     }
@@ -138,7 +149,20 @@ async fn attempt(
         form: command.form,
         bulk: command.send.request.clone(),
     };
-    let (body, requeue, may_be_sent) = match context.commands.sender.send(command.send).await {
+    let again = SendTerms::of(&command.send);
+    let outcome = match context.commands.sender.send(command.send).await {
+        Err(full @ SendError::QueueFull { .. }) => {
+            let command = || again.command(&request);
+            // Boxed: it is rare, and would make the future of each command larger.
+            let waiting = send_when_there_is_room(context, source, delivery, command, full);
+            match Box::pin(waiting).await {
+                Some(outcome) => outcome,
+                None => return,
+            }
+        }
+        outcome => outcome,
+    };
+    let (body, requeue, may_be_sent) = match outcome {
         Ok(sent) if !sent.results.iter().any(SendResult::has_retryable_refusal) => {
             reply(context, delivery, encoding, &request, sent).await;
             context.acknowledge(delivery, key).await;
@@ -171,6 +195,32 @@ async fn attempt(
     context
         .requeue(queue, delivery, body, requeue, may_be_sent, key)
         .await;
+}
+
+/// What a command has beside its request, to send it again.
+struct SendTerms {
+    application: ApplicationName,
+    arrival: Arrival,
+}
+
+impl SendTerms {
+    fn of(command: &SendCommand) -> Self {
+        Self {
+            application: command.application.clone(),
+            arrival: command.arrival,
+        }
+    }
+
+    fn command(&self, request: &SendRequest) -> SendCommand {
+        SendCommand {
+            application: self.application.clone(),
+            form: request.form,
+            request: request.bulk.clone(),
+            // One with violations is invalid, and does not wait.
+            violations: Vec::new(),
+            arrival: self.arrival,
+        }
+    }
 }
 
 /// How to requeue a command that the sender refused as a whole; `Err` if it can never be carried out.
