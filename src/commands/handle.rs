@@ -84,10 +84,13 @@ pub(super) async fn requeue_unchanged(context: &Context, source: Source, deliver
     let commands = &context.commands;
     let bridge_user = commands.endpoint.username();
     let envelope = Envelope::new(delivery);
+    let has_no_id = envelope.request_id().is_empty() && delivery.data.len() <= MAX_BODY_BYTES;
+    let read =
+        has_no_id.then(|| Command::read(&envelope, source, commands.application_from, bridge_user));
     // One that cannot be read is handled by the process that receives the copy.
-    let body = match Command::read(&envelope, source, commands.application_from, bridge_user) {
-        Ok(command) => copied_body(delivery, command.encoding, command.into_request()),
-        Err(_) => Bytes::copy_from_slice(&delivery.data),
+    let body = match read {
+        Some(Ok(command)) => copied_body(delivery, command.encoding, command.into_request()),
+        Some(Err(_)) | None => Bytes::copy_from_slice(&delivery.data),
     };
     let queue = source.queue(&commands.topology);
     let may_be_sent = envelope.history().may_be_sent;

@@ -28,7 +28,7 @@ const TURN: Duration = Duration::from_secs(5);
 /// acknowledged (`consumer_timeout`: 30 minutes unless configured).
 const MAX_WAIT: Duration = Duration::from_secs(600);
 /// How often a command that waits looks for the end of its session.
-const SESSION_CHECK: Duration = Duration::from_millis(250);
+const SESSION_CHECK: Duration = Duration::from_millis(500);
 
 /// The commands that wait, one line for each queue: an urgent one never waits for a normal one.
 #[derive(Default)]
@@ -69,11 +69,6 @@ pub(super) async fn send_when_there_is_room(
         let turn_ends_at = Instant::now() + TURN;
         let mut backoff = Backoff::new(ASK);
         while Instant::now() < turn_ends_at {
-            tokio::select! {
-                () = sleep(backoff.next_wait()) => {}
-                () = &mut session_ended => return None,
-                () = context.shutdown.cancelled() => return Some(Err(SendError::ShuttingDown)),
-            }
             if !delivery.acker.usable() {
                 return None;
             }
@@ -89,6 +84,11 @@ pub(super) async fn send_when_there_is_room(
             match answer {
                 Err(error @ SendError::QueueFull { .. }) => full = error,
                 answer => return Some(answer),
+            }
+            tokio::select! {
+                () = sleep(backoff.next_wait()) => {}
+                () = &mut session_ended => return None,
+                () = context.shutdown.cancelled() => return Some(Err(SendError::ShuttingDown)),
             }
         }
     }
