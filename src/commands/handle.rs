@@ -43,7 +43,7 @@ pub(super) async fn handle(context: &Context, source: Source, delivery: Delivery
     tracing::debug!(
         ?source,
         request_id,
-        history = ?envelope.history(),
+        redelivered = envelope.history().is_redelivered,
         "a command was received"
     );
     carry_out(context, source, delivery).await;

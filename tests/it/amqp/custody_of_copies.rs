@@ -1,7 +1,11 @@
 //! Copies of commands, commands that the broker returned, and commands that wait in the process: none is lost, and none is
 //! carried out beside another one (docs/RELIABILITY.md, P1, P2, P8 and P9).
 
-use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use lapin::{
     BasicProperties,
@@ -427,6 +431,28 @@ async fn commands_that_wait_for_room_go_back_untried_at_a_shutdown() {
         assert!(!has_header(&back, "smsbridge-in-doubt"));
     }
     assert!(client.try_take(&retry_queue(&broker)).await.is_none());
+}
+
+/// Each question costs the work of a whole command.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_command_of_a_queue_at_a_time_asks_for_room() {
+    const COUNT: usize = 50;
+    let edge = Edge::start().await;
+    edge.sender.is_full.store(true, Ordering::SeqCst);
+    for n in 0..COUNT {
+        edge.publish_text(&format!("r{n}"), "good").await;
+    }
+    // Each has asked once, and the first one again and again.
+    await_count(&edge, "good", COUNT + 8).await;
+    let mut asked = BTreeMap::<String, usize>::new();
+    for command in edge.sender.seen() {
+        *asked.entry(command.request.request_id).or_default() += 1;
+    }
+    let again: Vec<_> = asked.iter().filter(|(_, times)| **times > 1).collect();
+    assert_eq!((asked.len(), again.len()), (COUNT, 1), "{again:?}");
+    edge.sender.is_full.store(false, Ordering::SeqCst);
+    edge.await_events("send.accepted", COUNT).await;
+    edge.stop().await;
 }
 
 /// Otherwise it would be sent beside the delivery that another replica may have got.
