@@ -2,7 +2,7 @@
 //!
 //! Invariant (P5): a command is acknowledged only after one of these is durable: its results, as events; its dead letter, with
 //! a `command.invalid` event; its copy in a retry queue; at shutdown, its unchanged copy in its own queue. The number of
-//! commands in flight is bounded by `amqp.prefetch` for each queue.
+//! commands in flight is bounded by `amqp.prefetch` for each queue, and so are their bytes.
 //! Neighbours: `send` sends, `events` stores `command.invalid`, `amqp` has sessions and publishes.
 
 mod command;
@@ -13,10 +13,12 @@ mod envelope;
 mod handle;
 mod invalid;
 mod ledger;
+mod message_ids;
 mod redelivered_without_id;
 mod reply;
 mod republish;
 mod returned;
+mod waiting;
 
 use std::{
     sync::{
@@ -32,8 +34,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     command::Source,
-    consumer::{CommandQueue, consume_queue, spawn_handler},
+    consumer::{CommandQueue, consume_queue, requeue_unhandled},
     ledger::Ledger,
+    waiting::Lines,
 };
 use crate::{
     amqp::{AmqpError, Endpoint, Publisher, Topology, session::RECONNECT, status::Purpose},
@@ -69,6 +72,7 @@ pub struct Commands {
 struct Context {
     commands: Commands,
     ledger: Ledger,
+    lines: Lines,
     shutdown: CancellationToken,
     /// Cancelled after `shutdown`, when all consumers have stopped. Only then commands are requeued unchanged, because this
     /// process would otherwise receive them again.
@@ -118,6 +122,7 @@ pub async fn run(commands: Commands, shutdown: CancellationToken) {
     let context = Arc::new(Context {
         commands,
         ledger: Ledger::default(),
+        lines: Lines::default(),
         shutdown: shutdown.clone(),
         consumers_stopped: CancellationToken::new(),
         has_consumed: AtomicBool::new(false),
@@ -199,9 +204,7 @@ async fn consume(
     if shutdown.is_cancelled() {
         context.consumers_stopped.cancel();
         for consumer in &mut stopped {
-            for delivery in std::mem::take(&mut consumer.unhandled) {
-                spawn_handler(context, &consumer.queue, handlers, delivery, true).await;
-            }
+            requeue_unhandled(context, consumer, handlers);
         }
         handlers.close();
         handlers.wait().await;

@@ -70,6 +70,9 @@ pub enum Arrival {
     First,
     /// The broker redelivered it: its messages are in doubt until they were looked up in the API's logs.
     Redelivered,
+    /// A copy of a command that nobody is known to have tried, but whose original may have been delivered again: it is looked up once
+    /// in the API's logs, and sent if they do not have it.
+    LookUpFirst,
 }
 
 /// The results of a request.

@@ -16,8 +16,13 @@ pub const FIRST_SEEN: &str = "smsbridge-first-seen";
 pub const EXPIRES_AT: &str = "smsbridge-expires-at";
 /// On republished commands: set if an SMS may have been sent already.
 pub const IN_DOUBT: &str = "smsbridge-in-doubt";
+/// On republished commands: set because the same command may be in a queue a second time, if the acknowledgement of its earlier
+/// delivery failed.
+pub const MAY_HAVE_TWIN: &str = "smsbridge-may-have-twin";
 /// On republished commands and dead letters: the routing key with which the client published the command.
 pub const ROUTING_KEY: &str = "smsbridge-routing-key";
+/// On republished commands of the queue `returned`: why the broker returned the command.
+pub const RETURNED: &str = "smsbridge-returned";
 /// On republished commands: the `user_id` of the publisher. The broker lets the bridge publish with its own `user_id` only.
 pub const USER_ID: &str = "smsbridge-user-id";
 /// On republished commands and dead letters: the number of the publisher's headers that were left out.
@@ -64,6 +69,8 @@ pub mod broker {
 
 /// The keys of one dead-lettering in `x-death`.
 pub mod death {
+    /// The queue that the message was in.
+    pub const QUEUE: &str = "queue";
     /// `expired`, `delivery_limit`, `rejected` or `maxlen`.
     pub const REASON: &str = "reason";
     /// The `expiration` that the broker removed.

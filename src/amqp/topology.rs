@@ -59,7 +59,7 @@ impl Topology {
         self.name("commands")
     }
 
-    /// The alternate exchange of `commands`: gets commands with an unknown routing key.
+    /// The alternate exchange of `commands`, and its queue: get commands with an unknown routing key.
     #[must_use]
     pub fn unroutable(&self) -> String {
         self.name("unroutable")

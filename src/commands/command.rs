@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     encoding::Encoding,
-    envelope::{Envelope, now_ms},
+    envelope::{Envelope, History, now_ms},
     invalid::Invalid,
 };
 use crate::{
@@ -47,6 +47,7 @@ impl Source {
 pub(super) struct Command {
     pub(super) form: RequestForm,
     pub(super) encoding: Encoding,
+    pub(super) history: History,
     pub(super) send: SendCommand,
 }
 
@@ -66,8 +67,9 @@ impl Command {
         } = decode(form, encoding, envelope.body())?;
         let found = set_request_id(&mut request, envelope.request_id());
         check_request(&request, form, found)?;
-        let arrival = envelope.arrival();
-        let expires_at_ms = expires_at_ms(envelope, source, arrival);
+        let history = envelope.history();
+        let arrival = arrival(history, &request);
+        let expires_at_ms = expires_at_ms(envelope, source, history);
         for message in &mut request.messages {
             if let Some(at_ms) = expires_at_ms {
                 limit_expiry(message, at_ms);
@@ -79,6 +81,7 @@ impl Command {
         Ok(Self {
             form,
             encoding,
+            history,
             send: SendCommand {
                 application,
                 form,
@@ -88,12 +91,34 @@ impl Command {
             },
         })
     }
+
+    pub(super) fn into_request(self) -> SendRequest {
+        SendRequest {
+            form: self.form,
+            bulk: self.send.request,
+        }
+    }
+}
+
+/// Whether the command is looked up before it is sent. A copy that was not tried is looked up for its twin, if it has an id.
+fn arrival(history: History, request: &v1::SendSmsBulkRequest) -> Arrival {
+    let mut destinations = request.messages.iter().flat_map(|one| &one.destinations);
+    let has_id =
+        !request.request_id.is_empty() || destinations.any(|one| !one.message_id.is_empty());
+    if history.may_be_sent {
+        Arrival::Redelivered
+    } else if history.may_have_twin && has_id {
+        Arrival::LookUpFirst
+    } else {
+        Arrival::First
+    }
 }
 
 /// The time after which the command is not sent any more, in milliseconds since 1970.
-fn expires_at_ms(envelope: &Envelope<'_>, source: Source, arrival: Arrival) -> Option<i64> {
+fn expires_at_ms(envelope: &Envelope<'_>, source: Source, history: History) -> Option<i64> {
     let max_age_ms = MAX_RESEND_AGE.as_secs() * 1000;
-    let in_doubt_until = (arrival == Arrival::Redelivered)
+    let in_doubt_until = history
+        .may_be_sent
         .then(|| envelope.published_ms().saturating_add(max_age_ms));
     // A command that the broker returned has expired.
     let returned_at = (source == Source::Returned).then(now_ms);

@@ -1,7 +1,8 @@
 //! The consumer of one queue: starts a handler for each delivery, and stops at shutdown without losing a delivery.
 //!
-//! Invariants: at most `prefetch` deliveries of a queue have a handler, those of an ended session included. A consumer is
-//! cancelled only when no delivery is on its way. Neighbours: `handle` handles a delivery.
+//! Invariants: at most `prefetch` deliveries of a queue, with at most [`BUDGET_KIB`] in their bodies, have a handler, those of an ended
+//! session included (P9); a consumer that waits for room stops at once with its session. A consumer is cancelled only when no delivery
+//! is on its way. Neighbours: `handle` handles a delivery, `custody` holds acknowledgements back while consumers are cancelled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +12,10 @@ use lapin::{
     message::Delivery,
     options::{BasicCancelOptions, BasicQosOptions},
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
 use super::{Context, command::Source, handle};
@@ -22,6 +26,9 @@ const IDLE_BEFORE_CANCEL: Duration = Duration::from_millis(50);
 /// At shutdown, a consumer is cancelled after this time even if deliveries still arrive.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The bodies that the handlers of one queue may hold, in KiB. A handler holds its body decoded and to be copied too.
+const BUDGET_KIB: u32 = 16 * 1024;
+
 /// A queue of commands.
 pub(super) struct CommandQueue {
     pub(super) name: String,
@@ -29,6 +36,14 @@ pub(super) struct CommandQueue {
     pub(super) prefetch: u16,
     /// One permit for each handler.
     permits: Arc<Semaphore>,
+    /// One permit for each KiB of the handlers' bodies.
+    kib: Arc<Semaphore>,
+}
+
+/// The room of one handler, until it is dropped.
+struct Room {
+    _handler: OwnedSemaphorePermit,
+    _kib: OwnedSemaphorePermit,
 }
 
 impl CommandQueue {
@@ -38,12 +53,35 @@ impl CommandQueue {
             source,
             prefetch,
             permits: Arc::new(Semaphore::new(prefetch.into())),
+            kib: Arc::new(Semaphore::new(BUDGET_KIB as usize)),
         }
     }
 
-    fn handlers(&self) -> usize {
-        usize::from(self.prefetch).saturating_sub(self.permits.available_permits())
+    /// Waits for room for a handler. `None` never comes: the semaphores are not closed.
+    async fn room(&self, delivery: &Delivery) -> Option<Room> {
+        let handler = self.permits.clone().acquire_owned().await.ok()?;
+        let kib = self.kib.clone().acquire_many_owned(kib(delivery));
+        Some(Room {
+            _handler: handler,
+            _kib: kib.await.ok()?,
+        })
     }
+
+    /// Room for a handler, if there is some now.
+    fn room_now(&self, delivery: &Delivery) -> Option<Room> {
+        let handler = self.permits.clone().try_acquire_owned().ok()?;
+        let kib = self.kib.clone().try_acquire_many_owned(kib(delivery));
+        Some(Room {
+            _handler: handler,
+            _kib: kib.ok()?,
+        })
+    }
+}
+
+/// The permits for the body of a delivery. One above the budget gets all of it.
+fn kib(delivery: &Delivery) -> u32 {
+    let kib = u32::try_from(delivery.data.len().div_ceil(1024)).unwrap_or(u32::MAX);
+    kib.min(BUDGET_KIB)
 }
 
 /// A consumer that receives no more deliveries.
@@ -55,26 +93,19 @@ pub(super) struct StoppedConsumer {
     _channel: Channel,
 }
 
-/// Starts a handler for the delivery when a permit is free. `unchanged`: the handler only requeues the delivery.
-pub(super) async fn spawn_handler(
+/// Requeues the deliveries without a handler. They need no room: their number is bounded by the prefetch limit.
+pub(super) fn requeue_unhandled(
     context: &Arc<Context>,
-    queue: &CommandQueue,
+    stopped: &mut StoppedConsumer,
     handlers: &TaskTracker,
-    delivery: Delivery,
-    unchanged: bool,
 ) {
-    let Ok(permit) = queue.permits.clone().acquire_owned().await else {
-        return;
-    };
-    let (context, source) = (context.clone(), queue.source);
-    handlers.spawn(async move {
-        if unchanged {
+    let source = stopped.queue.source;
+    for delivery in std::mem::take(&mut stopped.unhandled) {
+        let context = context.clone();
+        handlers.spawn(async move {
             handle::requeue_unchanged(&context, source, &delivery).await;
-        } else {
-            handle::handle(&context, source, delivery).await;
-        }
-        drop(permit);
-    });
+        });
+    }
 }
 
 /// Consumes one queue until the session ends or the process shuts down.
@@ -98,18 +129,33 @@ pub(super) async fn consume_queue(
             () = session.ended() => return stopped,
             next = consumer.next() => next,
         };
-        match next {
-            Some(Ok(delivery)) => {
-                spawn_handler(&context, &queue, &handlers, delivery, false).await;
-            }
+        let delivery = match next {
+            Some(Ok(delivery)) => delivery,
             Some(Err(error)) => {
                 tracing::debug!(%error, queue = queue.name, "the consumer failed");
                 return stopped;
             }
             None => return stopped,
-        }
+        };
+        let room = match queue.room_now(&delivery) {
+            Some(room) => Some(room),
+            None => tokio::select! {
+                biased;
+                () = context.shutdown.cancelled() => {
+                    stopped.unhandled.push(delivery);
+                    break;
+                }
+                () = session.ended() => return stopped,
+                room = queue.room(&delivery) => room,
+            },
+        };
+        let (context, source) = (context.clone(), queue.source);
+        handlers.spawn(async move {
+            handle::handle(&context, source, delivery).await;
+            drop(room);
+        });
     }
-    stopped.unhandled = receive_until_idle(&queue, &session, &mut consumer).await;
+    receive_until_idle(&session, &mut consumer, &mut stopped.unhandled).await;
     match cancel(&channel, &consumer).await {
         Ok(()) => {
             while let Some(Ok(delivery)) = consumer.next().await {
@@ -133,20 +179,19 @@ async fn cancel(channel: &Channel, consumer: &Consumer) -> Result<(), AmqpError>
     Ok(())
 }
 
-/// Receives deliveries until none has arrived for [`IDLE_BEFORE_CANCEL`], or until the prefetch limit is reached.
+/// Receives deliveries until none has arrived for [`IDLE_BEFORE_CANCEL`].
 ///
 /// A quorum queue may still deliver between the confirm of a cancel and its execution. lapin drops such a delivery, and the
-/// broker delivers it again with the flag `redelivered`, which puts it in doubt although it was never attempted.
+/// broker delivers it again with the flag `redelivered`, which puts it in doubt although it was never attempted. Meanwhile no
+/// delivery is acknowledged (`custody`), so the prefetch limit ends the deliveries; an acknowledgement that is on its way when the
+/// shutdown begins still brings another one.
 async fn receive_until_idle(
-    queue: &CommandQueue,
     session: &Session,
     consumer: &mut Consumer,
-) -> Vec<Delivery> {
-    let mut received = Vec::new();
+    received: &mut Vec<Delivery>,
+) {
     let deadline = Instant::now() + IDLE_TIMEOUT;
-    while queue.handlers() + received.len() < usize::from(queue.prefetch)
-        && Instant::now() < deadline
-    {
+    while Instant::now() < deadline {
         tokio::select! {
             () = session.ended() => break,
             next = tokio::time::timeout(IDLE_BEFORE_CANCEL, consumer.next()) => match next {
@@ -155,5 +200,4 @@ async fn receive_until_idle(
             },
         }
     }
-    received
 }

@@ -1,7 +1,8 @@
 //! Moves a command to another queue, or acknowledges it.
 //!
 //! Invariants: a command is in at least one queue at any time, because its copy is confirmed before the delivery is
-//! acknowledged (P5). A copy carries attempts, first delivery, expiration and doubt in headers.
+//! acknowledged (P5); no copy is published for a delivery of an ended session, because the broker delivers it again. A copy carries
+//! attempts, first delivery, expiration, doubt, and the mark that it may have a twin (P2), in headers.
 //! Neighbours: `republish` makes properties and headers; `handle` decides.
 
 use std::{
@@ -21,14 +22,14 @@ use super::{
     envelope::{Envelope, now_ms},
     invalid::Invalid,
     ledger::Key,
-    republish,
+    republish, returned,
 };
 use crate::{
     amqp::{
         AmqpError, Message, codec,
         headers::{
-            APPLICATION, ATTEMPT, DETAIL, DIED_AT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, REASON,
-            RETRY_DELAY, ROUTING_KEY, bounded_text, number, number_header,
+            APPLICATION, ATTEMPT, DETAIL, DIED_AT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN,
+            REASON, RETRY_DELAY, RETURNED, ROUTING_KEY, bounded_text, number, number_header,
         },
         session::RECONNECT,
         topology::{RETRY_DELAYS, delay_name},
@@ -40,7 +41,6 @@ use crate::{
         retry::Backoff,
     },
     proto::v1,
-    send::Arrival,
 };
 
 /// The largest `expiration` that the broker accepts.
@@ -62,14 +62,14 @@ pub(super) enum Requeue {
 
 impl Context {
     /// Publishes a copy of the command and acknowledges the delivery. `queue` is the queue that the copy ends up in;
-    /// `arrival` tells whether an SMS may have been sent already.
+    /// `may_be_sent` tells whether an SMS may have been sent already.
     pub(super) async fn requeue(
         &self,
         queue: String,
         delivery: &Delivery,
         body: Bytes,
         requeue: Requeue,
-        arrival: Arrival,
+        may_be_sent: bool,
         key: Option<&Key>,
     ) {
         let envelope = Envelope::new(delivery);
@@ -82,8 +82,14 @@ impl Context {
         let mut headers = republish::headers(delivery);
         headers.insert(FIRST_SEEN.into(), number(envelope.first_seen_ms()));
         headers.insert(ROUTING_KEY.into(), bounded_text(&envelope.routing_key()));
-        if arrival == Arrival::Redelivered {
+        // The acknowledgement of this delivery may fail after the copy was published, and so may the confirm of the copy.
+        headers.insert(MAY_HAVE_TWIN.into(), AMQPValue::Boolean(true));
+        if may_be_sent {
             headers.insert(IN_DOUBT.into(), AMQPValue::Boolean(true));
+        }
+        if queue == self.commands.topology.returned() {
+            let cause = returned::cause(&self.commands.topology, delivery);
+            headers.insert(RETURNED.into(), bounded_text(&cause));
         }
         let bridge_user = self.commands.endpoint.username();
         let mut properties = republish::properties(delivery, bridge_user, &mut headers);
@@ -100,11 +106,7 @@ impl Context {
         let exchange = match requeue {
             Requeue::Unchanged => {
                 // While this process consumes, the broker would deliver the copy to it.
-                let stopped = self.consumers_stopped.cancelled();
-                if tokio::time::timeout(CONSUMER_STOP_TIMEOUT, stopped)
-                    .await
-                    .is_err()
-                {
+                if !self.have_consumers_stopped().await {
                     tracing::warn!("the sender shuts down, but the consumers of commands do not");
                 }
                 String::new()
@@ -191,12 +193,25 @@ impl Context {
         }
     }
 
+    /// Waits until this process has stopped consuming; for a short time only.
+    async fn have_consumers_stopped(&self) -> bool {
+        let stopped = self.consumers_stopped.cancelled();
+        tokio::time::timeout(CONSUMER_STOP_TIMEOUT, stopped)
+            .await
+            .is_ok()
+    }
+
     /// Acknowledges the delivery. If that fails, the broker will deliver the command again, so the ledger remembers it.
+    ///
+    /// At shutdown it waits until the consumers are cancelled: each acknowledgement lets the broker deliver another command, which
+    /// would be lost between the reply to the cancellation and the cancellation itself, and look tried.
     pub(super) async fn acknowledge(&self, delivery: &Delivery, key: Option<&Key>) {
+        if self.shutdown.is_cancelled() {
+            self.have_consumers_stopped().await;
+        }
         let acknowledged = delivery.acker.ack(BasicAckOptions::default()).await;
         match (acknowledged, key) {
-            (Ok(true), Some(key)) => self.ledger.note_acknowledged(key),
-            (Ok(true), None) => {}
+            (Ok(true), _) => {}
             (Ok(false) | Err(_), Some(key)) => self.ledger.note_unacknowledged(key.clone()),
             (Ok(false) | Err(_), None) => {
                 tracing::debug!("a command without a request id could not be acknowledged");
@@ -244,8 +259,8 @@ impl Context {
         .await
     }
 
-    /// Tries until it succeeds, while the session of the delivery is open. After the shutdown begins there is one more try.
-    /// Returns whether it succeeded; if not, the broker delivers the command again.
+    /// Tries until it succeeds, while the session of the delivery is open: another replica may have the command otherwise. After the
+    /// shutdown begins there is one more try. Returns whether it succeeded; if not, the broker delivers the command again.
     async fn retry_until_stored<F>(
         &self,
         delivery: &Delivery,
@@ -258,17 +273,13 @@ impl Context {
         let mut backoff = Backoff::new(RECONNECT);
         loop {
             let is_last = self.shutdown.is_cancelled();
+            if !delivery.acker.usable() {
+                tracing::debug!("{what} is not stored: the broker redelivers the command");
+                return false;
+            }
             match attempt().await {
                 Ok(()) => return true,
-                // The end of the session was logged.
-                Err(error) if !delivery.acker.usable() => {
-                    tracing::debug!(
-                        error,
-                        "{what} could not be stored: the broker redelivers the command"
-                    );
-                    return false;
-                }
-                Err(error) if is_last => {
+                Err(error) if is_last && delivery.acker.usable() => {
                     tracing::warn!(
                         error,
                         "{what} could not be stored: the command stays in its queue"

@@ -12,12 +12,11 @@ use lapin::{
 use super::invalid::Invalid;
 use crate::{
     amqp::headers::{
-        EXPIRES_AT, FIRST_SEEN, IN_DOUBT, ROUTING_KEY, USER_ID, broker, death, number_header,
-        property, text_header, text_value,
+        EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN, ROUTING_KEY, USER_ID, broker, death,
+        number_header, property, text_header, text_value,
     },
     config::ApplicationFrom,
     message::{id::ApplicationName, reason::Reason},
-    send::Arrival,
 };
 
 pub(super) struct Envelope<'a> {
@@ -25,10 +24,23 @@ pub(super) struct Envelope<'a> {
     headers: Option<&'a FieldTable>,
 }
 
+/// What is known of earlier deliveries of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct History {
+    /// The broker delivered this very message before.
+    pub(super) is_redelivered: bool,
+    /// An earlier delivery may have been sent: this message was delivered before, or it is a copy of one that was tried.
+    pub(super) may_be_sent: bool,
+    /// It is a copy. Its original may be delivered again, and so may the same copy if its confirm was lost.
+    pub(super) may_have_twin: bool,
+}
+
 /// Why the broker dead-lettered a message.
 pub(super) struct Death {
     /// `expired`, `delivery_limit`, `rejected` or `maxlen`.
     pub(super) reason: String,
+    /// The queue in which it was.
+    pub(super) queue: Option<String>,
     original_expiration: Option<String>,
     routing_key: Option<String>,
 }
@@ -91,18 +103,19 @@ impl<'a> Envelope<'a> {
             .unwrap_or_else(|| self.delivery.routing_key.to_string())
     }
 
-    /// Whether an SMS may have been sent already.
-    pub(super) fn arrival(&self) -> Arrival {
-        let delivery_count = number_header(self.headers, broker::DELIVERY_COUNT);
-        let in_doubt = || {
+    /// What is known of earlier deliveries of the command.
+    pub(super) fn history(&self) -> History {
+        let has_header = |name| {
             self.headers
-                .is_some_and(|headers| headers.contains_key(IN_DOUBT))
+                .is_some_and(|headers| headers.contains_key(name))
         };
-        if self.delivery.redelivered || delivery_count.is_some_and(|count| count > 0) || in_doubt()
-        {
-            Arrival::Redelivered
-        } else {
-            Arrival::First
+        let delivery_count = number_header(self.headers, broker::DELIVERY_COUNT);
+        let is_redelivered =
+            self.delivery.redelivered || delivery_count.is_some_and(|count| count > 0);
+        History {
+            is_redelivered,
+            may_be_sent: is_redelivered || has_header(IN_DOUBT),
+            may_have_twin: has_header(MAY_HAVE_TWIN),
         }
     }
 
@@ -151,6 +164,7 @@ impl<'a> Envelope<'a> {
         };
         Some(Death {
             reason: text_header(Some(newest), death::REASON).unwrap_or_default(),
+            queue: text_header(Some(newest), death::QUEUE),
             original_expiration: text_header(Some(newest), death::ORIGINAL_EXPIRATION),
             routing_key,
         })

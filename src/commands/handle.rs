@@ -14,21 +14,25 @@ use super::{
     encoding::Encoding,
     envelope::Envelope,
     invalid::Invalid,
-    ledger::Key,
+    ledger::{Key, Redelivered},
+    message_ids,
     redelivered_without_id::report_unknown,
     reply::reply,
     returned,
+    waiting::send_when_there_is_room,
 };
 use crate::{
-    message::reason::Reason,
+    message::{id::ApplicationName, reason::Reason},
     ops::milliseconds,
     proto::v1::SendResult,
     send::{
-        Arrival, SendError, Sent,
+        Arrival, SendCommand, SendError, Sent,
         request::{RequestMessage, SendRequest},
     },
 };
 
+/// The largest body of a command: the default of `grpc.max_message_bytes`, which has room for 10,000 destinations.
+const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// Minimum delay of a retry while the API refuses the bridge's credentials, which an operator has to correct.
 const CREDENTIALS_RETRY_DELAY: Duration = Duration::from_secs(60);
 
@@ -39,7 +43,7 @@ pub(super) async fn handle(context: &Context, source: Source, delivery: Delivery
     tracing::debug!(
         ?source,
         request_id,
-        redelivered = envelope.arrival() == Arrival::Redelivered,
+        redelivered = envelope.history().is_redelivered,
         "a command was received"
     );
     carry_out(context, source, delivery).await;
@@ -58,6 +62,14 @@ async fn carry_out(context: &Context, source: Source, delivery: Delivery) {
         context.dead_letter(&delivery, invalid, None).await;
         return;
     }
+    let bytes = delivery.data.len();
+    if bytes > MAX_BODY_BYTES {
+        let detail =
+            format!("the body has {bytes} bytes and may have {MAX_BODY_BYTES}: split the command");
+        let invalid = Invalid::new(Reason::MessageTooLarge, detail);
+        context.dead_letter(&delivery, invalid, None).await;
+        return;
+    }
     let commands = &context.commands;
     let bridge_user = commands.endpoint.username();
     let envelope = Envelope::new(&delivery);
@@ -69,17 +81,27 @@ async fn carry_out(context: &Context, source: Source, delivery: Delivery) {
 
 /// Requeues a delivery that was received while the process shuts down.
 pub(super) async fn requeue_unchanged(context: &Context, source: Source, delivery: &Delivery) {
-    let queue = source.queue(&context.commands.topology);
-    let body = Bytes::copy_from_slice(&delivery.data);
-    let arrival = Envelope::new(delivery).arrival();
+    let commands = &context.commands;
+    let bridge_user = commands.endpoint.username();
+    let envelope = Envelope::new(delivery);
+    let has_no_id = envelope.request_id().is_empty() && delivery.data.len() <= MAX_BODY_BYTES;
+    let read =
+        has_no_id.then(|| Command::read(&envelope, source, commands.application_from, bridge_user));
+    // One that cannot be read is handled by the process that receives the copy.
+    let body = match read {
+        Some(Ok(command)) => copied_body(delivery, command.encoding, command.into_request()),
+        Some(Err(_)) | None => Bytes::copy_from_slice(&delivery.data),
+    };
+    let queue = source.queue(&commands.topology);
+    let may_be_sent = envelope.history().may_be_sent;
     context
-        .requeue(queue, delivery, body, Requeue::Unchanged, arrival, None)
+        .requeue(queue, delivery, body, Requeue::Unchanged, may_be_sent, None)
         .await;
 }
 
 async fn send(context: &Context, source: Source, delivery: &Delivery, command: Command) {
     let request_id = command.send.request.request_id.clone();
-    let arrival = command.send.arrival;
+    let history = command.history;
     if request_id.is_empty() {
         // A command without destinations has no results to report: the sender refuses it as invalid.
         let has_destinations = command
@@ -88,7 +110,7 @@ async fn send(context: &Context, source: Source, delivery: &Delivery, command: C
             .messages
             .iter()
             .any(|message| !message.destinations.is_empty());
-        if arrival == Arrival::Redelivered && source != Source::Returned && has_destinations {
+        if history.may_be_sent && source != Source::Returned && has_destinations {
             report_unknown(context, delivery, &command).await;
         } else {
             attempt(context, source, delivery, command, None).await;
@@ -96,14 +118,26 @@ async fn send(context: &Context, source: Source, delivery: &Delivery, command: C
         return;
     }
     let key: Key = (command.send.application.to_string(), request_id);
-    let in_flight = match arrival {
-        Arrival::First => Some(context.ledger.begin(key.clone())),
-        Arrival::Redelivered => context.ledger.begin_redelivered(key.clone()).await,
+    let ledger = &context.ledger;
+    let _in_flight = match (history.is_redelivered, command.send.arrival) {
+        (true, _) => {
+            let can_acknowledge = || delivery.acker.usable();
+            let redelivered = ledger.begin_redelivered(key.clone(), can_acknowledge);
+            match redelivered.await {
+                Redelivered::Begun(in_flight) => in_flight,
+                Redelivered::Handled => {
+                    context.acknowledge(delivery, Some(&key)).await;
+                    return;
+                }
+                Redelivered::Lost => return,
+            }
+        }
+        (false, Arrival::Redelivered | Arrival::LookUpFirst) => {
+            ledger.begin_copy(key.clone()).await
+        }
+        (false, Arrival::First) => ledger.begin(key.clone()),
     };
-    match in_flight {
-        Some(_in_flight) => attempt(context, source, delivery, command, Some(&key)).await,
-        None => context.acknowledge(delivery, Some(&key)).await,
-    }
+    attempt(context, source, delivery, command, Some(&key)).await;
 }
 
 /// Sends the command once, then acknowledges, requeues or dead-letters it.
@@ -114,14 +148,26 @@ async fn attempt(
     command: Command,
     key: Option<&Key>,
 ) {
-    let arrival = command.send.arrival;
+    let may_be_sent = command.history.may_be_sent;
     let encoding = command.encoding;
     let mut request = SendRequest {
         form: command.form,
         bulk: command.send.request.clone(),
     };
-    let unchanged_body = || Bytes::copy_from_slice(&delivery.data);
-    let (body, requeue, next_arrival) = match context.commands.sender.send(command.send).await {
+    let again = SendTerms::of(&command.send);
+    let outcome = match context.commands.sender.send(command.send).await {
+        Err(full @ SendError::QueueFull { .. }) => {
+            let command = || again.command(&request);
+            // Boxed: it is rare, and would make the future of each command larger.
+            let waiting = send_when_there_is_room(context, source, delivery, command, full);
+            match Box::pin(waiting).await {
+                Some(outcome) => outcome,
+                None => return,
+            }
+        }
+        outcome => outcome,
+    };
+    let (body, requeue, may_be_sent) = match outcome {
         Ok(sent) if !sent.results.iter().any(SendResult::has_retryable_refusal) => {
             reply(context, delivery, encoding, &request, sent).await;
             context.acknowledge(delivery, key).await;
@@ -131,15 +177,19 @@ async fn attempt(
             let requeue = Requeue::Delayed(shortest_delay(&sent));
             if key.is_some() {
                 // The whole command is repeated. Destinations with a result are found by their ids and not sent again.
-                (unchanged_body(), requeue, Arrival::Redelivered)
+                (Bytes::copy_from_slice(&delivery.data), requeue, true)
             } else {
                 // Without a request id only destinations of which nothing was attempted may be sent again.
+                message_ids::set_from_results(&mut request, &sent);
                 request.retain_retryable(&sent);
-                (encode(encoding, request), requeue, arrival)
+                (encode(encoding, request), requeue, may_be_sent)
             }
         }
-        Err(error) => match requeue_or_reject(error, arrival) {
-            Ok((requeue, next_arrival)) => (unchanged_body(), requeue, next_arrival),
+        Err(error) => match requeue_or_reject(error, may_be_sent) {
+            Ok((requeue, may_be_sent)) => {
+                let body = copied_body(delivery, encoding, request);
+                (body, requeue, may_be_sent)
+            }
             Err(invalid) => {
                 context.dead_letter(delivery, invalid, key).await;
                 return;
@@ -148,29 +198,53 @@ async fn attempt(
     };
     let queue = source.queue(&context.commands.topology);
     context
-        .requeue(queue, delivery, body, requeue, next_arrival, key)
+        .requeue(queue, delivery, body, requeue, may_be_sent, key)
         .await;
 }
 
+/// What a command has beside its request, to send it again.
+struct SendTerms {
+    application: ApplicationName,
+    arrival: Arrival,
+}
+
+impl SendTerms {
+    fn of(command: &SendCommand) -> Self {
+        Self {
+            application: command.application.clone(),
+            arrival: command.arrival,
+        }
+    }
+
+    fn command(&self, request: &SendRequest) -> SendCommand {
+        SendCommand {
+            application: self.application.clone(),
+            form: request.form,
+            request: request.bulk.clone(),
+            // One with violations is invalid, and does not wait.
+            violations: Vec::new(),
+            arrival: self.arrival,
+        }
+    }
+}
+
 /// How to requeue a command that the sender refused as a whole; `Err` if it can never be carried out.
-fn requeue_or_reject(error: SendError, arrival: Arrival) -> Result<(Requeue, Arrival), Invalid> {
+fn requeue_or_reject(error: SendError, may_be_sent: bool) -> Result<(Requeue, bool), Invalid> {
     match error {
         SendError::Invalid(violations) => Err(Invalid::request(Reason::InvalidRequest, violations)),
         SendError::IdReused { .. } => Err(Invalid::new(Reason::IdReused, error.to_string())),
         SendError::QueueFull { retry_after } | SendError::Unavailable { retry_after, .. } => {
-            Ok((Requeue::Delayed(retry_after), arrival))
+            Ok((Requeue::Delayed(retry_after), may_be_sent))
         }
         SendError::CredentialsRefused { .. } => {
-            Ok((Requeue::Delayed(CREDENTIALS_RETRY_DELAY), arrival))
+            Ok((Requeue::Delayed(CREDENTIALS_RETRY_DELAY), may_be_sent))
         }
-        SendError::LogUnavailable(_) => {
-            Ok((Requeue::Delayed(Duration::ZERO), Arrival::Redelivered))
-        }
+        SendError::LogUnavailable(_) => Ok((Requeue::Delayed(Duration::ZERO), true)),
         // Nothing was attempted. (Commands are never withdrawn.)
         SendError::LogUnreadable(_) | SendError::Withdrawn => {
-            Ok((Requeue::Delayed(Duration::ZERO), arrival))
+            Ok((Requeue::Delayed(Duration::ZERO), may_be_sent))
         }
-        SendError::ShuttingDown => Ok((Requeue::Unchanged, arrival)),
+        SendError::ShuttingDown => Ok((Requeue::Unchanged, may_be_sent)),
     }
 }
 
@@ -185,6 +259,15 @@ fn shortest_delay(sent: &Sent) -> Duration {
     } else {
         Duration::ZERO
     }
+}
+
+/// The body of a copy of the whole command. Without a request id it has message ids.
+fn copied_body(delivery: &Delivery, encoding: Encoding, mut request: SendRequest) -> Bytes {
+    if !request.bulk.request_id.is_empty() {
+        return Bytes::copy_from_slice(&delivery.data);
+    }
+    message_ids::set_new(&mut request);
+    encode(encoding, request)
 }
 
 fn encode(encoding: Encoding, request: SendRequest) -> Bytes {

@@ -14,7 +14,9 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::send::InDoubtSend;
-use super::{batch_item::wire_ids, lanes::Lanes, outage_clock::OutageClock, recorder::Recorder};
+use super::{
+    SendError, batch_item::wire_ids, lanes::Lanes, outage_clock::OutageClock, recorder::Recorder,
+};
 use crate::{
     config,
     infobip::{
@@ -28,6 +30,8 @@ use crate::{
 
 /// Maximum time between two look-ups of one id.
 const MAX_LOOKUP_INTERVAL: Duration = Duration::from_secs(30);
+/// When a copy that could not be looked up is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Look-ups that fall due within this time after the first one share its request.
 const LOOKUP_BATCH_WINDOW: Duration = Duration::from_millis(20);
 
@@ -45,9 +49,8 @@ impl ResolverHandle {
         self.metrics.in_doubt_opened();
         if let Err(mpsc::error::SendError(send)) = self.queue.send(send).await {
             self.metrics.in_doubt_resolved(Resolution::Unknown);
-            self.recorder
-                .record(vec![send.unknown("the bridge is shutting down")])
-                .await;
+            let result = send.ended("the bridge is shutting down", &SendError::ShuttingDown);
+            self.recorder.record(result.into_iter().collect()).await;
         }
     }
 }
@@ -105,9 +108,9 @@ impl Resolver {
         }
         let left = open
             .iter()
-            .map(|send| {
+            .filter_map(|send| {
                 self.metrics.in_doubt_resolved(Resolution::Unknown);
-                send.unknown("the bridge is shutting down")
+                send.ended("the bridge is shutting down", &SendError::ShuttingDown)
             })
             .collect();
         self.recorder.record(left).await;
@@ -171,15 +174,20 @@ impl Resolver {
                 results.push(send.found(&row.log));
             } else if answered_at.is_some_and(|at| *at >= send.not_found_counts_from)
                 && send.may_resend
-                && !send.item.is_expired()
+                // What was not tried is rejected as expired by the dispatcher.
+                && !(send.was_tried && send.item.is_expired())
                 && !(has_timed_out(&send) && send.item.is_resent)
             {
                 self.metrics.in_doubt_resolved(Resolution::Resent);
-                send.item.is_resent = true;
+                send.item.is_resent = send.was_tried;
                 resend.push(send.item);
             } else if has_timed_out(&send) {
                 self.metrics.in_doubt_resolved(Resolution::Unknown);
-                results.push(send.unknown("send.in_doubt_for has passed"));
+                let unavailable = SendError::Unavailable {
+                    detail: "the API's logs did not answer within send.in_doubt_for".to_owned(),
+                    retry_after: RETRY_AFTER,
+                };
+                results.extend(send.ended("send.in_doubt_for has passed", &unavailable));
             } else {
                 let wait = RetryPolicy::new(self.config.in_doubt_wait, MAX_LOOKUP_INTERVAL)
                     .wait(send.look_ups);

@@ -6,6 +6,7 @@ mod api_outages;
 mod begun_sends;
 mod commands;
 mod custody;
+mod custody_of_copies;
 mod dead_letters;
 mod frozen_broker;
 mod log;

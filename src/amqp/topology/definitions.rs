@@ -1,7 +1,8 @@
 //! The definitions of the exchanges, queues and bindings.
 //!
 //! RabbitMQ 3.10 and 4.x accept the same arguments. A command with an unknown routing key is unroutable and is dead-lettered,
-//! because no other binding exists.
+//! because no other binding exists. Invariant: no message expires in a queue without a dead-letter exchange, where it would vanish
+//! (P1, docs/RELIABILITY.md).
 
 use std::time::Duration;
 
@@ -93,6 +94,18 @@ impl Topology {
                 name: self.send_urgent(),
                 arguments: command_arguments,
             },
+            // Dead-letters at once: that removes the `expiration` of a message, which would expire in `returned` without a trace.
+            Queue {
+                name: self.unroutable(),
+                arguments: table([
+                    (arguments::QUEUE_TYPE, text("quorum")),
+                    (arguments::MESSAGE_TTL, number(0)),
+                    (arguments::DEAD_LETTER_EXCHANGE, text("")),
+                    (arguments::DEAD_LETTER_ROUTING_KEY, text(&self.returned())),
+                    (arguments::DEAD_LETTER_STRATEGY, text("at-least-once")),
+                    (arguments::OVERFLOW, text("reject-publish")),
+                ]),
+            },
             Queue {
                 name: self.returned(),
                 arguments: kept.clone(),
@@ -143,7 +156,7 @@ impl Topology {
             arguments,
         };
         let mut bindings = vec![
-            binding(self.returned(), self.unroutable(), "", table([])),
+            binding(self.unroutable(), self.unroutable(), "", table([])),
             binding(self.send_normal(), self.commands(), codec::SEND, table([])),
             binding(
                 self.send_urgent(),

@@ -9,7 +9,7 @@ use super::{
 use crate::message::reason::Reason;
 
 /// The reasons for which a command becomes a dead letter (docs/ERRORS.md#commands-from-the-broker).
-pub(super) const DEAD_LETTER_REASONS: [Reason; 10] = [
+pub(super) const DEAD_LETTER_REASONS: [Reason; 11] = [
     Reason::InvalidRequest,
     Reason::IdReused,
     Reason::InvalidApplication,
@@ -17,6 +17,7 @@ pub(super) const DEAD_LETTER_REASONS: [Reason; 10] = [
     Reason::UnknownType,
     Reason::UnreadableRequest,
     Reason::UnsupportedEncoding,
+    Reason::MessageTooLarge,
     Reason::Unroutable,
     Reason::DeliveryLimit,
     Reason::Returned,

@@ -238,7 +238,7 @@ pub(super) fn violations<'a>(
         Some(EarlierUse::InProgress(..) | EarlierUse::OtherContent) => true,
         Some(EarlierUse::Interrupted(_)) | None => false,
     };
-    let may_be_sent = earlier.is_some() || arrival == Arrival::Redelivered;
+    let may_be_sent = earlier.is_some() || arrival != Arrival::First;
     let of_content = (!has_result).then_some(&planned.violations);
     let of_time = (!may_be_sent).then_some(&planned.past);
     of_content

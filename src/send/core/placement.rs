@@ -142,6 +142,10 @@ impl Inner {
         new.retain(|&mut slot| {
             match earlier.get(&slot) {
                 None if arrival == Arrival::First => return true,
+                None if arrival == Arrival::LookUpFirst => {
+                    let item = item(BatchSlots::from_elem(slot, 1));
+                    in_doubt.push(InDoubtSend::untried(item, self.clock.now()));
+                }
                 None => in_doubt.push(resolve(slot)),
                 Some(EarlierUse::Done(send)) if send.result.outcome() == Outcome::Unknown => {
                     in_doubt.push(resolve(slot));

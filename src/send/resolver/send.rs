@@ -11,8 +11,9 @@ use crate::{
     message::reason::Reason,
     proto::v1::{self, Outcome},
     send::{
-        MAX_RESEND_AGE,
+        MAX_RESEND_AGE, SendError,
         batch_item::BatchItem,
+        dispatcher::settle_all,
         outcome::{self, Verdict},
         recorder::SlotResult,
     },
@@ -23,6 +24,8 @@ pub(in crate::send) struct InDoubtSend {
     /// An item with exactly one slot.
     pub(super) item: BatchItem,
     pub(super) may_resend: bool,
+    /// False if nobody is known to have tried it: then it never ends as `unknown`.
+    pub(super) was_tried: bool,
     /// On the clock that stands still during outages.
     pub(super) since: Instant,
     /// When the next look-up is due.
@@ -48,6 +51,7 @@ impl InDoubtSend {
         Self {
             item,
             may_resend,
+            was_tried: true,
             since,
             due: now + wait,
             not_found_counts_from: now,
@@ -67,9 +71,25 @@ impl InDoubtSend {
         Self {
             item,
             may_resend: true,
+            was_tried: true,
             since: began,
             due: now,
             not_found_counts_from: now + request_timeout,
+            look_ups: 0,
+        }
+    }
+
+    /// A copy of a command that nobody is known to have tried, but whose original may have been delivered again: it is looked up
+    /// once, and sent if it is not found.
+    pub(in crate::send) fn untried(item: BatchItem, began: Instant) -> Self {
+        let now = Instant::now();
+        Self {
+            item,
+            may_resend: true,
+            was_tried: false,
+            since: began,
+            due: now,
+            not_found_counts_from: now,
             look_ups: 0,
         }
     }
@@ -97,6 +117,15 @@ impl InDoubtSend {
             slot: self.slot(),
             result,
         }
+    }
+
+    /// Ends the look-ups without an outcome: with the result `unknown` for the reason `why`, or with `error` if it was not tried.
+    pub(super) fn ended(&self, why: &str, error: &SendError) -> Option<SlotResult> {
+        if self.was_tried {
+            return Some(self.unknown(why));
+        }
+        settle_all(&self.item, error);
+        None
     }
 
     /// The result `unknown`, for the reason `why`.

@@ -13,7 +13,7 @@ use lapin::{
 };
 use serde_json::{Value, json};
 use smsbridge::{
-    amqp::headers::{number_header, text_header},
+    amqp::headers::text_header,
     config::Config,
     proto::v1::{self, SendResult, event::Payload},
 };
@@ -258,50 +258,5 @@ async fn a_redelivered_command_whose_time_has_passed_is_looked_up() {
     setup.accepted(2).await;
     setup.assert_delivered_once(2).await;
     assert!(setup.results("send.rejected").await.is_empty());
-    setup.bridge.stop().await;
-}
-
-/// A copy in a retry queue has no `expiration`: the broker would dead-letter a lapsed one at once, and so through all queues again
-/// and again.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lapsed_command_waits_its_whole_delay() {
-    let setup = Setup::start(|config| config.send.queue_capacity = 1).await;
-    setup
-        .simulator
-        .fault(json!({"kind": "status", "status": 429, "path": SEND_PATH}))
-        .await;
-    let mut sms = setup.bridge.sms();
-    let holder = tokio::spawn(async move { sms.send_sms(text(&["41793000001"], "held")).await });
-    eventually("the only place in the queue is taken", async || {
-        let paths = setup.simulator.paths().await;
-        paths.contains(&SEND_PATH.to_owned()).then_some(())
-    })
-    .await;
-    let mut headers = FieldTable::default();
-    let lapsed = jiff::Timestamp::now().as_millisecond() - 1_000;
-    headers.insert(
-        "smsbridge-expires-at".into(),
-        AMQPValue::LongLongInt(lapsed),
-    );
-    headers.insert("smsbridge-attempt".into(), AMQPValue::LongLongInt(1));
-    let properties = BasicProperties::default()
-        .with_delivery_mode(2)
-        .with_message_id("r1".into())
-        .with_headers(headers);
-    let commands = setup.broker.topology().commands();
-    let body = json!({"message": {"from": "InfoSMS", "text": "Hello",
-        "destinations": [{"to": "41793000000"}]}});
-    let body = body.to_string();
-    setup
-        .client
-        .publish(&commands, "sms.send", properties, body.as_bytes())
-        .await;
-    let retry = format!("{}.retry.10s", setup.broker.prefix);
-    let copy = setup.client.take(&retry).await;
-    assert_eq!(copy.properties.expiration(), &None);
-    let headers = copy.properties.headers().as_ref();
-    assert_eq!(number_header(headers, "smsbridge-expires-at"), Some(lapsed));
-    setup.simulator.heal().await;
-    holder.await.unwrap().unwrap();
     setup.bridge.stop().await;
 }

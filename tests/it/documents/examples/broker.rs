@@ -251,7 +251,11 @@ async fn replays_what_is_sent_once(examples: &impl Examples) {
     client.take(&dead).await;
     client.publish("", &dead, bound, command.as_bytes()).await;
     bridge.stop().await;
-    for queue in [topology.send_normal(), topology.returned()] {
+    for queue in [
+        topology.send_normal(),
+        topology.unroutable(),
+        topology.returned(),
+    ] {
         let options = QueueDeleteOptions::default();
         let deleted = client.channel.queue_delete(queue.as_str().into(), options);
         deleted.await.unwrap();

@@ -85,12 +85,9 @@ async fn an_unresolved_send_is_unknown_until_a_repeated_call_resolves_it() {
         config.send.in_doubt_for = Duration::from_millis(1_500);
     })
     .await;
-    // The API accepts the message, and its logs answer without it.
+    // The API accepts the message, its logs answer without it, and a second request is refused because of the id.
     simulator
         .fault(json!({"kind": "accept_then_drop", "count": 1, "path": PATH}))
-        .await;
-    simulator
-        .fault(json!({"kind": "reset", "path": PATH}))
         .await;
     simulator
         .fault(json!({"kind": "log_lag", "ms": 3_600_000}))

@@ -1,0 +1,104 @@
+//! A command for which the sender has no room waits here, unacknowledged: in a retry queue it would lose its place, and all
+//! commands behind it would take the same way.
+//!
+//! Invariants: of the commands of one queue that wait, one at a time asks again, and none keeps its turn for long; nothing is sent for
+//! a delivery whose session ended, because the broker delivers it again. Neighbours: `handle` sends, `consumer` bounds the number of
+//! commands that wait.
+
+use std::{pin::pin, time::Duration};
+
+use futures_util::poll;
+use lapin::message::Delivery;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+};
+
+use super::{Context, command::Source};
+use crate::{
+    primitives::retry::{Backoff, RetryPolicy},
+    send::{SendCommand, SendError, Sent},
+};
+
+/// The waits between two questions for room.
+const ASK: RetryPolicy = RetryPolicy::new(Duration::from_millis(10), Duration::from_millis(250));
+/// After this time without room the next command of the queue asks: it may be smaller.
+const TURN: Duration = Duration::from_secs(5);
+/// After this time a command goes to a retry queue, because the broker closes the channel of a delivery that is never
+/// acknowledged (`consumer_timeout`: 30 minutes unless configured).
+const MAX_WAIT: Duration = Duration::from_secs(600);
+/// How often a command that waits looks for the end of its session.
+const SESSION_CHECK: Duration = Duration::from_millis(500);
+
+/// The commands that wait, one line for each queue: an urgent one never waits for a normal one.
+#[derive(Default)]
+pub(super) struct Lines {
+    normal: Mutex<()>,
+    urgent: Mutex<()>,
+    returned: Mutex<()>,
+}
+
+impl Lines {
+    fn of(&self, source: Source) -> &Mutex<()> {
+        match source {
+            Source::Normal => &self.normal,
+            Source::Urgent => &self.urgent,
+            Source::Returned => &self.returned,
+        }
+    }
+}
+
+/// Sends a command that was refused because the queue of the sender is full, when there is room. `None` if its session ended before:
+/// it was not sent.
+pub(super) async fn send_when_there_is_room(
+    context: &Context,
+    source: Source,
+    delivery: &Delivery,
+    command: impl Fn() -> SendCommand,
+    mut full: SendError,
+) -> Option<Result<Sent, SendError>> {
+    let give_up_at = Instant::now() + MAX_WAIT;
+    let mut session_ended = pin!(session_ended(delivery));
+    loop {
+        let turn = tokio::select! {
+            turn = context.lines.of(source).lock() => turn,
+            () = &mut session_ended => return None,
+            () = context.shutdown.cancelled() => return Some(Err(SendError::ShuttingDown)),
+            () = sleep_until(give_up_at) => return Some(Err(full)),
+        };
+        let turn_ends_at = Instant::now() + TURN;
+        let mut backoff = Backoff::new(ASK);
+        while Instant::now() < turn_ends_at {
+            if !delivery.acker.usable() {
+                return None;
+            }
+            let mut sending = context.commands.sender.send(command());
+            // The sender says at once whether it has room.
+            let answer = match poll!(&mut sending) {
+                std::task::Poll::Ready(answer) => answer,
+                std::task::Poll::Pending => {
+                    drop(turn);
+                    return Some(sending.await);
+                }
+            };
+            match answer {
+                Err(error @ SendError::QueueFull { .. }) => full = error,
+                answer => return Some(answer),
+            }
+            tokio::select! {
+                () = sleep(backoff.next_wait()) => {}
+                () = &mut session_ended => return None,
+                () = context.shutdown.cancelled() => return Some(Err(SendError::ShuttingDown)),
+            }
+        }
+    }
+}
+
+/// Resolves when the delivery can no longer be acknowledged.
+async fn session_ended(delivery: &Delivery) {
+    let mut check = interval(SESSION_CHECK);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while delivery.acker.usable() {
+        check.tick().await;
+    }
+}
