@@ -21,7 +21,10 @@ use super::{
 };
 use crate::{
     message::reason::Reason,
-    ops::milliseconds,
+    ops::{
+        kill_point::{self, KillPoint},
+        milliseconds,
+    },
     proto::v1::SendResult,
     send::{
         Arrival, SendError, Sent,
@@ -123,6 +126,7 @@ async fn attempt(
     let unchanged_body = || Bytes::copy_from_slice(&delivery.data);
     let (body, requeue, next_arrival) = match context.commands.sender.send(command.send).await {
         Ok(sent) if !sent.results.iter().any(SendResult::has_retryable_refusal) => {
+            kill_point::reached(KillPoint::ResultsStored);
             reply(context, delivery, encoding, &request, sent).await;
             context.acknowledge(delivery, key).await;
             return;

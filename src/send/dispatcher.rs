@@ -31,7 +31,10 @@ use crate::{
     infobip::{
         ApiError, BatchKind, Client, OutboundBatch, OutboundRow, SendResponse, pacing::SendPace,
     },
-    ops::metrics::Metrics,
+    ops::{
+        kill_point::{self, KillPoint},
+        metrics::Metrics,
+    },
     proto::v1::Outcome,
 };
 
@@ -144,7 +147,9 @@ impl Dispatcher {
             message_ids = %wire_ids(&items),
             "a batch is sent"
         );
-        match self.request(&items).await {
+        let response = self.request(&items).await;
+        kill_point::reached(KillPoint::RequestEnded);
+        match response {
             Ok(response) => {
                 self.pause.end();
                 let delivered = self.handle_response(items, response).await;
