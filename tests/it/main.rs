@@ -5,6 +5,7 @@
 
 mod amqp;
 mod cli;
+mod crash;
 mod documents;
 mod end_to_end;
 mod events;
