@@ -3,10 +3,10 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo quick test check bench fuzz setup clean
+.PHONY: help demo quick test check bench fuzz crash-test setup clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Walk through every flow on a real broker and the simulator, then go on serving; ONCE=1 ends after the walk
 	@scripts/setup build
@@ -33,6 +33,12 @@ fuzz: export SMSBRIDGE_FUZZ_SECONDS ?= 600
 fuzz: ## Send random input to every edge for ten minutes; SMSBRIDGE_FUZZ_SECONDS=n for another time
 	@scripts/setup build test
 	@scripts/test fuzz
+
+crash-test: export SMSBRIDGE_CRASH_CYCLES = $(or $(CYCLES),30)
+crash-test: export SMSBRIDGE_CRASH_SEED = $(or $(SEED),1)
+crash-test: ## Kill the bridge CYCLES times (30) and the broker every tenth time, and judge the promises; SEED=s draws another run
+	@scripts/setup build test
+	@scripts/test --features smsbridge/kill-points crash::kills -- --nocapture
 
 setup: ## Install what is missing for all of the above
 	@scripts/setup build test check

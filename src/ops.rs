@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod http_server;
+pub mod kill_point;
 pub mod listen;
 pub mod metrics;
 pub mod open_files;

@@ -36,6 +36,7 @@ use crate::{
     },
     events::NewEvent,
     message::id::ApplicationName,
+    ops::kill_point::{self, KillPoint},
     primitives::{
         bounded_text::{MAX_TEXT_BYTES, cut},
         retry::Backoff,
@@ -128,6 +129,7 @@ impl Context {
             body,
         };
         if self.publish_until_confirmed(delivery, message).await {
+            kill_point::reached(KillPoint::CopyConfirmed);
             self.acknowledge(delivery, key).await;
         }
     }
@@ -188,6 +190,7 @@ impl Context {
             body: Bytes::copy_from_slice(&delivery.data),
         };
         if self.publish_until_confirmed(delivery, message).await {
+            kill_point::reached(KillPoint::CopyConfirmed);
             self.commands.metrics.dead_letter(reason);
             self.acknowledge(delivery, key).await;
         }

@@ -23,7 +23,10 @@ use super::{
 };
 use crate::{
     message::{id::ApplicationName, reason::Reason},
-    ops::milliseconds,
+    ops::{
+        kill_point::{self, KillPoint},
+        milliseconds,
+    },
     proto::v1::SendResult,
     send::{
         Arrival, SendCommand, SendError, Sent,
@@ -169,6 +172,7 @@ async fn attempt(
     };
     let (body, requeue, may_be_sent) = match outcome {
         Ok(sent) if !sent.results.iter().any(SendResult::has_retryable_refusal) => {
+            kill_point::reached(KillPoint::ResultsStored);
             reply(context, delivery, encoding, &request, sent).await;
             context.acknowledge(delivery, key).await;
             return;

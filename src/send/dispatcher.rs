@@ -32,7 +32,10 @@ use crate::{
     infobip::{
         ApiError, BatchKind, Client, OutboundBatch, OutboundRow, SendResponse, pacing::SendPace,
     },
-    ops::metrics::Metrics,
+    ops::{
+        kill_point::{self, KillPoint},
+        metrics::Metrics,
+    },
     proto::v1::Outcome,
 };
 
@@ -191,7 +194,9 @@ impl Dispatcher {
             message_ids = %wire_ids(&items),
             "a batch is sent"
         );
-        match self.request(&items).await {
+        let response = self.request(&items).await;
+        kill_point::reached(KillPoint::RequestEnded);
+        match response {
             Ok(response) => {
                 self.breaker.succeeded();
                 let delivered = self.handle_response(items, response).await;

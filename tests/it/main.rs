@@ -5,6 +5,8 @@
 
 mod amqp;
 mod cli;
+#[cfg(feature = "kill-points")]
+mod crash;
 mod documents;
 mod end_to_end;
 mod events;

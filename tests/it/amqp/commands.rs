@@ -581,7 +581,7 @@ async fn commands_that_fail_temporarily_are_retried() {
     };
     assert_eq!(
         arrivals("unavailable once"),
-        [Arrival::First, Arrival::Redelivered]
+        [Arrival::First, Arrival::LookUpFirst]
     );
     assert_eq!(
         arrivals("log down once"),

@@ -6,9 +6,9 @@
 //! and prints what to install.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -38,12 +38,44 @@ use super::eventually;
 /// A node. It ends when the stdin of its child closes: with this value or with this process.
 pub struct Node {
     url: String,
-    _child: Option<Child>,
+    /// The child that runs the node, and its stdout.
+    child: Option<(Child, BufReader<ChildStdout>)>,
+}
+
+impl Node {
+    /// Kills the broker by SIGKILL. Only for a node of [`TestBroker::start_alone`].
+    pub async fn kill(self) -> Self {
+        self.order("kill", |answer| answer == "killed").await
+    }
+
+    /// Starts the killed broker again, with its data and its URL; returns when it takes connections.
+    pub async fn start_again(self) -> Self {
+        let url = self.url.clone();
+        self.order("start", move |answer| answer == url).await
+    }
+
+    async fn order(
+        mut self,
+        order: &'static str,
+        is_done: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Self {
+        let ordering = tokio::task::spawn_blocking(move || {
+            let (child, stdout) = self.child.as_mut().expect("a node of its own");
+            let stdin = child.stdin.as_mut().expect("stdin is piped");
+            writeln!(stdin, "{order}").expect("scripts/broker reads orders");
+            let mut answer = String::new();
+            stdout.read_line(&mut answer).expect("an answer");
+            assert!(is_done(answer.trim()), "{order}: {answer:?}");
+            self
+        });
+        ordering.await.expect("the broker takes the order")
+    }
 }
 
 static NODE: OnceLock<Result<Node, String>> = OnceLock::new();
 
 /// A broker, and a prefix that no other test uses.
+#[derive(Clone)]
 pub struct TestBroker {
     pub url: String,
     /// Prefix of all names of this test.
@@ -130,18 +162,20 @@ impl TestBroker {
 
     /// A client with a connection of its own, like another program.
     pub async fn client(&self) -> Client {
-        let connection = Connection::connect(&self.url, ConnectionProperties::default())
-            .await
-            .expect("the broker takes connections");
-        let channel = connection.create_channel().await.expect("a channel");
+        self.try_client().await.expect("the broker takes clients")
+    }
+
+    /// The same while the broker may be down.
+    pub async fn try_client(&self) -> lapin::Result<Client> {
+        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
         channel
             .confirm_select(ConfirmSelectOptions::default())
-            .await
-            .expect("confirms");
-        Client {
+            .await?;
+        Ok(Client {
             channel,
             _connection: connection,
-        }
+        })
     }
 }
 
@@ -300,7 +334,7 @@ impl Drop for Proxy {
 
 fn start_node() -> Result<Node, String> {
     if let Ok(url) = std::env::var("SMSBRIDGE_TEST_AMQP_URL") {
-        return Ok(Node { url, _child: None });
+        return Ok(Node { url, child: None });
     }
     run_node()
 }
@@ -328,6 +362,6 @@ fn run_node() -> Result<Node, String> {
     }
     Ok(Node {
         url: url.trim().to_owned(),
-        _child: Some(child),
+        child: Some((child, stdout)),
     })
 }

@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -31,6 +32,17 @@ pub struct BridgeProcess {
     said: Arc<Mutex<String>>,
     hearing: JoinHandle<()>,
     folder: TempDir,
+}
+
+/// What is left of a process.
+pub struct Ended {
+    pub folder: TempDir,
+    /// If it ended by itself.
+    pub status: Option<ExitStatus>,
+    /// Its stderr.
+    pub said: String,
+    /// If it was killed by the test.
+    pub peak_memory_mb: Option<usize>,
 }
 
 impl BridgeProcess {
@@ -83,8 +95,10 @@ impl BridgeProcess {
         let addresses = eventually("the bridge listens", || {
             let ended = child.try_wait().unwrap();
             let said = said.lock().unwrap();
-            assert_eq!(ended, None, "{said}");
-            std::future::ready(said.lines().find_map(listening))
+            let addresses = said.lines().find_map(listening);
+            // It may be killed as soon as it listens.
+            assert!(addresses.is_some() || ended.is_none(), "{said}");
+            std::future::ready(addresses)
         })
         .await;
         Self {
@@ -144,10 +158,27 @@ impl BridgeProcess {
     }
 
     /// Sends SIGKILL; returns its folder.
-    pub async fn kill(mut self) -> TempDir {
-        self.child.kill().await.unwrap();
+    pub async fn kill(self) -> TempDir {
+        self.kill_after(Duration::ZERO).await.folder
+    }
+
+    /// Sends SIGKILL if it does not end by itself in this time.
+    pub async fn kill_after(mut self, time: Duration) -> Ended {
+        let status = tokio::time::timeout(time, self.child.wait()).await;
+        let status = status.ok().map(|status| status.unwrap());
+        let mut peak_memory_mb = None;
+        if status.is_none() {
+            peak_memory_mb = Some(self.peak_memory_mb());
+            self.child.kill().await.unwrap();
+        }
         self.hearing.await.unwrap();
-        self.folder
+        let said = std::mem::take(&mut *self.said.lock().unwrap());
+        Ended {
+            folder: self.folder,
+            status,
+            said,
+            peak_memory_mb,
+        }
     }
 
     /// Sends SIGTERM; returns its exit status and its stderr.

@@ -1,0 +1,56 @@
+//! Named points at which a test kills the process, between two steps that must not depend on each other's memory.
+//!
+//! Without the Cargo feature `kill-points`, which is off by default and which no image has, [`reached`] does nothing. With it,
+//! the process aborts at the point that the variable `SMSBRIDGE_KILL_AT` names as `name` or `name:count`: when the point is
+//! reached for the `count`th time. Neighbours: `send` and `commands` mark the points, `tests/it/crash.rs` uses them.
+
+/// A point between two durable steps of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KillPoint {
+    /// The REST request has ended, and its results are not in the event log.
+    RequestEnded,
+    /// The results are in the event log, and the command is not acknowledged.
+    ResultsStored,
+    /// A copy of the command is confirmed, in a retry queue or as a dead letter, and the command is not acknowledged.
+    CopyConfirmed,
+}
+
+impl KillPoint {
+    /// The name in `SMSBRIDGE_KILL_AT`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RequestEnded => "request-ended",
+            Self::ResultsStored => "results-stored",
+            Self::CopyConfirmed => "copy-confirmed",
+        }
+    }
+}
+
+/// Does nothing: the feature `kill-points` is off.
+#[cfg(not(feature = "kill-points"))]
+#[inline]
+pub fn reached(_point: KillPoint) {}
+
+/// Aborts the process if `SMSBRIDGE_KILL_AT` names this point and its count is reached.
+#[cfg(feature = "kill-points")]
+pub fn reached(point: KillPoint) {
+    use std::sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    static CHOSEN: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
+    let chosen = CHOSEN.get_or_init(|| {
+        let chosen = std::env::var("SMSBRIDGE_KILL_AT").ok()?;
+        let (name, count) = chosen.split_once(':').unwrap_or((&chosen, "1"));
+        let count = count.parse().unwrap_or(1);
+        Some((name.to_owned(), AtomicU64::new(count)))
+    });
+    if let Some((name, left)) = chosen
+        && name == point.name()
+        && left.fetch_sub(1, Ordering::Relaxed) == 1
+    {
+        std::process::abort();
+    }
+}
