@@ -22,8 +22,7 @@ use crate::{
   smsbridge topology --json > definitions.json && rabbitmqctl import_definitions definitions.json
   SMSBRIDGE_AMQP__URL=amqp://guest:guest@127.0.0.1:5672/%2f smsbridge topology --declare
 
-The bridge declares them each time it connects. Declare them beforehand if the bridge's user has no configure permission on
-the broker.")]
+The bridge declares them each time it connects, so its user needs the configure permission even if they exist.")]
 pub struct TopologyArgs {
     #[command(flatten)]
     config: ConfigArgs,
