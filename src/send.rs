@@ -63,6 +63,10 @@ pub struct SendCommand {
     pub arrival: Arrival,
 }
 
+/// How long a command waits in its lane for the API, at least. Then it moves to a retry queue, because a broker closes the channel of
+/// a consumer that does not acknowledge a delivery within 30 minutes.
+const COMMAND_RETRY_FOR: Duration = Duration::from_secs(600);
+
 /// Whether a request may have been tried before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {

@@ -127,7 +127,9 @@ impl Breaker {
 
     /// The API answered a send: it works.
     pub(super) fn succeeded(&self) {
-        if self.state().succeeded(Instant::now()) {
+        let mut state = self.state();
+        if state.succeeded(Instant::now()) {
+            // Under the lock, so that the clock and the metric follow the order of the changes.
             self.clock.set_sends_fail(false);
             self.metrics.breaker_open(false);
             tracing::debug!("a send was answered: sends go on");
@@ -142,12 +144,12 @@ impl Breaker {
         let mut state = self.state();
         let opened = state.failed(cause, waits, now);
         let wait = state.wait(now);
-        drop(state);
         if opened {
             self.clock.set_sends_fail(true);
             self.metrics.breaker_open(true);
             tracing::debug!(cause, "too many sends failed: only probes are sent");
         }
+        drop(state);
         // What waits in the lanes learns of the outage at once.
         self.changed.notify_one();
         wait

@@ -151,19 +151,26 @@ impl Lanes {
         (!batch.is_empty()).then(|| (batch, self.begin(expected_latency)))
     }
 
-    /// Takes the first item alone.
+    /// Takes one item alone: the first one that is not in doubt, because one in doubt may be the cause of the failures.
     pub(super) fn take_one(
         self: &Arc<Self>,
         expected_latency: Duration,
     ) -> Option<(Vec<BatchItem>, RequestGuard)> {
         let mut state = self.state();
-        let first = state
-            .urgent
-            .pop_front()
-            .or_else(|| state.normal.pop_front())?;
-        self.count_out(&mut state, std::slice::from_ref(&first));
+        let one = state.take_one(|item| item.in_doubt_since.is_none());
+        let one = one.or_else(|| state.take_one(|_| true))?;
+        self.count_out(&mut state, std::slice::from_ref(&one));
         drop(state);
-        Some((vec![first], self.begin(expected_latency)))
+        Some((vec![one], self.begin(expected_latency)))
+    }
+
+    /// Whether sends in doubt wait, and nothing else but the messages of callers.
+    pub(super) fn has_only_callers_to_probe(&self) -> bool {
+        let state = self.state();
+        let mut items = state.urgent.iter().chain(&state.normal);
+        let waits = |item: &BatchItem| item.in_doubt_since.is_some();
+        let has_doubt = items.clone().any(waits);
+        has_doubt && items.all(|item| waits(item) || !item.call.is_command)
     }
 
     /// Counts a request as in flight until the returned guard is dropped.
@@ -226,6 +233,14 @@ impl State {
         } else {
             &mut self.normal
         }
+    }
+
+    fn take_one(&mut self, is_wanted: impl Fn(&BatchItem) -> bool) -> Option<BatchItem> {
+        [true, false].into_iter().find_map(|urgent| {
+            let lane = self.lane(urgent);
+            let at = lane.iter().position(&is_wanted)?;
+            lane.remove(at)
+        })
     }
 
     fn take(&mut self, max: usize) -> Vec<BatchItem> {

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::send::InDoubtSend;
 use super::{
-    SendError, batch_item::wire_ids, lanes::Lanes, outage_clock::OutageClock, recorder::Recorder,
+    COMMAND_RETRY_FOR, SendError, batch_item::wire_ids, lanes::Lanes, outage_clock::OutageClock,
+    recorder::Recorder,
 };
 use crate::{
     config,
@@ -119,6 +120,7 @@ impl Resolver {
     /// Looks up all ids. A failed look-up leaves its ids unanswered.
     async fn query_logs(&self, due: &[InDoubtSend]) -> LogAnswers {
         let mut answers = LogAnswers::default();
+        let mut is_down = false;
         for ids in id_filters(due) {
             self.log_quota.acquire(Priority::InDoubt).await;
             let query = LogsQuery {
@@ -133,13 +135,17 @@ impl Resolver {
                     wire::read_logs(&response.body).map_err(|error| error.to_string())
                 }
                 Err(error) => {
-                    if let ApiError::RateLimited { retry_after } = &error {
-                        self.log_quota.rate_limited(*retry_after);
+                    match &error {
+                        ApiError::RateLimited { retry_after } => {
+                            self.log_quota.rate_limited(*retry_after);
+                        }
+                        ApiError::NotSent { .. } | ApiError::InDoubt { .. } => is_down = true,
+                        // Logs that refuse these credentials, say, may do so for ever: sends in doubt must end.
+                        _ => {}
                     }
                     Err(error.to_string())
                 }
             };
-            self.clock.set_logs_fail(rows.is_err());
             match rows {
                 Ok(rows) => {
                     for id in ids {
@@ -155,6 +161,8 @@ impl Resolver {
                 ),
             }
         }
+        self.clock
+            .set_logs_fail(is_down && answers.answered.is_empty());
         answers
     }
 
@@ -181,10 +189,12 @@ impl Resolver {
                 self.metrics.in_doubt_resolved(Resolution::Resent);
                 send.item.is_resent = send.was_tried;
                 resend.push(send.item);
-            } else if has_timed_out(&send) {
+            } else if has_timed_out(&send)
+                || !send.was_tried && send.item.since.elapsed() >= COMMAND_RETRY_FOR
+            {
                 self.metrics.in_doubt_resolved(Resolution::Unknown);
                 let unavailable = SendError::Unavailable {
-                    detail: "the API's logs did not answer within send.in_doubt_for".to_owned(),
+                    detail: "the API's logs did not answer".to_owned(),
                     retry_after: RETRY_AFTER,
                 };
                 results.extend(send.ended("send.in_doubt_for has passed", &unavailable));

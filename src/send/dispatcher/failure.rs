@@ -4,7 +4,7 @@
 //! Invariant: an item in doubt never fails as "nothing was sent" (P2, docs/RELIABILITY.md).
 //! Neighbours: `infobip` has classified the failure and logged the outage; `breaker` stops sends during an outage.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use super::{Dispatcher, settle_all};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     ops::milliseconds,
     proto::v1::Outcome,
     send::{
-        SendError,
+        COMMAND_RETRY_FOR, SendError,
         batch_item::{BatchItem, wire_ids},
         recorder::SlotResult,
     },
@@ -21,9 +21,6 @@ use crate::{
 
 /// Shortest time after which callers are told to repeat a call.
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How long a command waits in its lane for the API, at least. Then it moves to a retry queue, because a broker closes the channel of
-/// a consumer that does not acknowledge a delivery within 30 minutes.
-const COMMAND_RETRY_FOR: Duration = Duration::from_secs(600);
 
 impl Dispatcher {
     pub(super) async fn handle_error(&self, items: Vec<BatchItem>, error: ApiError) {
@@ -113,8 +110,13 @@ impl Dispatcher {
             detail: outage.cause,
             retry_after: outage.retry_after.max(MIN_RETRY_AFTER),
         };
-        let is_caller = |item: &BatchItem| !item.call.is_command && item.in_doubt_since.is_none();
-        for item in self.lanes.remove(is_caller) {
+        // If only sends in doubt wait beside callers, the first caller stays: one of those may be the cause of every failure.
+        let keeps_caller = self.lanes.has_only_callers_to_probe();
+        let kept = Cell::new(!keeps_caller);
+        let must_fail = |item: &BatchItem| {
+            !item.call.is_command && item.in_doubt_since.is_none() && kept.replace(true)
+        };
+        for item in self.lanes.remove(must_fail) {
             settle_all(&item, &error);
         }
         self.fail_timed_out(Duration::ZERO, &error).await;
