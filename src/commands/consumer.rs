@@ -60,7 +60,10 @@ impl CommandQueue {
     /// Waits for room for a handler. `None` never comes: the semaphores are not closed.
     async fn room(&self, delivery: &Delivery) -> Option<Room> {
         let handler = self.permits.clone().acquire_owned().await.ok()?;
-        let kib = self.kib.clone().acquire_many_owned(kib(delivery));
+        let kib = self
+            .kib
+            .clone()
+            .acquire_many_owned(kib(delivery.data.len()));
         Some(Room {
             _handler: handler,
             _kib: kib.await.ok()?,
@@ -70,7 +73,10 @@ impl CommandQueue {
     /// Room for a handler, if there is some now.
     fn room_now(&self, delivery: &Delivery) -> Option<Room> {
         let handler = self.permits.clone().try_acquire_owned().ok()?;
-        let kib = self.kib.clone().try_acquire_many_owned(kib(delivery));
+        let kib = self
+            .kib
+            .clone()
+            .try_acquire_many_owned(kib(delivery.data.len()));
         Some(Room {
             _handler: handler,
             _kib: kib.ok()?,
@@ -78,10 +84,12 @@ impl CommandQueue {
     }
 }
 
-/// The permits for the body of a delivery. One above the budget gets all of it.
-fn kib(delivery: &Delivery) -> u32 {
-    let kib = u32::try_from(delivery.data.len().div_ceil(1024)).unwrap_or(u32::MAX);
-    kib.min(BUDGET_KIB)
+/// The permits for a body. One that is too long becomes a dead letter without being decoded, so it waits for no room.
+fn kib(bytes: usize) -> u32 {
+    if bytes > handle::MAX_BODY_BYTES {
+        return 0;
+    }
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(BUDGET_KIB)
 }
 
 /// A consumer that receives no more deliveries.
@@ -199,5 +207,18 @@ async fn receive_until_idle(
                 _ => break,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_too_long_takes_no_room() {
+        assert_eq!(kib(0), 0);
+        assert_eq!(kib(1), 1);
+        assert_eq!(kib(handle::MAX_BODY_BYTES), 4 * 1024);
+        assert_eq!(kib(handle::MAX_BODY_BYTES + 1), 0);
     }
 }

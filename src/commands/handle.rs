@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// The largest body of a command: the default of `grpc.max_message_bytes`, which has room for 10,000 destinations.
-const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// Minimum delay of a retry while the API refuses the bridge's credentials, which an operator has to correct.
 const CREDENTIALS_RETRY_DELAY: Duration = Duration::from_secs(60);
 
@@ -158,7 +158,14 @@ async fn attempt(
         bulk: command.send.request.clone(),
     };
     let again = SendTerms::of(&command.send);
-    let outcome = match context.commands.sender.send(command.send).await {
+    let outcome = if context.lines.has_waiting(source) {
+        Err(SendError::QueueFull {
+            retry_after: Duration::from_secs(1),
+        })
+    } else {
+        context.commands.sender.send(command.send).await
+    };
+    let outcome = match outcome {
         Err(full @ SendError::QueueFull { .. }) => {
             let command = || again.command(&request);
             // Boxed: it is rare, and would make the future of each command larger.

@@ -27,6 +27,8 @@ pub(super) fn cause(topology: &Topology, delivery: &Delivery) -> String {
     match Envelope::new(delivery).death() {
         Some(death) if death.queue == Some(topology.unroutable()) => UNROUTABLE.to_owned(),
         Some(death) => death.reason,
+        // From the alternate exchange directly: an earlier build bound it to this queue.
+        None if delivery.exchange.as_str() == topology.commands() => UNROUTABLE.to_owned(),
         None => EXPIRED.to_owned(),
     }
 }

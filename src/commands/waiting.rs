@@ -39,6 +39,11 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// Whether a command of this queue waits. A new one joins the line then: otherwise it would take the room that becomes free.
+    pub(super) fn has_waiting(&self, source: Source) -> bool {
+        self.of(source).try_lock().is_err()
+    }
+
     fn of(&self, source: Source) -> &Mutex<()> {
         match source {
             Source::Normal => &self.normal,

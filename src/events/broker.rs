@@ -13,13 +13,7 @@ mod reader;
 mod stream_reader;
 mod stuck_routes;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -60,7 +54,6 @@ pub struct BrokerLog {
     closed: CancellationToken,
     /// No attempt starts later than this after the first one.
     append_timeout: Duration,
-    stream_only: AtomicU64,
     metrics: Metrics,
 }
 
@@ -95,7 +88,6 @@ impl BrokerLog {
             republisher: Mutex::new(Some(tokio::spawn(republisher.run()))),
             closed,
             append_timeout,
-            stream_only: AtomicU64::new(0),
             metrics,
         }
     }
@@ -104,7 +96,7 @@ impl BrokerLog {
     /// came.
     #[must_use]
     pub fn stream_only_total(&self) -> u64 {
-        self.stream_only.load(Ordering::Relaxed)
+        self.metrics.events_stream_only_total()
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
@@ -197,10 +189,11 @@ impl BrokerLog {
     }
 
     fn count_stream_only(&self) {
-        if self.stream_only.fetch_add(1, Ordering::Relaxed) == 0 {
+        if self.metrics.event_to_stream_only() == 0 {
             tracing::warn!(
                 exchange = self.topology.events(),
-                "events are published to the stream only: a queue that is bound to the exchange refuses them (full, reject-publish)"
+                "events are published to the stream only: a queue that is bound to the exchange refuses them (full with reject-publish, or not \
+                 ready yet after a restart of the broker) or does not confirm them"
             );
         }
     }

@@ -62,6 +62,7 @@ struct Inner {
     in_doubt_resolved: Family<ResolutionLabel, Counter>,
     events_appended: Family<TypeLabel, Counter>,
     late_pending_dropped: Counter,
+    events_stream_only: Counter,
     webhook_bodies: Family<WebhookLabels, Counter>,
     amqp_reconnects: Counter,
     amqp_connected: Family<ConnectionLabel, Gauge>,
@@ -95,6 +96,7 @@ impl Metrics {
             in_doubt_resolved: Family::default(),
             events_appended: Family::default(),
             late_pending_dropped: Counter::default(),
+            events_stream_only: Counter::default(),
             webhook_bodies: Family::default(),
             amqp_reconnects: Counter::default(),
             amqp_connected: Family::default(),
@@ -160,6 +162,17 @@ impl Metrics {
     pub fn events_appended(&self, event_type: EventType, count: u64) {
         let label = TypeLabel { r#type: event_type };
         self.0.events_appended.get_or_create(&label).inc_by(count);
+    }
+
+    /// Counts an event that was published to the stream only. Returns how many there were before.
+    pub fn event_to_stream_only(&self) -> u64 {
+        self.0.events_stream_only.inc()
+    }
+
+    /// The number of events that were published to the stream only.
+    #[must_use]
+    pub fn events_stream_only_total(&self) -> u64 {
+        self.0.events_stream_only.get()
     }
 
     /// Counts a pending report that was dropped because it came after the final one.
@@ -268,8 +281,10 @@ mod tests {
             metrics.in_doubt_opened();
         }
         metrics.in_doubt_resolved(Resolution::Found);
+        metrics.breaker_open(true);
         metrics.events_appended(EventType::ReportDelivered, 1);
         metrics.late_pending_dropped();
+        assert_eq!(metrics.event_to_stream_only(), 0);
         metrics.webhook_body(Webhook::Inbound, WebhookResult::Quarantined);
         metrics.amqp_reconnected();
         metrics.amqp_connected(AmqpConnection::Publisher, true);
@@ -290,8 +305,11 @@ mod tests {
             "smsbridge_send_batch_destinations_sum 100.0",
             "smsbridge_in_doubt_destinations 2",
             "smsbridge_in_doubt_resolved_total{resolution=\"found\"} 1",
+            "smsbridge_send_breaker_open 1",
+            "smsbridge_send_breaker_opened_total 1",
             "smsbridge_events_appended_total{type=\"report.delivered\"} 1",
             "smsbridge_late_pending_reports_dropped_total 1",
+            "smsbridge_events_stream_only_total 1",
             "smsbridge_webhook_bodies_total{endpoint=\"inbound\",result=\"quarantined\"} 1",
             "smsbridge_amqp_reconnects_total 1",
             "smsbridge_amqp_connected{connection=\"publisher\"} 1",

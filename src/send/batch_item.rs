@@ -29,7 +29,7 @@ pub(super) struct BatchItem {
     pub(super) since: Instant,
     /// When it first became in doubt, on the clock that stands still during outages (`outage_clock`). Such an item may have been sent, so it never fails as "not attempted".
     pub(super) in_doubt_since: Option<Instant>,
-    /// Whether it was sent again after a look-up that did not find it.
+    /// Whether a request may have carried it since it became in doubt.
     pub(super) is_resent: bool,
     /// Set if it must not share a request with other calls.
     pub(super) exclusive: Option<Arc<ExclusiveRequest>>,
@@ -104,5 +104,35 @@ impl BatchItem {
             ..self.clone()
         };
         (half(0..middle), half(middle..self.slots.len()))
+    }
+}
+
+#[cfg(test)]
+impl BatchItem {
+    /// A message with one destination, of a call of its own.
+    pub(super) fn alone(
+        message: v1::OutboundMessage,
+        since: tokio::time::Instant,
+        reply_to: super::call::ReplyTo,
+    ) -> Self {
+        let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned();
+        let call = Call::new(
+            crate::message::id::ApplicationName::default_application(),
+            String::new(),
+            String::new(),
+            super::slot::Slots::new(),
+            vec![message],
+            permit.unwrap(),
+            reply_to,
+        );
+        Self {
+            call,
+            message: 0,
+            slots: BatchSlots::from_elem(0, 1),
+            since,
+            in_doubt_since: None,
+            is_resent: false,
+            exclusive: None,
+        }
     }
 }

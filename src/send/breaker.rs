@@ -22,7 +22,8 @@ const RECENT_ANSWERS: usize = 20;
 const WAIT: RetryPolicy = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Waits before the probes of an open breaker.
 const PROBES: RetryPolicy = RetryPolicy::new(Duration::from_millis(500), Duration::from_secs(5));
-const RATE_LIMIT: &str = "HTTP 429 Too Many Requests";
+/// The cause of a wait after a 429.
+pub(super) const RATE_LIMIT: &str = "HTTP 429 Too Many Requests";
 /// A longer Retry-After counts as this.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -43,6 +44,8 @@ struct State {
     wait_until: Option<Instant>,
     rate_limited_until: Option<Instant>,
     open: Option<Open>,
+    /// Number of outages so far.
+    outages: u64,
     /// The last failure, for callers.
     cause: String,
 }
@@ -57,26 +60,33 @@ struct Open {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Permission {
     Send,
-    /// One small request.
+    /// A request with one item, or one exclusive request.
     Probe,
     /// Not before this time, or before [`Breaker::changed`] resolves.
     Wait(Option<Instant>),
 }
 
-/// Why callers fail while the breaker is open.
-pub(super) struct Outage {
+/// Why no request may begin.
+pub(super) struct Obstacle {
+    /// The last failure.
     pub(super) cause: String,
-    /// Time until the next probe.
+    /// Time until the next request or probe.
     pub(super) retry_after: Duration,
+    /// Whether callers fail at once: while the breaker is open, unless a probe is due, which is the first message in a lane.
+    pub(super) fails_callers: bool,
 }
 
 /// A probe in flight.
-pub(super) struct ProbeGuard(Arc<Breaker>);
+pub(super) struct ProbeGuard {
+    breaker: Arc<Breaker>,
+    /// The outage in which it began.
+    outage: u64,
+}
 
 impl Drop for ProbeGuard {
     fn drop(&mut self) {
-        self.0.state().set_probing(false);
-        self.0.changed.notify_one();
+        self.breaker.state().end_probe(self.outage);
+        self.breaker.changed.notify_one();
     }
 }
 
@@ -106,19 +116,16 @@ impl Breaker {
 
     /// Counts a probe as in flight until the guard is dropped.
     pub(super) fn begin_probe(self: &Arc<Self>) -> ProbeGuard {
-        self.state().set_probing(true);
-        ProbeGuard(Arc::clone(self))
+        let outage = self.state().begin_probe();
+        ProbeGuard {
+            breaker: Arc::clone(self),
+            outage,
+        }
     }
 
-    /// The outage because of which callers do not wait in a lane. `None` while the breaker is closed, and when a probe is due: the
-    /// first message in a lane is that probe.
-    pub(super) fn outage(&self) -> Option<Outage> {
-        self.state().outage(Instant::now())
-    }
-
-    /// Why no request may begin now.
-    pub(super) fn cause(&self) -> String {
-        self.state().cause.clone()
+    /// Why [`Permission::Wait`] is the answer.
+    pub(super) fn obstacle(&self) -> Obstacle {
+        self.state().obstacle(Instant::now())
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -176,18 +183,29 @@ impl State {
         }
     }
 
-    fn set_probing(&mut self, is_probing: bool) {
+    /// Returns the number of the outage.
+    fn begin_probe(&mut self) -> u64 {
         if let Some(open) = &mut self.open {
-            open.is_probing = is_probing;
+            open.is_probing = true;
+        }
+        self.outages
+    }
+
+    /// The probe of an earlier outage, which a success of another request ended, says nothing about the probe of this one.
+    fn end_probe(&mut self, outage: u64) {
+        if let Some(open) = &mut self.open
+            && outage == self.outages
+        {
+            open.is_probing = false;
         }
     }
 
-    fn outage(&self, now: Instant) -> Option<Outage> {
-        let is_probe_due = self.permission(now) == Permission::Probe;
-        (self.open.is_some() && !is_probe_due).then(|| Outage {
+    fn obstacle(&self, now: Instant) -> Obstacle {
+        Obstacle {
             cause: self.cause.clone(),
             retry_after: self.wait(now),
-        })
+            fails_callers: self.open.is_some() && self.permission(now) != Permission::Probe,
+        }
     }
 
     /// True if this closed the breaker.
@@ -221,6 +239,7 @@ impl State {
         }
         if self.must_open() {
             self.open = Some(Open::default());
+            self.outages += 1;
             self.wait_until = Some(now + PROBES.wait(0));
             return true;
         }
@@ -297,21 +316,40 @@ mod tests {
         );
         let mut waits = Vec::new();
         for _ in 0..8 {
-            assert!(state.outage(now).is_some());
+            assert!(state.obstacle(now).fails_callers);
             waits.push(state.wait(now));
             now += state.wait(now);
-            assert!(state.outage(now).is_none(), "a caller is the probe");
+            assert!(!state.obstacle(now).fails_callers, "a caller is the probe");
             assert_eq!(state.permission(now), Permission::Probe);
-            state.set_probing(true);
+            let probe = state.begin_probe();
             assert_eq!(state.permission(now), Permission::Wait(None));
-            assert!(state.outage(now).is_some());
+            assert!(state.obstacle(now).fails_callers);
             state.failed("HTTP 503", false, now);
-            state.set_probing(false);
+            state.end_probe(probe);
         }
         assert!(waits.iter().all(|wait| *wait <= SECOND * 5), "{waits:?}");
         assert!(*waits.last().unwrap() > SECOND * 3, "{waits:?}");
         assert!(state.succeeded(now), "a request in flight was answered");
         assert_eq!(state.permission(now), Permission::Send);
+    }
+
+    #[test]
+    fn a_probe_of_an_earlier_outage_does_not_end_the_one_in_flight() {
+        let mut state = State::default();
+        let now = Instant::now();
+        let fail = |state: &mut State| {
+            for _ in 0..3 {
+                state.failed("HTTP 503", false, now);
+            }
+        };
+        fail(&mut state);
+        let earlier = state.begin_probe();
+        state.succeeded(now);
+        fail(&mut state);
+        let later = now + SECOND;
+        state.begin_probe();
+        state.end_probe(earlier);
+        assert_eq!(state.permission(later), Permission::Wait(None));
     }
 
     #[test]

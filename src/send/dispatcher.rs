@@ -118,7 +118,7 @@ impl Dispatcher {
                         Permission::Probe => {
                             let probe = self.breaker.begin_probe();
                             if let Some((items, in_flight)) =
-                                self.lanes.take_one(self.latency.average())
+                                self.lanes.take_probe(self.latency.average())
                             {
                                 return Batch {
                                     items,
@@ -185,7 +185,7 @@ impl Dispatcher {
     }
 
     async fn send(&self, items: Vec<BatchItem>, in_flight: RequestGuard) {
-        let items = self.reject_expired(items).await;
+        let mut items = self.reject_expired(items).await;
         if items.is_empty() {
             return;
         }
@@ -196,6 +196,11 @@ impl Dispatcher {
         );
         let response = self.request(&items).await;
         kill_point::reached(KillPoint::RequestEnded);
+        if matches!(response, Ok(_) | Err(ApiError::InDoubt { .. })) {
+            for item in &mut items {
+                item.is_resent = item.in_doubt_since.is_some();
+            }
+        }
         match response {
             Ok(response) => {
                 self.breaker.succeeded();

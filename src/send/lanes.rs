@@ -151,26 +151,49 @@ impl Lanes {
         (!batch.is_empty()).then(|| (batch, self.begin(expected_latency)))
     }
 
-    /// Takes one item alone: the first one that is not in doubt, because one in doubt may be the cause of the failures.
-    pub(super) fn take_one(
+    /// Takes the items of a probe: the first one that is not in doubt, because one in doubt may be the cause of the failures. An
+    /// exclusive request is not split.
+    pub(super) fn take_probe(
         self: &Arc<Self>,
         expected_latency: Duration,
     ) -> Option<(Vec<BatchItem>, RequestGuard)> {
         let mut state = self.state();
         let one = state.take_one(|item| item.in_doubt_since.is_none());
-        let one = one.or_else(|| state.take_one(|_| true))?;
-        self.count_out(&mut state, std::slice::from_ref(&one));
+        let mut items = vec![one.or_else(|| state.take_one(|_| true))?];
+        if let Some(exclusive) = items[0].exclusive.clone() {
+            let shares = |item: &BatchItem| {
+                let its = item.exclusive.as_ref();
+                its.is_some_and(|its| Arc::ptr_eq(its, &exclusive))
+            };
+            items.extend(state.remove(shares));
+        }
+        self.count_out(&mut state, &items);
         drop(state);
-        Some((vec![one], self.begin(expected_latency)))
+        Some((items, self.begin(expected_latency)))
     }
 
-    /// Whether sends in doubt wait, and nothing else but the messages of callers.
-    pub(super) fn has_only_callers_to_probe(&self) -> bool {
+    /// Removes and returns the messages of callers that are not in doubt. If nothing but sends in doubt waits beside them, the first
+    /// one stays, as the next probe.
+    pub(super) fn remove_callers(&self) -> Vec<BatchItem> {
+        let is_caller = |item: &BatchItem| !item.call.is_command && item.in_doubt_since.is_none();
         let state = self.state();
-        let mut items = state.urgent.iter().chain(&state.normal);
-        let waits = |item: &BatchItem| item.in_doubt_since.is_some();
-        let has_doubt = items.clone().any(waits);
-        has_doubt && items.all(|item| waits(item) || !item.call.is_command)
+        let others = || {
+            state
+                .urgent
+                .iter()
+                .chain(&state.normal)
+                .filter(|item| !is_caller(item))
+        };
+        let only_doubts =
+            others().next().is_some() && others().all(|item| item.in_doubt_since.is_some());
+        drop(state);
+        let removed = self.remove(is_caller);
+        if !only_doubts || removed.is_empty() {
+            return removed;
+        }
+        let mut removed = removed.into_iter();
+        self.put_back(removed.next().into_iter().collect());
+        removed.collect()
     }
 
     /// Counts a request as in flight until the returned guard is dropped.
@@ -191,13 +214,7 @@ impl Lanes {
     /// Removes and returns the items that `unwanted` selects.
     pub(super) fn remove(&self, unwanted: impl Fn(&BatchItem) -> bool) -> Vec<BatchItem> {
         let mut state = self.state();
-        let mut removed = Vec::new();
-        for urgent in [true, false] {
-            let lane = std::mem::take(state.lane(urgent));
-            let (out, stay): (Vec<_>, Vec<_>) = lane.into_iter().partition(&unwanted);
-            *state.lane(urgent) = stay.into();
-            removed.extend(out);
-        }
+        let removed = state.remove(unwanted);
         self.count_out(&mut state, &removed);
         removed
     }
@@ -233,6 +250,17 @@ impl State {
         } else {
             &mut self.normal
         }
+    }
+
+    fn remove(&mut self, unwanted: impl Fn(&BatchItem) -> bool) -> Vec<BatchItem> {
+        let mut removed = Vec::new();
+        for urgent in [true, false] {
+            let lane = std::mem::take(self.lane(urgent));
+            let (out, stay): (Vec<_>, Vec<_>) = lane.into_iter().partition(&unwanted);
+            *self.lane(urgent) = stay.into();
+            removed.extend(out);
+        }
+        removed
     }
 
     fn take_one(&mut self, is_wanted: impl Fn(&BatchItem) -> bool) -> Option<BatchItem> {
@@ -314,43 +342,30 @@ fn may_share_request(first: &BatchItem, item: &BatchItem, room: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
-    use tokio::sync::Semaphore;
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::{
-        message::id::ApplicationName,
         proto::v1,
-        send::{
-            batch_item::BatchSlots,
-            call::{Call, ReplyTo},
-            slot::Slots,
-        },
+        send::{batch_item::ExclusiveRequest, call::ReplyTo},
     };
 
-    fn item(urgent: bool) -> BatchItem {
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let application = ApplicationName::default_application();
-        let reply_to = ReplyTo::Callback(Box::new(|_| {}));
+    fn item_for(urgent: bool, reply_to: ReplyTo) -> BatchItem {
         let mut message = v1::OutboundMessage::default();
         if urgent {
             message.set_priority(v1::Priority::Urgent);
         }
+        BatchItem::alone(message, Instant::now(), reply_to)
+    }
+
+    fn item(urgent: bool) -> BatchItem {
+        item_for(urgent, ReplyTo::Callback(Box::new(|_| {})))
+    }
+
+    fn in_doubt(urgent: bool) -> BatchItem {
         BatchItem {
-            call: Call::new(
-                application,
-                String::new(),
-                String::new(),
-                Slots::new(),
-                vec![message],
-                permit,
-                reply_to,
-            ),
-            message: 0,
-            slots: BatchSlots::from_elem(0, 1),
-            since: Instant::now(),
-            in_doubt_since: None,
-            is_resent: false,
-            exclusive: None,
+            in_doubt_since: Some(Instant::now()),
+            ..item(urgent)
         }
     }
 
@@ -481,5 +496,48 @@ mod tests {
             "they have returned"
         );
         drop(far);
+    }
+
+    /// One in doubt may be the cause of the failures.
+    #[tokio::test]
+    async fn a_probe_is_not_in_doubt_while_others_wait() {
+        let lanes = lanes(4);
+        lanes.push([in_doubt(true), item(false)]);
+        let is_in_doubt = || {
+            lanes.take_probe(LONG).unwrap().0[0]
+                .in_doubt_since
+                .is_some()
+        };
+        assert!(!is_in_doubt());
+        assert!(is_in_doubt());
+        assert!(lanes.take_probe(LONG).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_probe_does_not_split_an_exclusive_request() {
+        let lanes = lanes(4);
+        let exclusive = Arc::new(ExclusiveRequest {
+            wire_bulk_id: None,
+            tracking: None,
+        });
+        let of_one = |urgent| BatchItem {
+            exclusive: Some(Arc::clone(&exclusive)),
+            ..item(urgent)
+        };
+        lanes.push([of_one(false), item(false), of_one(false), of_one(true)]);
+        assert_eq!(lanes.take_probe(LONG).unwrap().0.len(), 3);
+        assert_eq!(lanes.take_probe(LONG).unwrap().0.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_caller_stays_if_only_sends_in_doubt_wait_beside_it() {
+        let lanes = lanes(4);
+        lanes.push([item(false), item(true)]);
+        assert_eq!(lanes.remove_callers().len(), 2, "nothing else waits");
+        lanes.push([in_doubt(true), item(false), item(false)]);
+        assert_eq!(lanes.remove_callers().len(), 1);
+        assert_eq!(lanes.remove_callers().len(), 0, "it is the next probe");
+        lanes.push([item_for(false, ReplyTo::Command(oneshot::channel().0))]);
+        assert_eq!(lanes.remove_callers().len(), 1, "the command is");
     }
 }

@@ -15,8 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::send::InDoubtSend;
 use super::{
-    COMMAND_RETRY_FOR, SendError, batch_item::wire_ids, lanes::Lanes, outage_clock::OutageClock,
-    recorder::Recorder,
+    SendError, batch_item::wire_ids, lanes::Lanes, outage_clock::OutageClock, recorder::Recorder,
 };
 use crate::{
     config,
@@ -172,9 +171,6 @@ impl Resolver {
         let mut resend = Vec::new();
         let mut open = Vec::new();
         let now = self.clock.now();
-        let has_timed_out = |send: &InDoubtSend| {
-            now.saturating_duration_since(send.since) >= self.config.in_doubt_for
-        };
         for mut send in due {
             let answered_at = answers.answered.get(send.wire_id());
             if let Some(row) = answers.rows.get(send.wire_id()) {
@@ -184,14 +180,11 @@ impl Resolver {
                 && send.may_resend
                 // What was not tried is rejected as expired by the dispatcher.
                 && !(send.was_tried && send.item.is_expired())
-                && !(has_timed_out(&send) && send.item.is_resent)
+                && !(send.item.is_resent && send.is_over(now, self.config.in_doubt_for))
             {
                 self.metrics.in_doubt_resolved(Resolution::Resent);
-                send.item.is_resent = send.was_tried;
                 resend.push(send.item);
-            } else if has_timed_out(&send)
-                || !send.was_tried && send.item.since.elapsed() >= COMMAND_RETRY_FOR
-            {
+            } else if send.is_over(now, self.config.in_doubt_for) {
                 self.metrics.in_doubt_resolved(Resolution::Unknown);
                 let unavailable = SendError::Unavailable {
                     detail: "the API's logs did not answer".to_owned(),

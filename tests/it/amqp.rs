@@ -18,3 +18,4 @@ mod publisher;
 mod reconnect;
 mod stuck_queue;
 mod topology;
+mod untried_copies;

@@ -2,6 +2,7 @@
 
 mod faults;
 mod mistakes;
+mod outages;
 mod promises;
 
 use std::time::Duration;

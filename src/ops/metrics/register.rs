@@ -67,6 +67,11 @@ impl Inner {
             self.late_pending_dropped.clone(),
         );
         registry.register(
+            "events_stream_only",
+            "Events that were published to the stream only, because a subscriber's queue refused or did not confirm them",
+            self.events_stream_only.clone(),
+        );
+        registry.register(
             "webhook_bodies",
             "Request bodies that the webhooks received",
             self.webhook_bodies.clone(),

@@ -4,7 +4,7 @@
 //! Invariant: an item in doubt never fails as "nothing was sent" (P2, docs/RELIABILITY.md).
 //! Neighbours: `infobip` has classified the failure and logged the outage; `breaker` stops sends during an outage.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{Dispatcher, settle_all};
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     send::{
         COMMAND_RETRY_FOR, SendError,
         batch_item::{BatchItem, wire_ids},
+        breaker::RATE_LIMIT,
         recorder::SlotResult,
     },
 };
@@ -32,7 +33,7 @@ impl Dispatcher {
             }
             ApiError::RateLimited { retry_after } => {
                 let wait = self.breaker.rate_limited(retry_after);
-                self.retry_after(wait, items, &self.breaker.cause()).await;
+                self.retry_after(wait, items, RATE_LIMIT).await;
             }
             ApiError::CredentialsRefused { http_status, text } => {
                 let detail = format!(
@@ -99,25 +100,15 @@ impl Dispatcher {
 
     /// Fails callers while the API is down, and items whose time is over.
     pub(super) async fn fail_waiting(&self) {
-        let Some(outage) = self.breaker.outage() else {
-            let error = SendError::Unavailable {
-                detail: self.breaker.cause(),
-                retry_after: MIN_RETRY_AFTER,
-            };
-            return self.fail_timed_out(Duration::ZERO, &error).await;
-        };
+        let obstacle = self.breaker.obstacle();
         let error = SendError::Unavailable {
-            detail: outage.cause,
-            retry_after: outage.retry_after.max(MIN_RETRY_AFTER),
+            detail: obstacle.cause,
+            retry_after: obstacle.retry_after.max(MIN_RETRY_AFTER),
         };
-        // If only sends in doubt wait beside callers, the first caller stays: one of those may be the cause of every failure.
-        let keeps_caller = self.lanes.has_only_callers_to_probe();
-        let kept = Cell::new(!keeps_caller);
-        let must_fail = |item: &BatchItem| {
-            !item.call.is_command && item.in_doubt_since.is_none() && kept.replace(true)
-        };
-        for item in self.lanes.remove(must_fail) {
-            settle_all(&item, &error);
+        if obstacle.fails_callers {
+            for item in self.lanes.remove_callers() {
+                settle_all(&item, &error);
+            }
         }
         self.fail_timed_out(Duration::ZERO, &error).await;
     }

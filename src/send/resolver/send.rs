@@ -11,7 +11,7 @@ use crate::{
     message::reason::Reason,
     proto::v1::{self, Outcome},
     send::{
-        MAX_RESEND_AGE, SendError,
+        COMMAND_RETRY_FOR, MAX_RESEND_AGE, SendError,
         batch_item::BatchItem,
         dispatcher::settle_all,
         outcome::{self, Verdict},
@@ -100,6 +100,15 @@ impl InDoubtSend {
         self
     }
 
+    /// Whether the look-ups end: after `in_doubt_for` without outages (`now` is on the [`OutageClock`]). What was not tried does not
+    /// wait for the end of an outage, because its command can go back to a queue.
+    ///
+    /// [`OutageClock`]: crate::send::outage_clock::OutageClock
+    pub(super) fn is_over(&self, now: Instant, in_doubt_for: Duration) -> bool {
+        let waited_too_long = !self.was_tried && self.item.since.elapsed() >= COMMAND_RETRY_FOR;
+        waited_too_long || now.saturating_duration_since(self.since) >= in_doubt_for
+    }
+
     pub(super) fn wire_id(&self) -> &str {
         let mut destinations = self.item.destinations();
         destinations
@@ -154,5 +163,31 @@ impl InDoubtSend {
         result.status = log.status.clone();
         result.sms_count = log.sms_count;
         self.with_result(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::send::call::ReplyTo;
+
+    fn item(since: Instant) -> BatchItem {
+        let reply_to = ReplyTo::Command(oneshot::channel().0);
+        BatchItem::alone(v1::OutboundMessage::default(), since, reply_to)
+    }
+
+    /// The clock of doubts stands still, as in an outage: only what was not tried ends.
+    #[test]
+    fn a_copy_that_was_not_tried_does_not_wait_for_the_end_of_an_outage() {
+        let now = Instant::now();
+        let long_ago = now - COMMAND_RETRY_FOR;
+        let a_day = Duration::from_secs(86_400);
+        assert!(InDoubtSend::untried(item(long_ago), now).is_over(now, a_day));
+        assert!(!InDoubtSend::untried(item(now), now).is_over(now, a_day));
+        let tried = InDoubtSend::redelivered(item(long_ago), a_day, now);
+        assert!(!tried.is_over(now, a_day));
+        assert!(tried.is_over(now + a_day, a_day));
     }
 }

@@ -16,14 +16,15 @@ use smsbridge::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
     sync::{Mutex, watch},
 };
 
-use crate::support::{broker::TestBroker, eventually};
+use crate::support::{
+    broker::TestBroker,
+    eventually,
+    relay::{read_frame, relay_with},
+};
 
 const CONFIRM_TIMEOUT: Duration = Duration::from_millis(400);
 const ALARM: Duration = Duration::from_secs(6);
@@ -44,31 +45,25 @@ struct Relay {
 
 impl Relay {
     async fn start(broker_url: &str) -> Self {
-        let (user, rest) = broker_url.split_once('@').expect("the URL has a user");
-        let (broker, vhost) = rest.split_once('/').expect("the URL has a virtual host");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("bound");
         let (alarm, alarms) = watch::channel(false);
         let accepted = Arc::new(AtomicUsize::new(0));
-        let (broker, count) = (broker.to_owned(), accepted.clone());
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&broker).await.expect("the broker");
-                count.fetch_add(1, Ordering::SeqCst);
-                let alarms = alarms.clone();
-                tokio::spawn(async move {
-                    let (from_client, to_client) = client.into_split();
-                    let (from_server, to_server) = server.into_split();
-                    let to_client = Mutex::new(to_client);
-                    tokio::select! {
-                        () = requests(from_client, to_server, &to_client, alarms) => {}
-                        () = replies(from_server, &to_client) => {}
-                    }
-                });
+        let count = accepted.clone();
+        let url = relay_with(broker_url, move |client, server| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let alarms = alarms.clone();
+            async move {
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                let to_client = Mutex::new(to_client);
+                tokio::select! {
+                    () = requests(from_client, to_server, &to_client, alarms) => {}
+                    () = replies(from_server, &to_client) => {}
+                }
             }
-        });
+        })
+        .await;
         Self {
-            url: format!("{user}@{address}/{vhost}"),
+            url,
             alarm,
             accepted,
         }
@@ -103,15 +98,6 @@ async fn replies(mut server: OwnedReadHalf, to_client: &Mutex<OwnedWriteHalf>) {
             return;
         }
     }
-}
-
-async fn read_frame(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
-    let mut frame = vec![0; 7];
-    from.read_exact(&mut frame).await.ok()?;
-    let size = u32::from_be_bytes(frame[3..7].try_into().ok()?) as usize;
-    frame.resize(7 + size + 1, 0);
-    from.read_exact(&mut frame[7..]).await.ok()?;
-    Some(frame)
 }
 
 fn message(queue: &str) -> Message {

@@ -15,19 +15,23 @@ const API_DATE: &str = "%Y-%m-%dT%H:%M:%S%.f%z";
 
 impl Setup {
     pub(super) async fn publish_commands(&self) {
-        let commands = self.broker.topology().commands();
         for n in 0..COMMANDS {
-            let properties = BasicProperties::default()
-                .with_delivery_mode(2)
-                .with_message_id(format!("r{n}").into());
-            let to = format!("41793{n:06}");
-            let command = json!({"message":
-                {"from": "InfoSMS", "destinations": [{"to": to}], "text": "Hello"}});
-            let body = command.to_string();
-            self.client
-                .publish(&commands, "sms.send", properties, body.as_bytes())
-                .await;
+            self.publish_command(n).await;
         }
+    }
+
+    pub(super) async fn publish_command(&self, n: usize) {
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_message_id(format!("r{n}").into());
+        let to = format!("41793{n:06}");
+        let command = json!({"message":
+            {"from": "InfoSMS", "destinations": [{"to": to}], "text": "Hello"}});
+        let commands = self.broker.topology().commands();
+        let body = command.to_string();
+        self.client
+            .publish(&commands, "sms.send", properties, body.as_bytes())
+            .await;
     }
 
     /// Waits until the API has received at least `count` send requests; returns when each arrived.

@@ -79,6 +79,23 @@ async fn commands_sit_out_broken_connections() {
     is_sat_out(json!({"kind": "reset", "path": SEND_PATH})).await;
 }
 
+/// It is sent again and again, as the probe, for longer than `send.in_doubt_for`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_in_doubt_sits_out_an_outage() {
+    let setup = Setup::start(|config| config.send.in_doubt_for = Duration::from_secs(1)).await;
+    setup
+        .simulator
+        .fault(json!({"kind": "status", "status": 500, "path": SEND_PATH}))
+        .await;
+    setup.publish_command(0).await;
+    // Three that open the breaker, and the probes after about 0.5, 1.5 and 3.5 s.
+    setup.sends_seen(6).await;
+    setup.simulator.heal().await;
+    setup.accepted(1).await;
+    assert_none_failed(&setup).await;
+    setup.bridge.stop().await;
+}
+
 /// A command that was refused comes back after a minute, so this test does not wait for the acceptances.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_credentials_are_only_probed() {
@@ -86,4 +103,24 @@ async fn refused_credentials_are_only_probed() {
     let setup = only_probes_are_sent(fault).await;
     assert_none_failed(&setup).await;
     setup.bridge.stop().await;
+}
+
+/// What only waits for the API is not waited for. It goes back untried, long before the end of the grace period.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_hands_the_commands_back_while_the_api_is_down() {
+    let setup = Setup::start(|config| config.shutdown.grace = Duration::from_secs(300)).await;
+    setup
+        .simulator
+        .fault(json!({"kind": "html", "status": 404, "path": SEND_PATH}))
+        .await;
+    setup.publish_commands().await;
+    setup.sends_seen(3).await;
+    setup.bridge.stop().await;
+    let queue = setup.broker.topology().send_normal();
+    for _ in 0..COMMANDS {
+        let back = setup.client.take(&queue).await;
+        assert!(!back.redelivered);
+        let headers = back.properties.headers().as_ref();
+        assert!(headers.is_none_or(|headers| !headers.contains_key("smsbridge-in-doubt")));
+    }
 }

@@ -12,12 +12,9 @@ use smsbridge::{
     amqp::{Endpoint, Message, Publisher},
     ops::metrics::Metrics,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{broker::TestBroker, eventually};
+use crate::support::{broker::TestBroker, eventually, relay::relay_with};
 
 /// A relay that forwards nothing to the client while `is_frozen`; counts the connections that the client has open, and those so far.
 async fn start_relay(
@@ -26,45 +23,37 @@ async fn start_relay(
     open: Arc<AtomicUsize>,
     accepted: Arc<AtomicUsize>,
 ) -> String {
-    let (user, rest) = broker_url.split_once('@').expect("the URL has a user");
-    let (broker, vhost) = rest.split_once('/').expect("the URL has a virtual host");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let broker = broker.to_owned();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(&broker).await.expect("the broker");
-            open.fetch_add(1, Ordering::SeqCst);
-            accepted.fetch_add(1, Ordering::SeqCst);
-            let (open, is_frozen) = (open.clone(), is_frozen.clone());
-            tokio::spawn(async move {
-                let (mut from_client, mut to_client) = client.into_split();
-                let (mut from_server, mut to_server) = server.into_split();
-                let replies = tokio::spawn(async move {
-                    let mut buffer = vec![0; 64 * 1024];
-                    while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
-                        if is_frozen.load(Ordering::SeqCst) {
-                            continue;
-                        }
-                        if to_client.write_all(&buffer[..read]).await.is_err() {
-                            return;
-                        }
-                    }
-                    // The client does not see the end of a frozen broker's connection.
-                    if is_frozen.load(Ordering::SeqCst) {
-                        std::future::pending::<()>().await;
-                    }
-                });
+    relay_with(broker_url, move |client, server| {
+        open.fetch_add(1, Ordering::SeqCst);
+        accepted.fetch_add(1, Ordering::SeqCst);
+        let (open, is_frozen) = (open.clone(), is_frozen.clone());
+        async move {
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            let replies = tokio::spawn(async move {
                 let mut buffer = vec![0; 64 * 1024];
-                while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-                    let _ = to_server.write_all(&buffer[..read]).await;
+                while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+                    if is_frozen.load(Ordering::SeqCst) {
+                        continue;
+                    }
+                    if to_client.write_all(&buffer[..read]).await.is_err() {
+                        return;
+                    }
                 }
-                open.fetch_sub(1, Ordering::SeqCst);
-                replies.abort();
+                // The client does not see the end of a frozen broker's connection.
+                if is_frozen.load(Ordering::SeqCst) {
+                    std::future::pending::<()>().await;
+                }
             });
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+                let _ = to_server.write_all(&buffer[..read]).await;
+            }
+            open.fetch_sub(1, Ordering::SeqCst);
+            replies.abort();
         }
-    });
-    format!("{user}@{address}/{vhost}")
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,7 @@ async fn log(broker: &TestBroker) -> BrokerLog {
     )
 }
 
-fn accepted(message_id: &str) -> NewEvent {
+pub(super) fn accepted(message_id: &str) -> NewEvent {
     let result = v1::SendResult {
         to: "41793026727".into(),
         message_id: message_id.into(),

@@ -11,19 +11,17 @@ use std::{
 use futures_util::{StreamExt as _, future::join_all};
 use smsbridge::{
     amqp::{Endpoint, Message, Publisher},
-    events::{EventLog as _, NewEvent, Start, broker::BrokerLog},
-    message::id::ApplicationName,
+    events::{EventLog as _, Start, broker::BrokerLog},
     ops::metrics::Metrics,
-    proto::v1,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
     sync::mpsc,
     time::Instant,
 };
 
-use crate::support::{broker::TestBroker, eventually};
+use super::log::accepted;
+use crate::support::{broker::TestBroker, eventually, relay::relay_with};
 
 /// A relay that hands on what the broker sends only after a delay, which a test can change.
 struct SlowRelay {
@@ -37,86 +35,60 @@ struct SlowRelay {
 
 impl SlowRelay {
     async fn start(broker_url: &str) -> Self {
-        let (user, rest) = broker_url.split_once('@').expect("the URL has a user");
-        let (broker, vhost) = rest.split_once('/').expect("the URL has a virtual host");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let url = format!("{user}@{address}/{vhost}");
-        let relay = Self {
-            endpoint: Endpoint::parse(&url.into()).unwrap(),
-            delay_ms: Arc::default(),
-            received: Arc::default(),
-            accepted: Arc::default(),
-        };
-        let (broker, delay_ms, received, accepted) = (
-            broker.to_owned(),
-            relay.delay_ms.clone(),
-            relay.received.clone(),
-            relay.accepted.clone(),
-        );
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                accepted.fetch_add(1, Ordering::SeqCst);
-                let server = TcpStream::connect(&broker).await.expect("the broker");
-                let (delay_ms, received) = (delay_ms.clone(), received.clone());
-                tokio::spawn(async move {
-                    let (mut from_client, mut to_client) = client.into_split();
-                    let (mut from_server, mut to_server) = server.into_split();
-                    let requests = async {
-                        let mut buffer = vec![0; 64 * 1024];
-                        while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-                            received.fetch_add(read, Ordering::SeqCst);
-                            to_server.write_all(&buffer[..read]).await.unwrap();
-                        }
-                    };
-                    let (send, mut receive) = mpsc::channel::<(Instant, Vec<u8>)>(100_000);
-                    let replies = async {
-                        let mut buffer = vec![0; 64 * 1024];
-                        while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
-                            let ms = delay_ms.load(Ordering::SeqCst) as u64;
-                            let due = Instant::now() + Duration::from_millis(ms);
-                            send.send((due, buffer[..read].to_vec())).await.unwrap();
-                        }
-                    };
-                    let late = async {
-                        while let Some((due, bytes)) = receive.recv().await {
-                            tokio::time::sleep_until(due).await;
-                            if to_client.write_all(&bytes).await.is_err() {
-                                return;
-                            }
-                        }
-                    };
-                    tokio::select! {
-                        () = requests => {}
-                        () = replies => {}
-                        () = late => {}
+        let delay_ms = Arc::<AtomicUsize>::default();
+        let received = Arc::<AtomicUsize>::default();
+        let accepted = Arc::<AtomicUsize>::default();
+        let counters = (delay_ms.clone(), received.clone(), accepted.clone());
+        let url = relay_with(broker_url, move |client, server| {
+            let (delay_ms, received, accepted) = counters.clone();
+            accepted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) = server.into_split();
+                let requests = async {
+                    let mut buffer = vec![0; 64 * 1024];
+                    while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+                        received.fetch_add(read, Ordering::SeqCst);
+                        to_server.write_all(&buffer[..read]).await.unwrap();
                     }
-                });
+                };
+                let (send, mut receive) = mpsc::channel::<(Instant, Vec<u8>)>(100_000);
+                let replies = async {
+                    let mut buffer = vec![0; 64 * 1024];
+                    while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
+                        let ms = delay_ms.load(Ordering::SeqCst) as u64;
+                        let due = Instant::now() + Duration::from_millis(ms);
+                        send.send((due, buffer[..read].to_vec())).await.unwrap();
+                    }
+                };
+                let late = async {
+                    while let Some((due, bytes)) = receive.recv().await {
+                        tokio::time::sleep_until(due).await;
+                        if to_client.write_all(&bytes).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! {
+                    () = requests => {}
+                    () = replies => {}
+                    () = late => {}
+                }
             }
-        });
-        relay
+        })
+        .await;
+        Self {
+            endpoint: Endpoint::parse(&url.into()).unwrap(),
+            delay_ms,
+            received,
+            accepted,
+        }
     }
 
     fn delay(&self, delay: Duration) {
         let ms = usize::try_from(delay.as_millis()).unwrap();
         self.delay_ms.store(ms, Ordering::SeqCst);
     }
-}
-
-fn accepted(message_id: &str) -> NewEvent {
-    let result = v1::SendResult {
-        to: "41793026727".into(),
-        message_id: message_id.into(),
-        outcome: v1::Outcome::Accepted.into(),
-        ..Default::default()
-    };
-    NewEvent::send_result(
-        &ApplicationName::parse("billing").unwrap(),
-        "r1",
-        Some([7; 16]),
-        Box::new(result),
-        jiff::Timestamp::now(),
-    )
 }
 
 fn unroutable() -> Message {

@@ -14,16 +14,16 @@ use parking_lot::Mutex;
 use smsbridge::{
     amqp::{Endpoint, Publisher},
     events::{EventLog as _, NewEvent, broker::BrokerLog},
-    message::id::ApplicationName,
     ops::metrics::Metrics,
     proto::v1::{self, event::Payload},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{broker::TestBroker, eventually};
+use crate::support::{
+    broker::TestBroker,
+    eventually,
+    relay::{read_frame, relay_with},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 const PUBLISH: [u8; 4] = [0, 60, 0, 40];
@@ -62,81 +62,52 @@ impl Channels {
 
 /// A relay that withholds the confirms of what is published to `exchange` while `is_stuck`.
 async fn start_relay(broker_url: &str, exchange: String, is_stuck: Arc<AtomicBool>) -> String {
-    let (user, rest) = broker_url.split_once('@').expect("the URL has a user");
-    let (broker, vhost) = rest.split_once('/').expect("the URL has a virtual host");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let broker = broker.to_owned();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(&broker).await.expect("the broker");
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_server, mut to_server) = server.into_split();
-            let (exchange, is_stuck) = (exchange.clone(), is_stuck.clone());
-            tokio::spawn(async move {
-                let channels = Mutex::new(Channels::default());
-                let requests = async {
-                    let mut header = [0; 8];
-                    from_client.read_exact(&mut header).await.unwrap();
-                    to_server.write_all(&header).await.unwrap();
-                    while let Some(frame) = read_frame(&mut from_client).await {
-                        if frame[0] == 1 && frame[7..11] == PUBLISH {
-                            let length = usize::from(frame[13]);
-                            let is_event = frame[14..14 + length] == *exchange.as_bytes();
-                            let is_withheld = is_event && is_stuck.load(Ordering::SeqCst);
-                            channels.lock().published([frame[1], frame[2]], is_withheld);
-                        }
-                        if to_server.write_all(&frame).await.is_err() {
-                            return;
-                        }
+    relay_with(broker_url, move |client, server| {
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
+        let (exchange, is_stuck) = (exchange.clone(), is_stuck.clone());
+        async move {
+            let channels = Mutex::new(Channels::default());
+            let requests = async {
+                let mut header = [0; 8];
+                from_client.read_exact(&mut header).await.unwrap();
+                to_server.write_all(&header).await.unwrap();
+                while let Some(frame) = read_frame(&mut from_client).await {
+                    if frame[0] == 1 && frame[7..11] == PUBLISH {
+                        let length = usize::from(frame[13]);
+                        let is_event = frame[14..14 + length] == *exchange.as_bytes();
+                        let is_withheld = is_event && is_stuck.load(Ordering::SeqCst);
+                        channels.lock().published([frame[1], frame[2]], is_withheld);
                     }
-                };
-                let replies = async {
-                    while let Some(mut frame) = read_frame(&mut from_server).await {
-                        if frame[0] == 1 && frame[7..11] == ACK {
-                            let tag = u64::from_be_bytes(frame[11..19].try_into().unwrap());
-                            let channel = [frame[1], frame[2]];
-                            let multiple = frame[19] & 1 == 1;
-                            frame = channels.lock().confirmed(channel, tag, multiple);
-                        }
-                        if to_client.write_all(&frame).await.is_err() {
-                            return;
-                        }
+                    if to_server.write_all(&frame).await.is_err() {
+                        return;
                     }
-                };
-                tokio::select! {
-                    () = requests => {}
-                    () = replies => {}
                 }
-            });
+            };
+            let replies = async {
+                while let Some(mut frame) = read_frame(&mut from_server).await {
+                    if frame[0] == 1 && frame[7..11] == ACK {
+                        let tag = u64::from_be_bytes(frame[11..19].try_into().unwrap());
+                        let channel = [frame[1], frame[2]];
+                        let multiple = frame[19] & 1 == 1;
+                        frame = channels.lock().confirmed(channel, tag, multiple);
+                    }
+                    if to_client.write_all(&frame).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = requests => {}
+                () = replies => {}
+            }
         }
-    });
-    format!("{user}@{address}/{vhost}")
-}
-
-async fn read_frame(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
-    let mut frame = vec![0; 7];
-    from.read_exact(&mut frame).await.ok()?;
-    let size = u32::from_be_bytes(frame[3..7].try_into().ok()?) as usize;
-    frame.resize(7 + size + 1, 0);
-    from.read_exact(&mut frame[7..]).await.ok()?;
-    Some(frame)
+    })
+    .await
 }
 
 fn accepted(n: usize) -> Arc<Vec<NewEvent>> {
-    let result = v1::SendResult {
-        to: "41793026727".into(),
-        message_id: format!("m{n}"),
-        outcome: v1::Outcome::Accepted.into(),
-        ..Default::default()
-    };
-    Arc::new(vec![NewEvent::send_result(
-        &ApplicationName::parse("billing").unwrap(),
-        "r1",
-        Some([7; 16]),
-        Box::new(result),
-        jiff::Timestamp::now(),
-    )])
+    Arc::new(vec![super::log::accepted(&format!("m{n}"))])
 }
 
 /// Only the first event waits for a confirm that does not come. The others are in the stream at once, and in the queues later.

@@ -25,10 +25,12 @@ pub enum Verdict {
     Close,
 }
 
-/// Starts a relay; returns the URL of the broker over it. `decide` gets all bytes; each connection has a clone of it for each peer.
-pub async fn start_relay<F>(broker_url: &str, decide: F) -> String
+/// Relays each connection with `serve`, which gets the client's stream and one to the broker. Returns the URL of the broker over the
+/// relay.
+pub async fn relay_with<Serve, Served>(broker_url: &str, serve: Serve) -> String
 where
-    F: FnMut(Peer, &[u8]) -> Verdict + Clone + Send + 'static,
+    Serve: Fn(TcpStream, TcpStream) -> Served + Send + 'static,
+    Served: Future<Output = ()> + Send + 'static,
 {
     let (user, rest) = broker_url.split_once('@').expect("the URL has a user");
     let (broker, vhost) = rest.split_once('/').expect("the URL has a virtual host");
@@ -40,18 +42,39 @@ where
             let Ok(server) = TcpStream::connect(&broker).await else {
                 return;
             };
-            let (from_client, to_client) = client.into_split();
-            let (from_server, to_server) = server.into_split();
-            let (requests, replies) = (decide.clone(), decide.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = forward(Peer::Client, from_client, to_server, requests) => {}
-                    () = forward(Peer::Broker, from_server, to_client, replies) => {}
-                }
-            });
+            tokio::spawn(serve(client, server));
         }
     });
     format!("{user}@{address}/{vhost}")
+}
+
+/// Starts a relay; returns the URL of the broker over it. `decide` gets all bytes; each connection has a clone of it for each peer.
+pub async fn start_relay<F>(broker_url: &str, decide: F) -> String
+where
+    F: FnMut(Peer, &[u8]) -> Verdict + Clone + Send + 'static,
+{
+    relay_with(broker_url, move |client, server| {
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let (requests, replies) = (decide.clone(), decide.clone());
+        async move {
+            tokio::select! {
+                () = forward(Peer::Client, from_client, to_server, requests) => {}
+                () = forward(Peer::Broker, from_server, to_client, replies) => {}
+            }
+        }
+    })
+    .await
+}
+
+/// Reads one AMQP frame, or `None` at the end of the connection.
+pub async fn read_frame(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
+    let mut frame = vec![0; 7];
+    from.read_exact(&mut frame).await.ok()?;
+    let size = u32::from_be_bytes(frame[3..7].try_into().ok()?) as usize;
+    frame.resize(7 + size + 1, 0);
+    from.read_exact(&mut frame[7..]).await.ok()?;
+    Some(frame)
 }
 
 async fn forward(

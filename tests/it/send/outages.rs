@@ -1,0 +1,115 @@
+//! Outages of the API for callers by gRPC, and sends in doubt during one (docs/RELIABILITY.md#outages-of-the-api).
+
+use std::time::Duration;
+
+use serde_json::json;
+use smsbridge::proto::v1::{BinaryContent, Outcome, outbound_message::Content};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::support::{
+    DEADLINE,
+    bridge::{TestBridge, text, text_with_id},
+    eventually,
+    simulator::TestSimulator,
+};
+
+const TO: &str = "41793026727";
+const TEXT_PATH: &str = "/sms/1/text/advanced";
+const BINARY_PATH: &str = "/sms/1/binary";
+const LOGS_PATH: &str = "/sms/1/logs";
+
+async fn await_open_breaker(bridge: &TestBridge) {
+    let metrics = format!("http://{}/metrics", bridge.addresses.admin);
+    eventually("the breaker is open", async || {
+        let page = reqwest::get(&metrics).await.unwrap().text().await.unwrap();
+        page.contains("smsbridge_send_breaker_open 1").then_some(())
+    })
+    .await;
+}
+
+async fn in_time<T>(answer: impl Future<Output = T>) -> T {
+    let answer = tokio::time::timeout(DEADLINE, answer).await;
+    answer.expect("an answer in time")
+}
+
+#[tokio::test]
+async fn callers_are_refused_while_the_api_is_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let bridge = TestBridge::at("http://127.0.0.1:1", folder, |config| {
+        // Longer than this test waits.
+        config.send.retry_for = Duration::from_secs(300);
+    })
+    .await;
+    for _ in 0..3 {
+        let refused = in_time(bridge.sms().send_sms(text(&[TO], "Hello"))).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+        assert!(refused.get_details_retry_info().is_some());
+    }
+    assert!(bridge.all_events().await.is_empty());
+}
+
+/// The message is in doubt, and its resends open the breaker. It must not be every probe.
+#[tokio::test]
+async fn a_message_that_always_fails_does_not_stop_the_others() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    simulator
+        .fault(json!({"kind": "status", "status": 500, "path": BINARY_PATH}))
+        .await;
+    let mut poison = text(&[TO], "");
+    poison.message.as_mut().unwrap().content = Some(Content::Binary(BinaryContent {
+        data: vec![1, 2, 3].into(),
+        ..Default::default()
+    }));
+    let mut sms = bridge.sms();
+    let failing = tokio::spawn(async move { sms.send_sms(poison).await });
+    await_open_breaker(&bridge).await;
+    let sent = eventually("another message is accepted", async || {
+        bridge.sms().send_sms(text(&[TO], "Hello")).await.ok()
+    })
+    .await;
+    assert_eq!(sent.into_inner().results[0].outcome(), Outcome::Accepted);
+    failing.abort();
+}
+
+/// They may do so for ever, so this is no outage during which the time of a send in doubt stands still.
+#[tokio::test]
+async fn a_send_in_doubt_ends_although_the_logs_refuse_the_credentials() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.send.in_doubt_for = Duration::from_millis(500);
+    })
+    .await;
+    simulator
+        .fault(json!({"kind": "accept_then_drop", "count": 1, "path": TEXT_PATH}))
+        .await;
+    simulator
+        .fault(json!({"kind": "status", "status": 403, "path": LOGS_PATH}))
+        .await;
+    let sent = in_time(bridge.sms().send_sms(text_with_id("r1", &[TO]))).await;
+    let result = sent.unwrap().into_inner().results.remove(0);
+    assert_eq!(result.outcome(), Outcome::Unknown);
+}
+
+/// The logs do not have the message, and no request carried it again.
+#[tokio::test]
+async fn a_rate_limit_does_not_make_a_send_unknown() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.send.in_doubt_for = Duration::from_millis(500);
+    })
+    .await;
+    for fault in [
+        json!({"kind": "reset", "count": 1, "path": TEXT_PATH}),
+        // Waits of 0.1 s, 0.2 s … 1.6 s.
+        json!({"kind": "status", "status": 429, "count": 5, "path": TEXT_PATH}),
+    ] {
+        simulator.fault(fault).await;
+    }
+    let sent = in_time(bridge.sms().send_sms(text_with_id("r1", &[TO]))).await;
+    let result = sent.unwrap().into_inner().results.remove(0);
+    assert_eq!(result.outcome(), Outcome::Accepted);
+    assert_eq!(simulator.messages().await.len(), 1);
+}
