@@ -14,6 +14,7 @@ mod where_to_look;
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
+    path::Path,
     time::Duration,
 };
 
@@ -32,6 +33,8 @@ use crate::{
 /// The credentials of the demo's simulated account.
 const USERNAME: &str = "demo";
 const PASSWORD: &str = "demo";
+/// How often ports are chosen: another process may take one between its choice and its use.
+const PORT_CHOICES: usize = 5;
 /// Timeout of all flows together.
 const FLOWS_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -75,7 +78,10 @@ pub async fn run(args: DemoArgs) -> Result<(), CliError> {
         Some(url) => Some(Broker::reach(url, &config.amqp).await?),
         None => None,
     };
-    let outcome = serve(&args, config, &ports, broker.as_ref(), &shutdown).await;
+    let outcome = match bind(&args, config, ports, &name, &folder).await {
+        Ok(servers) => serve(&args, servers, broker.as_ref(), &shutdown).await,
+        Err(error) => Err(error),
+    };
     // The demo's event log is deleted.
     let _ = tokio::fs::remove_dir_all(&folder).await;
     let deleted = match &broker {
@@ -89,14 +95,33 @@ pub async fn run(args: DemoArgs) -> Result<(), CliError> {
     outcome.and(deleted)
 }
 
-/// Runs simulator and bridge: shows the flows, then keeps serving until `shutdown`, unless `--once` is given.
-async fn serve(
+/// Simulator and bridge with their ports.
+struct Servers {
+    simulator: Simulator,
+    app: App,
+    ports: Ports,
+}
+
+/// Binds the ports; chooses others if one was taken meanwhile.
+async fn bind(
     args: &DemoArgs,
     config: Config,
-    ports: &Ports,
-    broker: Option<&Broker>,
-    shutdown: &CancellationToken,
-) -> Result<(), CliError> {
+    ports: Ports,
+    name: &str,
+    folder: &Path,
+) -> Result<Servers, CliError> {
+    let mut bound = try_bind(config, ports).await;
+    for _ in 1..PORT_CHOICES {
+        if bound.is_ok() {
+            break;
+        }
+        let ports = Ports::choose();
+        bound = try_bind(configuration(args, name, &ports, folder)?, ports).await;
+    }
+    bound
+}
+
+async fn try_bind(config: Config, ports: Ports) -> Result<Servers, CliError> {
     let simulator = Simulator::bind(SimulatorConfig {
         listen: ports.simulator,
         username: USERNAME.to_owned(),
@@ -108,11 +133,30 @@ async fn serve(
     .await
     .map_err(failed)?;
     let app = App::bind(config).await.map_err(failed)?;
+    Ok(Servers {
+        simulator,
+        app,
+        ports,
+    })
+}
+
+/// Runs simulator and bridge: shows the flows, then keeps serving until `shutdown`, unless `--once` is given.
+async fn serve(
+    args: &DemoArgs,
+    servers: Servers,
+    broker: Option<&Broker>,
+    shutdown: &CancellationToken,
+) -> Result<(), CliError> {
+    let Servers {
+        simulator,
+        app,
+        ports,
+    } = servers;
     let endpoints = Endpoints {
         simulator: simulator.local_addr(),
         bridge: app.addresses(),
         broker,
-        ports,
+        ports: &ports,
     };
 
     let stop_simulator = CancellationToken::new();
@@ -167,7 +211,7 @@ fn configuration(
     args: &DemoArgs,
     prefix: &str,
     ports: &Ports,
-    folder: &std::path::Path,
+    folder: &Path,
 ) -> Result<Config, CliError> {
     let Ports {
         grpc,
