@@ -15,8 +15,8 @@ use tonic::transport::Channel;
 
 use super::process::{Bridge, Simulator};
 
-const TO: &str = "41793026727";
-const TEXT: &str = "Your code is 123456";
+pub const TO: &str = "41793026727";
+pub const TEXT: &str = "Your code is 123456";
 
 /// What came of a load.
 #[derive(Default)]
@@ -29,6 +29,8 @@ pub struct Measured {
     pub cpu: Duration,
     /// How many requests the simulator got; zero where that was not looked at.
     pub requests: u64,
+    /// The most memory that the process had; zero where that was not looked at.
+    pub peak_bytes: u64,
 }
 
 impl Measured {

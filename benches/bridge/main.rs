@@ -12,9 +12,12 @@
     reason = "a bench ends where something is wrong, and prints"
 )]
 
+mod broker;
 mod confirm;
 mod load;
 mod process;
+mod queue;
+mod relay;
 mod report;
 
 use std::time::Duration;
@@ -26,6 +29,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 use self::{
     load::{Load, Measured, RequestIds},
     process::{Bridge, Simulator},
+    queue::Backlog,
     report::Report,
 };
 
@@ -46,12 +50,21 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments
+        .first()
+        .is_some_and(|first| first == relay::ARGUMENT)
+    {
+        runtime.block_on(relay::run(&arguments[1..]));
+        return;
+    }
     let mut report = Report::default();
     runtime.block_on(measure(&mut report));
     println!("{report}");
 }
 
-/// Measures everything, or what is named on the command line: `one`, `many`, `slow`, `stream`.
+/// Measures everything, or what is named on the command line: `one`, `many`, `slow`, `stream`; and on the broker of
+/// `SMSBRIDGE_BENCH_AMQP_URL` `queue`, `node`, `invalid`, `urgent`.
 async fn measure(report: &mut Report) {
     let named: Vec<String> = std::env::args()
         .skip(1)
@@ -74,6 +87,34 @@ async fn measure(report: &mut Report) {
     }
     if wanted("stream") {
         stream(report).await;
+    }
+    let Ok(url) = std::env::var("SMSBRIDGE_BENCH_AMQP_URL") else {
+        println!("without SMSBRIDGE_BENCH_AMQP_URL nothing is measured that needs a broker");
+        return;
+    };
+    if wanted("queue") {
+        queue::rate(report, &url, 0).await;
+        queue::rate(report, &url, 20).await;
+    }
+    if let (true, Ok(glue)) = (wanted("node"), std::env::var("SMSBRIDGE_BENCH_NODE")) {
+        queue::beside_node(report, &url, &glue, 0).await;
+        queue::beside_node(report, &url, &glue, 20).await;
+    }
+    if wanted("invalid") {
+        queue::invalid_commands(report, &url).await;
+    }
+    if wanted("urgent") {
+        let paced = Backlog::Paced {
+            commands: 200_000,
+            messages_per_second: 500,
+        };
+        queue::urgent(report, &url, paced).await;
+        let bulks = Backlog::Bulks {
+            commands: 100,
+            destinations: 10_000,
+            latency_ms: 1000,
+        };
+        queue::urgent(report, &url, bulks).await;
     }
 }
 

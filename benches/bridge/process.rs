@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::load::Measured;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_smsbridge");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_smsbridge");
 
 /// Kills its process when it goes.
 struct Killed(Child);
@@ -56,7 +56,7 @@ impl Simulator {
                 "--logs-per-minute",
                 "0",
             ])
-            .args(["--max-messages", "200000"])
+            .args(["--max-messages", "400000"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -81,6 +81,24 @@ impl Simulator {
             assert!(set.send().await.unwrap().status().is_success());
         }
         simulator
+    }
+
+    /// When messages to this number were accepted.
+    pub async fn accepted_at(&self, to: &str) -> Vec<(String, jiff::Timestamp)> {
+        let url = format!("http://{}/_sim/messages?to={to}", self.address);
+        let response = self.client.get(url).send().await.unwrap();
+        let ledger: serde_json::Value =
+            serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        let rows = ledger["messages"].as_array().unwrap();
+        rows.iter()
+            .map(|row| {
+                let at = row["acceptedAt"].as_str().unwrap();
+                let at = jiff::Zoned::strptime("%Y-%m-%dT%H:%M:%S%.f%z", at)
+                    .map(|at| at.timestamp())
+                    .or_else(|_| jiff::Timestamp::strptime("%Y-%m-%dT%H:%M:%S%.f%z", at));
+                (row["messageId"].as_str().unwrap().to_owned(), at.unwrap())
+            })
+            .collect()
     }
 
     /// Runs a load, and notes how many requests came of it.
@@ -112,14 +130,25 @@ impl Simulator {
 /// A bridge in front of a simulator.
 pub struct Bridge {
     pub address: SocketAddr,
+    admin: SocketAddr,
+    client: reqwest::Client,
     process: Killed,
     _folder: TempDir,
 }
 
 impl Bridge {
     pub async fn start(simulator: &Simulator, broker: Option<&str>) -> Self {
+        let settings: Vec<_> = broker
+            .map(|url| ("SMSBRIDGE_AMQP__URL", url.to_owned()))
+            .into_iter()
+            .collect();
+        Self::start_with(simulator, &settings).await
+    }
+
+    /// With settings from environment variables.
+    pub async fn start_with(simulator: &Simulator, settings: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let address = free_port();
+        let (address, admin) = (free_port(), free_port());
         let mut command = Command::new(BINARY);
         command
             .args([
@@ -132,7 +161,7 @@ impl Bridge {
                 "--http-listen",
                 "127.0.0.1:0",
                 "--admin-listen",
-                "127.0.0.1:0",
+                &admin.to_string(),
             ])
             .args([
                 "--events-data-dir",
@@ -142,14 +171,15 @@ impl Bridge {
             ])
             .env("SMSBRIDGE_INFOBIP__USERNAME", "demo")
             .env("SMSBRIDGE_INFOBIP__PASSWORD", "demo")
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null());
-        if let Some(url) = broker {
-            command.env("SMSBRIDGE_AMQP__URL", url);
-        }
         let process = Killed(command.spawn().unwrap());
         wait_for(address).await;
+        wait_for(admin).await;
         Self {
             address,
+            admin,
+            client: reqwest::Client::builder().no_proxy().build().unwrap(),
             process,
             _folder: folder,
         }
@@ -165,29 +195,48 @@ impl Bridge {
         }
     }
 
-    fn cpu(&self) -> Duration {
-        let id = self.process.0.id();
-        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        // After the name in brackets: utime and stime are the 12th and 13th, in ticks of 10 ms.
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let ticks: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|ticks| ticks.parse::<u64>().ok())
-            .sum();
-        Duration::from_millis(ticks * 10)
+    /// The value of a series of `/metrics`; 0 if it is not there.
+    pub async fn metric(&self, series: &str) -> u64 {
+        let url = format!("http://{}/metrics", self.admin);
+        let response = self.client.get(url).send().await.unwrap();
+        let text = response.text().await.unwrap();
+        text.lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
+            .and_then(|value| value.parse::<f64>().ok())
+            .map_or(0, |value| value as u64)
+    }
+
+    pub fn cpu(&self) -> Duration {
+        cpu_of(self.process.0.id())
     }
 
     /// The most memory that it had up to now, in bytes (Linux).
     pub fn peak_bytes(&self) -> u64 {
-        let id = self.process.0.id();
-        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-        let peak_kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .and_then(|rest| rest.split_whitespace().next())
-            .and_then(|text| text.parse::<u64>().ok());
-        peak_kib.unwrap_or_default() * 1024
+        peak_bytes_of(self.process.0.id())
     }
+}
+
+/// The processor time of a process (Linux).
+pub fn cpu_of(process: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // After the name in brackets: utime and stime are the 12th and 13th, in ticks of 10 ms.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// The most memory that a process had up to now, in bytes (Linux).
+pub fn peak_bytes_of(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let peak_kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|text| text.parse::<u64>().ok());
+    peak_kib.unwrap_or_default() * 1024
 }

@@ -1,6 +1,6 @@
 //! The table that the bench prints.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::{load::Measured, process::Bridge};
 
@@ -72,6 +72,50 @@ impl Report {
         });
     }
 
+    /// The command queue beside something else.
+    pub fn queue_rate(&mut self, what: &str, other: &Measured, ours: &Measured, goal: &str) {
+        self.0.push(Row {
+            what: what.to_owned(),
+            ceiling: format!("{:.0}/s", other.rate()),
+            ours: format!("{:.0}/s", ours.rate()),
+            ratio: format!("{:.2}", ours.rate() / other.rate()),
+            goal: goal.to_owned(),
+        });
+    }
+
+    /// Processor time and peak memory of the bridge and of the process that it is measured beside.
+    pub fn queue_usage(&mut self, what: &str, other: &Measured, ours: &Measured) {
+        let cpu = |measured: &Measured| measured.cpu.as_secs_f64() * 1e3 / measured.messages as f64;
+        self.0.push(Row {
+            what: format!("{what}: CPU per 1,000"),
+            ceiling: format!("{:.3} s", cpu(other)),
+            ours: format!("{:.3} s", cpu(ours)),
+            ratio: format!("{:+.3} s", cpu(ours) - cpu(other)),
+            goal: "at most +0.015 s of the relay".to_owned(),
+        });
+        let mb = |measured: &Measured| format!("{:.1} MB", measured.peak_bytes as f64 / 1e6);
+        self.0.push(Row {
+            what: format!("{what}: peak memory"),
+            ceiling: mb(other),
+            ours: mb(ours),
+            ratio: String::new(),
+            goal: "at most 40 MB".to_owned(),
+        });
+    }
+
+    /// How long urgent commands took to their REST requests.
+    pub fn urgent(&mut self, what: &str, mut took: Vec<Duration>, goal: Duration) {
+        took.sort_unstable();
+        let ms = |part: usize| took[(took.len() - 1) * part / 100].as_millis();
+        self.0.push(Row {
+            what: format!("{what}: p50; p99"),
+            ceiling: String::new(),
+            ours: format!("{}; {} ms", ms(50), ms(99)),
+            ratio: String::new(),
+            goal: format!("p99 under {} ms", goal.as_millis()),
+        });
+    }
+
     /// How well sends are put together.
     pub fn requests(&mut self, what: &str, ours: &Measured) {
         self.0.push(Row {
@@ -86,7 +130,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| what | ceiling, plain HTTP | bridge | ratio | goal |")?;
+        writeln!(f, "| what | ceiling | bridge | ratio | goal |")?;
         writeln!(f, "| --- | --- | --- | --- | --- |")?;
         for Row {
             what,

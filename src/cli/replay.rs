@@ -11,7 +11,7 @@ use super::{
 };
 use crate::proto::v1::admin_service_client::AdminServiceClient;
 
-/// The largest list of the contract: `show` searches it for an id.
+/// The largest `limit` that the contract allows. `show` requests so many items and searches them for the id.
 const MAX_LIST: i32 = 1000;
 
 #[derive(Debug, Args)]

@@ -135,7 +135,7 @@ impl Tokens {
     /// Reads the content of a tokens file.
     ///
     /// # Errors
-    /// Every mistake at once, each with the token's name.
+    /// Every mistake at once, each with the token's name if it has one; of a text that is not TOML the first one, with its line.
     pub fn parse(text: &str) -> Result<Self, TokensError> {
         let file: File = toml::from_str(text).map_err(|error| {
             let before = error.span().map_or(0, |span| span.start);

@@ -16,7 +16,7 @@ use crate::{
     Bounds, InboundPush, Keyword, Simulator, SimulatorConfig, SimulatorError, clock::HOUR_MS,
 };
 
-/// Arguments of `simulate`.
+/// The command line of the simulator, of both binaries.
 #[derive(Args, Clone)]
 pub struct SimulateArgs {
     /// Where to listen; port 0 takes a free one.

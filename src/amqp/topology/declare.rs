@@ -181,8 +181,9 @@ fn with_current(queue: Queue, differing: &Differing) -> Queue {
     }
 }
 
-/// The argument that the broker names, the first one that differs, and its current value, if it may differ: a limit whose messages are
-/// dead-lettered, not dropped, or a retention. A queue without its time to live would keep what it must return.
+/// The broker names the first argument that differs. Returns that argument and its current value if the bridge accepts the difference,
+/// else `None`. A retention is accepted, and a limit of a queue that dead-letters its messages. A queue that has no time to live is
+/// not accepted in place of one that has: it would keep the messages that it must return.
 fn acceptable_difference(queue: &Queue, detail: &str) -> Option<(&'static str, Option<AMQPValue>)> {
     let (_, rest) = detail.split_once("inequivalent arg '")?;
     let (named, rest) = rest.split_once('\'')?;

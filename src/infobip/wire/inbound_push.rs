@@ -26,8 +26,8 @@ pub struct UnreadableQuery {
 /// Reads the decoded parameters of a pushed message. Order and case of the names do not matter, unknown names are ignored,
 /// and the first of repeated names counts.
 ///
-/// Binary content is returned in `data`, without its header. It is also decoded into `text` if that is unambiguous: UCS-2,
-/// and for data coding 0 characters with the same code in ASCII and GSM 7-bit.
+/// Binary content is returned in `data`, without its header. It is also decoded into `text` if that is unambiguous: UCS-2; or
+/// data coding 0, if every character has the same code in ASCII and GSM 7-bit.
 ///
 /// # Errors
 /// [`UnreadableQuery`] if sender, receiver, text and bin are all missing, or if bin is not hexadecimal.

@@ -18,7 +18,7 @@ use crate::support::{
     simulator::TestSimulator,
 };
 
-/// A connection of its own.
+/// Opens a new connection to the bridge, separate from `bridge.channel`.
 async fn connect(bridge: &TestBridge) -> Channel {
     let address = format!("http://{}", bridge.addresses.grpc);
     let endpoint = Channel::from_shared(address).unwrap();

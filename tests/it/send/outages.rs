@@ -50,7 +50,7 @@ async fn callers_are_refused_while_the_api_is_down() {
     assert!(bridge.all_events().await.is_empty());
 }
 
-/// The message is in doubt, and its resends open the breaker. It must not be every probe.
+/// The message is in doubt, and its resends open the breaker. The bridge must also send other messages as probes.
 #[tokio::test]
 async fn a_message_that_always_fails_does_not_stop_the_others() {
     let simulator = TestSimulator::start().await;

@@ -88,7 +88,7 @@ pub fn cases(messages: std::ops::Range<usize>) -> impl Strategy<Value = Case> {
     })
 }
 
-/// Makes each case's ids differ from those of other cases.
+/// The text of an id: empty, `unique`, the one that all cases share, or an invalid one.
 fn spelled(id: Id, unique: String) -> String {
     match id {
         Id::Absent => String::new(),

@@ -84,7 +84,7 @@ pub(super) struct Terminal {
     admin: String,
     /// Where `simulate` listens.
     simulator: String,
-    /// The bridge that was started last.
+    /// The gRPC address of the bridge that was started last.
     bridge: String,
     background: Option<Child>,
 }
