@@ -9,7 +9,7 @@ use lapin::{
     },
 };
 
-use super::process::BINARY;
+use super::process::binary;
 
 /// Publications without a confirm at most.
 const IN_FLIGHT: usize = 2000;
@@ -35,7 +35,7 @@ pub struct Broker {
 impl Broker {
     pub async fn declare(url: &str) -> Self {
         let prefix = format!("bench-{}", uuid::Uuid::new_v4().simple());
-        let declared = Command::new(BINARY)
+        let declared = Command::new(binary())
             .args(["topology", "--declare", "--json"])
             .env("SMSBRIDGE_AMQP__URL", url)
             .env("SMSBRIDGE_AMQP__PREFIX", &prefix)

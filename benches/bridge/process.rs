@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -11,7 +12,11 @@ use tempfile::TempDir;
 
 use super::load::Measured;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_smsbridge");
+/// The bridge that is measured: `SMSBRIDGE_BENCH_BINARY` names another one, to compare versions.
+pub fn binary() -> PathBuf {
+    std::env::var_os("SMSBRIDGE_BENCH_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_smsbridge").into(), PathBuf::from)
+}
 
 /// Kills its process when it goes.
 struct Killed(Child);
@@ -48,7 +53,7 @@ pub struct Simulator {
 impl Simulator {
     pub async fn start(latency_ms: u64) -> Self {
         let address = free_port();
-        let process = Command::new(BINARY)
+        let process = Command::new(binary())
             .args([
                 "simulate",
                 "--listen",
@@ -149,7 +154,7 @@ impl Bridge {
     pub async fn start_with(simulator: &Simulator, settings: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (address, admin) = (free_port(), free_port());
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command
             .args([
                 "serve",
