@@ -8,6 +8,7 @@
 mod command;
 mod consumer;
 mod custody;
+mod decoded_size;
 mod encoding;
 mod envelope;
 mod handle;

@@ -136,6 +136,9 @@ pub struct Admin {
 pub struct Amqp {
     pub url: Option<SecretString>,
     pub url_file: Option<PathBuf>,
+    pub tls_ca_file: Option<PathBuf>,
+    pub tls_cert_file: Option<PathBuf>,
+    pub tls_key_file: Option<PathBuf>,
     pub prefix: String,
     pub application_from: ApplicationFrom,
     pub prefetch: u16,

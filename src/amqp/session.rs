@@ -29,7 +29,10 @@ use super::{
     status::BrokerStatus,
 };
 use crate::{
-    config::{BrokerUrlError, parse_broker_url},
+    config::{
+        self, BrokerUrlError, parse_broker_url,
+        tls::{BrokerTls, BrokerTlsPaths},
+    },
     primitives::retry::RetryPolicy,
 };
 
@@ -50,12 +53,25 @@ pub const RECONNECT: RetryPolicy =
 #[derive(Clone)]
 pub struct Endpoint {
     uri: Arc<AMQPUri>,
+    tls: Arc<BrokerTlsPaths>,
     address: Arc<str>,
     status: BrokerStatus,
 }
 
 impl Endpoint {
-    /// Reads `amqp.url`.
+    /// The endpoint of the configuration; `None` without a broker.
+    ///
+    /// # Errors
+    /// [`BrokerUrlError`].
+    pub fn configured(amqp: &config::Amqp) -> Result<Option<Self>, BrokerUrlError> {
+        let endpoint = amqp.url.as_ref().map(Self::parse).transpose()?;
+        Ok(endpoint.map(|endpoint| Self {
+            tls: Arc::new(BrokerTlsPaths::new(amqp)),
+            ..endpoint
+        }))
+    }
+
+    /// Reads a URL such as `amqp.url`.
     ///
     /// # Errors
     /// [`BrokerUrlError`].
@@ -70,6 +86,7 @@ impl Endpoint {
         let address = format!("{host}:{port} (vhost {})", uri.vhost);
         Ok(Self {
             uri: Arc::new(uri),
+            tls: Arc::default(),
             address: address.into(),
             status: BrokerStatus::default(),
         })
@@ -127,12 +144,19 @@ impl Session {
     /// # Errors
     /// [`AmqpError::Unreachable`] or [`AmqpError::Refused`].
     pub async fn open(endpoint: &Endpoint, purpose: &str) -> Result<Self, AmqpError> {
-        let Endpoint { uri, address, .. } = endpoint;
+        let Endpoint {
+            uri, tls, address, ..
+        } = endpoint;
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("smsbridge {purpose} {}", std::process::id()).into());
         let socket = Socket::default();
         let unopened = EndOnDrop::new(&socket);
-        let connecting = socket.connect(AMQPUri::clone(uri), properties);
+        let tls = read_tls(tls).await.map_err(|problem| AmqpError::Refused {
+            cause: "tls",
+            address: address.to_string(),
+            problem,
+        })?;
+        let connecting = socket.connect(AMQPUri::clone(uri), properties, tls);
         let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
             .await
             .map_err(|_| unreachable(address, format!("no answer within {CONNECT_TIMEOUT:?}")))?
@@ -279,6 +303,19 @@ impl Session {
         }
         self.ended.cancel();
     }
+}
+
+/// Reads the TLS files, which may have changed since the last connection. The error is for people.
+async fn read_tls(paths: &Arc<BrokerTlsPaths>) -> Result<BrokerTls, String> {
+    let paths = Arc::clone(paths);
+    let reading = tokio::task::spawn_blocking(move || paths.read()).await;
+    let read = reading.map_err(|error| error.to_string())?;
+    read.map_err(|mistakes| {
+        let problems = mistakes
+            .iter()
+            .map(|one| format!("`{}`: {}; {}", one.key, one.problem, one.remedy));
+        problems.collect::<Vec<_>>().join("; ")
+    })
 }
 
 #[cfg(test)]

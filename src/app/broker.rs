@@ -25,10 +25,9 @@ impl Broker {
         config: &config::Amqp,
         metrics: &Metrics,
     ) -> Result<Option<Self>, AmqpError> {
-        let Some(url) = &config.url else {
+        let Some(endpoint) = Endpoint::configured(config)? else {
             return Ok(None);
         };
-        let endpoint = Endpoint::parse(url)?;
         metrics.amqp_configured();
         let topology = Topology::new(config);
         let confirm_timeout = config.confirm_timeout;

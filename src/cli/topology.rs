@@ -40,11 +40,11 @@ pub async fn run(args: TopologyArgs) -> Result<(), CliError> {
     let config = args.config.load()?;
     let topology = Topology::new(&config.amqp);
     if args.declare {
-        let url = config.amqp.url.as_ref().ok_or_else(|| {
+        let failed = |error: AmqpError| CliError::Failed(error.to_string());
+        let endpoint = Endpoint::configured(&config.amqp).map_err(|error| failed(error.into()))?;
+        let endpoint = endpoint.ok_or_else(|| {
             CliError::Configuration("amqp.url is not set: --declare needs a broker".into())
         })?;
-        let failed = |error: AmqpError| CliError::Failed(error.to_string());
-        let endpoint = Endpoint::parse(url).map_err(|error| failed(error.into()))?;
         declare(&endpoint, &topology).await.map_err(failed)?;
     }
     let mut out = io::stdout().lock();

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Context, command::Source, handle};
+use super::{Context, command::Source, decoded_size::decoded_bytes, handle};
 use crate::amqp::{AmqpError, Session};
 
 /// At shutdown, a consumer is cancelled once no delivery has arrived for this long.
@@ -26,7 +26,7 @@ const IDLE_BEFORE_CANCEL: Duration = Duration::from_millis(50);
 /// At shutdown, a consumer is cancelled after this time even if deliveries still arrive.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The bodies that the handlers of one queue may hold, in KiB. A handler holds its body decoded and to be copied too.
+/// The commands that the handlers of one queue may hold, in KiB of body and decoded command (`decoded_size`). A handler holds copies too.
 const BUDGET_KIB: u32 = 16 * 1024;
 
 /// A queue of commands.
@@ -63,7 +63,7 @@ impl CommandQueue {
         let kib = self
             .kib
             .clone()
-            .acquire_many_owned(kib(delivery.data.len()));
+            .acquire_many_owned(kib(delivery));
         Some(Room {
             _handler: handler,
             _kib: kib.await.ok()?,
@@ -76,7 +76,7 @@ impl CommandQueue {
         let kib = self
             .kib
             .clone()
-            .try_acquire_many_owned(kib(delivery.data.len()));
+            .try_acquire_many_owned(kib(delivery));
         Some(Room {
             _handler: handler,
             _kib: kib.ok()?,
@@ -84,11 +84,10 @@ impl CommandQueue {
     }
 }
 
-/// The permits for a body. One that is too long becomes a dead letter without being decoded, so it waits for no room.
-fn kib(bytes: usize) -> u32 {
-    if bytes > handle::MAX_BODY_BYTES {
-        return 0;
-    }
+/// The permits for a command: what it takes in memory. One that is too large becomes a dead letter without being decoded, so it waits
+/// for no room.
+fn kib(delivery: &Delivery) -> u32 {
+    let bytes = decoded_bytes(delivery).unwrap_or_default();
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(BUDGET_KIB)
 }
 
@@ -207,18 +206,5 @@ async fn receive_until_idle(
                 _ => break,
             },
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_that_is_too_long_takes_no_room() {
-        assert_eq!(kib(0), 0);
-        assert_eq!(kib(1), 1);
-        assert_eq!(kib(handle::MAX_BODY_BYTES), 4 * 1024);
-        assert_eq!(kib(handle::MAX_BODY_BYTES + 1), 0);
     }
 }

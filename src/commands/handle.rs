@@ -11,6 +11,7 @@ use super::{
     Context,
     command::{Command, Source},
     custody::Requeue,
+    decoded_size::{TooLarge, decoded_bytes},
     encoding::Encoding,
     envelope::Envelope,
     invalid::Invalid,
@@ -34,8 +35,6 @@ use crate::{
     },
 };
 
-/// The largest body of a command: the default of `grpc.max_message_bytes`, which has room for 10,000 destinations.
-pub(super) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// Minimum delay of a retry while the API refuses the bridge's credentials, which an operator has to correct.
 const CREDENTIALS_RETRY_DELAY: Duration = Duration::from_secs(60);
 
@@ -65,10 +64,7 @@ async fn carry_out(context: &Context, source: Source, delivery: Delivery) {
         context.dead_letter(&delivery, invalid, None).await;
         return;
     }
-    let bytes = delivery.data.len();
-    if bytes > MAX_BODY_BYTES {
-        let detail =
-            format!("the body has {bytes} bytes and may have {MAX_BODY_BYTES}: split the command");
+    if let Err(TooLarge(detail)) = decoded_bytes(&delivery) {
         let invalid = Invalid::new(Reason::MessageTooLarge, detail);
         context.dead_letter(&delivery, invalid, None).await;
         return;
@@ -87,7 +83,7 @@ pub(super) async fn requeue_unchanged(context: &Context, source: Source, deliver
     let commands = &context.commands;
     let bridge_user = commands.endpoint.username();
     let envelope = Envelope::new(delivery);
-    let has_no_id = envelope.request_id().is_empty() && delivery.data.len() <= MAX_BODY_BYTES;
+    let has_no_id = envelope.request_id().is_empty() && decoded_bytes(delivery).is_ok();
     let read =
         has_no_id.then(|| Command::read(&envelope, source, commands.application_from, bridge_user));
     // One that cannot be read is handled by the process that receives the copy.

@@ -160,6 +160,9 @@ mod tests {
         let topology = Topology::new(&config::Amqp {
             url: None,
             url_file: None,
+            tls_ca_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
             prefix: "smsbridge".into(),
             application_from: config::ApplicationFrom::AppId,
             prefetch: 1,

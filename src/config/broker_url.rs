@@ -25,7 +25,8 @@ pub enum BrokerUrlError {
     #[error("has an `@` in the virtual host, which must be written as %40")]
     AtInVhost,
     #[error(
-        "has the option `{0}`, which is not supported: the broker's certificate is always verified, with the public CAs"
+        "has the option `{0}`, which is not supported: the broker's certificate is always verified; CAs and a client certificate \
+         are set by amqp.tls_ca_file, amqp.tls_cert_file and amqp.tls_key_file"
     )]
     TlsOption(&'static str),
     #[error("has an unknown option: only {} are supported", OPTIONS.join(", "))]

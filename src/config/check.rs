@@ -22,7 +22,7 @@ use self::{
     secrets::secrets_from_files,
 };
 use super::{
-    Config, Engine,
+    Amqp, Config, Engine,
     broker_url::{BROKER_URL_REMEDY, parse_broker_url},
     layers::Node,
     mistake::{Mistake, Origin},
@@ -231,6 +231,32 @@ fn http(config: &mut Config, checks: &mut Checks<'_>) {
     push_url(http, checks);
 }
 
+fn broker_tls(amqp: &Amqp, checks: &mut Checks<'_>) {
+    pair(
+        ("amqp.tls_cert_file", amqp.tls_cert_file.is_some()),
+        ("amqp.tls_key_file", amqp.tls_key_file.is_some()),
+        checks,
+    );
+    let files = [
+        ("amqp.tls_ca_file", &amqp.tls_ca_file),
+        ("amqp.tls_cert_file", &amqp.tls_cert_file),
+    ];
+    let is_plain = |url: &str| {
+        let scheme = url.split("://").next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case("amqp")
+    };
+    let url = amqp.url.as_ref().map(ExposeSecret::expose_secret);
+    for (key, file) in files {
+        if file.is_some() && url.is_some_and(is_plain) {
+            checks.reject(
+                &[key, "amqp.url"],
+                "the connection to the broker is not encrypted, so the file has no use",
+                "write `amqps://` and the broker's TLS port (5671) in `amqp.url`, or remove the key",
+            );
+        }
+    }
+}
+
 fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {
     let amqp = &config.amqp;
     if let Some(url) = amqp.url.as_ref().map(ExposeSecret::expose_secret)
@@ -238,6 +264,7 @@ fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {
     {
         checks.reject(&["amqp.url"], problem.to_string(), BROKER_URL_REMEDY);
     }
+    broker_tls(amqp, checks);
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if !(1..=64).contains(&amqp.prefix.len()) || !amqp.prefix.bytes().all(is_name) {
         checks.reject(

@@ -1,6 +1,10 @@
-//! Reads and checks the TLS files of the gRPC server, before any port is bound. Mistakes name the key of the file.
+//! Reads and checks the TLS files of the gRPC server, before any port is bound, and those for the broker. Mistakes name the key of the
+//! file.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use rustls::{
     crypto::ring,
@@ -9,7 +13,7 @@ use rustls::{
 };
 
 use super::{
-    Grpc,
+    Amqp, Grpc,
     mistake::{Mistake, Origin},
 };
 
@@ -33,33 +37,8 @@ impl TlsFiles {
             return Ok(None);
         };
         let mut mistakes = Vec::new();
-        let cert = read("grpc.tls_cert_file", cert_path, &mut mistakes);
-        let key = read("grpc.tls_key_file", key_path, &mut mistakes);
-        let chain =
-            cert.and_then(|pem| certificates("grpc.tls_cert_file", cert_path, &pem, &mut mistakes));
-        let key = key.and_then(|pem| {
-            let read = PrivateKeyDer::from_pem_slice(&pem).ok();
-            if read.is_none() {
-                mistakes.push(contains_no("grpc.tls_key_file", key_path, "private key"));
-            }
-            read
-        });
-        if let (Some(chain), Some(key)) = (&chain, &key)
-            && let Err(error) =
-                CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider())
-        {
-            mistakes.push(Mistake {
-                key: "grpc.tls_key_file".to_owned(),
-                origin: Origin::Default,
-                problem: format!(
-                    "the key in {} does not belong to the first certificate in {}: {error}",
-                    key_path.display(),
-                    cert_path.display()
-                ),
-                remedy: "name the key of that certificate; the server's own certificate must be the first one"
-                    .to_owned(),
-            });
-        }
+        let keys = ("grpc.tls_cert_file", "grpc.tls_key_file");
+        let (chain, key) = chain_and_key(keys, cert_path, key_path, &mut mistakes).unzip();
         let client_ca = grpc.tls_client_ca_file.as_ref().and_then(|path| {
             let pem = read("grpc.tls_client_ca_file", path, &mut mistakes)?;
             certificates("grpc.tls_client_ca_file", path, &pem, &mut mistakes)
@@ -73,6 +52,93 @@ impl TlsFiles {
             _ => Err(mistakes),
         }
     }
+}
+
+/// The paths of the TLS files for the connection to the broker.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerTlsPaths {
+    ca: Option<PathBuf>,
+    cert_and_key: Option<(PathBuf, PathBuf)>,
+}
+
+/// Their content, in PEM. Has no `Debug`, as it contains a private key.
+pub struct BrokerTls {
+    /// CAs that are trusted beside the public ones.
+    pub ca: Option<String>,
+    /// The client's certificate with intermediate ones, and its key.
+    pub cert_and_key: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl BrokerTlsPaths {
+    #[must_use]
+    pub fn new(amqp: &Amqp) -> Self {
+        let (cert, key) = (amqp.tls_cert_file.clone(), amqp.tls_key_file.clone());
+        Self {
+            ca: amqp.tls_ca_file.clone(),
+            cert_and_key: cert.zip(key),
+        }
+    }
+
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// All mistakes, as [`TlsFiles::read`].
+    pub fn read(&self) -> Result<BrokerTls, Vec<Mistake>> {
+        const CA: &str = "amqp.tls_ca_file";
+        let mut mistakes = Vec::new();
+        let ca = self.ca.as_ref().and_then(|path| {
+            let pem = read(CA, path, &mut mistakes)?;
+            certificates(CA, path, &pem, &mut mistakes)?;
+            // Text outside of the certificates may have any encoding.
+            Some(String::from_utf8_lossy(&pem).into_owned())
+        });
+        let cert_and_key = self.cert_and_key.as_ref().and_then(|(cert, key)| {
+            let keys = ("amqp.tls_cert_file", "amqp.tls_key_file");
+            chain_and_key(keys, cert, key, &mut mistakes)?;
+            fs::read(cert).ok().zip(fs::read(key).ok())
+        });
+        match mistakes.is_empty() {
+            true => Ok(BrokerTls { ca, cert_and_key }),
+            false => Err(mistakes),
+        }
+    }
+}
+
+/// Reads a certificate and its key, whose configuration keys are `names`.
+fn chain_and_key(
+    names: (&str, &str),
+    cert_path: &Path,
+    key_path: &Path,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let cert = read(names.0, cert_path, mistakes);
+    let key = read(names.1, key_path, mistakes);
+    let chain = cert.and_then(|pem| certificates(names.0, cert_path, &pem, mistakes));
+    let key = key.and_then(|pem| {
+        let read = PrivateKeyDer::from_pem_slice(&pem).ok();
+        if read.is_none() {
+            mistakes.push(contains_no(names.1, key_path, "private key"));
+        }
+        read
+    });
+    let (chain, key) = chain.zip(key)?;
+    if let Err(error) =
+        CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider())
+    {
+        mistakes.push(Mistake {
+            key: names.1.to_owned(),
+            origin: Origin::Default,
+            problem: format!(
+                "the key in {} does not belong to the first certificate in {}: {error}",
+                key_path.display(),
+                cert_path.display()
+            ),
+            remedy: "name the key of that certificate; its own certificate must be the first one"
+                .to_owned(),
+        });
+        return None;
+    }
+    Some((chain, key))
 }
 
 fn read(key: &str, path: &Path, mistakes: &mut Vec<Mistake>) -> Option<Vec<u8>> {

@@ -240,8 +240,9 @@ impl Unconfirmed<'_> {
                 }
                 Ok(())
             }
+            // The exchange may never have got it: the broker, or a bound queue, was not there.
             (AmqpError::TimedOut(_), Route::Exchange) => {
-                self.route = Route::StreamOnly;
+                self.route = Route::StreamFirst;
                 Ok(())
             }
             (AmqpError::Closed, _) => Err(AppendError::Closed),

@@ -17,5 +17,6 @@ mod promises;
 mod publisher;
 mod reconnect;
 mod stuck_queue;
+mod tls;
 mod topology;
 mod untried_copies;

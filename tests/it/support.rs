@@ -1,5 +1,6 @@
 //! The harness. Each type owns what it starts and stops it.
 
+pub mod authority;
 pub mod bridge;
 pub mod broker;
 pub mod credentials;

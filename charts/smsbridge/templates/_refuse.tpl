@@ -31,6 +31,9 @@
 {{- if ne (hasKey $secrets.grpc "tls_cert") (hasKey $secrets.grpc "tls_key") -}}
 {{- fail "secrets.grpc: set both tls_cert and tls_key, or neither" -}}
 {{- end -}}
+{{- if ne (hasKey $secrets.amqp "tls_cert") (hasKey $secrets.amqp "tls_key") -}}
+{{- fail "secrets.amqp: set both tls_cert and tls_key, or neither" -}}
+{{- end -}}
 {{- if and (hasKey $secrets.grpc "tls_client_ca") (not (hasKey $secrets.grpc "tls_cert")) -}}
 {{- fail "secrets.grpc: tls_client_ca (mutual TLS) needs tls_cert and tls_key" -}}
 {{- end -}}

@@ -8,10 +8,12 @@ use std::{net::Shutdown, os::fd::AsFd as _, sync::Arc};
 
 use lapin::{
     AsyncTcpStream, Connection, ConnectionProperties,
-    tcp::{AMQPUriTcpExt as _, TLSConfig},
+    tcp::{AMQPUriTcpExt as _, OwnedIdentity, OwnedTLSConfig},
     uri::AMQPUri,
 };
 use parking_lot::Mutex;
+
+use crate::config::tls::BrokerTls;
 
 /// Cheap to clone; clones are the same socket.
 #[derive(Clone, Default)]
@@ -32,13 +34,17 @@ impl Socket {
         &self,
         uri: AMQPUri,
         properties: ConnectionProperties,
+        tls: BrokerTls,
     ) -> lapin::Result<Connection> {
         let runtime = lapin::runtime::default_runtime()?;
         let (socket, on) = (self.clone(), runtime.clone());
+        let BrokerTls { ca, cert_and_key } = tls;
+        let tls = OwnedTLSConfig {
+            identity: cert_and_key.map(|(pem, key)| OwnedIdentity::PKCS8 { pem, key }),
+            cert_chain: ca,
+        };
         let connect = async move |uri: AMQPUri, _| {
-            let stream = uri
-                .connect_with_config_async(TLSConfig::default(), &on)
-                .await?;
+            let stream = uri.connect_with_config_async(tls.as_ref(), &on).await?;
             let tcp = match &stream {
                 AsyncTcpStream::Plain(tcp) => tcp.get_ref(),
                 AsyncTcpStream::Rustls(tls) => tls.get_ref().0.get_ref(),

@@ -7,7 +7,7 @@ use super::data_dir::try_folder;
 use crate::config::{
     Config, Engine,
     mistake::{Mistake, Origin},
-    tls::TlsFiles,
+    tls::{BrokerTlsPaths, TlsFiles},
     tokens::Tokens,
 };
 
@@ -43,6 +43,9 @@ pub(in crate::config) fn serve(config: &Config, mistakes: &mut Vec<Mistake>) {
         });
     }
     if let Err(wrong) = TlsFiles::read(&config.grpc) {
+        mistakes.extend(wrong);
+    }
+    if let Err(wrong) = BrokerTlsPaths::new(&config.amqp).read() {
         mistakes.extend(wrong);
     }
     if let Some(path) = &config.grpc.tokens_file {

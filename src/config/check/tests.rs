@@ -142,6 +142,19 @@ fn tls_files_are_required_together() {
 }
 
 #[test]
+fn tls_files_of_the_broker_need_each_other_and_tls() {
+    let amqps = "[amqp]\nurl = \"amqps://u:p@broker/%2f\"\n";
+    assert_eq!(
+        mistake(&format!("{amqps}tls_cert_file = \"c\""), &[]).problem,
+        "`amqp.tls_key_file` is not set"
+    );
+    load(&format!("{amqps}tls_ca_file = \"c\""), &[]).unwrap();
+    let amqp = "[amqp]\nurl = \"amqp://u:p@broker/%2f\"\n";
+    let useless = mistake(&format!("{amqp}tls_ca_file = \"c\""), &[]);
+    assert_eq!(useless.key, "amqp.tls_ca_file");
+}
+
+#[test]
 fn the_broker_engine_needs_a_broker() {
     assert_eq!(
         mistake("[events]\nengine = \"broker\"", &[]).key,

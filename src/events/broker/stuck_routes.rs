@@ -39,6 +39,8 @@ struct Missed {
     key: String,
     new: NewEvent,
     body: Bytes,
+    /// It was published to the exchange again, without a confirm.
+    has_timed_out: bool,
 }
 
 #[derive(Default)]
@@ -73,7 +75,12 @@ impl StuckRoutes {
     /// Keeps an event that went to the stream alone because its key is stuck.
     pub(super) fn missed(&mut self, key: String, new: NewEvent, body: Bytes) {
         self.missed_bytes += body.len();
-        self.missed.push_back(Missed { key, new, body });
+        self.missed.push_back(Missed {
+            key,
+            new,
+            body,
+            has_timed_out: false,
+        });
         while self.missed.len() > MAX_MISSED || self.missed_bytes > MAX_MISSED_BYTES {
             let Some(oldest) = self.missed.pop_front() else {
                 return;
@@ -175,11 +182,17 @@ impl Republisher {
             let outcomes = self.publisher.publish_all(messages).await;
             let mut is_stuck = false;
             let mut unpublished = Vec::new();
-            for (missed, outcome) in events.into_iter().zip(outcomes) {
+            for (mut missed, outcome) in events.into_iter().zip(outcomes) {
                 match outcome {
-                    // The other bound queues have what got no confirm. What was refused is for the stream alone.
+                    // What was refused is for the stream alone.
                     Ok(()) | Err(AmqpError::Nacked) => {}
-                    Err(AmqpError::TimedOut(_)) => is_stuck = true,
+                    // The second time, the other bound queues have it: a broker that vanished would have ended the session.
+                    Err(AmqpError::TimedOut(_)) if missed.has_timed_out => is_stuck = true,
+                    Err(AmqpError::TimedOut(_)) => {
+                        is_stuck = true;
+                        missed.has_timed_out = true;
+                        unpublished.push(missed);
+                    }
                     Err(_) => unpublished.push(missed),
                 }
             }

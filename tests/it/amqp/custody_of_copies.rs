@@ -376,6 +376,28 @@ async fn a_command_above_the_size_limit_is_a_dead_letter() {
     edge.stop().await;
 }
 
+/// Two million empty messages fit into 4 MiB and take a hundred times as much when they are decoded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_too_many_messages_is_a_dead_letter_without_being_decoded() {
+    let edge = Edge::start().await;
+    let json = format!(r#"{{"messages":[{}{{}}]}}"#, "{},".repeat(100_000));
+    let binary = [0x1a, 0].repeat(100_000);
+    for (content_type, body) in [
+        ("application/json", json.into_bytes()),
+        ("application/protobuf", binary),
+    ] {
+        let properties = BasicProperties::default()
+            .with_type("smsbridge.v1.SendSmsBulkRequest".into())
+            .with_content_type(content_type.into());
+        edge.publish("sms.send", properties, &body).await;
+        assert_eq!(
+            next_reason(&edge).await.as_deref(),
+            Some("MESSAGE_TOO_LARGE")
+        );
+    }
+    edge.stop().await;
+}
+
 /// Memory is bounded by bytes, beside the count of deliveries.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_commands_wait_for_room_in_bytes() {

@@ -162,3 +162,68 @@ async fn a_queue_without_confirms_delays_only_the_first_event() {
     .await;
     log.close().await;
 }
+
+/// A relay to a broker that vanishes: from then on what the client sends is swallowed. After two publications the connection ends, and
+/// the broker is there again.
+async fn start_vanishing_relay(broker_url: &str, is_vanished: Arc<AtomicBool>) -> String {
+    relay_with(broker_url, move |client, server| {
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
+        let is_vanished = is_vanished.clone();
+        async move {
+            let requests = async {
+                let mut header = [0; 8];
+                from_client.read_exact(&mut header).await.unwrap();
+                to_server.write_all(&header).await.unwrap();
+                let mut swallowed = 0;
+                while let Some(frame) = read_frame(&mut from_client).await {
+                    if !is_vanished.load(Ordering::SeqCst) {
+                        to_server.write_all(&frame).await.unwrap();
+                    } else if frame[0] == 1 && frame[7..11] == PUBLISH {
+                        swallowed += 1;
+                        if swallowed == 2 {
+                            is_vanished.store(false, Ordering::SeqCst);
+                            return;
+                        }
+                    }
+                }
+            };
+            let replies = tokio::io::copy(&mut from_server, &mut to_client);
+            tokio::select! {
+                () = requests => {}
+                _ = replies => {}
+            }
+        }
+    })
+    .await
+}
+
+/// The exchange never got the event: without a confirm from it, the stream is not enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_broker_vanished_reaches_the_bound_queues() {
+    let broker = TestBroker::start().await;
+    let exchange = broker.topology().events();
+    let is_vanished = Arc::new(AtomicBool::new(false));
+    let url = start_vanishing_relay(&broker.url, is_vanished.clone()).await;
+    let endpoint = Endpoint::parse(&url.into()).unwrap();
+    let publisher = Publisher::start(endpoint, broker.topology(), TIMEOUT, Metrics::new());
+    publisher.opened().await;
+    let log = BrokerLog::new(
+        Arc::new(publisher),
+        broker.endpoint(),
+        broker.topology(),
+        TIMEOUT,
+        Metrics::new(),
+    );
+    let client = broker.client().await;
+    let bound = client.bind_queue(&exchange, "#", &[]).await;
+
+    is_vanished.store(true, Ordering::SeqCst);
+    log.append(accepted(0)).await.unwrap();
+    assert!(!is_vanished.load(Ordering::SeqCst));
+    eventually("the event is in the queue", async || {
+        client.try_take(&bound).await
+    })
+    .await;
+    log.close().await;
+}

@@ -6,9 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-};
+use rcgen::{ExtendedKeyUsagePurpose, KeyPair};
 use secrecy::SecretString;
 use smsbridge::{
     config::{Application, tokens::new_token},
@@ -33,6 +31,7 @@ use tonic_reflection::pb::v1::{
 use tonic_types::StatusExt as _;
 
 use crate::support::{
+    authority::Authority,
     bridge::{TestBridge, text_with_id},
     credentials::{refusal, refused, token_entry, with_metadata, with_token},
     eventually,
@@ -345,36 +344,6 @@ async fn without_authentication_callers_choose_their_application() {
         refused(Code::InvalidArgument, "INVALID_APPLICATION")
     );
     bridge.stop().await;
-}
-
-/// A certificate authority and the certificates that it issues, in PEM.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
-    }
-
-    fn issue(&self, common_name: &str, usage: ExtendedKeyUsagePurpose) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, common_name);
-        params.extended_key_usages = vec![usage];
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
 }
 
 /// A TLS connection to the bridge.

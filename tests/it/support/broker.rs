@@ -121,6 +121,9 @@ impl TestBroker {
         config::Amqp {
             url: Some(self.url.clone().into()),
             url_file: None,
+            tls_ca_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
             prefix: self.prefix.clone(),
             application_from: config::ApplicationFrom::AppId,
             prefetch: 100,
