@@ -1,0 +1,200 @@
+//! When a batch leaves, and what is in it.
+
+use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::{
+    proto::v1,
+    send::{batch_item::ExclusiveRequest, call::ReplyTo},
+};
+
+fn item_for(urgent: bool, reply_to: ReplyTo) -> BatchItem {
+    let mut message = v1::OutboundMessage::default();
+    if urgent {
+        message.set_priority(v1::Priority::Urgent);
+    }
+    BatchItem::alone(message, Instant::now(), reply_to)
+}
+
+fn item(urgent: bool) -> BatchItem {
+    item_for(urgent, ReplyTo::Callback(Box::new(|_| {})))
+}
+
+fn in_doubt(urgent: bool) -> BatchItem {
+    BatchItem {
+        in_doubt_since: Some(Instant::now()),
+        ..item(urgent)
+    }
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+
+fn lanes(max_batch: usize) -> Arc<Lanes> {
+    Arc::new(Lanes::new(max_batch, Metrics::new()))
+}
+
+fn is_woken(lanes: &Lanes) -> bool {
+    lanes.changed().now_or_never().is_some()
+}
+
+fn is_held(lanes: &Lanes) -> bool {
+    matches!(lanes.next_batch_at(LONG), NextBatch::At(_))
+}
+
+/// Takes a batch of `destinations`, whose results are due in `due_in`.
+fn request(lanes: &Arc<Lanes>, destinations: usize, due_in: Duration) -> RequestGuard {
+    lanes.push((0..destinations).map(|_| item(false)));
+    let (items, request) = lanes.take(due_in).unwrap();
+    assert_eq!(items.len(), destinations);
+    assert!(is_woken(lanes));
+    request
+}
+
+#[tokio::test]
+async fn only_an_earlier_due_time_wakes_the_dispatcher() {
+    let lanes = lanes(4);
+    assert_eq!(lanes.next_batch_at(LONG), NextBatch::Never);
+    let other = request(&lanes, 1, 2 * LONG);
+    let first = item(false);
+    let at = first.since + LONG;
+    lanes.push([first]);
+    assert!(is_woken(&lanes), "the first");
+    assert_eq!(lanes.next_batch_at(LONG), NextBatch::At(at));
+    lanes.push([item(false)]);
+    assert!(!is_woken(&lanes), "it joins the first");
+    assert_eq!(lanes.next_batch_at(LONG), NextBatch::At(at));
+    lanes.push([item(true)]);
+    assert!(is_woken(&lanes), "urgent");
+    assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now);
+    assert_eq!(lanes.take(LONG).unwrap().0.len(), 3);
+
+    lanes.push([item(false), item(false), item(false)]);
+    assert!(is_woken(&lanes), "the first again");
+    assert!(is_held(&lanes));
+    lanes.push([item(false)]);
+    assert!(is_woken(&lanes), "a request is full");
+    assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now);
+    assert_eq!(lanes.take(LONG).unwrap().0.len(), 4);
+    drop(other);
+    assert!(is_woken(&lanes), "the request ended");
+}
+
+#[tokio::test]
+async fn an_item_does_not_wait_if_no_request_is_in_flight() {
+    let lanes = lanes(100);
+    lanes.push([item(false)]);
+    assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now);
+    let request = lanes.take(2 * LONG).unwrap().1;
+    lanes.push([item(false)]);
+    assert!(is_held(&lanes));
+    assert_eq!(
+        lanes.next_batch_at(Duration::ZERO),
+        NextBatch::Now,
+        "batching is off"
+    );
+    drop(request);
+    assert_eq!(
+        lanes.next_batch_at(LONG),
+        NextBatch::Now,
+        "the request failed"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_waits_for_callers_that_just_received_results() {
+    let lanes = lanes(100);
+    let requests = [2, 1].map(|n| (n, request(&lanes, n, 2 * LONG)));
+    let far = request(&lanes, 1, 2 * LONG);
+    for (delivered, request) in requests {
+        request.results_delivered(delivered, LONG);
+    }
+    lanes.push([item(false)]);
+    assert!(is_woken(&lanes) && is_held(&lanes), "two more may come");
+    lanes.push([item(false)]);
+    assert!(!is_woken(&lanes) && is_held(&lanes), "one more may come");
+    lanes.push([item(false)]);
+    assert!(is_woken(&lanes), "all have returned");
+    assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now);
+    let (items, request) = lanes.take(2 * LONG).unwrap();
+    assert_eq!(items.len(), 3);
+
+    lanes.push([item(false)]);
+    assert!(
+        is_held(&lanes),
+        "no return is expected, but a request is in flight"
+    );
+    lanes.take(2 * LONG).unwrap();
+
+    drop(far);
+    request.results_delivered(3, Duration::ZERO);
+    lanes.push([item(false)]);
+    assert_eq!(
+        lanes.next_batch_at(LONG),
+        NextBatch::Now,
+        "they did not return in time"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_waits_for_results_that_are_due_before_its_own_deadline() {
+    let lanes = lanes(100);
+    let one = request(&lanes, 1, 2 * LONG);
+    let close = request(&lanes, 2, Duration::ZERO);
+    let far = request(&lanes, 5, 2 * LONG);
+    one.results_delivered(1, LONG);
+    lanes.push([item(false)]);
+    assert!(is_held(&lanes), "callers of the close request may return");
+    close.results_delivered(2, LONG);
+    assert!(is_held(&lanes), "they have received their results");
+    lanes.push([item(false), item(false)]);
+    assert_eq!(
+        lanes.next_batch_at(LONG),
+        NextBatch::Now,
+        "they have returned"
+    );
+    drop(far);
+}
+
+/// One in doubt may be the cause of the failures.
+#[tokio::test]
+async fn a_probe_is_not_in_doubt_while_others_wait() {
+    let lanes = lanes(4);
+    lanes.push([in_doubt(true), item(false)]);
+    let is_in_doubt = || {
+        lanes.take_probe(LONG).unwrap().0[0]
+            .in_doubt_since
+            .is_some()
+    };
+    assert!(!is_in_doubt());
+    assert!(is_in_doubt());
+    assert!(lanes.take_probe(LONG).is_none());
+}
+
+#[tokio::test]
+async fn a_probe_does_not_split_an_exclusive_request() {
+    let lanes = lanes(4);
+    let exclusive = Arc::new(ExclusiveRequest {
+        wire_bulk_id: None,
+        tracking: None,
+    });
+    let of_one = |urgent| BatchItem {
+        exclusive: Some(Arc::clone(&exclusive)),
+        ..item(urgent)
+    };
+    lanes.push([of_one(false), item(false), of_one(false), of_one(true)]);
+    assert_eq!(lanes.take_probe(LONG).unwrap().0.len(), 3);
+    assert_eq!(lanes.take_probe(LONG).unwrap().0.len(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_stays_if_only_sends_in_doubt_wait_beside_it() {
+    let lanes = lanes(4);
+    lanes.push([item(false), item(true)]);
+    assert_eq!(lanes.remove_callers().len(), 2, "nothing else waits");
+    lanes.push([in_doubt(true), item(false), item(false)]);
+    assert_eq!(lanes.remove_callers().len(), 1);
+    assert_eq!(lanes.remove_callers().len(), 0, "it is the next probe");
+    lanes.push([item_for(false, ReplyTo::Command(oneshot::channel().0))]);
+    assert_eq!(lanes.remove_callers().len(), 1, "the command is");
+}
