@@ -184,7 +184,7 @@ impl App {
             Guards::new(&config.applications, std::time::Instant::now()),
             Api {
                 client: client.clone(),
-                pace: SendPace::new(config.infobip.send_requests_per_second),
+                pace: SendPace::new(&config.infobip, config.send.urgent_percent),
                 log_quota: Arc::clone(&log_quota),
             },
             Arc::clone(&log),

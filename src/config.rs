@@ -57,6 +57,7 @@ pub struct Infobip {
     #[serde(with = "duration")]
     pub request_timeout: Duration,
     pub send_requests_per_second: u32,
+    pub send_messages_per_second: u32,
     pub log_requests_per_minute: u32,
     pub max_response_bytes: usize,
 }
@@ -69,6 +70,7 @@ pub struct Send {
     #[serde(with = "duration")]
     pub max_batching_wait: Duration,
     pub queue_capacity: usize,
+    pub urgent_percent: u32,
     #[serde(with = "duration")]
     pub retry_for: Duration,
     #[serde(with = "duration")]

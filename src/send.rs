@@ -25,6 +25,7 @@ mod lanes;
 mod latency;
 mod outage_clock;
 mod outcome;
+mod places;
 mod plan;
 mod recorder;
 mod registry;

@@ -13,6 +13,7 @@ use super::call::Call;
 use crate::{
     infobip::{BatchKind, WireDestination},
     message::time,
+    ops::metrics::Lane,
     primitives::joined::Joined,
     proto::v1::{self, outbound_message::Content},
 };
@@ -60,6 +61,14 @@ impl BatchItem {
 
     pub(super) fn is_urgent(&self) -> bool {
         self.message().priority() == v1::Priority::Urgent
+    }
+
+    pub(super) fn lane(&self) -> Lane {
+        if self.is_urgent() {
+            Lane::Urgent
+        } else {
+            Lane::Normal
+        }
     }
 
     /// Whether `expires_at` has passed.
@@ -115,14 +124,13 @@ impl BatchItem {
         since: tokio::time::Instant,
         reply_to: super::call::ReplyTo,
     ) -> Self {
-        let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned();
         let call = Call::new(
             crate::message::id::ApplicationName::default_application(),
             String::new(),
             String::new(),
             super::slot::Slots::new(),
             vec![message],
-            permit.unwrap(),
+            super::places::Taken::alone(),
             reply_to,
         );
         Self {

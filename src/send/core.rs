@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use secrecy::SecretString;
 use tokio::{
-    sync::{Mutex, Semaphore, mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot},
     task::JoinHandle,
     time::Instant,
 };
@@ -31,6 +31,7 @@ use super::{
     lanes::Lanes,
     latency::Latency,
     outage_clock::OutageClock,
+    places::Places,
     plan::Plan,
     recorder::Recorder,
     registry::Registry,
@@ -62,8 +63,8 @@ struct Inner {
     breaker: Arc<Breaker>,
     clock: Arc<OutageClock>,
     resolver: ResolverHandle,
-    /// One permit for each slot of the calls in progress.
-    capacity: Arc<Semaphore>,
+    /// One place for each slot of the calls in progress.
+    room: Places,
     closing: CancellationToken,
     end_dispatcher: CancellationToken,
     end_resolver: CancellationToken,
@@ -150,6 +151,7 @@ impl SendCore {
         let dispatcher = Arc::new(Dispatcher {
             client: client.clone(),
             pace,
+            places: Places::of_requests(config),
             config: config.clone(),
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
@@ -185,7 +187,7 @@ impl SendCore {
             breaker,
             clock,
             resolver: resolver_handle,
-            capacity: Arc::new(Semaphore::new(config.queue_capacity)),
+            room: Places::in_queue(config),
             closing: CancellationToken::new(),
             end_dispatcher,
             end_resolver,
@@ -257,7 +259,7 @@ impl Inner {
                     messages,
                     placement,
                 },
-            permit,
+            places,
             arrival,
         } = admitted;
         let call = Call::new(
@@ -266,7 +268,7 @@ impl Inner {
             bulk_id,
             slots,
             messages,
-            permit,
+            places,
             reply_to,
         );
         let core = Arc::clone(self);

@@ -40,6 +40,7 @@ pub(super) enum NextBatch {
 pub(super) struct Lanes {
     state: Mutex<State>,
     changed: Notify,
+    urgent_arrived: Notify,
     /// Maximum number of destinations in one REST request that several calls share. An exclusive request is not split.
     max_batch: usize,
     metrics: Metrics,
@@ -50,6 +51,7 @@ impl Lanes {
         Self {
             state: Mutex::default(),
             changed: Notify::new(),
+            urgent_arrived: Notify::new(),
             max_batch,
             metrics,
         }
@@ -64,15 +66,19 @@ impl Lanes {
         let mut state = self.state();
         // An item that joins waiting ones does not change when they are due, so the dispatcher is not woken.
         let mut wakes_dispatcher = state.queue.destinations() == 0;
+        let mut some_are_urgent = false;
         for item in items {
-            wakes_dispatcher |= item.is_urgent();
+            some_are_urgent |= item.is_urgent();
             wakes_dispatcher |= state.batching.count_followup(&item);
             self.count_in(&item);
             state.queue.push(item);
         }
         wakes_dispatcher |= state.queue.destinations() >= self.max_batch;
         drop(state);
-        if wakes_dispatcher {
+        if some_are_urgent {
+            self.urgent_arrived.notify_one();
+        }
+        if wakes_dispatcher || some_are_urgent {
             self.changed.notify_one();
         }
     }
@@ -93,6 +99,11 @@ impl Lanes {
         self.changed.notified()
     }
 
+    /// Resolves when an urgent item has arrived.
+    pub(super) async fn urgent_arrived(&self) {
+        self.urgent_arrived.notified().await;
+    }
+
     /// When the next batch should be taken, if no item waits longer than `batching_wait`.
     pub(super) fn next_batch_at(&self, batching_wait: Duration) -> NextBatch {
         let state = self.state();
@@ -105,12 +116,23 @@ impl Lanes {
         }
     }
 
-    /// Takes the items of the next request. Their results are expected after `expected_latency`.
+    /// The lanes with items, the one first whose turn it is: urgent ones come first, but not always, so that normal ones never wait
+    /// for ever.
+    pub(super) fn turns(&self) -> impl Iterator<Item = Lane> + use<> {
+        self.state().queue.turns()
+    }
+
+    /// Takes the items of the next request, which begins with an item of `first`, and has items of the other lane only if
+    /// `others_too`. It has at most `max` destinations. Their results are expected after `expected_latency`.
     pub(super) fn take(
         self: &Arc<Self>,
+        first: Lane,
+        others_too: bool,
+        max: usize,
         expected_latency: Duration,
     ) -> Option<(Vec<BatchItem>, RequestGuard)> {
-        let items = self.state().queue.take(self.max_batch);
+        let max = max.min(self.max_batch);
+        let items = self.state().queue.take(first, others_too, max);
         self.count_out(&items);
         (!items.is_empty()).then(|| (items, self.begin(expected_latency)))
     }
@@ -159,12 +181,12 @@ impl Lanes {
     }
 
     fn count_in(&self, item: &BatchItem) {
-        self.metrics.queued(lane(item), item.slots.len());
+        self.metrics.queued(item.lane(), item.slots.len());
     }
 
     fn count_out(&self, items: &[BatchItem]) {
         for item in items {
-            self.metrics.unqueued(lane(item), item.slots.len());
+            self.metrics.unqueued(item.lane(), item.slots.len());
         }
     }
 }
@@ -187,14 +209,6 @@ impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.lanes.state().batching.end(self.id);
         self.lanes.changed.notify_one();
-    }
-}
-
-fn lane(item: &BatchItem) -> Lane {
-    if item.is_urgent() {
-        Lane::Urgent
-    } else {
-        Lane::Normal
     }
 }
 

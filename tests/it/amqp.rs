@@ -19,3 +19,4 @@ mod reconnect;
 mod stuck_queue;
 mod topology;
 mod untried_copies;
+mod urgent_share;

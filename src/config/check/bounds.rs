@@ -50,6 +50,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             1,
             10_000_000,
         ),
+        ("send.urgent_percent", u64::from(send.urgent_percent), 0, 50),
         (
             "grpc.max_message_bytes",
             count(grpc.max_message_bytes),
@@ -216,6 +217,7 @@ mod tests {
         for (section, line) in [
             ("send", "queue_capacity = 0"),
             ("send", "max_requests_in_flight = 0"),
+            ("send", "urgent_percent = 51"),
             ("send", "in_doubt_wait = \"0s\""),
             ("infobip", "log_requests_per_minute = 0"),
             ("infobip", "request_timeout = \"0s\""),

@@ -5,7 +5,12 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::send::batch_item::BatchItem;
+use crate::{ops::metrics::Lane, send::batch_item::BatchItem};
+
+/// After this many batches with urgent items only, one begins with a normal item, if any waits.
+const URGENT_IN_A_ROW: u32 = 7;
+
+const LANES: [Lane; 2] = [Lane::Urgent, Lane::Normal];
 
 #[derive(Default)]
 pub(super) struct Queue {
@@ -13,6 +18,8 @@ pub(super) struct Queue {
     normal: VecDeque<BatchItem>,
     /// Number of destinations in both lanes.
     destinations: usize,
+    /// Number of batches in a row that had urgent items only while normal ones waited.
+    urgent_in_a_row: u32,
 }
 
 impl Queue {
@@ -34,21 +41,21 @@ impl Queue {
 
     pub(super) fn push(&mut self, item: BatchItem) {
         self.destinations += item.slots.len();
-        self.lane(item.is_urgent()).push_back(item);
+        self.items(item.lane()).push_back(item);
     }
 
     /// Returns an item that was taken.
     pub(super) fn put_back(&mut self, item: BatchItem) {
         self.destinations += item.slots.len();
-        self.lane(item.is_urgent()).push_front(item);
+        self.items(item.lane()).push_front(item);
     }
 
     pub(super) fn remove(&mut self, unwanted: impl Fn(&BatchItem) -> bool) -> Vec<BatchItem> {
         let mut removed = Vec::new();
-        for urgent in [true, false] {
-            let lane = std::mem::take(self.lane(urgent));
-            let (out, stay): (Vec<_>, Vec<_>) = lane.into_iter().partition(&unwanted);
-            *self.lane(urgent) = stay.into();
+        for lane in LANES {
+            let items = std::mem::take(self.items(lane));
+            let (out, stay): (Vec<_>, Vec<_>) = items.into_iter().partition(&unwanted);
+            *self.items(lane) = stay.into();
             removed.extend(out);
         }
         self.count_out(&removed);
@@ -74,44 +81,71 @@ impl Queue {
         items
     }
 
-    /// Takes the items of the next request: at most `max` destinations, or all items of one exclusive request.
-    pub(super) fn take(&mut self, max: usize) -> Vec<BatchItem> {
+    /// The lanes with items, the one first whose turn it is.
+    pub(super) fn turns(&self) -> impl Iterator<Item = Lane> + use<> {
+        let (has_urgent, has_normal) = (!self.urgent.is_empty(), !self.normal.is_empty());
+        let order = if self.urgent_in_a_row < URGENT_IN_A_ROW {
+            LANES
+        } else {
+            [Lane::Normal, Lane::Urgent]
+        };
+        order.into_iter().filter(move |lane| match lane {
+            Lane::Urgent => has_urgent,
+            Lane::Normal => has_normal,
+        })
+    }
+
+    /// Takes the items of a request that begins with the first item of `first`: at most `max` destinations, or all items of one
+    /// exclusive request. If there is room, and `others_too`, it takes items of the other lane as well.
+    pub(super) fn take(&mut self, first: Lane, others_too: bool, max: usize) -> Vec<BatchItem> {
         let waiting = self.urgent.len() + self.normal.len();
         let mut batch: Vec<BatchItem> = Vec::with_capacity(waiting.min(max));
         let mut room = max;
-        for urgent in [true, false] {
-            let lane = self.lane(urgent);
-            while let Some(item) = lane.front() {
+        let other = match first {
+            Lane::Urgent => Lane::Normal,
+            Lane::Normal => Lane::Urgent,
+        };
+        for lane in [Some(first), others_too.then_some(other)]
+            .into_iter()
+            .flatten()
+        {
+            let items = self.items(lane);
+            while let Some(item) = items.front() {
                 if !batch
                     .first()
                     .is_none_or(|first| may_share_request(first, item, room))
                 {
                     break;
                 }
-                let Some(item) = lane.pop_front() else { break };
+                let Some(item) = items.pop_front() else { break };
                 room = room.saturating_sub(item.slots.len());
                 batch.push(item);
             }
         }
+        let is_urgent = batch.iter().all(BatchItem::is_urgent);
+        self.urgent_in_a_row = if is_urgent && !self.normal.is_empty() {
+            self.urgent_in_a_row.saturating_add(1)
+        } else {
+            0
+        };
         self.count_out(&batch);
         batch
     }
 
     fn take_one(&mut self, is_wanted: impl Fn(&BatchItem) -> bool) -> Option<BatchItem> {
-        let taken = [true, false].into_iter().find_map(|urgent| {
-            let lane = self.lane(urgent);
-            let at = lane.iter().position(&is_wanted)?;
-            lane.remove(at)
+        let taken = LANES.into_iter().find_map(|lane| {
+            let items = self.items(lane);
+            let at = items.iter().position(&is_wanted)?;
+            items.remove(at)
         })?;
         self.destinations -= taken.slots.len();
         Some(taken)
     }
 
-    fn lane(&mut self, urgent: bool) -> &mut VecDeque<BatchItem> {
-        if urgent {
-            &mut self.urgent
-        } else {
-            &mut self.normal
+    fn items(&mut self, lane: Lane) -> &mut VecDeque<BatchItem> {
+        match lane {
+            Lane::Urgent => &mut self.urgent,
+            Lane::Normal => &mut self.normal,
         }
     }
 

@@ -34,6 +34,12 @@ fn lanes(max_batch: usize) -> Arc<Lanes> {
     Arc::new(Lanes::new(max_batch, Metrics::new()))
 }
 
+/// Takes the next batch, of both lanes.
+fn take(lanes: &Arc<Lanes>, due_in: Duration) -> Option<(Vec<BatchItem>, RequestGuard)> {
+    let first = lanes.turns().next()?;
+    lanes.take(first, true, usize::MAX, due_in)
+}
+
 fn is_woken(lanes: &Lanes) -> bool {
     lanes.changed().now_or_never().is_some()
 }
@@ -45,7 +51,7 @@ fn is_held(lanes: &Lanes) -> bool {
 /// Takes a batch of `destinations`, whose results are due in `due_in`.
 fn request(lanes: &Arc<Lanes>, destinations: usize, due_in: Duration) -> RequestGuard {
     lanes.push((0..destinations).map(|_| item(false)));
-    let (items, request) = lanes.take(due_in).unwrap();
+    let (items, request) = take(lanes, due_in).unwrap();
     assert_eq!(items.len(), destinations);
     assert!(is_woken(lanes));
     request
@@ -67,7 +73,7 @@ async fn only_an_earlier_due_time_wakes_the_dispatcher() {
     lanes.push([item(true)]);
     assert!(is_woken(&lanes), "urgent");
     assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now);
-    assert_eq!(lanes.take(LONG).unwrap().0.len(), 3);
+    assert_eq!(take(&lanes, LONG).unwrap().0.len(), 3);
 
     lanes.push([item(false), item(false), item(false)]);
     assert!(is_woken(&lanes), "the first again");
@@ -75,7 +81,7 @@ async fn only_an_earlier_due_time_wakes_the_dispatcher() {
     lanes.push([item(false)]);
     assert!(is_woken(&lanes), "a request is full");
     assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now);
-    assert_eq!(lanes.take(LONG).unwrap().0.len(), 4);
+    assert_eq!(take(&lanes, LONG).unwrap().0.len(), 4);
     drop(other);
     assert!(is_woken(&lanes), "the request ended");
 }
@@ -85,7 +91,7 @@ async fn an_item_does_not_wait_if_no_request_is_in_flight() {
     let lanes = lanes(100);
     lanes.push([item(false)]);
     assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now);
-    let request = lanes.take(2 * LONG).unwrap().1;
+    let request = take(&lanes, 2 * LONG).unwrap().1;
     lanes.push([item(false)]);
     assert!(is_held(&lanes));
     assert_eq!(
@@ -116,7 +122,7 @@ async fn a_batch_waits_for_callers_that_just_received_results() {
     lanes.push([item(false)]);
     assert!(is_woken(&lanes), "all have returned");
     assert_eq!(lanes.next_batch_at(LONG), NextBatch::Now);
-    let (items, request) = lanes.take(2 * LONG).unwrap();
+    let (items, request) = take(&lanes, 2 * LONG).unwrap();
     assert_eq!(items.len(), 3);
 
     lanes.push([item(false)]);
@@ -124,7 +130,7 @@ async fn a_batch_waits_for_callers_that_just_received_results() {
         is_held(&lanes),
         "no return is expected, but a request is in flight"
     );
-    lanes.take(2 * LONG).unwrap();
+    take(&lanes, 2 * LONG).unwrap();
 
     drop(far);
     request.results_delivered(3, Duration::ZERO);
@@ -197,4 +203,25 @@ async fn a_caller_stays_if_only_sends_in_doubt_wait_beside_it() {
     assert_eq!(lanes.remove_callers().len(), 0, "it is the next probe");
     lanes.push([item_for(false, ReplyTo::Command(oneshot::channel().0))]);
     assert_eq!(lanes.remove_callers().len(), 1, "the command is");
+}
+
+#[tokio::test]
+async fn of_eight_batches_in_a_row_one_begins_with_a_normal_item() {
+    let lanes = lanes(1);
+    lanes.push((0..20).map(|_| item(true)));
+    take(&lanes, LONG).unwrap();
+    lanes.push([item(false), item(false)]);
+    let is_normal = |_| !take(&lanes, LONG).unwrap().0[0].is_urgent();
+    let normal: Vec<_> = (0..19).filter(|n| is_normal(n)).collect();
+    assert_eq!(normal, [7, 15]);
+}
+
+#[tokio::test]
+async fn a_batch_for_urgent_items_only_has_no_normal_item() {
+    let lanes = lanes(4);
+    lanes.push([item(false), item(true), item(true)]);
+    let (items, _) = lanes.take(Lane::Urgent, false, 4, LONG).unwrap();
+    assert!(items.len() == 2 && items.iter().all(BatchItem::is_urgent));
+    assert!(lanes.take(Lane::Urgent, false, 4, LONG).is_none());
+    assert_eq!(lanes.take(Lane::Urgent, true, 4, LONG).unwrap().0.len(), 1);
 }

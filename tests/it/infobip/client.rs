@@ -43,6 +43,7 @@ fn config(base_url: &str) -> config::Infobip {
         connect_timeout: Duration::from_secs(5),
         request_timeout: Duration::from_secs(10),
         send_requests_per_second: 0,
+        send_messages_per_second: 0,
         log_requests_per_minute: 120,
         max_response_bytes: 64 * 1024,
     }
