@@ -32,7 +32,7 @@ pub(super) struct BatchItem {
     pub(super) in_doubt_since: Option<Instant>,
     /// Whether a request may have carried it since it became in doubt.
     pub(super) is_resent: bool,
-    /// Set if it must not share a request with other calls.
+    /// Set if it shares a request only with the items that have the same value.
     pub(super) exclusive: Option<Arc<ExclusiveRequest>>,
 }
 
@@ -42,8 +42,9 @@ pub(super) fn wire_ids(items: &[BatchItem]) -> impl fmt::Display {
     Joined(destinations.map(|destination| destination.wire_id))
 }
 
-/// The request-level fields of a call, because of which it does not share a REST request.
-#[derive(Debug)]
+/// A request that is not shared with other calls: because the call has these request-level fields, or because it is a part of a request
+/// that the API refused.
+#[derive(Debug, Clone, Default)]
 pub(super) struct ExclusiveRequest {
     /// The caller's bulk id with the application prefix.
     pub(super) wire_bulk_id: Option<String>,

@@ -148,7 +148,7 @@ impl Lanes {
     }
 
     /// Counts a request as in flight until the returned guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>, expected_latency: Duration) -> RequestGuard {
+    fn begin(self: &Arc<Self>, expected_latency: Duration) -> RequestGuard {
         RequestGuard {
             lanes: Arc::clone(self),
             id: self.state().batching.begin(expected_latency),

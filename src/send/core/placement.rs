@@ -110,17 +110,11 @@ impl Inner {
         earlier: &HashMap<usize, EarlierUse>,
         arrival: Arrival,
     ) -> Vec<InDoubtSend> {
-        let exclusive = exclusive.cloned().or_else(|| {
-            // The API takes a scheduled message as a bulk, so it does not share a request.
-            let scheduled = ExclusiveRequest {
-                wire_bulk_id: None,
-                tracking: None,
-            };
-            call.messages[message]
-                .send_at
-                .is_some()
-                .then(|| Arc::new(scheduled))
-        });
+        // The API takes a scheduled message as a bulk, so it does not share a request.
+        let is_scheduled = call.messages[message].send_at.is_some();
+        let exclusive = exclusive
+            .cloned()
+            .or_else(|| is_scheduled.then(Arc::<ExclusiveRequest>::default));
         let item = |slots: BatchSlots| BatchItem {
             call: Arc::clone(call),
             message,

@@ -132,8 +132,8 @@ impl Dispatcher {
         self.fail(timed_out, error).await;
     }
 
-    /// The API refused the request as a whole, so nothing of it was sent. Finds the refused message: sends each half alone, and
-    /// rejects a destination that is refused alone.
+    /// The API refused the request as a whole, so nothing of it was sent. Finds the refused message: each half goes back to the lanes
+    /// and gets a request of its own, and a destination that is refused alone is rejected.
     async fn isolate_refused(&self, mut items: Vec<BatchItem>, detail: String) {
         if items.len() == 1 && items[0].slots.len() > 1 {
             let (one, other) = items.remove(0).split();
@@ -141,12 +141,16 @@ impl Dispatcher {
         } else if items.len() == 1 {
             return self.reject(&items[0], Reason::ApiRefused, detail).await;
         }
-        let other = items.split_off(items.len() / 2);
-        // Boxed, because the future is recursive.
-        for items in [items, other] {
-            let in_flight = self.lanes.begin(self.latency.average());
-            Box::pin(self.send(items, in_flight)).await;
+        let mut other = items.split_off(items.len() / 2);
+        for half in [&mut items, &mut other] {
+            let exclusive = half[0].exclusive.as_deref().cloned().unwrap_or_default();
+            let exclusive = Arc::new(exclusive);
+            for item in half {
+                item.exclusive = Some(Arc::clone(&exclusive));
+            }
         }
+        items.append(&mut other);
+        self.lanes.put_back(items);
     }
 
     async fn reject(&self, item: &BatchItem, reason: Reason, detail: String) {
