@@ -23,29 +23,19 @@ use self::admission::Admitted;
 use super::{
     SendCommand, SendError, Sender, Sent,
     batch_item::BatchItem,
-    breaker::Breaker,
     call::{Call, ReplyTo},
     dispatcher::{Dispatcher, settle_all},
     guards::Guards,
     idempotency,
     lanes::Lanes,
     latency::Latency,
-    outage_clock::OutageClock,
     places::Places,
     plan::Plan,
     recorder::Recorder,
     registry::Registry,
     resolver::{Resolver, ResolverHandle},
 };
-use crate::{
-    config,
-    events::SharedEventLog,
-    infobip::{
-        Client,
-        pacing::{LogQuota, SendPace},
-    },
-    ops::metrics::Metrics,
-};
+use crate::{config, events::SharedEventLog, infobip::account::Account, ops::metrics::Metrics};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -60,8 +50,7 @@ struct Inner {
     lanes: Arc<Lanes>,
     recorder: Arc<Recorder>,
     registry: Arc<Registry>,
-    breaker: Arc<Breaker>,
-    clock: Arc<OutageClock>,
+    account: Arc<Account>,
     resolver: ResolverHandle,
     /// One place for each slot of the calls in progress.
     room: Places,
@@ -72,15 +61,6 @@ struct Inner {
     placing: TaskTracker,
     /// The dispatcher and the resolver.
     tasks: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
-}
-
-/// The client of the API and its limits.
-pub struct Api {
-    pub client: Client,
-    /// The rate of send requests.
-    pub pace: SendPace,
-    /// The quota of log requests, shared with the other users of the logs.
-    pub log_quota: Arc<LogQuota>,
 }
 
 /// A send in progress. Dropping the handle does not stop the send.
@@ -128,15 +108,10 @@ impl SendCore {
         request_timeout: Duration,
         notify_url: Option<SecretString>,
         guards: Guards,
-        api: Api,
+        account: Arc<Account>,
         log: SharedEventLog,
         metrics: Metrics,
     ) -> Self {
-        let Api {
-            client,
-            pace,
-            log_quota,
-        } = api;
         let lanes = Arc::new(Lanes::new(config.max_batch, metrics.clone()));
         let recorder = Arc::new(Recorder::new(Arc::clone(&log), metrics.clone()));
         let (queue, in_doubt) = mpsc::channel(config.queue_capacity);
@@ -146,29 +121,22 @@ impl SendCore {
             metrics: metrics.clone(),
         };
         let (end_dispatcher, end_resolver) = (CancellationToken::new(), CancellationToken::new());
-        let clock = Arc::new(OutageClock::default());
-        let breaker = Arc::new(Breaker::new(Arc::clone(&clock), metrics.clone()));
         let dispatcher = Arc::new(Dispatcher {
-            client: client.clone(),
-            pace,
+            account: Arc::clone(&account),
             places: Places::of_requests(config),
             config: config.clone(),
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
             log: Arc::clone(&log),
             resolver: resolver_handle.clone(),
-            breaker: Arc::clone(&breaker),
-            clock: Arc::clone(&clock),
             latency: Latency::default(),
             metrics: metrics.clone(),
         });
         let resolver = Resolver {
-            client,
-            log_quota,
+            account: Arc::clone(&account),
             config: config.clone(),
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
-            clock: Arc::clone(&clock),
             metrics,
         };
         let tasks = (
@@ -184,8 +152,7 @@ impl SendCore {
             lanes,
             recorder,
             registry: Arc::default(),
-            breaker,
-            clock,
+            account,
             resolver: resolver_handle,
             room: Places::in_queue(config),
             closing: CancellationToken::new(),
@@ -244,6 +211,10 @@ impl Sender for SendCore {
     fn send(&self, command: SendCommand) -> BoxFuture<'_, Result<Sent, SendError>> {
         let begun = self.begin_for(command, ReplyTo::Command);
         async move { begun?.wait().await }.boxed()
+    }
+
+    fn counted_replicas(&self, replicas: u32) {
+        self.0.account.counted_replicas(replicas);
     }
 }
 

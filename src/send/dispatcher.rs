@@ -17,11 +17,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     SendError,
     batch_item::{BatchItem, wire_ids},
-    breaker::{Breaker, ProbeGuard},
     call::Settled,
     lanes::{Lanes, RequestGuard},
     latency::Latency,
-    outage_clock::OutageClock,
     outcome::{self, Verdict},
     places::Places,
     recorder::{Recorder, SlotResult},
@@ -31,7 +29,8 @@ use crate::{
     config,
     events::SharedEventLog,
     infobip::{
-        ApiError, BatchKind, Client, OutboundBatch, OutboundRow, SendResponse, pacing::SendPace,
+        ApiError, BatchKind, OutboundBatch, OutboundRow, SendResponse,
+        account::{Account, breaker::ProbeGuard},
     },
     ops::{
         kill_point::{self, KillPoint},
@@ -50,8 +49,7 @@ struct Batch {
 
 /// Sends the items in the lanes.
 pub(super) struct Dispatcher {
-    pub(super) client: Client,
-    pub(super) pace: SendPace,
+    pub(super) account: Arc<Account>,
     /// One place for each request in flight.
     pub(super) places: Places,
     pub(super) config: config::Send,
@@ -59,8 +57,6 @@ pub(super) struct Dispatcher {
     pub(super) recorder: Arc<Recorder>,
     pub(super) log: SharedEventLog,
     pub(super) resolver: ResolverHandle,
-    pub(super) breaker: Arc<Breaker>,
-    pub(super) clock: Arc<OutageClock>,
     pub(super) latency: Latency,
     pub(super) metrics: Metrics,
 }
@@ -113,7 +109,7 @@ impl Dispatcher {
         }
         match response {
             Ok(response) => {
-                self.breaker.succeeded();
+                self.account.breaker.succeeded();
                 let delivered = self.handle_response(items, response).await;
                 in_flight.results_delivered(delivered, self.batching_wait());
             }
@@ -149,7 +145,7 @@ impl Dispatcher {
         let size = u32::try_from(all.len()).unwrap_or(u32::MAX);
         self.metrics.batch(size);
         let begun = Instant::now();
-        let response = self.client.send(&batch).await;
+        let response = self.account.client.send(&batch).await;
         if response.is_ok() {
             self.latency.record(begun.elapsed());
         }
@@ -195,7 +191,7 @@ impl Dispatcher {
 
     /// Hands an item in doubt to the resolver.
     async fn submit_to_resolver(&self, item: BatchItem, may_resend: bool) {
-        let began = self.clock.now();
+        let began = self.account.clock.now();
         let send = InDoubtSend::new(item, may_resend, self.config.in_doubt_wait, began);
         self.resolver.submit(send).await;
     }

@@ -14,14 +14,14 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::send::InDoubtSend;
-use super::{
-    SendError, batch_item::wire_ids, lanes::Lanes, outage_clock::OutageClock, recorder::Recorder,
-};
+use super::{SendError, batch_item::wire_ids, lanes::Lanes, recorder::Recorder};
 use crate::{
     config,
     infobip::{
-        ApiError, Client, LogsQuery, limits,
-        pacing::{LogQuota, Priority},
+        ApiError, LogsQuery,
+        account::Account,
+        limits,
+        pacing::Priority,
         wire::{self, LogRow},
     },
     ops::metrics::{Metrics, Resolution},
@@ -57,12 +57,10 @@ impl ResolverHandle {
 
 /// Looks up sends in doubt in the API's logs.
 pub(super) struct Resolver {
-    pub(super) client: Client,
-    pub(super) log_quota: Arc<LogQuota>,
+    pub(super) account: Arc<Account>,
     pub(super) config: config::Send,
     pub(super) lanes: Arc<Lanes>,
     pub(super) recorder: Arc<Recorder>,
-    pub(super) clock: Arc<OutageClock>,
     pub(super) metrics: Metrics,
 }
 
@@ -121,27 +119,17 @@ impl Resolver {
         let mut answers = LogAnswers::default();
         let mut is_down = false;
         for ids in id_filters(due) {
-            self.log_quota.acquire(Priority::InDoubt).await;
             let query = LogsQuery {
                 message_ids: ids.clone(),
                 limit: Some(limits::MAX_ROWS),
                 ..LogsQuery::default()
             };
             let at = Instant::now();
-            let rows = match self.client.logs(&query).await {
-                Ok(response) => {
-                    self.log_quota.answered();
-                    wire::read_logs(&response.body).map_err(|error| error.to_string())
-                }
+            let rows = match self.account.logs(&query, Priority::InDoubt).await {
+                Ok(response) => wire::read_logs(&response.body).map_err(|error| error.to_string()),
                 Err(error) => {
-                    match &error {
-                        ApiError::RateLimited { retry_after } => {
-                            self.log_quota.rate_limited(*retry_after);
-                        }
-                        ApiError::NotSent { .. } | ApiError::InDoubt { .. } => is_down = true,
-                        // Logs that refuse these credentials, say, may do so for ever: sends in doubt must end.
-                        _ => {}
-                    }
+                    // Logs that refuse these credentials, say, may do so for ever: sends in doubt must end.
+                    is_down |= matches!(error, ApiError::NotSent { .. } | ApiError::InDoubt { .. });
                     Err(error.to_string())
                 }
             };
@@ -160,7 +148,8 @@ impl Resolver {
                 ),
             }
         }
-        self.clock
+        self.account
+            .clock
             .set_logs_fail(is_down && answers.answered.is_empty());
         answers
     }
@@ -170,7 +159,7 @@ impl Resolver {
         let mut results = Vec::new();
         let mut resend = Vec::new();
         let mut open = Vec::new();
-        let now = self.clock.now();
+        let now = self.account.clock.now();
         for mut send in due {
             let answered_at = answers.answered.get(send.wire_id());
             if let Some(row) = answers.rows.get(send.wire_id()) {

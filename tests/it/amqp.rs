@@ -16,6 +16,7 @@ mod poison;
 mod promises;
 mod publisher;
 mod reconnect;
+mod replicas;
 mod stuck_queue;
 mod topology;
 mod untried_copies;

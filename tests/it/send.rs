@@ -4,6 +4,7 @@ mod faults;
 mod mistakes;
 mod outages;
 mod promises;
+pub(crate) mod rates;
 mod refused_requests;
 
 use std::time::Duration;

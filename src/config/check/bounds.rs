@@ -31,6 +31,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             1,
             100_000,
         ),
+        ("infobip.replicas", u64::from(infobip.replicas), 0, 1_000),
         (
             "infobip.max_response_bytes",
             count(infobip.max_response_bytes),

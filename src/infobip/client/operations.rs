@@ -53,11 +53,14 @@ impl Client {
         .await
     }
 
-    /// Reads the logs: `GET /sms/1/logs`. Read the body with [`wire::read_logs`].
+    /// Reads the logs: `GET /sms/1/logs`. Read the body with [`wire::read_logs`]. `Account` keeps the quota.
     ///
     /// # Errors
     /// [`ApiError`]
-    pub async fn logs(&self, query: &LogsQuery) -> Result<ApiResponse, ApiError> {
+    pub(in crate::infobip) async fn logs(
+        &self,
+        query: &LogsQuery,
+    ) -> Result<ApiResponse, ApiError> {
         self.get(Endpoint::Logs, "/sms/1/logs", &query.pairs(), Ok)
             .await
     }

@@ -128,7 +128,7 @@ impl Inner {
             InDoubtSend::redelivered(
                 item(BatchSlots::from_elem(slot, 1)),
                 self.request_timeout,
-                self.clock.now(),
+                self.account.clock.now(),
             )
         };
         let mut in_doubt = Vec::new();
@@ -138,7 +138,7 @@ impl Inner {
                 None if arrival == Arrival::First => return true,
                 None if arrival == Arrival::LookUpFirst => {
                     let item = item(BatchSlots::from_elem(slot, 1));
-                    in_doubt.push(InDoubtSend::untried(item, self.clock.now()));
+                    in_doubt.push(InDoubtSend::untried(item, self.account.clock.now()));
                 }
                 None => in_doubt.push(resolve(slot)),
                 Some(EarlierUse::Done(send)) if send.result.outcome() == Outcome::Unknown => {

@@ -21,7 +21,7 @@ impl Inner {
     pub(super) async fn drain(&self, deadline: Instant) {
         self.closing.cancel();
         // What only waits for an API that is down is not waited for: a command goes back to its queue.
-        if self.breaker.is_open() {
+        if self.account.breaker.is_open() {
             for item in self.lanes.remove(|item| item.in_doubt_since.is_none()) {
                 settle_all(&item, &SendError::ShuttingDown);
             }

@@ -2,20 +2,19 @@
 //! resolver.
 //!
 //! Invariant: an item in doubt never fails as "nothing was sent" (P2, docs/RELIABILITY.md).
-//! Neighbours: `infobip` has classified the failure and logged the outage; `breaker` stops sends during an outage.
+//! Neighbours: `infobip` has classified the failure and logged the outage; the breaker stops sends during an outage.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Dispatcher, settle_all};
 use crate::{
-    infobip::ApiError,
+    infobip::{ApiError, account::breaker::RATE_LIMIT},
     message::reason::Reason,
     ops::milliseconds,
     proto::v1::Outcome,
     send::{
         COMMAND_RETRY_FOR, SendError,
         batch_item::{BatchItem, wire_ids},
-        breaker::RATE_LIMIT,
         recorder::SlotResult,
     },
 };
@@ -28,18 +27,18 @@ impl Dispatcher {
         let is_about_messages = error.is_about_the_request();
         match error {
             ApiError::NotSent { detail } => {
-                let wait = self.breaker.failed(&detail, true);
+                let wait = self.account.breaker.failed(&detail, true);
                 self.retry_after(wait, items, &detail).await;
             }
             ApiError::RateLimited { retry_after } => {
-                let wait = self.breaker.rate_limited(retry_after);
+                let wait = self.account.breaker.rate_limited(retry_after);
                 self.retry_after(wait, items, RATE_LIMIT).await;
             }
             ApiError::CredentialsRefused { http_status, text } => {
                 let detail = format!(
                     "HTTP {http_status}, {text}: check infobip.username and infobip.password, or infobip.api_key"
                 );
-                self.breaker.failed(&detail, true);
+                self.account.breaker.failed(&detail, true);
                 self.fail(items, &SendError::CredentialsRefused { detail })
                     .await;
             }
@@ -56,19 +55,19 @@ impl Dispatcher {
                 let response = format!("HTTP {http_status} {code}: {text} {fields}");
                 let response = response.trim_end_matches([' ', ':']);
                 if is_about_messages {
-                    self.breaker.succeeded();
+                    self.account.breaker.succeeded();
                     self.isolate_refused(items, response.to_owned()).await;
                 } else {
                     let detail = format!(
                         "{response}: check infobip.base_url and any proxy between the bridge and the API"
                     );
-                    let wait = self.breaker.failed(&detail, true);
+                    let wait = self.account.breaker.failed(&detail, true);
                     self.retry_after(wait, items, &detail).await;
                 }
             }
             ApiError::InDoubt { detail, redirected } => {
                 // Only one message may cause a timeout or an HTTP 500: the next request begins at once, until the breaker opens.
-                self.breaker.failed(&detail, redirected);
+                self.account.breaker.failed(&detail, redirected);
                 tracing::debug!(
                     message_ids = %wire_ids(&items),
                     detail,
@@ -100,7 +99,7 @@ impl Dispatcher {
 
     /// Fails callers while the API is down, and items whose time is over.
     pub(super) async fn fail_waiting(&self) {
-        let obstacle = self.breaker.obstacle();
+        let obstacle = self.account.breaker.obstacle();
         let error = SendError::Unavailable {
             detail: obstacle.cause,
             retry_after: obstacle.retry_after.max(MIN_RETRY_AFTER),
@@ -116,7 +115,7 @@ impl Dispatcher {
     /// Fails the items whose time is over after `wait`. An item in doubt must not fail as "nothing was sent": it has a limit of its
     /// own, and then goes back to the resolver.
     pub(super) async fn fail_timed_out(&self, wait: Duration, error: &SendError) {
-        let now = self.clock.now();
+        let now = self.account.clock.now();
         let has_timed_out = |item: &BatchItem| match item.in_doubt_since {
             None => {
                 let retry_for = if item.call.is_command {

@@ -5,7 +5,7 @@
 //!
 //! Invariants: no batch is taken while the event log is known to be unavailable; each request pays for what it takes, probes and parts
 //! of a refused request too.
-//! Neighbours: `lanes` forms batches; `breaker`, `places` and the pace allow requests.
+//! Neighbours: `lanes` forms batches; `places`, and the breaker and the pace of the account, allow requests.
 
 use std::{pin::pin, time::Duration};
 
@@ -13,11 +13,9 @@ use tokio::time::Instant;
 
 use super::{Batch, Dispatcher, count_destinations};
 use crate::{
-    infobip::pacing::Share,
+    infobip::{account::breaker::Permission, pacing::Share},
     ops::metrics::Lane,
-    send::{
-        SendError, batch_item::BatchItem, breaker::Permission, lanes::NextBatch, places::Taken,
-    },
+    send::{SendError, batch_item::BatchItem, lanes::NextBatch, places::Taken},
 };
 
 /// How often the dispatcher checks whether the event log can be written again, and which items have waited too long.
@@ -70,7 +68,7 @@ impl Dispatcher {
             return None;
         }
         // Checked only now: the request whose end was awaited may have failed.
-        let is_probe = match self.breaker.permission() {
+        let is_probe = match self.account.breaker.permission() {
             Permission::Wait(until) => {
                 self.wait_for_api(until).await;
                 return None;
@@ -86,19 +84,19 @@ impl Dispatcher {
             }
         };
         let (taken, probe) = if is_probe {
-            let probe = self.breaker.begin_probe();
+            let probe = self.account.breaker.begin_probe();
             let taken = self.lanes.take_probe(self.latency.average());
             (taken, Some(probe))
         } else {
             // Lets the tasks run whose calls were read from the same socket, so that their items join this batch.
             tokio::task::yield_now().await;
             let both_lanes = share == Share::Both && self.places.allow_normal(place);
-            let max = self.pace.max_messages(share);
+            let max = self.account.pace.max_messages(share);
             let average = self.latency.average();
             (self.lanes.take(lane, both_lanes, max, average), None)
         };
         let (items, in_flight) = taken?;
-        self.pace.pay(share, count_destinations(&items));
+        self.account.pace.pay(share, count_destinations(&items));
         if items.iter().all(BatchItem::is_urgent) {
             place.for_urgent();
         }
@@ -125,7 +123,7 @@ impl Dispatcher {
                 }
                 Lane::Normal => {}
             }
-            match self.pace.share(lane) {
+            match self.account.pace.share(lane) {
                 Ok(share) => return Some(Ok((lane, share))),
                 Err(until) => {
                     let earlier = lacks.rate_until.map_or(until, |other| other.min(until));
@@ -147,7 +145,7 @@ impl Dispatcher {
             () = rate => {}
             () = self.places.normal_freed(), if lacks.place => {}
             () = self.lanes.urgent_arrived(), if lacks.urgent_item => {}
-            () = self.breaker.changed() => {}
+            () = self.account.breaker.changed() => {}
         }
     }
 
@@ -167,7 +165,7 @@ impl Dispatcher {
         }
         tokio::select! {
             () = tokio::time::sleep_until(check) => {}
-            () = self.breaker.changed() => {}
+            () = self.account.breaker.changed() => {}
         }
         self.fail_waiting().await;
     }

@@ -39,7 +39,7 @@ impl InDoubtSend {
     /// A send of this process whose response did not arrive. The first look-up is due after `wait`. `began` is now on the
     /// [`OutageClock`].
     ///
-    /// [`OutageClock`]: crate::send::outage_clock::OutageClock
+    /// [`OutageClock`]: crate::infobip::account::outage_clock::OutageClock
     pub(in crate::send) fn new(
         mut item: BatchItem,
         may_resend: bool,
@@ -103,7 +103,7 @@ impl InDoubtSend {
     /// Whether the look-ups end: after `in_doubt_for` without outages (`now` is on the [`OutageClock`]). What was not tried does not
     /// wait for the end of an outage, because its command can go back to a queue.
     ///
-    /// [`OutageClock`]: crate::send::outage_clock::OutageClock
+    /// [`OutageClock`]: crate::infobip::account::outage_clock::OutageClock
     pub(super) fn is_over(&self, now: Instant, in_doubt_for: Duration) -> bool {
         let waited_too_long = !self.was_tried && self.item.since.elapsed() >= COMMAND_RETRY_FOR;
         waited_too_long || now.saturating_duration_since(self.since) >= in_doubt_for

@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// A message for each text, in one call and so in one request.
-fn bulk(texts: &[&str]) -> v1::SendSmsBulkRequest {
+pub(super) fn bulk(texts: &[&str]) -> v1::SendSmsBulkRequest {
     let messages = texts.iter().map(|one| text(&[TO], one).message.unwrap());
     v1::SendSmsBulkRequest {
         messages: messages.collect(),
@@ -23,7 +23,7 @@ fn bulk(texts: &[&str]) -> v1::SendSmsBulkRequest {
 }
 
 /// When each send request arrived.
-async fn arrivals(simulator: &TestSimulator) -> Vec<Timestamp> {
+pub(super) async fn arrivals(simulator: &TestSimulator) -> Vec<Timestamp> {
     let at = |request: Value| {
         let at = request["at"].as_str().unwrap();
         let at = DateTime::strptime("%Y-%m-%dT%H:%M:%S%.f%z", at).unwrap();
@@ -34,7 +34,7 @@ async fn arrivals(simulator: &TestSimulator) -> Vec<Timestamp> {
     requests.into_iter().map(at).collect()
 }
 
-fn between(one: Timestamp, other: Timestamp) -> Duration {
+pub(super) fn between(one: Timestamp, other: Timestamp) -> Duration {
     other.duration_since(one).unsigned_abs()
 }
 
