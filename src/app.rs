@@ -175,7 +175,7 @@ impl App {
         let push_url = |endpoint| config.http.push_url(endpoint, addresses.http.port());
         let sender = SendCore::start(
             &config.send,
-            config.infobip.request_timeout,
+            &config.infobip,
             push_url("reports"),
             Guards::new(&config.applications, std::time::Instant::now()),
             Arc::clone(&account),

@@ -59,6 +59,8 @@ pub struct Infobip {
     pub send_requests_per_second: u32,
     pub send_messages_per_second: u32,
     pub log_requests_per_minute: u32,
+    #[serde(with = "duration")]
+    pub log_lag: Duration,
     pub replicas: u32,
     pub max_response_bytes: usize,
 }

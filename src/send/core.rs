@@ -105,7 +105,7 @@ impl SendCore {
     #[must_use]
     pub fn start(
         config: &config::Send,
-        request_timeout: Duration,
+        infobip: &config::Infobip,
         notify_url: Option<SecretString>,
         guards: Guards,
         account: Arc<Account>,
@@ -125,6 +125,7 @@ impl SendCore {
             account: Arc::clone(&account),
             places: Places::of_requests(config),
             config: config.clone(),
+            log_lag: infobip.log_lag,
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
             log: Arc::clone(&log),
@@ -135,6 +136,7 @@ impl SendCore {
         let resolver = Resolver {
             account: Arc::clone(&account),
             config: config.clone(),
+            log_lag: infobip.log_lag,
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
             metrics,
@@ -145,7 +147,7 @@ impl SendCore {
         );
         Self(Arc::new(Inner {
             config: config.clone(),
-            request_timeout,
+            request_timeout: infobip.request_timeout,
             notify_url,
             guards,
             log,

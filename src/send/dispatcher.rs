@@ -36,7 +36,7 @@ use crate::{
         kill_point::{self, KillPoint},
         metrics::Metrics,
     },
-    proto::v1::Outcome,
+    proto::v1::{self, Outcome},
 };
 
 /// The items of one request.
@@ -53,6 +53,8 @@ pub(super) struct Dispatcher {
     /// One place for each request in flight.
     pub(super) places: Places,
     pub(super) config: config::Send,
+    /// `infobip.log_lag`
+    pub(super) log_lag: Duration,
     pub(super) lanes: Arc<Lanes>,
     pub(super) recorder: Arc<Recorder>,
     pub(super) log: SharedEventLog,
@@ -91,7 +93,18 @@ impl Dispatcher {
     }
 
     async fn send(&self, items: Vec<BatchItem>, in_flight: RequestGuard) {
-        let mut items = self.reject_expired(items).await;
+        if !items.iter().any(BatchItem::is_expired) {
+            return self.send_unexpired(items, in_flight).await;
+        }
+        let (expired, items): (Vec<_>, Vec<_>) = items.into_iter().partition(BatchItem::is_expired);
+        // The others do not wait until the results of the expired ones are stored.
+        tokio::join!(
+            self.end_expired(expired),
+            self.send_unexpired(items, in_flight)
+        );
+    }
+
+    async fn send_unexpired(&self, mut items: Vec<BatchItem>, in_flight: RequestGuard) {
         if items.is_empty() {
             return;
         }
@@ -177,6 +190,10 @@ impl Dispatcher {
                 let mut result = item.call.result(slot, outcome);
                 result.status = Some(row.status);
                 result.sms_count = row.sms_count;
+                if outcome == Outcome::Rejected && item.in_doubt_since.is_some() {
+                    self.submit_rejected(item.only(index), result).await;
+                    continue;
+                }
                 results.push(SlotResult {
                     call: Arc::clone(&item.call),
                     slot,
@@ -187,6 +204,13 @@ impl Dispatcher {
         let delivered = results.len();
         self.recorder.record(results).await;
         delivered
+    }
+
+    /// Hands an item in doubt that was rejected to the resolver: an earlier request may have been accepted.
+    async fn submit_rejected(&self, item: BatchItem, rejection: Box<v1::SendResult>) {
+        let began = self.account.clock.now();
+        let send = InDoubtSend::rejected(item, rejection, self.log_lag, began);
+        self.resolver.submit(send).await;
     }
 
     /// Hands an item in doubt to the resolver.

@@ -1,31 +1,28 @@
 //! Resolves sends whose outcome is in doubt: looks them up in the API's logs, and resends with the same id only what the logs do
 //! not have (docs/RELIABILITY.md#how-a-send-stays-single).
 //!
-//! Invariants: an answered look-up precedes every resend; after `send.in_doubt_for`, a clock that stands still during outages, nothing is
+//! Invariants: an answered look-up precedes every resend; a rejection counts only if an earlier request cannot have been accepted; after `send.in_doubt_for`, a clock that stands still during outages, nothing is
 //! resent a second time; a send that was refused as "duplicate id" is never resent; after
 //! `send.in_doubt_for` the result is `unknown`, and a repeated call starts a new look-up.
 //! Neighbours: `infobip::error` and `outcome` decide what is in doubt; `dispatcher` and `core` hand sends over; `outcome` classifies log rows; `recorder` records results.
 
+mod answers;
 mod send;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use self::answers::{LogAnswer, LogAnswers};
 pub(super) use self::send::InDoubtSend;
 use super::{SendError, batch_item::wire_ids, lanes::Lanes, recorder::Recorder};
 use crate::{
     config,
-    infobip::{
-        ApiError, LogsQuery,
-        account::Account,
-        limits,
-        pacing::Priority,
-        wire::{self, LogRow},
-    },
+    infobip::{ApiError, LogsQuery, account::Account, limits, pacing::Priority, wire},
     ops::metrics::{Metrics, Resolution},
     primitives::retry::RetryPolicy,
+    proto::v1::Outcome,
 };
 
 /// Maximum time between two look-ups of one id.
@@ -59,18 +56,11 @@ impl ResolverHandle {
 pub(super) struct Resolver {
     pub(super) account: Arc<Account>,
     pub(super) config: config::Send,
+    /// `infobip.log_lag`
+    pub(super) log_lag: Duration,
     pub(super) lanes: Arc<Lanes>,
     pub(super) recorder: Arc<Recorder>,
     pub(super) metrics: Metrics,
-}
-
-/// The answers of the API's logs.
-#[derive(Default)]
-struct LogAnswers {
-    /// The rows that were found, by wire id.
-    rows: HashMap<String, LogRow>,
-    /// When the look-up that was answered began, by wire id. An id without a row was not found.
-    answered: HashMap<String, Instant>,
 }
 
 impl Resolver {
@@ -134,14 +124,7 @@ impl Resolver {
                 }
             };
             match rows {
-                Ok(rows) => {
-                    for id in ids {
-                        answers.answered.insert(id, at);
-                    }
-                    for row in rows.rows {
-                        answers.rows.insert(row.wire_id.clone(), row);
-                    }
-                }
+                Ok(rows) => answers.add(ids, at, rows.rows),
                 Err(detail) => tracing::debug!(
                     detail,
                     "looking up sends in doubt failed; it will be retried"
@@ -150,7 +133,7 @@ impl Resolver {
         }
         self.account
             .clock
-            .set_logs_fail(is_down && answers.answered.is_empty());
+            .set_logs_fail(is_down && answers.is_empty());
         answers
     }
 
@@ -161,11 +144,34 @@ impl Resolver {
         let mut open = Vec::new();
         let now = self.account.clock.now();
         for mut send in due {
-            let answered_at = answers.answered.get(send.wire_id());
-            if let Some(row) = answers.rows.get(send.wire_id()) {
+            let asked_at = answers.asked_at(send.wire_id());
+            match answers.of(send.wire_id()) {
+                LogAnswer::Accepted(log) => {
+                    self.metrics.in_doubt_resolved(Resolution::Found);
+                    results.push(send.with_result(send.found(log, Outcome::Accepted)));
+                    continue;
+                }
+                LogAnswer::Rejected(log) => {
+                    let rejection = send.found(log, Outcome::Rejected);
+                    if !send.item.is_resent && send.rejection.is_none() {
+                        self.metrics.in_doubt_resolved(Resolution::Found);
+                        results.push(send.with_result(rejection));
+                        continue;
+                    }
+                    send.note_rejection(rejection, self.log_lag);
+                }
+                // The API has seen the id, so an earlier request may have been accepted.
+                LogAnswer::Duplicate => {
+                    send.may_resend = false;
+                    send.rejection = None;
+                }
+                LogAnswer::NotFound | LogAnswer::Unanswered => {}
+            }
+            let not_found_counts = asked_at.is_some_and(|at| at >= send.not_found_counts_from);
+            if not_found_counts && let Some(rejection) = send.rejection.take() {
                 self.metrics.in_doubt_resolved(Resolution::Found);
-                results.push(send.found(&row.log));
-            } else if answered_at.is_some_and(|at| *at >= send.not_found_counts_from)
+                results.push(send.with_result(rejection));
+            } else if not_found_counts
                 && send.may_resend
                 // What was not tried is rejected as expired by the dispatcher.
                 && !(send.was_tried && send.item.is_expired())

@@ -8,6 +8,7 @@ mod commands;
 mod custody;
 mod custody_of_copies;
 mod dead_letters;
+mod expiry;
 mod frozen_broker;
 mod log;
 mod log_under_load;

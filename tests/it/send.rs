@@ -1,6 +1,7 @@
 //! How a message is sent at most once: ids, sends in doubt, refusals (docs/RELIABILITY.md, P2 and P3).
 
 mod faults;
+mod late_logs;
 mod mistakes;
 mod outages;
 mod promises;

@@ -119,6 +119,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             ms(1),
             hour,
         ),
+        ("infobip.log_lag", infobip.log_lag, ms(0), hour),
         ("send.retry_for", send.retry_for, ms(0), hour * 24),
         (
             "send.max_batching_wait",
@@ -178,6 +179,13 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             &["send.in_doubt_for", "infobip.request_timeout"],
             "must be longer than infobip.request_timeout",
             "increase it; otherwise no send in doubt could be resolved",
+        );
+    }
+    if send.in_doubt_for <= infobip.log_lag && send.in_doubt_for >= ms(1) {
+        checks.reject(
+            &["send.in_doubt_for", "infobip.log_lag"],
+            "must be longer than infobip.log_lag",
+            "increase it; otherwise a message that is rejected when it is sent again would be unknown",
         );
     }
     if infobip.connect_timeout >= infobip.request_timeout && infobip.request_timeout >= ms(1) {
@@ -247,6 +255,7 @@ mod tests {
                 "infobip.connect_timeout",
             ),
             ("[send]\nin_doubt_for = \"30s\"", "send.in_doubt_for"),
+            ("[infobip]\nlog_lag = \"10m\"", "send.in_doubt_for"),
         ] {
             assert_eq!(mistake(text, &[]).key, key, "{text}");
         }

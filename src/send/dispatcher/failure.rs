@@ -11,7 +11,7 @@ use crate::{
     infobip::{ApiError, account::breaker::RATE_LIMIT},
     message::reason::Reason,
     ops::milliseconds,
-    proto::v1::Outcome,
+    proto::v1::{self, Outcome},
     send::{
         COMMAND_RETRY_FOR, SendError,
         batch_item::{BatchItem, wire_ids},
@@ -56,7 +56,7 @@ impl Dispatcher {
                 let response = response.trim_end_matches([' ', ':']);
                 if is_about_messages {
                     self.account.breaker.succeeded();
-                    self.isolate_refused(items, response.to_owned()).await;
+                    self.isolate_refused(items, response).await;
                 } else {
                     let detail = format!(
                         "{response}: check infobip.base_url and any proxy between the bridge and the API"
@@ -133,12 +133,12 @@ impl Dispatcher {
 
     /// The API refused the request as a whole, so nothing of it was sent. Finds the refused message: each half goes back to the lanes
     /// and gets a request of its own, and a destination that is refused alone is rejected.
-    async fn isolate_refused(&self, mut items: Vec<BatchItem>, detail: String) {
+    async fn isolate_refused(&self, mut items: Vec<BatchItem>, detail: &str) {
         if items.len() == 1 && items[0].slots.len() > 1 {
             let (one, other) = items.remove(0).split();
             items = vec![one, other];
         } else if items.len() == 1 {
-            return self.reject(&items[0], Reason::ApiRefused, detail).await;
+            return self.reject_refused(items.remove(0), detail).await;
         }
         let mut other = items.split_off(items.len() / 2);
         for half in [&mut items, &mut other] {
@@ -152,13 +152,24 @@ impl Dispatcher {
         self.lanes.put_back(items);
     }
 
-    async fn reject(&self, item: &BatchItem, reason: Reason, detail: String) {
-        let results = item.slots.iter().map(|slot| SlotResult {
-            call: Arc::clone(&item.call),
-            slot: *slot,
-            result: item
-                .call
-                .refusal(*slot, Outcome::Rejected, reason, detail.clone(), Vec::new()),
+    /// Rejects the one destination of a refused request.
+    async fn reject_refused(&self, item: BatchItem, detail: &str) {
+        if item.in_doubt_since.is_none() {
+            return self.reject(&[item], Reason::ApiRefused, detail).await;
+        }
+        for (index, slot) in item.slots.iter().enumerate() {
+            let rejection = rejection(&item, *slot, Reason::ApiRefused, detail);
+            self.submit_rejected(item.only(index), rejection).await;
+        }
+    }
+
+    async fn reject(&self, items: &[BatchItem], reason: Reason, detail: &str) {
+        let results = items.iter().flat_map(|item| {
+            item.slots.iter().map(|slot| SlotResult {
+                call: Arc::clone(&item.call),
+                slot: *slot,
+                result: rejection(item, *slot, reason, detail),
+            })
         });
         self.recorder.record(results.collect()).await;
     }
@@ -174,24 +185,21 @@ impl Dispatcher {
         }
     }
 
-    /// Removes and rejects items whose `expires_at` has passed.
-    pub(super) async fn reject_expired(&self, items: Vec<BatchItem>) -> Vec<BatchItem> {
-        if !items.iter().any(BatchItem::is_expired) {
-            return items;
+    /// Rejects items whose `expires_at` has passed. Those in doubt stay in doubt.
+    pub(super) async fn end_expired(&self, expired: Vec<BatchItem>) {
+        let (untried, in_doubt): (Vec<_>, Vec<_>) = expired
+            .into_iter()
+            .partition(|item| item.in_doubt_since.is_none());
+        for item in in_doubt {
+            self.submit_to_resolver(item, false).await;
         }
-        let (expired, items): (Vec<_>, Vec<_>) = items.into_iter().partition(BatchItem::is_expired);
-        for item in expired {
-            if item.in_doubt_since.is_none() {
-                self.reject(
-                    &item,
-                    Reason::Expired,
-                    "its expires_at passed before it could be sent: nothing was sent".to_owned(),
-                )
-                .await;
-            } else {
-                self.submit_to_resolver(item, false).await;
-            }
-        }
-        items
+        let detail = "its expires_at passed before it could be sent: nothing was sent";
+        self.reject(&untried, Reason::Expired, detail).await;
     }
+}
+
+fn rejection(item: &BatchItem, slot: usize, reason: Reason, detail: &str) -> Box<v1::SendResult> {
+    let outcome = Outcome::Rejected;
+    item.call
+        .refusal(slot, outcome, reason, detail.to_owned(), Vec::new())
 }

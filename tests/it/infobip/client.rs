@@ -45,6 +45,7 @@ fn config(base_url: &str) -> config::Infobip {
         send_requests_per_second: 0,
         send_messages_per_second: 0,
         log_requests_per_minute: 120,
+        log_lag: Duration::from_secs(30),
         replicas: 0,
         max_response_bytes: 64 * 1024,
     }
