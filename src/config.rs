@@ -69,6 +69,7 @@ pub struct Infobip {
 #[serde(deny_unknown_fields)]
 pub struct Send {
     pub max_batch: usize,
+    pub max_batch_bytes: usize,
     pub max_requests_in_flight: usize,
     #[serde(with = "duration")]
     pub max_batching_wait: Duration,

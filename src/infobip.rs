@@ -24,7 +24,7 @@ pub use self::{
     },
     error::ApiError,
     wire::{
-        send::{BatchKind, OutboundBatch, OutboundRow, WireDestination},
+        send::{BatchKind, OutboundBatch, OutboundRow, WireDestination, estimated_bytes},
         send_response::{SendResponse, SendRow},
     },
 };

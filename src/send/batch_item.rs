@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::call::Call;
 use crate::{
-    infobip::{BatchKind, WireDestination},
+    infobip::{BatchKind, WireDestination, estimated_bytes},
     message::time,
     ops::metrics::Lane,
     primitives::joined::Joined,
@@ -85,6 +85,11 @@ impl BatchItem {
             Some(Content::Binary(_)) => BatchKind::Binary,
             Some(Content::Text(_)) | None => BatchKind::Text,
         }
+    }
+
+    /// Number of bytes that it adds to a request, about.
+    pub(super) fn estimated_bytes(&self) -> usize {
+        estimated_bytes(self.message(), self.slots.len())
     }
 
     /// The destinations, in the order of `slots`.

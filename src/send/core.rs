@@ -27,7 +27,7 @@ use super::{
     dispatcher::{Dispatcher, settle_all},
     guards::Guards,
     idempotency,
-    lanes::Lanes,
+    lanes::{Lanes, Room},
     latency::Latency,
     places::Places,
     plan::Plan,
@@ -112,7 +112,11 @@ impl SendCore {
         log: SharedEventLog,
         metrics: Metrics,
     ) -> Self {
-        let lanes = Arc::new(Lanes::new(config.max_batch, metrics.clone()));
+        let max_batch = Room {
+            destinations: config.max_batch,
+            bytes: config.max_batch_bytes,
+        };
+        let lanes = Arc::new(Lanes::new(max_batch, metrics.clone()));
         let recorder = Arc::new(Recorder::new(Arc::clone(&log), metrics.clone()));
         let (queue, in_doubt) = mpsc::channel(config.queue_capacity);
         let resolver_handle = ResolverHandle {

@@ -16,6 +16,7 @@ use tokio::{
     time::Instant,
 };
 
+pub(super) use self::queue::Room;
 use self::{batching::Batching, queue::Queue};
 use super::batch_item::BatchItem;
 use crate::ops::metrics::{Lane, Metrics};
@@ -41,13 +42,13 @@ pub(super) struct Lanes {
     state: Mutex<State>,
     changed: Notify,
     urgent_arrived: Notify,
-    /// Maximum number of destinations in one REST request that several calls share. An exclusive request is not split.
-    max_batch: usize,
+    /// Of one REST request that several calls share. An exclusive request is not split.
+    max_batch: Room,
     metrics: Metrics,
 }
 
 impl Lanes {
-    pub(super) fn new(max_batch: usize, metrics: Metrics) -> Self {
+    pub(super) fn new(max_batch: Room, metrics: Metrics) -> Self {
         Self {
             state: Mutex::default(),
             changed: Notify::new(),
@@ -73,7 +74,7 @@ impl Lanes {
             self.count_in(&item);
             state.queue.push(item);
         }
-        wakes_dispatcher |= state.queue.destinations() >= self.max_batch;
+        wakes_dispatcher |= state.queue.destinations() >= self.max_batch.destinations;
         drop(state);
         if some_are_urgent {
             self.urgent_arrived.notify_one();
@@ -107,7 +108,7 @@ impl Lanes {
     /// When the next batch should be taken, if no item waits longer than `batching_wait`.
     pub(super) fn next_batch_at(&self, batching_wait: Duration) -> NextBatch {
         let state = self.state();
-        if state.queue.has_urgent() || state.queue.destinations() >= self.max_batch {
+        if state.queue.has_urgent() || state.queue.destinations() >= self.max_batch.destinations {
             return NextBatch::Now;
         }
         match state.queue.first_normal() {
@@ -131,8 +132,11 @@ impl Lanes {
         max: usize,
         expected_latency: Duration,
     ) -> Option<(Vec<BatchItem>, RequestGuard)> {
-        let max = max.min(self.max_batch);
-        let items = self.state().queue.take(first, others_too, max);
+        let room = Room {
+            destinations: max.min(self.max_batch.destinations),
+            ..self.max_batch
+        };
+        let items = self.state().queue.take(first, others_too, room);
         self.count_out(&items);
         (!items.is_empty()).then(|| (items, self.begin(expected_latency)))
     }

@@ -40,6 +40,12 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         ),
         ("send.max_batch", count(send.max_batch), 1, MAX_BATCH),
         (
+            "send.max_batch_bytes",
+            count(send.max_batch_bytes),
+            1024,
+            1 << 30,
+        ),
+        (
             "send.max_requests_in_flight",
             count(send.max_requests_in_flight),
             1,

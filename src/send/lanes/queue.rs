@@ -10,6 +10,9 @@ use crate::{ops::metrics::Lane, send::batch_item::BatchItem};
 /// After this many batches with urgent items only, one begins with a normal item, if any waits.
 const URGENT_IN_A_ROW: u32 = 7;
 
+/// How many items in a row a batch passes that need another request.
+const MAX_PASSED: usize = 1_000;
+
 const LANES: [Lane; 2] = [Lane::Urgent, Lane::Normal];
 
 #[derive(Default)]
@@ -95,33 +98,23 @@ impl Queue {
         })
     }
 
-    /// Takes the items of a request that begins with the first item of `first`: at most `max` destinations, or all items of one
-    /// exclusive request. If there is room, and `others_too`, it takes items of the other lane as well.
-    pub(super) fn take(&mut self, first: Lane, others_too: bool, max: usize) -> Vec<BatchItem> {
+    /// Takes the items of a request that begins with the first item of `first`, or all items of one exclusive request. If there is room,
+    /// and `others_too`, it takes items of the other lane as well.
+    pub(super) fn take(&mut self, first: Lane, others_too: bool, room: Room) -> Vec<BatchItem> {
         let waiting = self.urgent.len() + self.normal.len();
-        let mut batch: Vec<BatchItem> = Vec::with_capacity(waiting.min(max));
-        let mut room = max;
+        let mut batch = Batch {
+            items: Vec::with_capacity(waiting.min(room.destinations)),
+            room,
+        };
         let other = match first {
             Lane::Urgent => Lane::Normal,
             Lane::Normal => Lane::Urgent,
         };
-        for lane in [Some(first), others_too.then_some(other)]
-            .into_iter()
-            .flatten()
-        {
-            let items = self.items(lane);
-            while let Some(item) = items.front() {
-                if !batch
-                    .first()
-                    .is_none_or(|first| may_share_request(first, item, room))
-                {
-                    break;
-                }
-                let Some(item) = items.pop_front() else { break };
-                room = room.saturating_sub(item.slots.len());
-                batch.push(item);
-            }
+        batch.fill(self.items(first));
+        if others_too {
+            batch.fill(self.items(other));
         }
+        let batch = batch.items;
         let is_urgent = batch.iter().all(BatchItem::is_urgent);
         self.urgent_in_a_row = if is_urgent && !self.normal.is_empty() {
             self.urgent_in_a_row.saturating_add(1)
@@ -154,12 +147,71 @@ impl Queue {
     }
 }
 
-/// Whether an item may share the request that begins with `first` and has room for `room` more destinations.
-fn may_share_request(first: &BatchItem, item: &BatchItem, room: usize) -> bool {
-    first.kind() == item.kind()
-        && match (&first.exclusive, &item.exclusive) {
-            (None, None) => item.slots.len() <= room,
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            _ => false,
+/// What a request may hold.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::send) struct Room {
+    pub(in crate::send) destinations: usize,
+    pub(in crate::send) bytes: usize,
+}
+
+/// The items of a request while it is put together.
+struct Batch {
+    items: Vec<BatchItem>,
+    room: Room,
+}
+
+impl Batch {
+    /// Takes items from the front of a lane while there is room. Items that cannot share the request keep their places.
+    fn fill(&mut self, lane: &mut VecDeque<BatchItem>) {
+        let mut passed = Vec::new();
+        while passed.len() <= MAX_PASSED
+            && let Some(item) = lane.pop_front()
+        {
+            match self.fit(&item) {
+                Fit::Shares => self.push(item),
+                Fit::NoRoom => {
+                    lane.push_front(item);
+                    break;
+                }
+                Fit::Other => passed.push(item),
+            }
         }
+        for item in passed.into_iter().rev() {
+            lane.push_front(item);
+        }
+    }
+
+    fn fit(&self, item: &BatchItem) -> Fit {
+        let Some(first) = self.items.first() else {
+            return Fit::Shares;
+        };
+        match (&first.exclusive, &item.exclusive) {
+            _ if first.kind() != item.kind() => Fit::Other,
+            (Some(one), Some(other)) if Arc::ptr_eq(one, other) => Fit::Shares,
+            (None, None) => {
+                let has_room = item.slots.len() <= self.room.destinations
+                    && item.estimated_bytes() <= self.room.bytes;
+                if has_room { Fit::Shares } else { Fit::NoRoom }
+            }
+            _ => Fit::Other,
+        }
+    }
+
+    fn push(&mut self, item: BatchItem) {
+        let Room {
+            destinations,
+            bytes,
+        } = &mut self.room;
+        *destinations = destinations.saturating_sub(item.slots.len());
+        *bytes = bytes.saturating_sub(item.estimated_bytes());
+        self.items.push(item);
+    }
+}
+
+/// Whether an item may join a batch.
+enum Fit {
+    Shares,
+    NoRoom,
+    /// It needs another request: its content is of the other kind, or one of the two is exclusive.
+    Other,
 }

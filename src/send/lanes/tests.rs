@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    proto::v1,
+    proto::v1::{self, outbound_message::Content},
     send::{batch_item::ExclusiveRequest, call::ReplyTo},
 };
 
@@ -31,6 +31,10 @@ fn in_doubt(urgent: bool) -> BatchItem {
 const LONG: Duration = Duration::from_secs(3600);
 
 fn lanes(max_batch: usize) -> Arc<Lanes> {
+    let max_batch = Room {
+        destinations: max_batch,
+        bytes: 10_000,
+    };
     Arc::new(Lanes::new(max_batch, Metrics::new()))
 }
 
@@ -224,4 +228,46 @@ async fn a_batch_for_urgent_items_only_has_no_normal_item() {
     assert!(items.len() == 2 && items.iter().all(BatchItem::is_urgent));
     assert!(lanes.take(Lane::Urgent, false, 4, LONG).is_none());
     assert_eq!(lanes.take(Lane::Urgent, true, 4, LONG).unwrap().0.len(), 1);
+}
+
+/// An item with this content.
+fn item_of(content: Content) -> BatchItem {
+    let message = v1::OutboundMessage {
+        content: Some(content),
+        ..Default::default()
+    };
+    let reply_to = ReplyTo::Callback(Box::new(|_| {}));
+    BatchItem::alone(message, Instant::now(), reply_to)
+}
+
+#[tokio::test]
+async fn texts_and_binary_messages_in_turn_share_two_requests() {
+    let lanes = lanes(10);
+    let content = |n| match n % 2 {
+        0 => Content::Text(n.to_string()),
+        _ => Content::Binary(v1::BinaryContent::default()),
+    };
+    lanes.push((0..8).map(|n| item_of(content(n))));
+    let text_of = |item: &BatchItem| match &item.message().content {
+        Some(Content::Text(text)) => text.clone(),
+        _ => "binary".to_owned(),
+    };
+    let texts: Vec<_> = take(&lanes, LONG).unwrap().0.iter().map(text_of).collect();
+    assert_eq!(texts, ["0", "2", "4", "6"]);
+    assert_eq!(take(&lanes, LONG).unwrap().0.len(), 4);
+    assert!(take(&lanes, LONG).is_none());
+}
+
+#[tokio::test]
+async fn long_messages_do_not_share_a_request() {
+    let lanes = lanes(10);
+    let long = || item_of(Content::Text("x".repeat(4_000)));
+    let short = item_of(Content::Text("x".into()));
+    let too_long = item_of(Content::Text("x".repeat(20_000)));
+    lanes.push([long(), long(), long(), too_long, short]);
+    let mut sizes = Vec::new();
+    while let Some((items, _)) = take(&lanes, LONG) {
+        sizes.push(items.len());
+    }
+    assert_eq!(sizes, [2, 1, 1, 1]);
 }

@@ -71,7 +71,10 @@ async fn a_message_does_not_wait_for_the_results_of_expired_ones() {
     let sends = setup.sends_seen(2).await;
     let waited = sends[1].duration_since(sends[0]).unsigned_abs();
     // Four seconds for the first, whose result is stored then. Twenty results one after the other take five seconds more.
-    assert!(waited < Duration::from_millis(4_000) + DELAY * 12, "{waited:?}");
+    assert!(
+        waited < Duration::from_millis(4_000) + DELAY * 12,
+        "{waited:?}"
+    );
     eventually("all expired", async || {
         let rejected = setup.results("send.rejected").await;
         (rejected.len() == EXPIRED).then_some(())

@@ -15,7 +15,11 @@ async fn messages_have_a_rate_beside_requests() {
         config.infobip.send_messages_per_second = 20;
     })
     .await;
-    bridge.sms().send_sms_bulk(bulk(&["Hello"; 40])).await.unwrap();
+    bridge
+        .sms()
+        .send_sms_bulk(bulk(&["Hello"; 40]))
+        .await
+        .unwrap();
     let requests = simulator.requests().await;
     let sizes: Vec<_> = requests
         .iter()
