@@ -7,6 +7,7 @@
 //! Neighbours: `infobip::error` and `outcome` decide what is in doubt; `dispatcher` and `core` hand sends over; `outcome` classifies log rows; `recorder` records results.
 
 mod answers;
+mod recent;
 mod send;
 
 use std::{sync::Arc, time::Duration};
@@ -108,7 +109,11 @@ impl Resolver {
     async fn query_logs(&self, due: &[InDoubtSend]) -> LogAnswers {
         let mut answers = LogAnswers::default();
         let mut is_down = false;
-        for ids in id_filters(due) {
+        let all = due.iter().map(InDoubtSend::wire_id);
+        let requests = id_filters(all.clone()).len();
+        self.find_among_recent(due, requests, &mut answers).await;
+        let rest: Vec<_> = all.filter(|id| answers.asked_at(id).is_none()).collect();
+        for ids in id_filters(rest.into_iter()) {
             let query = LogsQuery {
                 message_ids: ids.clone(),
                 limit: Some(limits::MAX_ROWS),
@@ -209,11 +214,10 @@ impl Resolver {
 }
 
 /// The ids to look up, in lists that fit the API's id filter.
-fn id_filters(due: &[InDoubtSend]) -> Vec<Vec<String>> {
+fn id_filters<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<Vec<String>> {
     let mut filters: Vec<Vec<String>> = Vec::new();
     let mut characters = usize::MAX;
-    for send in due {
-        let id = send.wire_id();
+    for id in ids {
         if characters.saturating_add(id.len() + 1) > limits::MAX_ID_FILTER_CHARACTERS {
             filters.push(Vec::new());
             characters = 0;

@@ -2,6 +2,7 @@
 
 mod faults;
 mod late_logs;
+mod many_in_doubt;
 mod mistakes;
 mod outages;
 mod promises;

@@ -48,7 +48,9 @@ impl Client {
         })?;
         let request = with_json(self.inner.http.post(url.clone()), body);
         self.call(Endpoint::Send, request, |response| {
-            read_json(&response, |body| read_send_response(body, batch.destinations()))
+            read_json(&response, |body| {
+                read_send_response(body, batch.destinations())
+            })
         })
         .await
     }
