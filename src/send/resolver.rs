@@ -81,6 +81,10 @@ impl Resolver {
                     None => break,
                 },
                 () = sleep_until(next_due) => {
+                    // All that are here share the requests of this round.
+                    while let Ok(send) = submitted.try_recv() {
+                        open.push(send);
+                    }
                     let horizon = Instant::now() + LOOKUP_BATCH_WINDOW;
                     let (due, later) = open.into_iter().partition(|send| send.due <= horizon);
                     open = later;

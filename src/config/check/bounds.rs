@@ -260,7 +260,10 @@ mod tests {
                 "[infobip]\nconnect_timeout = \"30s\"",
                 "infobip.connect_timeout",
             ),
-            ("[send]\nin_doubt_for = \"30s\"", "send.in_doubt_for"),
+            (
+                "[send]\nin_doubt_for = \"30s\"\n[infobip]\nlog_lag = \"1s\"",
+                "send.in_doubt_for",
+            ),
             ("[infobip]\nlog_lag = \"10m\"", "send.in_doubt_for"),
         ] {
             assert_eq!(mistake(text, &[]).key, key, "{text}");

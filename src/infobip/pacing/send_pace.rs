@@ -138,10 +138,9 @@ impl State {
             Share::Both => &self.shared,
         };
         let one = budget.messages.takes(1, self.replicas);
-        match Duration::from_secs(1)
-            .as_nanos()
-            .checked_div(one.as_nanos())
-        {
+        // A little more than a second, because `one` is rounded to a nanosecond.
+        let second = Duration::from_millis(1_001);
+        match second.as_nanos().checked_div(one.as_nanos()) {
             None => usize::MAX,
             Some(messages) => usize::try_from(messages).unwrap_or(usize::MAX).max(1),
         }

@@ -215,8 +215,8 @@ async fn of_eight_batches_in_a_row_one_begins_with_a_normal_item() {
     lanes.push((0..20).map(|_| item(true)));
     take(&lanes, LONG).unwrap();
     lanes.push([item(false), item(false)]);
-    let is_normal = |_| !take(&lanes, LONG).unwrap().0[0].is_urgent();
-    let normal: Vec<_> = (0..19).filter(|n| is_normal(n)).collect();
+    let is_normal = || !take(&lanes, LONG).unwrap().0[0].is_urgent();
+    let normal: Vec<_> = (0..19).filter(|_| is_normal()).collect();
     assert_eq!(normal, [7, 15]);
 }
 
@@ -243,7 +243,7 @@ fn item_of(content: Content) -> BatchItem {
 #[tokio::test]
 async fn texts_and_binary_messages_in_turn_share_two_requests() {
     let lanes = lanes(10);
-    let content = |n| match n % 2 {
+    let content = |n: i32| match n % 2 {
         0 => Content::Text(n.to_string()),
         _ => Content::Binary(v1::BinaryContent::default()),
     };

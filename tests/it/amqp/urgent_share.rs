@@ -38,7 +38,7 @@ impl Setup {
     /// The API never answers normal messages. Waits until `count` of them hold a request, and nothing else happens.
     async fn api_hangs(&self, count: usize) {
         self.simulator
-            .fault(json!({"kind": "latency", "ms": 600_000, "before": true, "path": SEND_PATH}))
+            .fault(json!({"kind": "latency", "ms": 600_000, "path": SEND_PATH}))
             .await;
         for n in 0..NORMAL {
             self.publish_command(n).await;
