@@ -24,8 +24,6 @@ const WAIT: RetryPolicy = RetryPolicy::new(Duration::from_millis(100), Duration:
 const PROBES: RetryPolicy = RetryPolicy::new(Duration::from_millis(500), Duration::from_secs(5));
 /// The cause of a wait after a 429.
 pub const RATE_LIMIT: &str = "HTTP 429 Too Many Requests";
-/// A longer Retry-After counts as this.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 pub struct Breaker {
     state: Mutex<State>,
@@ -258,7 +256,6 @@ impl State {
         }
         let wait = retry_after
             .unwrap_or_default()
-            .min(MAX_RETRY_AFTER)
             .max(WAIT.wait(self.rate_limits_in_a_row));
         self.rate_limited_until = running.max(Some(now + wait));
         if running.is_none() {
@@ -375,8 +372,5 @@ mod tests {
         state.rate_limited(None, now);
         assert_eq!(state.wait(now), SECOND * 30);
         assert_eq!(state.permission(now + SECOND * 30), Permission::Send);
-        // A day counts as five minutes.
-        state.rate_limited(Some(SECOND * 86_400), now + SECOND * 30);
-        assert_eq!(state.wait(now + SECOND * 30), SECOND * 300);
     }
 }

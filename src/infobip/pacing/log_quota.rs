@@ -191,12 +191,12 @@ impl LogQuota {
     }
 
     /// The API answered a log request with 429, which happens if others use the account too: starts no request for its Retry-After,
-    /// at most ten windows, or for a while that grows with each 429 in a row.
+    /// or for a while that grows with each 429 in a row.
     pub fn rate_limited(&self, retry_after: Option<Duration>) {
         let mut state = self.state();
         let wait = retry_after.unwrap_or_else(|| RATE_LIMIT_WAIT.wait(state.rate_limits_in_a_row));
         state.rate_limits_in_a_row = state.rate_limits_in_a_row.saturating_add(1);
-        let until = Instant::now() + wait.min(LOG_QUOTA_WINDOW * 10);
+        let until = Instant::now() + wait;
         state.paused_until = state.paused_until.max(Some(until));
     }
 
