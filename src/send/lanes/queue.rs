@@ -169,7 +169,7 @@ impl Batch {
         {
             match self.fit(&item) {
                 Fit::Shares => self.push(item),
-                Fit::NoRoom => {
+                Fit::Ends => {
                     lane.push_front(item);
                     break;
                 }
@@ -185,13 +185,17 @@ impl Batch {
         let Some(first) = self.items.first() else {
             return Fit::Shares;
         };
+        let is_of_one_kind = first.kind() == item.kind();
         match (&first.exclusive, &item.exclusive) {
-            _ if first.kind() != item.kind() => Fit::Other,
-            (Some(one), Some(other)) if Arc::ptr_eq(one, other) => Fit::Shares,
-            (None, None) => {
+            (None, None) if is_of_one_kind => {
                 let has_room = item.slots.len() <= self.room.destinations
                     && item.estimated_bytes() <= self.room.bytes;
-                if has_room { Fit::Shares } else { Fit::NoRoom }
+                if has_room { Fit::Shares } else { Fit::Ends }
+            }
+            (Some(one), Some(other)) if Arc::ptr_eq(one, other) && is_of_one_kind => Fit::Shares,
+            // The items of an exclusive request are side by side.
+            (Some(one), other) if !other.as_ref().is_some_and(|its| Arc::ptr_eq(one, its)) => {
+                Fit::Ends
             }
             _ => Fit::Other,
         }
@@ -211,7 +215,8 @@ impl Batch {
 /// Whether an item may join a batch.
 enum Fit {
     Shares,
-    NoRoom,
-    /// It needs another request: its content is of the other kind, or one of the two is exclusive.
+    /// It does not fit, and neither do the items behind it.
+    Ends,
+    /// It needs another request, because its content is of the other kind or it is exclusive.
     Other,
 }

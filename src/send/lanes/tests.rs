@@ -271,3 +271,22 @@ async fn long_messages_do_not_share_a_request() {
     }
     assert_eq!(sizes, [2, 1, 1, 1]);
 }
+
+/// A batch of one call with a bulk id takes nothing of others, and looks at none of them.
+#[tokio::test]
+async fn an_exclusive_request_has_all_items_of_its_call_of_one_kind() {
+    let lanes = lanes(2);
+    let exclusive = Arc::new(ExclusiveRequest::default());
+    let of_call = |content| BatchItem {
+        exclusive: Some(Arc::clone(&exclusive)),
+        ..item_of(content)
+    };
+    let text = || of_call(Content::Text("x".into()));
+    let binary = || of_call(Content::Binary(v1::BinaryContent::default()));
+    lanes.push([text(), binary(), text(), text(), item(false), item(false)]);
+    let mut sizes = Vec::new();
+    while let Some((items, _)) = take(&lanes, LONG) {
+        sizes.push(items.len());
+    }
+    assert_eq!(sizes, [3, 1, 2]);
+}
