@@ -24,10 +24,7 @@ use crate::{
         subscription::Subscriptions,
     },
     grpc::{GrpcServer, ServeError, ServiceContext},
-    infobip::{
-        Client, ClientBuildError,
-        pacing::{LogQuota, SendPace},
-    },
+    infobip::{ClientBuildError, account::Account},
     intake::Intake,
     ops::{
         self,
@@ -35,7 +32,7 @@ use crate::{
         metrics::Metrics,
         readiness::Readiness,
     },
-    send::{Api, SendCore, guards::Guards},
+    send::{SendCore, guards::Guards},
     webhooks,
 };
 
@@ -87,7 +84,7 @@ pub struct App {
     admin: TcpListener,
     log: SharedEventLog,
     broker: Option<Broker>,
-    client: Client,
+    account: Arc<Account>,
     metrics: Metrics,
 }
 
@@ -108,7 +105,7 @@ impl App {
             admin: admin.local_addr().map_err(AppError::Address)?,
         };
         let metrics = Metrics::new();
-        let client = Client::new(&config.infobip, metrics.clone())?;
+        let account = Account::new(&config.infobip, config.send.urgent_percent, metrics.clone())?;
         let broker = Broker::configured(&config.amqp, &metrics)?;
         start_log::log(&config, addresses, broker.as_ref(), grpc.tokens());
         if let Some(broker) = &broker {
@@ -132,7 +129,7 @@ impl App {
             admin,
             log,
             broker,
-            client,
+            account: Arc::new(account),
             metrics,
         })
     }
@@ -172,21 +169,16 @@ impl App {
             admin,
             log,
             broker,
-            client,
+            account,
             metrics,
         } = self;
         let push_url = |endpoint| config.http.push_url(endpoint, addresses.http.port());
-        let log_quota = Arc::new(LogQuota::new(config.infobip.log_requests_per_minute));
         let sender = SendCore::start(
             &config.send,
-            config.infobip.request_timeout,
+            &config.infobip,
             push_url("reports"),
             Guards::new(&config.applications, std::time::Instant::now()),
-            Api {
-                client: client.clone(),
-                pace: SendPace::new(config.infobip.send_requests_per_second),
-                log_quota: Arc::clone(&log_quota),
-            },
+            Arc::clone(&account),
             Arc::clone(&log),
             metrics.clone(),
         );
@@ -196,8 +188,7 @@ impl App {
         let context = ServiceContext {
             sender: sender.clone(),
             log: Arc::clone(&log),
-            client,
-            log_quota,
+            account,
             intake: intake.clone(),
             subscriptions: Subscriptions::new(Arc::clone(&log), tasks.clone(), closing.clone()),
             lookups_url: push_url("lookups"),

@@ -16,6 +16,7 @@ mod invalid;
 mod ledger;
 mod message_ids;
 mod redelivered_without_id;
+mod replicas;
 mod reply;
 mod republish;
 mod returned;
@@ -31,7 +32,10 @@ use std::{
 
 use lapin::{options::BasicConsumeOptions, types::FieldTable};
 use tokio::{task::JoinSet, time::Instant};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use self::{
     command::Source,
@@ -190,6 +194,8 @@ async fn consume(
         ));
     }
     context.has_session();
+    let counting = tokio::spawn(replicas::count(context.clone(), session.clone()));
+    let _counting = AbortOnDropHandle::new(counting);
     // Kept because they keep their channels open: deliveries can only be acknowledged on the channel that received them.
     let mut stopped = Vec::new();
     while let Some(ended) = consumers.join_next().await {

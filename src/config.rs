@@ -57,7 +57,11 @@ pub struct Infobip {
     #[serde(with = "duration")]
     pub request_timeout: Duration,
     pub send_requests_per_second: u32,
+    pub send_messages_per_second: u32,
     pub log_requests_per_minute: u32,
+    #[serde(with = "duration")]
+    pub log_lag: Duration,
+    pub replicas: u32,
     pub max_response_bytes: usize,
 }
 
@@ -65,10 +69,12 @@ pub struct Infobip {
 #[serde(deny_unknown_fields)]
 pub struct Send {
     pub max_batch: usize,
+    pub max_batch_bytes: usize,
     pub max_requests_in_flight: usize,
     #[serde(with = "duration")]
     pub max_batching_wait: Duration,
     pub queue_capacity: usize,
+    pub urgent_percent: u32,
     #[serde(with = "duration")]
     pub retry_for: Duration,
     #[serde(with = "duration")]

@@ -22,7 +22,7 @@ pub use self::server::{GrpcServer, ServeError};
 use self::{failure::Failure, middleware::deadline::Deadline};
 use crate::{
     events::{SharedEventLog, subscription::Subscriptions},
-    infobip::{Client, pacing::LogQuota},
+    infobip::account::Account,
     intake::Intake,
     message::id::check_caller_id,
     ops::metrics::Metrics,
@@ -34,9 +34,8 @@ use crate::{
 pub struct ServiceContext {
     pub sender: SendCore,
     pub log: SharedEventLog,
-    /// The client of the API.
-    pub client: Client,
-    pub log_quota: Arc<LogQuota>,
+    /// The account at the API.
+    pub account: Arc<Account>,
     pub intake: Intake,
     pub subscriptions: Subscriptions,
     /// The URL to which the API pushes the results of asynchronous look-ups. It contains credentials.

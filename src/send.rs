@@ -14,7 +14,6 @@
 //! Neighbours: `grpc` and `commands` above; `events` and `infobip` below.
 
 mod batch_item;
-mod breaker;
 mod call;
 mod core;
 mod digest;
@@ -23,8 +22,8 @@ pub mod guards;
 mod idempotency;
 mod lanes;
 mod latency;
-mod outage_clock;
 mod outcome;
+mod places;
 mod plan;
 mod recorder;
 mod registry;
@@ -38,7 +37,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use jiff::SignedDuration;
 
-pub use self::core::{Api, SendCore, SendHandle};
+pub use self::core::{SendCore, SendHandle};
 
 use self::request::RequestForm;
 use crate::{
@@ -183,4 +182,7 @@ pub trait Sender: Send + Sync + 'static {
     /// # Errors
     /// [`SendError`] if the request as a whole has no results.
     fn send(&self, command: SendCommand) -> BoxFuture<'_, Result<Sent, SendError>>;
+
+    /// So many processes send by the same account: each uses its part of the account's rates.
+    fn counted_replicas(&self, _replicas: u32) {}
 }

@@ -17,7 +17,7 @@ use crate::{
         AppendError, ReadError,
         subscription::{AttachError, VisibilityDiffers},
     },
-    infobip::ApiError,
+    infobip::{ApiError, account::LogsError},
     proto::v1::{self, FieldViolation},
     send::SendError,
 };
@@ -162,6 +162,15 @@ impl From<SendError> for Failure {
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         Self::Api(error)
+    }
+}
+
+impl From<LogsError> for Failure {
+    fn from(error: LogsError) -> Self {
+        match error {
+            LogsError::QuotaExhausted { retry_after } => Self::LogQuotaExhausted { retry_after },
+            LogsError::Api(error) => Self::Api(error),
+        }
     }
 }
 

@@ -5,5 +5,5 @@ mod send_pace;
 
 pub use self::{
     log_quota::{LogQuota, Priority},
-    send_pace::SendPace,
+    send_pace::{SendPace, Share},
 };

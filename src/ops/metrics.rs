@@ -56,6 +56,7 @@ struct Inner {
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<EndpointLabel, Histogram, SecondsBuckets>,
     batch_destinations: Histogram,
+    replicas: Gauge,
     breaker_open: Gauge,
     breaker_opened: Counter,
     in_doubt: Gauge,
@@ -90,6 +91,7 @@ impl Metrics {
             batch_destinations: Histogram::new([
                 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0,
             ]),
+            replicas: Gauge::default(),
             breaker_open: Gauge::default(),
             breaker_opened: Counter::default(),
             in_doubt: Gauge::default(),
@@ -139,6 +141,11 @@ impl Metrics {
     }
 
     /// The breaker for sends opened or closed.
+    /// The processes that share the account.
+    pub fn replicas(&self, replicas: u32) {
+        self.0.replicas.set(replicas.into());
+    }
+
     pub fn breaker_open(&self, is_open: bool) {
         self.0.breaker_open.set(i64::from(is_open));
         if is_open {
@@ -281,6 +288,7 @@ mod tests {
             metrics.in_doubt_opened();
         }
         metrics.in_doubt_resolved(Resolution::Found);
+        metrics.replicas(2);
         metrics.breaker_open(true);
         metrics.events_appended(EventType::ReportDelivered, 1);
         metrics.late_pending_dropped();
@@ -305,6 +313,7 @@ mod tests {
             "smsbridge_send_batch_destinations_sum 100.0",
             "smsbridge_in_doubt_destinations 2",
             "smsbridge_in_doubt_resolved_total{resolution=\"found\"} 1",
+            "smsbridge_account_replicas 2",
             "smsbridge_send_breaker_open 1",
             "smsbridge_send_breaker_opened_total 1",
             "smsbridge_events_appended_total{type=\"report.delivered\"} 1",

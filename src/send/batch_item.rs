@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::call::Call;
 use crate::{
-    infobip::{BatchKind, WireDestination},
+    infobip::{BatchKind, WireDestination, estimated_bytes},
     message::time,
+    ops::metrics::Lane,
     primitives::joined::Joined,
     proto::v1::{self, outbound_message::Content},
 };
@@ -31,7 +32,7 @@ pub(super) struct BatchItem {
     pub(super) in_doubt_since: Option<Instant>,
     /// Whether a request may have carried it since it became in doubt.
     pub(super) is_resent: bool,
-    /// Set if it must not share a request with other calls.
+    /// Set if it shares a request only with the items that have the same value.
     pub(super) exclusive: Option<Arc<ExclusiveRequest>>,
 }
 
@@ -41,8 +42,9 @@ pub(super) fn wire_ids(items: &[BatchItem]) -> impl fmt::Display {
     Joined(destinations.map(|destination| destination.wire_id))
 }
 
-/// The request-level fields of a call, because of which it does not share a REST request.
-#[derive(Debug)]
+/// A request that is not shared with other calls: because the call has these request-level fields, or because it is a part of a request
+/// that the API refused.
+#[derive(Debug, Clone, Default)]
 pub(super) struct ExclusiveRequest {
     /// The caller's bulk id with the application prefix.
     pub(super) wire_bulk_id: Option<String>,
@@ -62,6 +64,14 @@ impl BatchItem {
         self.message().priority() == v1::Priority::Urgent
     }
 
+    pub(super) fn lane(&self) -> Lane {
+        if self.is_urgent() {
+            Lane::Urgent
+        } else {
+            Lane::Normal
+        }
+    }
+
     /// Whether `expires_at` has passed.
     pub(super) fn is_expired(&self) -> bool {
         let expires_at = self.message().expires_at.as_ref();
@@ -75,6 +85,11 @@ impl BatchItem {
             Some(Content::Binary(_)) => BatchKind::Binary,
             Some(Content::Text(_)) | None => BatchKind::Text,
         }
+    }
+
+    /// Number of bytes that it adds to a request, about.
+    pub(super) fn estimated_bytes(&self) -> usize {
+        estimated_bytes(self.message(), self.slots.len())
     }
 
     /// The destinations, in the order of `slots`.
@@ -115,14 +130,13 @@ impl BatchItem {
         since: tokio::time::Instant,
         reply_to: super::call::ReplyTo,
     ) -> Self {
-        let permit = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned();
         let call = Call::new(
             crate::message::id::ApplicationName::default_application(),
             String::new(),
             String::new(),
             super::slot::Slots::new(),
             vec![message],
-            permit.unwrap(),
+            super::places::Taken::alone(),
             reply_to,
         );
         Self {

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::{SmallVec, smallvec};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     SendError, Sent,
+    places::Taken,
     slot::{Slots, failed_results},
 };
 use crate::{
@@ -52,8 +53,8 @@ struct State {
     /// Slots of later calls that get the result of a slot of this call, because they have the same message id: (slot of this
     /// call, later call, slot of the later call).
     followers: Vec<(usize, Arc<Call>, usize)>,
-    /// Released when the call is done.
-    permit: Option<OwnedSemaphorePermit>,
+    /// Free again when the call is done.
+    places: Option<Taken>,
     /// Called when the call is done, before the reply. Set if the call claimed ids: then later calls may still ask for its
     /// results.
     release: Option<Release>,
@@ -79,7 +80,7 @@ impl Call {
         bulk_id: String,
         slots: Slots,
         messages: Vec<v1::OutboundMessage>,
-        permit: OwnedSemaphorePermit,
+        places: Taken,
         reply_to: ReplyTo,
     ) -> Arc<Self> {
         let open = slots.len();
@@ -89,7 +90,7 @@ impl Call {
             open,
             tracking_process_key: String::new(),
             followers: Vec::new(),
-            permit: Some(permit),
+            places: Some(places),
             release: None,
             reply_to: Some(reply_to),
         };
@@ -147,7 +148,7 @@ impl Call {
         state.settled[slot] = Some(settled);
         state.open -= 1;
         let done = (state.open == 0).then(|| {
-            state.permit = None;
+            state.places = None;
             let outcome = self.outcome(&mut state);
             (state.release.take(), state.reply_to.take(), outcome)
         });
@@ -287,8 +288,6 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Semaphore;
-
     use super::*;
     use crate::send::slot::Slot;
 
@@ -305,7 +304,6 @@ mod tests {
             message_index: 0,
             digest: None,
         };
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let application = ApplicationName::default_application();
         Call::new(
             application,
@@ -313,7 +311,7 @@ mod tests {
             String::new(),
             (0..destinations).map(slot).collect(),
             Vec::new(),
-            permit,
+            Taken::alone(),
             reply_to,
         )
     }

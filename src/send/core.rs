@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use secrecy::SecretString;
 use tokio::{
-    sync::{Mutex, Semaphore, mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot},
     task::JoinHandle,
     time::Instant,
 };
@@ -23,28 +23,19 @@ use self::admission::Admitted;
 use super::{
     SendCommand, SendError, Sender, Sent,
     batch_item::BatchItem,
-    breaker::Breaker,
     call::{Call, ReplyTo},
     dispatcher::{Dispatcher, settle_all},
     guards::Guards,
     idempotency,
-    lanes::Lanes,
+    lanes::{Lanes, Room},
     latency::Latency,
-    outage_clock::OutageClock,
+    places::Places,
     plan::Plan,
     recorder::Recorder,
     registry::Registry,
     resolver::{Resolver, ResolverHandle},
 };
-use crate::{
-    config,
-    events::SharedEventLog,
-    infobip::{
-        Client,
-        pacing::{LogQuota, SendPace},
-    },
-    ops::metrics::Metrics,
-};
+use crate::{config, events::SharedEventLog, infobip::account::Account, ops::metrics::Metrics};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -59,11 +50,10 @@ struct Inner {
     lanes: Arc<Lanes>,
     recorder: Arc<Recorder>,
     registry: Arc<Registry>,
-    breaker: Arc<Breaker>,
-    clock: Arc<OutageClock>,
+    account: Arc<Account>,
     resolver: ResolverHandle,
-    /// One permit for each slot of the calls in progress.
-    capacity: Arc<Semaphore>,
+    /// One place for each slot of the calls in progress.
+    room: Places,
     closing: CancellationToken,
     end_dispatcher: CancellationToken,
     end_resolver: CancellationToken,
@@ -71,15 +61,6 @@ struct Inner {
     placing: TaskTracker,
     /// The dispatcher and the resolver.
     tasks: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
-}
-
-/// The client of the API and its limits.
-pub struct Api {
-    pub client: Client,
-    /// The rate of send requests.
-    pub pace: SendPace,
-    /// The quota of log requests, shared with the other users of the logs.
-    pub log_quota: Arc<LogQuota>,
 }
 
 /// A send in progress. Dropping the handle does not stop the send.
@@ -124,19 +105,18 @@ impl SendCore {
     #[must_use]
     pub fn start(
         config: &config::Send,
-        request_timeout: Duration,
+        infobip: &config::Infobip,
         notify_url: Option<SecretString>,
         guards: Guards,
-        api: Api,
+        account: Arc<Account>,
         log: SharedEventLog,
         metrics: Metrics,
     ) -> Self {
-        let Api {
-            client,
-            pace,
-            log_quota,
-        } = api;
-        let lanes = Arc::new(Lanes::new(config.max_batch, metrics.clone()));
+        let max_batch = Room {
+            destinations: config.max_batch,
+            bytes: config.max_batch_bytes,
+        };
+        let lanes = Arc::new(Lanes::new(max_batch, metrics.clone()));
         let recorder = Arc::new(Recorder::new(Arc::clone(&log), metrics.clone()));
         let (queue, in_doubt) = mpsc::channel(config.queue_capacity);
         let resolver_handle = ResolverHandle {
@@ -145,28 +125,24 @@ impl SendCore {
             metrics: metrics.clone(),
         };
         let (end_dispatcher, end_resolver) = (CancellationToken::new(), CancellationToken::new());
-        let clock = Arc::new(OutageClock::default());
-        let breaker = Arc::new(Breaker::new(Arc::clone(&clock), metrics.clone()));
         let dispatcher = Arc::new(Dispatcher {
-            client: client.clone(),
-            pace,
+            account: Arc::clone(&account),
+            places: Places::of_requests(config),
             config: config.clone(),
+            log_lag: infobip.log_lag,
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
             log: Arc::clone(&log),
             resolver: resolver_handle.clone(),
-            breaker: Arc::clone(&breaker),
-            clock: Arc::clone(&clock),
             latency: Latency::default(),
             metrics: metrics.clone(),
         });
         let resolver = Resolver {
-            client,
-            log_quota,
+            account: Arc::clone(&account),
             config: config.clone(),
+            log_lag: infobip.log_lag,
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
-            clock: Arc::clone(&clock),
             metrics,
         };
         let tasks = (
@@ -175,17 +151,16 @@ impl SendCore {
         );
         Self(Arc::new(Inner {
             config: config.clone(),
-            request_timeout,
+            request_timeout: infobip.request_timeout,
             notify_url,
             guards,
             log,
             lanes,
             recorder,
             registry: Arc::default(),
-            breaker,
-            clock,
+            account,
             resolver: resolver_handle,
-            capacity: Arc::new(Semaphore::new(config.queue_capacity)),
+            room: Places::in_queue(config),
             closing: CancellationToken::new(),
             end_dispatcher,
             end_resolver,
@@ -243,6 +218,10 @@ impl Sender for SendCore {
         let begun = self.begin_for(command, ReplyTo::Command);
         async move { begun?.wait().await }.boxed()
     }
+
+    fn counted_replicas(&self, replicas: u32) {
+        self.0.account.counted_replicas(replicas);
+    }
 }
 
 impl Inner {
@@ -257,7 +236,7 @@ impl Inner {
                     messages,
                     placement,
                 },
-            permit,
+            places,
             arrival,
         } = admitted;
         let call = Call::new(
@@ -266,7 +245,7 @@ impl Inner {
             bulk_id,
             slots,
             messages,
-            permit,
+            places,
             reply_to,
         );
         let core = Arc::clone(self);

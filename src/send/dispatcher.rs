@@ -2,27 +2,26 @@
 //! `outcome` have classified once (docs/RELIABILITY.md#how-a-send-stays-single).
 //!
 //! Invariants: a request that was sent is awaited to its end, during shutdown until the grace period ends; each
-//! destination of a batch gets a result or an error, returns to a lane, or goes to the resolver; no batch is taken while the event log
-//! is known to be unavailable.
-//! Neighbours: `lanes` forms batches; `infobip` sends them; `outcome` classifies statuses; `failure` handles failed requests;
-//! `recorder` and `resolver` take over.
+//! destination of a batch gets a result or an error, returns to a lane, or goes to the resolver.
+//! Neighbours: `next_batch` waits until a request may begin; `infobip` sends it; `outcome` classifies statuses; `failure` handles failed
+//! requests; `recorder` and `resolver` take over.
 
 mod failure;
+mod next_batch;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     SendError,
     batch_item::{BatchItem, wire_ids},
-    breaker::{Breaker, Permission, ProbeGuard},
     call::Settled,
-    lanes::{Lanes, NextBatch, RequestGuard},
+    lanes::{Lanes, RequestGuard},
     latency::Latency,
-    outage_clock::OutageClock,
     outcome::{self, Verdict},
+    places::Places,
     recorder::{Recorder, SlotResult},
     resolver::{InDoubtSend, ResolverHandle},
 };
@@ -30,17 +29,15 @@ use crate::{
     config,
     events::SharedEventLog,
     infobip::{
-        ApiError, BatchKind, Client, OutboundBatch, OutboundRow, SendResponse, pacing::SendPace,
+        ApiError, BatchKind, OutboundBatch, OutboundRow, SendResponse,
+        account::{Account, breaker::ProbeGuard},
     },
     ops::{
         kill_point::{self, KillPoint},
         metrics::Metrics,
     },
-    proto::v1::Outcome,
+    proto::v1::{self, Outcome},
 };
-
-/// How often the dispatcher checks whether the event log can be written again, and which items have waited too long.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The items of one request.
 struct Batch {
@@ -52,15 +49,16 @@ struct Batch {
 
 /// Sends the items in the lanes.
 pub(super) struct Dispatcher {
-    pub(super) client: Client,
-    pub(super) pace: SendPace,
+    pub(super) account: Arc<Account>,
+    /// One place for each request in flight.
+    pub(super) places: Places,
     pub(super) config: config::Send,
+    /// `infobip.log_lag`
+    pub(super) log_lag: Duration,
     pub(super) lanes: Arc<Lanes>,
     pub(super) recorder: Arc<Recorder>,
     pub(super) log: SharedEventLog,
     pub(super) resolver: ResolverHandle,
-    pub(super) breaker: Arc<Breaker>,
-    pub(super) clock: Arc<OutageClock>,
     pub(super) latency: Latency,
     pub(super) metrics: Metrics,
 }
@@ -68,20 +66,16 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     /// Sends batches until `end` is cancelled; then waits for the requests in flight.
     pub(super) async fn run(self: Arc<Self>, end: CancellationToken) {
-        let permits = Arc::new(Semaphore::new(self.config.max_requests_in_flight));
         let requests = TaskTracker::new();
         loop {
             let next = async {
-                // The semaphore is never closed.
-                let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-                self.pace.acquire().await;
-                Some((permit, self.next_batch().await))
+                let mut place = self.places.take_one().await;
+                let batch = self.next_batch(&mut place).await;
+                (place, batch)
             };
-            let Some((permit, batch)) = (tokio::select! {
-                () = end.cancelled() => None,
+            let (place, batch) = tokio::select! {
+                () = end.cancelled() => break,
                 next = next => next,
-            }) else {
-                break;
             };
             let dispatcher = Arc::clone(&self);
             requests.spawn(async move {
@@ -91,101 +85,26 @@ impl Dispatcher {
                     probe,
                 } = batch;
                 dispatcher.send(items, in_flight).await;
-                drop((probe, permit));
+                drop((probe, place));
             });
         }
         requests.close();
         requests.wait().await;
     }
 
-    /// Waits until a batch is due and takes it.
-    async fn next_batch(&self) -> Batch {
-        // One timer for the whole batch, because each timer that is set wakes the runtime's driver.
-        let mut timer = pin!(tokio::time::sleep_until(Instant::now()));
-        loop {
-            let changed = self.lanes.changed();
-            match self.lanes.next_batch_at(self.batching_wait()) {
-                NextBatch::Now => {
-                    if !self.log.is_ready()
-                        && let Some(cause) = self.log.outage()
-                    {
-                        self.wait_for_log(cause).await;
-                        continue;
-                    }
-                    // Checked only now: the request whose end was awaited may have failed.
-                    match self.breaker.permission() {
-                        Permission::Wait(until) => self.wait_for_api(until).await,
-                        Permission::Probe => {
-                            let probe = self.breaker.begin_probe();
-                            if let Some((items, in_flight)) =
-                                self.lanes.take_probe(self.latency.average())
-                            {
-                                return Batch {
-                                    items,
-                                    in_flight,
-                                    probe: Some(probe),
-                                };
-                            }
-                        }
-                        Permission::Send => {
-                            // Lets the tasks run whose calls were read from the same socket, so that their items join this batch.
-                            tokio::task::yield_now().await;
-                            if let Some((items, in_flight)) =
-                                self.lanes.take(self.latency.average())
-                            {
-                                return Batch {
-                                    items,
-                                    in_flight,
-                                    probe: None,
-                                };
-                            }
-                        }
-                    }
-                }
-                NextBatch::At(at) => {
-                    if timer.deadline() != at {
-                        timer.as_mut().reset(at);
-                    }
-                    tokio::select! {
-                        () = &mut timer => {}
-                        () = changed => {}
-                    }
-                }
-                NextBatch::Never => changed.await,
-            }
-        }
-    }
-
-    /// A result could not be stored: waits a moment, and fails the items that have waited too long.
-    async fn wait_for_log(&self, cause: String) {
-        self.fail_timed_out(CHECK_INTERVAL, &SendError::LogUnreadable(cause))
-            .await;
-        tokio::time::sleep(CHECK_INTERVAL).await;
-    }
-
-    /// No request may begin before `until`, or before a probe ends: waits a moment. Callers fail at once while the API is down.
-    async fn wait_for_api(&self, until: Option<Instant>) {
-        let check = Instant::now() + CHECK_INTERVAL;
-        if until.is_some_and(|until| until <= check) {
-            // A short wait fails nobody.
-            return tokio::time::sleep_until(until.unwrap_or(check)).await;
-        }
-        tokio::select! {
-            () = tokio::time::sleep_until(check) => {}
-            () = self.breaker.changed() => {}
-        }
-        self.fail_waiting().await;
-    }
-
-    /// How long an item may wait to share a request.
-    fn batching_wait(&self) -> Duration {
-        self.latency
-            .batching_wait()
-            .min(self.config.max_batching_wait)
-    }
-
     async fn send(&self, items: Vec<BatchItem>, in_flight: RequestGuard) {
-        let mut items = self.reject_expired(items).await;
+        if !items.iter().any(BatchItem::is_expired) {
+            return self.send_unexpired(items, in_flight).await;
+        }
+        let (expired, items): (Vec<_>, Vec<_>) = items.into_iter().partition(BatchItem::is_expired);
+        // The others do not wait until the results of the expired ones are stored.
+        tokio::join!(
+            self.end_expired(expired),
+            self.send_unexpired(items, in_flight)
+        );
+    }
+
+    async fn send_unexpired(&self, mut items: Vec<BatchItem>, in_flight: RequestGuard) {
         if items.is_empty() {
             return;
         }
@@ -203,7 +122,7 @@ impl Dispatcher {
         }
         match response {
             Ok(response) => {
-                self.breaker.succeeded();
+                self.account.breaker.succeeded();
                 let delivered = self.handle_response(items, response).await;
                 in_flight.results_delivered(delivered, self.batching_wait());
             }
@@ -239,7 +158,7 @@ impl Dispatcher {
         let size = u32::try_from(all.len()).unwrap_or(u32::MAX);
         self.metrics.batch(size);
         let begun = Instant::now();
-        let response = self.client.send(&batch).await;
+        let response = self.account.client.send(&batch).await;
         if response.is_ok() {
             self.latency.record(begun.elapsed());
         }
@@ -271,6 +190,10 @@ impl Dispatcher {
                 let mut result = item.call.result(slot, outcome);
                 result.status = Some(row.status);
                 result.sms_count = row.sms_count;
+                if outcome == Outcome::Rejected && item.in_doubt_since.is_some() {
+                    self.submit_rejected(item.only(index), result).await;
+                    continue;
+                }
                 results.push(SlotResult {
                     call: Arc::clone(&item.call),
                     slot,
@@ -283,9 +206,16 @@ impl Dispatcher {
         delivered
     }
 
+    /// Hands an item in doubt that was rejected to the resolver: an earlier request may have been accepted.
+    async fn submit_rejected(&self, item: BatchItem, rejection: Box<v1::SendResult>) {
+        let began = self.account.clock.now();
+        let send = InDoubtSend::rejected(item, rejection, self.log_lag, began);
+        self.resolver.submit(send).await;
+    }
+
     /// Hands an item in doubt to the resolver.
     async fn submit_to_resolver(&self, item: BatchItem, may_resend: bool) {
-        let began = self.clock.now();
+        let began = self.account.clock.now();
         let send = InDoubtSend::new(item, may_resend, self.config.in_doubt_wait, began);
         self.resolver.submit(send).await;
     }

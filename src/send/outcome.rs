@@ -24,7 +24,7 @@ pub(super) enum Verdict {
 /// Classifies a status in the response to a send.
 pub(super) fn of_response(status: &v1::Status) -> Verdict {
     use v1::StatusGroup as Group;
-    if status.id == DUPLICATE_ID || status.name == DUPLICATE_NAME {
+    if is_duplicate(status) {
         return Verdict::InDoubt;
     }
     match status.group() {
@@ -36,12 +36,17 @@ pub(super) fn of_response(status: &v1::Status) -> Verdict {
 }
 
 /// Classifies a status in a row of the logs. The API logs accepted messages and rejections. What became of an accepted message is in
-/// its delivery reports.
+/// its delivery reports. The row of a refused duplicate does not tell the outcome of the message that had the id first.
 pub(super) fn of_log(status: &v1::Status) -> Verdict {
     match status.group() {
+        _ if is_duplicate(status) => Verdict::InDoubt,
         v1::StatusGroup::Rejected => Verdict::Rejected,
         _ => Verdict::Accepted,
     }
+}
+
+fn is_duplicate(status: &v1::Status) -> bool {
+    status.id == DUPLICATE_ID || status.name == DUPLICATE_NAME
 }
 
 #[cfg(test)]
@@ -66,6 +71,13 @@ mod tests {
             of_response(&status(6, v1::StatusGroup::Rejected)),
             Verdict::Rejected
         );
+    }
+
+    #[test]
+    fn a_duplicate_in_the_logs_is_no_outcome() {
+        let rejected = v1::StatusGroup::Rejected;
+        assert_eq!(of_log(&status(23, rejected)), Verdict::InDoubt);
+        assert_eq!(of_log(&status(6, rejected)), Verdict::Rejected);
     }
 
     #[test]

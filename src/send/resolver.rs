@@ -1,31 +1,29 @@
 //! Resolves sends whose outcome is in doubt: looks them up in the API's logs, and resends with the same id only what the logs do
 //! not have (docs/RELIABILITY.md#how-a-send-stays-single).
 //!
-//! Invariants: an answered look-up precedes every resend; after `send.in_doubt_for`, a clock that stands still during outages, nothing is
+//! Invariants: an answered look-up precedes every resend; a rejection counts only if an earlier request cannot have been accepted; after `send.in_doubt_for`, a clock that stands still during outages, nothing is
 //! resent a second time; a send that was refused as "duplicate id" is never resent; after
 //! `send.in_doubt_for` the result is `unknown`, and a repeated call starts a new look-up.
 //! Neighbours: `infobip::error` and `outcome` decide what is in doubt; `dispatcher` and `core` hand sends over; `outcome` classifies log rows; `recorder` records results.
 
+mod answers;
+mod recent;
 mod send;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use self::answers::{LogAnswer, LogAnswers};
 pub(super) use self::send::InDoubtSend;
-use super::{
-    SendError, batch_item::wire_ids, lanes::Lanes, outage_clock::OutageClock, recorder::Recorder,
-};
+use super::{SendError, batch_item::wire_ids, lanes::Lanes, recorder::Recorder};
 use crate::{
     config,
-    infobip::{
-        ApiError, Client, LogsQuery, limits,
-        pacing::{LogQuota, Priority},
-        wire::{self, LogRow},
-    },
+    infobip::{ApiError, LogsQuery, account::Account, limits, pacing::Priority, wire},
     ops::metrics::{Metrics, Resolution},
     primitives::retry::RetryPolicy,
+    proto::v1::Outcome,
 };
 
 /// Maximum time between two look-ups of one id.
@@ -57,22 +55,13 @@ impl ResolverHandle {
 
 /// Looks up sends in doubt in the API's logs.
 pub(super) struct Resolver {
-    pub(super) client: Client,
-    pub(super) log_quota: Arc<LogQuota>,
+    pub(super) account: Arc<Account>,
     pub(super) config: config::Send,
+    /// `infobip.log_lag`
+    pub(super) log_lag: Duration,
     pub(super) lanes: Arc<Lanes>,
     pub(super) recorder: Arc<Recorder>,
-    pub(super) clock: Arc<OutageClock>,
     pub(super) metrics: Metrics,
-}
-
-/// The answers of the API's logs.
-#[derive(Default)]
-struct LogAnswers {
-    /// The rows that were found, by wire id.
-    rows: HashMap<String, LogRow>,
-    /// When the look-up that was answered began, by wire id. An id without a row was not found.
-    answered: HashMap<String, Instant>,
 }
 
 impl Resolver {
@@ -92,6 +81,10 @@ impl Resolver {
                     None => break,
                 },
                 () = sleep_until(next_due) => {
+                    // All that are here share the requests of this round.
+                    while let Ok(send) = submitted.try_recv() {
+                        open.push(send);
+                    }
                     let horizon = Instant::now() + LOOKUP_BATCH_WINDOW;
                     let (due, later) = open.into_iter().partition(|send| send.due <= horizon);
                     open = later;
@@ -120,48 +113,36 @@ impl Resolver {
     async fn query_logs(&self, due: &[InDoubtSend]) -> LogAnswers {
         let mut answers = LogAnswers::default();
         let mut is_down = false;
-        for ids in id_filters(due) {
-            self.log_quota.acquire(Priority::InDoubt).await;
+        let all = due.iter().map(InDoubtSend::wire_id);
+        let requests = id_filters(all.clone()).len();
+        self.find_among_recent(due, requests, &mut answers).await;
+        let rest: Vec<_> = all.filter(|id| answers.asked_at(id).is_none()).collect();
+        for ids in id_filters(rest.into_iter()) {
             let query = LogsQuery {
                 message_ids: ids.clone(),
                 limit: Some(limits::MAX_ROWS),
                 ..LogsQuery::default()
             };
             let at = Instant::now();
-            let rows = match self.client.logs(&query).await {
-                Ok(response) => {
-                    self.log_quota.answered();
-                    wire::read_logs(&response.body).map_err(|error| error.to_string())
-                }
+            let rows = match self.account.logs(&query, Priority::InDoubt).await {
+                Ok(response) => wire::read_logs(&response.body).map_err(|error| error.to_string()),
                 Err(error) => {
-                    match &error {
-                        ApiError::RateLimited { retry_after } => {
-                            self.log_quota.rate_limited(*retry_after);
-                        }
-                        ApiError::NotSent { .. } | ApiError::InDoubt { .. } => is_down = true,
-                        // Logs that refuse these credentials, say, may do so for ever: sends in doubt must end.
-                        _ => {}
-                    }
+                    // Logs that refuse these credentials, say, may do so for ever: sends in doubt must end.
+                    is_down |= matches!(error, ApiError::NotSent { .. } | ApiError::InDoubt { .. });
                     Err(error.to_string())
                 }
             };
             match rows {
-                Ok(rows) => {
-                    for id in ids {
-                        answers.answered.insert(id, at);
-                    }
-                    for row in rows.rows {
-                        answers.rows.insert(row.wire_id.clone(), row);
-                    }
-                }
+                Ok(rows) => answers.add(ids, at, rows.rows),
                 Err(detail) => tracing::debug!(
                     detail,
                     "looking up sends in doubt failed; it will be retried"
                 ),
             }
         }
-        self.clock
-            .set_logs_fail(is_down && answers.answered.is_empty());
+        self.account
+            .clock
+            .set_logs_fail(is_down && answers.is_empty());
         answers
     }
 
@@ -170,13 +151,36 @@ impl Resolver {
         let mut results = Vec::new();
         let mut resend = Vec::new();
         let mut open = Vec::new();
-        let now = self.clock.now();
+        let now = self.account.clock.now();
         for mut send in due {
-            let answered_at = answers.answered.get(send.wire_id());
-            if let Some(row) = answers.rows.get(send.wire_id()) {
+            let asked_at = answers.asked_at(send.wire_id());
+            match answers.of(send.wire_id()) {
+                LogAnswer::Accepted(log) => {
+                    self.metrics.in_doubt_resolved(Resolution::Found);
+                    results.push(send.with_result(send.found(log, Outcome::Accepted)));
+                    continue;
+                }
+                LogAnswer::Rejected(log) => {
+                    let rejection = send.found(log, Outcome::Rejected);
+                    if !send.item.is_resent && send.rejection.is_none() {
+                        self.metrics.in_doubt_resolved(Resolution::Found);
+                        results.push(send.with_result(rejection));
+                        continue;
+                    }
+                    send.note_rejection(rejection, self.log_lag);
+                }
+                // The API has seen the id, so an earlier request may have been accepted.
+                LogAnswer::Duplicate => {
+                    send.may_resend = false;
+                    send.rejection = None;
+                }
+                LogAnswer::NotFound | LogAnswer::Unanswered => {}
+            }
+            let not_found_counts = asked_at.is_some_and(|at| at >= send.not_found_counts_from);
+            if not_found_counts && let Some(rejection) = send.rejection.take() {
                 self.metrics.in_doubt_resolved(Resolution::Found);
-                results.push(send.found(&row.log));
-            } else if answered_at.is_some_and(|at| *at >= send.not_found_counts_from)
+                results.push(send.with_result(rejection));
+            } else if not_found_counts
                 && send.may_resend
                 // What was not tried is rejected as expired by the dispatcher.
                 && !(send.was_tried && send.item.is_expired())
@@ -214,11 +218,10 @@ impl Resolver {
 }
 
 /// The ids to look up, in lists that fit the API's id filter.
-fn id_filters(due: &[InDoubtSend]) -> Vec<Vec<String>> {
+fn id_filters<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<Vec<String>> {
     let mut filters: Vec<Vec<String>> = Vec::new();
     let mut characters = usize::MAX;
-    for send in due {
-        let id = send.wire_id();
+    for id in ids {
         if characters.saturating_add(id.len() + 1) > limits::MAX_ID_FILTER_CHARACTERS {
             filters.push(Vec::new());
             characters = 0;

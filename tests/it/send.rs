@@ -1,9 +1,13 @@
 //! How a message is sent at most once: ids, sends in doubt, refusals (docs/RELIABILITY.md, P2 and P3).
 
 mod faults;
+mod late_logs;
+mod many_in_doubt;
 mod mistakes;
 mod outages;
 mod promises;
+pub(crate) mod rates;
+mod refused_requests;
 
 use std::time::Duration;
 

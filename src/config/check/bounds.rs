@@ -31,6 +31,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             1,
             100_000,
         ),
+        ("infobip.replicas", u64::from(infobip.replicas), 0, 1_000),
         (
             "infobip.max_response_bytes",
             count(infobip.max_response_bytes),
@@ -38,6 +39,12 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             1 << 30,
         ),
         ("send.max_batch", count(send.max_batch), 1, MAX_BATCH),
+        (
+            "send.max_batch_bytes",
+            count(send.max_batch_bytes),
+            1024,
+            1 << 30,
+        ),
         (
             "send.max_requests_in_flight",
             count(send.max_requests_in_flight),
@@ -50,6 +57,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             1,
             10_000_000,
         ),
+        ("send.urgent_percent", u64::from(send.urgent_percent), 0, 50),
         (
             "grpc.max_message_bytes",
             count(grpc.max_message_bytes),
@@ -117,6 +125,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             ms(1),
             hour,
         ),
+        ("infobip.log_lag", infobip.log_lag, ms(0), hour),
         ("send.retry_for", send.retry_for, ms(0), hour * 24),
         (
             "send.max_batching_wait",
@@ -178,6 +187,13 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             "increase it; otherwise no send in doubt could be resolved",
         );
     }
+    if send.in_doubt_for <= infobip.log_lag && send.in_doubt_for >= ms(1) {
+        checks.reject(
+            &["send.in_doubt_for", "infobip.log_lag"],
+            "must be longer than infobip.log_lag",
+            "increase it; otherwise a message that is rejected when it is sent again would be unknown",
+        );
+    }
     if infobip.connect_timeout >= infobip.request_timeout && infobip.request_timeout >= ms(1) {
         // A request that times out is in doubt; one that could not connect was not sent.
         checks.reject(
@@ -216,6 +232,7 @@ mod tests {
         for (section, line) in [
             ("send", "queue_capacity = 0"),
             ("send", "max_requests_in_flight = 0"),
+            ("send", "urgent_percent = 51"),
             ("send", "in_doubt_wait = \"0s\""),
             ("infobip", "log_requests_per_minute = 0"),
             ("infobip", "request_timeout = \"0s\""),
@@ -243,7 +260,11 @@ mod tests {
                 "[infobip]\nconnect_timeout = \"30s\"",
                 "infobip.connect_timeout",
             ),
-            ("[send]\nin_doubt_for = \"30s\"", "send.in_doubt_for"),
+            (
+                "[send]\nin_doubt_for = \"30s\"\n[infobip]\nlog_lag = \"1s\"",
+                "send.in_doubt_for",
+            ),
+            ("[infobip]\nlog_lag = \"10m\"", "send.in_doubt_for"),
         ] {
             assert_eq!(mistake(text, &[]).key, key, "{text}");
         }

@@ -15,7 +15,7 @@ impl AccountService for Account {
         request: Request<v1::GetBalanceRequest>,
     ) -> Result<Response<v1::GetBalanceResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
-        let balance = async { Ok(self.0.client.balance().await?) };
+        let balance = async { Ok(self.0.account.client.balance().await?) };
         Ok(Response::new(
             crate::grpc::in_time(deadline, balance).await?,
         ))

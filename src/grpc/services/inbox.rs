@@ -28,7 +28,7 @@ impl InboxService for Inbox {
         let context = self.0.clone();
         let pulled = self.0.tasks.spawn(async move {
             pull::check_log_is_ready(&context)?;
-            let response = context.client.inbox(Some(limit)).await?;
+            let response = context.account.client.inbox(Some(limit)).await?;
             let store = || {
                 let body = response.body.clone();
                 context.intake.received(&response.content_type, body)
@@ -83,7 +83,7 @@ impl Inbox {
             keyword: non_empty(request.keyword),
             limit: Some(pull::limit(request.limit)?),
         };
-        let response = self.0.client.inbox_logs(&query).await?;
+        let response = self.0.account.client.inbox_logs(&query).await?;
         let inbox = wire::read_inbox(&response.body)
             .map_err(|error| Failure::UnreadableResponse(error.to_string()))?;
         let messages = inbox

@@ -64,7 +64,7 @@ impl Lookup {
         notify_url: Option<&str>,
         deadline: Deadline,
     ) -> Result<Vec<v1::NumberLookup>, Failure> {
-        let client = &self.0.client;
+        let client = &self.0.account.client;
         let mut results = Vec::with_capacity(numbers.len());
         let mut requests = numbers.chunks(MAX_LOOKUP_NUMBERS);
         while let Some(numbers) = requests.next() {

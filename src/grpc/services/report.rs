@@ -40,7 +40,7 @@ impl ReportService for Reports {
         let context = self.0.clone();
         let pulled = self.0.tasks.spawn(async move {
             pull::check_log_is_ready(&context)?;
-            let response = context.client.reports(&query).await?;
+            let response = context.account.client.reports(&query).await?;
             let store = || {
                 let body = response.body.clone();
                 context

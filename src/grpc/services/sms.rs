@@ -132,7 +132,7 @@ impl SmsService for Sms {
         if request.text.is_empty() {
             return Err(Failure::invalid("text", "is empty: give at least one character").into());
         }
-        let preview = async { Ok(self.0.client.preview(&request).await?) };
+        let preview = async { Ok(self.0.account.client.preview(&request).await?) };
         Ok(Response::new(
             crate::grpc::in_time(deadline, preview).await?,
         ))
@@ -186,7 +186,7 @@ impl SmsService for Sms {
         let deadline = Deadline::of(request.metadata());
         let message_id = crate::grpc::caller_id("message_id", &request.get_ref().message_id)?;
         let wire_id = caller.application.wire_id(message_id);
-        let confirmed = async { Ok(self.0.client.confirm_conversion(&wire_id).await?) };
+        let confirmed = async { Ok(self.0.account.client.confirm_conversion(&wire_id).await?) };
         let process_key = crate::grpc::in_time(deadline, confirmed).await?;
         Ok(Response::new(v1::ConfirmConversionResponse { process_key }))
     }

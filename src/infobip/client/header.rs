@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use reqwest::Response;
 
-/// Upper bound of the wait that a `Retry-After` header may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// A longer wait that a `Retry-After` header asks for counts as this.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 pub(super) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()

@@ -48,16 +48,21 @@ impl Client {
         })?;
         let request = with_json(self.inner.http.post(url.clone()), body);
         self.call(Endpoint::Send, request, |response| {
-            read_json(&response, |body| read_send_response(body, batch.wire_ids()))
+            read_json(&response, |body| {
+                read_send_response(body, batch.destinations())
+            })
         })
         .await
     }
 
-    /// Reads the logs: `GET /sms/1/logs`. Read the body with [`wire::read_logs`].
+    /// Reads the logs: `GET /sms/1/logs`. Read the body with [`wire::read_logs`]. `Account` keeps the quota.
     ///
     /// # Errors
     /// [`ApiError`]
-    pub async fn logs(&self, query: &LogsQuery) -> Result<ApiResponse, ApiError> {
+    pub(in crate::infobip) async fn logs(
+        &self,
+        query: &LogsQuery,
+    ) -> Result<ApiResponse, ApiError> {
         self.get(Endpoint::Logs, "/sms/1/logs", &query.pairs(), Ok)
             .await
     }

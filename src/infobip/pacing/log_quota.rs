@@ -36,8 +36,10 @@ pub struct LogQuota {
 
 #[derive(Debug)]
 struct State {
+    requests_per_minute: u32,
+    /// This process's part of them, at least one.
     limit: usize,
-    /// Start times of the requests within the window, oldest first: at most `limit`.
+    /// Start times of the requests within the window, oldest first.
     started: VecDeque<Instant>,
     /// No request starts before this time.
     paused_until: Option<Instant>,
@@ -57,7 +59,8 @@ enum Rank {
 impl State {
     fn new(requests_per_minute: u32) -> Self {
         Self {
-            limit: requests_per_minute.max(1) as usize,
+            requests_per_minute,
+            limit: part(requests_per_minute, 1),
             started: VecDeque::new(),
             paused_until: None,
             rate_limits_in_a_row: 0,
@@ -115,6 +118,11 @@ impl State {
             Priority::Reconciler => &mut self.reconciler_waiting,
         }
     }
+}
+
+fn part(requests_per_minute: u32, replicas: u32) -> usize {
+    let part = requests_per_minute / replicas.max(1);
+    part.max(1) as usize
 }
 
 /// Counts a waiter until it is dropped, so that a cancelled `acquire` is not counted.
@@ -176,13 +184,19 @@ impl LogQuota {
         self.state().try_start(Rank::Caller, Instant::now())
     }
 
+    /// Sets the number of processes that share the quota.
+    pub fn set_replicas(&self, replicas: u32) {
+        let mut state = self.state();
+        state.limit = part(state.requests_per_minute, replicas);
+    }
+
     /// The API answered a log request with 429, which happens if others use the account too: starts no request for its Retry-After,
-    /// at most ten windows, or for a while that grows with each 429 in a row.
+    /// or for a while that grows with each 429 in a row.
     pub fn rate_limited(&self, retry_after: Option<Duration>) {
         let mut state = self.state();
         let wait = retry_after.unwrap_or_else(|| RATE_LIMIT_WAIT.wait(state.rate_limits_in_a_row));
         state.rate_limits_in_a_row = state.rate_limits_in_a_row.saturating_add(1);
-        let until = Instant::now() + wait.min(LOG_QUOTA_WINDOW * 10);
+        let until = Instant::now() + wait;
         state.paused_until = state.paused_until.max(Some(until));
     }
 
@@ -243,6 +257,22 @@ mod tests {
         state.in_doubt_waiting = 18;
         assert!(state.try_start(Rank::Caller, now).is_err());
         assert_eq!(start(&mut state, Rank::Reconciler), 1);
+    }
+
+    #[test]
+    fn each_replica_has_its_part_and_at_least_one_request() {
+        let quota = LogQuota::new(3);
+        let now = Instant::now();
+        let start = || quota.state().try_start(Rank::InDoubt, now).is_ok();
+        quota.set_replicas(2);
+        assert!(start());
+        assert!(!start());
+        quota.set_replicas(1);
+        assert!(start() && start());
+        assert!(!start());
+        quota.set_replicas(5);
+        let wait = quota.state().try_start(Rank::InDoubt, now);
+        assert_eq!(wait, Err(LOG_QUOTA_WINDOW));
     }
 
     #[test]

@@ -59,30 +59,36 @@ impl fmt::Debug for WireDestination<'_> {
     }
 }
 
+/// Number of bytes of a message in a request, about. Only what is usually long is measured.
+#[must_use]
+pub fn estimated_bytes(message: &v1::OutboundMessage, destinations: usize) -> usize {
+    let content = match &message.content {
+        Some(Content::Text(text)) => text.len(),
+        Some(Content::Binary(binary)) => binary.data.len() * 3,
+        None => 0,
+    };
+    content + message.callback_data.len() + message.notify_url.len() + 192 + destinations * 96
+}
+
 impl OutboundBatch<'_> {
     #[must_use]
     pub fn destination_count(&self) -> usize {
         self.messages.iter().map(|row| row.destinations.len()).sum()
     }
 
-    /// The wire ids of the destinations, in the order of the body.
-    pub(in crate::infobip) fn wire_ids(&self) -> impl Iterator<Item = &str> + Clone {
-        let destinations = self.messages.iter().flat_map(|row| row.destinations);
-        destinations.map(|destination| destination.wire_id)
+    /// In the order of the body.
+    pub(in crate::infobip) fn destinations(
+        &self,
+    ) -> impl Iterator<Item = &WireDestination<'_>> + Clone {
+        self.messages.iter().flat_map(|row| row.destinations)
     }
 
     pub(in crate::infobip) fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        let texts: usize = self
-            .messages
-            .iter()
-            .map(|row| match &row.message.content {
-                Some(Content::Text(text)) => text.len(),
-                Some(Content::Binary(binary)) => binary.data.len() * 3,
-                None => 0,
-            })
+        let rows = self.messages.iter();
+        let estimate: usize = rows
+            .map(|row| estimated_bytes(row.message, row.destinations.len()))
             .sum();
-        let estimate = 128 + texts + self.messages.len() * 192 + self.destination_count() * 96;
-        let mut body = Vec::with_capacity(estimate);
+        let mut body = Vec::with_capacity(128 + estimate);
         serde_json::to_writer(&mut body, &WireBatch::new(self))?;
         Ok(body)
     }

@@ -1,8 +1,8 @@
 //! Parses the response to a send and assigns its rows to the destinations of the request.
 //!
 //! Rows are usually in the order of the request, otherwise they are found by message id. A row without an id belongs to the
-//! destination at its position if no row is missing (docs/INFOBIP_API.md#sending). Rows are borrowed from the body, because
-//! this code runs for every message.
+//! destination at its position if no row is missing (docs/INFOBIP_API.md#sending) and, where several rows have no id, if it does not name
+//! another number. Rows are borrowed from the body, because this code runs for every message.
 
 use std::collections::HashMap;
 
@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::{
     rows::UnreadableBody,
     scalar::{Object, Scalar},
+    send::WireDestination,
 };
 use crate::{infobip::convert, proto::v1};
 
@@ -55,6 +56,8 @@ struct WireRow<'a> {
     #[serde(borrow)]
     message_id: Scalar<'a>,
     #[serde(borrow)]
+    to: Scalar<'a>,
+    #[serde(borrow)]
     status: Option<&'a RawValue>,
     #[serde(borrow)]
     sms_count: Scalar<'a>,
@@ -68,21 +71,28 @@ impl WireRow<'_> {
     fn wire_id(&self) -> Option<&str> {
         self.message_id.verbatim().filter(|id| !id.is_empty())
     }
+
+    /// Whether it names another number. A rejected row can lack its number.
+    fn is_for_another(&self, to: &str) -> bool {
+        let named = self.to.as_str().unwrap_or_default();
+        let named = named.strip_prefix('+').unwrap_or(named);
+        !named.is_empty() && named != to
+    }
 }
 
-/// Reads the response to a send. `wire_ids` are the ids of its destinations, in the order of the request.
+/// Reads the response to a send. `destinations` are those of the request, in its order.
 pub(in crate::infobip) fn read_send_response<'a>(
     body: &[u8],
-    wire_ids: impl Iterator<Item = &'a str> + Clone,
+    destinations: impl Iterator<Item = &'a WireDestination<'a>> + Clone,
 ) -> Result<SendResponse, UnreadableBody> {
     let response: WireResponse<'_> =
         serde_json::from_slice(body).map_err(|error| UnreadableBody::json(&error))?;
-    let mut rows = RowMatcher::new(response.messages, wire_ids.clone().count());
+    let mut rows = RowMatcher::new(response.messages, destinations.clone().count());
     let mut statuses = StatusReader::default();
-    let destinations = wire_ids
+    let destinations = destinations
         .enumerate()
-        .map(|(index, wire_id)| {
-            let row = rows.take(wire_id, index)?;
+        .map(|(index, destination)| {
+            let row = rows.take(destination, index)?;
             Some(SendRow {
                 status: statuses.read(row.status),
                 sms_count: row.sms_count.or(row.message_count).integer(),
@@ -101,6 +111,8 @@ struct RowMatcher<'a> {
     rows: Vec<Option<WireRow<'a>>>,
     /// As many rows as destinations.
     complete: bool,
+    /// Only one row has no id: it belongs to the destination that no other row has.
+    one_is_nameless: bool,
     /// Row positions by message id. Built when a row is searched by its id for the first time.
     indexes: Option<HashMap<String, usize>>,
 }
@@ -112,18 +124,26 @@ impl<'a> RowMatcher<'a> {
             .map(|row| row.0)
             .filter(Option::is_some)
             .collect();
+        let nameless =
+            |row: &&Option<WireRow<'_>>| row.as_ref().is_some_and(|row| row.wire_id().is_none());
         Self {
             complete: rows.len() == expected,
+            one_is_nameless: rows.iter().filter(nameless).count() == 1,
             rows,
             indexes: None,
         }
     }
 
-    fn take(&mut self, wire_id: &str, index: usize) -> Option<WireRow<'a>> {
+    fn take(&mut self, destination: &WireDestination<'_>, index: usize) -> Option<WireRow<'a>> {
+        let &WireDestination { to, wire_id } = destination;
         let row = self.rows.get(index).and_then(Option::as_ref);
-        let index = match row.map(WireRow::wire_id) {
-            Some(Some(id)) if id == wire_id => index,
-            Some(None) if self.complete => self.index_of(wire_id).unwrap_or(index),
+        let index = match row.map(|row| (row.wire_id(), row.is_for_another(to))) {
+            Some((Some(id), _)) if id == wire_id => index,
+            Some((None, is_for_another))
+                if self.complete && (self.one_is_nameless || !is_for_another) =>
+            {
+                self.index_of(wire_id).unwrap_or(index)
+            }
             _ => self.index_of(wire_id)?,
         };
         self.rows.get_mut(index)?.take()
@@ -169,8 +189,20 @@ mod tests {
     use super::*;
     use crate::proto::v1::StatusGroup;
 
+    const NUMBER: &str = "41793026727";
+
     fn read(body: &str, wire_ids: &[&str]) -> SendResponse {
-        read_send_response(body.as_bytes(), wire_ids.iter().copied()).unwrap()
+        let destination = |wire_id: &&str| (NUMBER, (*wire_id).to_owned());
+        read_for(body, &wire_ids.iter().map(destination).collect::<Vec<_>>())
+    }
+
+    /// The response for numbers and their wire ids.
+    fn read_for(body: &str, destinations: &[(&str, String)]) -> SendResponse {
+        let destinations: Vec<_> = destinations
+            .iter()
+            .map(|(to, wire_id)| WireDestination { to, wire_id })
+            .collect();
+        read_send_response(body.as_bytes(), destinations.iter()).unwrap()
     }
 
     /// The names of the statuses, by destination.
@@ -233,6 +265,38 @@ mod tests {
         assert_eq!(names(&read(&foreign, &ids)), [Some("A"), Some("B"), None]);
         let twice = body(&[row("a", "A"), row("a", "A2"), row("b", "B")]);
         assert_eq!(names(&read(&twice, &ids))[1..], [Some("B"), None]);
+    }
+
+    #[test]
+    fn a_row_without_an_id_is_not_taken_for_another_number() {
+        let row = |to: &str| format!(r#"{{"to":"{to}","status":{{"name":"OF {to}"}}}}"#);
+        let body = |rows: &[String]| format!(r#"{{"messages":[{}]}}"#, rows.join(","));
+        let both = [
+            ("41", "default.a".to_owned()),
+            ("42", "default.b".to_owned()),
+        ];
+        let names_of = |rows: &[String]| {
+            let response = read_for(&body(rows), &both);
+            let names = names(&response).into_iter();
+            names
+                .map(|name| name.map(str::to_owned))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names_of(&[row("+41"), row("42")]),
+            [Some("OF +41".to_owned()), Some("OF 42".to_owned())]
+        );
+        assert_eq!(names_of(&[row("42"), row("41")]), [None, None]);
+        assert_eq!(
+            names_of(&[row(""), row("41")]),
+            [Some("OF ".to_owned()), None]
+        );
+        // The API may write the number differently; no other row is left for it.
+        let with_id = r#"{"to":"41","messageId":"default.a","status":{"name":"A"}}"#.to_owned();
+        assert_eq!(
+            names_of(&[with_id, row("0042")]),
+            [Some("A".to_owned()), Some("OF 0042".to_owned())]
+        );
     }
 
     #[test]

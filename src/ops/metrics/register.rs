@@ -36,6 +36,11 @@ impl Inner {
             self.batch_destinations.clone(),
         );
         registry.register(
+            "account_replicas",
+            "Replicas that share the rates of the account",
+            self.replicas.clone(),
+        );
+        registry.register(
             "send_breaker_open",
             "1 while the API is down and only probes are sent, else 0",
             self.breaker_open.clone(),

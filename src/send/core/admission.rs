@@ -1,15 +1,14 @@
 //! Admission: plans a command and reserves its places in the queue; refuses single destinations for the bridge's own reasons.
 //!
-//! Invariants: nothing is admitted while the event log is known to be unavailable; an admitted call holds one permit of `send.queue_capacity` for each slot until it is done (P9,
+//! Invariants: nothing is admitted while the event log is known to be unavailable; an admitted call holds one place of `send.queue_capacity` for each slot until it is done (P9,
 //! docs/RELIABILITY.md); a refused command keeps its slots, because each of them gets a result.
 //! Neighbours: `plan` validates; `placement` continues with the admitted call and asks for the refusals; `guards` has the
 //! operator's limits.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Inner;
 use crate::{
@@ -18,12 +17,14 @@ use crate::{
         reason::Reason,
         violations::summary,
     },
+    ops::metrics::Lane,
     primitives::joined::Joined,
     proto::v1::{self, FieldViolation, Outcome},
     send::{
         Arrival, SendCommand, SendError, Sent,
         call::Call,
         idempotency::EarlierUse,
+        places::Taken,
         plan::{self, Defaults, Plan, PlannedMessage},
         slot::{Slots, failed_results, first_violations},
     },
@@ -35,7 +36,7 @@ pub(super) struct Admitted {
     pub(super) request_id: String,
     pub(super) bulk_id: String,
     pub(super) plan: Plan,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) places: Taken,
     pub(super) arrival: Arrival,
 }
 
@@ -109,8 +110,13 @@ impl Inner {
                 bulk_id: request.bulk_id,
             }));
         }
-        let permits = u32::try_from(plan.slots.len()).unwrap_or(u32::MAX);
-        let Ok(permit) = Arc::clone(&self.capacity).try_acquire_many_owned(permits) else {
+        let is_urgent = |message: &v1::OutboundMessage| message.priority() == v1::Priority::Urgent;
+        let lane = if plan.messages.iter().all(is_urgent) {
+            Lane::Urgent
+        } else {
+            Lane::Normal
+        };
+        let Some(places) = self.room.try_take(lane, plan.slots.len()) else {
             let error = SendError::QueueFull {
                 retry_after: Duration::from_secs(1),
             };
@@ -125,7 +131,7 @@ impl Inner {
             request_id: request.request_id,
             bulk_id: request.bulk_id,
             plan,
-            permit,
+            places,
             arrival,
         })
     }

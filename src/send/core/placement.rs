@@ -110,17 +110,11 @@ impl Inner {
         earlier: &HashMap<usize, EarlierUse>,
         arrival: Arrival,
     ) -> Vec<InDoubtSend> {
-        let exclusive = exclusive.cloned().or_else(|| {
-            // The API takes a scheduled message as a bulk, so it does not share a request.
-            let scheduled = ExclusiveRequest {
-                wire_bulk_id: None,
-                tracking: None,
-            };
-            call.messages[message]
-                .send_at
-                .is_some()
-                .then(|| Arc::new(scheduled))
-        });
+        // The API takes a scheduled message as a bulk, so it does not share a request.
+        let is_scheduled = call.messages[message].send_at.is_some();
+        let exclusive = exclusive
+            .cloned()
+            .or_else(|| is_scheduled.then(Arc::<ExclusiveRequest>::default));
         let item = |slots: BatchSlots| BatchItem {
             call: Arc::clone(call),
             message,
@@ -134,7 +128,7 @@ impl Inner {
             InDoubtSend::redelivered(
                 item(BatchSlots::from_elem(slot, 1)),
                 self.request_timeout,
-                self.clock.now(),
+                self.account.clock.now(),
             )
         };
         let mut in_doubt = Vec::new();
@@ -144,7 +138,7 @@ impl Inner {
                 None if arrival == Arrival::First => return true,
                 None if arrival == Arrival::LookUpFirst => {
                     let item = item(BatchSlots::from_elem(slot, 1));
-                    in_doubt.push(InDoubtSend::untried(item, self.clock.now()));
+                    in_doubt.push(InDoubtSend::untried(item, self.account.clock.now()));
                 }
                 None => in_doubt.push(resolve(slot)),
                 Some(EarlierUse::Done(send)) if send.result.outcome() == Outcome::Unknown => {

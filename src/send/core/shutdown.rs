@@ -21,13 +21,12 @@ impl Inner {
     pub(super) async fn drain(&self, deadline: Instant) {
         self.closing.cancel();
         // What only waits for an API that is down is not waited for: a command goes back to its queue.
-        if self.breaker.is_open() {
+        if self.account.breaker.is_open() {
             for item in self.lanes.remove(|item| item.in_doubt_since.is_none()) {
                 settle_all(&item, &SendError::ShuttingDown);
             }
         }
-        let all = u32::try_from(self.config.queue_capacity).unwrap_or(u32::MAX);
-        let all_calls_done = self.capacity.acquire_many(all);
+        let all_calls_done = self.room.all_free();
         let reserve_begins = deadline.checked_sub(SHUTDOWN_RESERVE).unwrap_or(deadline);
         let _ = tokio::time::timeout_at(reserve_begins, all_calls_done).await;
         for item in self.lanes.remove(|item| item.in_doubt_since.is_none()) {
@@ -81,9 +80,7 @@ fn end(item: &BatchItem) -> Vec<SlotResult> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::sync::{Semaphore, oneshot};
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::{
@@ -92,6 +89,7 @@ mod tests {
         send::{
             Sent,
             call::{Call, ReplyTo},
+            places::Taken,
             slot::Slot,
         },
     };
@@ -105,7 +103,6 @@ mod tests {
             message_index: 0,
             digest: None,
         };
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let (reply_to, outcome) = oneshot::channel();
         let call = Call::new(
             ApplicationName::default_application(),
@@ -113,7 +110,7 @@ mod tests {
             String::new(),
             (0..2).map(slot).collect(),
             Vec::new(),
-            permit,
+            Taken::alone(),
             ReplyTo::Caller(reply_to),
         );
         let item = BatchItem {

@@ -2,20 +2,19 @@
 //! resolver.
 //!
 //! Invariant: an item in doubt never fails as "nothing was sent" (P2, docs/RELIABILITY.md).
-//! Neighbours: `infobip` has classified the failure and logged the outage; `breaker` stops sends during an outage.
+//! Neighbours: `infobip` has classified the failure and logged the outage; the breaker stops sends during an outage.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Dispatcher, settle_all};
 use crate::{
-    infobip::ApiError,
+    infobip::{ApiError, account::breaker::RATE_LIMIT},
     message::reason::Reason,
     ops::milliseconds,
-    proto::v1::Outcome,
+    proto::v1::{self, Outcome},
     send::{
         COMMAND_RETRY_FOR, SendError,
         batch_item::{BatchItem, wire_ids},
-        breaker::RATE_LIMIT,
         recorder::SlotResult,
     },
 };
@@ -28,18 +27,18 @@ impl Dispatcher {
         let is_about_messages = error.is_about_the_request();
         match error {
             ApiError::NotSent { detail } => {
-                let wait = self.breaker.failed(&detail, true);
+                let wait = self.account.breaker.failed(&detail, true);
                 self.retry_after(wait, items, &detail).await;
             }
             ApiError::RateLimited { retry_after } => {
-                let wait = self.breaker.rate_limited(retry_after);
+                let wait = self.account.breaker.rate_limited(retry_after);
                 self.retry_after(wait, items, RATE_LIMIT).await;
             }
             ApiError::CredentialsRefused { http_status, text } => {
                 let detail = format!(
                     "HTTP {http_status}, {text}: check infobip.username and infobip.password, or infobip.api_key"
                 );
-                self.breaker.failed(&detail, true);
+                self.account.breaker.failed(&detail, true);
                 self.fail(items, &SendError::CredentialsRefused { detail })
                     .await;
             }
@@ -56,19 +55,19 @@ impl Dispatcher {
                 let response = format!("HTTP {http_status} {code}: {text} {fields}");
                 let response = response.trim_end_matches([' ', ':']);
                 if is_about_messages {
-                    self.breaker.succeeded();
-                    self.isolate_refused(items, response.to_owned()).await;
+                    self.account.breaker.succeeded();
+                    self.isolate_refused(items, response).await;
                 } else {
                     let detail = format!(
                         "{response}: check infobip.base_url and any proxy between the bridge and the API"
                     );
-                    let wait = self.breaker.failed(&detail, true);
+                    let wait = self.account.breaker.failed(&detail, true);
                     self.retry_after(wait, items, &detail).await;
                 }
             }
             ApiError::InDoubt { detail, redirected } => {
                 // Only one message may cause a timeout or an HTTP 500: the next request begins at once, until the breaker opens.
-                self.breaker.failed(&detail, redirected);
+                self.account.breaker.failed(&detail, redirected);
                 tracing::debug!(
                     message_ids = %wire_ids(&items),
                     detail,
@@ -100,7 +99,7 @@ impl Dispatcher {
 
     /// Fails callers while the API is down, and items whose time is over.
     pub(super) async fn fail_waiting(&self) {
-        let obstacle = self.breaker.obstacle();
+        let obstacle = self.account.breaker.obstacle();
         let error = SendError::Unavailable {
             detail: obstacle.cause,
             retry_after: obstacle.retry_after.max(MIN_RETRY_AFTER),
@@ -116,7 +115,7 @@ impl Dispatcher {
     /// Fails the items whose time is over after `wait`. An item in doubt must not fail as "nothing was sent": it has a limit of its
     /// own, and then goes back to the resolver.
     pub(super) async fn fail_timed_out(&self, wait: Duration, error: &SendError) {
-        let now = self.clock.now();
+        let now = self.account.clock.now();
         let has_timed_out = |item: &BatchItem| match item.in_doubt_since {
             None => {
                 let retry_for = if item.call.is_command {
@@ -132,30 +131,45 @@ impl Dispatcher {
         self.fail(timed_out, error).await;
     }
 
-    /// The API refused the request as a whole, so nothing of it was sent. Finds the refused message: sends each half alone, and
-    /// rejects a destination that is refused alone.
-    async fn isolate_refused(&self, mut items: Vec<BatchItem>, detail: String) {
+    /// The API refused the request as a whole, so nothing of it was sent. Finds the refused message: each half goes back to the lanes
+    /// and gets a request of its own, and a destination that is refused alone is rejected.
+    async fn isolate_refused(&self, mut items: Vec<BatchItem>, detail: &str) {
         if items.len() == 1 && items[0].slots.len() > 1 {
             let (one, other) = items.remove(0).split();
             items = vec![one, other];
         } else if items.len() == 1 {
-            return self.reject(&items[0], Reason::ApiRefused, detail).await;
+            return self.reject_refused(items.remove(0), detail).await;
         }
-        let other = items.split_off(items.len() / 2);
-        // Boxed, because the future is recursive.
-        for items in [items, other] {
-            let in_flight = self.lanes.begin(self.latency.average());
-            Box::pin(self.send(items, in_flight)).await;
+        let mut other = items.split_off(items.len() / 2);
+        for half in [&mut items, &mut other] {
+            let exclusive = half[0].exclusive.as_deref().cloned().unwrap_or_default();
+            let exclusive = Arc::new(exclusive);
+            for item in half {
+                item.exclusive = Some(Arc::clone(&exclusive));
+            }
+        }
+        items.append(&mut other);
+        self.lanes.put_back(items);
+    }
+
+    /// Rejects the one destination of a refused request.
+    async fn reject_refused(&self, item: BatchItem, detail: &str) {
+        if item.in_doubt_since.is_none() {
+            return self.reject(&[item], Reason::ApiRefused, detail).await;
+        }
+        for (index, slot) in item.slots.iter().enumerate() {
+            let rejection = rejection(&item, *slot, Reason::ApiRefused, detail);
+            self.submit_rejected(item.only(index), rejection).await;
         }
     }
 
-    async fn reject(&self, item: &BatchItem, reason: Reason, detail: String) {
-        let results = item.slots.iter().map(|slot| SlotResult {
-            call: Arc::clone(&item.call),
-            slot: *slot,
-            result: item
-                .call
-                .refusal(*slot, Outcome::Rejected, reason, detail.clone(), Vec::new()),
+    async fn reject(&self, items: &[BatchItem], reason: Reason, detail: &str) {
+        let results = items.iter().flat_map(|item| {
+            item.slots.iter().map(|slot| SlotResult {
+                call: Arc::clone(&item.call),
+                slot: *slot,
+                result: rejection(item, *slot, reason, detail),
+            })
         });
         self.recorder.record(results.collect()).await;
     }
@@ -171,24 +185,21 @@ impl Dispatcher {
         }
     }
 
-    /// Removes and rejects items whose `expires_at` has passed.
-    pub(super) async fn reject_expired(&self, items: Vec<BatchItem>) -> Vec<BatchItem> {
-        if !items.iter().any(BatchItem::is_expired) {
-            return items;
+    /// Rejects items whose `expires_at` has passed. Those in doubt stay in doubt.
+    pub(super) async fn end_expired(&self, expired: Vec<BatchItem>) {
+        let (untried, in_doubt): (Vec<_>, Vec<_>) = expired
+            .into_iter()
+            .partition(|item| item.in_doubt_since.is_none());
+        for item in in_doubt {
+            self.submit_to_resolver(item, false).await;
         }
-        let (expired, items): (Vec<_>, Vec<_>) = items.into_iter().partition(BatchItem::is_expired);
-        for item in expired {
-            if item.in_doubt_since.is_none() {
-                self.reject(
-                    &item,
-                    Reason::Expired,
-                    "its expires_at passed before it could be sent: nothing was sent".to_owned(),
-                )
-                .await;
-            } else {
-                self.submit_to_resolver(item, false).await;
-            }
-        }
-        items
+        let detail = "its expires_at passed before it could be sent: nothing was sent";
+        self.reject(&untried, Reason::Expired, detail).await;
     }
+}
+
+fn rejection(item: &BatchItem, slot: usize, reason: Reason, detail: &str) -> Box<v1::SendResult> {
+    let outcome = Outcome::Rejected;
+    item.call
+        .refusal(slot, outcome, reason, detail.to_owned(), Vec::new())
 }

@@ -11,11 +11,8 @@ use crate::{
     message::reason::Reason,
     proto::v1::{self, Outcome},
     send::{
-        COMMAND_RETRY_FOR, MAX_RESEND_AGE, SendError,
-        batch_item::BatchItem,
-        dispatcher::settle_all,
-        outcome::{self, Verdict},
-        recorder::SlotResult,
+        COMMAND_RETRY_FOR, MAX_RESEND_AGE, SendError, batch_item::BatchItem,
+        dispatcher::settle_all, recorder::SlotResult,
     },
 };
 
@@ -33,13 +30,16 @@ pub(in crate::send) struct InDoubtSend {
     /// Before this time "not found" does not count: the original request may still be in flight.
     pub(super) not_found_counts_from: Instant,
     pub(super) look_ups: u32,
+    /// The API rejected it after an earlier request may have been accepted. It counts if a look-up at `not_found_counts_from` or later
+    /// finds no acceptance.
+    pub(super) rejection: Option<Box<v1::SendResult>>,
 }
 
 impl InDoubtSend {
     /// A send of this process whose response did not arrive. The first look-up is due after `wait`. `began` is now on the
     /// [`OutageClock`].
     ///
-    /// [`OutageClock`]: crate::send::outage_clock::OutageClock
+    /// [`OutageClock`]: crate::infobip::account::outage_clock::OutageClock
     pub(in crate::send) fn new(
         mut item: BatchItem,
         may_resend: bool,
@@ -56,7 +56,20 @@ impl InDoubtSend {
             due: now + wait,
             not_found_counts_from: now,
             look_ups: 0,
+            rejection: None,
         }
+    }
+
+    /// A send in doubt that was sent again and rejected. The logs may show the acceptance of an earlier request up to `log_lag` late.
+    pub(in crate::send) fn rejected(
+        item: BatchItem,
+        rejection: Box<v1::SendResult>,
+        log_lag: Duration,
+        began: Instant,
+    ) -> Self {
+        let mut send = Self::new(item, false, log_lag, began);
+        send.note_rejection(rejection, log_lag);
+        send
     }
 
     /// A send that another process may have begun. "Not found" counts only after `request_timeout`, when that process's request
@@ -76,6 +89,7 @@ impl InDoubtSend {
             due: now,
             not_found_counts_from: now + request_timeout,
             look_ups: 0,
+            rejection: None,
         }
     }
 
@@ -91,6 +105,16 @@ impl InDoubtSend {
             due: now,
             not_found_counts_from: now,
             look_ups: 0,
+            rejection: None,
+        }
+    }
+
+    /// Notes the first rejection, which counts after `log_lag`.
+    pub(super) fn note_rejection(&mut self, rejection: Box<v1::SendResult>, log_lag: Duration) {
+        if self.rejection.is_none() {
+            self.rejection = Some(rejection);
+            self.may_resend = false;
+            self.not_found_counts_from = Instant::now() + log_lag;
         }
     }
 
@@ -103,7 +127,7 @@ impl InDoubtSend {
     /// Whether the look-ups end: after `in_doubt_for` without outages (`now` is on the [`OutageClock`]). What was not tried does not
     /// wait for the end of an outage, because its command can go back to a queue.
     ///
-    /// [`OutageClock`]: crate::send::outage_clock::OutageClock
+    /// [`OutageClock`]: crate::infobip::account::outage_clock::OutageClock
     pub(super) fn is_over(&self, now: Instant, in_doubt_for: Duration) -> bool {
         let waited_too_long = !self.was_tried && self.item.since.elapsed() >= COMMAND_RETRY_FOR;
         waited_too_long || now.saturating_duration_since(self.since) >= in_doubt_for
@@ -120,7 +144,7 @@ impl InDoubtSend {
         self.item.slots.first().copied().unwrap_or_default()
     }
 
-    fn with_result(&self, result: Box<v1::SendResult>) -> SlotResult {
+    pub(super) fn with_result(&self, result: Box<v1::SendResult>) -> SlotResult {
         SlotResult {
             call: Arc::clone(&self.item.call),
             slot: self.slot(),
@@ -153,16 +177,11 @@ impl InDoubtSend {
     }
 
     /// The result that a row of the API's logs shows.
-    pub(super) fn found(&self, log: &v1::SmsLog) -> SlotResult {
-        let status = log.status.clone().unwrap_or_default();
-        let outcome = match outcome::of_log(&status) {
-            Verdict::Rejected => Outcome::Rejected,
-            Verdict::Accepted | Verdict::InDoubt => Outcome::Accepted,
-        };
+    pub(super) fn found(&self, log: &v1::SmsLog, outcome: Outcome) -> Box<v1::SendResult> {
         let mut result = self.item.call.result(self.slot(), outcome);
         result.status = log.status.clone();
         result.sms_count = log.sms_count;
-        self.with_result(result)
+        result
     }
 }
 

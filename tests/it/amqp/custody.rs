@@ -37,7 +37,10 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) async fn start(configure: impl FnOnce(&mut Config)) -> Self {
-        let broker = TestBroker::start().await;
+        Self::start_on(TestBroker::start().await, configure).await
+    }
+
+    pub(super) async fn start_on(broker: TestBroker, configure: impl FnOnce(&mut Config)) -> Self {
         let simulator = TestSimulator::with(|config| {
             config.delivery_latency_ms = (1, 5);
             config.logs_per_minute = 0;

@@ -9,7 +9,7 @@ use smsbridge::{
     config,
     infobip::{
         ApiError, BatchKind, Client, InboxLogsQuery, LogsQuery, OutboundBatch, OutboundRow,
-        ReportsQuery, SendResponse, WireDestination, wire,
+        ReportsQuery, SendResponse, WireDestination, account::Account, wire,
     },
     ops::metrics::Metrics,
     proto::v1::{self, StatusGroup, outbound_message::Content},
@@ -43,7 +43,10 @@ fn config(base_url: &str) -> config::Infobip {
         connect_timeout: Duration::from_secs(5),
         request_timeout: Duration::from_secs(10),
         send_requests_per_second: 0,
+        send_messages_per_second: 0,
         log_requests_per_minute: 120,
+        log_lag: Duration::from_secs(30),
+        replicas: 0,
         max_response_bytes: 64 * 1024,
     }
 }
@@ -462,9 +465,11 @@ async fn read_operations_send_documented_queries_and_return_the_raw_body() {
         .expect(1)
         .mount(&server)
         .await;
-    let client = client(&server.uri());
-    let logs = client
-        .logs(&LogsQuery {
+    let config = config(&server.uri());
+    let account = Account::new(&config, 0, Metrics::new()).unwrap();
+    let client = &account.client;
+    let logs = account
+        .logs_now(&LogsQuery {
             message_ids: vec!["default.a".into(), "default.b~1".into()],
             general_status: Some(StatusGroup::Delivered),
             sent_since: Some("2015-02-12T08:51:43.12Z".parse().unwrap()),

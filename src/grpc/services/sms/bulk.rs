@@ -16,7 +16,7 @@ pub(super) async fn get(
     request: v1::GetBulkRequest,
 ) -> Result<v1::GetBulkResponse, Failure> {
     let wire_id = wire_bulk_id(caller, &request.bulk_id)?;
-    let schedule = context.client.get_bulk(&wire_id).await?;
+    let schedule = context.account.client.get_bulk(&wire_id).await?;
     Ok(v1::GetBulkResponse {
         bulk_id: request.bulk_id,
         send_at: Some(time::to_proto(schedule.send_at)),
@@ -37,7 +37,7 @@ pub(super) async fn reschedule(
     if send_at <= Timestamp::now() {
         return Err(Failure::invalid("send_at", "is in the past"));
     }
-    let schedule = context.client.put_bulk(&wire_id, send_at).await?;
+    let schedule = context.account.client.put_bulk(&wire_id, send_at).await?;
     Ok(v1::RescheduleBulkResponse {
         bulk_id: request.bulk_id,
         send_at: Some(time::to_proto(schedule.send_at)),
@@ -50,7 +50,7 @@ pub(super) async fn status(
     request: v1::GetBulkStatusRequest,
 ) -> Result<v1::GetBulkStatusResponse, Failure> {
     let wire_id = wire_bulk_id(caller, &request.bulk_id)?;
-    let status = context.client.get_bulk_status(&wire_id).await?;
+    let status = context.account.client.get_bulk_status(&wire_id).await?;
     Ok(v1::GetBulkStatusResponse {
         bulk_id: request.bulk_id,
         status: status.into(),
@@ -73,7 +73,11 @@ pub(super) async fn update_status(
             "must be PENDING, PAUSED or CANCELED",
         ));
     }
-    let status = context.client.put_bulk_status(&wire_id, wanted).await?;
+    let status = context
+        .account
+        .client
+        .put_bulk_status(&wire_id, wanted)
+        .await?;
     Ok(v1::UpdateBulkStatusResponse {
         bulk_id: request.bulk_id,
         status: status.into(),

@@ -47,10 +47,7 @@ pub(super) async fn page(
     let limit = rows.saturating_add(u32::try_from(repeated).unwrap_or(u32::MAX));
     query.limit = Some(limit.min(limits::MAX_ROWS));
 
-    if let Err(retry_after) = context.log_quota.try_acquire() {
-        return Err(Failure::LogQuotaExhausted { retry_after });
-    }
-    let response = context.client.logs(&query).await?;
+    let response = context.account.logs_now(&query).await?;
     let read = wire::read_logs(&response.body)
         .map_err(|error| Failure::UnreadableResponse(error.to_string()))?;
     let returned = read.rows.len() + read.bad.len();

@@ -3,8 +3,8 @@
 //!
 //! Invariants: only answers to sends move it; while it is open, at most one send is in flight that began since; failures of requests
 //! that were in flight together count as one wait. A rate limit (429) makes sends wait, but does not open it.
-//! Neighbours: `dispatcher` asks before each request, reports its outcome, and fails waiting callers while it is open; `shutdown`
-//! does not wait for an API that is down.
+//! Neighbours: the dispatcher of `send` asks before each request, reports its outcome, and fails waiting callers while it is open; the
+//! shutdown does not wait for an API that is down.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -23,11 +23,9 @@ const WAIT: RetryPolicy = RetryPolicy::new(Duration::from_millis(100), Duration:
 /// Waits before the probes of an open breaker.
 const PROBES: RetryPolicy = RetryPolicy::new(Duration::from_millis(500), Duration::from_secs(5));
 /// The cause of a wait after a 429.
-pub(super) const RATE_LIMIT: &str = "HTTP 429 Too Many Requests";
-/// A longer Retry-After counts as this.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+pub const RATE_LIMIT: &str = "HTTP 429 Too Many Requests";
 
-pub(super) struct Breaker {
+pub struct Breaker {
     state: Mutex<State>,
     changed: Notify,
     clock: Arc<OutageClock>,
@@ -58,7 +56,7 @@ struct Open {
 
 /// Whether a request may begin.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Permission {
+pub enum Permission {
     Send,
     /// A request with one item, or one exclusive request.
     Probe,
@@ -67,17 +65,17 @@ pub(super) enum Permission {
 }
 
 /// Why no request may begin.
-pub(super) struct Obstacle {
+pub struct Obstacle {
     /// The last failure.
-    pub(super) cause: String,
+    pub cause: String,
     /// Time until the next request or probe.
-    pub(super) retry_after: Duration,
+    pub retry_after: Duration,
     /// Whether callers fail at once: while the breaker is open, unless a probe is due, which is the first message in a lane.
-    pub(super) fails_callers: bool,
+    pub fails_callers: bool,
 }
 
 /// A probe in flight.
-pub(super) struct ProbeGuard {
+pub struct ProbeGuard {
     breaker: Arc<Breaker>,
     /// The outage in which it began.
     outage: u64,
@@ -91,7 +89,7 @@ impl Drop for ProbeGuard {
 }
 
 impl Breaker {
-    pub(super) fn new(clock: Arc<OutageClock>, metrics: Metrics) -> Self {
+    pub fn new(clock: Arc<OutageClock>, metrics: Metrics) -> Self {
         Self {
             state: Mutex::default(),
             changed: Notify::new(),
@@ -105,17 +103,17 @@ impl Breaker {
     }
 
     /// Whether a request may begin now.
-    pub(super) fn permission(&self) -> Permission {
+    pub fn permission(&self) -> Permission {
         self.state().permission(Instant::now())
     }
 
     /// Resolves when [`Self::permission`] may have changed.
-    pub(super) async fn changed(&self) {
+    pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
     /// Counts a probe as in flight until the guard is dropped.
-    pub(super) fn begin_probe(self: &Arc<Self>) -> ProbeGuard {
+    pub fn begin_probe(self: &Arc<Self>) -> ProbeGuard {
         let outage = self.state().begin_probe();
         ProbeGuard {
             breaker: Arc::clone(self),
@@ -124,16 +122,16 @@ impl Breaker {
     }
 
     /// Why [`Permission::Wait`] is the answer.
-    pub(super) fn obstacle(&self) -> Obstacle {
+    pub fn obstacle(&self) -> Obstacle {
         self.state().obstacle(Instant::now())
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.state().open.is_some()
     }
 
     /// The API answered a send: it works.
-    pub(super) fn succeeded(&self) {
+    pub fn succeeded(&self) {
         let mut state = self.state();
         if state.succeeded(Instant::now()) {
             // Under the lock, so that the clock and the metric follow the order of the changes.
@@ -146,7 +144,7 @@ impl Breaker {
 
     /// A send failed in a way that says nothing about its messages. Returns the time until the next request. `waits` tells whether
     /// requests wait even if the breaker stays closed: not after a failure that other messages may not have.
-    pub(super) fn failed(&self, cause: &str, waits: bool) -> Duration {
+    pub fn failed(&self, cause: &str, waits: bool) -> Duration {
         let now = Instant::now();
         let mut state = self.state();
         let opened = state.failed(cause, waits, now);
@@ -163,7 +161,7 @@ impl Breaker {
     }
 
     /// The API answered 429. Returns the time until the next request.
-    pub(super) fn rate_limited(&self, retry_after: Option<Duration>) -> Duration {
+    pub fn rate_limited(&self, retry_after: Option<Duration>) -> Duration {
         let now = Instant::now();
         let mut state = self.state();
         state.rate_limited(retry_after, now);
@@ -258,7 +256,6 @@ impl State {
         }
         let wait = retry_after
             .unwrap_or_default()
-            .min(MAX_RETRY_AFTER)
             .max(WAIT.wait(self.rate_limits_in_a_row));
         self.rate_limited_until = running.max(Some(now + wait));
         if running.is_none() {
@@ -375,8 +372,5 @@ mod tests {
         state.rate_limited(None, now);
         assert_eq!(state.wait(now), SECOND * 30);
         assert_eq!(state.permission(now + SECOND * 30), Permission::Send);
-        // A day counts as five minutes.
-        state.rate_limited(Some(SECOND * 86_400), now + SECOND * 30);
-        assert_eq!(state.wait(now + SECOND * 30), SECOND * 300);
     }
 }

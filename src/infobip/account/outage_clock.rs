@@ -1,7 +1,7 @@
 //! A clock that stands still while sends or the API's logs cannot be reached. The time that a send in doubt has left runs on it, so
 //! that an outage never makes its result `unknown`.
 //!
-//! Neighbours: `breaker` tells it about sends, `resolver` about the logs.
+//! Neighbours: `breaker` tells it about sends, the resolver of `send` about the logs.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 #[derive(Default)]
-pub(super) struct OutageClock(Mutex<State>);
+pub struct OutageClock(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -23,17 +23,17 @@ struct State {
 
 impl OutageClock {
     /// The time without the outages. Only differences of two such times mean something.
-    pub(super) fn now(&self) -> Instant {
+    pub fn now(&self) -> Instant {
         self.0.lock().at(Instant::now())
     }
 
-    pub(super) fn set_sends_fail(&self, fail: bool) {
+    pub fn set_sends_fail(&self, fail: bool) {
         let mut state = self.0.lock();
         state.sends_fail = fail;
         state.update(Instant::now());
     }
 
-    pub(super) fn set_logs_fail(&self, fail: bool) {
+    pub fn set_logs_fail(&self, fail: bool) {
         let mut state = self.0.lock();
         state.logs_fail = fail;
         state.update(Instant::now());

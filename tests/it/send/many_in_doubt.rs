@@ -1,0 +1,52 @@
+//! Many sends in doubt share their look-ups: the API's quota allows two requests a second
+//! (docs/RELIABILITY.md#how-a-send-stays-single).
+
+use serde_json::json;
+use smsbridge::proto::v1::{self, Outcome};
+
+use super::{LOGS, SEND};
+use crate::support::{
+    bridge::{TestBridge, text},
+    simulator::TestSimulator,
+};
+
+const SENDS: usize = 500;
+
+#[tokio::test]
+async fn many_sends_in_doubt_are_found_with_few_requests() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    simulator
+        .fault(json!({"kind": "accept_then_drop", "count": 5, "path": SEND}))
+        .await;
+    let numbers: Vec<_> = (0..SENDS).map(|n| format!("41793{n:06}")).collect();
+    let numbers: Vec<_> = numbers.iter().map(String::as_str).collect();
+    let request = v1::SendSmsRequest {
+        request_id: "a-request-id-as-long-as-those-of-many-systems".into(),
+        ..text(&numbers, "Hello")
+    };
+    let sent = bridge.sms().send_sms(request).await.unwrap().into_inner();
+    let accepted = |result: &v1::SendResult| result.outcome() == Outcome::Accepted;
+    assert!(sent.results.iter().all(accepted) && sent.results.len() == SENDS);
+    let paths = simulator.paths().await;
+    let count = |path: &str| paths.iter().filter(|one| *one == path).count();
+    assert_eq!(count(SEND), 5);
+    // Five requests are in doubt at about the same time. By id they would take fifteen.
+    assert!(count(LOGS) <= 7, "{}", count(LOGS));
+}
+
+#[tokio::test]
+async fn many_sends_that_the_logs_do_not_have_are_sent_again() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    simulator
+        .fault(json!({"kind": "reset", "count": 5, "path": SEND}))
+        .await;
+    let numbers: Vec<_> = (0..SENDS).map(|n| format!("41793{n:06}")).collect();
+    let numbers: Vec<_> = numbers.iter().map(String::as_str).collect();
+    let sent = bridge.sms().send_sms(text(&numbers, "Hello")).await;
+    let results = sent.unwrap().into_inner().results;
+    let accepted = |result: &v1::SendResult| result.outcome() == Outcome::Accepted;
+    assert!(results.iter().all(accepted));
+    assert_eq!(simulator.messages().await.len(), SENDS);
+}

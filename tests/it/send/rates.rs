@@ -1,0 +1,62 @@
+//! The rates of the account, and the part of a process (docs/DECISIONS.md#two-lanes-under-one-budget).
+
+use std::time::Duration;
+
+use super::{
+    SEND, TO,
+    refused_requests::{arrivals, between, bulk},
+};
+use crate::support::{bridge::TestBridge, simulator::TestSimulator};
+
+#[tokio::test]
+async fn messages_have_a_rate_beside_requests() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.infobip.send_messages_per_second = 20;
+    })
+    .await;
+    bridge
+        .sms()
+        .send_sms_bulk(bulk(&["Hello"; 40]))
+        .await
+        .unwrap();
+    let requests = simulator.requests().await;
+    let sizes: Vec<_> = requests
+        .iter()
+        .filter(|request| request["path"] == SEND)
+        .map(|request| request["messageIds"].as_array().unwrap().len())
+        .collect();
+    // 18 messages of each second are for the normal lane.
+    assert_eq!(sizes, [18, 18, 4]);
+    let arrivals = arrivals(&simulator).await;
+    let took = between(arrivals[0], arrivals[2]);
+    assert!(took > Duration::from_millis(1_700), "{took:?}");
+}
+
+/// The time between the first and the last of ten requests.
+pub(crate) async fn time_of_ten_requests(
+    simulator: &TestSimulator,
+    bridge: &TestBridge,
+) -> Duration {
+    let before = arrivals(simulator).await.len();
+    for _ in 0..10 {
+        let text = crate::support::bridge::text(&[TO], "Hello");
+        bridge.sms().send_sms(text).await.unwrap();
+    }
+    let arrivals = arrivals(simulator).await;
+    between(arrivals[before], arrivals[before + 9])
+}
+
+#[tokio::test]
+async fn a_configured_number_of_replicas_shares_the_rate() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.infobip.send_requests_per_second = 20;
+        config.infobip.replicas = 4;
+    })
+    .await;
+    assert_eq!(bridge.metric("smsbridge_account_replicas").await, Some(4.0));
+    // 4.5 a second.
+    let took = time_of_ten_requests(&simulator, &bridge).await;
+    assert!(took > Duration::from_millis(1_800), "{took:?}");
+}
