@@ -126,7 +126,7 @@ impl BatchItem {
             reply_to,
         );
         Self {
-            call,
+            call: Arc::new(call),
             message: 0,
             slots: BatchSlots::from_elem(0, 1),
             since,

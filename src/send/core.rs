@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use secrecy::SecretString;
 use tokio::{
-    sync::{Mutex, Semaphore, mpsc, oneshot},
+    sync::{Mutex, Notify, Semaphore, mpsc, oneshot},
     task::JoinHandle,
     time::Instant,
 };
@@ -25,6 +25,7 @@ use super::{
     batch_item::BatchItem,
     breaker::Breaker,
     call::{Call, ReplyTo},
+    custody,
     dispatcher::{Dispatcher, settle_all},
     guards::Guards,
     idempotency,
@@ -139,12 +140,15 @@ impl SendCore {
         let lanes = Arc::new(Lanes::new(config.max_batch, metrics.clone()));
         let recorder = Arc::new(Recorder::new(Arc::clone(&log), metrics.clone()));
         let (queue, in_doubt) = mpsc::channel(config.queue_capacity);
+        let withdraw = Arc::new(Notify::new());
         let resolver_handle = ResolverHandle {
             queue,
+            withdraw: Arc::clone(&withdraw),
             recorder: Arc::clone(&recorder),
             metrics: metrics.clone(),
         };
         let (end_dispatcher, end_resolver) = (CancellationToken::new(), CancellationToken::new());
+        let closing = CancellationToken::new();
         let clock = Arc::new(OutageClock::default());
         let breaker = Arc::new(Breaker::new(Arc::clone(&clock), metrics.clone()));
         let dispatcher = Arc::new(Dispatcher {
@@ -167,6 +171,8 @@ impl SendCore {
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
             clock: Arc::clone(&clock),
+            withdraw,
+            closing: closing.clone(),
             metrics,
         };
         let tasks = (
@@ -186,7 +192,7 @@ impl SendCore {
             clock,
             resolver: resolver_handle,
             capacity: Arc::new(Semaphore::new(config.queue_capacity)),
-            closing: CancellationToken::new(),
+            closing,
             end_dispatcher,
             end_resolver,
             placing: TaskTracker::new(),
@@ -243,9 +249,23 @@ impl Sender for SendCore {
         let begun = self.begin_for(command, ReplyTo::Command);
         async move { begun?.wait().await }.boxed()
     }
+
+    fn has_room(&self, destinations: usize) -> bool {
+        self.0.capacity.available_permits() >= self.0.permits_for(destinations) as usize
+    }
+
+    fn withdraw_lost(&self) {
+        self.0.withdraw_lost();
+    }
 }
 
 impl Inner {
+    /// Withdraws the sends of lost deliveries that no request carries.
+    fn withdraw_lost(&self) {
+        custody::end_holds(&self.lanes);
+        self.resolver.withdraw.notify_one();
+    }
+
     fn start_call(self: &Arc<Self>, admitted: Admitted, reply_to: ReplyTo) -> Arc<Call> {
         let Admitted {
             application,
@@ -259,6 +279,7 @@ impl Inner {
                 },
             permit,
             arrival,
+            delivery,
         } = admitted;
         let call = Call::new(
             application,
@@ -269,6 +290,7 @@ impl Inner {
             permit,
             reply_to,
         );
+        let call = Arc::new(call.of_queue(delivery));
         let core = Arc::clone(self);
         if call.slots.iter().all(|slot| slot.digest.is_none()) {
             // All ids were derived just now, so no earlier send has used them, and the event log is not asked.

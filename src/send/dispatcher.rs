@@ -19,6 +19,7 @@ use super::{
     batch_item::{BatchItem, wire_ids},
     breaker::{Breaker, Permission, ProbeGuard},
     call::Settled,
+    custody::without_lost,
     lanes::{Lanes, NextBatch, RequestGuard},
     latency::Latency,
     outage_clock::OutageClock,
@@ -185,7 +186,9 @@ impl Dispatcher {
     }
 
     async fn send(&self, items: Vec<BatchItem>, in_flight: RequestGuard) {
-        let mut items = self.reject_expired(items).await;
+        let items = self.reject_expired(without_lost(items)).await;
+        // Asked again, because the rejections took time.
+        let mut items = without_lost(items);
         if items.is_empty() {
             return;
         }
@@ -196,6 +199,7 @@ impl Dispatcher {
         );
         let response = self.request(&items).await;
         kill_point::reached(KillPoint::RequestEnded);
+        self.count_overlaps(&items);
         if matches!(response, Ok(_) | Err(ApiError::InDoubt { .. })) {
             for item in &mut items {
                 item.is_resent = item.in_doubt_since.is_some();
@@ -212,6 +216,14 @@ impl Dispatcher {
                 self.handle_error(items, error).await;
             }
         }
+    }
+
+    /// Counts the destinations of a request that was in flight when the delivery of their command was lost: another process looks
+    /// them up, and may send them, while this request is under way.
+    fn count_overlaps(&self, items: &[BatchItem]) {
+        let lost = items.iter().filter(|item| item.call.is_lost());
+        let destinations = lost.map(|item| item.slots.len() as u64).sum();
+        self.metrics.overlaps_possible(destinations);
     }
 
     /// Sends one REST request with all items.

@@ -1,7 +1,8 @@
 //! Admission: plans a command and reserves its places in the queue; refuses single destinations for the bridge's own reasons.
 //!
-//! Invariants: nothing is admitted while the event log is known to be unavailable; an admitted call holds one permit of `send.queue_capacity` for each slot until it is done (P9,
-//! docs/RELIABILITY.md); a refused command keeps its slots, because each of them gets a result.
+//! Invariants: nothing is admitted while the event log is known to be unavailable; an admitted call holds one permit of
+//! `send.queue_capacity` for each slot, or all of them, until it is done (P9, docs/RELIABILITY.md); a refused command keeps its slots,
+//! because each of them gets a result.
 //! Neighbours: `plan` validates; `placement` continues with the admitted call and asks for the refusals; `guards` has the
 //! operator's limits.
 
@@ -21,7 +22,7 @@ use crate::{
     primitives::joined::Joined,
     proto::v1::{self, FieldViolation, Outcome},
     send::{
-        Arrival, SendCommand, SendError, Sent,
+        Arrival, QueueDelivery, SendCommand, SendError, Sent,
         call::Call,
         idempotency::EarlierUse,
         plan::{self, Defaults, Plan, PlannedMessage},
@@ -37,6 +38,7 @@ pub(super) struct Admitted {
     pub(super) plan: Plan,
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) arrival: Arrival,
+    pub(super) delivery: Option<QueueDelivery>,
 }
 
 /// A command of which nothing is sent.
@@ -70,6 +72,7 @@ impl Inner {
             mut request,
             violations,
             arrival,
+            delivery,
         } = command;
         if self.closing.is_cancelled() {
             return Err(Box::new(Refused {
@@ -78,6 +81,14 @@ impl Inner {
                 bulk_id: request.bulk_id,
             }));
         }
+        let now = Timestamp::now();
+        let times = plan::Times {
+            now,
+            send_at_not_before: match &delivery {
+                Some(delivery) => delivery.send_at_not_before,
+                None => Some(now),
+            },
+        };
         let planned = plan::plan(
             &application,
             &mut request,
@@ -87,7 +98,7 @@ impl Inner {
                 notify_url: self.notify_url.as_ref().map(ExposeSecret::expose_secret),
                 sender: self.guards.default_sender(application.as_str()),
             },
-            Timestamp::now(),
+            &times,
         );
         let plan = match planned {
             Ok(plan) => plan,
@@ -109,7 +120,7 @@ impl Inner {
                 bulk_id: request.bulk_id,
             }));
         }
-        let permits = u32::try_from(plan.slots.len()).unwrap_or(u32::MAX);
+        let permits = self.permits_for(plan.slots.len());
         let Ok(permit) = Arc::clone(&self.capacity).try_acquire_many_owned(permits) else {
             let error = SendError::QueueFull {
                 retry_after: Duration::from_secs(1),
@@ -127,11 +138,17 @@ impl Inner {
             plan,
             permit,
             arrival,
+            delivery,
         })
     }
 
-    /// The refusal of a destination, if its message is invalid or a guard refuses it. Guards check only ids that were not used
-    /// before, so that a repeated request is answered with its earlier results.
+    /// The places of a call with this number of slots. One that is larger than the whole queue takes all of it.
+    pub(super) fn permits_for(&self, slots: usize) -> u32 {
+        u32::try_from(slots.min(self.config.queue_capacity)).unwrap_or(u32::MAX)
+    }
+
+    /// The refusal of a destination, if its message is invalid or a guard refuses it. Guards check only what has not been
+    /// sent: ids that were not used before, of commands that were not tried.
     pub(super) fn refuse(
         &self,
         call: &Call,
@@ -152,20 +169,27 @@ impl Inner {
                 first_violations(found.iter(), call.slots.len()),
             ));
         }
-        if earlier.is_some() {
+        // What may have been sent is not judged: it was judged when it was sent.
+        if earlier.is_some() || !matches!(arrival, Arrival::First | Arrival::LookUpFirst) {
             return None;
         }
         let application = call.application.as_str();
         let to = &call.slots.get(slot)?.to;
-        let refusal = self
-            .guards
-            .check(
-                application,
-                &call.messages[message].from,
-                to,
-                std::time::Instant::now,
-            )
-            .err()?;
+        let checked = self.guards.check(
+            application,
+            &call.messages[message].from,
+            to,
+            std::time::Instant::now,
+        );
+        let refusal = match checked {
+            Ok(counted) => {
+                if let Some(counted) = counted {
+                    call.note_counted(slot, counted);
+                }
+                return None;
+            }
+            Err(refusal) => refusal,
+        };
         Some(call.refusal(
             slot,
             Outcome::Rejected,
