@@ -120,7 +120,7 @@ impl BatchItem {
             crate::message::id::ApplicationName::default_application(),
             String::new(),
             String::new(),
-            super::slot::Slots::new(),
+            super::slot::Slots::from_elem(super::slot::Slot::without_destination(0), 1),
             vec![message],
             permit.unwrap(),
             reply_to,

@@ -120,7 +120,11 @@ impl Inner {
                 bulk_id: request.bulk_id,
             }));
         }
-        let permits = self.permits_for(plan.slots.len());
+        let permits = match &delivery {
+            // It waits until there is room, and must not wait for ever.
+            Some(_) => self.permits_for(plan.slots.len()),
+            None => u32::try_from(plan.slots.len()).unwrap_or(u32::MAX),
+        };
         let Ok(permit) = Arc::clone(&self.capacity).try_acquire_many_owned(permits) else {
             let error = SendError::QueueFull {
                 retry_after: Duration::from_secs(1),
@@ -142,7 +146,7 @@ impl Inner {
         })
     }
 
-    /// The places of a call with this number of slots. One that is larger than the whole queue takes all of it.
+    /// The places of a command with this number of slots. One that is larger than the whole queue takes all of it.
     pub(super) fn permits_for(&self, slots: usize) -> u32 {
         u32::try_from(slots.min(self.config.queue_capacity)).unwrap_or(u32::MAX)
     }

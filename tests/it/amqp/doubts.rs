@@ -69,7 +69,7 @@ impl Setup {
             .await;
     }
 
-    async fn publish(&self, properties: BasicProperties, fields: Value) {
+    async fn publish_sms(&self, properties: BasicProperties, fields: Value) {
         let commands = self.broker.topology().commands();
         self.publish_to(&commands, "sms.send", properties, &command(fields))
             .await;
@@ -140,7 +140,7 @@ impl Setup {
 async fn goes_back_at_a_shutdown(request_id: &str) {
     let setup = Setup::start(|config| config.shutdown.grace = LONG_AFTER).await;
     setup.lose_the_next_response().await;
-    setup.publish(properties(request_id), json!({})).await;
+    setup.publish_sms(properties(request_id), json!({})).await;
     setup.await_look_up().await;
     let setup = setup.replaced().await;
     setup.assert_accepted().await;
@@ -166,7 +166,7 @@ async fn a_redelivered_command_goes_back_marked_at_a_shutdown() {
         config.shutdown.grace = LONG_AFTER;
     })
     .await;
-    setup.publish(marked("r1", IN_DOUBT), json!({})).await;
+    setup.publish_sms(marked("r1", IN_DOUBT), json!({})).await;
     setup.await_look_up().await;
     setup.bridge.stop().await;
     let queue = setup.broker.topology().send_normal();
@@ -179,7 +179,7 @@ async fn a_redelivered_command_goes_back_marked_at_a_shutdown() {
 async fn is_handed_back_in_an_outage(request_id: &str) {
     let setup = Setup::start(|config| config.amqp.hold_for = Duration::from_secs(2)).await;
     setup.lose_the_next_response().await;
-    setup.publish(properties(request_id), json!({})).await;
+    setup.publish_sms(properties(request_id), json!({})).await;
     let retry = format!("{}.retry.60s", setup.broker.prefix);
     let copy = setup.client.take(&retry).await;
     assert!(has_header(&copy, IN_DOUBT));
@@ -215,7 +215,7 @@ async fn a_command_that_waits_to_be_sent_again_is_handed_back_in_a_long_outage()
     .await;
     let down = json!({"kind": "status", "status": 503, "path": SEND_PATH});
     setup.simulator.fault(down).await;
-    setup.publish(properties("r1"), json!({})).await;
+    setup.publish_sms(properties("r1"), json!({})).await;
     let retry = format!("{}.retry.60s", setup.broker.prefix);
     let copy = setup.client.take(&retry).await;
     assert!(has_header(&copy, IN_DOUBT));
@@ -256,7 +256,7 @@ async fn a_lapsed_command_that_was_not_sent_is_rejected_after_a_look_up() {
 async fn a_redelivered_command_that_has_expired_ends_as_soon_as_it_was_looked_up() {
     let setup = Setup::start(|_| ()).await;
     let expired = json!({"expiresAt": hours_ago(1).to_string()});
-    setup.publish(marked("r1", IN_DOUBT), expired).await;
+    setup.publish_sms(marked("r1", IN_DOUBT), expired).await;
     assert_eq!(setup.rejection().await, "EXPIRED");
     setup.bridge.stop().await;
 }
@@ -266,7 +266,7 @@ async fn a_redelivered_command_of_yesterday_is_never_sent_again() {
     let setup = Setup::start(|_| ()).await;
     let published = u64::try_from(hours_ago(25).as_second()).unwrap();
     let properties = marked("r1", IN_DOUBT).with_timestamp(published);
-    setup.publish(properties, json!({})).await;
+    setup.publish_sms(properties, json!({})).await;
     eventually("its outcome is unknown", async || {
         let unknown = setup.results("send.unknown").await;
         (unknown.len() == 1).then_some(())
@@ -286,7 +286,7 @@ async fn capped() -> Setup {
         config.applications.insert("default".into(), capped);
     })
     .await;
-    setup.publish(properties("first"), json!({})).await;
+    setup.publish_sms(properties("first"), json!({})).await;
     setup.accepted(1).await;
     setup
 }
@@ -305,14 +305,14 @@ async fn await_events(setup: &Setup, outcome: &str, count: usize) {
 async fn guards_do_not_judge_what_may_have_been_sent() {
     let setup = capped().await;
     setup.sent_before("r1").await;
-    setup.publish(marked("r1", IN_DOUBT), json!({})).await;
+    setup.publish_sms(marked("r1", IN_DOUBT), json!({})).await;
     await_events(&setup, "send.accepted", 2).await;
     setup.sent_before("r2").await;
-    setup.publish(marked("r2", MAY_HAVE_TWIN), json!({})).await;
+    setup.publish_sms(marked("r2", MAY_HAVE_TWIN), json!({})).await;
     await_events(&setup, "send.accepted", 3).await;
     assert!(setup.results("send.rejected").await.is_empty());
     // A copy of a command that nobody has sent is judged as a new one.
-    setup.publish(marked("r3", MAY_HAVE_TWIN), json!({})).await;
+    setup.publish_sms(marked("r3", MAY_HAVE_TWIN), json!({})).await;
     assert_eq!(setup.rejection().await, "NUMBER_CAP_REACHED");
     setup.bridge.stop().await;
 }
@@ -322,16 +322,16 @@ async fn guards_do_not_judge_what_may_have_been_sent() {
 async fn a_scheduled_command_that_waited_in_its_queue_is_sent() {
     let setup = Setup::start(|_| ()).await;
     let send_at = json!({"sendAt": hours_ago(1).to_string()});
-    setup.publish(properties("r1"), send_at.clone()).await;
+    setup.publish_sms(properties("r1"), send_at.clone()).await;
     let published = u64::try_from(hours_ago(2).as_second()).unwrap();
     let properties = |id: &str, at| properties(id).with_timestamp(at);
     setup
-        .publish(properties("r2", published), send_at.clone())
+        .publish_sms(properties("r2", published), send_at.clone())
         .await;
     await_events(&setup, "send.accepted", 2).await;
     // It had passed when it was published.
     let now = u64::try_from(Timestamp::now().as_second()).unwrap();
-    setup.publish(properties("r3", now), send_at).await;
+    setup.publish_sms(properties("r3", now), send_at).await;
     let letter = setup.client.take(&setup.broker.topology().dead()).await;
     let id = letter.properties.message_id().as_ref().unwrap();
     assert_eq!(id.as_str(), "r3");
@@ -346,7 +346,7 @@ async fn a_command_that_is_larger_than_the_queue_is_sent() {
         .map(|n| json!({"to": format!("41793{n:06}")}))
         .collect();
     setup
-        .publish(properties("r1"), json!({ "destinations": destinations }))
+        .publish_sms(properties("r1"), json!({ "destinations": destinations }))
         .await;
     setup.accepted(20).await;
     setup.assert_delivered_once(20).await;
