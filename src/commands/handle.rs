@@ -108,9 +108,8 @@ pub(super) async fn requeue_unchanged(context: &Context, source: Source, deliver
     let envelope = Envelope::new(delivery);
     let may_be_sent = envelope.history().may_be_sent(source);
     // One that may have been sent was sent by other ids than new ones.
-    let needs_ids = envelope.request_id().is_empty()
-        && !may_be_sent
-        && delivery.data.len() <= MAX_BODY_BYTES;
+    let needs_ids =
+        envelope.request_id().is_empty() && !may_be_sent && delivery.data.len() <= MAX_BODY_BYTES;
     let read =
         needs_ids.then(|| Command::read(&envelope, source, commands.application_from, bridge_user));
     // One that cannot be read is handled by the process that receives the copy.

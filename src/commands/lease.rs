@@ -17,17 +17,14 @@ use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::{
-    amqp::{Session, session::SessionState},
-    send::Lease,
-};
+use crate::{amqp::Session, send::Lease};
 
 /// The longest time between two looks at the clock, if the process runs.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The hold on the deliveries of one session.
 pub(super) struct SessionLease {
-    session: SessionState,
+    is_open: Box<dyn Fn() -> bool + Send + Sync>,
     lost: CancellationToken,
     clock: Mutex<Clock>,
     /// The process was stopped if it did not look at the clock for this long. The broker ends a session no sooner than two heartbeat
@@ -52,8 +49,13 @@ impl Clock {
 
 impl SessionLease {
     pub(super) fn new(session: &Session, heartbeat: Duration) -> Self {
+        let state = session.state();
+        Self::of(move || state.is_open(), heartbeat)
+    }
+
+    fn of(is_open: impl Fn() -> bool + Send + Sync + 'static, heartbeat: Duration) -> Self {
         Self {
-            session: session.state(),
+            is_open: Box::new(is_open),
             lost: CancellationToken::new(),
             clock: Mutex::new(Clock {
                 seen: Instant::now(),
@@ -107,7 +109,7 @@ impl Lease for SessionLease {
     fn is_lost(&self) -> bool {
         if !self.lost.is_cancelled() {
             self.look_at_the_clock(Instant::now());
-            if !self.session.is_open() {
+            if !(self.is_open)() {
                 self.lost.cancel();
             }
         }
@@ -142,5 +144,31 @@ impl Deref for HeldDelivery {
 
     fn deref(&self) -> &Delivery {
         &self.delivery
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GAP: Duration = Duration::from_secs(15);
+
+    /// The process was stopped and does not know yet that the broker has closed its session.
+    #[test]
+    fn a_gap_in_the_clock_ends_the_hold() {
+        let lease = SessionLease::of(|| true, GAP);
+        let now = Instant::now();
+        lease.look_at_the_clock(now + GAP / 2);
+        lease.look_at_the_clock(now + GAP);
+        assert!(!lease.is_lost());
+        lease.look_at_the_clock(now + GAP * 2);
+        assert!(lease.is_lost());
+        lease.look_at_the_clock(now + GAP * 2);
+        assert!(lease.is_lost(), "for good");
+    }
+
+    #[test]
+    fn the_end_of_the_session_ends_the_hold() {
+        assert!(SessionLease::of(|| false, GAP).is_lost());
     }
 }

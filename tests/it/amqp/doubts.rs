@@ -308,11 +308,15 @@ async fn guards_do_not_judge_what_may_have_been_sent() {
     setup.publish_sms(marked("r1", IN_DOUBT), json!({})).await;
     await_events(&setup, "send.accepted", 2).await;
     setup.sent_before("r2").await;
-    setup.publish_sms(marked("r2", MAY_HAVE_TWIN), json!({})).await;
+    setup
+        .publish_sms(marked("r2", MAY_HAVE_TWIN), json!({}))
+        .await;
     await_events(&setup, "send.accepted", 3).await;
     assert!(setup.results("send.rejected").await.is_empty());
     // A copy of a command that nobody has sent is judged as a new one.
-    setup.publish_sms(marked("r3", MAY_HAVE_TWIN), json!({})).await;
+    setup
+        .publish_sms(marked("r3", MAY_HAVE_TWIN), json!({}))
+        .await;
     assert_eq!(setup.rejection().await, "NUMBER_CAP_REACHED");
     setup.bridge.stop().await;
 }

@@ -202,8 +202,7 @@ async fn an_unknown_result_cuts_the_texts_of_its_command() {
         .with_type("smsbridge.v1.SendSmsBulkRequest".into())
         .with_headers(headers);
     let destination = json!({"to": "\u{1}".repeat(LONG), "messageId": "m".repeat(LONG)});
-    let bulk =
-        json!({"messages": [{"destinations": [destination, {"to": "41793026727"}], "text": "Hello"}, {"text": "Hello"}]});
+    let bulk = json!({"messages": [{"destinations": [destination, {"to": "41793026727"}], "text": "Hello"}, {"text": "Hello"}]});
     setup.publish(properties, &bulk.to_string()).await;
     for event_type in ["send.unknown", "send.rejected"] {
         let results = eventually("the result", async || {

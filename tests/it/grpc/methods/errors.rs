@@ -376,9 +376,8 @@ async fn a_message_that_is_not_sent_does_not_count_against_the_cap() {
         config.send.retry_for = Duration::from_millis(100);
     })
     .await;
-    let send = async |request: v1::SendSmsRequest| {
-        bridge.sms().send_sms(by("guarded", request)).await
-    };
+    let send =
+        async |request: v1::SendSmsRequest| bridge.sms().send_sms(by("guarded", request)).await;
     let down = json!({"kind": "html", "status": 404, "path": "/sms/1/text/advanced"});
     simulator.fault(down).await;
     for request in [text_with_id("r1", &[TO]), text(&[TO], "Hello")] {
