@@ -229,7 +229,7 @@ async fn consume(
     let watching = async {
         lease.watch(&channels).await;
         hold.lose();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = using => {}

@@ -11,13 +11,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::{SmallVec, smallvec};
-use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot},
-    time::Instant,
-};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
     QueueDelivery, SendError, Sent,
+    custody::Leases,
     guards::Counted,
     slot::{Slots, failed_results},
 };
@@ -128,8 +126,13 @@ impl Call {
 
     /// Whether its command was lost or has to be handed back to its queue now.
     pub(super) fn is_hold_over(&self) -> bool {
+        self.is_hold_over_by(&mut Leases::default())
+    }
+
+    /// The same, for many calls.
+    pub(super) fn is_hold_over_by(&self, leases: &mut Leases) -> bool {
         let delivery = self.delivery.as_ref();
-        delivery.is_some_and(|of| of.hold_until <= Instant::now() || of.lease.is_lost())
+        delivery.is_some_and(|delivery| leases.is_over(delivery))
     }
 
     /// When its command was published.

@@ -6,15 +6,23 @@
 //! Neighbours: `commands` knows of the loss; `lanes` hold the items; `dispatcher` asks before each request; `resolver` withdraws sends
 //! in doubt.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{SendError, batch_item::BatchItem, dispatcher::settle_all, lanes::Lanes};
+use tokio::time::Instant;
+
+use super::{
+    Lease, QueueDelivery, SendError, batch_item::BatchItem, dispatcher::settle_all, lanes::Lanes,
+};
 
 /// When a command that waited for as long as its queue allows is tried again, at least.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Ends the items in the lanes whose command is lost, or has to be handed back now.
 pub(super) fn end_holds(lanes: &Lanes) {
+    let mut leases = Leases::default();
+    if !lanes.any(|item| item.call.is_hold_over_by(&mut leases)) {
+        return;
+    }
     for item in lanes.remove(|item| item.call.is_hold_over()) {
         let untried = if item.call.is_lost() {
             SendError::Withdrawn
@@ -34,6 +42,39 @@ pub(super) fn without_lost(mut items: Vec<BatchItem>) -> Vec<BatchItem> {
         hand_back(&item, &SendError::Withdrawn);
     }
     items
+}
+
+/// Asks a lease once for all items that have it: usually that is one lease.
+pub(super) struct Leases {
+    now: Instant,
+    asked: Option<(Arc<dyn Lease>, bool)>,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self {
+            now: Instant::now(),
+            asked: None,
+        }
+    }
+}
+
+impl Leases {
+    /// Whether the delivery is lost, or its command has to be handed back now.
+    pub(super) fn is_over(&mut self, delivery: &QueueDelivery) -> bool {
+        delivery.hold_until <= self.now || self.is_lost(&delivery.lease)
+    }
+
+    fn is_lost(&mut self, lease: &Arc<dyn Lease>) -> bool {
+        match &self.asked {
+            Some((asked, is_lost)) if Arc::ptr_eq(asked, lease) => *is_lost,
+            _ => {
+                let is_lost = lease.is_lost();
+                self.asked = Some((Arc::clone(lease), is_lost));
+                is_lost
+            }
+        }
+    }
 }
 
 /// Hands the commands that wait in the lanes back to their queues, because the process shuts down.

@@ -139,25 +139,10 @@ impl Guards {
         number_digits: &str,
         now: impl FnOnce() -> Instant,
     ) -> Result<Option<Counted>, GuardRefusal> {
-        let Some(rules) = self.rules.get(application) else {
+        self.check_rules(application, sender, number_digits)?;
+        let Some(rules) = self.rules.get(application).filter(|rules| rules.cap > 0) else {
             return Ok(None);
         };
-        if !rules.allows_sender(sender) {
-            return Err(GuardRefusal::SenderNotAllowed {
-                application: application.to_owned(),
-                sender: sender.to_owned(),
-                allowed: rules.senders.join(", "),
-            });
-        }
-        if !rules.allows_country(number_digits) {
-            return Err(GuardRefusal::CountryNotAllowed {
-                application: application.to_owned(),
-                allowed: rules.country_prefixes.join(", "),
-            });
-        }
-        if rules.cap == 0 {
-            return Ok(None);
-        }
         let bucket = now().saturating_duration_since(self.begin).as_secs() / BUCKET.as_secs();
         let mut counts = rules.counts.lock();
         let key = counts.key(number_digits);
@@ -174,6 +159,35 @@ impl Guards {
                 cap: rules.cap,
             })
         }
+    }
+
+    /// Checks one destination without its number of messages.
+    ///
+    /// # Errors
+    /// The first guard that refuses.
+    pub fn check_rules(
+        &self,
+        application: &str,
+        sender: &str,
+        number_digits: &str,
+    ) -> Result<(), GuardRefusal> {
+        let Some(rules) = self.rules.get(application) else {
+            return Ok(());
+        };
+        if !rules.allows_sender(sender) {
+            return Err(GuardRefusal::SenderNotAllowed {
+                application: application.to_owned(),
+                sender: sender.to_owned(),
+                allowed: rules.senders.join(", "),
+            });
+        }
+        if !rules.allows_country(number_digits) {
+            return Err(GuardRefusal::CountryNotAllowed {
+                application: application.to_owned(),
+                allowed: rules.country_prefixes.join(", "),
+            });
+        }
+        Ok(())
     }
 }
 

@@ -211,6 +211,12 @@ impl Lanes {
         }
     }
 
+    /// Whether an item is selected.
+    pub(super) fn any(&self, is_selected: impl FnMut(&BatchItem) -> bool) -> bool {
+        let state = self.state();
+        state.urgent.iter().chain(&state.normal).any(is_selected)
+    }
+
     /// Removes and returns the items that `unwanted` selects.
     pub(super) fn remove(&self, unwanted: impl Fn(&BatchItem) -> bool) -> Vec<BatchItem> {
         let mut state = self.state();

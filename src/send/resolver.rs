@@ -10,11 +10,11 @@
 
 mod send;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, Interval, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -124,15 +124,10 @@ impl Resolver {
                     let horizon = Instant::now() + LOOKUP_BATCH_WINDOW;
                     let (due, later) = open.into_iter().partition(|send| send.due <= horizon);
                     open = later;
-                    tokio::select! {
-                        () = end.cancelled() => { open.extend(due); break; }
-                        // What is left is looked up again.
-                        () = self.closing.cancelled(), if !has_handed_back => open.extend(due),
-                        () = self.withdraw.notified() => {
-                            open.extend(due);
-                            self.end_holds(&mut open);
-                        }
-                        answers = self.query_logs(&due) => open.extend(self.apply(due, answers).await),
+                    match self.answers(&due, &mut check, &end, has_handed_back).await {
+                        Some(answers) => open.extend(self.apply(due, answers).await),
+                        // What is not handed back is looked up again.
+                        None => open.extend(due),
                     }
                 }
             }
@@ -144,6 +139,30 @@ impl Resolver {
         let left = open.iter();
         let left = left.filter_map(|send| shut_down(send, &self.metrics));
         self.recorder.record(left.collect()).await;
+    }
+
+    /// Looks up all ids. `None` if some sends have to be handed back before.
+    async fn answers(
+        &self,
+        due: &[InDoubtSend],
+        check: &mut Interval,
+        end: &CancellationToken,
+        has_handed_back: bool,
+    ) -> Option<LogAnswers> {
+        let mut querying = pin!(self.query_logs(due));
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return None,
+                () = self.closing.cancelled(), if !has_handed_back => return None,
+                () = self.withdraw.notified() => {
+                    // For the loop that holds the sends.
+                    self.withdraw.notify_one();
+                    return None;
+                }
+                _ = check.tick() => custody::end_holds(&self.lanes),
+                answers = &mut querying => return Some(answers),
+            }
+        }
     }
 
     /// The shutdown has begun: a command is looked up by the process that gets it next.

@@ -151,8 +151,8 @@ impl Inner {
         u32::try_from(slots.min(self.config.queue_capacity)).unwrap_or(u32::MAX)
     }
 
-    /// The refusal of a destination, if its message is invalid or a guard refuses it. Guards check only what has not been
-    /// sent: ids that were not used before, of commands that were not tried.
+    /// The refusal of a destination, if its message is invalid or a guard refuses it. Guards check only ids that were not used
+    /// before. Their refusal of a command that may have been sent counts only if the API's logs do not have it.
     pub(super) fn refuse(
         &self,
         call: &Call,
@@ -173,18 +173,25 @@ impl Inner {
                 first_violations(found.iter(), call.slots.len()),
             ));
         }
-        // What may have been sent is not judged: it was judged when it was sent.
-        if earlier.is_some() || !matches!(arrival, Arrival::First | Arrival::LookUpFirst) {
+        if earlier.is_some() {
             return None;
         }
         let application = call.application.as_str();
         let to = &call.slots.get(slot)?.to;
-        let checked = self.guards.check(
-            application,
-            &call.messages[message].from,
-            to,
-            std::time::Instant::now,
-        );
+        let from = &call.messages[message].from;
+        let checked = match arrival {
+            Arrival::First | Arrival::LookUpFirst => {
+                let now = std::time::Instant::now;
+                self.guards.check(application, from, to, now)
+            }
+            // It may have been counted before.
+            Arrival::Redelivered => {
+                let checked = self.guards.check_rules(application, from, to);
+                checked.map(|()| None)
+            }
+            // It is not sent.
+            Arrival::Returned { .. } => return None,
+        };
         let refusal = match checked {
             Ok(counted) => {
                 if let Some(counted) = counted {

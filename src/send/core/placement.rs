@@ -86,7 +86,7 @@ impl Inner {
                     None => allowed.push(slot),
                     // It may have been sent with its original, so it is looked up first.
                     Some(result)
-                        if arrival == Arrival::LookUpFirst
+                        if arrival != Arrival::First
                             && !earlier.contains_key(&slot)
                             && planned.violations.is_empty() =>
                     {
@@ -169,6 +169,10 @@ impl Inner {
         let resolve = |slot| {
             let item = item(BatchSlots::from_elem(slot, 1));
             let send = InDoubtSend::redelivered(item, others_end, self.clock.now());
+            let send = match arrival {
+                Arrival::Returned { .. } => send.looked_up_once(),
+                _ => send,
+            };
             match call.published_at() {
                 Some(at) => send.begun_at(at),
                 None => send,
@@ -181,10 +185,10 @@ impl Inner {
                 None if arrival == Arrival::First => return true,
                 None if arrival == Arrival::LookUpFirst => {
                     let item = item(BatchSlots::from_elem(slot, 1));
-                    let refusal = refused.remove(&slot);
-                    in_doubt.push(InDoubtSend::untried(item, self.clock.now(), refusal));
+                    let send = InDoubtSend::untried(item, self.clock.now());
+                    in_doubt.push(send.refused(refused.remove(&slot)));
                 }
-                None => in_doubt.push(resolve(slot)),
+                None => in_doubt.push(resolve(slot).refused(refused.remove(&slot))),
                 Some(EarlierUse::Done(send)) if send.result.outcome() == Outcome::Unknown => {
                     in_doubt.push(resolve(slot));
                 }

@@ -105,17 +105,22 @@ impl InDoubtSend {
         send
     }
 
+    /// It is looked up only when "not found" counts: it was probably not sent.
+    pub(in crate::send) fn looked_up_once(mut self) -> Self {
+        self.due = self.not_found_counts_from;
+        self
+    }
+
     /// A copy of a command that nobody is known to have tried, but whose original may have been delivered again: it is looked up
-    /// once, and sent if it is not found, unless the bridge refuses it.
-    pub(in crate::send) fn untried(
-        item: BatchItem,
-        began: Instant,
-        refusal: Option<Box<v1::SendResult>>,
-    ) -> Self {
-        Self {
-            refusal,
-            ..Self::begun(item, Tried::Nowhere, began)
-        }
+    /// once, and sent if it is not found.
+    pub(in crate::send) fn untried(item: BatchItem, began: Instant) -> Self {
+        Self::begun(item, Tried::Nowhere, began)
+    }
+
+    /// Sets the result that it gets if the API's logs do not have it: the bridge refuses it.
+    pub(in crate::send) fn refused(mut self, refusal: Option<Box<v1::SendResult>>) -> Self {
+        self.refusal = refusal;
+        self
     }
 
     /// Sets the time at which the send may have begun. It is not resent if the API's logs may no longer show it.
@@ -134,12 +139,12 @@ impl InDoubtSend {
         }
         let is_over = now.saturating_duration_since(self.since) >= in_doubt_for;
         if is_answered {
+            if let Some(refusal) = &self.refusal {
+                return Next::End(self.with_result(refusal.clone()));
+            }
             match self.tried {
-                Tried::Nowhere => {
-                    // The dispatcher rejects it if it has expired.
-                    let refused = |refusal| Next::End(self.with_result(refusal));
-                    return self.refusal.clone().map_or(Next::Resend, refused);
-                }
+                // The dispatcher rejects it if it has expired.
+                Tried::Nowhere => return Next::Resend,
                 Tried::Elsewhere if self.item.is_expired() => return Next::End(self.expired()),
                 Tried::Elsewhere if !self.may_resend => {
                     let why =
@@ -215,16 +220,16 @@ impl InDoubtSend {
         let detail = format!(
             "the request was sent, no usable response arrived, and the API's logs did not show the outcome: {why}. Repeat the call with the same ids to look it up again"
         );
-        self.refused(Outcome::Unknown, Reason::OutcomeUnknown, detail)
+        self.ended_as(Outcome::Unknown, Reason::OutcomeUnknown, detail)
     }
 
     fn expired(&self) -> SlotResult {
         let detail =
             "its expires_at passed before it could be sent, and the API's logs do not have it";
-        self.refused(Outcome::Rejected, Reason::Expired, detail.to_owned())
+        self.ended_as(Outcome::Rejected, Reason::Expired, detail.to_owned())
     }
 
-    fn refused(&self, outcome: Outcome, reason: Reason, detail: String) -> SlotResult {
+    fn ended_as(&self, outcome: Outcome, reason: Reason, detail: String) -> SlotResult {
         let call = &self.item.call;
         self.with_result(call.refusal(self.slot(), outcome, reason, detail, Vec::new()))
     }
@@ -271,7 +276,7 @@ mod tests {
         let now = Instant::now();
         let long_ago = now - COMMAND_RETRY_FOR;
         let next = |send: &InDoubtSend, now| send.next(false, now, A_DAY);
-        let untried = |since| InDoubtSend::untried(item(since), now, None);
+        let untried = |since| InDoubtSend::untried(item(since), now);
         assert!(is_handed_back(&next(&untried(long_ago), now)));
         assert!(matches!(next(&untried(now), now), Next::LookUp));
         let tried = InDoubtSend::redelivered(item(long_ago), A_DAY, now);
