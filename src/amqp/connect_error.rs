@@ -75,7 +75,10 @@ fn io_error(uri: &AMQPUri, address: &str, error: &io::Error) -> AmqpError {
              amqp.tls_ca_file"
         ))
     } else if detail.contains("CertificateRequired") {
-        tls("it requires a client certificate: set amqp.tls_cert_file and amqp.tls_key_file".to_owned())
+        tls(
+            "it requires a client certificate: set amqp.tls_cert_file and amqp.tls_key_file"
+                .to_owned(),
+        )
     } else if is_tls && error.kind() == io::ErrorKind::InvalidData {
         tls(format!(
             "it does not speak TLS there ({detail}): amqps:// is for a TLS port (5671), amqp:// for a plain one (5672)"

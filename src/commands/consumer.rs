@@ -18,7 +18,13 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Context, command::Source, decoded_size::decoded_bytes, handle};
+use super::{
+    Context,
+    command::Source,
+    decoded_size::decoded_bytes,
+    handle,
+    lease::{HeldDelivery, SessionLease},
+};
 use crate::amqp::{AmqpError, Session};
 
 /// At shutdown, a consumer is cancelled once no delivery has arrived for this long.
@@ -60,10 +66,7 @@ impl CommandQueue {
     /// Waits for room for a handler. `None` never comes: the semaphores are not closed.
     async fn room(&self, delivery: &Delivery) -> Option<Room> {
         let handler = self.permits.clone().acquire_owned().await.ok()?;
-        let kib = self
-            .kib
-            .clone()
-            .acquire_many_owned(kib(delivery));
+        let kib = self.kib.clone().acquire_many_owned(kib(delivery));
         Some(Room {
             _handler: handler,
             _kib: kib.await.ok()?,
@@ -73,10 +76,7 @@ impl CommandQueue {
     /// Room for a handler, if there is some now.
     fn room_now(&self, delivery: &Delivery) -> Option<Room> {
         let handler = self.permits.clone().try_acquire_owned().ok()?;
-        let kib = self
-            .kib
-            .clone()
-            .try_acquire_many_owned(kib(delivery));
+        let kib = self.kib.clone().try_acquire_many_owned(kib(delivery));
         Some(Room {
             _handler: handler,
             _kib: kib.ok()?,
@@ -96,19 +96,20 @@ pub(super) struct StoppedConsumer {
     pub(super) queue: Arc<CommandQueue>,
     /// The deliveries without a handler.
     pub(super) unhandled: Vec<Delivery>,
-    /// The channel closes when it is dropped.
-    _channel: Channel,
 }
 
 /// Requeues the deliveries without a handler. They need no room: their number is bounded by the prefetch limit.
 pub(super) fn requeue_unhandled(
     context: &Arc<Context>,
+    lease: &Arc<SessionLease>,
     stopped: &mut StoppedConsumer,
     handlers: &TaskTracker,
 ) {
     let source = stopped.queue.source;
     for delivery in std::mem::take(&mut stopped.unhandled) {
         let context = context.clone();
+        let lease = lease.clone();
+        let delivery = HeldDelivery { delivery, lease };
         handlers.spawn(async move {
             handle::requeue_unchanged(&context, source, &delivery).await;
         });
@@ -120,6 +121,7 @@ pub(super) async fn consume_queue(
     context: Arc<Context>,
     queue: Arc<CommandQueue>,
     session: Arc<Session>,
+    lease: Arc<SessionLease>,
     channel: Channel,
     mut consumer: Consumer,
     handlers: TaskTracker,
@@ -127,7 +129,6 @@ pub(super) async fn consume_queue(
     let mut stopped = StoppedConsumer {
         queue: queue.clone(),
         unhandled: Vec::new(),
-        _channel: channel.clone(),
     };
     loop {
         let next = tokio::select! {
@@ -157,6 +158,8 @@ pub(super) async fn consume_queue(
             },
         };
         let (context, source) = (context.clone(), queue.source);
+        let lease = lease.clone();
+        let delivery = HeldDelivery { delivery, lease };
         handlers.spawn(async move {
             handle::handle(&context, source, delivery).await;
             drop(room);

@@ -152,7 +152,9 @@ mod tests {
     fn what_precedes_an_error_counts() {
         let request = bulk(1000, 0);
         // A group, a field of fixed length, and a number, before and after which messages come.
-        let mut body = vec![0x0b, 0x0c, 0x0d, 0, 0, 0, 0, 0x09, 0, 0, 0, 0, 0, 0, 0, 0, 0x08, 5];
+        let mut body = vec![
+            0x0b, 0x0c, 0x0d, 0, 0, 0, 0, 0x09, 0, 0, 0, 0, 0, 0, 0, 0, 0x08, 5,
+        ];
         body.extend(request.encode_to_vec());
         body.extend([0xff; 20]);
         assert!(of_protobuf(&body) >= 1000 * MESSAGE_BYTES);

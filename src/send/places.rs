@@ -15,6 +15,7 @@ pub(super) struct Places {
     /// The places that normal messages may hold. Each of theirs is one of `all`, too.
     normal: Arc<Semaphore>,
     count: usize,
+    normal_count: usize,
 }
 
 /// Places that are free again when it is dropped.
@@ -39,11 +40,33 @@ impl Places {
     }
 
     fn new(count: usize, reserved: usize) -> Self {
+        let normal_count = count.saturating_sub(reserved);
         Self {
             all: Arc::new(Semaphore::new(count)),
-            normal: Arc::new(Semaphore::new(count.saturating_sub(reserved))),
+            normal: Arc::new(Semaphore::new(normal_count)),
             count,
+            normal_count,
         }
+    }
+
+    /// `count`, or all places that this lane may have, if they are fewer.
+    fn at_most(&self, lane: Lane, count: usize) -> usize {
+        count.min(match lane {
+            Lane::Urgent => self.count,
+            Lane::Normal => self.normal_count,
+        })
+    }
+
+    /// Whether [`Self::try_take_at_most`] would take places now.
+    pub(super) fn has(&self, lane: Lane, count: usize) -> bool {
+        let count = self.at_most(lane, count);
+        let for_normal = lane == Lane::Urgent || self.normal.available_permits() >= count;
+        for_normal && self.all.available_permits() >= count
+    }
+
+    /// Takes `count` places, or all that this lane may have, if so many are free.
+    pub(super) fn try_take_at_most(&self, lane: Lane, count: usize) -> Option<Taken> {
+        self.try_take(lane, self.at_most(lane, count))
     }
 
     /// Takes `count` places, if so many are free for this lane.
