@@ -22,7 +22,10 @@ use super::{
     waiting::send_when_there_is_room,
 };
 use crate::{
-    message::{id::ApplicationName, reason::Reason},
+    message::{
+        id::{ApplicationName, logged_id},
+        reason::Reason,
+    },
     ops::{
         kill_point::{self, KillPoint},
         milliseconds,
@@ -45,14 +48,14 @@ pub(super) async fn handle(context: &Context, source: Source, delivery: Delivery
     let request_id = envelope.request_id().to_owned();
     tracing::debug!(
         ?source,
-        request_id,
+        request_id = logged_id(&request_id),
         redelivered = envelope.history().is_redelivered,
         "a command was received"
     );
     carry_out(context, source, delivery).await;
     tracing::debug!(
         ?source,
-        request_id,
+        request_id = logged_id(&request_id),
         ms = milliseconds(began.elapsed()),
         "a command ended"
     );
