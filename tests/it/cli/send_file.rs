@@ -1,6 +1,7 @@
 //! `smsbridge send --file`.
 
 use super::*;
+use crate::support::eventually;
 
 /// Runs `send --file -` with `input` on stdin.
 async fn send_file(bridge: &ScriptedBridge, args: &[&str], input: &str) -> Ended {
@@ -16,15 +17,7 @@ async fn send_file(bridge: &ScriptedBridge, args: &[&str], input: &str) -> Ended
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(input.as_bytes()).await.unwrap();
     drop(stdin);
-    let output = tokio::time::timeout(DEADLINE, child.wait_with_output())
-        .await
-        .expect("the command ends")
-        .unwrap();
-    Ended {
-        status: output.status.code().expect("an exit status"),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    ended(child).await
 }
 
 #[tokio::test]
@@ -196,4 +189,58 @@ async fn a_file_without_a_header_is_reported_as_such() {
         "{}",
         ended.stderr
     );
+}
+
+/// Runs `send --file -` with `input`, interrupts it when the bridge has `requests`, and returns how it ended. Stdin stays open unless
+/// the input is `complete`.
+async fn interrupt_send_file(input: &str, complete: bool, requests: usize) -> Ended {
+    let bridge = ScriptedBridge::start().await;
+    bridge.answer_stream_from(usize::MAX);
+    let mut child = smsbridge()
+        .args(["send", "--file", "-", "--request-id", "run", "--text", "x"])
+        .args(["--in-flight", "3", "--address", &bridge.address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).await.unwrap();
+    let _open = (!complete).then_some(stdin);
+    eventually("the bridge has the messages", async || {
+        (bridge.asked("stream_sms").len() == requests).then_some(())
+    })
+    .await;
+    interrupt(&child).await;
+    ended(child).await
+}
+
+#[tokio::test]
+async fn ctrl_c_prints_what_was_sent_and_how_to_repeat_the_run() {
+    let cut = interrupt_send_file("to\n41\n42\n43\n44\n", false, 3)
+        .await
+        .expect(130);
+    let all = interrupt_send_file("41\n", true, 1).await.expect(130);
+    for (ended, counts, reach) in [
+        (
+            cut,
+            "3 sent: 0 accepted, 0 rejected, 0 unknown, 3 unanswered, in ",
+            "error: interrupted: the records after line 4 were not sent; 3 messages have no result and may have been sent",
+        ),
+        (
+            all,
+            "1 sent: 0 accepted, 0 rejected, 0 unknown, 1 unanswered, in ",
+            "error: interrupted: all records were sent; 1 message has no result and may have been sent",
+        ),
+    ] {
+        let lines: Vec<_> = ended.stderr.lines().collect();
+        assert!(lines[0].starts_with(counts), "{lines:?}");
+        assert_eq!(
+            lines[1..],
+            [
+                reach,
+                "  Repeat the command with --request-id run: nothing is sent twice"
+            ]
+        );
+    }
 }
