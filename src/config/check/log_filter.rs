@@ -17,7 +17,7 @@ const MISSPELT_LEVEL: f64 = 0.5;
 /// A filter that cannot be what was meant: the problem and the remedy.
 pub(super) fn mistake(filter: &str) -> Option<(String, String)> {
     let forms = "write a level (off, error, warn, info, debug, trace), and for single targets TARGET=LEVEL, as in \
-                 `info,smsbridge=debug`";
+                 `info,smsbridge=debug`, without spaces";
     let found = entries(filter).find_map(mistake_of_entry);
     let found = found.or_else(|| {
         let error = EnvFilter::try_new(filter).err()?;
@@ -32,7 +32,7 @@ pub(super) fn mistake(filter: &str) -> Option<(String, String)> {
 /// The entries between commas that select neither spans nor fields, whose names tracing alone knows.
 fn entries(filter: &str) -> impl Iterator<Item = &str> {
     let has_spans = filter.contains(['[', '{']);
-    let entries = filter.split(',').map(str::trim);
+    let entries = filter.split(',');
     entries.filter(move |entry| !has_spans && !entry.is_empty())
 }
 
@@ -73,7 +73,7 @@ fn nearest_level(text: &str) -> Option<&'static str> {
     let similarity = |level: &&str| strsim::normalized_damerau_levenshtein(level, &text);
     let nearest = LEVELS
         .into_iter()
-        .max_by(|a, b| similarity(&a).total_cmp(&similarity(&b)))?;
+        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
     (similarity(&nearest) >= MISSPELT_LEVEL).then_some(nearest)
 }
 
@@ -90,7 +90,7 @@ mod tests {
             "off",
             "3",
             "info,smsbridge=debug",
-            " warn , smsbridge::access::grpc=debug ,",
+            "warn,smsbridge::access::grpc=debug,",
             "info,lapin=error",
             "info,h2=off,hyper=trace",
             "info,smsbridge[send{id=1}]=debug",
@@ -133,6 +133,17 @@ mod tests {
                 "sms_bridge::access=debug",
                 "begins with `sms_bridge`",
                 "did you mean `smsbridge::access=debug`?",
+            ),
+            // To tracing the space is a part of the name.
+            (
+                "info, smsbridge=debug",
+                "begins with ` smsbridge`",
+                "did you mean `smsbridge=debug`?",
+            ),
+            (
+                "info, warn",
+                "` warn` is not a level",
+                "did you mean `warn`?",
             ),
             ("info=debug=trace", "is not a level", "write a level"),
         ] {
