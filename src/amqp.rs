@@ -53,6 +53,12 @@ pub enum AmqpError {
          are not needed, or set another amqp.prefix"
     )]
     Conflict { name: String, detail: String },
+    /// The broker's user lacks a permission that a declaration or a binding needs.
+    #[error("{problem}")]
+    NoPermission {
+        /// With the remedy.
+        problem: String,
+    },
     /// The session ended.
     #[error("the session with the broker at {address} ended: {detail}")]
     Ended {
@@ -93,6 +99,7 @@ impl AmqpError {
         match self {
             Self::Refused { cause, .. } => cause,
             Self::Conflict { .. } => "conflict",
+            Self::NoPermission { .. } => "permission",
             _ => "away",
         }
     }

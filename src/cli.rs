@@ -1,6 +1,6 @@
 //! The command line: one file for each subcommand.
 //!
-//! Invariants: every command ends in `Ok` or in a [`CliError`], whose exit status is 0, 1 or 64
+//! Invariants: every command ends in `Ok` or in a [`CliError`], whose exit status is 0, 1, 64 or 130
 //! (docs/OPERATIONS.md#probes-shutdown-exit-status); results go to stdout, everything else to stderr. The client commands
 //! depend only on the contract ([`crate::proto`]), like any other gRPC client. `serve` and `demo` depend on
 //! [`crate::config`] and [`crate::app`].
@@ -23,6 +23,7 @@ pub mod dead;
 pub mod demo;
 pub mod events;
 pub mod inbox;
+mod interrupt;
 pub mod logs;
 pub mod lookup;
 pub mod numbers;
@@ -44,6 +45,8 @@ pub mod topology;
 pub const EXIT_FAILED: u8 = 1;
 /// Exit status of an invalid command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
+/// Exit status after Ctrl-C: 128 and the number of SIGINT, as a shell reports a process that the signal ended.
+pub const EXIT_INTERRUPTED: u8 = 130;
 
 /// A bridge between your services (gRPC, RabbitMQ) and the Infobip SMS HTTP API, with a simulator of that API.
 #[derive(Debug, Parser)]
@@ -165,6 +168,9 @@ pub enum CliError {
     /// The command failed: what happened and what to do.
     #[error("{0}")]
     Failed(String),
+    /// Ctrl-C ended the command before its work was done: how far it came and what to do.
+    #[error("{0}")]
+    Interrupted(String),
     /// No connection to a bridge could be made.
     #[error(transparent)]
     Unreachable(#[from] connect::Unreachable),
@@ -176,11 +182,12 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// The exit status of the process: [`EXIT_USAGE`] or [`EXIT_FAILED`].
+    /// The exit status of the process: [`EXIT_USAGE`], [`EXIT_INTERRUPTED`] or [`EXIT_FAILED`].
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Configuration(_) => EXIT_USAGE,
+            Self::Interrupted(_) => EXIT_INTERRUPTED,
             Self::Failed(_) | Self::Unreachable(_) | Self::Rpc(_) | Self::Output(_) => EXIT_FAILED,
         }
     }

@@ -22,7 +22,7 @@ pub use self::{
         ApiResponse, BulkSchedule, Client, ClientBuildError, InboxLogsQuery, LogsQuery,
         ReportsQuery,
     },
-    error::ApiError,
+    error::{ApiError, refused_credentials},
     wire::{
         send::{BatchKind, OutboundBatch, OutboundRow, WireDestination, estimated_bytes},
         send_response::{SendResponse, SendRow},

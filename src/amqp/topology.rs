@@ -1,10 +1,11 @@
 //! The names of the exchanges and queues that the bridge needs, and their declaration on the broker.
 //!
 //! The bridge declares all of them in every new session, so that deleted ones are created again; `smsbridge topology` prints them.
-//! Neighbours: `definitions` has their arguments and bindings, `declare` declares them.
+//! Neighbours: `definitions` has their arguments and bindings, `declare` declares them, `permission` explains a refusal.
 
 mod declare;
 mod definitions;
+mod permission;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

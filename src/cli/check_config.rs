@@ -20,8 +20,7 @@ Examples:
   smsbridge check-config --defaults > smsbridge.toml
   SMSBRIDGE_GRPC__LISTEN=127.0.0.1:6000 smsbridge check-config
 
-Exit status: 0 if `smsbridge serve` would accept this configuration; else 64, with all mistakes. Ports and the
-broker are not tried."
+Exit status: 0 if `smsbridge serve` would accept this configuration; else 64, with all mistakes. Ports and the broker are not tried."
 )]
 pub struct CheckConfigArgs {
     /// Print every key with its default and its comment, and check nothing

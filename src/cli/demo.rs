@@ -15,7 +15,7 @@ use std::{
     io::{self, Write as _},
     net::SocketAddr,
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -35,6 +35,10 @@ const USERNAME: &str = "demo";
 const PASSWORD: &str = "demo";
 /// How often ports are chosen: another process may take one between its choice and its use.
 const PORT_CHOICES: usize = 5;
+/// How long the bridge may take to be ready: its connection to the broker is opened after the start.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often the bridge is asked whether it is ready.
+const READY_INTERVAL: Duration = Duration::from_millis(50);
 /// Timeout of all flows together.
 const FLOWS_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -196,11 +200,39 @@ async fn serve(
 async fn show(endpoints: &Endpoints<'_>) -> Result<(), CliError> {
     let mut story = Story::default();
     story.begin(endpoints)?;
+    until_ready(endpoints.bridge.admin).await?;
     flows::all(&mut story, endpoints).await?;
     if let Some(broker) = endpoints.broker {
         broker::flow(&mut story, broker).await?;
     }
     story.end()
+}
+
+/// Waits until the bridge is ready. Until then it refuses to send, because nothing could be recorded.
+async fn until_ready(admin: SocketAddr) -> Result<(), CliError> {
+    // The environment may name a proxy, which does not know this machine's loopback addresses.
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(READY_TIMEOUT)
+        .build()
+        .map_err(failed)?;
+    let url = format!("http://{admin}/ready");
+    let deadline = Instant::now() + READY_TIMEOUT;
+    loop {
+        let response = client.get(&url).send().await.map_err(failed)?;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        let why = response.text().await.map_err(failed)?;
+        if Instant::now() > deadline {
+            return Err(failed(format!(
+                "the bridge is not ready after {} s: {}",
+                READY_TIMEOUT.as_secs(),
+                why.trim_end().replace('\n', ": ")
+            )));
+        }
+        tokio::time::sleep(READY_INTERVAL).await;
+    }
 }
 
 fn failed(error: impl std::fmt::Display) -> CliError {

@@ -38,10 +38,10 @@ const RECONNECT: RetryPolicy =
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --follow the command reads from --since or --from (default: the oldest event) to the end of
-the log. With --follow it starts at --since, --from, the --last events or now, waits for new events,
-and reconnects if the connection is lost. If it has printed no event until then, it continues five minutes
-before its start. --json prints each event's cursor, for --from.
+    after_help = "Without --follow the command reads from --since or --from (default: the oldest event) to the end of the log. With \
+                  --follow it starts at --since, --from, the --last events or now, waits for new events, and reconnects if the \
+                  connection is lost. If it has printed no event until then, it continues five minutes before its start. --json \
+                  prints each event's cursor, for --from.
 
 Examples:
   smsbridge events --last 20

@@ -28,9 +28,9 @@ const COLUMNS: &[Column] = &[
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The API returns each received message once, to the first client that pulls it. The bridge stores
-each pulled message as an event before it prints it, including messages of other applications,
-which are not printed. --list reads messages without pulling them.
+    after_help = "The API returns each received message once, to the first client that pulls it. The bridge stores each pulled message \
+                  as an event before it prints it, including messages of other applications, which are not printed. --list reads \
+                  messages without pulling them.
 
 Examples:
   smsbridge inbox

@@ -41,8 +41,8 @@ const COLUMNS: &[Column] = &[
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The API keeps its logs for 48 hours; reading does not remove rows. The account has one quota of log
-requests: if it is used up, this command waits.
+    after_help = "The API keeps its logs for 48 hours; reading does not remove rows. The account has one quota of log requests: if it is \
+                  used up, this command waits.
 
 Examples:
   smsbridge logs --since 1h

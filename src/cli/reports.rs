@@ -27,9 +27,9 @@ const COLUMNS: &[Column] = &[
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The API returns each report once, to the first client that pulls it. The bridge stores each pulled
-report as an event before it prints it, including reports of other applications, which are not
-printed. To read reports again, or without pulling: smsbridge events --type 'report.#'
+    after_help = "The API returns each report once, to the first client that pulls it. The bridge stores each pulled report as an event \
+                  before it prints it, including reports of other applications, which are not printed. To read reports again, or \
+                  without pulling: smsbridge events --type 'report.#'
 
 Examples:
   smsbridge reports

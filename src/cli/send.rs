@@ -15,6 +15,7 @@ use self::tally::{Tally, repeat};
 use super::{
     CliError, codes,
     connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES},
+    interrupt::interrupted,
     output::{Column, Output, Table},
     rpc_error::RpcError,
     time::{parse_duration, parse_future},
@@ -37,11 +38,11 @@ const COLUMNS: &[Column] = &[
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A file is CSV with a header: the column `to`, and optionally `text`, `message_id` and `from`; or it has
-one number per line. Options of the command line replace empty fields. Every send has a request id:
-a repeated command with the same id (and the same file) sends nothing twice.
+    after_help = "A file is CSV with a header: the column `to`, and optionally `text`, `message_id` and `from`; or it has one number per \
+                  line. Options of the command line replace empty fields. Every send has a request id: a repeated command with the \
+                  same id (and the same file) sends nothing twice.
 
-Exit status: 0 if all were accepted, 1 if any was rejected, was not sent, or has an unknown outcome.
+Exit status: 0 if all were accepted, 1 if any was rejected, was not sent, or has an unknown outcome, 130 after Ctrl-C.
 
 Examples:
   smsbridge send 41793026727 --text 'Hello' --from InfoSMS
@@ -144,7 +145,13 @@ pub async fn run(args: SendArgs) -> Result<(), CliError> {
         None => Uuid::now_v7().to_string(),
     };
     match &args.file {
-        None => send_one(&args, request_id).await,
+        None => tokio::select! {
+            sent = send_one(&args, request_id.clone()) => sent,
+            () = interrupted() => Err(CliError::Interrupted(format!(
+                "interrupted before the result was there: the message may have been sent\n  {}",
+                repeat(&request_id)
+            ))),
+        },
         Some(file) => {
             // Check the header before connecting.
             let rows = file::open(file).await?;

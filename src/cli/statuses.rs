@@ -29,8 +29,7 @@ const ERRORS: &[Column] = &[
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "FINAL: a report with this status is the last one of its message. The API may return codes that
-are not in these tables.
+    after_help = "FINAL: a report with this status is the last one of its message. The API may return codes that are not in these tables.
 
 Examples:
   smsbridge statuses

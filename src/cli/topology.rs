@@ -17,12 +17,15 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "The bridge declares them each time it connects. So its user needs the permissions to configure, write and read them even \
+                  if they exist; docs/RABBITMQ.md#permissions has the command that grants these.
+
+Examples:
   smsbridge topology
   smsbridge topology --json > definitions.json && rabbitmqctl import_definitions definitions.json
-  SMSBRIDGE_AMQP__URL=amqp://guest:guest@127.0.0.1:5672/%2f smsbridge topology --declare
-
-The bridge declares them each time it connects, so its user needs the configure permission even if they exist.")]
+  SMSBRIDGE_AMQP__URL=amqp://guest:guest@127.0.0.1:5672/%2f smsbridge topology --declare"
+)]
 pub struct TopologyArgs {
     #[command(flatten)]
     config: ConfigArgs,

@@ -36,7 +36,7 @@ use crate::{
         topology::{RETRY_DELAYS, delay_name},
     },
     events::NewEvent,
-    message::id::ApplicationName,
+    message::id::{ApplicationName, logged_id},
     ops::kill_point::{self, KillPoint},
     primitives::{
         bounded_text::{MAX_TEXT_BYTES, cut},
@@ -76,7 +76,7 @@ impl Context {
     ) {
         let envelope = Envelope::new(delivery);
         tracing::debug!(
-            request_id = envelope.request_id(),
+            request_id = logged_id(envelope.request_id()),
             queue,
             ?requeue,
             "a command is requeued"
@@ -155,7 +155,7 @@ impl Context {
         let routing_key = cut(&envelope.routing_key(), MAX_TEXT_BYTES).into_owned();
         tracing::warn!(
             %application,
-            request_id,
+            request_id = logged_id(request_id),
             reason = %invalid.reason,
             "dead-lettering an invalid command"
         );
@@ -254,7 +254,7 @@ impl Context {
             let mut message = message.clone();
             if ended_sessions.load(Ordering::Relaxed) >= MAX_ENDED_SESSIONS {
                 tracing::warn!(
-                    request_id = Envelope::new(delivery).request_id(),
+                    request_id = logged_id(Envelope::new(delivery).request_id()),
                     "the broker ended the session each time the command was published: it is published without the \
                      publisher's headers"
                 );

@@ -25,7 +25,10 @@ use super::{
     waiting::send_when_there_is_room,
 };
 use crate::{
-    message::{id::ApplicationName, reason::Reason},
+    message::{
+        id::{ApplicationName, logged_id},
+        reason::Reason,
+    },
     ops::{
         kill_point::{self, KillPoint},
         milliseconds,
@@ -48,7 +51,7 @@ pub(super) async fn handle(context: &Context, source: Source, delivery: HeldDeli
     let request_id = envelope.request_id().to_owned();
     tracing::debug!(
         ?source,
-        request_id,
+        request_id = logged_id(&request_id),
         redelivered = envelope.history().is_redelivered,
         "a command was received"
     );
@@ -58,7 +61,7 @@ pub(super) async fn handle(context: &Context, source: Source, delivery: HeldDeli
     }
     tracing::debug!(
         ?source,
-        request_id,
+        request_id = logged_id(&request_id),
         ms = milliseconds(began.elapsed()),
         "a command ended"
     );

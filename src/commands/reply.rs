@@ -9,6 +9,7 @@ use lapin::message::Delivery;
 use super::{Context, encoding::Encoding};
 use crate::{
     amqp::{Message, Topology, codec, headers::property},
+    message::id::logged_id,
     send::{
         Sent,
         request::{SendRequest, SendResponse},
@@ -41,9 +42,8 @@ pub(super) async fn reply(
         return;
     }
     if !may_receive(reply_to, &context.commands.topology) {
-        let request_id = &request.bulk.request_id;
         tracing::warn!(
-            request_id,
+            request_id = logged_id(&request.bulk.request_id),
             "a reply is not published: its reply_to is a name of the bridge or no name that the broker made"
         );
         return;
@@ -60,7 +60,7 @@ pub(super) async fn reply(
     let request_id = request.bulk.request_id.as_str();
     if body.len() > MAX_REPLY_BYTES {
         tracing::warn!(
-            request_id,
+            request_id = logged_id(request_id),
             bytes = body.len(),
             max = MAX_REPLY_BYTES,
             "a reply is not published: it is too large"
@@ -82,7 +82,7 @@ pub(super) async fn reply(
     };
     for outcome in context.commands.publisher.publish_all(vec![message]).await {
         if let Err(error) = outcome {
-            tracing::warn!(%error, request_id, "a reply could not be published");
+            tracing::warn!(%error, request_id = logged_id(request_id), "a reply could not be published");
         }
     }
 }

@@ -2,13 +2,14 @@
 //! open to everybody.
 //!
 //! Invariant: a check reports nothing about a key that already has a mistake, so that one error is reported once. Neighbours:
-//! `read` has rejected single values of a wrong type; `addresses`, `applications`, `bounds`, `secrets` and
-//! `serve` are parts of this.
+//! `read` has rejected single values of a wrong type; `addresses`, `applications`, `bounds`, `log_filter`,
+//! `secrets` and `serve` are parts of this.
 
 mod addresses;
 mod applications;
 mod bounds;
 mod data_dir;
+mod log_filter;
 mod secrets;
 mod serve;
 
@@ -94,12 +95,8 @@ pub(super) fn every_command(config: &mut Config, tree: &Node, mistakes: &mut Vec
     listeners(config, &mut checks);
     bounds(config, &mut checks);
     applications(config, &mut checks);
-    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.log.filter) {
-        checks.reject(
-            &["log.filter"],
-            format!("is not a log filter: {error}"),
-            "write `info`, or `smsbridge=debug,info`",
-        );
+    if let Some((problem, remedy)) = log_filter::mistake(&config.log.filter) {
+        checks.reject(&["log.filter"], problem, remedy);
     }
 }
 

@@ -36,7 +36,7 @@ impl Config {
         environment: impl Iterator<Item = (String, String)>,
         flags: &[(String, String)],
     ) -> Result<Self, ConfigErrors> {
-        let (loaded, mistakes) = load(file, environment, flags);
+        let (loaded, mistakes) = load(file, environment, flags)?;
         ConfigErrors::unless_empty(mistakes)?;
         Ok(loaded.config)
     }
@@ -50,7 +50,7 @@ impl Config {
         environment: impl Iterator<Item = (String, String)>,
         flags: &[(String, String)],
     ) -> Result<Loaded, ConfigErrors> {
-        let (loaded, mut mistakes) = load(file, environment, flags);
+        let (loaded, mut mistakes) = load(file, environment, flags)?;
         let before = mistakes.len();
         check::serve(&loaded.config, &mut mistakes);
         for mistake in &mut mistakes[before..] {
@@ -76,19 +76,20 @@ impl Config {
 }
 
 /// Loads a configuration in which invalid values have their defaults, and the mistakes.
+///
+/// # Errors
+/// The file cannot be read: that alone, because every other mistake, such as missing credentials, may be a consequence.
 fn load(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
     flags: &[(String, String)],
-) -> (Loaded, Vec<Mistake>) {
+) -> Result<(Loaded, Vec<Mistake>), ConfigErrors> {
     let mut mistakes = Vec::new();
     let defaults = layers::parse_defaults(DEFAULTS).expect("a test parses the embedded defaults");
     let mut tree = defaults.clone();
     if let Some(path) = file {
-        match read_file(path) {
-            Ok(layer) => tree.overlay(layer, "", &mut mistakes),
-            Err(mistake) => mistakes.push(mistake),
-        }
+        let layer = read_file(path).map_err(|mistake| ConfigErrors::from(vec![mistake]))?;
+        tree.overlay(layer, "", &mut mistakes);
     }
     let mut variables: Vec<_> = environment
         .filter(|(_, value)| !value.is_empty())
@@ -106,7 +107,7 @@ fn load(
     let (mut config, not_texts) = read(&mut tree, &defaults, &mut mistakes);
     check::every_command(&mut config, &tree, &mut mistakes);
     let effective = effective::list(&tree, &not_texts);
-    (Loaded { config, effective }, mistakes)
+    Ok((Loaded { config, effective }, mistakes))
 }
 
 fn read_file(path: &Path) -> Result<Node, Mistake> {

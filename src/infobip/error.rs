@@ -37,10 +37,7 @@ pub enum ApiError {
         validation_errors: Vec<(String, Vec<String>)>,
     },
     /// HTTP 401 or 403: nothing was done.
-    #[error(
-        "the API refuses the credentials: HTTP {http_status} {text}: check infobip.username and infobip.password, or \
-         infobip.api_key"
-    )]
+    #[error("the API refuses the bridge's credentials: {}", refused_credentials(*http_status, text))]
     CredentialsRefused {
         http_status: u16,
         /// API: `text` of the service exception, digits and URLs masked. Empty if the body could not be read.
@@ -53,6 +50,16 @@ pub enum ApiError {
         /// Whether the answer was a redirect (302, 303 …): a login or maintenance page, which the next request would get too.
         redirected: bool,
     },
+}
+
+/// The answer that refuses the bridge's credentials, and the remedy.
+#[must_use]
+pub fn refused_credentials(http_status: u16, text: &str) -> String {
+    let answer = format!("HTTP {http_status} {text}");
+    format!(
+        "{}: check infobip.username and infobip.password, or infobip.api_key",
+        answer.trim_end()
+    )
 }
 
 impl ApiError {

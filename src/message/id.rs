@@ -23,6 +23,12 @@ pub const MAX_ID_CHARACTERS: usize = 128;
 /// characters that the API takes (docs/INFOBIP_API.md#limits).
 pub const MAX_BULK_ID_CHARACTERS: usize = 60;
 
+/// An id as the field of a log line: `None`, which leaves the field out, if there is no id.
+#[must_use]
+pub fn logged_id(id: &str) -> Option<&str> {
+    Some(id).filter(|id| !id.is_empty())
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     #[error("must be 1 to 32 characters: a-z, 0-9, -")]

@@ -21,7 +21,10 @@ use super::{
     slot::{Slots, failed_results},
 };
 use crate::{
-    message::{id::ApplicationName, reason::Reason},
+    message::{
+        id::{ApplicationName, logged_id},
+        reason::Reason,
+    },
     proto::v1::{self, FieldViolation},
 };
 
@@ -210,7 +213,7 @@ impl Call {
             let reason = outcome.as_ref().err().map(SendError::reason);
             tracing::debug!(
                 application = %self.application,
-                request_id = self.request_id,
+                request_id = logged_id(&self.request_id),
                 reason = reason.map(Reason::as_str),
                 "a send was answered"
             );

@@ -1,11 +1,15 @@
 //! The client commands of the built binary: their requests, their output and their exit status.
 
-use std::{ffi::OsStr, process::Stdio, time::Duration};
+use std::{
+    ffi::OsStr,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    process::Command,
+    process::{Child, Command},
 };
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
@@ -81,13 +85,27 @@ async fn run_at<'a>(bridge: &ScriptedBridge, args: impl AsRef<[&'a str]>) -> End
 }
 
 async fn end(command: &mut Command) -> Ended {
-    let output = tokio::time::timeout(DEADLINE, command.output())
-        .await
-        .expect("the command ends")
-        .unwrap();
+    let output = tokio::time::timeout(DEADLINE, command.output()).await;
+    read(output.expect("the command ends").unwrap())
+}
+
+/// Waits for the end of a process whose stdout and stderr are pipes.
+async fn ended(child: Child) -> Ended {
+    let output = tokio::time::timeout(DEADLINE, child.wait_with_output()).await;
+    read(output.expect("the command ends").unwrap())
+}
+
+fn read(output: Output) -> Ended {
     Ended {
         status: output.status.code().expect("an exit status"),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// Sends SIGINT, as Ctrl-C does.
+async fn interrupt(child: &Child) {
+    let id = child.id().expect("it runs").to_string();
+    let sent = Command::new("kill").args(["-INT", &id]).status().await;
+    assert!(sent.unwrap().success());
 }

@@ -371,3 +371,45 @@ async fn refused_pushes_are_logged_and_unauthorized_ones_once_a_minute() {
         assert!(!said.contains(private), "{private} in {said}");
     }
 }
+
+/// An empty field would look like an id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_about_a_request_without_an_id_has_no_field_for_it() {
+    let broker = TestBroker::start().await;
+    let simulator = TestSimulator::start().await;
+    let settings = [
+        ("SMSBRIDGE_AMQP__URL", broker.url.as_str()),
+        ("SMSBRIDGE_AMQP__PREFIX", &broker.prefix),
+        DEBUG,
+    ];
+    let bridge = BridgeProcess::start(&simulator, &settings).await;
+    let _declared = broker.publisher().await;
+    let client = broker.client().await;
+    let commands = broker.topology().commands();
+    for id in ["", "r-dead"] {
+        let properties = lapin::BasicProperties::default();
+        let properties = match id {
+            "" => properties,
+            id => properties.with_message_id(id.into()),
+        };
+        client
+            .publish(&commands, "sms.send", properties, b"{")
+            .await;
+    }
+    let sms = text(&[NUMBER], TEXT);
+    bridge.sms().await.send_sms(sms).await.unwrap();
+    let dead = "dead-lettering an invalid command";
+    repeated(&bridge, 0, dead, 2).await;
+    let (_, said) = bridge.stop().await;
+    let lines = parsed(&said);
+    let mut ids: Vec<_> = with_message(&lines, dead)
+        .into_iter()
+        .map(|line| line.get("request_id").cloned())
+        .collect();
+    ids.sort_by_key(Option::is_some);
+    assert_eq!(ids, [None, Some(json!("r-dead"))], "{said}");
+    assert!(!with_message(&lines, "a send was answered").is_empty());
+    for line in &lines {
+        assert_ne!(line.get("request_id"), Some(&json!("")), "{line}");
+    }
+}

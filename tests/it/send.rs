@@ -12,7 +12,9 @@ mod refused_requests;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use smsbridge::proto::v1::{self, Outcome, event::Payload};
+use smsbridge::proto::v1::{
+    self, Outcome, account_service_client::AccountServiceClient, event::Payload,
+};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -572,6 +574,12 @@ async fn a_wrong_password_is_reported_with_its_config_key() {
         refused.message().contains("infobip.password"),
         "{refused:?}"
     );
+    // A read has the same text.
+    let read = AccountServiceClient::new(bridge.channel.clone())
+        .get_balance(v1::GetBalanceRequest {})
+        .await
+        .unwrap_err();
+    assert_eq!(read.message(), refused.message());
 }
 
 #[tokio::test]

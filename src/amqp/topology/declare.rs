@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use lapin::{
     Channel,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable},
 };
 
-use super::{Binding, Exchange, Queue, Topology, short};
+use super::{Binding, Exchange, Queue, Topology, permission::Step, short};
 use crate::amqp::{
     AmqpError, Endpoint, Session,
     headers::{arguments, number, text},
@@ -34,15 +35,16 @@ impl Topology {
     /// Declares everything. An exchange or queue that exists with the same arguments stays as it is.
     ///
     /// # Errors
-    /// [`AmqpError::Conflict`] if one exists with different arguments, else [`AmqpError::Lost`].
+    /// [`AmqpError::Conflict`] if one exists with different arguments, [`AmqpError::NoPermission`] if the user may not declare it, else
+    /// [`AmqpError::Lost`].
     pub async fn declare(&self, channel: &Channel) -> Result<(), AmqpError> {
         for exchange in self.exchanges() {
-            declare_exchange(channel, exchange).await?;
+            self.declare_exchange(channel, exchange).await?;
         }
         for queue in self.queues() {
             let differing = self.differing.lock().get(&queue.name).cloned();
             let Some(differing) = differing else {
-                declare_queue(channel, queue, false).await?;
+                self.declare_queue(channel, queue, false).await?;
                 continue;
             };
             let existing = Queue {
@@ -50,14 +52,15 @@ impl Topology {
                 arguments: FieldTable::default(),
             };
             // Passively: the broker only checks that it exists. A deleted queue is declared as configured the next time.
-            if let Err(error) = declare_queue(channel, existing, true).await {
+            if let Err(error) = self.declare_queue(channel, existing, true).await {
                 self.differing.lock().remove(&queue.name);
                 return Err(error);
             }
-            declare_queue(channel, with_current(queue, &differing), false).await?;
+            self.declare_queue(channel, with_current(queue, &differing), false)
+                .await?;
         }
         for binding in self.bindings() {
-            bind(channel, binding).await?;
+            self.bind(channel, binding).await?;
         }
         Ok(())
     }
@@ -113,6 +116,83 @@ impl Topology {
             .insert(argument, current.clone());
         Some(known != Some(current))
     }
+
+    async fn declare_exchange(
+        &self,
+        channel: &Channel,
+        exchange: Exchange,
+    ) -> Result<(), AmqpError> {
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..Default::default()
+        };
+        let declared = channel.exchange_declare(
+            short(&exchange.name)?,
+            exchange.kind,
+            options,
+            exchange.arguments,
+        );
+        let step = Step::Declare {
+            name: &exchange.name,
+        };
+        declared.await.map_err(|error| self.refused(step, error))
+    }
+
+    async fn declare_queue(
+        &self,
+        channel: &Channel,
+        queue: Queue,
+        passive: bool,
+    ) -> Result<(), AmqpError> {
+        let options = QueueDeclareOptions {
+            passive,
+            durable: true,
+            ..Default::default()
+        };
+        let declared = channel.queue_declare(short(&queue.name)?, options, queue.arguments);
+        let step = Step::Declare { name: &queue.name };
+        declared.await.map_err(|error| self.refused(step, error))?;
+        Ok(())
+    }
+
+    async fn bind(&self, channel: &Channel, binding: Binding) -> Result<(), AmqpError> {
+        let bound = channel.queue_bind(
+            short(&binding.queue)?,
+            short(&binding.exchange)?,
+            short(&binding.routing_key)?,
+            QueueBindOptions::default(),
+            binding.arguments,
+        );
+        let step = Step::Bind {
+            queue: &binding.queue,
+            exchange: &binding.exchange,
+        };
+        bound.await.map_err(|error| self.refused(step, error))
+    }
+
+    /// The error of a declaration or a binding.
+    fn refused(&self, step: Step<'_>, error: lapin::Error) -> AmqpError {
+        let lapin::ErrorKind::ProtocolError(protocol) = error.kind() else {
+            return error.into();
+        };
+        let detail = protocol.get_message().as_str();
+        let (Step::Declare { name } | Step::Bind { queue: name, .. }) = step;
+        match protocol.kind() {
+            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => AmqpError::Conflict {
+                name: name.to_owned(),
+                detail: detail.to_owned(),
+            },
+            // The name of a reserved prefix (`amq.`) is refused with the same code.
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
+                if detail.contains("refused for user") =>
+            {
+                AmqpError::NoPermission {
+                    problem: self.missing_permission(step, detail),
+                }
+            }
+            _ => error.into(),
+        }
+    }
 }
 
 fn log_difference(name: &str, detail: &str) {
@@ -122,48 +202,6 @@ fn log_difference(name: &str, detail: &str) {
         "a queue exists with another argument than the configuration has, and is used as it is: how to change it is in \
          docs/RABBITMQ.md#what-cannot-change-after-the-first-start"
     );
-}
-
-async fn declare_exchange(channel: &Channel, exchange: Exchange) -> Result<(), AmqpError> {
-    let options = ExchangeDeclareOptions {
-        durable: true,
-        ..Default::default()
-    };
-    channel
-        .exchange_declare(
-            short(&exchange.name)?,
-            exchange.kind,
-            options,
-            exchange.arguments,
-        )
-        .await
-        .map_err(|error| declare_error(&exchange.name, error))
-}
-
-async fn declare_queue(channel: &Channel, queue: Queue, passive: bool) -> Result<(), AmqpError> {
-    let options = QueueDeclareOptions {
-        passive,
-        durable: true,
-        ..Default::default()
-    };
-    channel
-        .queue_declare(short(&queue.name)?, options, queue.arguments)
-        .await
-        .map_err(|error| declare_error(&queue.name, error))?;
-    Ok(())
-}
-
-async fn bind(channel: &Channel, binding: Binding) -> Result<(), AmqpError> {
-    channel
-        .queue_bind(
-            short(&binding.queue)?,
-            short(&binding.exchange)?,
-            short(&binding.routing_key)?,
-            QueueBindOptions::default(),
-            binding.arguments,
-        )
-        .await
-        .map_err(|error| declare_error(&binding.queue, error))
 }
 
 /// The queue with the current values of the arguments that differ.
@@ -209,22 +247,6 @@ fn acceptable_difference(queue: &Queue, detail: &str) -> Option<(&'static str, O
         _ => current.map(text),
     };
     Some((argument, current))
-}
-
-fn declare_error(name: &str, error: lapin::Error) -> AmqpError {
-    use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
-    if let lapin::ErrorKind::ProtocolError(protocol) = error.kind()
-        && matches!(
-            protocol.kind(),
-            AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
-        )
-    {
-        return AmqpError::Conflict {
-            name: name.to_owned(),
-            detail: protocol.get_message().to_string(),
-        };
-    }
-    error.into()
 }
 
 #[cfg(test)]

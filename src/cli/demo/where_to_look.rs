@@ -56,7 +56,7 @@ pub(super) fn print(story: &Story, endpoints: &Endpoints<'_>) -> io::Result<()> 
         ),
     )?;
     line(
-        "the messages that reached handsets",
+        "list the messages that the simulator accepted",
         format!("curl -s http://{simulator}/_sim/messages"),
     )?;
     line(

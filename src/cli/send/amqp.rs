@@ -1,23 +1,28 @@
 //! `smsbridge send --amqp-url`: the same request as a command on the broker, and its reply.
 //!
-//! It depends on the contract only: the exchange, the routing keys and the properties of commands.
+//! It depends on the contract only: the exchanges, the routing keys and the properties of commands and events.
+//! Invariant: a user that may publish commands and nothing else can send. One that may read events too learns at once that its command
+//! is a dead letter.
+
+mod dead_commands;
 
 use std::time::Duration;
 
 use clap::Args;
 use futures_util::StreamExt as _;
 use lapin::{
-    BasicProperties, Channel, Confirmation, Consumer,
-    options::{
-        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
-    },
-    types::FieldTable,
+    BasicProperties, Channel, Confirmation, Consumer, ErrorKind,
+    options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
+    types::{FieldTable, ShortString},
 };
+use tokio::time::{Instant, timeout_at};
 
+use self::dead_commands::DeadCommands;
 use super::tally::repeat;
 use crate::{
-    amqp::{Endpoint, Session},
-    cli::CliError,
+    amqp::{Endpoint, Session, codec},
+    cli::{CliError, codes},
     config::BROKER_URL_REMEDY,
     proto::v1::{OutboundMessage, Priority, SendSmsRequest, SendSmsResponse},
 };
@@ -26,6 +31,10 @@ use crate::{
 const FROM_ENVIRONMENT: &str = "env";
 /// The variable of `amqp.url`.
 const VARIABLE: &str = "SMSBRIDGE_AMQP__URL";
+/// The name of RabbitMQ's direct reply-to.
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
+/// What to do if the exchange or its queues are missing.
+const DECLARE: &str = "Start the bridge with this broker, or declare its exchanges and queues: smsbridge topology --declare";
 
 /// The broker, instead of the bridge's gRPC address.
 #[derive(Debug, Args)]
@@ -72,10 +81,10 @@ impl BrokerArgs {
             .map_err(|problem| CliError::Usage(format!("{name} {problem}; {BROKER_URL_REMEDY}")))
     }
 
-    /// Publishes the request and waits for its reply.
+    /// Publishes the request and waits for its reply, or for the event that says why the command is dead.
     ///
     /// # Errors
-    /// [`CliError::Failed`] if the broker refuses the command or no reply comes.
+    /// [`CliError::Failed`] if the broker refuses the command, the bridge does, or nothing comes.
     pub(super) async fn send(
         &self,
         endpoint: &Endpoint,
@@ -83,44 +92,70 @@ impl BrokerArgs {
         timeout: Duration,
     ) -> Result<SendSmsResponse, CliError> {
         let session = Session::open(endpoint, "send").await.map_err(failed)?;
-        let sent = tokio::time::timeout(timeout, self.publish_and_wait(&session, request)).await;
+        let deadline = Instant::now() + timeout;
+        let watching = DeadCommands::watch(&session, &self.amqp_prefix);
+        let mut dead = timeout_at(deadline, watching).await.ok().flatten();
+        let refusals = Refusals {
+            endpoint,
+            prefix: &self.amqp_prefix,
+        };
+        let sending = async {
+            let replies = self.publish(&session, request, &refusals).await?;
+            wait(replies, dead.as_mut(), request, &self.amqp_prefix).await
+        };
+        let sent = timeout_at(deadline, sending).await;
         session.close().await;
-        sent.unwrap_or_else(|_| {
-            let queue = match is_urgent(request) {
-                true => "send.urgent",
-                false => "send.normal",
-            };
-            Err(CliError::Failed(format!(
-                "no reply within {} s. The usual cause: the API is down; then the command waits, and the bridge sends it later. \
-                 Other causes: no bridge consumes {}.{queue}, or the command is invalid (smsbridge events --type command.invalid)\n  {}",
-                timeout.as_secs(),
-                self.amqp_prefix,
-                repeat(&request.request_id)
-            )))
-        })
+        sent.unwrap_or_else(|_| Err(self.no_reply(request, timeout, dead.is_some())))
     }
 
-    async fn publish_and_wait(
+    fn no_reply(
+        &self,
+        request: &SendSmsRequest,
+        timeout: Duration,
+        watches_dead_commands: bool,
+    ) -> CliError {
+        let queue = match is_urgent(request) {
+            true => "send.urgent",
+            false => "send.normal",
+        };
+        // Without it, this command would have reported a dead letter.
+        let invalid = match watches_dead_commands {
+            true => "",
+            false => ", or the command is invalid (smsbridge events --type command.invalid)",
+        };
+        CliError::Failed(format!(
+            "no reply within {} s. The usual cause: the API is down; then the command waits, and the bridge sends it later. \
+             Other causes: no bridge consumes {}.{queue}{invalid}\n  {}",
+            timeout.as_secs(),
+            self.amqp_prefix,
+            repeat(&request.request_id)
+        ))
+    }
+
+    /// Publishes the command. Returns the consumer of its reply: a direct reply, which needs neither a queue nor a permission.
+    async fn publish(
         &self,
         session: &Session,
         request: &SendSmsRequest,
-    ) -> Result<SendSmsResponse, CliError> {
+        refusals: &Refusals<'_>,
+    ) -> Result<Consumer, CliError> {
         let channel = session.consuming_channel(1).await.map_err(failed)?;
-        let mut replies = reply_queue(&channel).await.map_err(failed)?;
+        let replies = consume(&channel, DIRECT_REPLY).await.map_err(lost)?;
         let routing_key = match is_urgent(request) {
             true => "sms.send.urgent",
             false => "sms.send",
         };
+        let id = short(&request.request_id, "--request-id")?;
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
-            .with_message_id(request.request_id.as_str().into())
-            .with_correlation_id(request.request_id.as_str().into())
-            .with_reply_to(replies.queue())
+            .with_message_id(id.clone())
+            .with_correlation_id(id)
+            .with_reply_to(DIRECT_REPLY.into())
             .with_delivery_mode(2);
         channel
             .confirm_select(ConfirmSelectOptions::default())
             .await
-            .map_err(failed)?;
+            .map_err(lost)?;
         let mandatory = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
@@ -129,31 +164,82 @@ impl BrokerArgs {
         let body = serde_json::to_vec(request).map_err(failed)?;
         let confirmation = channel
             .basic_publish(
-                exchange.as_str().into(),
+                short(&exchange, "--amqp-prefix")?,
                 routing_key.into(),
                 mandatory,
                 &body,
                 properties,
             )
             .await
-            .map_err(failed)?
+            .map_err(|error| refusals.explain(&error))?
             .await
-            .map_err(failed)?;
+            .map_err(|error| refusals.explain(&error))?;
         match confirmation {
-            Confirmation::Ack(None) => {}
-            Confirmation::Ack(Some(_)) => {
-                return Err(failed(format!(
-                    "the broker returned the command: {exchange} has no queue for {routing_key}"
-                )));
-            }
-            _ => return Err(failed("the broker did not confirm the command")),
+            Confirmation::Ack(None) => Ok(replies),
+            Confirmation::Ack(Some(_)) => Err(failed(format!(
+                "the broker returned the command: `{exchange}` has no queue for {routing_key}. {DECLARE}"
+            ))),
+            _ => Err(failed("the broker did not confirm the command")),
         }
-        let reply = replies
-            .next()
-            .await
-            .ok_or_else(|| failed("the broker ended the consumer"))?
-            .map_err(failed)?;
-        serde_json::from_slice(&reply.data).map_err(failed)
+    }
+}
+
+/// Waits for the reply to a command, or for the event that it is dead: a dead letter has no reply.
+async fn wait(
+    mut replies: Consumer,
+    dead: Option<&mut DeadCommands>,
+    request: &SendSmsRequest,
+    prefix: &str,
+) -> Result<SendSmsResponse, CliError> {
+    let died = async {
+        match dead {
+            Some(dead) => dead.of(&request.request_id).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        reply = replies.next() => {
+            let reply = reply.ok_or_else(|| failed("the session with the broker ended"))?.map_err(lost)?;
+            serde_json::from_slice(&reply.data).map_err(failed)
+        }
+        invalid = died => {
+            let reason = codes::with_violations(
+                format!("{}: {}", invalid.reason, invalid.detail),
+                &invalid.violations,
+            );
+            Err(CliError::Failed(format!(
+                "the command cannot be carried out: {reason}\n  It is in the queue {prefix}.dead (request id {})",
+                request.request_id
+            )))
+        }
+    }
+}
+
+/// Explains why the broker refuses the command, with the remedy.
+struct Refusals<'a> {
+    endpoint: &'a Endpoint,
+    prefix: &'a str,
+}
+
+impl Refusals<'_> {
+    fn explain(&self, error: &lapin::Error) -> CliError {
+        let exchange = format!("{}.commands", self.prefix);
+        let (address, user) = (self.endpoint.address(), self.endpoint.username());
+        let ErrorKind::ProtocolError(protocol) = error.kind() else {
+            return lost(error);
+        };
+        match protocol.kind() {
+            AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => failed(format!(
+                "the exchange `{exchange}` does not exist on the broker at {address}. {DECLARE}. If the bridge has another \
+                 amqp.prefix, set --amqp-prefix"
+            )),
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => failed(format!(
+                "the user `{user}` may not publish to the exchange `{exchange}` on the broker at {address}: it needs the write \
+                 permission for it (rabbitmqctl set_permissions; docs/RABBITMQ.md#permissions). The broker reports: {}",
+                protocol.get_message()
+            )),
+            _ => lost(error),
+        }
     }
 }
 
@@ -162,27 +248,26 @@ fn is_urgent(request: &SendSmsRequest) -> bool {
     priority == Some(Priority::Urgent)
 }
 
-/// A queue that the broker deletes with the connection.
-async fn reply_queue(channel: &Channel) -> Result<Consumer, lapin::Error> {
-    let exclusive = QueueDeclareOptions {
-        exclusive: true,
-        ..QueueDeclareOptions::default()
-    };
-    let queue = channel
-        .queue_declare("".into(), exclusive, FieldTable::default())
-        .await?;
+async fn consume(channel: &Channel, queue: &str) -> Result<Consumer, lapin::Error> {
     let options = BasicConsumeOptions {
         no_ack: true,
         ..BasicConsumeOptions::default()
     };
+    let queue = codec::lossy_short(queue);
     channel
-        .basic_consume(
-            queue.name().clone(),
-            "".into(),
-            options,
-            FieldTable::default(),
-        )
+        .basic_consume(queue, "".into(), options, FieldTable::default())
         .await
+}
+
+/// # Errors
+/// [`CliError::Usage`] if the value of the option is longer than AMQP allows.
+fn short(text: &str, option: &str) -> Result<ShortString, CliError> {
+    ShortString::try_new(text)
+        .map_err(|_| CliError::Usage(format!("{option} is too long: AMQP allows 255 bytes")))
+}
+
+fn lost(error: impl std::fmt::Display) -> CliError {
+    failed(format!("the session with the broker failed: {error}"))
 }
 
 fn failed(error: impl std::fmt::Display) -> CliError {

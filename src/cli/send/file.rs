@@ -2,7 +2,7 @@
 //!
 //! Invariants: at most `--in-flight` messages have no response; each record has its own request id, derived from the request id
 //! of the run and the number of the record, so that a repeated run sends nothing twice; every message is
-//! counted as accepted, rejected, unknown, not sent or unanswered.
+//! counted as accepted, rejected, unknown, not sent or unanswered, also if Ctrl-C ends the run.
 
 mod report;
 
@@ -11,7 +11,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,6 +26,7 @@ use crate::{
     cli::{
         CliError,
         connect::Bridge,
+        interrupt::interrupted,
         numbers::{OtherColumns, RowReader},
         rpc_error::RpcError,
     },
@@ -52,7 +53,7 @@ pub(super) async fn open(file: &Path) -> Result<RowReader, CliError> {
 /// Sends a message for each record. Prints the messages that were not accepted; with `--json`, all responses.
 ///
 /// # Errors
-/// If a record is invalid, the stream breaks, or any message was not accepted.
+/// If a record is invalid, the stream breaks, Ctrl-C ends the run, or any message was not accepted.
 pub(super) async fn send(
     rows: RowReader,
     args: &SendArgs,
@@ -62,21 +63,35 @@ pub(super) async fn send(
     let (requests, stream) = mpsc::channel(64);
     let flow = Flow {
         sent: AtomicU64::new(0),
+        last_line: AtomicU64::new(0),
+        is_read: AtomicBool::new(false),
         permits: Arc::new(Semaphore::new(args.in_flight as usize)),
     };
     let mut report = Report::new(args.connect.json);
-    let (fed, read) = {
+    let ended = {
         let mut feeding = pin!(feed(rows, args, request_id, requests, &flow));
         let mut reading = pin!(read_responses(bridge, stream, &flow, &mut report));
         // If the stream ends, the rest of the file is not read. At the end of the file, all responses are awaited.
+        let both = async {
+            tokio::select! {
+                read = &mut reading => (Ok(()), read),
+                fed = &mut feeding => (fed, reading.await),
+            }
+        };
         tokio::select! {
-            read = &mut reading => (Ok(()), read),
-            fed = &mut feeding => (fed, reading.await),
+            ended = both => Some(ended),
+            () = interrupted() => None,
         }
     };
     let sent = flow.sent.load(Ordering::Relaxed);
     report.finish(sent)?;
     let resume = repeat(request_id);
+    let Some((fed, read)) = ended else {
+        let reach = flow.reach(sent.saturating_sub(report.answered));
+        return Err(CliError::Interrupted(format!(
+            "interrupted: {reach}\n  {resume}"
+        )));
+    };
     if let Err(error) = read {
         return Err(match error {
             CliError::Rpc(error) => CliError::Failed(format!("{error}\n  {resume}")),
@@ -101,8 +116,28 @@ pub(super) async fn send(
 struct Flow {
     /// Number of messages sent.
     sent: AtomicU64,
+    /// The line of the file at which the last of them ends; 0 if there is none.
+    last_line: AtomicU64,
+    /// Whether the whole file was read.
+    is_read: AtomicBool,
     /// The permits of `--in-flight` that are free.
     permits: Arc<Semaphore>,
+}
+
+impl Flow {
+    /// How far a run came that was interrupted: what was sent and has no result, and what was not sent.
+    fn reach(&self, unanswered: u64) -> String {
+        let unsent = match self.last_line.load(Ordering::Relaxed) {
+            _ if self.is_read.load(Ordering::Relaxed) => "all records were sent".to_owned(),
+            0 => "no record was sent".to_owned(),
+            line => format!("the records after line {line} were not sent"),
+        };
+        match unanswered {
+            0 => unsent,
+            1 => format!("{unsent}; 1 message has no result and may have been sent"),
+            count => format!("{unsent}; {count} messages have no result and may have been sent"),
+        }
+    }
 }
 
 /// Sends a message for each record.
@@ -146,10 +181,12 @@ async fn feed(
             Err(_) => return Ok(()),
         }
         flow.sent.fetch_add(1, Ordering::Relaxed);
+        flow.last_line.store(row.line, Ordering::Relaxed);
         if requests.send(request).await.is_err() {
             return Ok(());
         }
     }
+    flow.is_read.store(true, Ordering::Relaxed);
     Ok(())
 }
 

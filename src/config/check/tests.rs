@@ -225,6 +225,8 @@ fn the_log_filter_is_checked() {
         mistake("[log]\nfilter = \"smsbridge=loud\"", &[]).key,
         "log.filter"
     );
+    // tracing takes it for the name of a target.
+    assert_eq!(mistake("[log]\nfilter = \"loud\"", &[]).key, "log.filter");
     assert_eq!(
         mistake("[log]\nformat = \"yaml\"", &[]).remedy,
         "give one of auto, text, json"

@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use super::Inner;
 use crate::{
     message::{
-        id::{ApplicationName, MAX_ID_CHARACTERS},
+        id::{ApplicationName, MAX_ID_CHARACTERS, logged_id},
         reason::Reason,
         violations::summary,
     },
@@ -228,7 +228,7 @@ impl LoggedCommand {
         };
         tracing::debug!(
             application = %logged.application,
-            request_id = logged.request_id,
+            request_id = logged_id(&logged.request_id),
             messages = command.request.messages.len(),
             redelivered = command.arrival == Arrival::Redelivered,
             "a send was received"
@@ -242,7 +242,7 @@ impl LoggedCommand {
                 let ids = admitted.plan.slots.iter().map(|slot| &slot.wire_id);
                 tracing::debug!(
                     application = %self.application,
-                    request_id = self.request_id,
+                    request_id = logged_id(&self.request_id),
                     destinations = admitted.plan.slots.len(),
                     message_ids = %Joined(ids),
                     "a send was admitted"
@@ -250,7 +250,7 @@ impl LoggedCommand {
             }
             Err(refused) => tracing::debug!(
                 application = %self.application,
-                request_id = self.request_id,
+                request_id = logged_id(&self.request_id),
                 reason = %refused.error.reason(),
                 "a send was refused"
             ),

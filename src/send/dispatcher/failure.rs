@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Dispatcher, settle_all};
 use crate::{
-    infobip::{ApiError, account::breaker::RATE_LIMIT},
+    infobip::{ApiError, account::breaker::RATE_LIMIT, refused_credentials},
     message::reason::Reason,
     ops::milliseconds,
     proto::v1::{self, Outcome},
@@ -36,9 +36,7 @@ impl Dispatcher {
                 self.retry_after(wait, items, RATE_LIMIT).await;
             }
             ApiError::CredentialsRefused { http_status, text } => {
-                let detail = format!(
-                    "HTTP {http_status}, {text}: check infobip.username and infobip.password, or infobip.api_key"
-                );
+                let detail = refused_credentials(http_status, &text);
                 self.account.breaker.failed(&detail, true);
                 self.fail(items, &SendError::CredentialsRefused { detail })
                     .await;

@@ -163,6 +163,50 @@ async fn a_limit_is_written_as_in_the_configuration() {
     );
 }
 
+/// tracing takes a word that is no level for the name of a target, and then logs nothing.
+#[tokio::test]
+async fn a_misspelt_log_filter_is_refused_with_what_was_meant() {
+    for (filter, remedy) in [
+        ("loud", "write a level (off, error, warn"),
+        ("inof", "did you mean `info`?"),
+        ("info,smsbrige=debug", "did you mean `smsbridge=debug`?"),
+    ] {
+        for command in ["check-config", "serve"] {
+            let refused = end(smsbridge()
+                .args([command, "--log-filter", filter])
+                .env("SMSBRIDGE_INFOBIP__API_KEY", "k"))
+            .await
+            .expect(64);
+            let entry = filter.rsplit(',').next().unwrap();
+            let named = entry.split('=').next().unwrap();
+            for part in ["log.filter", named, remedy] {
+                assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_file_that_cannot_be_read_is_the_only_mistake() {
+    let broken = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(broken.path(), "[infobip]\napi_key = k\n").unwrap();
+    for (file, cause) in [
+        (
+            "/nonexistent/smsbridge.toml",
+            "can't read /nonexistent/smsbridge.toml",
+        ),
+        (broken.path().to_str().unwrap(), "is not valid TOML"),
+    ] {
+        for command in ["check-config", "serve"] {
+            let refused = run([command, "--config", file]).await.expect(64);
+            let lines: Vec<_> = refused.stderr.lines().collect();
+            assert_eq!(lines[0], "error: the configuration has a mistake:");
+            assert!(lines[1].contains(cause), "{lines:?}");
+            assert_eq!(lines.len(), 2, "{lines:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn topology_names_the_virtual_host_of_each_entry() {
     let printed = end(smsbridge()

@@ -2,7 +2,11 @@
 
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use smsbridge::amqp::Topology;
-use tokio::process::Child;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    process::Child,
+};
 
 use super::*;
 use crate::support::broker::{Client, TestBroker};
@@ -159,4 +163,44 @@ async fn the_demo_fails_at_once_if_its_broker_does_not_answer() {
     let ended = run(args).await.expect(1);
     assert!(ended.stderr.contains("127.0.0.1:1"), "{}", ended.stderr);
     assert_eq!(ended.stdout, "");
+}
+
+/// How long the relay of the next test keeps the connection of the bridge's publisher waiting.
+const SLOW: Duration = Duration::from_secs(3);
+
+/// A relay in front of the broker that is slow to take its second connection. The demo has the first one, its bridge's publisher the
+/// second.
+async fn slow_relay(url: &str) -> (String, tokio::task::JoinHandle<()>) {
+    let (before, after) = url.split_once('@').unwrap();
+    let (broker, vhost) = after.split_once('/').unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relayed = format!("{before}@{}/{vhost}", listener.local_addr().unwrap());
+    let broker = broker.to_owned();
+    let relay = tokio::spawn(async move {
+        let mut connections = 0;
+        while let Ok((mut here, _)) = listener.accept().await {
+            let broker = broker.clone();
+            connections += 1;
+            let delay = match connections {
+                2 => SLOW,
+                _ => Duration::ZERO,
+            };
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                let mut there = TcpStream::connect(broker).await.unwrap();
+                let _ = copy_bidirectional(&mut here, &mut there).await;
+            });
+        }
+    });
+    (relayed, relay)
+}
+
+/// Until its bridge has a connection to the broker, nothing is sent.
+#[tokio::test]
+async fn the_demo_waits_for_its_bridge_to_be_ready() {
+    let broker = TestBroker::start().await;
+    let (url, relay) = slow_relay(&broker.url).await;
+    let ended = end(&mut demo(&broker, &["--once", "--amqp-url", &url])).await;
+    ended.expect(0);
+    relay.abort();
 }

@@ -158,6 +158,40 @@ async fn commands_that_are_not_built_are_not_in_the_help() {
     assert_eq!(of_send, run(["help", "send"]).await.expect(0).stdout);
 }
 
+/// No line of a paragraph ends before the edge of the terminal, as a fixed line break would make it.
+#[tokio::test(flavor = "multi_thread")]
+async fn paragraphs_of_the_help_fill_the_width_of_the_terminal() {
+    let all = run(["--help"]).await.expect(0).stdout;
+    let (_, commands) = all.split_once("Commands:\n").unwrap();
+    let commands = commands.lines().take_while(|line| !line.is_empty());
+    let commands: Vec<_> = commands
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.len() > 14, "{commands:?}");
+    for columns in [60, 80] {
+        for command in &commands {
+            let mut help = smsbridge();
+            help.args([command, "--help"]);
+            let (status, text) = run_on_terminal(help, columns, None).await;
+            assert_eq!(status, 0, "{text}");
+            let text = without_colours(&text);
+            let lines: Vec<_> = text.lines().collect();
+            for pair in lines.windows(2) {
+                let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                if !is_prose(pair[0]) || !is_prose(pair[1]) || pair[0].ends_with(':') {
+                    continue;
+                }
+                let next = pair[1].split(' ').next().unwrap_or_default();
+                let filled = pair[0].chars().count() + 1 + next.chars().count();
+                assert!(
+                    filled > columns.into(),
+                    "{command}, {columns} columns, a line ends early: {pair:?}\n{text}"
+                );
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn completions_are_printed_for_each_shell() {
     for (shell, expected) in [

@@ -1,7 +1,9 @@
 //! `smsbridge send`: the request, the output and the exit status.
 
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
 use super::*;
-use crate::support::broker::TestBroker;
+use crate::support::{bridge::TestBridge, broker::TestBroker, simulator::TestSimulator};
 
 const BROKER_VARIABLE: &str = "SMSBRIDGE_AMQP__URL";
 
@@ -221,4 +223,90 @@ async fn a_command_without_a_reply_names_the_usual_cause() {
             assert!(ended.stderr.contains(part), "{part} in {}", ended.stderr);
         }
     }
+}
+
+/// `send --amqp-url` on a test's broker.
+fn send_command(broker: &TestBroker, args: &[&str]) -> Command {
+    let mut command = smsbridge();
+    command
+        .args(["send", "41793026727", "--amqp-url", "env"])
+        .args(["--amqp-prefix", &broker.prefix])
+        .args(args)
+        .env(BROKER_VARIABLE, &broker.url);
+    command
+}
+
+/// The timeout is longer than that of the test: only the event of the dead letter can end the command.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_dead_is_reported_at_once_with_its_reason() {
+    let broker = TestBroker::start().await;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;
+    let _declared = broker.publisher().await;
+    for (text, id, reason) in [
+        ("", "order-17", "INVALID_REQUEST: message.text "),
+        ("x", "no id", "INVALID_REQUEST_ID: "),
+    ] {
+        let args = ["--text", text, "--request-id", id, "--timeout", "10m"];
+        let ended = end(&mut send_command(&broker, &args)).await.expect(1);
+        assert_eq!(ended.stdout, "");
+        let expected = format!("error: the command cannot be carried out: {reason}");
+        assert!(ended.stderr.starts_with(&expected), "{}", ended.stderr);
+        let queue = format!(
+            "  It is in the queue {}.dead (request id {id})\n",
+            broker.prefix
+        );
+        assert!(ended.stderr.ends_with(&queue), "{}", ended.stderr);
+    }
+    // A valid one gets its reply as before.
+    let sent = end(&mut send_command(&broker, &["--text", "x"]))
+        .await
+        .expect(0);
+    assert!(sent.stdout.contains("  accepted  "), "{}", sent.stdout);
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_for_an_exchange_that_nobody_declared_names_the_remedy() {
+    let broker = TestBroker::start().await;
+    let ended = end(&mut send_command(&broker, &["--text", "x"]))
+        .await
+        .expect(1);
+    for part in [
+        &format!("the exchange `{}.commands` does not exist", broker.prefix),
+        "smsbridge topology --declare",
+        "--amqp-prefix",
+    ] {
+        assert!(ended.stderr.contains(part), "{part} in {}", ended.stderr);
+    }
+    assert!(!ended.stderr.contains("NOT_FOUND"), "{}", ended.stderr);
+    let long = "p".repeat(300);
+    let id = end(&mut send_command(
+        &broker,
+        &["--text", "x", "--request-id", &long],
+    ))
+    .await;
+    assert!(id.expect(64).stderr.contains("--request-id"));
+}
+
+#[tokio::test]
+async fn ctrl_c_prints_how_to_repeat_a_message_that_may_have_been_sent() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let child = smsbridge()
+        .args(["send", "1", "--text", "x", "--request-id", "order-17"])
+        .args(["--address", &address])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut connection, _) = silent.accept().await.unwrap();
+    connection.read_u8().await.unwrap();
+    interrupt(&child).await;
+    let ended = ended(child).await.expect(130);
+    assert_eq!(
+        ended.stderr,
+        "error: interrupted before the result was there: the message may have been sent\n\
+         \x20 Repeat the command with --request-id order-17: nothing is sent twice\n"
+    );
 }

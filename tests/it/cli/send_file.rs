@@ -1,6 +1,7 @@
 //! `smsbridge send --file`.
 
 use super::*;
+use crate::support::eventually;
 
 /// Runs `send --file -` with `input` on stdin.
 async fn send_file(bridge: &ScriptedBridge, args: &[&str], input: &str) -> Ended {
@@ -16,15 +17,7 @@ async fn send_file(bridge: &ScriptedBridge, args: &[&str], input: &str) -> Ended
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(input.as_bytes()).await.unwrap();
     drop(stdin);
-    let output = tokio::time::timeout(DEADLINE, child.wait_with_output())
-        .await
-        .expect("the command ends")
-        .unwrap();
-    Ended {
-        status: output.status.code().expect("an exit status"),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    ended(child).await
 }
 
 #[tokio::test]
@@ -196,4 +189,40 @@ async fn a_file_without_a_header_is_reported_as_such() {
         "{}",
         ended.stderr
     );
+}
+
+/// The rest of the file is still to come when the command is interrupted.
+#[tokio::test]
+async fn ctrl_c_prints_what_was_sent_and_how_to_repeat_the_run() {
+    let bridge = ScriptedBridge::start().await;
+    bridge.answer_stream_from(usize::MAX);
+    let mut child = smsbridge()
+        .args(["send", "--file", "-", "--request-id", "run", "--text", "x"])
+        .args(["--in-flight", "3", "--address", &bridge.address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"to\n41\n42\n43\n44\n").await.unwrap();
+    eventually("the bridge has the messages", async || {
+        (bridge.asked("stream_sms").len() == 3).then_some(())
+    })
+    .await;
+    interrupt(&child).await;
+    let ended = ended(child).await.expect(130);
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert!(
+        lines[0].starts_with("3 sent: 0 accepted, 0 rejected, 0 unknown, 3 unanswered, in "),
+        "{lines:?}"
+    );
+    assert_eq!(
+        lines[1..],
+        [
+            "error: interrupted: the records after line 4 were not sent; 3 messages have no result and may have been sent",
+            "  Repeat the command with --request-id run: nothing is sent twice"
+        ]
+    );
+    drop(stdin);
 }

@@ -168,6 +168,27 @@ fn every_document_is_pasted() {
     }
 }
 
+/// Ctrl-C ends what runs in the foreground only: a line that starts something in the background also ends it.
+#[test]
+fn no_pasted_line_leaves_a_process_behind() {
+    let documents = [
+        "docs/RABBITMQ.md",
+        "examples/python/README.md",
+        "examples/node/README.md",
+    ];
+    let others = OTHER_DOCUMENTS.iter().map(|(path, _)| *path);
+    let mut found = 0;
+    for path in documents.into_iter().chain(others) {
+        for fence in fences(&read(path).unwrap()) {
+            if fence.text.lines().any(|line| line.ends_with(" &")) {
+                found += 1;
+                assert!(fence.text.contains("; kill $!"), "{path}: {fence:?}");
+            }
+        }
+    }
+    assert!(found >= 3, "{found}");
+}
+
 /// The runner notices a line that fails, a line that should fail, and a program that fails.
 #[tokio::test]
 async fn lines_that_do_not_do_what_the_document_says_are_noticed() {

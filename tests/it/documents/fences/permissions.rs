@@ -181,7 +181,45 @@ pub(super) async fn users_may_do_what_the_document_says(terminal: &Terminal) {
     for name in found {
         assert!(retries.contains(&name), "{name}: {retries:?}");
     }
+    assert!(send_command(&billing).await.contains("  accepted  "));
     bridge.stop().await;
+
+    let refused = send_command(&crm).await;
+    for part in [
+        "may not publish to the exchange `smsbridge.commands`",
+        "write permission",
+    ] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    let refused = smsbridge(&["topology", "--declare"], &billing).await;
+    let grant = "rabbitmqctl set_permissions -p '/' 'billing' '^smsbridge\\.' \
+                 '^(smsbridge\\..+|amq\\.default)$' '^smsbridge\\.'";
+    for part in ["the permission configure", "for `smsbridge.", grant] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+}
+
+/// What `smsbridge send --amqp-url` prints as this user.
+async fn send_command(url: &str) -> String {
+    let args = ["send", "41793026727", "--text", "x", "--amqp-url", "env"];
+    smsbridge(&args, url).await
+}
+
+/// What the built binary prints.
+async fn smsbridge(args: &[&str], url: &str) -> String {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_smsbridge"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SMSBRIDGE_")) {
+        command.env_remove(name);
+    }
+    let output = command
+        .args(args)
+        .env("SMSBRIDGE_AMQP__URL", url)
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(60), output).await;
+    let output = output.expect("the command ends").unwrap();
+    let printed = [output.stdout, output.stderr].concat();
+    String::from_utf8(printed).unwrap()
 }
 
 /// The names in the first column of the tables of a section.

@@ -132,8 +132,6 @@ impl Terminal {
             ("SMSBRIDGE_HTTP__LISTEN", http),
             ("SMSBRIDGE_ADMIN__LISTEN", admin.clone()),
             ("SMSBRIDGE_INFOBIP__BASE_URL", format!("http://{simulator}")),
-            ("SMSBRIDGE_INFOBIP__USERNAME", "demo".into()),
-            ("SMSBRIDGE_INFOBIP__PASSWORD", "demo".into()),
             ("BRIDGE_PASSWORD", PASSWORD.into()),
             ("BILLING_PASSWORD", PASSWORD.into()),
             ("CRM_PASSWORD", PASSWORD.into()),
