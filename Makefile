@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo quick test check bench fuzz crash-test setup clean
+.PHONY: help demo quick test check bench fuzz crash-test crash-seeds mutants setup clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,9 +36,20 @@ fuzz: ## Send random input to every edge for ten minutes; SMSBRIDGE_FUZZ_SECONDS
 
 crash-test: export SMSBRIDGE_CRASH_CYCLES = $(or $(CYCLES),30)
 crash-test: export SMSBRIDGE_CRASH_SEED = $(or $(SEED),1)
-crash-test: ## Kill the bridge CYCLES times (30) and the broker every tenth time, and judge the promises; SEED=s draws another run
+crash-test: export SMSBRIDGE_CRASH_COMMANDS = $(COMMANDS)
+crash-test: export SMSBRIDGE_CRASH_BEYOND = $(BEYOND)
+crash-test: ## Kill the bridge CYCLES times (30) and the broker every tenth time, and judge the promises; SEED=s COMMANDS=n BEYOND=1
 	@scripts/setup build test
-	@scripts/test --features smsbridge/kill-points crash::kills -- --nocapture
+	@scripts/test crash::kills -- --nocapture
+
+crash-seeds: export SMSBRIDGE_CRASH_WHOLE_SEEDS = 1
+crash-seeds: ## Run each seed of the crash test that ever failed in full
+	@scripts/setup build test
+	@scripts/test crash::seeds -- --nocapture
+
+mutants: ## Undo one mend of a severe defect after the other, and require that the tests notice each
+	@scripts/setup build test
+	@scripts/mutants
 
 setup: ## Install what is missing for all of the above
 	@scripts/setup build test check

@@ -132,7 +132,7 @@ impl Run {
     /// Ends the faults of the last cycle. What the API remembers, and how its logs lag, stays.
     async fn heal(&self) {
         self.simulator.heal().await;
-        for fault in faults::of_run(self.schedule.remembers_ids) {
+        for fault in faults::of_run(self.schedule.memory) {
             self.simulator.fault(fault).await;
         }
     }

@@ -42,10 +42,6 @@ pub struct Node {
     child: Option<(Child, BufReader<ChildStdout>)>,
 }
 
-#[cfg_attr(
-    not(feature = "kill-points"),
-    expect(dead_code, reason = "for the crash test")
-)]
 impl Node {
     /// Kills the broker by SIGKILL. Only for a node of [`TestBroker::start_alone`].
     pub async fn kill(self) -> Self {
