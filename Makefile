@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo quick test check bench fuzz crash-test crash-seeds mutants setup clean
+.PHONY: help demo quick test check bench fuzz crash-test crash-seeds outage-test fleet-test mutants setup clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,19 @@ crash-seeds: export SMSBRIDGE_CRASH_WHOLE_SEEDS = 1
 crash-seeds: ## Run each seed of the crash test that ever failed in full
 	@scripts/setup build test
 	@scripts/test crash::seeds -- --nocapture
+
+outage-test: export SMSBRIDGE_OUTAGE_SECONDS = $(or $(SECONDS),60)
+outage-test: export SMSBRIDGE_OUTAGE_COMMANDS = $(or $(COMMANDS),50000)
+outage-test: export SMSBRIDGE_ALARM_SECONDS = $(or $(ALARM),600)
+outage-test: ## Five kinds of outages of the API, SECONDS=s (60) each, and an alarm of the broker, ALARM=s (600), with COMMANDS=n queued (50000)
+	@scripts/setup build test
+	@scripts/test crash::outage -- --nocapture --test-threads 1
+
+fleet-test: export SMSBRIDGE_FLEET_LONG = 1
+fleet-test: ## Two and three bridges: one killed, one drained, one frozen; a rolling restart of a broker of three nodes, its leader killed
+	@scripts/setup build test
+	@scripts/test crash::fleet -- --nocapture --test-threads 1
+	@scripts/test crash::cluster -- --nocapture --test-threads 1
 
 mutants: ## Undo one mend of a severe defect after the other, and require that the tests notice each
 	@scripts/setup build test

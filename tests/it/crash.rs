@@ -8,15 +8,20 @@
 // Findings are for people who read the output of a failed test.
 #![allow(clippy::print_stdout)]
 
+mod api_gate;
+mod cluster;
 mod evidence;
 mod faults;
+mod fleet;
 mod history;
 mod oracle;
+mod outage;
 mod producer;
 mod report;
 mod requests;
 mod run;
 mod schedule;
+mod verdict;
 
 use self::{
     run::Run,

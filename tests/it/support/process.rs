@@ -181,11 +181,16 @@ impl BridgeProcess {
         }
     }
 
+    /// Sends a signal, such as `STOP`.
+    pub async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let told = Command::new("kill").args(["-s", name, &id]).status().await;
+        assert!(told.unwrap().success());
+    }
+
     /// Sends SIGTERM; returns its exit status and its stderr.
     pub async fn stop(mut self) -> (ExitStatus, String) {
-        let id = self.child.id().expect("it runs").to_string();
-        let told = Command::new("kill").args(["-TERM", &id]).status().await;
-        assert!(told.unwrap().success());
+        self.signal("TERM").await;
         let ended = tokio::time::timeout(DEADLINE, self.child.wait())
             .await
             .expect("the bridge stops")
