@@ -9,6 +9,7 @@
 #![allow(clippy::print_stdout)]
 
 mod api_gate;
+mod callers;
 mod cluster;
 mod evidence;
 mod faults;

@@ -84,7 +84,11 @@ async fn accept(
     mut passage: watch::Receiver<Passage>,
     sends: Arc<Mutex<Vec<Instant>>>,
 ) {
-    while passage.wait_for(|now| *now != Passage::Refused).await.is_ok() {
+    while passage
+        .wait_for(|now| *now != Passage::Refused)
+        .await
+        .is_ok()
+    {
         let listener = eventually("the address is free", || async {
             TcpListener::bind(address).await.ok()
         })

@@ -112,7 +112,10 @@ async fn metric(bridge: &BridgeProcess, part: &str) -> Option<f64> {
     let page = reqwest::get(url).await.unwrap().text().await.unwrap();
     let is_it = |line: &&str| !line.starts_with('#') && line.contains(part);
     let value = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
-    page.lines().filter(is_it).filter_map(value).reduce(|a, b| a + b)
+    page.lines()
+        .filter(is_it)
+        .filter_map(value)
+        .reduce(|a, b| a + b)
 }
 
 pub struct Fleet {
