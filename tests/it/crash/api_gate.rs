@@ -84,6 +84,7 @@ async fn accept(
     mut passage: watch::Receiver<Passage>,
     sends: Arc<Mutex<Vec<Instant>>>,
 ) {
+    let of_connections = passage.clone();
     while passage
         .wait_for(|now| *now != Passage::Refused)
         .await
@@ -97,7 +98,7 @@ async fn accept(
             tokio::select! {
                 _ = passage.wait_for(|now| *now == Passage::Refused) => break,
                 Ok((client, _)) = listener.accept() => {
-                    tokio::spawn(relay(client, api, passage.clone(), Arc::clone(&sends)));
+                    tokio::spawn(relay(client, api, of_connections.clone(), Arc::clone(&sends)));
                 }
             }
         }

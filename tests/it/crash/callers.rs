@@ -29,6 +29,7 @@ async fn duplicated_by_repeated_calls(memory: ApiMemory) -> usize {
         ("SMSBRIDGE_AMQP__URL", broker.url.as_str()),
         ("SMSBRIDGE_AMQP__PREFIX", &broker.prefix),
         ("SMSBRIDGE_HTTP__PUBLIC_URL", ""),
+        ("SMSBRIDGE_INFOBIP__CONNECT_TIMEOUT", "1s"),
         ("SMSBRIDGE_INFOBIP__REQUEST_TIMEOUT", "2s"),
         ("SMSBRIDGE_SEND__IN_DOUBT_WAIT", "100ms"),
     ];

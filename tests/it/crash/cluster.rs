@@ -53,16 +53,6 @@ fn address(url: &str) -> &str {
     after.split('/').next().expect("split has a first part")
 }
 
-impl Fleet {
-    /// Gives an order to the cluster; returns its answer.
-    async fn order(self, order: &str) -> (Self, String) {
-        let (node, answer) = self.node.answer(order).await;
-        let mut fleet = Self { node, ..self };
-        fleet.note(order);
-        (fleet, answer)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_and_a_killed_leader_lose_and_repeat_nothing() {
     let is_long = number_from("SMSBRIDGE_FLEET_LONG").is_some();

@@ -120,7 +120,7 @@ async fn metric(bridge: &BridgeProcess, part: &str) -> Option<f64> {
 
 pub struct Fleet {
     pub broker: TestBroker,
-    pub node: Node,
+    node: Node,
     simulator: TestSimulator,
     memory: ApiMemory,
     bridges: Vec<BridgeProcess>,
@@ -155,8 +155,16 @@ impl Fleet {
         }
     }
 
-    pub fn note(&mut self, what: &str) {
+    fn note(&mut self, what: &str) {
         self.timeline.push((Timestamp::now(), what.into()));
+    }
+
+    /// Gives an order to the script that runs the broker; returns its answer.
+    pub async fn order(self, order: &str) -> (Self, String) {
+        let (node, answer) = self.node.answer(order).await;
+        let mut fleet = Self { node, ..self };
+        fleet.note(order);
+        (fleet, answer)
     }
 
     async fn restart(&mut self, folder: TempDir) {

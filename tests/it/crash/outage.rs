@@ -110,7 +110,7 @@ impl Backlog {
             ("SMSBRIDGE_AMQP__URL", broker.url.as_str()),
             ("SMSBRIDGE_HTTP__PUBLIC_URL", ""),
             ("SMSBRIDGE_INFOBIP__BASE_URL", &base_url),
-            ("SMSBRIDGE_INFOBIP__CONNECT_TIMEOUT", "1s"),
+            ("SMSBRIDGE_INFOBIP__CONNECT_TIMEOUT", "500ms"),
             ("SMSBRIDGE_INFOBIP__REQUEST_TIMEOUT", "1s"),
             ("SMSBRIDGE_SEND__MAX_BATCH", "10"),
             ("SMSBRIDGE_SEND__IN_DOUBT_FOR", IN_DOUBT_FOR),
