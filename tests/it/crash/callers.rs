@@ -18,7 +18,7 @@ const SEND_PATH: &str = "/sms/1/text/advanced";
 const LATENCY_MS: u64 = 5_000;
 
 fn number(caller: usize) -> String {
-    format!("41793{caller:06}")
+    format!("41783{caller:06}")
 }
 
 /// Returns how many handsets got their message twice.
@@ -29,8 +29,6 @@ async fn duplicated_by_repeated_calls(memory: ApiMemory) -> usize {
         ("SMSBRIDGE_AMQP__URL", broker.url.as_str()),
         ("SMSBRIDGE_AMQP__PREFIX", &broker.prefix),
         ("SMSBRIDGE_HTTP__PUBLIC_URL", ""),
-        ("SMSBRIDGE_INFOBIP__CONNECT_TIMEOUT", "1s"),
-        ("SMSBRIDGE_INFOBIP__REQUEST_TIMEOUT", "2s"),
         ("SMSBRIDGE_SEND__IN_DOUBT_WAIT", "100ms"),
     ];
     let first = BridgeProcess::start(&simulator, &settings).await;

@@ -35,7 +35,7 @@ const COMMANDS_PER_SECOND: usize = 150;
 /// A command whose request was refused with 401 comes back after a minute.
 const LONGEST_DELAY: Duration = Duration::from_secs(90);
 const MEMORY_MB: usize = 200;
-/// Files and sockets that may be open beside those at the beginning of an alarm.
+/// Files and sockets that may be open beside those of the beginning of an alarm.
 const MORE_FILES: usize = 10;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -245,10 +245,10 @@ async fn nothing_is_sent_during_a_resource_alarm_of_the_broker() {
     let seconds = number_from("SMSBRIDGE_ALARM_SECONDS").unwrap_or(15);
     let commands = number_from("SMSBRIDGE_OUTAGE_COMMANDS").unwrap_or(5_000);
     let mut backlog = Backlog::start(commands).await;
-    let files = backlog.bridge.open_files();
     backlog.node = backlog.node.set_alarm(true).await;
     tokio::time::sleep(SETTLED).await;
     let settled = Instant::now();
+    let files = backlog.bridge.open_files();
     let end = settled + Duration::from_secs(seconds as u64);
     let mut most_files = 0;
     while Instant::now() < end {
@@ -261,8 +261,9 @@ async fn nothing_is_sent_during_a_resource_alarm_of_the_broker() {
     assert_eq!(late, 0, "sends during the alarm");
     assert!(
         most_files <= files + MORE_FILES,
-        "{files} open files before the alarm, {most_files} during it"
+        "{files} open files at the beginning of the alarm, {most_files} later"
     );
-    let note = format!("{seconds} s of alarm, {files} open files before it, {most_files} in it");
+    let note =
+        format!("{seconds} s of alarm, {files} open files at its beginning, {most_files} later");
     backlog.assert_accepted("alarm", note).await;
 }
