@@ -6,7 +6,7 @@
 .PHONY: help demo quick test check bench fuzz crash-test crash-seeds outage-test fleet-test mutants setup clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Walk through every flow on a real broker and the simulator, then go on serving; ONCE=1 ends after the walk
 	@scripts/setup build

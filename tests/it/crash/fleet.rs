@@ -227,7 +227,11 @@ impl Fleet {
         );
         assert!(pause <= LONGEST_PAUSE, "{what}: a pause of {pause:?}");
         if let Some(overlaps) = self.overlaps {
-            assert_eq!(verdict.duplicated as f64, overlaps, "{what}: overlaps");
+            let duplicated = verdict.duplicated as f64;
+            assert!(
+                duplicated <= overlaps,
+                "{what}: {duplicated} duplicated, and {overlaps} counted"
+            );
         }
     }
 }
@@ -254,8 +258,8 @@ async fn attack(seed: u64, memory: ApiMemory, replicas: usize, times: Times) {
     fleet.finish(records, &what).await;
 }
 
-/// With two bridges; with the variable of `make fleet-test` for longer, also with three, and where the API forgets ids. Then each
-/// message that is sent twice is one whose requests overlapped.
+/// With two bridges; with the variable of `make fleet-test` for longer, also with three, and where the API forgets ids. Then a message
+/// that is sent twice is one of those whose requests the bridges count as possibly overlapping, if they count them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bridges_survive_a_kill_a_drain_and_a_freeze() {
     if number_from("SMSBRIDGE_FLEET_LONG").is_none() {
