@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rand::{SeedableRng as _, rngs::StdRng};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -51,6 +52,9 @@ impl Times {
 
 /// The longest time without a message that the API accepts, while commands arrive.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long the API is slow before a bridge is frozen. Less than the bridge waits for an answer.
+const BACKLOG: Duration = Duration::from_millis(1_500);
+const SEND_PATH: &str = "/sms/1/text/advanced";
 const REST: Duration = Duration::from_secs(120);
 const COMMANDS_OF_BATCH: usize = 40;
 const BATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -198,9 +202,17 @@ impl Fleet {
         self.restart(TempDir::new().unwrap()).await;
     }
 
+    /// Freezes the first bridge for this time, while it holds commands that it has not sent.
     async fn freeze(&mut self, time: Duration) {
+        let slow = json!({"kind": "latency", "ms": BACKLOG.as_millis() as u64, "path": SEND_PATH});
+        self.simulator.fault(slow).await;
+        tokio::time::sleep(BACKLOG).await;
         self.note("frozen");
         self.bridges[0].signal("STOP").await;
+        self.simulator.heal().await;
+        for fault in faults::of_run(self.memory) {
+            self.simulator.fault(fault).await;
+        }
         tokio::time::sleep(time).await;
         self.bridges[0].signal("CONT").await;
         self.note("woken");
