@@ -112,8 +112,7 @@ pub async fn simulator(seed: u64, memory: ApiMemory) -> TestSimulator {
 
 /// The sum of all series whose name has this part; `None` if there is none.
 async fn metric(bridge: &BridgeProcess, part: &str) -> Option<f64> {
-    let url = format!("http://{}/metrics", bridge.addresses.admin);
-    let page = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let page = bridge.metrics().await;
     let is_it = |line: &&str| !line.starts_with('#') && line.contains(part);
     let value = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
     page.lines()

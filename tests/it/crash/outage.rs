@@ -132,8 +132,7 @@ impl Backlog {
 
     /// Requests to send that the bridge counts, with those that no connection carried.
     async fn sends_counted(&self) -> usize {
-        let url = format!("http://{}/metrics", self.bridge.addresses.admin);
-        let page = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let page = self.bridge.metrics().await;
         let of_sends = |line: &&str| {
             line.starts_with("smsbridge_infobip_requests_total{")
                 && line.contains("endpoint=\"send\"")

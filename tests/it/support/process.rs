@@ -181,10 +181,17 @@ impl BridgeProcess {
         }
     }
 
-    /// Sends a signal, such as `STOP`.
+    /// The page of its metrics.
+    pub async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.addresses.admin);
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    }
+
+    /// Sends a signal, such as `STOP` and `CONT`.
     pub async fn signal(&self, name: &str) {
         let id = self.child.id().expect("it runs").to_string();
-        let told = Command::new("kill").args(["-s", name, &id]).status().await;
+        let signal = format!("-{name}");
+        let told = Command::new("kill").args([&signal, &id]).status().await;
         assert!(told.unwrap().success());
     }
 
