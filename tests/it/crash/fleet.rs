@@ -52,8 +52,10 @@ impl Times {
 
 /// The longest time without a message that the API accepts, while commands arrive.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How long the API is slow before a bridge is frozen. Less than the bridge waits for an answer.
-const BACKLOG: Duration = Duration::from_millis(1_500);
+/// How long the API is slow before a bridge is frozen.
+const SLOW_FOR: Duration = Duration::from_secs(3);
+/// Its latency then: less than the bridge waits for an answer.
+const SLOW_MS: u64 = 1_800;
 const SEND_PATH: &str = "/sms/1/text/advanced";
 const REST: Duration = Duration::from_secs(120);
 const COMMANDS_OF_BATCH: usize = 40;
@@ -203,9 +205,9 @@ impl Fleet {
 
     /// Freezes the first bridge for this time, while it holds commands that it has not sent.
     async fn freeze(&mut self, time: Duration) {
-        let slow = json!({"kind": "latency", "ms": BACKLOG.as_millis() as u64, "path": SEND_PATH});
+        let slow = json!({"kind": "latency", "ms": SLOW_MS, "path": SEND_PATH});
         self.simulator.fault(slow).await;
-        tokio::time::sleep(BACKLOG).await;
+        tokio::time::sleep(SLOW_FOR).await;
         self.note("frozen");
         self.bridges[0].signal("STOP").await;
         self.simulator.heal().await;
