@@ -3,10 +3,10 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo quick test check bench fuzz crash-test setup clean
+.PHONY: help demo quick test check bench fuzz crash-test crash-seeds outage-test fleet-test mutants setup clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Walk through every flow on a real broker and the simulator, then go on serving; ONCE=1 ends after the walk
 	@scripts/setup build
@@ -36,9 +36,33 @@ fuzz: ## Send random input to every edge for ten minutes; SMSBRIDGE_FUZZ_SECONDS
 
 crash-test: export SMSBRIDGE_CRASH_CYCLES = $(or $(CYCLES),30)
 crash-test: export SMSBRIDGE_CRASH_SEED = $(or $(SEED),1)
-crash-test: ## Kill the bridge CYCLES times (30) and the broker every tenth time, and judge the promises; SEED=s draws another run
+crash-test: export SMSBRIDGE_CRASH_COMMANDS = $(COMMANDS)
+crash-test: export SMSBRIDGE_CRASH_BEYOND = $(BEYOND)
+crash-test: ## Kill the bridge CYCLES times (30) and the broker every tenth time, and judge the promises; SEED=s COMMANDS=n BEYOND=1
 	@scripts/setup build test
-	@scripts/test --features smsbridge/kill-points crash::kills -- --nocapture
+	@scripts/test crash::kills -- --nocapture
+
+crash-seeds: export SMSBRIDGE_CRASH_WHOLE_SEEDS = 1
+crash-seeds: ## Run each seed of the crash test that ever failed in full
+	@scripts/setup build test
+	@scripts/test crash::seeds -- --nocapture
+
+outage-test: export SMSBRIDGE_OUTAGE_SECONDS = $(or $(SECONDS),60)
+outage-test: export SMSBRIDGE_OUTAGE_COMMANDS = $(or $(COMMANDS),50000)
+outage-test: export SMSBRIDGE_ALARM_SECONDS = $(or $(ALARM),600)
+outage-test: ## Five kinds of outages of the API, SECONDS=s (60) each, and an alarm of the broker, ALARM=s (600), with COMMANDS=n queued (50000)
+	@scripts/setup build test
+	@scripts/test crash::outage -- --nocapture --test-threads 1
+
+fleet-test: export SMSBRIDGE_FLEET_LONG = 1
+fleet-test: ## Two and three bridges: one killed, one drained, one frozen; a rolling restart of a broker of three nodes, its leader killed
+	@scripts/setup build test
+	@scripts/test crash::fleet -- --nocapture --test-threads 1
+	@scripts/test crash::cluster -- --nocapture --test-threads 1
+
+mutants: ## Undo one mend of a severe defect after the other, and require that the tests notice each
+	@scripts/setup build test
+	@scripts/mutants
 
 setup: ## Install what is missing for all of the above
 	@scripts/setup build test check

@@ -5,7 +5,6 @@
 
 mod amqp;
 mod cli;
-#[cfg(feature = "kill-points")]
 mod crash;
 mod documents;
 mod end_to_end;

@@ -4,23 +4,23 @@ use rand::{Rng, RngExt as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde_json::{Value, json};
 use smsbridge::ops::kill_point::KillPoint;
 
-use super::schedule::End;
+use super::schedule::{ApiMemory, End};
 
 const SEND_PATH: &str = "/sms/1/text/advanced";
 /// Less than the bridge's `infobip.request_timeout` at the least, more at the most.
 const LATENCY_MS: (u64, u64) = (20, 3_000);
 
 /// The faults that last for the whole run.
-pub fn of_run(remembers_ids: bool) -> Vec<Value> {
-    vec![
-        if remembers_ids {
-            json!({"kind": "log_lag", "ms": 1_500, "probability": 0.5})
-        } else {
-            json!({"kind": "forget_ids"})
-        },
-        // So that requests are in flight when the bridge is killed.
-        json!({"kind": "latency", "ms": 10, "maxMs": 80}),
-    ]
+pub fn of_run(memory: ApiMemory) -> Vec<Value> {
+    // So that requests are in flight when the bridge is killed.
+    let mut faults = vec![json!({"kind": "latency", "ms": 10, "maxMs": 80})];
+    if memory != ApiMemory::ForgetsIds {
+        faults.push(json!({"kind": "log_lag", "ms": 1_500, "probability": 0.5}));
+    }
+    if memory != ApiMemory::LogsLag {
+        faults.push(json!({"kind": "forget_ids"}));
+    }
+    faults
 }
 
 /// The faults of one cycle. Of five cycles, one has none.

@@ -83,7 +83,8 @@ pub fn history(record: &Record, evidence: &Evidence, timeline: &Timeline) -> Str
     told
 }
 
-fn api_time(value: &Value) -> Timestamp {
+/// A time of the simulator.
+pub fn api_time(value: &Value) -> Timestamp {
     let text = value.as_str().unwrap_or_default();
     Timestamp::strptime(API_DATE, text).unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -58,15 +58,6 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    pub fn is_kept(&self) -> bool {
-        [
-            self.lost,
-            self.duplicated,
-            self.contradicting,
-            self.unexpected,
-        ] == [0; 4]
-    }
-
     fn find(&mut self, index: usize, finding: impl Into<String>) {
         self.findings
             .entry(index)

@@ -57,6 +57,28 @@ pub struct Commands {
 }
 
 impl Commands {
+    /// Commands with a request id and one destination each, which the API accepts.
+    pub fn plain(count: usize) -> Vec<Command> {
+        let one = |index: usize| {
+            let request_id = format!("r{index}");
+            let to = format!("{ACCEPTED_PREFIX}{index:07}");
+            let command = json!({"message":
+                {"from": "InfoSMS", "destinations": [{"to": to}], "text": format!("c{index}")}});
+            Command {
+                index,
+                numbers: vec![to],
+                is_invalid: false,
+                routing_key: "sms.send",
+                properties: BasicProperties::default()
+                    .with_delivery_mode(2)
+                    .with_message_id(request_id.as_str().into()),
+                body: command.to_string().into_bytes(),
+                request_id,
+            }
+        };
+        (0..count).map(one).collect()
+    }
+
     pub fn draw(&mut self, random: &mut StdRng, count: usize) -> Vec<Command> {
         (0..count).map(|_| self.one(random)).collect()
     }

@@ -132,7 +132,7 @@ impl Run {
     /// Ends the faults of the last cycle. What the API remembers, and how its logs lag, stays.
     async fn heal(&self) {
         self.simulator.heal().await;
-        for fault in faults::of_run(self.schedule.remembers_ids) {
+        for fault in faults::of_run(self.schedule.memory) {
             self.simulator.fault(fault).await;
         }
     }
@@ -157,7 +157,7 @@ impl Run {
 }
 
 /// Declares the retry queues with short delays before the bridge does.
-async fn declare_short_delays(broker: &TestBroker) {
+pub async fn declare_short_delays(broker: &TestBroker) {
     let client = broker.client().await;
     for queue in broker.topology().queues() {
         let short = SHORT_DELAYS_MS
@@ -179,7 +179,7 @@ async fn declare_short_delays(broker: &TestBroker) {
     }
 }
 
-async fn bridge(
+pub async fn bridge(
     folder: TempDir,
     simulator: &TestSimulator,
     broker: &TestBroker,
@@ -222,7 +222,7 @@ async fn outage(mut node: Node, outage: Option<Outage>) -> (Node, Timeline) {
 
 /// Waits until the command queues are empty and each confirmed destination has a result, at most for `rest`. Returns how long
 /// that took.
-async fn come_to_rest(
+pub async fn come_to_rest(
     broker: &TestBroker,
     tail: &EventTail,
     records: &[Record],

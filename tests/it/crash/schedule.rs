@@ -12,7 +12,7 @@ use super::{
     producer::{Command, Commands},
 };
 
-/// Commands that are published in one cycle.
+/// Commands that are published in one cycle, unless a run has another number.
 pub const COMMANDS_OF_CYCLE: usize = 340;
 /// One restart of the broker in this many cycles.
 const CYCLES_OF_OUTAGE: usize = 10;
@@ -24,10 +24,29 @@ const KILL_POINTS: [KillPoint; 3] = [
 
 pub struct Schedule {
     pub seed: u64,
-    /// Whether the API remembers message ids. If it does, its logs lag; if it does not, they do not. Both at once is beyond P2
-    /// (docs/RELIABILITY.md).
-    pub remembers_ids: bool,
+    pub memory: ApiMemory,
     pub cycles: Vec<Cycle>,
+}
+
+/// What the API remembers during a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiMemory {
+    /// It remembers message ids, and its logs lag.
+    LogsLag,
+    /// It forgets message ids, and its logs do not lag.
+    ForgetsIds,
+    /// Both at once, which is beyond P2 (docs/RELIABILITY.md): messages that were sent twice are counted.
+    ForgetsIdsAndLogsLag,
+}
+
+impl ApiMemory {
+    /// Of the runs within P2: an even seed has the first kind, an odd one the second.
+    fn of(seed: u64) -> Self {
+        match seed.is_multiple_of(2) {
+            true => Self::LogsLag,
+            false => Self::ForgetsIds,
+        }
+    }
 }
 
 /// From one start of the bridge to its end.
@@ -55,7 +74,7 @@ pub struct Outage {
 }
 
 impl Schedule {
-    pub fn new(seed: u64, cycles: usize) -> Self {
+    pub fn new(seed: u64, cycles: usize, commands_of_cycle: usize) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let mut commands = Commands::default();
         let outages = (cycles / CYCLES_OF_OUTAGE).max(1);
@@ -67,7 +86,7 @@ impl Schedule {
                     && in_ten == CYCLES_OF_OUTAGE.min(cycles) / 2;
                 let end = end(&mut random, number);
                 Cycle {
-                    commands: commands.draw(&mut random, COMMANDS_OF_CYCLE),
+                    commands: commands.draw(&mut random, commands_of_cycle),
                     faults: faults::draw(&mut random, end),
                     end,
                     outage: is_outage.then(|| Outage {
@@ -79,8 +98,16 @@ impl Schedule {
             .collect();
         Self {
             seed,
-            remembers_ids: seed.is_multiple_of(2),
+            memory: ApiMemory::of(seed),
             cycles,
+        }
+    }
+
+    /// The same run with an API that forgets ids while its logs lag.
+    pub fn beyond_p2(self) -> Self {
+        Self {
+            memory: ApiMemory::ForgetsIdsAndLogsLag,
+            ..self
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use smsbridge::proto::v1::{BinaryContent, Outcome, outbound_message::Content};
+use smsbridge::proto::v1::{BinaryContent, Outcome, SendSmsRequest, outbound_message::Content};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -50,6 +50,16 @@ async fn callers_are_refused_while_the_api_is_down() {
     assert!(bridge.all_events().await.is_empty());
 }
 
+/// A binary message, which has a path of its own.
+fn binary() -> SendSmsRequest {
+    let mut request = text(&[TO], "");
+    request.message.as_mut().unwrap().content = Some(Content::Binary(BinaryContent {
+        data: vec![1, 2, 3].into(),
+        ..Default::default()
+    }));
+    request
+}
+
 /// The message is in doubt, and its resends open the breaker. The bridge must also send other messages as probes.
 #[tokio::test]
 async fn a_message_that_always_fails_does_not_stop_the_others() {
@@ -58,13 +68,8 @@ async fn a_message_that_always_fails_does_not_stop_the_others() {
     simulator
         .fault(json!({"kind": "status", "status": 500, "path": BINARY_PATH}))
         .await;
-    let mut poison = text(&[TO], "");
-    poison.message.as_mut().unwrap().content = Some(Content::Binary(BinaryContent {
-        data: vec![1, 2, 3].into(),
-        ..Default::default()
-    }));
     let mut sms = bridge.sms();
-    let failing = tokio::spawn(async move { sms.send_sms(poison).await });
+    let failing = tokio::spawn(async move { sms.send_sms(binary()).await });
     await_open_breaker(&bridge).await;
     let sent = eventually("another message is accepted", async || {
         bridge.sms().send_sms(text(&[TO], "Hello")).await.ok()
@@ -72,6 +77,32 @@ async fn a_message_that_always_fails_does_not_stop_the_others() {
     .await;
     assert_eq!(sent.into_inner().results[0].outcome(), Outcome::Accepted);
     failing.abort();
+}
+
+/// Other messages are accepted, so this is no outage during which the time of a send in doubt stands still.
+#[tokio::test]
+async fn a_message_that_always_fails_ends_as_unknown() {
+    let simulator = TestSimulator::with(|config| config.logs_per_minute = 0).await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.infobip.log_requests_per_minute = 100_000;
+        config.send.in_doubt_for = Duration::from_secs(1);
+    })
+    .await;
+    simulator
+        .fault(json!({"kind": "status", "status": 500, "path": BINARY_PATH}))
+        .await;
+    let mut sms = bridge.sms();
+    let failing = tokio::spawn(async move { sms.send_sms(binary()).await });
+    eventually("it ends", async || {
+        let _ = bridge.sms().send_sms(text(&[TO], "Hello")).await;
+        failing.is_finished().then_some(())
+    })
+    .await;
+    let result = failing.await.unwrap().unwrap().into_inner();
+    assert_eq!(result.results[0].outcome(), Outcome::Unknown);
+    let paths = simulator.paths().await;
+    let sends = paths.iter().filter(|path| path.starts_with(BINARY_PATH));
+    assert!(sends.count() > 1, "it was not sent again");
 }
 
 /// They may do so for ever, so this is no outage during which the time of a send in doubt stands still.

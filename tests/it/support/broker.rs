@@ -42,10 +42,6 @@ pub struct Node {
     child: Option<(Child, BufReader<ChildStdout>)>,
 }
 
-#[cfg_attr(
-    not(feature = "kill-points"),
-    expect(dead_code, reason = "for the crash test")
-)]
 impl Node {
     /// Kills the broker by SIGKILL. Only for a node of [`TestBroker::start_alone`].
     pub async fn kill(self) -> Self {
@@ -55,24 +51,43 @@ impl Node {
     /// Starts the killed broker again, with its data and its URL; returns when it takes connections.
     pub async fn start_again(self) -> Self {
         let url = self.url.clone();
-        self.order("start", move |answer| answer == url).await
+        self.order("start", |answer| answer == url).await
     }
 
-    async fn order(
-        mut self,
-        order: &'static str,
-        is_done: impl Fn(&str) -> bool + Send + 'static,
-    ) -> Self {
+    /// Sets or ends a memory alarm. The broker then blocks connections that publish.
+    pub async fn set_alarm(self, is_on: bool) -> Self {
+        let order = if is_on { "alarm" } else { "calm" };
+        self.order(order, |answer| answer == order).await
+    }
+
+    async fn order(self, order: &str, is_done: impl Fn(&str) -> bool) -> Self {
+        let (node, answer) = self.answer(order).await;
+        assert!(is_done(&answer), "{order}: {answer:?}");
+        node
+    }
+
+    /// Gives an order to the script that runs the broker; returns its answer.
+    pub async fn answer(mut self, order: &str) -> (Self, String) {
+        let order = order.to_owned();
         let ordering = tokio::task::spawn_blocking(move || {
             let (child, stdout) = self.child.as_mut().expect("a node of its own");
             let stdin = child.stdin.as_mut().expect("stdin is piped");
             writeln!(stdin, "{order}").expect("scripts/broker reads orders");
             let mut answer = String::new();
             stdout.read_line(&mut answer).expect("an answer");
-            assert!(is_done(answer.trim()), "{order}: {answer:?}");
-            self
+            (self, answer.trim().to_owned())
         });
         ordering.await.expect("the broker takes the order")
+    }
+
+    /// Three nodes in one cluster, with the URL of each. [`Node::answer`] takes the orders of `scripts/broker cluster`.
+    pub async fn start_cluster() -> (Self, Vec<String>) {
+        let cluster = tokio::task::spawn_blocking(|| run_script("cluster"))
+            .await
+            .expect("the cluster's start does not panic")
+            .unwrap_or_else(|message| panic!("{message}"));
+        let urls = cluster.url.split(' ').map(str::to_owned).collect();
+        (cluster, urls)
     }
 }
 
@@ -103,7 +118,7 @@ impl TestBroker {
 
     /// A separate node, with the default prefix of a real bridge. The node ends with the returned [`Node`].
     pub async fn start_alone() -> (Self, Node) {
-        let node = tokio::task::spawn_blocking(run_node)
+        let node = tokio::task::spawn_blocking(|| run_script("run"))
             .await
             .expect("the broker's start does not panic")
             .unwrap_or_else(|message| panic!("{message}"));
@@ -344,13 +359,14 @@ fn start_node() -> Result<Node, String> {
     if let Ok(url) = std::env::var("SMSBRIDGE_TEST_AMQP_URL") {
         return Ok(Node { url, child: None });
     }
-    run_node()
+    run_script("run")
 }
 
-fn run_node() -> Result<Node, String> {
+/// Runs `scripts/broker` with this argument; returns when it has printed a URL.
+fn run_script(argument: &str) -> Result<Node, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/broker");
     let mut child = Command::new(script)
-        .arg("run")
+        .arg(argument)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

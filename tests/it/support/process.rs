@@ -35,10 +35,6 @@ pub struct BridgeProcess {
 }
 
 /// What is left of a process.
-#[cfg_attr(
-    not(feature = "kill-points"),
-    expect(dead_code, reason = "for the crash test")
-)]
 pub struct Ended {
     pub folder: TempDir,
     /// If it ended by itself.
