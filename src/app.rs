@@ -206,6 +206,7 @@ impl App {
                 log: Arc::clone(&log),
                 application_from: config.amqp.application_from,
                 prefetch: config.amqp.prefetch,
+                hold_for: config.amqp.hold_for,
                 metrics: metrics.clone(),
             };
             tokio::spawn(commands::run(commands, closing.clone()))

@@ -12,6 +12,7 @@ mod encoding;
 mod envelope;
 mod handle;
 mod invalid;
+mod lease;
 mod ledger;
 mod message_ids;
 mod redelivered_without_id;
@@ -39,11 +40,14 @@ use tokio_util::{
 use self::{
     command::Source,
     consumer::{CommandQueue, consume_queue, requeue_unhandled},
+    lease::SessionLease,
     ledger::Ledger,
     waiting::Lines,
 };
 use crate::{
-    amqp::{AmqpError, Endpoint, Publisher, Topology, session::RECONNECT, status::Purpose},
+    amqp::{
+        AmqpError, Endpoint, Publisher, Session, Topology, session::RECONNECT, status::Purpose,
+    },
     config,
     events::SharedEventLog,
     ops::metrics::{AmqpConnection, Metrics},
@@ -69,6 +73,8 @@ pub struct Commands {
     pub application_from: config::ApplicationFrom,
     /// Commands in flight at most, for each queue.
     pub prefetch: u16,
+    /// How long a command stays unacknowledged at most.
+    pub hold_for: Duration,
     pub metrics: Metrics,
 }
 
@@ -172,7 +178,15 @@ async fn consume(
         () = context.commands.publisher.opened() => {}
     }
     let session = Arc::new(session);
+    let lease = Arc::new(SessionLease::new(&session, endpoint.heartbeat()));
+    let hold = Hold {
+        context,
+        session: session.clone(),
+        lease: lease.clone(),
+    };
     let mut consumers = JoinSet::new();
+    // Kept because deliveries can only be acknowledged on the channel that received them, while it is open.
+    let mut channels = Vec::new();
     for queue in queues {
         let channel = session.consuming_channel(queue.prefetch).await?;
         let consumer = channel
@@ -183,10 +197,12 @@ async fn consume(
                 FieldTable::default(),
             )
             .await?;
+        channels.push(channel.clone());
         consumers.spawn(consume_queue(
             context.clone(),
             queue.clone(),
             session.clone(),
+            lease.clone(),
             channel,
             consumer,
             handlers.clone(),
@@ -195,31 +211,65 @@ async fn consume(
     context.has_session();
     let counting = tokio::spawn(replicas::count(context.clone(), session.clone()));
     let _counting = AbortOnDropHandle::new(counting);
-    // Kept because they keep their channels open: deliveries can only be acknowledged on the channel that received them.
-    let mut stopped = Vec::new();
-    while let Some(ended) = consumers.join_next().await {
-        if !shutdown.is_cancelled() {
-            // The session ended or a queue was deleted. All consumers start again on a new session.
-            session.give_up();
+    let using = async {
+        let mut stopped = Vec::new();
+        while let Some(ended) = consumers.join_next().await {
+            if !shutdown.is_cancelled() {
+                // The session ended or a queue was deleted. All consumers start again on a new session.
+                hold.lose();
+            }
+            match ended {
+                Ok(consumer) => stopped.push(consumer),
+                Err(error) => tracing::error!(%error, "a consumer's task failed"),
+            }
         }
-        match ended {
-            Ok(consumer) => stopped.push(consumer),
-            Err(error) => tracing::error!(%error, "a consumer's task failed"),
+        if shutdown.is_cancelled() {
+            context.consumers_stopped.cancel();
+            for consumer in &mut stopped {
+                requeue_unhandled(context, &lease, consumer, handlers);
+            }
+            handlers.close();
+            handlers.wait().await;
         }
+    };
+    let watching = async {
+        lease.watch(&channels).await;
+        hold.lose();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = using => {}
+        () = watching => {}
     }
-    if shutdown.is_cancelled() {
-        context.consumers_stopped.cancel();
-        for consumer in &mut stopped {
-            requeue_unhandled(context, consumer, handlers);
-        }
-        handlers.close();
-        handlers.wait().await;
-    } else {
+    if !shutdown.is_cancelled() {
         context.has_no_session(&session.end());
     }
     let lifetime = opened.elapsed();
     let metrics = &context.commands.metrics;
     metrics.amqp_connected(AmqpConnection::Commands, false);
+    drop(hold);
     session.close().await;
     Ok(lifetime)
+}
+
+/// The hold on the deliveries of a session, until it is dropped.
+struct Hold<'a> {
+    context: &'a Context,
+    session: Arc<Session>,
+    lease: Arc<SessionLease>,
+}
+
+impl Hold<'_> {
+    /// Gives the session up. The broker may give its deliveries to others, so what was not begun of them is withdrawn.
+    fn lose(&self) {
+        self.lease.end();
+        self.session.give_up();
+        self.context.commands.sender.withdraw_lost();
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.lose();
+    }
 }

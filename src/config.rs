@@ -145,6 +145,9 @@ pub struct Amqp {
     pub prefix: String,
     pub application_from: ApplicationFrom,
     pub prefetch: u16,
+    /// How long a command stays unacknowledged at most.
+    #[serde(with = "duration")]
+    pub hold_for: Duration,
     #[serde(with = "duration")]
     pub confirm_timeout: Duration,
     #[serde(with = "duration")]

@@ -16,6 +16,7 @@
 mod batch_item;
 mod call;
 mod core;
+mod custody;
 mod digest;
 mod dispatcher;
 pub mod guards;
@@ -32,16 +33,18 @@ mod resolver;
 mod slot;
 pub mod validate;
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 pub use self::core::{SendCore, SendHandle};
 
 use self::request::RequestForm;
 use crate::{
     message::{id::ApplicationName, reason::Reason, violations},
+    ops::metrics::Lane,
     proto::v1::{self, FieldViolation},
 };
 
@@ -60,6 +63,29 @@ pub struct SendCommand {
     /// Mistakes that the edge found in what comes with the request. If there are any the request is invalid.
     pub violations: Vec<FieldViolation>,
     pub arrival: Arrival,
+    /// What its queue tells of it. `None` for the request of a caller.
+    pub delivery: Option<QueueDelivery>,
+}
+
+/// The delivery of a command by its queue.
+#[derive(Debug, Clone)]
+pub struct QueueDelivery {
+    /// Whether the command is still this process's.
+    pub lease: Arc<dyn Lease>,
+    /// A command without a result at this time is handed back ([`SendError::StillInDoubt`], [`SendError::Unavailable`]): the queue
+    /// would take it back otherwise.
+    pub hold_until: Instant,
+    /// The time of publication, or of the first delivery if its publisher did not tell.
+    pub published_at: Timestamp,
+    /// A `send_at` before this time is a mistake: the time of publication, if its publisher told it. A command may wait in its queue
+    /// for longer than until its `send_at`.
+    pub send_at_not_before: Option<Timestamp>,
+}
+
+/// The hold of this process on the deliveries of a queue.
+pub trait Lease: fmt::Debug + Send + Sync {
+    /// Whether the queue may have given the command to another process: then nothing of it may be begun here.
+    fn is_lost(&self) -> bool;
 }
 
 /// How long a command waits in its lane for the API, at least. Then it moves to a retry queue, because a broker closes the channel of
@@ -76,6 +102,12 @@ pub enum Arrival {
     /// A copy of a command that nobody is known to have tried, but whose original may have been delivered again: it is looked up once
     /// in the API's logs, and sent if they do not have it.
     LookUpFirst,
+    /// The broker returned it because it had expired. It may have been tried before, which the broker does not tell: it is looked up,
+    /// and never sent.
+    Returned {
+        /// When the broker returned it: a request that an earlier process began has ended one request timeout later.
+        at: Timestamp,
+    },
 }
 
 /// The results of a request.
@@ -117,9 +149,15 @@ pub enum SendError {
         /// The response of the API.
         detail: String,
     },
-    /// The caller withdrew it before it was in a REST request.
+    /// The caller withdrew it before it was in a REST request, or the delivery of its command was lost.
     #[error("cancelled before it was sent")]
     Withdrawn,
+    /// It may have been sent, and nobody looks it up here any more. Only commands end so: their queue delivers them again, and they
+    /// are looked up then.
+    #[error(
+        "the message may have been sent, and its command was handed back to its queue: repeat the call with the same ids"
+    )]
+    StillInDoubt,
     /// The process is shutting down.
     #[error("the bridge is shutting down: try another replica, or again in a moment")]
     ShuttingDown,
@@ -143,6 +181,7 @@ impl SendError {
             Self::Unavailable { .. } => Reason::ApiUnavailable,
             Self::CredentialsRefused { .. } => Reason::ApiCredentialsRefused,
             Self::Withdrawn => Reason::Withdrawn,
+            Self::StillInDoubt => Reason::OutcomeUnknown,
             Self::ShuttingDown => Reason::ShuttingDown,
             Self::LogUnreadable(_) | Self::LogUnavailable(_) => Reason::EventLogUnavailable,
         }
@@ -158,10 +197,17 @@ impl SendError {
             | Self::QueueFull { .. }
             | Self::Unavailable { .. }
             | Self::Withdrawn
+            | Self::StillInDoubt
             | Self::ShuttingDown
             | Self::LogUnreadable(_)
             | Self::LogUnavailable(_) => true,
         }
+    }
+
+    /// Whether something may have been sent all the same.
+    #[must_use]
+    pub fn may_be_sent(&self) -> bool {
+        matches!(self, Self::LogUnavailable(_) | Self::StillInDoubt)
     }
 
     /// The violations of an invalid request; empty for other errors.
@@ -185,4 +231,13 @@ pub trait Sender: Send + Sync + 'static {
 
     /// So many processes send by the same account: each uses its part of the account's rates.
     fn counted_replicas(&self, _replicas: u32) {}
+
+    /// Whether a command of this lane with this number of destinations would not be refused with [`SendError::QueueFull`] now.
+    fn has_room(&self, lane: Lane, destinations: usize) -> bool {
+        let _ = (lane, destinations);
+        true
+    }
+
+    /// Withdraws the messages of commands whose delivery was lost, as far as no request has carried them. Their sends end.
+    fn withdraw_lost(&self) {}
 }

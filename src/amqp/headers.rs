@@ -75,6 +75,8 @@ pub mod death {
     pub const REASON: &str = "reason";
     /// The `expiration` that the broker removed.
     pub const ORIGINAL_EXPIRATION: &str = "original-expiration";
+    /// When it was dead-lettered.
+    pub const TIME: &str = "time";
     /// The routing keys of the message before it was dead-lettered.
     pub const ROUTING_KEYS: &str = "routing-keys";
 }

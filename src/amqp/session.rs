@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::StreamExt as _;
 use lapin::{
-    Channel, Connection, ConnectionProperties, Event,
+    Channel, Connection, ConnectionProperties, ConnectionStatus, Event,
     options::{BasicQosOptions, ConfirmSelectOptions},
     uri::AMQPUri,
 };
@@ -81,6 +81,13 @@ impl Endpoint {
         &self.uri.authority.userinfo.username
     }
 
+    /// The heartbeat interval that the bridge asks for.
+    #[must_use]
+    pub fn heartbeat(&self) -> Duration {
+        let seconds = self.uri.query.heartbeat.filter(|seconds| *seconds > 0);
+        Duration::from_secs(seconds.unwrap_or(HEARTBEAT_SECONDS).into())
+    }
+
     /// Host, port and virtual host.
     #[must_use]
     pub fn address(&self) -> &str {
@@ -107,6 +114,21 @@ enum Alarm {
     Never,
     Blocked,
     EndedAt(Instant),
+}
+
+/// Whether a session has ended, for users that must not keep it open.
+#[derive(Clone)]
+pub struct SessionState {
+    ended: CancellationToken,
+    connection: ConnectionStatus,
+}
+
+impl SessionState {
+    /// As [`Session::is_open`].
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.ended.is_cancelled() && self.connection.connected()
+    }
 }
 
 /// An established connection.
@@ -211,6 +233,15 @@ impl Session {
     #[must_use]
     pub fn is_open(&self) -> bool {
         !self.ended.is_cancelled() && self.connection.status().connected()
+    }
+
+    /// Its state, which outlives it.
+    #[must_use]
+    pub fn state(&self) -> SessionState {
+        SessionState {
+            ended: self.ended.clone(),
+            connection: self.connection.status().clone(),
+        }
     }
 
     /// Whether the broker blocks this connection because of a resource alarm.

@@ -15,7 +15,7 @@ use crate::{
     message::{reason::Reason, time},
     proto::v1::{self, FieldViolation},
     send::{
-        Arrival, MAX_RESEND_AGE, SendCommand,
+        Arrival, SendCommand,
         request::{RequestForm, SendRequest},
         validate,
     },
@@ -68,8 +68,8 @@ impl Command {
         let found = set_request_id(&mut request, envelope.request_id());
         check_request(&request, form, found)?;
         let history = envelope.history();
-        let arrival = arrival(history, &request);
-        let expires_at_ms = expires_at_ms(envelope, source, history);
+        let arrival = arrival(envelope, source, history, &request);
+        let expires_at_ms = expires_at_ms(envelope, source);
         for message in &mut request.messages {
             if let Some(at_ms) = expires_at_ms {
                 limit_expiry(message, at_ms);
@@ -88,6 +88,7 @@ impl Command {
                 request,
                 violations: Vec::new(),
                 arrival,
+                delivery: None,
             },
         })
     }
@@ -101,11 +102,21 @@ impl Command {
 }
 
 /// Whether the command is looked up before it is sent. A copy that was not tried is looked up for its twin, if it has an id.
-fn arrival(history: History, request: &v1::SendSmsBulkRequest) -> Arrival {
+fn arrival(
+    envelope: &Envelope<'_>,
+    source: Source,
+    history: History,
+    request: &v1::SendSmsBulkRequest,
+) -> Arrival {
     let mut destinations = request.messages.iter().flat_map(|one| &one.destinations);
     let has_id =
         !request.request_id.is_empty() || destinations.any(|one| !one.message_id.is_empty());
-    if history.may_be_sent {
+    if source == Source::Returned && has_id {
+        let at = Timestamp::from_millisecond(envelope.returned_ms());
+        Arrival::Returned {
+            at: at.unwrap_or_else(|_| Timestamp::now()),
+        }
+    } else if history.may_be_sent(source) {
         Arrival::Redelivered
     } else if history.may_have_twin && has_id {
         Arrival::LookUpFirst
@@ -115,17 +126,11 @@ fn arrival(history: History, request: &v1::SendSmsBulkRequest) -> Arrival {
 }
 
 /// The time after which the command is not sent any more, in milliseconds since 1970.
-fn expires_at_ms(envelope: &Envelope<'_>, source: Source, history: History) -> Option<i64> {
-    let max_age_ms = MAX_RESEND_AGE.as_secs() * 1000;
-    let in_doubt_until = history
-        .may_be_sent
-        .then(|| envelope.published_ms().saturating_add(max_age_ms));
+fn expires_at_ms(envelope: &Envelope<'_>, source: Source) -> Option<i64> {
     // A command that the broker returned has expired.
     let returned_at = (source == Source::Returned).then(now_ms);
-    [envelope.expires_at_ms(), in_doubt_until, returned_at]
-        .into_iter()
-        .flatten()
-        .min()
+    let both = [envelope.expires_at_ms(), returned_at];
+    both.into_iter().flatten().min()
 }
 
 /// The form that the property `type` names.

@@ -18,7 +18,12 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Context, command::Source, handle};
+use super::{
+    Context,
+    command::Source,
+    handle,
+    lease::{HeldDelivery, SessionLease},
+};
 use crate::amqp::{AmqpError, Session};
 
 /// At shutdown, a consumer is cancelled once no delivery has arrived for this long.
@@ -97,19 +102,20 @@ pub(super) struct StoppedConsumer {
     pub(super) queue: Arc<CommandQueue>,
     /// The deliveries without a handler.
     pub(super) unhandled: Vec<Delivery>,
-    /// The channel closes when it is dropped.
-    _channel: Channel,
 }
 
 /// Requeues the deliveries without a handler. They need no room: their number is bounded by the prefetch limit.
 pub(super) fn requeue_unhandled(
     context: &Arc<Context>,
+    lease: &Arc<SessionLease>,
     stopped: &mut StoppedConsumer,
     handlers: &TaskTracker,
 ) {
     let source = stopped.queue.source;
     for delivery in std::mem::take(&mut stopped.unhandled) {
         let context = context.clone();
+        let lease = lease.clone();
+        let delivery = HeldDelivery { delivery, lease };
         handlers.spawn(async move {
             handle::requeue_unchanged(&context, source, &delivery).await;
         });
@@ -121,6 +127,7 @@ pub(super) async fn consume_queue(
     context: Arc<Context>,
     queue: Arc<CommandQueue>,
     session: Arc<Session>,
+    lease: Arc<SessionLease>,
     channel: Channel,
     mut consumer: Consumer,
     handlers: TaskTracker,
@@ -128,7 +135,6 @@ pub(super) async fn consume_queue(
     let mut stopped = StoppedConsumer {
         queue: queue.clone(),
         unhandled: Vec::new(),
-        _channel: channel.clone(),
     };
     loop {
         let next = tokio::select! {
@@ -158,6 +164,8 @@ pub(super) async fn consume_queue(
             },
         };
         let (context, source) = (context.clone(), queue.source);
+        let lease = lease.clone();
+        let delivery = HeldDelivery { delivery, lease };
         handlers.spawn(async move {
             handle::handle(&context, source, delivery).await;
             drop(room);

@@ -14,13 +14,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use lapin::{message::Delivery, options::BasicAckOptions, types::AMQPValue};
+use lapin::{options::BasicAckOptions, types::AMQPValue};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     Context,
     envelope::{Envelope, now_ms},
     invalid::Invalid,
+    lease::HeldDelivery,
     ledger::Key,
     republish, returned,
 };
@@ -67,7 +68,7 @@ impl Context {
     pub(super) async fn requeue(
         &self,
         queue: String,
-        delivery: &Delivery,
+        delivery: &HeldDelivery,
         body: Bytes,
         requeue: Requeue,
         may_be_sent: bool,
@@ -130,14 +131,16 @@ impl Context {
         };
         if self.publish_until_confirmed(delivery, message).await {
             kill_point::reached(KillPoint::CopyConfirmed);
-            self.acknowledge(delivery, key).await;
+            if !self.acknowledge(delivery, key).await {
+                self.commands.metrics.command_twin();
+            }
         }
     }
 
     /// Appends the event `command.invalid`, publishes the command to `dead`, and acknowledges the delivery.
     pub(super) async fn dead_letter(
         &self,
-        delivery: &Delivery,
+        delivery: &HeldDelivery,
         invalid: Invalid,
         key: Option<&Key>,
     ) {
@@ -208,23 +211,30 @@ impl Context {
     ///
     /// At shutdown it waits until the consumers are cancelled: each acknowledgement lets the broker deliver another command, which
     /// would be lost between the reply to the cancellation and the cancellation itself, and look tried.
-    pub(super) async fn acknowledge(&self, delivery: &Delivery, key: Option<&Key>) {
+    ///
+    /// Returns whether it succeeded.
+    pub(super) async fn acknowledge(&self, delivery: &HeldDelivery, key: Option<&Key>) -> bool {
         if self.shutdown.is_cancelled() {
             self.have_consumers_stopped().await;
         }
         let acknowledged = delivery.acker.ack(BasicAckOptions::default()).await;
-        match (acknowledged, key) {
-            (Ok(true), _) => {}
-            (Ok(false) | Err(_), Some(key)) => self.ledger.note_unacknowledged(key.clone()),
-            (Ok(false) | Err(_), None) => {
-                tracing::debug!("a command without a request id could not be acknowledged");
-            }
+        if matches!(acknowledged, Ok(true)) {
+            return true;
         }
+        match key {
+            Some(key) => self.ledger.note_unacknowledged(key.clone()),
+            None => tracing::debug!("a command without a request id could not be acknowledged"),
+        }
+        false
     }
 
     /// Appends an event. Returns `false` if that did not succeed before the session ended or the process shut down: the
     /// delivery must then not be acknowledged.
-    pub(super) async fn append_until_durable(&self, delivery: &Delivery, event: NewEvent) -> bool {
+    pub(super) async fn append_until_durable(
+        &self,
+        delivery: &HeldDelivery,
+        event: NewEvent,
+    ) -> bool {
         let events = Arc::new(vec![event]);
         self.retry_until_stored(delivery, "an event", || {
             let appending = self.commands.log.append(Arc::clone(&events));
@@ -238,9 +248,9 @@ impl Context {
     /// If the broker closes the connection because of the message, retries of it would fail all other publications too. Hence
     /// after [`MAX_ENDED_SESSIONS`] the message is published with the bridge's own headers alone. A missing confirm counts, because it
     /// also ends the session, and may come before the broker closes the connection.
-    async fn publish_until_confirmed(&self, delivery: &Delivery, message: Message) -> bool {
+    async fn publish_until_confirmed(&self, delivery: &HeldDelivery, message: Message) -> bool {
         let ended_sessions = AtomicUsize::new(0);
-        self.retry_until_stored(delivery, "a command", || {
+        let publishing = self.retry_until_stored(delivery, "a command", || {
             let mut message = message.clone();
             if ended_sessions.load(Ordering::Relaxed) >= MAX_ENDED_SESSIONS {
                 tracing::warn!(
@@ -258,15 +268,20 @@ impl Context {
                 }
                 published.map_err(|error| error.to_string())
             }
-        })
-        .await
+        });
+        let is_confirmed = publishing.await;
+        // The broker may have a copy whose confirm did not arrive, beside the confirmed one or the original.
+        if ended_sessions.load(Ordering::Relaxed) > 0 {
+            self.commands.metrics.command_twin();
+        }
+        is_confirmed
     }
 
     /// Tries until it succeeds, while the session of the delivery is open: another replica may have the command otherwise. After the
     /// shutdown begins there is one more try. Returns whether it succeeded; if not, the broker delivers the command again.
     async fn retry_until_stored<F>(
         &self,
-        delivery: &Delivery,
+        delivery: &HeldDelivery,
         what: &str,
         attempt: impl Fn() -> F,
     ) -> bool
@@ -276,13 +291,13 @@ impl Context {
         let mut backoff = Backoff::new(RECONNECT);
         loop {
             let is_last = self.shutdown.is_cancelled();
-            if !delivery.acker.usable() {
+            if !delivery.is_usable() {
                 tracing::debug!("{what} is not stored: the broker redelivers the command");
                 return false;
             }
             match attempt().await {
                 Ok(()) => return true,
-                Err(error) if is_last && delivery.acker.usable() => {
+                Err(error) if is_last && delivery.is_usable() => {
                     tracing::warn!(
                         error,
                         "{what} could not be stored: the command stays in its queue"

@@ -9,7 +9,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::invalid::Invalid;
+use super::{command::Source, invalid::Invalid};
 use crate::{
     amqp::headers::{
         EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN, ROUTING_KEY, USER_ID, broker, death,
@@ -29,10 +29,17 @@ pub(super) struct Envelope<'a> {
 pub(super) struct History {
     /// The broker delivered this very message before.
     pub(super) is_redelivered: bool,
-    /// An earlier delivery may have been sent: this message was delivered before, or it is a copy of one that was tried.
-    pub(super) may_be_sent: bool,
+    /// It is a copy of one that may have been sent.
+    is_in_doubt: bool,
     /// It is a copy. Its original may be delivered again, and so may the same copy if its confirm was lost.
     pub(super) may_have_twin: bool,
+}
+
+impl History {
+    /// Whether an earlier delivery may have been sent. What was delivered from the queue `returned` was not sent from there.
+    pub(super) fn may_be_sent(self, source: Source) -> bool {
+        self.is_in_doubt || self.is_redelivered && source != Source::Returned
+    }
 }
 
 /// Why the broker dead-lettered a message.
@@ -42,6 +49,7 @@ pub(super) struct Death {
     /// The queue in which it was.
     pub(super) queue: Option<String>,
     original_expiration: Option<String>,
+    at_ms: Option<i64>,
     routing_key: Option<String>,
 }
 
@@ -114,7 +122,7 @@ impl<'a> Envelope<'a> {
             self.delivery.redelivered || delivery_count.is_some_and(|count| count > 0);
         History {
             is_redelivered,
-            may_be_sent: is_redelivered || has_header(IN_DOUBT),
+            is_in_doubt: has_header(IN_DOUBT),
             may_have_twin: has_header(MAY_HAVE_TWIN),
         }
     }
@@ -126,13 +134,23 @@ impl<'a> Envelope<'a> {
 
     /// The time of publication, in milliseconds since 1970: the property `timestamp`, but not later than the first delivery.
     pub(super) fn published_ms(&self) -> i64 {
-        let published = self.properties().timestamp().and_then(|at| {
-            // AMQP defines seconds, but some publishers write milliseconds.
-            let ms = if at > 100_000_000_000 { at } else { at * 1000 };
-            i64::try_from(ms).ok()
-        });
         let first_seen = self.first_seen_ms();
-        published.map_or(first_seen, |published| published.min(first_seen))
+        self.told_published_ms()
+            .map_or(first_seen, |published| published.min(first_seen))
+    }
+
+    /// The time of publication that the publisher told: the property `timestamp`, in milliseconds since 1970.
+    pub(super) fn told_published_ms(&self) -> Option<i64> {
+        let at = (*self.properties().timestamp())?;
+        // AMQP defines seconds, but some publishers write milliseconds.
+        let ms = if at > 100_000_000_000 { at } else { at * 1000 };
+        i64::try_from(ms).ok()
+    }
+
+    /// When the broker returned it, in milliseconds since 1970; not later than the first delivery of a copy of it.
+    pub(super) fn returned_ms(&self) -> i64 {
+        let died_ms = self.death().and_then(|death| death.at_ms);
+        died_ms.unwrap_or_else(|| self.first_seen_ms())
     }
 
     /// The time at which the command expires, in milliseconds since 1970. `None` if its publisher set no `expiration`.
@@ -166,6 +184,10 @@ impl<'a> Envelope<'a> {
             reason: text_header(Some(newest), death::REASON).unwrap_or_default(),
             queue: text_header(Some(newest), death::QUEUE),
             original_expiration: text_header(Some(newest), death::ORIGINAL_EXPIRATION),
+            at_ms: match newest.inner().get(death::TIME) {
+                Some(AMQPValue::Timestamp(seconds)) => i64::try_from(seconds * 1000).ok(),
+                _ => None,
+            },
             routing_key,
         })
     }

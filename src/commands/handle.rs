@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use lapin::message::Delivery;
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
     encoding::Encoding,
     envelope::Envelope,
     invalid::Invalid,
+    lease::HeldDelivery,
     ledger::{Key, Redelivered},
     message_ids,
     redelivered_without_id::report_unknown,
@@ -27,19 +29,21 @@ use crate::{
         kill_point::{self, KillPoint},
         milliseconds,
     },
-    proto::v1::SendResult,
+    proto::v1::{Outcome, SendResult},
     send::{
-        Arrival, SendCommand, SendError, Sent,
+        Arrival, QueueDelivery, SendCommand, SendError, Sent,
         request::{RequestMessage, SendRequest},
     },
 };
 
 /// The largest body of a command: the default of `grpc.max_message_bytes`, which has room for 10,000 destinations.
 pub(super) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+/// Minimum delay before a command is looked up again that was handed back in doubt.
+const DOUBT_RETRY_DELAY: Duration = Duration::from_secs(60);
 /// Minimum delay of a retry while the API refuses the bridge's credentials, which an operator has to correct.
 const CREDENTIALS_RETRY_DELAY: Duration = Duration::from_secs(60);
 
-pub(super) async fn handle(context: &Context, source: Source, delivery: Delivery) {
+pub(super) async fn handle(context: &Context, source: Source, delivery: HeldDelivery) {
     let began = Instant::now();
     let envelope = Envelope::new(&delivery);
     let request_id = envelope.request_id().to_owned();
@@ -49,7 +53,10 @@ pub(super) async fn handle(context: &Context, source: Source, delivery: Delivery
         redelivered = envelope.history().is_redelivered,
         "a command was received"
     );
-    carry_out(context, source, delivery).await;
+    // Another process has it otherwise.
+    if delivery.is_usable() {
+        carry_out(context, source, &delivery, began).await;
+    }
     tracing::debug!(
         ?source,
         request_id,
@@ -58,11 +65,11 @@ pub(super) async fn handle(context: &Context, source: Source, delivery: Delivery
     );
 }
 
-async fn carry_out(context: &Context, source: Source, delivery: Delivery) {
+async fn carry_out(context: &Context, source: Source, delivery: &HeldDelivery, began: Instant) {
     if source == Source::Returned
-        && let Some(invalid) = returned::dead_letter_reason(context, &delivery)
+        && let Some(invalid) = returned::dead_letter_reason(context, delivery)
     {
-        context.dead_letter(&delivery, invalid, None).await;
+        context.dead_letter(delivery, invalid, None).await;
         return;
     }
     let bytes = delivery.data.len();
@@ -70,50 +77,59 @@ async fn carry_out(context: &Context, source: Source, delivery: Delivery) {
         let detail =
             format!("the body has {bytes} bytes and may have {MAX_BODY_BYTES}: split the command");
         let invalid = Invalid::new(Reason::MessageTooLarge, detail);
-        context.dead_letter(&delivery, invalid, None).await;
+        context.dead_letter(delivery, invalid, None).await;
         return;
     }
     let commands = &context.commands;
     let bridge_user = commands.endpoint.username();
-    let envelope = Envelope::new(&delivery);
+    let envelope = Envelope::new(delivery);
     match Command::read(&envelope, source, commands.application_from, bridge_user) {
-        Ok(command) => send(context, source, &delivery, command).await,
-        Err(invalid) => context.dead_letter(&delivery, invalid, None).await,
+        Ok(mut command) => {
+            command.send.delivery = Some(QueueDelivery {
+                lease: delivery.lease.clone(),
+                hold_until: (began + commands.hold_for).into(),
+                published_at: time_of(envelope.published_ms()),
+                send_at_not_before: envelope.told_published_ms().map(time_of),
+            });
+            send(context, source, delivery, command).await;
+        }
+        Err(invalid) => context.dead_letter(delivery, invalid, None).await,
     }
 }
 
+fn time_of(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap_or_else(|_| Timestamp::now())
+}
+
 /// Requeues a delivery that was received while the process shuts down.
-pub(super) async fn requeue_unchanged(context: &Context, source: Source, delivery: &Delivery) {
+pub(super) async fn requeue_unchanged(context: &Context, source: Source, delivery: &HeldDelivery) {
     let commands = &context.commands;
     let bridge_user = commands.endpoint.username();
     let envelope = Envelope::new(delivery);
-    let has_no_id = envelope.request_id().is_empty() && delivery.data.len() <= MAX_BODY_BYTES;
+    let may_be_sent = envelope.history().may_be_sent(source);
+    // One that may have been sent was sent by other ids than new ones.
+    let needs_ids =
+        envelope.request_id().is_empty() && !may_be_sent && delivery.data.len() <= MAX_BODY_BYTES;
     let read =
-        has_no_id.then(|| Command::read(&envelope, source, commands.application_from, bridge_user));
+        needs_ids.then(|| Command::read(&envelope, source, commands.application_from, bridge_user));
     // One that cannot be read is handled by the process that receives the copy.
     let body = match read {
         Some(Ok(command)) => copied_body(delivery, command.encoding, command.into_request()),
         Some(Err(_)) | None => Bytes::copy_from_slice(&delivery.data),
     };
     let queue = source.queue(&commands.topology);
-    let may_be_sent = envelope.history().may_be_sent;
     context
         .requeue(queue, delivery, body, Requeue::Unchanged, may_be_sent, None)
         .await;
 }
 
-async fn send(context: &Context, source: Source, delivery: &Delivery, command: Command) {
+async fn send(context: &Context, source: Source, delivery: &HeldDelivery, command: Command) {
     let request_id = command.send.request.request_id.clone();
     let history = command.history;
     if request_id.is_empty() {
-        // A command without destinations has no results to report: the sender refuses it as invalid.
-        let has_destinations = command
-            .send
-            .request
-            .messages
-            .iter()
-            .any(|message| !message.destinations.is_empty());
-        if history.may_be_sent && source != Source::Returned && has_destinations {
+        // One without destinations counts as one with ids: it has no results to report, and the sender refuses it as invalid.
+        let has_ids = message_ids::has_all(&command.send.request);
+        if history.may_be_sent(source) && !has_ids {
             report_unknown(context, delivery, &command).await;
         } else {
             attempt(context, source, delivery, command, None).await;
@@ -122,23 +138,28 @@ async fn send(context: &Context, source: Source, delivery: &Delivery, command: C
     }
     let key: Key = (command.send.application.to_string(), request_id);
     let ledger = &context.ledger;
-    let _in_flight = match (history.is_redelivered, command.send.arrival) {
-        (true, _) => {
-            let can_acknowledge = || delivery.acker.usable();
-            let redelivered = ledger.begin_redelivered(key.clone(), can_acknowledge);
-            match redelivered.await {
-                Redelivered::Begun(in_flight) => in_flight,
-                Redelivered::Handled => {
-                    context.acknowledge(delivery, Some(&key)).await;
-                    return;
-                }
-                Redelivered::Lost => return,
+    let beginning = async {
+        match (history.is_redelivered, command.send.arrival) {
+            (true, _) => {
+                let redelivered = ledger.begin_redelivered(key.clone(), || delivery.is_usable());
+                redelivered.await
             }
+            (false, Arrival::First) => Redelivered::Begun(ledger.begin(key.clone())),
+            (false, _) => Redelivered::Begun(ledger.begin_copy(key.clone()).await),
         }
-        (false, Arrival::Redelivered | Arrival::LookUpFirst) => {
-            ledger.begin_copy(key.clone()).await
+    };
+    let begun = tokio::select! {
+        biased;
+        begun = beginning => begun,
+        () = delivery.lease.lost() => Redelivered::Lost,
+    };
+    let _in_flight = match begun {
+        Redelivered::Begun(in_flight) => in_flight,
+        Redelivered::Handled => {
+            context.acknowledge(delivery, Some(&key)).await;
+            return;
         }
-        (false, Arrival::First) => ledger.begin(key.clone()),
+        Redelivered::Lost => return,
     };
     attempt(context, source, delivery, command, Some(&key)).await;
 }
@@ -147,11 +168,11 @@ async fn send(context: &Context, source: Source, delivery: &Delivery, command: C
 async fn attempt(
     context: &Context,
     source: Source,
-    delivery: &Delivery,
+    delivery: &HeldDelivery,
     command: Command,
     key: Option<&Key>,
 ) {
-    let may_be_sent = command.history.may_be_sent;
+    let may_be_sent = command.history.may_be_sent(source);
     let encoding = command.encoding;
     let mut request = SendRequest {
         form: command.form,
@@ -167,9 +188,9 @@ async fn attempt(
     };
     let outcome = match outcome {
         Err(full @ SendError::QueueFull { .. }) => {
-            let command = || again.command(&request);
             // Boxed: it is rare, and would make the future of each command larger.
-            let waiting = send_when_there_is_room(context, source, delivery, command, full);
+            let waiting =
+                send_when_there_is_room(context, source, delivery, &again, &request, full);
             match Box::pin(waiting).await {
                 Some(outcome) => outcome,
                 None => return,
@@ -185,20 +206,32 @@ async fn attempt(
             return;
         }
         Ok(sent) => {
-            let requeue = Requeue::Delayed(shortest_delay(&sent));
+            let requeue = if context.shutdown.is_cancelled() {
+                Requeue::Unchanged
+            } else {
+                Requeue::Delayed(shortest_delay(&sent))
+            };
             if key.is_some() {
                 // The whole command is repeated. Destinations with a result are found by their ids and not sent again.
                 (Bytes::copy_from_slice(&delivery.data), requeue, true)
             } else {
-                // Without a request id only destinations of which nothing was attempted may be sent again.
+                // Without a request id only destinations without a result may be sent again, and by the ids that they have.
+                let is_in_doubt = sent.results.iter().any(|result| {
+                    result.outcome() == Outcome::Unknown && result.has_retryable_refusal()
+                });
                 message_ids::set_from_results(&mut request, &sent);
                 request.retain_retryable(&sent);
+                let may_be_sent = may_be_sent || is_in_doubt;
                 (encode(encoding, request), requeue, may_be_sent)
             }
         }
         Err(error) => match requeue_or_reject(error, may_be_sent) {
             Ok((requeue, may_be_sent)) => {
-                let body = copied_body(delivery, encoding, request);
+                let body = match may_be_sent {
+                    // New ids would not find it in the API's logs.
+                    true => Bytes::copy_from_slice(&delivery.data),
+                    false => copied_body(delivery, encoding, request),
+                };
                 (body, requeue, may_be_sent)
             }
             Err(invalid) => {
@@ -214,9 +247,10 @@ async fn attempt(
 }
 
 /// What a command has beside its request, to send it again.
-struct SendTerms {
+pub(super) struct SendTerms {
     application: ApplicationName,
     arrival: Arrival,
+    delivery: Option<QueueDelivery>,
 }
 
 impl SendTerms {
@@ -224,10 +258,22 @@ impl SendTerms {
         Self {
             application: command.application.clone(),
             arrival: command.arrival,
+            delivery: command.delivery.clone(),
         }
     }
 
-    fn command(&self, request: &SendRequest) -> SendCommand {
+    /// The number of its results, for which the sender must have room.
+    pub(super) fn results(request: &SendRequest) -> usize {
+        let messages = request.bulk.messages.iter();
+        messages.map(|one| one.destinations.len().max(1)).sum()
+    }
+
+    /// When the command has to be handed back.
+    pub(super) fn hold_until(&self) -> Option<tokio::time::Instant> {
+        Some(self.delivery.as_ref()?.hold_until)
+    }
+
+    pub(super) fn command(&self, request: &SendRequest) -> SendCommand {
         SendCommand {
             application: self.application.clone(),
             form: request.form,
@@ -235,6 +281,7 @@ impl SendTerms {
             // One with violations is invalid, and does not wait.
             violations: Vec::new(),
             arrival: self.arrival,
+            delivery: self.delivery.clone(),
         }
     }
 }
@@ -250,8 +297,10 @@ fn requeue_or_reject(error: SendError, may_be_sent: bool) -> Result<(Requeue, bo
         SendError::CredentialsRefused { .. } => {
             Ok((Requeue::Delayed(CREDENTIALS_RETRY_DELAY), may_be_sent))
         }
-        SendError::LogUnavailable(_) => Ok((Requeue::Delayed(Duration::ZERO), true)),
-        // Nothing was attempted. (Commands are never withdrawn.)
+        SendError::LogUnavailable(_) | SendError::StillInDoubt => {
+            Ok((Requeue::Delayed(Duration::ZERO), true))
+        }
+        // Nothing was attempted. (A command whose delivery was lost is withdrawn, and gets no copy.)
         SendError::LogUnreadable(_) | SendError::Withdrawn => {
             Ok((Requeue::Delayed(Duration::ZERO), may_be_sent))
         }
@@ -261,12 +310,15 @@ fn requeue_or_reject(error: SendError, may_be_sent: bool) -> Result<(Requeue, bo
 
 /// The shortest delay before the refused destinations are attempted again.
 fn shortest_delay(sent: &Sent) -> Duration {
-    let mut refusals = sent
-        .results
-        .iter()
-        .filter_map(|result| result.refusal.as_ref());
-    if refusals.any(|refusal| refusal.reason == Reason::ApiCredentialsRefused.as_str()) {
+    let has = |reason: Reason| {
+        let refusals = sent.results.iter().filter_map(|one| one.refusal.as_ref());
+        let mut retryable = refusals.filter(|refusal| refusal.retryable);
+        retryable.any(|refusal| refusal.reason == reason.as_str())
+    };
+    if has(Reason::ApiCredentialsRefused) {
         CREDENTIALS_RETRY_DELAY
+    } else if has(Reason::OutcomeUnknown) {
+        DOUBT_RETRY_DELAY
     } else {
         Duration::ZERO
     }

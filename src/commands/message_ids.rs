@@ -27,6 +27,12 @@ pub(super) fn set_from_results(request: &mut SendRequest, sent: &Sent) {
     }
 }
 
+/// Whether each destination has an id.
+pub(super) fn has_all(request: &v1::SendSmsBulkRequest) -> bool {
+    let mut destinations = request.messages.iter().flat_map(|one| &one.destinations);
+    destinations.all(|one| !one.message_id.is_empty())
+}
+
 /// Gives each destination without an id a new one.
 pub(super) fn set_new(request: &mut SendRequest) {
     let messages = request.bulk.messages.iter_mut();

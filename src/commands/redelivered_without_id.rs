@@ -4,9 +4,8 @@
 //! promise (docs/RELIABILITY.md#how-a-send-stays-single). The command is not validated, so its texts are cut in the results.
 
 use jiff::Timestamp;
-use lapin::message::Delivery;
 
-use super::{Context, command::Command};
+use super::{Context, command::Command, lease::HeldDelivery};
 use crate::{
     events::NewEvent,
     message::{address::normalize_number, id::derive_message_id, reason::Reason, violations},
@@ -15,7 +14,7 @@ use crate::{
 };
 
 /// Appends a result with the outcome `unknown` for each destination, and acknowledges the delivery.
-pub(super) async fn report_unknown(context: &Context, delivery: &Delivery, command: &Command) {
+pub(super) async fn report_unknown(context: &Context, delivery: &HeldDelivery, command: &Command) {
     for result in results(command) {
         let application = &command.send.application;
         let event =

@@ -163,6 +163,7 @@ mod tests {
             prefix: "smsbridge".into(),
             application_from: config::ApplicationFrom::AppId,
             prefetch: 1,
+            hold_for: Duration::ZERO,
             confirm_timeout: Duration::ZERO,
             stream_retention: Duration::ZERO,
         });

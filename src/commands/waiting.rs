@@ -5,19 +5,19 @@
 //! a delivery whose session ended, because the broker delivers it again. Neighbours: `handle` sends, `consumer` bounds the number of
 //! commands that wait.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, task::Poll, time::Duration};
 
 use futures_util::poll;
-use lapin::message::Delivery;
 use tokio::{
     sync::Mutex,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
-use super::{Context, command::Source};
+use super::{Context, command::Source, handle::SendTerms, lease::HeldDelivery};
 use crate::{
+    ops::metrics::Lane,
     primitives::retry::{Backoff, RetryPolicy},
-    send::{SendCommand, SendError, Sent},
+    send::{SendError, Sent, request::SendRequest},
 };
 
 /// The waits between two questions for room.
@@ -27,8 +27,6 @@ const TURN: Duration = Duration::from_secs(5);
 /// After this time a command goes to a retry queue, because the broker closes the channel of a delivery that is never
 /// acknowledged (`consumer_timeout`: 30 minutes unless configured).
 const MAX_WAIT: Duration = Duration::from_secs(600);
-/// How often a command that waits looks for the end of its session.
-const SESSION_CHECK: Duration = Duration::from_millis(500);
 
 /// The commands that wait, one line for each queue: an urgent one never waits for a normal one.
 #[derive(Default)]
@@ -58,12 +56,20 @@ impl Lines {
 pub(super) async fn send_when_there_is_room(
     context: &Context,
     source: Source,
-    delivery: &Delivery,
-    command: impl Fn() -> SendCommand,
+    delivery: &HeldDelivery,
+    terms: &SendTerms,
+    request: &SendRequest,
     mut full: SendError,
 ) -> Option<Result<Sent, SendError>> {
-    let give_up_at = Instant::now() + MAX_WAIT;
-    let mut session_ended = pin!(session_ended(delivery));
+    let results = SendTerms::results(request);
+    let longest = Instant::now() + MAX_WAIT;
+    let give_up_at = terms.hold_until().map_or(longest, |at| at.min(longest));
+    let sender = &context.commands.sender;
+    let lane = match source {
+        Source::Urgent => Lane::Urgent,
+        Source::Normal | Source::Returned => Lane::Normal,
+    };
+    let mut session_ended = pin!(delivery.lease.lost());
     loop {
         let turn = tokio::select! {
             turn = context.lines.of(source).lock() => turn,
@@ -74,21 +80,21 @@ pub(super) async fn send_when_there_is_room(
         let turn_ends_at = Instant::now() + TURN;
         let mut backoff = Backoff::new(ASK);
         while Instant::now() < turn_ends_at {
-            if !delivery.acker.usable() {
+            if !delivery.is_usable() {
                 return None;
             }
-            let mut sending = context.commands.sender.send(command());
-            // The sender says at once whether it has room.
-            let answer = match poll!(&mut sending) {
-                std::task::Poll::Ready(answer) => answer,
-                std::task::Poll::Pending => {
-                    drop(turn);
-                    return Some(sending.await);
+            // Asked first, because the command is copied for each attempt.
+            if sender.has_room(lane, results) {
+                let mut sending = sender.send(terms.command(request));
+                // The sender says at once whether it has room.
+                match poll!(&mut sending) {
+                    Poll::Ready(Err(error @ SendError::QueueFull { .. })) => full = error,
+                    Poll::Ready(answer) => return Some(answer),
+                    Poll::Pending => {
+                        drop(turn);
+                        return Some(sending.await);
+                    }
                 }
-            };
-            match answer {
-                Err(error @ SendError::QueueFull { .. }) => full = error,
-                answer => return Some(answer),
             }
             tokio::select! {
                 () = sleep(backoff.next_wait()) => {}
@@ -96,14 +102,5 @@ pub(super) async fn send_when_there_is_room(
                 () = context.shutdown.cancelled() => return Some(Err(SendError::ShuttingDown)),
             }
         }
-    }
-}
-
-/// Resolves when the delivery can no longer be acknowledged.
-async fn session_ended(delivery: &Delivery) {
-    let mut check = interval(SESSION_CHECK);
-    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while delivery.acker.usable() {
-        check.tick().await;
     }
 }

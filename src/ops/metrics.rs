@@ -61,6 +61,8 @@ struct Inner {
     breaker_opened: Counter,
     in_doubt: Gauge,
     in_doubt_resolved: Family<ResolutionLabel, Counter>,
+    overlaps_possible: Counter,
+    command_twins: Counter,
     events_appended: Family<TypeLabel, Counter>,
     late_pending_dropped: Counter,
     events_stream_only: Counter,
@@ -96,6 +98,8 @@ impl Metrics {
             breaker_opened: Counter::default(),
             in_doubt: Gauge::default(),
             in_doubt_resolved: Family::default(),
+            overlaps_possible: Counter::default(),
+            command_twins: Counter::default(),
             events_appended: Family::default(),
             late_pending_dropped: Counter::default(),
             events_stream_only: Counter::default(),
@@ -163,6 +167,18 @@ impl Metrics {
         self.0.in_doubt.dec();
         let label = ResolutionLabel { resolution };
         self.0.in_doubt_resolved.get_or_create(&label).inc();
+    }
+
+    /// Counts destinations whose request was in flight when the delivery of their command was lost.
+    pub fn overlaps_possible(&self, destinations: u64) {
+        if destinations > 0 {
+            self.0.overlaps_possible.inc_by(destinations);
+        }
+    }
+
+    /// Counts a command that may be in the broker twice.
+    pub fn command_twin(&self) {
+        self.0.command_twins.inc();
     }
 
     /// Counts events that became durable.
@@ -289,6 +305,8 @@ mod tests {
         }
         metrics.in_doubt_resolved(Resolution::Found);
         metrics.replicas(2);
+        metrics.overlaps_possible(2);
+        metrics.command_twin();
         metrics.breaker_open(true);
         metrics.events_appended(EventType::ReportDelivered, 1);
         metrics.late_pending_dropped();
@@ -314,6 +332,8 @@ mod tests {
             "smsbridge_in_doubt_destinations 2",
             "smsbridge_in_doubt_resolved_total{resolution=\"found\"} 1",
             "smsbridge_account_replicas 2",
+            "smsbridge_send_overlaps_possible_total 2",
+            "smsbridge_command_twins_total 1",
             "smsbridge_send_breaker_open 1",
             "smsbridge_send_breaker_opened_total 1",
             "smsbridge_events_appended_total{type=\"report.delivered\"} 1",

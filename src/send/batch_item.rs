@@ -134,13 +134,13 @@ impl BatchItem {
             crate::message::id::ApplicationName::default_application(),
             String::new(),
             String::new(),
-            super::slot::Slots::new(),
+            super::slot::Slots::from_elem(super::slot::Slot::without_destination(0), 1),
             vec![message],
             super::places::Taken::alone(),
             reply_to,
         );
         Self {
-            call,
+            call: Arc::new(call),
             message: 0,
             slots: BatchSlots::from_elem(0, 1),
             since,

@@ -2,17 +2,21 @@
 //!
 //! Invariants: each slot is settled once; a call is done when its last slot is settled, and replies then, once; a slot that
 //! follows a slot of another call with the same id is settled with that one; a result that is not durable as an event has a
-//! retryable refusal, so that no caller takes its destination for done (P1, docs/RELIABILITY.md).
+//! retryable refusal, so that no caller takes its destination for done (P1, docs/RELIABILITY.md); a command always gets the ids of
+//! messages that may have been sent, so that its copy is looked up by them (P2).
 //! Neighbours: `core` makes calls; `recorder`, `dispatcher` and `core` settle slots; `slot` makes the results of failed ones.
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 
 use super::{
-    SendError, Sent,
+    QueueDelivery, SendError, Sent,
+    custody::Leases,
+    guards::Counted,
     places::Taken,
     slot::{Slots, failed_results},
 };
@@ -59,6 +63,8 @@ struct State {
     /// results.
     release: Option<Release>,
     reply_to: Option<ReplyTo>,
+    /// What guards counted, by slot, until the slot is settled.
+    counted: Vec<(usize, Counted)>,
 }
 
 /// A request while its results are collected.
@@ -70,6 +76,8 @@ pub(super) struct Call {
     /// The messages without their destinations, which are the slots.
     pub(super) messages: Vec<v1::OutboundMessage>,
     pub(super) is_command: bool,
+    /// What its queue tells of it, if it is a command.
+    delivery: Option<QueueDelivery>,
     state: Mutex<State>,
 }
 
@@ -82,7 +90,7 @@ impl Call {
         messages: Vec<v1::OutboundMessage>,
         places: Taken,
         reply_to: ReplyTo,
-    ) -> Arc<Self> {
+    ) -> Self {
         let open = slots.len();
         let is_command = matches!(reply_to, ReplyTo::Command(_));
         let state = State {
@@ -93,16 +101,49 @@ impl Call {
             places: Some(places),
             release: None,
             reply_to: Some(reply_to),
+            counted: Vec::new(),
         };
-        Arc::new(Self {
+        Self {
             application,
             request_id,
             bulk_id,
             slots,
             messages,
             is_command,
+            delivery: None,
             state: Mutex::new(state),
-        })
+        }
+    }
+
+    pub(super) fn of_queue(self, delivery: Option<QueueDelivery>) -> Self {
+        Self { delivery, ..self }
+    }
+
+    /// Whether its queue may have given its command to another process.
+    pub(super) fn is_lost(&self) -> bool {
+        let delivery = self.delivery.as_ref();
+        delivery.is_some_and(|delivery| delivery.lease.is_lost())
+    }
+
+    /// Whether its command was lost or has to be handed back to its queue now.
+    pub(super) fn is_hold_over(&self) -> bool {
+        self.is_hold_over_by(&mut Leases::default())
+    }
+
+    /// The same, for many calls.
+    pub(super) fn is_hold_over_by(&self, leases: &mut Leases) -> bool {
+        let delivery = self.delivery.as_ref();
+        delivery.is_some_and(|delivery| leases.is_over(delivery))
+    }
+
+    /// When its command was published.
+    pub(super) fn published_at(&self) -> Option<Timestamp> {
+        Some(self.delivery.as_ref()?.published_at)
+    }
+
+    /// Notes what a guard counted for a slot. It is given back if nothing is sent.
+    pub(super) fn note_counted(&self, slot: usize, counted: Counted) {
+        self.state().counted.push((slot, counted));
     }
 
     /// A result of a slot, without status.
@@ -145,16 +186,27 @@ impl Call {
             .extract_if(.., |(followed, ..)| *followed == slot)
             .map(|(_, call, their_slot)| (call, their_slot, settled.clone()))
             .collect();
+        for (_, counted) in state.counted.extract_if(.., |(of, _)| *of == slot) {
+            if is_unsent(&settled) {
+                counted.give_back();
+            }
+        }
         state.settled[slot] = Some(settled);
         state.open -= 1;
         let done = (state.open == 0).then(|| {
             state.places = None;
+            let is_known = !state.settled.iter().flatten().any(may_be_sent);
             let outcome = self.outcome(&mut state);
-            (state.release.take(), state.reply_to.take(), outcome)
+            (
+                state.release.take(),
+                state.reply_to.take(),
+                outcome,
+                is_known,
+            )
         });
         // Followers and the registry have locks of their own, which are not taken under this one.
         drop(state);
-        if let Some((release, reply_to, outcome)) = done {
+        if let Some((release, reply_to, outcome, is_known)) = done {
             let reason = outcome.as_ref().err().map(SendError::reason);
             tracing::debug!(
                 application = %self.application,
@@ -163,11 +215,7 @@ impl Call {
                 "a send was answered"
             );
             if let Some(release) = release {
-                let is_known = !matches!(
-                    outcome,
-                    Err(SendError::LogUnavailable(_) | SendError::LogUnreadable(_))
-                );
-                release(is_known);
+                release(is_known && !matches!(outcome, Err(SendError::LogUnreadable(_))));
             }
             match reply_to {
                 Some(ReplyTo::Caller(caller) | ReplyTo::Command(caller)) => {
@@ -231,10 +279,12 @@ impl Call {
                 Settled::Result(_) => None,
             })
         };
-        // If results could not be made durable the whole call fails: its caller must not rely on any result.
+        // If results could not be made durable the whole call fails: its caller must not rely on any result. A command gets the
+        // ids of its messages instead.
         let not_durable = failures().find(|error| matches!(error, SendError::LogUnavailable(_)));
-        let failure = not_durable.or_else(|| {
-            if failures().count() < state.settled.len() {
+        let failure = not_durable.filter(|_| !self.is_command).or_else(|| {
+            let has_result = failures().count() < state.settled.len();
+            if has_result || self.is_command && failures().any(SendError::may_be_sent) {
                 return None;
             }
             // The call may only fail with a permanent error if the error of every destination is permanent.
@@ -286,6 +336,20 @@ impl Call {
     }
 }
 
+fn may_be_sent(settled: &Settled) -> bool {
+    matches!(settled, Settled::Failed(error) if error.may_be_sent())
+}
+
+/// Whether nothing was sent, by the bridge's own decision.
+fn is_unsent(settled: &Settled) -> bool {
+    match settled {
+        Settled::Failed(error) => !error.may_be_sent(),
+        Settled::Result(result) => {
+            result.outcome() == v1::Outcome::Rejected && result.status.is_none()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,15 +369,17 @@ mod tests {
             digest: None,
         };
         let application = ApplicationName::default_application();
-        Call::new(
+        let slots = (0..destinations).map(slot).collect();
+        let (request_id, bulk_id) = (String::new(), String::new());
+        Arc::new(Call::new(
             application,
-            String::new(),
-            String::new(),
-            (0..destinations).map(slot).collect(),
+            request_id,
+            bulk_id,
+            slots,
             Vec::new(),
             Taken::alone(),
             reply_to,
-        )
+        ))
     }
 
     /// The deadline of the caller may pass while the last slot is settled: the caller must not get the answer that nothing was sent.
@@ -385,6 +451,34 @@ mod tests {
             call.release_when_done(move |is_known| on_release.send(is_known).unwrap());
             call.settle(0, Settled::Failed(error));
             assert_eq!(released.try_recv(), Ok(known));
+        }
+    }
+
+    /// P2: the copy of a command without a request id is looked up by the ids in the results.
+    #[test]
+    fn a_command_gets_the_ids_of_what_may_have_been_sent() {
+        for error in [
+            SendError::StillInDoubt,
+            SendError::LogUnavailable("full".into()),
+        ] {
+            let (reply_to, mut outcome) = oneshot::channel();
+            let (on_release, released) = std::sync::mpsc::channel();
+            let call = call_to(2, ReplyTo::Command(reply_to));
+            call.release_when_done(move |is_known| on_release.send(is_known).unwrap());
+            call.settle(0, Settled::Failed(error.clone()));
+            call.settle(1, Settled::Failed(SendError::ShuttingDown));
+            let results = outcome.try_recv().unwrap().unwrap().results;
+            let ends: Vec<_> = results
+                .iter()
+                .map(|result| {
+                    let refusal = result.refusal.as_ref().unwrap();
+                    let id = result.message_id.as_str();
+                    (id, result.outcome(), refusal.retryable)
+                })
+                .collect();
+            let (unknown, rejected) = (v1::Outcome::Unknown, v1::Outcome::Rejected);
+            assert_eq!(ends, [("m0", unknown, true), ("m1", rejected, true)]);
+            assert_eq!(released.try_recv(), Ok(false), "its send has not ended");
         }
     }
 

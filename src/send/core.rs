@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use secrecy::SecretString;
 use tokio::{
-    sync::{Mutex, mpsc, oneshot},
+    sync::{Mutex, Notify, mpsc, oneshot},
     task::JoinHandle,
     time::Instant,
 };
@@ -24,6 +24,7 @@ use super::{
     SendCommand, SendError, Sender, Sent,
     batch_item::BatchItem,
     call::{Call, ReplyTo},
+    custody,
     dispatcher::{Dispatcher, settle_all},
     guards::Guards,
     idempotency,
@@ -35,7 +36,12 @@ use super::{
     registry::Registry,
     resolver::{Resolver, ResolverHandle},
 };
-use crate::{config, events::SharedEventLog, infobip::account::Account, ops::metrics::Metrics};
+use crate::{
+    config,
+    events::SharedEventLog,
+    infobip::account::Account,
+    ops::metrics::{Lane, Metrics},
+};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -119,12 +125,15 @@ impl SendCore {
         let lanes = Arc::new(Lanes::new(max_batch, metrics.clone()));
         let recorder = Arc::new(Recorder::new(Arc::clone(&log), metrics.clone()));
         let (queue, in_doubt) = mpsc::channel(config.queue_capacity);
+        let withdraw = Arc::new(Notify::new());
         let resolver_handle = ResolverHandle {
             queue,
+            withdraw: Arc::clone(&withdraw),
             recorder: Arc::clone(&recorder),
             metrics: metrics.clone(),
         };
         let (end_dispatcher, end_resolver) = (CancellationToken::new(), CancellationToken::new());
+        let closing = CancellationToken::new();
         let dispatcher = Arc::new(Dispatcher {
             account: Arc::clone(&account),
             places: Places::of_requests(config),
@@ -143,6 +152,8 @@ impl SendCore {
             log_lag: infobip.log_lag,
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
+            withdraw,
+            closing: closing.clone(),
             metrics,
         };
         let tasks = (
@@ -161,7 +172,7 @@ impl SendCore {
             account,
             resolver: resolver_handle,
             room: Places::in_queue(config),
-            closing: CancellationToken::new(),
+            closing,
             end_dispatcher,
             end_resolver,
             placing: TaskTracker::new(),
@@ -222,9 +233,24 @@ impl Sender for SendCore {
     fn counted_replicas(&self, replicas: u32) {
         self.0.account.counted_replicas(replicas);
     }
+
+    fn has_room(&self, lane: Lane, destinations: usize) -> bool {
+        let room = &self.0.room;
+        room.has(lane, destinations.min(room.most(lane)))
+    }
+
+    fn withdraw_lost(&self) {
+        self.0.withdraw_lost();
+    }
 }
 
 impl Inner {
+    /// Withdraws the sends of lost deliveries that no request carries.
+    fn withdraw_lost(&self) {
+        custody::end_holds(&self.lanes);
+        self.resolver.withdraw.notify_one();
+    }
+
     fn start_call(self: &Arc<Self>, admitted: Admitted, reply_to: ReplyTo) -> Arc<Call> {
         let Admitted {
             application,
@@ -238,6 +264,7 @@ impl Inner {
                 },
             places,
             arrival,
+            delivery,
         } = admitted;
         let call = Call::new(
             application,
@@ -248,6 +275,7 @@ impl Inner {
             places,
             reply_to,
         );
+        let call = Arc::new(call.of_queue(delivery));
         let core = Arc::clone(self);
         if call.slots.iter().all(|slot| slot.digest.is_none()) {
             // All ids were derived just now, so no earlier send has used them, and the event log is not asked.

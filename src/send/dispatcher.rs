@@ -18,6 +18,7 @@ use super::{
     SendError,
     batch_item::{BatchItem, wire_ids},
     call::Settled,
+    custody::without_lost,
     lanes::{Lanes, RequestGuard},
     latency::Latency,
     outcome::{self, Verdict},
@@ -104,7 +105,8 @@ impl Dispatcher {
         );
     }
 
-    async fn send_unexpired(&self, mut items: Vec<BatchItem>, in_flight: RequestGuard) {
+    async fn send_unexpired(&self, items: Vec<BatchItem>, in_flight: RequestGuard) {
+        let mut items = without_lost(items);
         if items.is_empty() {
             return;
         }
@@ -115,6 +117,7 @@ impl Dispatcher {
         );
         let response = self.request(&items).await;
         kill_point::reached(KillPoint::RequestEnded);
+        self.count_overlaps(&items);
         if matches!(response, Ok(_) | Err(ApiError::InDoubt { .. })) {
             for item in &mut items {
                 item.is_resent = item.in_doubt_since.is_some();
@@ -131,6 +134,14 @@ impl Dispatcher {
                 self.handle_error(items, error).await;
             }
         }
+    }
+
+    /// Counts the destinations of a request that was in flight when the delivery of their command was lost: another process looks
+    /// them up, and may send them, while this request is under way.
+    fn count_overlaps(&self, items: &[BatchItem]) {
+        let lost = items.iter().filter(|item| item.call.is_lost());
+        let destinations = lost.map(|item| item.slots.len() as u64).sum();
+        self.metrics.overlaps_possible(destinations);
     }
 
     /// Sends one REST request with all items.

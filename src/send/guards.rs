@@ -2,12 +2,15 @@
 //! number of messages to one number. Off unless `[applications.NAME]` sets them.
 //!
 //! Invariants: pure, with no clock and no I/O; a number gets at most the cap in any 60 minutes, unless more than
-//! [`MAX_TRACKED_NUMBERS`] numbers are in use, which bounds the memory for each application with a cap.
-//! Neighbours: `core` checks each new destination once, before anything is sent, and answers a repeated request without a check.
+//! [`MAX_TRACKED_NUMBERS`] numbers are in use, which bounds the memory for each application with a cap. What was counted and not sent
+//! is given back: a message that is tried again counts once.
+//! Neighbours: `core` checks each new destination once, before anything is sent, and answers a repeated request without a check;
+//! `call` gives back what was not sent.
 
 use std::{
     collections::{BTreeMap, HashMap},
     hash::BuildHasher,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -67,6 +70,21 @@ impl GuardRefusal {
     }
 }
 
+/// One message that a guard counted.
+#[derive(Debug)]
+pub struct Counted {
+    counts: Arc<Mutex<Counts>>,
+    key: u64,
+    bucket: u64,
+}
+
+impl Counted {
+    /// The message was not sent.
+    pub(super) fn give_back(self) {
+        self.counts.lock().give_back(self.key, self.bucket);
+    }
+}
+
 /// The guards of all applications, with the message counts of the last hour.
 pub struct Guards {
     rules: HashMap<String, Rules>,
@@ -78,7 +96,7 @@ struct Rules {
     senders: Vec<String>,
     country_prefixes: Vec<String>,
     cap: u32,
-    counts: Mutex<Counts>,
+    counts: Arc<Mutex<Counts>>,
 }
 
 impl Guards {
@@ -91,7 +109,7 @@ impl Guards {
                 senders: application.allowed_senders.clone(),
                 country_prefixes: application.allowed_country_prefixes.clone(),
                 cap: application.max_messages_per_number_per_hour,
-                counts: Mutex::new(Counts::new(MAX_TRACKED_NUMBERS)),
+                counts: Arc::new(Mutex::new(Counts::new(MAX_TRACKED_NUMBERS))),
             };
             (name.clone(), rules)
         });
@@ -107,7 +125,7 @@ impl Guards {
         self.rules.get(application)?.default_sender.as_deref()
     }
 
-    /// Checks one destination and counts it if it is allowed. `sender` is the sender after defaults, or empty. `number_digits` is
+    /// Checks one destination and counts it if it is allowed; `None` if the application has no cap. `sender` is the sender after defaults, or empty. `number_digits` is
     /// the result of [`crate::message::address::normalize_number`].
     ///
     /// A number with a leading `00` matches no country prefix, because only the API knows how it is interpreted.
@@ -120,6 +138,38 @@ impl Guards {
         sender: &str,
         number_digits: &str,
         now: impl FnOnce() -> Instant,
+    ) -> Result<Option<Counted>, GuardRefusal> {
+        self.check_rules(application, sender, number_digits)?;
+        let Some(rules) = self.rules.get(application).filter(|rules| rules.cap > 0) else {
+            return Ok(None);
+        };
+        let bucket = now().saturating_duration_since(self.begin).as_secs() / BUCKET.as_secs();
+        let mut counts = rules.counts.lock();
+        let key = counts.key(number_digits);
+        if let Some(bucket) = counts.count(key, bucket, rules.cap) {
+            let counts = Arc::clone(&rules.counts);
+            Ok(Some(Counted {
+                counts,
+                key,
+                bucket,
+            }))
+        } else {
+            Err(GuardRefusal::NumberCapReached {
+                application: application.to_owned(),
+                cap: rules.cap,
+            })
+        }
+    }
+
+    /// Checks one destination without its number of messages.
+    ///
+    /// # Errors
+    /// The first guard that refuses.
+    pub fn check_rules(
+        &self,
+        application: &str,
+        sender: &str,
+        number_digits: &str,
     ) -> Result<(), GuardRefusal> {
         let Some(rules) = self.rules.get(application) else {
             return Ok(());
@@ -137,19 +187,7 @@ impl Guards {
                 allowed: rules.country_prefixes.join(", "),
             });
         }
-        if rules.cap == 0 {
-            return Ok(());
-        }
-        let bucket = now().saturating_duration_since(self.begin).as_secs() / BUCKET.as_secs();
-        let mut counts = rules.counts.lock();
-        if counts.count(number_digits, bucket, rules.cap) {
-            Ok(())
-        } else {
-            Err(GuardRefusal::NumberCapReached {
-                application: application.to_owned(),
-                cap: rules.cap,
-            })
-        }
+        Ok(())
     }
 }
 
@@ -174,12 +212,14 @@ impl Rules {
 }
 
 /// Number of messages to each number in the last hour.
+#[derive(Debug)]
 struct Counts {
     by_number: HashMap<u64, HourlyCounts>,
     max: usize,
 }
 
 /// Messages to one phone number in the last hour, counted per [`BUCKET`].
+#[derive(Debug)]
 struct HourlyCounts {
     /// The most recent bucket with a message.
     newest: u64,
@@ -212,9 +252,8 @@ impl Counts {
         }
     }
 
-    /// Counts a message and returns true, unless the number has reached `cap`.
-    fn count(&mut self, number_digits: &str, bucket: u64, cap: u32) -> bool {
-        let key = self.key(number_digits);
+    /// Counts a message, unless the number has reached `cap`. Returns the bucket in which it is counted.
+    fn count(&mut self, key: u64, bucket: u64, cap: u32) -> Option<u64> {
         if self.by_number.len() >= self.max && !self.by_number.contains_key(&key) {
             self.evict(bucket);
         }
@@ -224,10 +263,21 @@ impl Counts {
         });
         hour.advance_to(bucket);
         let fits = hour.total() < u64::from(cap);
-        if fits {
-            hour.counts[slot(bucket.max(hour.newest))] += 1;
+        if !fits {
+            return None;
         }
-        fits
+        hour.counts[slot(hour.newest)] += 1;
+        Some(hour.newest)
+    }
+
+    /// Takes a message back that was counted in this bucket, unless its hour has passed.
+    fn give_back(&mut self, key: u64, bucket: u64) {
+        if let Some(hour) = self.by_number.get_mut(&key)
+            && bucket + BUCKETS as u64 > hour.newest
+        {
+            let count = &mut hour.counts[slot(bucket)];
+            *count = count.saturating_sub(1);
+        }
     }
 
     /// The number without leading zeros, because `0041…` and `41…` reach the same handset.
@@ -282,7 +332,7 @@ mod tests {
         (Guards::new(&applications, begin), begin)
     }
 
-    fn reason(result: Result<(), GuardRefusal>) -> Option<&'static str> {
+    fn reason<T>(result: Result<T, GuardRefusal>) -> Option<&'static str> {
         result.err().map(|refusal| refusal.reason().as_str())
     }
 
@@ -291,7 +341,8 @@ mod tests {
         let (guards, now) = guards(Application::default());
         for application in ["billing", "unheard-of"] {
             for _ in 0..100 {
-                assert_eq!(guards.check(application, "", "41793026727", || now), Ok(()));
+                let checked = guards.check(application, "", "41793026727", || now);
+                assert!(matches!(checked, Ok(None)));
             }
             assert_eq!(guards.default_sender(application), None);
         }
@@ -383,20 +434,45 @@ mod tests {
     }
 
     #[test]
+    fn messages_that_were_not_sent_are_given_back() {
+        let (guards, begin) = guards(Application {
+            max_messages_per_number_per_hour: 1,
+            ..Application::default()
+        });
+        let check = |minutes: u32| guards.check("billing", "", "41", || begin + MINUTE * minutes);
+        for _ in 0..3 {
+            check(0).unwrap().unwrap().give_back();
+        }
+        let early = check(0).unwrap().unwrap();
+        check(30).unwrap_err();
+        let late = check(70).unwrap().unwrap();
+        // Its hour has passed: it was not counted any more.
+        early.give_back();
+        check(75).unwrap_err();
+        late.give_back();
+        check(76).unwrap();
+    }
+
+    #[test]
     fn memory_is_bounded_and_numbers_near_the_cap_are_kept() {
         let mut counts = Counts::new(100);
         let cap = 3;
+        let count = |counts: &mut Counts, number: &str, bucket| {
+            let key = counts.key(number);
+            counts.count(key, bucket, cap).is_some()
+        };
         for _ in 0..cap {
-            assert!(counts.count("41000000000", 0, cap));
+            assert!(count(&mut counts, "41000000000", 0));
         }
         for n in 0..10_000 {
-            assert!(counts.count(&format!("4179{n:06}"), 1, cap));
+            assert!(count(&mut counts, &format!("4179{n:06}"), 1));
             assert!(counts.by_number.len() <= 100);
         }
-        assert!(!counts.count("41000000000", 1, cap), "it is still tracked");
+        let fits = count(&mut counts, "41000000000", 1);
+        assert!(!fits, "it is still tracked");
         // Numbers whose hour has passed are dropped.
         for n in 0..100 {
-            assert!(counts.count(&format!("4180{n:06}"), 20, cap));
+            assert!(count(&mut counts, &format!("4180{n:06}"), 20));
         }
         assert!(counts.by_number.values().all(|hour| hour.newest == 20));
     }

@@ -177,6 +177,11 @@ impl Lanes {
         removed.collect()
     }
 
+    /// Whether an item is selected.
+    pub(super) fn any(&self, is_selected: impl FnMut(&BatchItem) -> bool) -> bool {
+        self.state().queue.iter().any(is_selected)
+    }
+
     /// Removes and returns the items that `unwanted` selects.
     pub(super) fn remove(&self, unwanted: impl Fn(&BatchItem) -> bool) -> Vec<BatchItem> {
         let removed = self.state().queue.remove(unwanted);

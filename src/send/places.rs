@@ -15,6 +15,7 @@ pub(super) struct Places {
     /// The places that normal messages may hold. Each of theirs is one of `all`, too.
     normal: Arc<Semaphore>,
     count: usize,
+    normal_count: usize,
 }
 
 /// Places that are free again when it is dropped.
@@ -39,11 +40,27 @@ impl Places {
     }
 
     fn new(count: usize, reserved: usize) -> Self {
+        let normal_count = count.saturating_sub(reserved);
         Self {
             all: Arc::new(Semaphore::new(count)),
-            normal: Arc::new(Semaphore::new(count.saturating_sub(reserved))),
+            normal: Arc::new(Semaphore::new(normal_count)),
             count,
+            normal_count,
         }
+    }
+
+    /// All places that this lane may take.
+    pub(super) fn most(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Urgent => self.count,
+            Lane::Normal => self.normal_count,
+        }
+    }
+
+    /// Whether `count` places are free for this lane.
+    pub(super) fn has(&self, lane: Lane, count: usize) -> bool {
+        let is_normal_free = lane == Lane::Urgent || self.normal.available_permits() >= count;
+        is_normal_free && self.all.available_permits() >= count
     }
 
     /// Takes `count` places, if so many are free for this lane.
@@ -118,7 +135,12 @@ mod tests {
     #[tokio::test]
     async fn urgent_messages_may_take_what_is_reserved() {
         let places = Places::new(10, 2);
+        assert_eq!(
+            (places.most(Lane::Normal), places.most(Lane::Urgent)),
+            (8, 10)
+        );
         let normal = places.try_take(Lane::Normal, 8).unwrap();
+        assert!(places.has(Lane::Urgent, 2) && !places.has(Lane::Normal, 1));
         assert!(places.try_take(Lane::Normal, 1).is_none());
         let urgent = places.try_take(Lane::Urgent, 1).unwrap();
         let mut last = places.take_one().await;

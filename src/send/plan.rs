@@ -29,6 +29,14 @@ pub(super) struct Defaults<'a> {
     pub(super) sender: Option<&'a str>,
 }
 
+/// The times by which a request is judged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) now: Timestamp,
+    /// A `send_at` before this time is a mistake. `None`: none is.
+    pub(super) send_at_not_before: Option<Timestamp>,
+}
+
 /// One message of a planned request.
 pub(super) struct PlannedMessage {
     /// The slots of the message's destinations. A message without destinations has one slot with empty `to` and ids: the
@@ -141,9 +149,9 @@ pub(super) fn plan(
     form: RequestForm,
     found: Vec<FieldViolation>,
     defaults: &Defaults<'_>,
-    now: Timestamp,
+    times: &Times,
 ) -> Result<Plan, Box<InvalidRequest>> {
-    let violations = validate::check_request(request, form, found, now);
+    let violations = validate::check_request(request, form, found, times.now);
     if !violations.is_empty() {
         let slots = slots_of(application, request);
         return Err(Box::new(InvalidRequest { violations, slots }));
@@ -156,8 +164,9 @@ pub(super) fn plan(
     let mut messages = std::mem::take(&mut request.messages);
     let mut planned = SmallVec::<[PlannedMessage; 1]>::with_capacity(messages.len());
     for (index, message) in messages.iter_mut().enumerate() {
-        let violations = validate::check_message(message, form, index, &mut seen_ids, now);
-        let past = validate::check_past(message, form, index, now);
+        let violations = validate::check_message(message, form, index, &mut seen_ids, times.now);
+        let not_before = times.send_at_not_before;
+        let past = not_before.and_then(|at| validate::check_past(message, form, index, at));
         let first = slots.len();
         let destinations = std::mem::take(&mut message.destinations);
         let caller_chose_any_id = !request.request_id.is_empty()

@@ -1,23 +1,35 @@
 //! Resolves sends whose outcome is in doubt: looks them up in the API's logs, and resends with the same id only what the logs do
 //! not have (docs/RELIABILITY.md#how-a-send-stays-single).
 //!
-//! Invariants: an answered look-up precedes every resend; a rejection counts only if an earlier request cannot have been accepted; after `send.in_doubt_for`, a clock that stands still during outages, nothing is
-//! resent a second time; a send that was refused as "duplicate id" is never resent; after
-//! `send.in_doubt_for` the result is `unknown`, and a repeated call starts a new look-up.
-//! Neighbours: `infobip::error` and `outcome` decide what is in doubt; `dispatcher` and `core` hand sends over; `outcome` classifies log rows; `recorder` records results.
+//! Invariants: an answered look-up precedes every resend; a rejection counts only if no earlier request can have been accepted; after
+//! `send.in_doubt_for`, on a clock that stands still during outages, nothing is resent a second time; a send that was refused as "duplicate
+//! id" is never resent; after `send.in_doubt_for` the result is `unknown`, and a repeated call starts a new look-up. A command whose hold
+//! is over, or that is in doubt at a shutdown, gets no result here: it goes back to its queue and is looked up with its next delivery.
+//! Neighbours: `infobip::error` and `outcome` decide what is in doubt; `dispatcher` and `core` hand sends over; `outcome` classifies
+//! log rows; `recorder` records results; `custody` withdraws what is lost.
 
 mod answers;
 mod recent;
 mod send;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, Interval, MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::answers::{LogAnswer, LogAnswers};
 pub(super) use self::send::InDoubtSend;
-use super::{SendError, batch_item::wire_ids, lanes::Lanes, recorder::Recorder};
+use self::send::Next;
+use super::{
+    batch_item::wire_ids,
+    custody,
+    dispatcher::settle_all,
+    lanes::Lanes,
+    recorder::{Recorder, SlotResult},
+};
 use crate::{
     config,
     infobip::{ApiError, LogsQuery, account::Account, limits, pacing::Priority, wire},
@@ -28,8 +40,8 @@ use crate::{
 
 /// Maximum time between two look-ups of one id.
 const MAX_LOOKUP_INTERVAL: Duration = Duration::from_secs(30);
-/// When a copy that could not be looked up is tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// How often the lanes are searched for commands that were lost or have to be handed back to their queue.
+const HOLD_CHECK: Duration = Duration::from_secs(1);
 /// Look-ups that fall due within this time after the first one share its request.
 const LOOKUP_BATCH_WINDOW: Duration = Duration::from_millis(20);
 
@@ -37,17 +49,18 @@ const LOOKUP_BATCH_WINDOW: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub(super) struct ResolverHandle {
     pub(super) queue: mpsc::Sender<InDoubtSend>,
+    /// Deliveries of commands were lost.
+    pub(super) withdraw: Arc<Notify>,
     pub(super) recorder: Arc<Recorder>,
     pub(super) metrics: Metrics,
 }
 
 impl ResolverHandle {
-    /// Gives a send in doubt to the resolver. If the resolver has ended, records the result `unknown`.
+    /// Gives a send in doubt to the resolver. If the resolver has ended, the send ends as at a shutdown.
     pub(super) async fn submit(&self, send: InDoubtSend) {
         self.metrics.in_doubt_opened();
         if let Err(mpsc::error::SendError(send)) = self.queue.send(send).await {
-            self.metrics.in_doubt_resolved(Resolution::Unknown);
-            let result = send.ended("the bridge is shutting down", &SendError::ShuttingDown);
+            let result = shut_down(&send, &self.metrics);
             self.recorder.record(result.into_iter().collect()).await;
         }
     }
@@ -61,36 +74,50 @@ pub(super) struct Resolver {
     pub(super) log_lag: Duration,
     pub(super) lanes: Arc<Lanes>,
     pub(super) recorder: Arc<Recorder>,
+    /// Deliveries of commands were lost.
+    pub(super) withdraw: Arc<Notify>,
+    /// The shutdown has begun: commands go back to their queue.
+    pub(super) closing: CancellationToken,
     pub(super) metrics: Metrics,
 }
 
 impl Resolver {
-    /// Resolves sends until `end` is cancelled; then records `unknown` for the sends that are left.
+    /// Resolves sends until `end` is cancelled; then records `unknown` for the callers' sends that are left.
     pub(super) async fn run(
         self,
         mut submitted: mpsc::Receiver<InDoubtSend>,
         end: CancellationToken,
     ) {
         let mut open: Vec<InDoubtSend> = Vec::new();
+        let mut has_handed_back = false;
+        let mut check = interval(HOLD_CHECK);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next_due = open.iter().map(|send| send.due).min();
             tokio::select! {
                 () = end.cancelled() => break,
+                () = self.closing.cancelled(), if !has_handed_back => {
+                    has_handed_back = true;
+                    self.hand_commands_back(&mut open);
+                }
+                () = self.withdraw.notified() => self.end_holds(&mut open),
+                _ = check.tick() => self.end_holds(&mut open),
                 send = submitted.recv() => match send {
-                    Some(send) => open.push(send),
+                    Some(send) => self.receive(send, &mut open),
                     None => break,
                 },
                 () = sleep_until(next_due) => {
                     // All that are here share the requests of this round.
                     while let Ok(send) = submitted.try_recv() {
-                        open.push(send);
+                        self.receive(send, &mut open);
                     }
                     let horizon = Instant::now() + LOOKUP_BATCH_WINDOW;
                     let (due, later) = open.into_iter().partition(|send| send.due <= horizon);
                     open = later;
-                    tokio::select! {
-                        () = end.cancelled() => { open.extend(due); break; }
-                        answers = self.query_logs(&due) => open.extend(self.apply(due, answers).await),
+                    match self.answers(&due, &mut check, &end, has_handed_back).await {
+                        Some(answers) => open.extend(self.apply(due, answers).await),
+                        // What is not handed back is looked up again.
+                        None => open.extend(due),
                     }
                 }
             }
@@ -99,14 +126,63 @@ impl Resolver {
         while let Ok(send) = submitted.try_recv() {
             open.push(send);
         }
-        let left = open
-            .iter()
-            .filter_map(|send| {
-                self.metrics.in_doubt_resolved(Resolution::Unknown);
-                send.ended("the bridge is shutting down", &SendError::ShuttingDown)
-            })
-            .collect();
-        self.recorder.record(left).await;
+        let left = open.iter();
+        let left = left.filter_map(|send| shut_down(send, &self.metrics));
+        self.recorder.record(left.collect()).await;
+    }
+
+    /// Keeps a send until it is due. After the begin of the shutdown a command goes back to its queue.
+    fn receive(&self, send: InDoubtSend, open: &mut Vec<InDoubtSend>) {
+        if self.closing.is_cancelled() && send.item.call.is_command {
+            shut_down(&send, &self.metrics);
+        } else {
+            open.push(send);
+        }
+    }
+
+    /// Looks up all ids. `None` if some sends have to be handed back before.
+    async fn answers(
+        &self,
+        due: &[InDoubtSend],
+        check: &mut Interval,
+        end: &CancellationToken,
+        has_handed_back: bool,
+    ) -> Option<LogAnswers> {
+        let mut querying = pin!(self.query_logs(due));
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return None,
+                () = self.closing.cancelled(), if !has_handed_back => return None,
+                () = self.withdraw.notified() => {
+                    // For the loop that holds the sends.
+                    self.withdraw.notify_one();
+                    return None;
+                }
+                _ = check.tick() => custody::end_holds(&self.lanes),
+                answers = &mut querying => return Some(answers),
+            }
+        }
+    }
+
+    /// The shutdown has begun: a command is looked up by the process that gets it next.
+    fn hand_commands_back(&self, open: &mut Vec<InDoubtSend>) {
+        for send in open.extract_if(.., |send| send.item.call.is_command) {
+            shut_down(&send, &self.metrics);
+        }
+    }
+
+    /// Ends the sends of commands that are lost, or have to be handed back to their queue now. Another process looks them up, and its
+    /// results would contradict `unknown`.
+    fn end_holds(&self, open: &mut Vec<InDoubtSend>) {
+        custody::end_holds(&self.lanes);
+        if self.closing.is_cancelled() {
+            // A request that was refused may have put its items back.
+            custody::hand_commands_back(&self.lanes);
+        }
+        for send in open.extract_if(.., |send| send.item.call.is_hold_over()) {
+            self.metrics.in_doubt_resolved(Resolution::HandedBack);
+            settle_all(&send.item, &send.handed_back());
+        }
     }
 
     /// Looks up all ids. A failed look-up leaves its ids unanswered.
@@ -162,47 +238,43 @@ impl Resolver {
                 }
                 LogAnswer::Rejected(log) => {
                     let rejection = send.found(log, Outcome::Rejected);
-                    if !send.item.is_resent && send.rejection.is_none() {
+                    if !send.may_have_earlier_acceptance() {
                         self.metrics.in_doubt_resolved(Resolution::Found);
                         results.push(send.with_result(rejection));
                         continue;
                     }
                     send.note_rejection(rejection, self.log_lag);
                 }
-                // The API has seen the id, so an earlier request may have been accepted.
-                LogAnswer::Duplicate => {
-                    send.may_resend = false;
-                    send.rejection = None;
-                }
+                LogAnswer::Duplicate => send.note_duplicate(),
                 LogAnswer::NotFound | LogAnswer::Unanswered => {}
             }
-            let not_found_counts = asked_at.is_some_and(|at| at >= send.not_found_counts_from);
-            if not_found_counts && let Some(rejection) = send.rejection.take() {
-                self.metrics.in_doubt_resolved(Resolution::Found);
-                results.push(send.with_result(rejection));
-            } else if not_found_counts
-                && send.may_resend
-                // What was not tried is rejected as expired by the dispatcher.
-                && !(send.was_tried && send.item.is_expired())
-                && !(send.item.is_resent && send.is_over(now, self.config.in_doubt_for))
-            {
-                self.metrics.in_doubt_resolved(Resolution::Resent);
-                resend.push(send.item);
-            } else if send.is_over(now, self.config.in_doubt_for) {
-                self.metrics.in_doubt_resolved(Resolution::Unknown);
-                let unavailable = SendError::Unavailable {
-                    detail: "the API's logs did not answer".to_owned(),
-                    retry_after: RETRY_AFTER,
-                };
-                results.extend(send.ended("send.in_doubt_for has passed", &unavailable));
-            } else {
-                let wait = RetryPolicy::new(self.config.in_doubt_wait, MAX_LOOKUP_INTERVAL)
-                    .wait(send.look_ups);
-                send.look_ups += 1;
-                send.due = Instant::now() + wait;
-                // "Not found" cannot count before, and a message that was accepted earlier was found already.
-                send.due = send.due.max(send.not_found_counts_from);
-                open.push(send);
+            let is_answered = asked_at.is_some_and(|at| at >= send.not_found_counts_from);
+            match send.next(is_answered, now, self.config.in_doubt_for) {
+                Next::Resend => {
+                    self.metrics.in_doubt_resolved(Resolution::Resent);
+                    resend.push(send.item);
+                }
+                Next::End(result) => {
+                    let is_unknown = result.result.outcome() == Outcome::Unknown;
+                    self.metrics.in_doubt_resolved(match is_unknown {
+                        true => Resolution::Unknown,
+                        false => Resolution::Rejected,
+                    });
+                    results.push(result);
+                }
+                Next::HandBack(error) => {
+                    self.metrics.in_doubt_resolved(Resolution::HandedBack);
+                    settle_all(&send.item, &error);
+                }
+                Next::LookUp => {
+                    let wait = RetryPolicy::new(self.config.in_doubt_wait, MAX_LOOKUP_INTERVAL)
+                        .wait(send.look_ups);
+                    send.look_ups += 1;
+                    send.due = Instant::now() + wait;
+                    // "Not found" cannot count before, and a message that was accepted earlier was found already.
+                    send.due = send.due.max(send.not_found_counts_from);
+                    open.push(send);
+                }
             }
         }
         if !resend.is_empty() {
@@ -211,10 +283,23 @@ impl Resolver {
                 "not found in the API's logs; resending with the same ids"
             );
             self.lanes.push(resend);
+            if self.closing.is_cancelled() {
+                custody::hand_commands_back(&self.lanes);
+            }
         }
         self.recorder.record(results).await;
         open
     }
+}
+
+/// Ends a send because the process shuts down.
+fn shut_down(send: &InDoubtSend, metrics: &Metrics) -> Option<SlotResult> {
+    let result = send.shut_down();
+    metrics.in_doubt_resolved(match result {
+        Some(_) => Resolution::Unknown,
+        None => Resolution::HandedBack,
+    });
+    result
 }
 
 /// The ids to look up, in lists that fit the API's id filter.

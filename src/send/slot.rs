@@ -68,7 +68,7 @@ impl Slot {
     ) -> v1::SendResult {
         let outcome = match error {
             // The API may have the message.
-            SendError::LogUnavailable(_) => v1::Outcome::Unknown,
+            error if error.may_be_sent() => v1::Outcome::Unknown,
             _ => v1::Outcome::Rejected,
         };
         let refusal = v1::Refusal {

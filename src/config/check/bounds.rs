@@ -162,6 +162,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         ("http.header_timeout", http.header_timeout, ms(100), hour),
         ("http.request_timeout", http.request_timeout, ms(100), hour),
         ("amqp.confirm_timeout", amqp.confirm_timeout, ms(1), hour),
+        ("amqp.hold_for", amqp.hold_for, ms(1), hour * 24),
         (
             "amqp.stream_retention",
             amqp.stream_retention,

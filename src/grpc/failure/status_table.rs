@@ -182,7 +182,7 @@ fn send_row(error: SendError) -> Row {
         SendError::LogUnreadable(_) => Row::new(Code::Unavailable, reason, message)
             .retry_after(DEFAULT_RETRY_DELAY)
             .with("in_doubt", false),
-        SendError::LogUnavailable(_) => {
+        SendError::LogUnavailable(_) | SendError::StillInDoubt => {
             // The API may have accepted the messages.
             Row::new(Code::Unavailable, reason, message)
                 .retry_after(DEFAULT_RETRY_DELAY)

@@ -39,6 +39,7 @@ impl Sms {
             request: request.bulk,
             violations: Vec::new(),
             arrival: Arrival::First,
+            delivery: None,
         })?;
         Ok(PendingSend { bulk_id, handle })
     }

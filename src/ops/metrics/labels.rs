@@ -120,6 +120,10 @@ label! {
         Resent = "resent",
         /// Not resolved in time.
         Unknown = "unknown",
+        /// Not in the API's logs, and rejected for a reason of the bridge.
+        Rejected = "rejected",
+        /// Handed back to the queue of its command.
+        HandedBack = "handed_back",
     }
 }
 

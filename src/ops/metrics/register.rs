@@ -62,6 +62,16 @@ impl Inner {
             self.in_doubt_resolved.clone(),
         );
         registry.register(
+            "send_overlaps_possible",
+            "Destinations whose request was in flight when the delivery of their command was lost",
+            self.overlaps_possible.clone(),
+        );
+        registry.register(
+            "command_twins",
+            "Commands that may be in the broker twice, because an acknowledgement or the confirm of a copy is missing",
+            self.command_twins.clone(),
+        );
+        registry.register(
             "events_appended",
             "Events that became durable",
             self.events_appended.clone(),

@@ -1,7 +1,8 @@
 //! Admission: plans a command and reserves its places in the queue; refuses single destinations for the bridge's own reasons.
 //!
-//! Invariants: nothing is admitted while the event log is known to be unavailable; an admitted call holds one place of `send.queue_capacity` for each slot until it is done (P9,
-//! docs/RELIABILITY.md); a refused command keeps its slots, because each of them gets a result.
+//! Invariants: nothing is admitted while the event log is known to be unavailable; an admitted call holds one place of
+//! `send.queue_capacity` for each slot, or all of them, until it is done (P9, docs/RELIABILITY.md); a refused command keeps its slots,
+//! because each of them gets a result.
 //! Neighbours: `plan` validates; `placement` continues with the admitted call and asks for the refusals; `guards` has the
 //! operator's limits.
 
@@ -21,7 +22,7 @@ use crate::{
     primitives::joined::Joined,
     proto::v1::{self, FieldViolation, Outcome},
     send::{
-        Arrival, SendCommand, SendError, Sent,
+        Arrival, QueueDelivery, SendCommand, SendError, Sent,
         call::Call,
         idempotency::EarlierUse,
         places::Taken,
@@ -38,6 +39,7 @@ pub(super) struct Admitted {
     pub(super) plan: Plan,
     pub(super) places: Taken,
     pub(super) arrival: Arrival,
+    pub(super) delivery: Option<QueueDelivery>,
 }
 
 /// A command of which nothing is sent.
@@ -71,6 +73,7 @@ impl Inner {
             mut request,
             violations,
             arrival,
+            delivery,
         } = command;
         if self.closing.is_cancelled() {
             return Err(Box::new(Refused {
@@ -79,6 +82,14 @@ impl Inner {
                 bulk_id: request.bulk_id,
             }));
         }
+        let now = Timestamp::now();
+        let times = plan::Times {
+            now,
+            send_at_not_before: match &delivery {
+                Some(delivery) => delivery.send_at_not_before,
+                None => Some(now),
+            },
+        };
         let planned = plan::plan(
             &application,
             &mut request,
@@ -88,7 +99,7 @@ impl Inner {
                 notify_url: self.notify_url.as_ref().map(ExposeSecret::expose_secret),
                 sender: self.guards.default_sender(application.as_str()),
             },
-            Timestamp::now(),
+            &times,
         );
         let plan = match planned {
             Ok(plan) => plan,
@@ -116,7 +127,12 @@ impl Inner {
         } else {
             Lane::Normal
         };
-        let Some(places) = self.room.try_take(lane, plan.slots.len()) else {
+        let count = match &delivery {
+            // It waits until there is room, and must not wait for ever: one that is larger than the queue takes all of it.
+            Some(_) => plan.slots.len().min(self.room.most(lane)),
+            None => plan.slots.len(),
+        };
+        let Some(places) = self.room.try_take(lane, count) else {
             let error = SendError::QueueFull {
                 retry_after: Duration::from_secs(1),
             };
@@ -133,11 +149,12 @@ impl Inner {
             plan,
             places,
             arrival,
+            delivery,
         })
     }
 
     /// The refusal of a destination, if its message is invalid or a guard refuses it. Guards check only ids that were not used
-    /// before, so that a repeated request is answered with its earlier results.
+    /// before. Their refusal of a command that may have been sent counts only if the API's logs do not have it.
     pub(super) fn refuse(
         &self,
         call: &Call,
@@ -163,15 +180,29 @@ impl Inner {
         }
         let application = call.application.as_str();
         let to = &call.slots.get(slot)?.to;
-        let refusal = self
-            .guards
-            .check(
-                application,
-                &call.messages[message].from,
-                to,
-                std::time::Instant::now,
-            )
-            .err()?;
+        let from = &call.messages[message].from;
+        let checked = match arrival {
+            Arrival::First | Arrival::LookUpFirst => {
+                let now = std::time::Instant::now;
+                self.guards.check(application, from, to, now)
+            }
+            // It may have been counted before.
+            Arrival::Redelivered => {
+                let checked = self.guards.check_rules(application, from, to);
+                checked.map(|()| None)
+            }
+            // It is not sent.
+            Arrival::Returned { .. } => return None,
+        };
+        let refusal = match checked {
+            Ok(counted) => {
+                if let Some(counted) = counted {
+                    call.note_counted(slot, counted);
+                }
+                return None;
+            }
+            Err(refusal) => refusal,
+        };
         Some(call.refusal(
             slot,
             Outcome::Rejected,

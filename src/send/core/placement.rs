@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     admission::{refuse_reused, violations},
 };
 use crate::{
-    proto::v1::Outcome,
+    proto::v1::{self, Outcome},
     send::{
         Arrival, SendError,
         batch_item::{BatchItem, BatchSlots, ExclusiveRequest},
@@ -50,6 +51,10 @@ impl Inner {
         arrival: Arrival,
     ) -> Deferred {
         let mut deferred = Deferred::default();
+        if call.is_lost() {
+            withdraw(call, earlier.is_empty() && arrival == Arrival::First);
+            return deferred;
+        }
         let is_invalid = |planned: &PlannedMessage, slot: usize| {
             violations(planned, earlier.get(&slot), arrival)
                 .next()
@@ -70,6 +75,7 @@ impl Inner {
             && plan.messages.iter().all(|one| one.violations.is_empty());
         for (message, planned) in plan.messages.iter().enumerate() {
             let mut allowed = BatchSlots::with_capacity(planned.slots.len());
+            let mut refused_later = HashMap::new();
             for slot in planned.slots.clone() {
                 let refusal = if !all_are_reused && reused(&slot) {
                     Some(refuse_reused(call, planned, slot))
@@ -78,6 +84,15 @@ impl Inner {
                 };
                 match refusal {
                     None => allowed.push(slot),
+                    // It may have been sent with its original, so it is looked up first.
+                    Some(result)
+                        if arrival != Arrival::First
+                            && !earlier.contains_key(&slot)
+                            && planned.violations.is_empty() =>
+                    {
+                        allowed.push(slot);
+                        refused_later.insert(slot, result);
+                    }
                     Some(result) => deferred.refusals.push(SlotResult {
                         call: Arc::clone(call),
                         slot,
@@ -85,10 +100,18 @@ impl Inner {
                     }),
                 }
             }
-            let exclusive = plan.exclusive.as_ref();
-            let in_doubt = self.push_to_lanes(call, message, allowed, exclusive, earlier, arrival);
+            let placing = MessagePlacement {
+                call,
+                message,
+                exclusive: plan.exclusive.as_ref(),
+                earlier,
+                arrival,
+            };
+            let in_doubt = self.push_to_lanes(&placing, allowed, refused_later);
             deferred.in_doubt.extend(in_doubt);
         }
+        // The drain may have emptied the lanes just before.
+        self.end_late_placements();
         deferred
     }
 
@@ -101,15 +124,20 @@ impl Inner {
     }
 
     /// Pushes the new slots of a message to the lanes, settles those whose earlier send has a result, and returns those in doubt.
+    /// `refused` are those that are refused if the API's logs do not have them.
     fn push_to_lanes(
         &self,
-        call: &Arc<Call>,
-        message: usize,
+        placing: &MessagePlacement<'_>,
         slots: BatchSlots,
-        exclusive: Option<&Arc<ExclusiveRequest>>,
-        earlier: &HashMap<usize, EarlierUse>,
-        arrival: Arrival,
+        mut refused: HashMap<usize, Box<v1::SendResult>>,
     ) -> Vec<InDoubtSend> {
+        let &MessagePlacement {
+            call,
+            message,
+            exclusive,
+            earlier,
+            arrival,
+        } = placing;
         // The API takes a scheduled message as a bulk, so it does not share a request.
         let is_scheduled = call.messages[message].send_at.is_some();
         let exclusive = exclusive
@@ -124,12 +152,25 @@ impl Inner {
             is_resent: false,
             exclusive: exclusive.clone(),
         };
+        // When a request that an earlier process began has ended.
+        let others_end = match arrival {
+            Arrival::Returned { at } => {
+                let ago = Timestamp::now().duration_since(at).unsigned_abs();
+                self.request_timeout.saturating_sub(ago)
+            }
+            Arrival::First | Arrival::Redelivered | Arrival::LookUpFirst => self.request_timeout,
+        };
         let resolve = |slot| {
-            InDoubtSend::redelivered(
-                item(BatchSlots::from_elem(slot, 1)),
-                self.request_timeout,
-                self.account.clock.now(),
-            )
+            let item = item(BatchSlots::from_elem(slot, 1));
+            let send = InDoubtSend::redelivered(item, others_end, self.account.clock.now());
+            let send = match arrival {
+                Arrival::Returned { .. } => send.looked_up_once(),
+                _ => send,
+            };
+            match call.published_at() {
+                Some(at) => send.begun_at(at),
+                None => send,
+            }
         };
         let mut in_doubt = Vec::new();
         let mut new = slots;
@@ -138,9 +179,10 @@ impl Inner {
                 None if arrival == Arrival::First => return true,
                 None if arrival == Arrival::LookUpFirst => {
                     let item = item(BatchSlots::from_elem(slot, 1));
-                    in_doubt.push(InDoubtSend::untried(item, self.account.clock.now()));
+                    let send = InDoubtSend::untried(item, self.account.clock.now());
+                    in_doubt.push(send.refused(refused.remove(&slot)));
                 }
-                None => in_doubt.push(resolve(slot)),
+                None => in_doubt.push(resolve(slot).refused(refused.remove(&slot))),
                 Some(EarlierUse::Done(send)) if send.result.outcome() == Outcome::Unknown => {
                     in_doubt.push(resolve(slot));
                 }
@@ -170,6 +212,26 @@ impl Inner {
             self.lanes.push([item(new)]);
         }
         in_doubt
+    }
+}
+
+/// One message of a call that is placed.
+struct MessagePlacement<'a> {
+    call: &'a Arc<Call>,
+    message: usize,
+    exclusive: Option<&'a Arc<ExclusiveRequest>>,
+    earlier: &'a HashMap<usize, EarlierUse>,
+    arrival: Arrival,
+}
+
+/// Ends a call whose delivery was lost while its ids were looked up.
+fn withdraw(call: &Call, is_new: bool) {
+    let error = match is_new {
+        true => SendError::Withdrawn,
+        false => SendError::StillInDoubt,
+    };
+    for slot in 0..call.slots.len() {
+        call.settle(slot, Settled::Failed(error.clone()));
     }
 }
 

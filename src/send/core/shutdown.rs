@@ -1,7 +1,8 @@
 //! Shutdown: waits for the sends in progress, then ends the tasks.
 //!
 //! Invariants: once it has begun, no command is admitted; when it returns, each send has a result or a retryable error, unless the
-//! event log did not take the results before the deadline (P8, docs/RELIABILITY.md).
+//! event log did not take the results before the deadline (P8, docs/RELIABILITY.md); a command in doubt gets no result, but goes back
+//! to its queue (P1).
 //! Neighbours: `app` calls it with the deadline of the grace period.
 
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Inner;
 use crate::send::{
-    SendError, batch_item::BatchItem, dispatcher::settle_all, recorder::SlotResult,
+    SendError, batch_item::BatchItem, custody, dispatcher::settle_all, recorder::SlotResult,
     resolver::InDoubtSend,
 };
 
@@ -20,7 +21,10 @@ const SHUTDOWN_RESERVE: Duration = Duration::from_millis(500);
 impl Inner {
     pub(super) async fn drain(&self, deadline: Instant) {
         self.closing.cancel();
-        // What only waits for an API that is down is not waited for: a command goes back to its queue.
+        // What no request carries goes back to its queue at once. What is in doubt is looked up by the process that gets it next:
+        // the resolver hands it back.
+        custody::hand_commands_back(&self.lanes);
+        // What only waits for an API that is down is not waited for.
         if self.account.breaker.is_open() {
             for item in self.lanes.remove(|item| item.in_doubt_since.is_none()) {
                 settle_all(&item, &SendError::ShuttingDown);
@@ -51,6 +55,8 @@ impl Inner {
                 resolver.abort();
             }
         }
+        self.placing.close();
+        let _ = tokio::time::timeout_at(deadline, self.placing.wait()).await;
         let left = self.lanes.remove(|_| true);
         let unknown = left.iter().flat_map(end).collect();
         let recording = self.recorder.record(unknown);
@@ -59,16 +65,26 @@ impl Inner {
                 "results of sends in doubt could not be recorded before the end of the grace period"
             );
         }
-        self.placing.close();
-        let _ = tokio::time::timeout_at(deadline, self.placing.wait()).await;
+    }
+
+    /// Ends what was placed after the shutdown had emptied the lanes. A caller's message may still be sent until the dispatcher ends.
+    pub(super) fn end_late_placements(&self) {
+        if self.closing.is_cancelled() {
+            custody::hand_commands_back(&self.lanes);
+        }
+        if self.end_dispatcher.is_cancelled() {
+            for item in self.lanes.remove(|item| item.in_doubt_since.is_none()) {
+                settle_all(&item, &SendError::ShuttingDown);
+            }
+        }
     }
 }
 
-/// Ends an item that is left in a lane. Returns the result `unknown` for each destination in doubt; one of which nothing was attempted
-/// is settled without a result.
+/// Ends an item that is left in a lane. Returns the result `unknown` for each destination of a caller that is in doubt. The others are
+/// settled without a result.
 fn end(item: &BatchItem) -> Vec<SlotResult> {
-    if item.in_doubt_since.is_none() {
-        settle_all(item, &SendError::ShuttingDown);
+    if item.call.is_command || item.in_doubt_since.is_none() {
+        custody::hand_back(item, &SendError::ShuttingDown);
         return Vec::new();
     }
     let unknown = |index| {
@@ -85,7 +101,7 @@ mod tests {
     use super::*;
     use crate::{
         message::id::ApplicationName,
-        proto::v1::Outcome,
+        proto::v1::{self, Outcome},
         send::{
             Sent,
             call::{Call, ReplyTo},
@@ -95,7 +111,9 @@ mod tests {
     };
 
     /// An item with two destinations, and the outcome of its call.
-    fn item() -> (BatchItem, oneshot::Receiver<Result<Sent, SendError>>) {
+    fn item(
+        reply_to: impl FnOnce(oneshot::Sender<Result<Sent, SendError>>) -> ReplyTo,
+    ) -> (BatchItem, oneshot::Receiver<Result<Sent, SendError>>) {
         let slot = |n| Slot {
             to: "41793026727".into(),
             message_id: format!("m{n}"),
@@ -103,7 +121,7 @@ mod tests {
             message_index: 0,
             digest: None,
         };
-        let (reply_to, outcome) = oneshot::channel();
+        let (sender, outcome) = oneshot::channel();
         let call = Call::new(
             ApplicationName::default_application(),
             String::new(),
@@ -111,10 +129,10 @@ mod tests {
             (0..2).map(slot).collect(),
             Vec::new(),
             Taken::alone(),
-            ReplyTo::Caller(reply_to),
+            reply_to(sender),
         );
         let item = BatchItem {
-            call,
+            call: Arc::new(call),
             message: 0,
             slots: [0, 1].into_iter().collect(),
             since: Instant::now(),
@@ -128,14 +146,14 @@ mod tests {
     /// A refusal may return an item to its lane after the others were settled.
     #[tokio::test]
     async fn what_was_not_attempted_is_not_unknown() {
-        let (item, mut outcome) = item();
+        let (item, mut outcome) = item(ReplyTo::Caller);
         assert!(end(&item).is_empty());
         assert_eq!(outcome.try_recv().unwrap(), Err(SendError::ShuttingDown));
     }
 
     #[tokio::test]
     async fn each_destination_in_doubt_is_unknown() {
-        let (mut item, _outcome) = item();
+        let (mut item, _outcome) = item(ReplyTo::Caller);
         item.in_doubt_since = Some(Instant::now());
         let unknown = end(&item);
         let slots: Vec<_> = unknown
@@ -145,5 +163,15 @@ mod tests {
         assert_eq!(slots, [(0, "m0"), (1, "m1")]);
         let is_unknown = |one: &SlotResult| one.result.outcome() == Outcome::Unknown;
         assert!(unknown.iter().all(is_unknown));
+    }
+
+    /// The next process looks it up.
+    #[tokio::test]
+    async fn a_command_in_doubt_gets_no_result() {
+        let (mut item, mut outcome) = item(ReplyTo::Command);
+        item.in_doubt_since = Some(Instant::now());
+        assert!(end(&item).is_empty());
+        let results = outcome.try_recv().unwrap().unwrap().results;
+        assert!(results.iter().all(v1::SendResult::has_retryable_refusal));
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     send::{
         COMMAND_RETRY_FOR, SendError,
         batch_item::{BatchItem, wire_ids},
+        custody::without_lost,
         recorder::SlotResult,
     },
 };
@@ -89,7 +90,7 @@ impl Dispatcher {
             detail,
             "the API does not take sends now: they are retried after a wait"
         );
-        self.lanes.put_back(items);
+        self.lanes.put_back(without_lost(items));
         let error = SendError::Unavailable {
             detail: detail.to_owned(),
             retry_after: wait.max(MIN_RETRY_AFTER),
@@ -149,7 +150,7 @@ impl Dispatcher {
             }
         }
         items.append(&mut other);
-        self.lanes.put_back(items);
+        self.lanes.put_back(without_lost(items));
     }
 
     /// Rejects the one destination of a refused request.

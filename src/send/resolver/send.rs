@@ -11,31 +11,69 @@ use crate::{
     message::reason::Reason,
     proto::v1::{self, Outcome},
     send::{
-        COMMAND_RETRY_FOR, MAX_RESEND_AGE, SendError, batch_item::BatchItem,
+        COMMAND_RETRY_FOR, MAX_RESEND_AGE, SendError, batch_item::BatchItem, custody::RETRY_AFTER,
         dispatcher::settle_all, recorder::SlotResult,
     },
 };
+
+/// Who may have sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tried {
+    /// A request of this process whose response did not arrive.
+    Here,
+    /// Another process, or this one before a restart or with another delivery.
+    Elsewhere,
+    /// Nobody is known to have tried it: then it never ends as `unknown`.
+    Nowhere,
+}
 
 /// One destination whose outcome is in doubt.
 pub(in crate::send) struct InDoubtSend {
     /// An item with exactly one slot.
     pub(super) item: BatchItem,
-    pub(super) may_resend: bool,
-    /// False if nobody is known to have tried it: then it never ends as `unknown`.
-    pub(super) was_tried: bool,
+    may_resend: bool,
+    tried: Tried,
     /// On the clock that stands still during outages.
-    pub(super) since: Instant,
+    since: Instant,
     /// When the next look-up is due.
     pub(super) due: Instant,
     /// Before this time "not found" does not count: the original request may still be in flight.
     pub(super) not_found_counts_from: Instant,
     pub(super) look_ups: u32,
-    /// The API rejected it after an earlier request may have been accepted. It counts if a look-up at `not_found_counts_from` or later
-    /// finds no acceptance.
-    pub(super) rejection: Option<Box<v1::SendResult>>,
+    /// The refusal of the bridge, or the rejection of the API. It counts if the API's logs do not have an acceptance.
+    refusal: Option<Box<v1::SendResult>>,
+    /// Whether the API rejected it after an earlier request may have been accepted.
+    was_rejected: bool,
+}
+
+/// What becomes of a send after a look-up that did not find it.
+pub(super) enum Next {
+    /// It is looked up again.
+    LookUp,
+    /// It is sent again with the same id.
+    Resend,
+    /// It ends with this result.
+    End(SlotResult),
+    /// It ends without a result. Its command goes back to its queue.
+    HandBack(SendError),
 }
 
 impl InDoubtSend {
+    fn begun(item: BatchItem, tried: Tried, since: Instant) -> Self {
+        let now = Instant::now();
+        Self {
+            item,
+            may_resend: true,
+            tried,
+            since,
+            due: now,
+            not_found_counts_from: now,
+            look_ups: 0,
+            refusal: None,
+            was_rejected: false,
+        }
+    }
+
     /// A send of this process whose response did not arrive. The first look-up is due after `wait`. `began` is now on the
     /// [`OutageClock`].
     ///
@@ -46,17 +84,11 @@ impl InDoubtSend {
         wait: Duration,
         began: Instant,
     ) -> Self {
-        let now = Instant::now();
         let since = *item.in_doubt_since.get_or_insert(began);
         Self {
-            item,
             may_resend,
-            was_tried: true,
-            since,
-            due: now + wait,
-            not_found_counts_from: now,
-            look_ups: 0,
-            rejection: None,
+            due: Instant::now() + wait,
+            ..Self::begun(item, Tried::Here, since)
         }
     }
 
@@ -72,65 +104,102 @@ impl InDoubtSend {
         send
     }
 
-    /// A send that another process may have begun. "Not found" counts only after `request_timeout`, when that process's request
-    /// has ended.
+    /// A send that another process may have begun. "Not found" counts only `after` this time, when that process's request has ended.
     pub(in crate::send) fn redelivered(
         mut item: BatchItem,
-        request_timeout: Duration,
+        after: Duration,
         began: Instant,
     ) -> Self {
-        let now = Instant::now();
         item.in_doubt_since = Some(began);
-        Self {
-            item,
-            may_resend: true,
-            was_tried: true,
-            since: began,
-            due: now,
-            not_found_counts_from: now + request_timeout,
-            look_ups: 0,
-            rejection: None,
-        }
+        let mut send = Self::begun(item, Tried::Elsewhere, began);
+        send.not_found_counts_from += after;
+        send
+    }
+
+    /// It is looked up only when "not found" counts: it was probably not sent.
+    pub(in crate::send) fn looked_up_once(mut self) -> Self {
+        self.due = self.not_found_counts_from;
+        self
     }
 
     /// A copy of a command that nobody is known to have tried, but whose original may have been delivered again: it is looked up
     /// once, and sent if it is not found.
     pub(in crate::send) fn untried(item: BatchItem, began: Instant) -> Self {
-        let now = Instant::now();
-        Self {
-            item,
-            may_resend: true,
-            was_tried: false,
-            since: began,
-            due: now,
-            not_found_counts_from: now,
-            look_ups: 0,
-            rejection: None,
-        }
+        Self::begun(item, Tried::Nowhere, began)
+    }
+
+    /// Sets the result that it gets if the API's logs do not have it: the bridge refuses it.
+    pub(in crate::send) fn refused(mut self, refusal: Option<Box<v1::SendResult>>) -> Self {
+        self.refusal = refusal;
+        self
+    }
+
+    /// Whether the API may have accepted an earlier request than the one that it rejected.
+    pub(super) fn may_have_earlier_acceptance(&self) -> bool {
+        self.item.is_resent || self.was_rejected
     }
 
     /// Notes the first rejection, which counts after `log_lag`.
     pub(super) fn note_rejection(&mut self, rejection: Box<v1::SendResult>, log_lag: Duration) {
-        if self.rejection.is_none() {
-            self.rejection = Some(rejection);
-            self.may_resend = false;
+        if !self.was_rejected {
+            self.was_rejected = true;
+            self.refusal = Some(rejection);
             self.not_found_counts_from = Instant::now() + log_lag;
         }
     }
 
-    /// Sets the time at which the send began. It is not resent if the API's logs may no longer show it.
+    /// The logs have a refused duplicate only: the API has seen the id, so an earlier request may have been accepted.
+    pub(super) fn note_duplicate(&mut self) {
+        self.may_resend = false;
+        self.tried = Tried::Here;
+        self.refusal = None;
+    }
+
+    /// Sets the time at which the send may have begun. It is not resent if the API's logs may no longer show it.
     pub(in crate::send) fn begun_at(mut self, at: Timestamp) -> Self {
         self.may_resend &= Timestamp::now().duration_since(at) < MAX_RESEND_AGE;
         self
     }
 
-    /// Whether the look-ups end: after `in_doubt_for` without outages (`now` is on the [`OutageClock`]). What was not tried does not
-    /// wait for the end of an outage, because its command can go back to a queue.
+    /// What becomes of it after a look-up that did not find it. `is_answered`: the logs do not have it, and that counts. `now` is on
+    /// the [`OutageClock`].
     ///
     /// [`OutageClock`]: crate::infobip::account::outage_clock::OutageClock
-    pub(super) fn is_over(&self, now: Instant, in_doubt_for: Duration) -> bool {
-        let waited_too_long = !self.was_tried && self.item.since.elapsed() >= COMMAND_RETRY_FOR;
-        waited_too_long || now.saturating_duration_since(self.since) >= in_doubt_for
+    pub(super) fn next(&self, is_answered: bool, now: Instant, in_doubt_for: Duration) -> Next {
+        if self.item.call.is_hold_over() {
+            return Next::HandBack(self.handed_back());
+        }
+        let is_over = now.saturating_duration_since(self.since) >= in_doubt_for;
+        if is_answered {
+            if let Some(refusal) = &self.refusal {
+                return Next::End(self.with_result(refusal.clone()));
+            }
+            match self.tried {
+                // The dispatcher rejects it if it has expired.
+                Tried::Nowhere => return Next::Resend,
+                Tried::Elsewhere if self.item.is_expired() => return Next::End(self.expired()),
+                Tried::Elsewhere if !self.may_resend => {
+                    let why =
+                        "it may have been sent more than 24 hours ago, so it is not sent again";
+                    return Next::End(self.unknown(why));
+                }
+                Tried::Here if self.item.is_expired() || !self.may_resend => {}
+                Tried::Here | Tried::Elsewhere if self.item.is_resent && is_over => {}
+                Tried::Here | Tried::Elsewhere => return Next::Resend,
+            }
+        }
+        // What was not tried does not wait for the end of an outage, because its command can go back to a queue.
+        if self.tried == Tried::Nowhere {
+            let has_waited = self.item.since.elapsed() >= COMMAND_RETRY_FOR;
+            return match is_over || has_waited {
+                true => Next::HandBack(self.handed_back()),
+                false => Next::LookUp,
+            };
+        }
+        match is_over {
+            true => Next::End(self.unknown("send.in_doubt_for has passed")),
+            false => Next::LookUp,
+        }
     }
 
     pub(super) fn wire_id(&self) -> &str {
@@ -152,12 +221,29 @@ impl InDoubtSend {
         }
     }
 
-    /// Ends the look-ups without an outcome: with the result `unknown` for the reason `why`, or with `error` if it was not tried.
-    pub(super) fn ended(&self, why: &str, error: &SendError) -> Option<SlotResult> {
-        if self.was_tried {
-            return Some(self.unknown(why));
+    /// The error with which a command goes to a retry queue.
+    pub(super) fn handed_back(&self) -> SendError {
+        match self.tried {
+            Tried::Here | Tried::Elsewhere => SendError::StillInDoubt,
+            Tried::Nowhere => SendError::Unavailable {
+                detail: "the API's logs did not answer".to_owned(),
+                retry_after: RETRY_AFTER,
+            },
         }
-        settle_all(&self.item, error);
+    }
+
+    /// Ends the look-ups because the process shuts down: a command goes back to its queue and is looked up when it is delivered
+    /// again; a caller gets the result `unknown`.
+    pub(super) fn shut_down(&self) -> Option<SlotResult> {
+        let is_untried = self.tried == Tried::Nowhere;
+        if !is_untried && !self.item.call.is_command {
+            return Some(self.unknown("the bridge is shutting down"));
+        }
+        let error = match is_untried {
+            true => SendError::ShuttingDown,
+            false => SendError::StillInDoubt,
+        };
+        settle_all(&self.item, &error);
         None
     }
 
@@ -166,14 +252,18 @@ impl InDoubtSend {
         let detail = format!(
             "the request was sent, no usable response arrived, and the API's logs did not show the outcome: {why}. Repeat the call with the same ids to look it up again"
         );
-        let result = self.item.call.refusal(
-            self.slot(),
-            Outcome::Unknown,
-            Reason::OutcomeUnknown,
-            detail,
-            Vec::new(),
-        );
-        self.with_result(result)
+        self.ended_as(Outcome::Unknown, Reason::OutcomeUnknown, detail)
+    }
+
+    fn expired(&self) -> SlotResult {
+        let detail =
+            "its expires_at passed before it could be sent, and the API's logs do not have it";
+        self.ended_as(Outcome::Rejected, Reason::Expired, detail.to_owned())
+    }
+
+    fn ended_as(&self, outcome: Outcome, reason: Reason, detail: String) -> SlotResult {
+        let call = &self.item.call;
+        self.with_result(call.refusal(self.slot(), outcome, reason, detail, Vec::new()))
     }
 
     /// The result that a row of the API's logs shows.
@@ -192,9 +282,19 @@ mod tests {
     use super::*;
     use crate::send::call::ReplyTo;
 
-    fn item(since: Instant) -> BatchItem {
+    const A_DAY: Duration = Duration::from_secs(86_400);
+
+    fn item_of(message: v1::OutboundMessage, since: Instant) -> BatchItem {
         let reply_to = ReplyTo::Command(oneshot::channel().0);
-        BatchItem::alone(v1::OutboundMessage::default(), since, reply_to)
+        BatchItem::alone(message, since, reply_to)
+    }
+
+    fn item(since: Instant) -> BatchItem {
+        item_of(v1::OutboundMessage::default(), since)
+    }
+
+    fn is_handed_back(next: &Next) -> bool {
+        matches!(next, Next::HandBack(SendError::Unavailable { .. }))
     }
 
     /// The clock of doubts stands still, as in an outage: only what was not tried ends.
@@ -202,11 +302,12 @@ mod tests {
     fn a_copy_that_was_not_tried_does_not_wait_for_the_end_of_an_outage() {
         let now = Instant::now();
         let long_ago = now - COMMAND_RETRY_FOR;
-        let a_day = Duration::from_secs(86_400);
-        assert!(InDoubtSend::untried(item(long_ago), now).is_over(now, a_day));
-        assert!(!InDoubtSend::untried(item(now), now).is_over(now, a_day));
-        let tried = InDoubtSend::redelivered(item(long_ago), a_day, now);
-        assert!(!tried.is_over(now, a_day));
-        assert!(tried.is_over(now + a_day, a_day));
+        let next = |send: &InDoubtSend, now| send.next(false, now, A_DAY);
+        let untried = |since| InDoubtSend::untried(item(since), now);
+        assert!(is_handed_back(&next(&untried(long_ago), now)));
+        assert!(matches!(next(&untried(now), now), Next::LookUp));
+        let tried = InDoubtSend::redelivered(item(long_ago), A_DAY, now);
+        assert!(matches!(next(&tried, now), Next::LookUp));
+        assert!(matches!(next(&tried, now + A_DAY), Next::End(_)));
     }
 }

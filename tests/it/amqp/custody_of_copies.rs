@@ -518,6 +518,33 @@ async fn a_command_that_waits_for_room_is_given_up_with_its_session() {
     edge.stop().await;
 }
 
+/// It waits for another delivery of its command. The broker delivers it again, to another replica perhaps.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_session_is_lost_while_it_waits_is_not_sent() {
+    let (edge, proxy) = edge_over_a_relay().await;
+    edge.publish_text("r1", "held").await;
+    await_count(&edge, "held", 1).await;
+    let mut headers = FieldTable::default();
+    headers.insert("smsbridge-may-have-twin".into(), AMQPValue::Boolean(true));
+    let properties = BasicProperties::default()
+        .with_app_id("billing".into())
+        .with_message_id("r1".into())
+        .with_headers(headers);
+    edge.publish("sms.send", properties, json("held", 1).as_bytes())
+        .await;
+    await_delivered(&edge).await;
+    proxy.down();
+    await_session(&edge, false).await;
+    edge.sender.held.add_permits(2);
+    edge.await_events("send.accepted", 1).await;
+    proxy.up();
+    await_session(&edge, true).await;
+    // One redelivery is acknowledged for the first delivery, the other one is looked up.
+    await_count(&edge, "held", 2).await;
+    assert_eq!(arrivals(&edge), [Arrival::First, Arrival::Redelivered]);
+    edge.stop().await;
+}
+
 /// Under a backlog the limit of deliveries is reached. Each acknowledgement lets the broker deliver another command, until the
 /// cancellation is carried out; what arrives after its reply is lost by the client and delivered again as tried.
 #[tokio::test(flavor = "multi_thread")]

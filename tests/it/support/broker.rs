@@ -124,6 +124,7 @@ impl TestBroker {
             prefix: self.prefix.clone(),
             application_from: config::ApplicationFrom::AppId,
             prefetch: 100,
+            hold_for: Duration::from_secs(900),
             confirm_timeout: Duration::from_secs(10),
             stream_retention: Duration::from_secs(3600),
         }

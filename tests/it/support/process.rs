@@ -185,11 +185,23 @@ impl BridgeProcess {
         }
     }
 
+    /// The page of its metrics.
+    pub async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.addresses.admin);
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    }
+
+    /// Sends a signal, such as `STOP` and `CONT`.
+    pub async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let signal = format!("-{name}");
+        let told = Command::new("kill").args([&signal, &id]).status().await;
+        assert!(told.unwrap().success());
+    }
+
     /// Sends SIGTERM; returns its exit status and its stderr.
     pub async fn stop(mut self) -> (ExitStatus, String) {
-        let id = self.child.id().expect("it runs").to_string();
-        let told = Command::new("kill").args(["-TERM", &id]).status().await;
-        assert!(told.unwrap().success());
+        self.signal("TERM").await;
         let ended = tokio::time::timeout(DEADLINE, self.child.wait())
             .await
             .expect("the bridge stops")

@@ -122,6 +122,7 @@ fn begin(
         request: request.bulk,
         violations,
         arrival: Arrival::First,
+        delivery: None,
     };
     sms.0.sender.send_then(command, respond);
 }

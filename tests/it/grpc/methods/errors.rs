@@ -1,5 +1,7 @@
 //! A test for each row of the error table (docs/ERRORS.md) that a caller can cause and no other module covers.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use smsbridge::{
     config::Application,
@@ -18,7 +20,7 @@ use wiremock::{
 
 use super::{TO, by, in_hours, refusal};
 use crate::support::{
-    bridge::{TestBridge, text},
+    bridge::{TestBridge, text, text_with_id},
     eventually,
     simulator::TestSimulator,
 };
@@ -359,6 +361,40 @@ async fn guards_reject_a_destination_with_their_reason() {
         assert_eq!(refusal.map(|refusal| refusal.reason.as_str()), reason);
     }
     assert_eq!(simulator.messages().await.len(), 1);
+}
+
+/// Callers repeat a call that failed because the API was down, with the same id or without one.
+#[tokio::test]
+async fn a_message_that_is_not_sent_does_not_count_against_the_cap() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        let guarded = Application {
+            max_messages_per_number_per_hour: 1,
+            ..Application::default()
+        };
+        config.applications.insert("guarded".into(), guarded);
+        config.send.retry_for = Duration::from_millis(100);
+    })
+    .await;
+    let send =
+        async |request: v1::SendSmsRequest| bridge.sms().send_sms(by("guarded", request)).await;
+    let down = json!({"kind": "html", "status": 404, "path": "/sms/1/text/advanced"});
+    simulator.fault(down).await;
+    for request in [text_with_id("r1", &[TO]), text(&[TO], "Hello")] {
+        for _ in 0..2 {
+            assert_eq!(refusal(send(request.clone()).await).1, "API_UNAVAILABLE");
+        }
+    }
+    simulator.heal().await;
+    eventually("it is sent", async || {
+        let sent = send(text_with_id("r1", &[TO])).await.ok()?.into_inner();
+        assert_eq!(sent.results[0].outcome(), v1::Outcome::Accepted);
+        Some(())
+    })
+    .await;
+    let sent = send(text_with_id("r2", &[TO])).await.unwrap().into_inner();
+    let refusal = sent.results[0].refusal.as_ref().unwrap();
+    assert_eq!(refusal.reason, "NUMBER_CAP_REACHED");
 }
 
 /// An API that refuses every request containing the text "bad" and accepts all others.
