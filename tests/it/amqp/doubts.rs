@@ -11,10 +11,11 @@ use lapin::{
 };
 use serde_json::{Value, json};
 use smsbridge::config::Application;
+use tonic_types::StatusExt as _;
 
 use super::custody::{SEND_PATH, Setup};
 use crate::support::{
-    bridge::{LONG_AFTER, TestBridge},
+    bridge::{LONG_AFTER, TestBridge, text_with_id},
     eventually,
 };
 
@@ -354,5 +355,39 @@ async fn a_command_that_is_larger_than_the_queue_is_sent() {
         .await;
     setup.accepted(20).await;
     setup.assert_delivered_once(20).await;
+    setup.bridge.stop().await;
+}
+
+/// An earlier process may have recorded the rejection and not acknowledged the command. It must not end in another way then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redelivered_command_that_a_guard_refuses_is_rejected_after_a_look_up() {
+    let setup = Setup::start(|config| {
+        let guarded = Application {
+            allowed_senders: vec!["Other".into()],
+            ..Application::default()
+        };
+        config.applications.insert("default".into(), guarded);
+    })
+    .await;
+    setup.publish_sms(marked("r1", IN_DOUBT), json!({})).await;
+    assert_eq!(setup.rejection().await, "SENDER_NOT_ALLOWED");
+    let paths = setup.simulator.paths().await;
+    assert!(paths.iter().all(|path| path == LOGS_PATH), "{paths:?}");
+    setup.bridge.stop().await;
+}
+
+/// It cannot be told that nothing was sent, and no result is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_follows_a_command_hears_that_it_is_in_doubt() {
+    let setup = Setup::start(|config| config.amqp.hold_for = Duration::from_secs(4)).await;
+    setup.lose_the_next_response().await;
+    setup.publish_sms(properties("r1"), json!({})).await;
+    setup.await_look_up().await;
+    let call = setup.bridge.sms().send_sms(text_with_id("r1", &[TO])).await;
+    let status = call.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.reason, "OUTCOME_UNKNOWN");
+    assert_eq!(info.metadata["in_doubt"], "true");
     setup.bridge.stop().await;
 }
