@@ -132,19 +132,20 @@ impl<'a> Envelope<'a> {
         number_header(self.headers, FIRST_SEEN).unwrap_or_else(now_ms)
     }
 
-    /// The time of publication, in milliseconds since 1970: the property `timestamp`, but not later than the first delivery.
+    /// The time of publication, in milliseconds since 1970; of the first delivery if its publisher did not tell.
     pub(super) fn published_ms(&self) -> i64 {
-        let first_seen = self.first_seen_ms();
         self.told_published_ms()
-            .map_or(first_seen, |published| published.min(first_seen))
+            .unwrap_or_else(|| self.first_seen_ms())
     }
 
-    /// The time of publication that the publisher told: the property `timestamp`, in milliseconds since 1970.
+    /// The time of publication that the publisher told, in milliseconds since 1970: the property `timestamp`, but not later than the
+    /// first delivery, because clocks differ.
     pub(super) fn told_published_ms(&self) -> Option<i64> {
         let at = (*self.properties().timestamp())?;
         // AMQP defines seconds, but some publishers write milliseconds.
         let ms = if at > 100_000_000_000 { at } else { at * 1000 };
-        i64::try_from(ms).ok()
+        let told = i64::try_from(ms).ok()?;
+        Some(told.min(self.first_seen_ms()))
     }
 
     /// When the broker returned it, in milliseconds since 1970; not later than the first delivery of a copy of it.
@@ -185,7 +186,10 @@ impl<'a> Envelope<'a> {
             queue: text_header(Some(newest), death::QUEUE),
             original_expiration: text_header(Some(newest), death::ORIGINAL_EXPIRATION),
             at_ms: match newest.inner().get(death::TIME) {
-                Some(AMQPValue::Timestamp(seconds)) => i64::try_from(seconds * 1000).ok(),
+                Some(AMQPValue::Timestamp(seconds)) => {
+                    let ms = seconds.checked_mul(1000);
+                    ms.and_then(|ms| i64::try_from(ms).ok())
+                }
                 _ => None,
             },
             routing_key,

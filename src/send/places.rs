@@ -141,7 +141,10 @@ mod tests {
     #[tokio::test]
     async fn urgent_messages_may_take_what_is_reserved() {
         let places = Places::new(10, 2);
+        assert_eq!(places.at_most(Lane::Normal, 11), 8);
+        assert_eq!(places.at_most(Lane::Urgent, 11), 10);
         let normal = places.try_take(Lane::Normal, 8).unwrap();
+        assert!(places.has(Lane::Urgent, 2) && !places.has(Lane::Normal, 1));
         assert!(places.try_take(Lane::Normal, 1).is_none());
         let urgent = places.try_take(Lane::Urgent, 1).unwrap();
         let mut last = places.take_one().await;

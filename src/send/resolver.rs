@@ -104,16 +104,13 @@ impl Resolver {
                 () = self.withdraw.notified() => self.end_holds(&mut open),
                 _ = check.tick() => self.end_holds(&mut open),
                 send = submitted.recv() => match send {
-                    Some(send) if self.closing.is_cancelled() && send.item.call.is_command => {
-                        shut_down(&send, &self.metrics);
-                    }
-                    Some(send) => open.push(send),
+                    Some(send) => self.receive(send, &mut open),
                     None => break,
                 },
                 () = sleep_until(next_due) => {
                     // All that are here share the requests of this round.
                     while let Ok(send) = submitted.try_recv() {
-                        open.push(send);
+                        self.receive(send, &mut open);
                     }
                     let horizon = Instant::now() + LOOKUP_BATCH_WINDOW;
                     let (due, later) = open.into_iter().partition(|send| send.due <= horizon);
@@ -133,6 +130,15 @@ impl Resolver {
         let left = open.iter();
         let left = left.filter_map(|send| shut_down(send, &self.metrics));
         self.recorder.record(left.collect()).await;
+    }
+
+    /// Keeps a send until it is due. After the begin of the shutdown a command goes back to its queue.
+    fn receive(&self, send: InDoubtSend, open: &mut Vec<InDoubtSend>) {
+        if self.closing.is_cancelled() && send.item.call.is_command {
+            shut_down(&send, &self.metrics);
+        } else {
+            open.push(send);
+        }
     }
 
     /// Looks up all ids. `None` if some sends have to be handed back before.

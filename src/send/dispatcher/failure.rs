@@ -148,7 +148,7 @@ impl Dispatcher {
             }
         }
         items.append(&mut other);
-        self.lanes.put_back(items);
+        self.lanes.put_back(without_lost(items));
     }
 
     /// Rejects the one destination of a refused request.

@@ -317,4 +317,23 @@ mod tests {
         assert!(matches!(next(&tried, now), Next::LookUp));
         assert!(matches!(next(&tried, now + A_DAY), Next::End(_)));
     }
+
+    /// The API has seen the id, so it may have accepted an earlier request, whoever sent it.
+    #[test]
+    fn a_refused_duplicate_is_looked_up_to_the_end_and_never_sent_again() {
+        let now = Instant::now();
+        for mut send in [
+            InDoubtSend::new(item(now), true, Duration::ZERO, now),
+            InDoubtSend::redelivered(item(now), Duration::ZERO, now),
+            InDoubtSend::untried(item(now), now),
+        ] {
+            assert!(matches!(send.next(true, now, A_DAY), Next::Resend));
+            send.note_duplicate();
+            assert!(matches!(send.next(true, now, A_DAY), Next::LookUp));
+            let Next::End(end) = send.next(true, now + A_DAY, A_DAY) else {
+                panic!("it goes on");
+            };
+            assert_eq!(end.result.outcome(), Outcome::Unknown);
+        }
+    }
 }

@@ -9,6 +9,7 @@ use super::{
     api_down::COMMANDS,
     custody::{SEND_PATH, Setup},
 };
+use crate::support::{bridge::LONG_AFTER, eventually};
 
 /// Longer than `send.in_doubt_for` of this test, and than the first three waits between probes.
 const OUTAGE: Duration = Duration::from_secs(6);
@@ -123,4 +124,35 @@ async fn a_shutdown_hands_the_commands_back_while_the_api_is_down() {
         let headers = back.properties.headers().as_ref();
         assert!(headers.is_none_or(|headers| !headers.contains_key("smsbridge-in-doubt")));
     }
+}
+
+/// One request a second: most commands wait for their turn for longer than the test does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_hands_back_what_no_request_carries() {
+    const WAITING: usize = 100;
+    let setup = Setup::start(|config| {
+        config.shutdown.grace = LONG_AFTER;
+        config.infobip.send_requests_per_second = 1;
+        config.send.max_batch = 1;
+    })
+    .await;
+    for n in 0..WAITING {
+        setup.publish_command(n).await;
+    }
+    let queued = "smsbridge_queued_destinations{lane=\"normal\"}";
+    eventually("most wait", async || {
+        let waiting = setup.bridge.metric(queued).await?;
+        (waiting > 80.0).then_some(())
+    })
+    .await;
+    setup.bridge.stop().await;
+    let queue = setup.broker.topology().send_normal();
+    let mut back = 0;
+    while let Some(command) = setup.client.try_take(&queue).await {
+        assert!(!command.redelivered);
+        let headers = command.properties.headers().as_ref();
+        assert!(headers.is_none_or(|headers| !headers.contains_key("smsbridge-in-doubt")));
+        back += 1;
+    }
+    assert_eq!(back + setup.simulator.messages().await.len(), WAITING);
 }
