@@ -157,6 +157,26 @@ pub struct Amqp {
     pub stream_retention: Duration,
 }
 
+#[cfg(test)]
+impl Amqp {
+    /// A section for tests that need its names only.
+    pub(crate) fn with_prefix(prefix: &str) -> Self {
+        Self {
+            url: None,
+            url_file: None,
+            tls_ca_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            prefix: prefix.to_owned(),
+            application_from: ApplicationFrom::AppId,
+            prefetch: 1,
+            hold_for: Duration::ZERO,
+            confirm_timeout: Duration::ZERO,
+            stream_retention: Duration::ZERO,
+        }
+    }
+}
+
 /// The AMQP property that names the application of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

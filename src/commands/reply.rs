@@ -123,8 +123,6 @@ fn is_process(term: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config;
 
@@ -157,19 +155,7 @@ mod tests {
 
     #[test]
     fn a_name_of_the_bridge_is_no_reply_queue() {
-        let topology = Topology::new(&config::Amqp {
-            url: None,
-            url_file: None,
-            tls_ca_file: None,
-            tls_cert_file: None,
-            tls_key_file: None,
-            prefix: "smsbridge".into(),
-            application_from: config::ApplicationFrom::AppId,
-            prefetch: 1,
-            hold_for: Duration::ZERO,
-            confirm_timeout: Duration::ZERO,
-            stream_retention: Duration::ZERO,
-        });
+        let topology = Topology::new(&config::Amqp::with_prefix("smsbridge"));
         for (name, expected) in [
             ("smsbridge", false),
             ("smsbridge.dead", false),

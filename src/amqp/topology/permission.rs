@@ -59,21 +59,11 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config;
 
     fn topology(prefix: &str) -> Topology {
-        Topology::new(&config::Amqp {
-            url: None,
-            url_file: None,
-            prefix: prefix.into(),
-            application_from: config::ApplicationFrom::AppId,
-            prefetch: 1,
-            confirm_timeout: Duration::ZERO,
-            stream_retention: Duration::ZERO,
-        })
+        Topology::new(&config::Amqp::with_prefix(prefix))
     }
 
     #[test]

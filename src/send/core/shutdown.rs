@@ -96,6 +96,8 @@ fn end(item: &BatchItem) -> Vec<SlotResult> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::sync::oneshot;
 
     use super::*;
