@@ -11,8 +11,7 @@ use std::{
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
-    fleet::{Fleet, Load},
-    number_from,
+    fleet::{Fleet, Load, is_long},
     schedule::ApiMemory,
 };
 use crate::support::broker::{Node, TestBroker};
@@ -55,7 +54,6 @@ fn address(url: &str) -> &str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_and_a_killed_leader_lose_and_repeat_nothing() {
-    let is_long = number_from("SMSBRIDGE_FLEET_LONG").is_some();
     let (node, urls) = Node::start_cluster().await;
     let broker = TestBroker {
         url: start_balancer(&urls).await,
@@ -64,7 +62,7 @@ async fn a_rolling_restart_and_a_killed_leader_lose_and_repeat_nothing() {
     let mut fleet = Fleet::start(broker, node, SEED, ApiMemory::LogsLag, 2).await;
     let load = Load::start(&fleet.broker, SEED);
     tokio::time::sleep(BETWEEN).await;
-    let restarts = if is_long { NODES } else { 0 };
+    let restarts = if is_long() { NODES } else { 0 };
     for number in 1..=restarts {
         (fleet, _) = fleet.order(&format!("restart {number}")).await;
         tokio::time::sleep(BETWEEN).await;

@@ -112,6 +112,7 @@ impl Backlog {
             ("SMSBRIDGE_INFOBIP__BASE_URL", &base_url),
             ("SMSBRIDGE_INFOBIP__CONNECT_TIMEOUT", "500ms"),
             ("SMSBRIDGE_INFOBIP__REQUEST_TIMEOUT", "1s"),
+            ("SMSBRIDGE_INFOBIP__LOG_LAG", "5s"),
             ("SMSBRIDGE_SEND__MAX_BATCH", "10"),
             ("SMSBRIDGE_SEND__IN_DOUBT_FOR", IN_DOUBT_FOR),
         ];

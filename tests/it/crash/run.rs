@@ -196,6 +196,7 @@ pub async fn bridge(
         ("SMSBRIDGE_HTTP__PUBLIC_URL", ""),
         ("SMSBRIDGE_INFOBIP__CONNECT_TIMEOUT", "1s"),
         ("SMSBRIDGE_INFOBIP__REQUEST_TIMEOUT", "2s"),
+        ("SMSBRIDGE_INFOBIP__LOG_LAG", "3s"),
         ("SMSBRIDGE_SEND__MAX_BATCH", "20"),
         ("SMSBRIDGE_SEND__MAX_REQUESTS_IN_FLIGHT", "8"),
         ("SMSBRIDGE_SEND__RETRY_FOR", "2s"),
