@@ -31,6 +31,7 @@ use smsbridge::{
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+use super::custody_of_copies::await_session;
 use crate::support::{
     broker::{Client, TestBroker},
     eventually,
@@ -720,10 +721,13 @@ async fn a_lost_session_does_not_repeat_commands_in_flight() {
         (edge.sender.count("held") == 20).then_some(())
     })
     .await;
-    // Ten complete while no session can acknowledge them, ten after they were redelivered.
-    proxy.cut();
+    // Ten complete while no session can acknowledge them, ten after they were redelivered. The client of the broker reports an
+    // acknowledgement as done that it writes before it notices the cut.
+    proxy.down();
+    await_session(&edge, false).await;
     edge.sender.held.add_permits(10);
     edge.await_events("send.accepted", 10).await;
+    proxy.up();
     edge.publish_text("after", "good").await;
     eventually("the edge consumes again", || async {
         (edge.sender.count("good") == 1).then_some(())

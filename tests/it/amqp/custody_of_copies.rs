@@ -40,7 +40,7 @@ async fn edge_over_a_relay() -> (Edge, Proxy) {
 }
 
 /// Waits until the consumers have a session, or have noticed that it ended.
-async fn await_session(edge: &Edge, is_open: bool) {
+pub(super) async fn await_session(edge: &Edge, is_open: bool) {
     let expected = format!(
         "smsbridge_amqp_connected{{connection=\"commands\"}} {}",
         u8::from(is_open)
