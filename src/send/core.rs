@@ -112,6 +112,8 @@ impl SendCore {
         log: SharedEventLog,
         metrics: Metrics,
     ) -> Self {
+        // Otherwise the look-ups would end first.
+        let log_lag = infobip.log_lag.min(config.in_doubt_for / 2);
         let max_batch = Room {
             destinations: config.max_batch,
             bytes: config.max_batch_bytes,
@@ -129,7 +131,7 @@ impl SendCore {
             account: Arc::clone(&account),
             places: Places::of_requests(config),
             config: config.clone(),
-            log_lag: infobip.log_lag,
+            log_lag,
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
             log: Arc::clone(&log),
@@ -140,7 +142,7 @@ impl SendCore {
         let resolver = Resolver {
             account: Arc::clone(&account),
             config: config.clone(),
-            log_lag: infobip.log_lag,
+            log_lag,
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
             metrics,

@@ -187,13 +187,6 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             "increase it; otherwise no send in doubt could be resolved",
         );
     }
-    if send.in_doubt_for <= infobip.log_lag && send.in_doubt_for >= ms(1) {
-        checks.reject(
-            &["send.in_doubt_for", "infobip.log_lag"],
-            "must be longer than infobip.log_lag",
-            "increase it; otherwise a message that is rejected when it is sent again would be unknown",
-        );
-    }
     if infobip.connect_timeout >= infobip.request_timeout && infobip.request_timeout >= ms(1) {
         // A request that times out is in doubt; one that could not connect was not sent.
         checks.reject(
@@ -260,11 +253,7 @@ mod tests {
                 "[infobip]\nconnect_timeout = \"30s\"",
                 "infobip.connect_timeout",
             ),
-            (
-                "[send]\nin_doubt_for = \"30s\"\n[infobip]\nlog_lag = \"1s\"",
-                "send.in_doubt_for",
-            ),
-            ("[infobip]\nlog_lag = \"10m\"", "send.in_doubt_for"),
+            ("[send]\nin_doubt_for = \"30s\"", "send.in_doubt_for"),
         ] {
             assert_eq!(mistake(text, &[]).key, key, "{text}");
         }
