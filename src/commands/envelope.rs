@@ -148,10 +148,11 @@ impl<'a> Envelope<'a> {
         Some(told.min(self.first_seen_ms()))
     }
 
-    /// When the broker returned it, in milliseconds since 1970; not later than the first delivery of a copy of it.
+    /// When the broker returned it, in milliseconds since 1970; not later than its first delivery: a copy dies again in a retry queue.
     pub(super) fn returned_ms(&self) -> i64 {
+        let first_seen = self.first_seen_ms();
         let died_ms = self.death().and_then(|death| death.at_ms);
-        died_ms.unwrap_or_else(|| self.first_seen_ms())
+        died_ms.map_or(first_seen, |at| at.min(first_seen))
     }
 
     /// The time at which the command expires, in milliseconds since 1970. `None` if its publisher set no `expiration`.
