@@ -199,8 +199,7 @@ mod tests {
     }
 
     /// How many begin within ten seconds, one message each.
-    fn in_ten_seconds(state: &mut State, lane: Lane) -> usize {
-        let start = Instant::now();
+    fn in_ten_seconds(state: &mut State, lane: Lane, start: Instant) -> usize {
         (0..10_000)
             .map(|ms| burst(state, lane, start + Duration::from_millis(ms)))
             .sum()
@@ -225,7 +224,7 @@ mod tests {
             burst(&mut State::new(1, 0, 0), Lane::Normal, Instant::now()),
             1
         );
-        let begun = in_ten_seconds(&mut State::new(50, 0, 0), Lane::Normal);
+        let begun = in_ten_seconds(&mut State::new(50, 0, 0), Lane::Normal, Instant::now());
         assert!((500..=505).contains(&begun), "{begun}");
     }
 
@@ -246,13 +245,13 @@ mod tests {
         let now = Instant::now();
         state.pay(Share::Both, 10_000, now);
         assert!(state.share(Lane::Normal, now + SECOND * 60).is_err());
-        let begun = in_ten_seconds(&mut state, Lane::Urgent);
+        let begun = in_ten_seconds(&mut state, Lane::Urgent, now);
         assert!((100..=102).contains(&begun), "{begun}");
 
         // Together they keep the rate.
         let mut state = State::new(50, 0, 20);
-        let normal = in_ten_seconds(&mut state, Lane::Normal);
-        let urgent = in_ten_seconds(&mut state, Lane::Urgent);
+        let normal = in_ten_seconds(&mut state, Lane::Normal, now);
+        let urgent = in_ten_seconds(&mut state, Lane::Urgent, now);
         assert!((400..=405).contains(&normal), "{normal}");
         assert!((100..=101).contains(&urgent), "{urgent}");
     }
