@@ -179,15 +179,7 @@ async fn consume(
         () = context.commands.publisher.opened() => {}
     }
     let session = Arc::new(session);
-    let lease = Arc::new(SessionLease::new(&session, endpoint.heartbeat()));
-    let hold = Hold {
-        context,
-        session: session.clone(),
-        lease: lease.clone(),
-    };
-    let mut consumers = JoinSet::new();
-    // Kept because deliveries can only be acknowledged on the channel that received them, while it is open.
-    let mut channels = Vec::new();
+    let mut opened_consumers = Vec::new();
     for queue in queues {
         let channel = session.consuming_channel(queue.prefetch).await?;
         let consumer = channel
@@ -198,6 +190,19 @@ async fn consume(
                 FieldTable::default(),
             )
             .await?;
+        opened_consumers.push((queue, channel, consumer));
+    }
+    // Made only now, because it looks at the clock: a slow broker is no stopped process.
+    let lease = Arc::new(SessionLease::new(&session, endpoint.heartbeat()));
+    let hold = Hold {
+        context,
+        session: session.clone(),
+        lease: lease.clone(),
+    };
+    let mut consumers = JoinSet::new();
+    // Kept because deliveries can only be acknowledged on the channel that received them, while it is open.
+    let mut channels = Vec::new();
+    for (queue, channel, consumer) in opened_consumers {
         channels.push(channel.clone());
         consumers.spawn(consume_queue(
             context.clone(),

@@ -88,7 +88,8 @@ impl CommandQueue {
 /// for no room.
 fn kib(delivery: &Delivery) -> u32 {
     let bytes = decoded_bytes(delivery).unwrap_or_default();
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(BUDGET_KIB)
+    // More than all of it would never be free.
+    u32::try_from(bytes.div_ceil(1024)).map_or(BUDGET_KIB, |kib| kib.min(BUDGET_KIB))
 }
 
 /// A consumer that receives no more deliveries.

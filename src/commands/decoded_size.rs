@@ -23,15 +23,22 @@ pub(super) struct TooLarge(pub(super) String);
 
 /// The estimate in bytes; an error for a body that must not be decoded.
 pub(super) fn decoded_bytes(delivery: &Delivery) -> Result<usize, TooLarge> {
-    let encoding = Encoding::of(Envelope::new(delivery).properties()).ok();
-    estimate(encoding, &delivery.data)
+    let envelope = Envelope::new(delivery);
+    let encoding = Encoding::of(envelope.properties()).ok();
+    // The copy of a command that is not too large has the ids and times that the bridge adds.
+    let times = match envelope.history().may_have_twin {
+        true => 2,
+        false => 1,
+    };
+    estimate(encoding, &delivery.data, times)
 }
 
-/// Without a known encoding the body is refused without being decoded.
-fn estimate(encoding: Option<Encoding>, body: &[u8]) -> Result<usize, TooLarge> {
-    if body.len() > MAX_BODY_BYTES {
+/// Without a known encoding the body is refused without being decoded. The limits count `times` times.
+fn estimate(encoding: Option<Encoding>, body: &[u8], times: usize) -> Result<usize, TooLarge> {
+    let (max_body, max_decoded) = (MAX_BODY_BYTES * times, MAX_DECODED_BYTES * times);
+    if body.len() > max_body {
         return Err(TooLarge(format!(
-            "the body has {} bytes and may have {MAX_BODY_BYTES}: split the command",
+            "the body has {} bytes and may have {max_body}: split the command",
             body.len()
         )));
     }
@@ -41,10 +48,10 @@ fn estimate(encoding: Option<Encoding>, body: &[u8]) -> Result<usize, TooLarge> 
         None => 0,
     };
     let bytes = body.len().saturating_add(structs);
-    if bytes > MAX_DECODED_BYTES {
+    if bytes > max_decoded {
         return Err(TooLarge(format!(
             "the command has too many messages or destinations: decoded it would take about {bytes} bytes of memory and may take \
-             {MAX_DECODED_BYTES}: split the command"
+             {max_decoded}: split the command"
         )));
     }
     Ok(bytes)
@@ -165,16 +172,20 @@ mod tests {
     fn a_body_is_too_large_by_its_length_or_by_its_messages() {
         let text = vec![b'x'; MAX_BODY_BYTES + 1];
         let length = MAX_BODY_BYTES;
-        assert_eq!(estimate(Some(Encoding::Json), &text[..length]), Ok(length));
-        assert_eq!(estimate(None, &text[..length]), Ok(length));
-        assert!(estimate(Some(Encoding::Json), &text).is_err());
+        assert_eq!(
+            estimate(Some(Encoding::Json), &text[..length], 1),
+            Ok(length)
+        );
+        assert_eq!(estimate(None, &text[..length], 1), Ok(length));
+        assert!(estimate(Some(Encoding::Json), &text, 1).is_err());
+        assert!(estimate(Some(Encoding::Json), &text, 2).is_ok());
         // 200 kB and 120 kB.
         let request = bulk(60_000, 0);
         let json = serde_json::to_vec(&request).unwrap();
-        assert!(estimate(Some(Encoding::Json), &json).is_err());
+        assert!(estimate(Some(Encoding::Json), &json, 1).is_err());
         let binary = request.encode_to_vec();
-        assert!(estimate(Some(Encoding::Protobuf), &binary).is_err());
-        assert_eq!(estimate(None, &binary), Ok(binary.len()));
+        assert!(estimate(Some(Encoding::Protobuf), &binary, 1).is_err());
+        assert_eq!(estimate(None, &binary, 1), Ok(binary.len()));
     }
 
     #[test]

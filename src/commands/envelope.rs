@@ -12,8 +12,8 @@ use lapin::{
 use super::{command::Source, invalid::Invalid};
 use crate::{
     amqp::headers::{
-        EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN, ROUTING_KEY, USER_ID, broker, death,
-        number_header, property, text_header, text_value,
+        EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN, RETURNED, ROUTING_KEY, USER_ID, broker,
+        death, number_header, property, text_header, text_value,
     },
     config::ApplicationFrom,
     message::{id::ApplicationName, reason::Reason},
@@ -148,11 +148,16 @@ impl<'a> Envelope<'a> {
         Some(told.min(self.first_seen_ms()))
     }
 
-    /// When the broker returned it, in milliseconds since 1970; not later than its first delivery: a copy dies again in a retry queue.
+    /// When the broker returned it, in milliseconds since 1970. A copy of a returned command dies again in a retry queue: it was
+    /// returned when it was first seen, at the latest.
     pub(super) fn returned_ms(&self) -> i64 {
         let first_seen = self.first_seen_ms();
         let died_ms = self.death().and_then(|death| death.at_ms);
-        died_ms.map_or(first_seen, |at| at.min(first_seen))
+        let died_ms = died_ms.unwrap_or(first_seen);
+        match text_header(self.headers, RETURNED) {
+            Some(_) => died_ms.min(first_seen),
+            None => died_ms,
+        }
     }
 
     /// The time at which the command expires, in milliseconds since 1970. `None` if its publisher set no `expiration`.

@@ -34,8 +34,10 @@ async fn try_count(context: &Context, session: &Session) -> Result<(), AmqpError
         let declared = channel
             .queue_declare(queue.as_str().into(), options, FieldTable::default())
             .await?;
-        // This process is one of them, even if its consumer is not counted yet.
-        let replicas = declared.consumer_count().max(1);
-        context.commands.sender.counted_replicas(replicas);
+        // The broker says 0 if the queue's leader does not answer it. Then the last count holds.
+        match declared.consumer_count() {
+            0 => tracing::debug!(queue, "the broker does not know the number of consumers"),
+            replicas => context.commands.sender.counted_replicas(replicas),
+        }
     }
 }

@@ -32,6 +32,7 @@ use crate::{
     infobip::{
         ApiError, BatchKind, OutboundBatch, OutboundRow, SendResponse,
         account::{Account, breaker::ProbeGuard},
+        pacing::Share,
     },
     ops::{
         kill_point::{self, KillPoint},
@@ -44,6 +45,8 @@ use crate::{
 struct Batch {
     items: Vec<BatchItem>,
     in_flight: RequestGuard,
+    /// What it was paid from.
+    share: Share,
     /// Set if the request is a probe of an API that is down.
     probe: Option<ProbeGuard>,
 }
@@ -83,9 +86,10 @@ impl Dispatcher {
                 let Batch {
                     items,
                     in_flight,
+                    share,
                     probe,
                 } = batch;
-                dispatcher.send(items, in_flight).await;
+                dispatcher.send(items, in_flight, share).await;
                 drop((probe, place));
             });
         }
@@ -93,20 +97,25 @@ impl Dispatcher {
         requests.wait().await;
     }
 
-    async fn send(&self, items: Vec<BatchItem>, in_flight: RequestGuard) {
+    async fn send(&self, items: Vec<BatchItem>, in_flight: RequestGuard, share: Share) {
         let items = without_lost(items);
         if !items.iter().any(BatchItem::is_expired) {
-            return self.send_unexpired(items, in_flight).await;
+            return self.send_unexpired(items, in_flight, share).await;
         }
         let (expired, items): (Vec<_>, Vec<_>) = items.into_iter().partition(BatchItem::is_expired);
         // The others do not wait until the results of the expired ones are stored.
         tokio::join!(
             self.end_expired(expired),
-            self.send_unexpired(items, in_flight)
+            self.send_unexpired(items, in_flight, share)
         );
     }
 
-    async fn send_unexpired(&self, mut items: Vec<BatchItem>, in_flight: RequestGuard) {
+    async fn send_unexpired(
+        &self,
+        mut items: Vec<BatchItem>,
+        in_flight: RequestGuard,
+        share: Share,
+    ) {
         if items.is_empty() {
             return;
         }
@@ -131,6 +140,13 @@ impl Dispatcher {
             }
             Err(error) => {
                 drop(in_flight);
+                if matches!(
+                    error,
+                    ApiError::NotSent { .. } | ApiError::RateLimited { .. }
+                ) {
+                    let messages = count_destinations(&items);
+                    self.account.pace.give_back(share, messages);
+                }
                 self.handle_error(items, error).await;
             }
         }

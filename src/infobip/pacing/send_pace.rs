@@ -80,7 +80,13 @@ impl SendPace {
         self.0.lock().pay(share, messages, Instant::now());
     }
 
-    /// Number of messages that a shared request should not exceed: those of one second.
+    /// Gives back what was paid for the messages of a request that the API did not take. The request itself counts.
+    pub fn give_back(&self, share: Share, messages: usize) {
+        self.0.lock().give_back(share, messages);
+    }
+
+    /// Number of messages that a shared request should not exceed: those of one second, or of the time between two requests if that is
+    /// longer.
     #[must_use]
     pub fn max_messages(&self, share: Share) -> usize {
         self.0.lock().max_messages(share)
@@ -121,12 +127,22 @@ impl State {
         }
     }
 
-    fn pay(&mut self, share: Share, messages: usize, now: Instant) {
-        let replicas = self.replicas;
-        let budget = match (share, &mut self.urgent) {
+    fn budget(&mut self, share: Share) -> &mut Budget {
+        match (share, &mut self.urgent) {
             (Share::Urgent, Some(urgent)) => urgent,
             _ => &mut self.shared,
-        };
+        }
+    }
+
+    fn give_back(&mut self, share: Share, messages: usize) {
+        let replicas = self.replicas;
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        self.budget(share).messages.give_back(messages, replicas);
+    }
+
+    fn pay(&mut self, share: Share, messages: usize, now: Instant) {
+        let replicas = self.replicas;
+        let budget = self.budget(share);
         let messages = u32::try_from(messages).unwrap_or(u32::MAX);
         budget.requests.pay(1, now, replicas);
         budget.messages.pay(messages, now, replicas);
@@ -139,8 +155,8 @@ impl State {
         };
         let one = budget.messages.takes(1, self.replicas);
         // A little more than a second, because `one` is rounded to a nanosecond.
-        let second = Duration::from_millis(1_001);
-        match second.as_nanos().checked_div(one.as_nanos()) {
+        let time = Duration::from_millis(1_001).max(budget.requests.takes(1, self.replicas));
+        match time.as_nanos().checked_div(one.as_nanos()) {
             None => usize::MAX,
             Some(messages) => usize::try_from(messages).unwrap_or(usize::MAX).max(1),
         }
@@ -176,6 +192,11 @@ impl Meter {
         if !takes.is_zero() {
             self.paid_at = Some(self.paid_at.map_or(now, |at| at.max(now)) + takes);
         }
+    }
+
+    fn give_back(&mut self, used: u32, replicas: u32) {
+        let takes = self.takes(used, replicas);
+        self.paid_at = self.paid_at.and_then(|at| at.checked_sub(takes));
     }
 }
 
@@ -236,6 +257,24 @@ mod tests {
         let until = state.share(Lane::Normal, now).unwrap_err();
         assert!(until > now + SECOND * 9 && until <= now + SECOND * 10);
         assert_eq!(state.share(Lane::Normal, until), Ok(Share::Both));
+        assert_eq!(state.max_messages(Share::Both), 100);
+    }
+
+    #[test]
+    fn messages_that_the_api_did_not_take_are_given_back() {
+        let mut state = State::new(0, 20, 10);
+        let now = Instant::now();
+        state.pay(Share::Both, 10_000, now);
+        assert!(state.share(Lane::Normal, now + SECOND * 500).is_err());
+        state.give_back(Share::Both, 10_000);
+        assert_eq!(state.share(Lane::Normal, now), Ok(Share::Both));
+    }
+
+    /// Ten replicas, with one request in two seconds each.
+    #[test]
+    fn few_requests_carry_the_rate_of_messages() {
+        let mut state = State::new(5, 500, 0);
+        state.replicas = 10;
         assert_eq!(state.max_messages(Share::Both), 100);
     }
 

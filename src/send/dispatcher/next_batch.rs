@@ -80,6 +80,9 @@ impl Dispatcher {
             Ok(turn) => turn,
             Err(lacks) => {
                 self.wait_for(lacks).await;
+                if is_probe {
+                    self.fail_waiting().await;
+                }
                 return None;
             }
         };
@@ -103,6 +106,7 @@ impl Dispatcher {
         Some(Batch {
             items,
             in_flight,
+            share,
             probe,
         })
     }
@@ -134,13 +138,11 @@ impl Dispatcher {
         lacks.map(Err)
     }
 
+    /// Waits until it may be there, but not for long, because the API may refuse sends meanwhile.
     async fn wait_for(&self, lacks: Lacks) {
-        let rate = async {
-            match lacks.rate_until {
-                Some(until) => tokio::time::sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        };
+        let check = Instant::now() + CHECK_INTERVAL;
+        let until = lacks.rate_until.map_or(check, |until| until.min(check));
+        let rate = tokio::time::sleep_until(until);
         tokio::select! {
             () = rate => {}
             () = self.places.normal_freed(), if lacks.place => {}

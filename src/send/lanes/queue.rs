@@ -66,18 +66,18 @@ impl Queue {
     }
 
     /// Takes the items of a probe: the first one that is not in doubt, because one in doubt may be the cause of the failures. An
-    /// exclusive request is not split.
+    /// exclusive request is split by kind only.
     pub(super) fn take_probe(&mut self) -> Vec<BatchItem> {
         let one = self.take_one(|item| item.in_doubt_since.is_none());
         let Some(one) = one.or_else(|| self.take_one(|_| true)) else {
             return Vec::new();
         };
-        let exclusive = one.exclusive.clone();
+        let (exclusive, kind) = (one.exclusive.clone(), one.kind());
         let mut items = vec![one];
         if let Some(exclusive) = exclusive {
             let shares = |item: &BatchItem| {
                 let its = item.exclusive.as_ref();
-                its.is_some_and(|its| Arc::ptr_eq(its, &exclusive))
+                its.is_some_and(|its| Arc::ptr_eq(its, &exclusive)) && item.kind() == kind
             };
             items.extend(self.remove(shares));
         }

@@ -145,6 +145,7 @@ impl InDoubtSend {
     pub(super) fn note_duplicate(&mut self) {
         self.is_known = true;
         self.rejection = None;
+        self.refusal = None;
         if self.tried == Tried::Nowhere {
             self.tried = Tried::Elsewhere;
         }
@@ -328,6 +329,7 @@ mod tests {
             InDoubtSend::untried(item(now), now),
         ] {
             assert!(matches!(send.next(true, now, A_DAY), Next::Resend));
+            send = send.refused(Some(Box::default()));
             send.note_duplicate();
             assert!(matches!(send.next(true, now, A_DAY), Next::LookUp));
             let Next::End(end) = send.next(true, now + A_DAY, A_DAY) else {
