@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+use smsbridge::proto::v1::{self, Outcome};
+
 use super::{
     SEND, TO,
     refused_requests::{arrivals, between, bulk},
 };
-use crate::support::{bridge::TestBridge, simulator::TestSimulator};
+use crate::support::{DEADLINE, bridge::TestBridge, simulator::TestSimulator};
 
 #[tokio::test]
 async fn messages_have_a_rate_beside_requests() {
@@ -59,4 +62,26 @@ async fn a_configured_number_of_replicas_shares_the_rate() {
     // 4.5 a second.
     let took = time_of_ten_requests(&simulator, &bridge).await;
     assert!(took > Duration::from_millis(1_800), "{took:?}");
+}
+
+/// The messages of a request that the API refused are paid for once. Otherwise they would be sent after 80 s.
+#[tokio::test]
+async fn a_request_that_was_not_taken_uses_no_rate_of_messages() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.infobip.send_messages_per_second = 20;
+    })
+    .await;
+    simulator
+        .fault(json!({"kind": "status", "status": 429, "count": 1, "path": SEND}))
+        .await;
+    let request = v1::SendSmsBulkRequest {
+        // It has a request of its own, which is not split.
+        bulk_id: "campaign".into(),
+        ..bulk(&["Hello"; 1_440])
+    };
+    let mut client = bridge.sms();
+    let sent = tokio::time::timeout(DEADLINE, client.send_sms_bulk(request)).await;
+    let results = sent.expect("it is answered").unwrap().into_inner().results;
+    assert!(results.iter().all(|one| one.outcome() == Outcome::Accepted));
 }
