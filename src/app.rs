@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{broker::Broker, drain::Running};
 use crate::{
-    amqp::AmqpError,
+    amqp::{AmqpError, status::Purpose},
     commands::{self, Commands},
     config::{Config, Engine},
     events::{
@@ -188,7 +188,7 @@ impl App {
         let context = ServiceContext {
             sender: sender.clone(),
             log: Arc::clone(&log),
-            account,
+            account: Arc::clone(&account),
             intake: intake.clone(),
             subscriptions: Subscriptions::new(Arc::clone(&log), tasks.clone(), closing.clone()),
             lookups_url: push_url("lookups"),
@@ -230,6 +230,22 @@ impl App {
             let log = Arc::clone(&log);
             move || log.outage()
         });
+        readiness.remark("sends", {
+            let account = Arc::clone(&account);
+            move || {
+                Some(format!(
+                    "the API does not take them: {}",
+                    account.breaker.outage()?
+                ))
+            }
+        });
+        if let Some(broker) = &broker {
+            let status = broker.endpoint.status().clone();
+            readiness.remark("commands", move || {
+                let cause = status.cause(Purpose::Commands)?;
+                Some(format!("they are not consumed: {cause}"))
+            });
+        }
         let stop_admin = CancellationToken::new();
         let admin = tokio::spawn(ops::admin::serve(
             admin,

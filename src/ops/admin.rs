@@ -50,12 +50,14 @@ pub async fn serve(
 
 async fn ready(State((readiness, _)): State<(Readiness, Metrics)>) -> Response {
     let missing = readiness.unmet();
-    if missing.is_empty() {
-        (StatusCode::OK, "ready\n").into_response()
-    } else {
-        let text = format!("not ready\n{}\n", missing.join("\n"));
-        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-    }
+    let (status, first) = match missing.is_empty() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let mut lines = vec![first.to_owned()];
+    lines.extend(missing);
+    lines.extend(readiness.remarks());
+    (status, lines.join("\n") + "\n").into_response()
 }
 
 async fn scrape(State((_, metrics)): State<(Readiness, Metrics)>) -> Response {

@@ -1,7 +1,7 @@
 //! Readiness: a set of named conditions that must all hold, until shutdown begins.
 //!
 //! Invariants: the process is never ready again after [`Readiness::end`]; no condition depends on Infobip, because removing
-//! replicas while the API is down does not help. Neighbours: `app` adds the conditions, `admin` serves the result.
+//! replicas while the API is down does not help. What does not work, but makes no process unready, is a remark. Neighbours: `app` adds the conditions, `admin` serves the result.
 
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ pub struct Readiness(Arc<RwLock<State>>);
 struct State {
     is_ending: bool,
     probes: Vec<(&'static str, Probe)>,
+    remarks: Vec<(&'static str, Probe)>,
 }
 
 impl Readiness {
@@ -37,6 +38,16 @@ impl Readiness {
         state.probes.push((name, Box::new(why_not)));
     }
 
+    /// Adds a remark: what does not work now, although the process counts as ready. It must not block.
+    pub fn remark(
+        &self,
+        name: &'static str,
+        what: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) {
+        let mut state = self.0.write();
+        state.remarks.push((name, Box::new(what)));
+    }
+
     /// Not ready from now on: the process is shutting down.
     pub fn end(&self) {
         let mut state = self.0.write();
@@ -50,12 +61,21 @@ impl Readiness {
         if state.is_ending {
             return vec!["shutdown: the process is ending".to_owned()];
         }
-        let unmet = state
-            .probes
-            .iter()
-            .filter_map(|(name, why_not)| Some(format!("{name}: {}", why_not()?)));
-        unmet.collect()
+        evaluate(&state.probes)
     }
+
+    /// What does not work now, each as `name: what`.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        evaluate(&self.0.read().remarks)
+    }
+}
+
+fn evaluate(probes: &[(&'static str, Probe)]) -> Vec<String> {
+    let texts = probes
+        .iter()
+        .filter_map(|(name, probe)| Some(format!("{name}: {}", probe()?)));
+    texts.collect()
 }
 
 #[cfg(test)]

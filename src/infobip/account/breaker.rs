@@ -126,6 +126,14 @@ impl Breaker {
         self.state().obstacle(Instant::now())
     }
 
+    /// Why the API does not take sends, while the breaker is open.
+    #[must_use]
+    pub fn outage(&self) -> Option<String> {
+        let state = self.state();
+        let is_open = state.open.is_some();
+        is_open.then(|| state.obstacle(Instant::now()).cause)
+    }
+
     pub fn is_open(&self) -> bool {
         self.state().open.is_some()
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use smsbridge::proto::v1::Outcome;
+use smsbridge::{config::Engine, proto::v1::Outcome};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -79,4 +79,29 @@ async fn without_a_session_calls_and_pushes_are_refused_at_once_and_nothing_is_s
     assert_eq!(sent.results[0].outcome(), Outcome::Accepted);
     assert_eq!(push().await.unwrap().status(), 200);
     bridge.stop().await;
+}
+
+/// Calls are served with the embedded log, but no command is consumed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_consumes_no_commands_says_so() {
+    let broker = TestBroker::start().await;
+    let proxy = broker.proxy().await;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.amqp = broker.config();
+        config.amqp.url = Some(proxy.url.clone().into());
+        config.events.engine = Engine::Embedded;
+    })
+    .await;
+    eventually("commands are consumed", async || {
+        (ready(&bridge).await == "ready\n").then_some(())
+    })
+    .await;
+    proxy.down();
+    becomes(&bridge, "ready\ncommands: they are not consumed: ").await;
+    proxy.up();
+    eventually("commands are consumed again", async || {
+        (ready(&bridge).await == "ready\n").then_some(())
+    })
+    .await;
 }

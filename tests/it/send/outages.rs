@@ -47,6 +47,12 @@ async fn callers_are_refused_while_the_api_is_down() {
         assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
         assert!(refused.get_details_retry_info().is_some());
     }
+    let url = format!("http://{}/ready", bridge.addresses.admin);
+    let ready = reqwest::get(url).await.unwrap();
+    assert!(ready.status().is_success());
+    let ready = ready.text().await.unwrap();
+    let remark = "ready\nsends: the API does not take them: ";
+    assert!(ready.starts_with(remark), "{ready}");
     assert!(bridge.all_events().await.is_empty());
 }
 
