@@ -59,7 +59,7 @@ pub enum AmqpError {
         /// With the remedy.
         problem: String,
     },
-    /// The session ended.
+    /// Why an ended session ended: made by `Session::end`.
     #[error("the session with the broker at {address} ended: {detail}")]
     Ended {
         /// Host, port and virtual host.

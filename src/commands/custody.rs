@@ -1,4 +1,4 @@
-//! Moves a command to another queue, or acknowledges it.
+//! Publishes a command again (to its own queue, a retry queue or `dead`) and acknowledges the delivery, or only acknowledges it.
 //!
 //! Invariants: a command is in at least one queue at any time, because its copy is confirmed before the delivery is
 //! acknowledged (P5); no copy is published for a delivery of an ended session, because the broker delivers it again. A copy carries

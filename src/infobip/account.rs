@@ -1,4 +1,4 @@
-//! The account at the API: its client and its limits, of which the process has one, because all that use it share them.
+//! The account at the API: its client and its limits. The process has one account, which all its users share.
 //!
 //! Invariants: no request to the logs is made without the quota, and a 429 of the logs pauses it for all.
 //! Neighbours: `app` makes it; `send` sends and looks up sends in doubt, `grpc` reads.
@@ -92,7 +92,7 @@ impl Account {
     /// Reads the logs for a caller, who does not wait for the quota.
     ///
     /// # Errors
-    /// [`LogsError`]
+    /// [`LogsError::QuotaExhausted`] if the quota allows no request now, else as [`Client::logs`].
     pub async fn logs_now(&self, query: &LogsQuery) -> Result<ApiResponse, LogsError> {
         self.log_quota
             .try_acquire()

@@ -62,7 +62,7 @@ fn mistake_of_entry(entry: &str) -> Option<(String, Option<String>)> {
     }
 }
 
-/// Whether tracing takes it for a level: a name in upper or lower case, or a number.
+/// Whether tracing takes the text for a level: a name in upper or lower case, or a number from 0 to 5.
 fn is_level(text: &str) -> bool {
     let is_name = LEVELS.iter().any(|level| text.eq_ignore_ascii_case(level));
     is_name || matches!(text.as_bytes(), [b'0'..=b'5'])

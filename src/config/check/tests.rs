@@ -1,4 +1,4 @@
-//! Tests of the checks of each section. `addresses`, `applications`, `bounds` and `secrets` have tests of their own.
+//! Tests of the checks of each section, apart from the modules that have tests of their own.
 
 use crate::config::{
     Config,

@@ -4,7 +4,7 @@
 //! Neighbour: `validate` has already chosen the status of an invalid sender or content.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
 };
 
@@ -88,7 +88,8 @@ impl SimulatorState {
         None
     }
 
-    /// Whether the message would exceed 20 different or 6 identical messages an hour to one number (docs/INFOBIP_API.md#limits).
+    /// Whether the message would exceed 20 different or 6 identical messages an hour to one number (docs/INFOBIP_API.md#limits). If
+    /// not, it is counted.
     fn exceeds_flood_limit(&mut self, digits: &str, content: &MessageContent, now_ms: i64) -> bool {
         let mut hasher = DefaultHasher::new();
         match &content.body {
@@ -103,8 +104,9 @@ impl SimulatorState {
         {
             recent.pop_front();
         }
-        let exceeded =
-            recent.len() >= 20 || recent.iter().filter(|(_, other)| *other == hash).count() >= 6;
+        let identical = recent.iter().filter(|(_, other)| *other == hash).count();
+        let different: HashSet<u64> = recent.iter().map(|(_, other)| *other).collect();
+        let exceeded = identical >= 6 || (identical == 0 && different.len() >= 20);
         if !exceeded {
             recent.push_back((now_ms, hash));
         }
