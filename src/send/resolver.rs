@@ -6,6 +6,8 @@
 //! "duplicate id" is never resent; after `send.in_doubt_for` the result is `unknown`, and a repeated call starts a new look-up. A command
 //! whose hold is over, or that is in doubt at a shutdown, gets no result here: it goes back to its queue and is looked up with its next
 //! delivery.
+//! Look-ups are made in rounds. A round ends with the first request that fails because the logs are down, and no request begins after
+//! [`MAX_ROUND`]; what was not asked for stays due. During a round arrivals, holds and a shutdown are looked at as between rounds.
 //! Neighbours: `infobip::error` and `outcome` decide what is in doubt; `dispatcher` and `core` hand sends over; `answers` has what the logs
 //! answered; `recorder` records results; `custody` withdraws what is lost.
 
@@ -26,14 +28,20 @@ pub(super) use self::send::InDoubtSend;
 use self::send::Next;
 use super::{
     batch_item::wire_ids,
-    custody,
+    custody::{self, Leases},
     dispatcher::settle_all,
     lanes::Lanes,
     recorder::{Recorder, SlotResult},
 };
 use crate::{
     config,
-    infobip::{ApiError, LogsQuery, account::Account, limits, pacing::Priority, wire},
+    infobip::{
+        ApiError, LogsQuery,
+        account::Account,
+        limits,
+        pacing::Priority,
+        wire::{self, LogRow, Rows},
+    },
     ops::metrics::{Metrics, Resolution},
     primitives::retry::RetryPolicy,
     proto::v1::Outcome,
@@ -45,6 +53,9 @@ const MAX_LOOKUP_INTERVAL: Duration = Duration::from_secs(30);
 const HOLD_CHECK: Duration = Duration::from_secs(1);
 /// Look-ups that fall due within this time after the first one share its request.
 const LOOKUP_BATCH_WINDOW: Duration = Duration::from_millis(20);
+
+/// A round of look-ups begins no request after this time, so that its answers are applied.
+const MAX_ROUND: Duration = Duration::from_secs(5);
 
 /// Hands sends in doubt to the [`Resolver`].
 #[derive(Clone)]
@@ -90,16 +101,18 @@ impl Resolver {
         end: CancellationToken,
     ) {
         let mut open: Vec<InDoubtSend> = Vec::new();
-        let mut has_handed_back = false;
+        let mut is_closing = false;
         let mut check = interval(HOLD_CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next_due = open.iter().map(|send| send.due).min();
             tokio::select! {
+                // A look-up that is due never goes before what has to end.
+                biased;
                 () = end.cancelled() => break,
-                () = self.closing.cancelled(), if !has_handed_back => {
-                    has_handed_back = true;
-                    self.hand_commands_back(&mut open);
+                () = self.closing.cancelled(), if !is_closing => {
+                    is_closing = true;
+                    self.end_holds(&mut open);
                 }
                 () = self.withdraw.notified() => self.end_holds(&mut open),
                 _ = check.tick() => self.end_holds(&mut open),
@@ -108,17 +121,19 @@ impl Resolver {
                     None => break,
                 },
                 () = sleep_until(next_due) => {
-                    // All that are here share the requests of this round.
-                    while let Ok(send) = submitted.try_recv() {
-                        self.receive(send, &mut open);
-                    }
                     let horizon = Instant::now() + LOOKUP_BATCH_WINDOW;
-                    let (due, later) = open.into_iter().partition(|send| send.due <= horizon);
+                    let (mut due, later): (Vec<_>, _) =
+                        open.into_iter().partition(|send| send.due <= horizon);
                     open = later;
-                    match self.answers(&due, &mut check, &end, has_handed_back).await {
-                        Some(answers) => open.extend(self.apply(due, answers).await),
-                        // What is not handed back is looked up again.
-                        None => open.extend(due),
+                    // What an earlier round did not ask for comes first.
+                    due.sort_by_key(|send| send.due);
+                    let answers = self.look_up(&due, &mut open, &mut submitted, &mut check, &end).await;
+                    self.wait_out(answers.outage(), due.iter_mut().chain(&mut open));
+                    if end.is_cancelled() {
+                        open.extend(due);
+                    } else {
+                        open.extend(self.apply(due, answers).await);
+                        self.end_holds(&mut open);
                     }
                 }
             }
@@ -141,27 +156,50 @@ impl Resolver {
         }
     }
 
-    /// Looks up all ids. `None` if some sends have to be handed back before.
-    async fn answers(
+    /// A round of look-ups of `due`. It is left as soon as one of them has to be handed back: what was answered before that counts.
+    async fn look_up(
         &self,
         due: &[InDoubtSend],
+        open: &mut Vec<InDoubtSend>,
+        submitted: &mut mpsc::Receiver<InDoubtSend>,
         check: &mut Interval,
         end: &CancellationToken,
-        has_handed_back: bool,
-    ) -> Option<LogAnswers> {
-        let mut querying = pin!(self.query_logs(due));
-        loop {
-            tokio::select! {
-                () = end.cancelled() => return None,
-                () = self.closing.cancelled(), if !has_handed_back => return None,
-                () = self.withdraw.notified() => {
-                    // For the loop that holds the sends.
-                    self.withdraw.notify_one();
-                    return None;
+    ) -> LogAnswers {
+        let mut answers = LogAnswers::default();
+        {
+            let mut querying = pin!(self.query_logs(due, &mut answers));
+            let mut is_closing = false;
+            loop {
+                tokio::select! {
+                    biased;
+                    () = end.cancelled() => break,
+                    () = self.closing.cancelled(), if !is_closing => is_closing = true,
+                    () = self.withdraw.notified() => {}
+                    _ = check.tick() => {}
+                    Some(send) = submitted.recv() => {
+                        self.receive(send, open);
+                        continue;
+                    }
+                    () = &mut querying => break,
                 }
-                _ = check.tick() => custody::end_holds(&self.lanes),
-                answers = &mut querying => return Some(answers),
+                self.end_holds(open);
+                let mut leases = Leases::default();
+                let mut calls = due.iter().map(|send| &send.item.call);
+                if calls
+                    .any(|call| is_closing && call.is_command || call.is_hold_over_by(&mut leases))
+                {
+                    break;
+                }
             }
+        }
+        answers
+    }
+
+    /// The clock ran while a request failed that found the logs down. The sends get that time back.
+    fn wait_out<'a>(&self, outage: Duration, sends: impl Iterator<Item = &'a mut InDoubtSend>) {
+        let now = self.account.clock.now();
+        if !outage.is_zero() {
+            sends.for_each(|send| send.postpone(outage, now));
         }
     }
 
@@ -179,48 +217,66 @@ impl Resolver {
         if self.closing.is_cancelled() {
             // A request that was refused may have put its items back.
             custody::hand_commands_back(&self.lanes);
+            self.hand_commands_back(open);
         }
-        for send in open.extract_if(.., |send| send.item.call.is_hold_over()) {
+        for send in open.extract_if(.., |send| send.is_hold_over()) {
             self.metrics.in_doubt_resolved(Resolution::HandedBack);
             settle_all(&send.item, &send.handed_back());
         }
     }
 
-    /// Looks up all ids. A failed look-up leaves its ids unanswered.
-    async fn query_logs(&self, due: &[InDoubtSend]) -> LogAnswers {
-        let mut answers = LogAnswers::default();
-        let mut is_down = false;
+    /// Looks up the ids of `due` until [`MAX_ROUND`] has passed or the logs are down. A failed look-up leaves its ids unanswered.
+    async fn query_logs(&self, due: &[InDoubtSend], answers: &mut LogAnswers) {
+        let no_request_after = Instant::now() + MAX_ROUND;
+        if self.find_among_recent(due, no_request_after, answers).await == Some(Logs::Down) {
+            return;
+        }
         let all = due.iter().map(InDoubtSend::wire_id);
-        let requests = id_filters(all.clone()).len();
-        self.find_among_recent(due, requests, &mut answers).await;
         let rest: Vec<_> = all.filter(|id| answers.asked_at(id).is_none()).collect();
         for ids in id_filters(rest.into_iter()) {
+            if Instant::now() > no_request_after {
+                break;
+            }
             let query = LogsQuery {
                 message_ids: ids.clone(),
                 limit: Some(limits::MAX_ROWS),
                 ..LogsQuery::default()
             };
             let at = Instant::now();
-            let rows = match self.account.logs(&query, Priority::InDoubt).await {
-                Ok(response) => wire::read_logs(&response.body).map_err(|error| error.to_string()),
-                Err(error) => {
-                    // Logs that refuse these credentials, say, may do so for ever: sends in doubt must end.
-                    is_down |= matches!(error, ApiError::NotSent { .. } | ApiError::InDoubt { .. });
-                    Err(error.to_string())
-                }
-            };
-            match rows {
+            match self.ask(&query, answers).await {
                 Ok(rows) => answers.add(ids, at, rows.rows),
-                Err(detail) => tracing::debug!(
-                    detail,
-                    "looking up sends in doubt failed; it will be retried"
-                ),
+                Err(logs) => {
+                    answers.fail(ids);
+                    if logs == Logs::Down {
+                        return;
+                    }
+                }
             }
         }
-        self.account
-            .clock
-            .set_logs_fail(is_down && answers.is_empty());
-        answers
+        self.account.clock.set_logs_fail(false);
+    }
+
+    /// Makes one request. If the logs are down, the clock stands still from now on, and what it ran meanwhile is noted.
+    async fn ask(&self, query: &LogsQuery, answers: &mut LogAnswers) -> Result<Rows<LogRow>, Logs> {
+        let clock = &self.account.clock;
+        let began = clock.now();
+        let (detail, logs) = match self.account.logs(query, Priority::InDoubt).await {
+            Ok(response) => match wire::read_logs(&response.body) {
+                Ok(rows) => return Ok(rows),
+                Err(error) => (error.to_string(), Logs::Refuse),
+            },
+            Err(error @ (ApiError::NotSent { .. } | ApiError::InDoubt { .. })) => {
+                clock.set_logs_fail(true);
+                answers.note_outage(clock.now().saturating_duration_since(began));
+                (error.to_string(), Logs::Down)
+            }
+            Err(error) => (error.to_string(), Logs::Refuse),
+        };
+        tracing::debug!(
+            detail,
+            "looking up sends in doubt failed; it will be retried"
+        );
+        Err(logs)
     }
 
     /// Records or resends the sends that the answers resolve. Returns those that stay in doubt.
@@ -230,6 +286,11 @@ impl Resolver {
         let mut open = Vec::new();
         let now = self.account.clock.now();
         for mut send in due {
+            send.was_sought |= answers.were_sought();
+            if !answers.was_asked(send.wire_id()) {
+                open.push(send);
+                continue;
+            }
             let asked_at = answers.asked_at(send.wire_id());
             match answers.of(send.wire_id()) {
                 LogAnswer::Accepted(log) => {
@@ -271,6 +332,7 @@ impl Resolver {
                     let wait = RetryPolicy::new(self.config.in_doubt_wait, MAX_LOOKUP_INTERVAL)
                         .wait(send.look_ups);
                     send.look_ups += 1;
+                    send.was_sought = false;
                     send.due = Instant::now() + wait;
                     // "Not found" cannot count before, and a message that was accepted earlier was found already.
                     send.due = send.due.max(send.not_found_counts_from);
@@ -291,6 +353,15 @@ impl Resolver {
         self.recorder.record(results).await;
         open
     }
+}
+
+/// What the API's logs are when a request to them did not get rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Logs {
+    /// They cannot be reached, or do not answer.
+    Down,
+    /// They answer. Logs that refuse these credentials, say, may do so for ever: sends in doubt must end.
+    Refuse,
 }
 
 /// Ends a send because the process shuts down.

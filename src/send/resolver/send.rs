@@ -40,6 +40,8 @@ pub(in crate::send) struct InDoubtSend {
     /// Before this time "not found" does not count: the original request may still be in flight.
     pub(super) not_found_counts_from: Instant,
     pub(super) look_ups: u32,
+    /// It was sought among the latest rows of the logs; its look-up by id is still due.
+    pub(super) was_sought: bool,
     /// The API has seen the id, so an earlier request may have been accepted: it is not sent again.
     is_known: bool,
     /// The API rejected it after an earlier request may have been accepted. It counts if a look-up at `not_found_counts_from` or later
@@ -72,6 +74,7 @@ impl InDoubtSend {
             due: now,
             not_found_counts_from: now,
             look_ups: 0,
+            was_sought: false,
             is_known: false,
             rejection: None,
             refusal: None,
@@ -197,8 +200,7 @@ impl InDoubtSend {
         }
         // What was not tried does not wait for the end of an outage, because its command can go back to a queue.
         if self.tried == Tried::Nowhere {
-            let has_waited = self.item.since.elapsed() >= COMMAND_RETRY_FOR;
-            return match is_over || has_waited {
+            return match is_over || self.is_hold_over() {
                 true => Next::HandBack(self.handed_back()),
                 false => Next::LookUp,
             };
@@ -206,6 +208,21 @@ impl InDoubtSend {
         match is_over {
             true => Next::End(self.unknown("send.in_doubt_for has passed")),
             false => Next::LookUp,
+        }
+    }
+
+    /// Whether it has to be handed back now: its delivery is lost or held for too long, or, untried, it has waited too long.
+    pub(super) fn is_hold_over(&self) -> bool {
+        let is_untried = self.tried == Tried::Nowhere;
+        self.item.call.is_hold_over()
+            || is_untried && self.item.since.elapsed() >= COMMAND_RETRY_FOR
+    }
+
+    /// Gives back the time `by` that the clock ran in an outage. `now` is on that clock.
+    pub(super) fn postpone(&mut self, by: Duration, now: Instant) {
+        self.since = (self.since + by).min(now);
+        if let Some(since) = &mut self.item.in_doubt_since {
+            *since = self.since;
         }
     }
 
