@@ -7,19 +7,20 @@
 //! whose hold is over, or that is in doubt at a shutdown, gets no result here: it goes back to its queue and is looked up with its next
 //! delivery.
 //! Look-ups are made in rounds. A round ends with the first request that fails because the logs are down, and no request begins after
-//! [`MAX_ROUND`]; what was not asked for stays due. During a round arrivals, holds and a shutdown are looked at as between rounds.
-//! Neighbours: `infobip::error` and `outcome` decide what is in doubt; `dispatcher` and `core` hand sends over; `answers` has what the logs
-//! answered; `recorder` records results; `custody` withdraws what is lost.
+//! `MAX_ROUND`; what was not asked for stays due. During a round arrivals, holds and a shutdown are looked at as between rounds.
+//! Neighbours: `infobip::error` and `outcome` decide what is in doubt; `dispatcher` and `core` hand sends over; `round` asks the logs, and
+//! `answers` has what they answered; `recorder` records results; `custody` withdraws what is lost.
 
 mod answers;
 mod recent;
+mod round;
 mod send;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, Interval, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,20 +29,14 @@ pub(super) use self::send::InDoubtSend;
 use self::send::Next;
 use super::{
     batch_item::wire_ids,
-    custody::{self, Leases},
+    custody,
     dispatcher::settle_all,
     lanes::Lanes,
     recorder::{Recorder, SlotResult},
 };
 use crate::{
     config,
-    infobip::{
-        ApiError, LogsQuery,
-        account::Account,
-        limits,
-        pacing::Priority,
-        wire::{self, LogRow, Rows},
-    },
+    infobip::account::Account,
     ops::metrics::{Metrics, Resolution},
     primitives::retry::RetryPolicy,
     proto::v1::Outcome,
@@ -53,9 +48,6 @@ const MAX_LOOKUP_INTERVAL: Duration = Duration::from_secs(30);
 const HOLD_CHECK: Duration = Duration::from_secs(1);
 /// Look-ups that fall due within this time after the first one share its request.
 const LOOKUP_BATCH_WINDOW: Duration = Duration::from_millis(20);
-
-/// A round of look-ups begins no request after this time, so that its answers are applied.
-const MAX_ROUND: Duration = Duration::from_secs(5);
 
 /// Hands sends in doubt to the [`Resolver`].
 #[derive(Clone)]
@@ -156,45 +148,6 @@ impl Resolver {
         }
     }
 
-    /// A round of look-ups of `due`. It is left as soon as one of them has to be handed back: what was answered before that counts.
-    async fn look_up(
-        &self,
-        due: &[InDoubtSend],
-        open: &mut Vec<InDoubtSend>,
-        submitted: &mut mpsc::Receiver<InDoubtSend>,
-        check: &mut Interval,
-        end: &CancellationToken,
-    ) -> LogAnswers {
-        let mut answers = LogAnswers::default();
-        {
-            let mut querying = pin!(self.query_logs(due, &mut answers));
-            let mut is_closing = false;
-            loop {
-                tokio::select! {
-                    biased;
-                    () = end.cancelled() => break,
-                    () = self.closing.cancelled(), if !is_closing => is_closing = true,
-                    () = self.withdraw.notified() => {}
-                    _ = check.tick() => {}
-                    Some(send) = submitted.recv() => {
-                        self.receive(send, open);
-                        continue;
-                    }
-                    () = &mut querying => break,
-                }
-                self.end_holds(open);
-                let mut leases = Leases::default();
-                let mut calls = due.iter().map(|send| &send.item.call);
-                if calls
-                    .any(|call| is_closing && call.is_command || call.is_hold_over_by(&mut leases))
-                {
-                    break;
-                }
-            }
-        }
-        answers
-    }
-
     /// The clock ran while a request failed that found the logs down. The sends get that time back.
     fn wait_out<'a>(&self, outage: Duration, sends: impl Iterator<Item = &'a mut InDoubtSend>) {
         let now = self.account.clock.now();
@@ -223,60 +176,6 @@ impl Resolver {
             self.metrics.in_doubt_resolved(Resolution::HandedBack);
             settle_all(&send.item, &send.handed_back());
         }
-    }
-
-    /// Looks up the ids of `due` until [`MAX_ROUND`] has passed or the logs are down. A failed look-up leaves its ids unanswered.
-    async fn query_logs(&self, due: &[InDoubtSend], answers: &mut LogAnswers) {
-        let no_request_after = Instant::now() + MAX_ROUND;
-        if self.find_among_recent(due, no_request_after, answers).await == Some(Logs::Down) {
-            return;
-        }
-        let all = due.iter().map(InDoubtSend::wire_id);
-        let rest: Vec<_> = all.filter(|id| answers.asked_at(id).is_none()).collect();
-        for ids in id_filters(rest.into_iter()) {
-            if Instant::now() > no_request_after {
-                break;
-            }
-            let query = LogsQuery {
-                message_ids: ids.clone(),
-                limit: Some(limits::MAX_ROWS),
-                ..LogsQuery::default()
-            };
-            let at = Instant::now();
-            match self.ask(&query, answers).await {
-                Ok(rows) => answers.add(ids, at, rows.rows),
-                Err(logs) => {
-                    answers.fail(ids);
-                    if logs == Logs::Down {
-                        return;
-                    }
-                }
-            }
-        }
-        self.account.clock.set_logs_fail(false);
-    }
-
-    /// Makes one request. If the logs are down, the clock stands still from now on, and what it ran meanwhile is noted.
-    async fn ask(&self, query: &LogsQuery, answers: &mut LogAnswers) -> Result<Rows<LogRow>, Logs> {
-        let clock = &self.account.clock;
-        let began = clock.now();
-        let (detail, logs) = match self.account.logs(query, Priority::InDoubt).await {
-            Ok(response) => match wire::read_logs(&response.body) {
-                Ok(rows) => return Ok(rows),
-                Err(error) => (error.to_string(), Logs::Refuse),
-            },
-            Err(error @ (ApiError::NotSent { .. } | ApiError::InDoubt { .. })) => {
-                clock.set_logs_fail(true);
-                answers.note_outage(clock.now().saturating_duration_since(began));
-                (error.to_string(), Logs::Down)
-            }
-            Err(error) => (error.to_string(), Logs::Refuse),
-        };
-        tracing::debug!(
-            detail,
-            "looking up sends in doubt failed; it will be retried"
-        );
-        Err(logs)
     }
 
     /// Records or resends the sends that the answers resolve. Returns those that stay in doubt.
@@ -355,15 +254,6 @@ impl Resolver {
     }
 }
 
-/// What the API's logs are when a request to them did not get rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Logs {
-    /// They cannot be reached, or do not answer.
-    Down,
-    /// They answer. Logs that refuse these credentials, say, may do so for ever: sends in doubt must end.
-    Refuse,
-}
-
 /// Ends a send because the process shuts down.
 fn shut_down(send: &InDoubtSend, metrics: &Metrics) -> Option<SlotResult> {
     let result = send.shut_down();
@@ -372,23 +262,6 @@ fn shut_down(send: &InDoubtSend, metrics: &Metrics) -> Option<SlotResult> {
         None => Resolution::HandedBack,
     });
     result
-}
-
-/// The ids to look up, in lists that fit the API's id filter.
-fn id_filters<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<Vec<String>> {
-    let mut filters: Vec<Vec<String>> = Vec::new();
-    let mut characters = usize::MAX;
-    for id in ids {
-        if characters.saturating_add(id.len() + 1) > limits::MAX_ID_FILTER_CHARACTERS {
-            filters.push(Vec::new());
-            characters = 0;
-        }
-        characters += id.len() + 1;
-        if let Some(filter) = filters.last_mut() {
-            filter.push(id.to_owned());
-        }
-    }
-    filters
 }
 
 /// Never resolves if `at` is `None`.

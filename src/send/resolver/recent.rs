@@ -9,7 +9,10 @@ use std::collections::HashSet;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::{InDoubtSend, LogAnswers, Logs, Resolver, id_filters};
+use super::{
+    InDoubtSend, LogAnswers, Resolver,
+    round::{Logs, id_filters},
+};
 use crate::{
     infobip::{LogsQuery, limits, wire},
     message::time,

@@ -335,6 +335,20 @@ mod tests {
         assert!(matches!(next(&tried, now + A_DAY), Next::End(_)));
     }
 
+    /// It is never given more than it has used.
+    #[test]
+    fn the_time_of_a_request_that_found_the_logs_down_is_given_back() {
+        let began = Instant::now();
+        let minute = Duration::from_secs(60);
+        let mut send = InDoubtSend::redelivered(item(began), Duration::ZERO, began);
+        let is_over = |send: &InDoubtSend, at| matches!(send.next(false, at, minute), Next::End(_));
+        assert!(is_over(&send, began + minute));
+        send.postpone(minute, began + minute);
+        assert!(!is_over(&send, began + minute));
+        send.postpone(10 * minute, began + minute);
+        assert!(is_over(&send, began + 2 * minute));
+    }
+
     /// The API has seen the id, so it may have accepted an earlier request, whoever sent it.
     #[test]
     fn a_refused_duplicate_is_looked_up_to_the_end_and_never_sent_again() {
