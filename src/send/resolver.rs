@@ -6,18 +6,21 @@
 //! "duplicate id" is never resent; after `send.in_doubt_for` the result is `unknown`, and a repeated call starts a new look-up. A command
 //! whose hold is over, or that is in doubt at a shutdown, gets no result here: it goes back to its queue and is looked up with its next
 //! delivery.
-//! Neighbours: `infobip::error` and `outcome` decide what is in doubt; `dispatcher` and `core` hand sends over; `answers` has what the logs
-//! answered; `recorder` records results; `custody` withdraws what is lost.
+//! Look-ups are made in rounds. A round ends with the first request that fails because the logs are down, and no request begins after
+//! `MAX_ROUND`; what was not asked for stays due. During a round arrivals, holds and a shutdown are looked at as between rounds.
+//! Neighbours: `infobip::error` and `outcome` decide what is in doubt; `dispatcher` and `core` hand sends over; `round` asks the logs, and
+//! `answers` has what they answered; `recorder` records results; `custody` withdraws what is lost.
 
 mod answers;
 mod recent;
+mod round;
 mod send;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, Interval, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +36,7 @@ use super::{
 };
 use crate::{
     config,
-    infobip::{ApiError, LogsQuery, account::Account, limits, pacing::Priority, wire},
+    infobip::account::Account,
     ops::metrics::{Metrics, Resolution},
     primitives::retry::RetryPolicy,
     proto::v1::Outcome,
@@ -90,16 +93,18 @@ impl Resolver {
         end: CancellationToken,
     ) {
         let mut open: Vec<InDoubtSend> = Vec::new();
-        let mut has_handed_back = false;
+        let mut is_closing = false;
         let mut check = interval(HOLD_CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next_due = open.iter().map(|send| send.due).min();
             tokio::select! {
+                // A look-up that is due never goes before what has to end.
+                biased;
                 () = end.cancelled() => break,
-                () = self.closing.cancelled(), if !has_handed_back => {
-                    has_handed_back = true;
-                    self.hand_commands_back(&mut open);
+                () = self.closing.cancelled(), if !is_closing => {
+                    is_closing = true;
+                    self.end_holds(&mut open);
                 }
                 () = self.withdraw.notified() => self.end_holds(&mut open),
                 _ = check.tick() => self.end_holds(&mut open),
@@ -108,17 +113,19 @@ impl Resolver {
                     None => break,
                 },
                 () = sleep_until(next_due) => {
-                    // All that are here share the requests of this round.
-                    while let Ok(send) = submitted.try_recv() {
-                        self.receive(send, &mut open);
-                    }
                     let horizon = Instant::now() + LOOKUP_BATCH_WINDOW;
-                    let (due, later) = open.into_iter().partition(|send| send.due <= horizon);
+                    let (mut due, later): (Vec<_>, _) =
+                        open.into_iter().partition(|send| send.due <= horizon);
                     open = later;
-                    match self.answers(&due, &mut check, &end, has_handed_back).await {
-                        Some(answers) => open.extend(self.apply(due, answers).await),
-                        // What is not handed back is looked up again.
-                        None => open.extend(due),
+                    // What an earlier round did not ask for comes first.
+                    due.sort_by_key(|send| send.due);
+                    let answers = self.look_up(&due, &mut open, &mut submitted, &mut check, &end).await;
+                    self.wait_out(answers.outage(), due.iter_mut().chain(&mut open));
+                    if end.is_cancelled() {
+                        open.extend(due);
+                    } else {
+                        open.extend(self.apply(due, answers).await);
+                        self.end_holds(&mut open);
                     }
                 }
             }
@@ -141,27 +148,11 @@ impl Resolver {
         }
     }
 
-    /// Looks up all ids. `None` if some sends have to be handed back before.
-    async fn answers(
-        &self,
-        due: &[InDoubtSend],
-        check: &mut Interval,
-        end: &CancellationToken,
-        has_handed_back: bool,
-    ) -> Option<LogAnswers> {
-        let mut querying = pin!(self.query_logs(due));
-        loop {
-            tokio::select! {
-                () = end.cancelled() => return None,
-                () = self.closing.cancelled(), if !has_handed_back => return None,
-                () = self.withdraw.notified() => {
-                    // For the loop that holds the sends.
-                    self.withdraw.notify_one();
-                    return None;
-                }
-                _ = check.tick() => custody::end_holds(&self.lanes),
-                answers = &mut querying => return Some(answers),
-            }
+    /// The clock ran while a request failed that found the logs down. The sends get that time back.
+    fn wait_out<'a>(&self, outage: Duration, sends: impl Iterator<Item = &'a mut InDoubtSend>) {
+        let now = self.account.clock.now();
+        if !outage.is_zero() {
+            sends.for_each(|send| send.postpone(outage, now));
         }
     }
 
@@ -179,48 +170,12 @@ impl Resolver {
         if self.closing.is_cancelled() {
             // A request that was refused may have put its items back.
             custody::hand_commands_back(&self.lanes);
+            self.hand_commands_back(open);
         }
-        for send in open.extract_if(.., |send| send.item.call.is_hold_over()) {
+        for send in open.extract_if(.., |send| send.is_hold_over()) {
             self.metrics.in_doubt_resolved(Resolution::HandedBack);
             settle_all(&send.item, &send.handed_back());
         }
-    }
-
-    /// Looks up all ids. A failed look-up leaves its ids unanswered.
-    async fn query_logs(&self, due: &[InDoubtSend]) -> LogAnswers {
-        let mut answers = LogAnswers::default();
-        let mut is_down = false;
-        let all = due.iter().map(InDoubtSend::wire_id);
-        let requests = id_filters(all.clone()).len();
-        self.find_among_recent(due, requests, &mut answers).await;
-        let rest: Vec<_> = all.filter(|id| answers.asked_at(id).is_none()).collect();
-        for ids in id_filters(rest.into_iter()) {
-            let query = LogsQuery {
-                message_ids: ids.clone(),
-                limit: Some(limits::MAX_ROWS),
-                ..LogsQuery::default()
-            };
-            let at = Instant::now();
-            let rows = match self.account.logs(&query, Priority::InDoubt).await {
-                Ok(response) => wire::read_logs(&response.body).map_err(|error| error.to_string()),
-                Err(error) => {
-                    // Logs that refuse these credentials, say, may do so for ever: sends in doubt must end.
-                    is_down |= matches!(error, ApiError::NotSent { .. } | ApiError::InDoubt { .. });
-                    Err(error.to_string())
-                }
-            };
-            match rows {
-                Ok(rows) => answers.add(ids, at, rows.rows),
-                Err(detail) => tracing::debug!(
-                    detail,
-                    "looking up sends in doubt failed; it will be retried"
-                ),
-            }
-        }
-        self.account
-            .clock
-            .set_logs_fail(is_down && answers.is_empty());
-        answers
     }
 
     /// Records or resends the sends that the answers resolve. Returns those that stay in doubt.
@@ -230,6 +185,11 @@ impl Resolver {
         let mut open = Vec::new();
         let now = self.account.clock.now();
         for mut send in due {
+            send.was_sought |= answers.were_sought();
+            if !answers.was_asked(send.wire_id()) {
+                open.push(send);
+                continue;
+            }
             let asked_at = answers.asked_at(send.wire_id());
             match answers.of(send.wire_id()) {
                 LogAnswer::Accepted(log) => {
@@ -271,6 +231,7 @@ impl Resolver {
                     let wait = RetryPolicy::new(self.config.in_doubt_wait, MAX_LOOKUP_INTERVAL)
                         .wait(send.look_ups);
                     send.look_ups += 1;
+                    send.was_sought = false;
                     send.due = Instant::now() + wait;
                     // "Not found" cannot count before, and a message that was accepted earlier was found already.
                     send.due = send.due.max(send.not_found_counts_from);
@@ -301,23 +262,6 @@ fn shut_down(send: &InDoubtSend, metrics: &Metrics) -> Option<SlotResult> {
         None => Resolution::HandedBack,
     });
     result
-}
-
-/// The ids to look up, in lists that fit the API's id filter.
-fn id_filters<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<Vec<String>> {
-    let mut filters: Vec<Vec<String>> = Vec::new();
-    let mut characters = usize::MAX;
-    for id in ids {
-        if characters.saturating_add(id.len() + 1) > limits::MAX_ID_FILTER_CHARACTERS {
-            filters.push(Vec::new());
-            characters = 0;
-        }
-        characters += id.len() + 1;
-        if let Some(filter) = filters.last_mut() {
-            filter.push(id.to_owned());
-        }
-    }
-    filters
 }
 
 /// Never resolves if `at` is `None`.

@@ -4,7 +4,10 @@
 //! it is sent again. The row of a refused duplicate is no outcome; it tells that the API has seen the id.
 //! Neighbours: the resolver in [`super`] asks; `outcome` classifies rows.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -21,6 +24,10 @@ pub(super) struct LogAnswers {
     duplicates: HashSet<String>,
     /// When the look-up that was answered began, by wire id.
     answered: HashMap<String, Instant>,
+    /// The ids of look-ups that failed.
+    failed: HashSet<String>,
+    were_sought: bool,
+    outage: Duration,
 }
 
 /// What the logs have of one id.
@@ -52,9 +59,32 @@ impl LogAnswers {
         self.answered.get(wire_id).copied()
     }
 
-    /// Whether no look-up was answered.
-    pub(super) fn is_empty(&self) -> bool {
-        self.answered.is_empty()
+    /// The look-up of these ids failed.
+    pub(super) fn fail(&mut self, ids: Vec<String>) {
+        self.failed.extend(ids);
+    }
+
+    /// Whether a look-up of the id was answered or failed. Otherwise the round ended before it.
+    pub(super) fn was_asked(&self, wire_id: &str) -> bool {
+        self.answered.contains_key(wire_id) || self.failed.contains(wire_id)
+    }
+
+    /// The ids were sought among the latest rows.
+    pub(super) fn note_sought(&mut self) {
+        self.were_sought = true;
+    }
+
+    pub(super) fn were_sought(&self) -> bool {
+        self.were_sought
+    }
+
+    /// The clock of doubts ran for this time while a request failed.
+    pub(super) fn note_outage(&mut self, took: Duration) {
+        self.outage += took;
+    }
+
+    pub(super) fn outage(&self) -> Duration {
+        self.outage
     }
 
     pub(super) fn of(&self, wire_id: &str) -> LogAnswer<'_> {

@@ -9,9 +9,12 @@ use std::collections::HashSet;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::{InDoubtSend, LogAnswers, Resolver};
+use super::{
+    InDoubtSend, LogAnswers, Resolver,
+    round::{Logs, id_filters},
+};
 use crate::{
-    infobip::{LogsQuery, limits, pacing::Priority, wire},
+    infobip::{LogsQuery, limits, wire},
     message::time,
     send::outcome::{self, Verdict},
 };
@@ -22,30 +25,34 @@ const MAX_AGE: SignedDuration = SignedDuration::from_mins(10);
 const FEW_REQUESTS: usize = 2;
 
 impl Resolver {
-    /// Looks for the sends of `due` among the latest rows, if `requests` requests by id would be many: makes at most half as many.
+    /// Looks for the sends of `due` among the latest rows, if they would take many requests by id: makes at most half as many. What
+    /// an earlier round sought and did not ask for by its id is not sought again, so a search that fails cannot stand in the way.
     pub(super) async fn find_among_recent(
         &self,
         due: &[InDoubtSend],
-        requests: usize,
+        no_request_after: Instant,
         answers: &mut LogAnswers,
-    ) {
+    ) -> Option<Logs> {
+        let new = due.iter().filter(|send| !send.was_sought);
+        let mut wanted: HashSet<_> = new.map(InDoubtSend::wire_id).collect();
+        let requests = id_filters(wanted.iter().copied()).len();
         if requests <= FEW_REQUESTS {
-            return;
+            return None;
         }
-        let mut wanted: HashSet<_> = due.iter().map(InDoubtSend::wire_id).collect();
         let mut query = LogsQuery {
             sent_since: Timestamp::now().checked_sub(MAX_AGE).ok(),
             limit: Some(limits::MAX_ROWS),
             ..LogsQuery::default()
         };
+        answers.note_sought();
         for _ in 0..requests / 2 {
             let at = Instant::now();
-            let response = self.account.logs(&query, Priority::InDoubt).await;
-            let Some(read) = response
-                .ok()
-                .and_then(|response| wire::read_logs(&response.body).ok())
-            else {
-                return;
+            if at > no_request_after {
+                break;
+            }
+            let read = match self.ask(&query, answers).await {
+                Ok(read) => read,
+                Err(logs) => return Some(logs),
             };
             let rows = read.rows.len() + read.bad.len();
             let sent_at = |row: &wire::LogRow| row.log.sent_at.as_ref().and_then(time::from_proto);
@@ -60,10 +67,11 @@ impl Resolver {
             answers.add(ids, at, found);
             let is_last = u32::try_from(rows).is_ok_and(|rows| rows < limits::MAX_ROWS);
             if is_last || found_none || wanted.is_empty() || oldest == query.sent_until {
-                return;
+                break;
             }
             query.sent_until = oldest;
         }
+        None
     }
 }
 

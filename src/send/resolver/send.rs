@@ -40,6 +40,8 @@ pub(in crate::send) struct InDoubtSend {
     /// Before this time "not found" does not count: the original request may still be in flight.
     pub(super) not_found_counts_from: Instant,
     pub(super) look_ups: u32,
+    /// It was sought among the latest rows of the logs; its look-up by id is still due.
+    pub(super) was_sought: bool,
     /// The API has seen the id, so an earlier request may have been accepted: it is not sent again.
     is_known: bool,
     /// The API rejected it after an earlier request may have been accepted. It counts if a look-up at `not_found_counts_from` or later
@@ -72,6 +74,7 @@ impl InDoubtSend {
             due: now,
             not_found_counts_from: now,
             look_ups: 0,
+            was_sought: false,
             is_known: false,
             rejection: None,
             refusal: None,
@@ -198,8 +201,7 @@ impl InDoubtSend {
         }
         // What was not tried does not wait for the end of an outage, because its command can go back to a queue.
         if self.tried == Tried::Nowhere {
-            let has_waited = self.item.since.elapsed() >= COMMAND_RETRY_FOR;
-            return match is_over || has_waited {
+            return match is_over || self.is_hold_over() {
                 true => Next::HandBack(self.handed_back()),
                 false => Next::LookUp,
             };
@@ -207,6 +209,21 @@ impl InDoubtSend {
         match is_over {
             true => Next::End(self.unknown("send.in_doubt_for has passed")),
             false => Next::LookUp,
+        }
+    }
+
+    /// Whether it has to be handed back now: its delivery is lost or held for too long, or, untried, it has waited too long.
+    pub(super) fn is_hold_over(&self) -> bool {
+        let is_untried = self.tried == Tried::Nowhere;
+        self.item.call.is_hold_over()
+            || is_untried && self.item.since.elapsed() >= COMMAND_RETRY_FOR
+    }
+
+    /// Gives back the time `by` that the clock ran in an outage. `now` is on that clock.
+    pub(super) fn postpone(&mut self, by: Duration, now: Instant) {
+        self.since = (self.since + by).min(now);
+        if let Some(since) = &mut self.item.in_doubt_since {
+            *since = self.since;
         }
     }
 
@@ -317,6 +334,20 @@ mod tests {
         let tried = InDoubtSend::redelivered(item(long_ago), A_DAY, now);
         assert!(matches!(next(&tried, now), Next::LookUp));
         assert!(matches!(next(&tried, now + A_DAY), Next::End(_)));
+    }
+
+    /// It is never given more than it has used.
+    #[test]
+    fn the_time_of_a_request_that_found_the_logs_down_is_given_back() {
+        let began = Instant::now();
+        let minute = Duration::from_secs(60);
+        let mut send = InDoubtSend::redelivered(item(began), Duration::ZERO, began);
+        let is_over = |send: &InDoubtSend, at| matches!(send.next(false, at, minute), Next::End(_));
+        assert!(is_over(&send, began + minute));
+        send.postpone(minute, began + minute);
+        assert!(!is_over(&send, began + minute));
+        send.postpone(10 * minute, began + minute);
+        assert!(is_over(&send, began + 2 * minute));
     }
 
     /// The API has seen the id, so it may have accepted an earlier request, whoever sent it.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     api_down::COMMANDS,
     custody::{SEND_PATH, Setup},
+    doubts::{IN_DOUBT, LOGS_PATH, marked},
 };
 use crate::support::{bridge::LONG_AFTER, eventually};
 
@@ -94,6 +95,51 @@ async fn a_command_in_doubt_sits_out_an_outage() {
     setup.simulator.heal().await;
     setup.accepted(1).await;
     assert_none_failed(&setup).await;
+    setup.bridge.stop().await;
+}
+
+/// The first look-up is answered. Then the logs take connections and do not answer, for longer than `send.in_doubt_for`, while more
+/// commands are in doubt than one request has room for.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_commands_in_doubt_sit_out_logs_that_do_not_answer() {
+    const MANY: usize = 200;
+    let setup = Setup::start(|config| {
+        config.infobip.request_timeout = Duration::from_secs(2);
+        config.send.in_doubt_for = Duration::from_secs(3);
+    })
+    .await;
+    let slow = |ms: u64| json!({"kind": "latency", "ms": ms, "path": LOGS_PATH});
+    setup.simulator.fault(slow(1_800)).await;
+    let publish = async |n: usize| {
+        let id = format!("a-request-id-as-long-as-those-of-many-systems-{n}");
+        let command = json!({"message":
+            {"from": "InfoSMS", "destinations": [{"to": format!("41793{n:06}")}], "text": "Hello"}});
+        let commands = setup.broker.topology().commands();
+        let body = command.to_string();
+        let properties = marked(&id, IN_DOUBT);
+        setup
+            .client
+            .publish(&commands, "sms.send", properties, body.as_bytes())
+            .await;
+    };
+    publish(0).await;
+    setup.await_look_up().await;
+    setup.simulator.heal().await;
+    setup.simulator.fault(slow(60_000)).await;
+    for n in 1..MANY {
+        publish(n).await;
+    }
+    eventually("look-ups time out", async || {
+        let paths = setup.simulator.paths().await;
+        let asked = paths.iter().filter(|path| *path == LOGS_PATH).count();
+        (asked > 8).then_some(())
+    })
+    .await;
+    assert_none_failed(&setup).await;
+    setup.simulator.heal().await;
+    setup.accepted(MANY).await;
+    assert_none_failed(&setup).await;
+    setup.assert_delivered_once(MANY).await;
     setup.bridge.stop().await;
 }
 

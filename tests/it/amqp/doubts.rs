@@ -20,8 +20,8 @@ use crate::support::{
 };
 
 const TO: &str = "41793026727";
-const LOGS_PATH: &str = "/sms/1/logs";
-const IN_DOUBT: &str = "smsbridge-in-doubt";
+pub(super) const LOGS_PATH: &str = "/sms/1/logs";
+pub(super) const IN_DOUBT: &str = "smsbridge-in-doubt";
 const MAY_HAVE_TWIN: &str = "smsbridge-may-have-twin";
 
 fn properties(request_id: &str) -> BasicProperties {
@@ -33,7 +33,7 @@ fn properties(request_id: &str) -> BasicProperties {
 }
 
 /// A command with a header that the bridge sets on copies.
-fn marked(request_id: &str, header: &str) -> BasicProperties {
+pub(super) fn marked(request_id: &str, header: &str) -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert(header.into(), AMQPValue::Boolean(true));
     properties(request_id).with_headers(headers)
@@ -87,7 +87,7 @@ impl Setup {
         }
     }
 
-    async fn await_look_up(&self) {
+    pub(super) async fn await_look_up(&self) {
         eventually("it is looked up", async || {
             let paths = self.simulator.paths().await;
             paths.iter().any(|path| path == LOGS_PATH).then_some(())
@@ -174,6 +174,53 @@ async fn a_redelivered_command_goes_back_marked_at_a_shutdown() {
     let back = setup.client.take(&queue).await;
     assert!(!back.redelivered);
     assert!(has_header(&back, IN_DOUBT));
+}
+
+/// A caller's look-up is under way for longer than the test; the request of a command ends with this fault after the shutdown began.
+async fn goes_back_behind_a_callers_look_up(fault: Value) -> Delivery {
+    let setup = Setup::start(|config| {
+        config.infobip.request_timeout = LONG_AFTER;
+        config.send.in_doubt_for = 2 * LONG_AFTER;
+        config.shutdown.grace = LONG_AFTER;
+    })
+    .await;
+    let a_long_time = u64::try_from(LONG_AFTER.as_millis()).unwrap();
+    for fault in [
+        json!({"kind": "latency", "ms": a_long_time, "path": LOGS_PATH}),
+        json!({"kind": "reset", "count": 1, "path": SEND_PATH}),
+    ] {
+        setup.simulator.fault(fault).await;
+    }
+    let mut sms = setup.bridge.sms();
+    let calling = tokio::spawn(async move { sms.send_sms(text_with_id("call", &[TO])).await });
+    setup.await_look_up().await;
+    for fault in [
+        json!({"kind": "latency", "ms": 2_000, "count": 1, "path": SEND_PATH, "before": true}),
+        fault,
+    ] {
+        setup.simulator.fault(fault).await;
+    }
+    setup.publish_sms(properties("r1"), json!({})).await;
+    setup.sends_seen(2).await;
+    let stopping = tokio::spawn(setup.bridge.stop());
+    let queue = setup.broker.topology().send_normal();
+    let back = setup.client.take(&queue).await;
+    assert!(!back.redelivered && !calling.is_finished() && !stopping.is_finished());
+    back
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_comes_into_doubt_in_a_shutdown_does_not_wait_for_a_callers_look_up() {
+    let reset = json!({"kind": "reset", "path": SEND_PATH});
+    let back = goes_back_behind_a_callers_look_up(reset).await;
+    assert!(has_header(&back, IN_DOUBT));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_refused_with_429_in_a_shutdown_does_not_wait_for_a_callers_look_up() {
+    let refused = json!({"kind": "status", "status": 429, "path": SEND_PATH});
+    let back = goes_back_behind_a_callers_look_up(refused).await;
+    assert!(!has_header(&back, IN_DOUBT));
 }
 
 /// In a long outage of the logs the broker would close the channel and deliver it again; without a request id it would be `unknown`.
