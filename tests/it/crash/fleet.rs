@@ -54,6 +54,10 @@ impl Times {
 /// which share the machine with others, the second one. A stall from the freeze to the end is longer in both.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE_OF_SHORT: Duration = Duration::from_secs(12);
+/// The share of requests that the API accepts without an answer before a bridge is drained, and for how long: some messages are
+/// in doubt then, and another bridge must look them up.
+const SHARE_IN_DOUBT: f64 = 0.3;
+const IN_DOUBT_FOR: Duration = Duration::from_secs(1);
 /// How long the API is slow before a bridge is frozen.
 const SLOW_FOR: Duration = Duration::from_secs(3);
 /// Its latency then: less than the bridge waits for an answer.
@@ -199,14 +203,27 @@ impl Fleet {
         }
     }
 
-    /// Sends SIGTERM to the first bridge, and starts it again.
+    /// Ends the faults that are not those of the whole run.
+    async fn heal(&self) {
+        self.simulator.heal().await;
+        for fault in faults::of_run(self.memory) {
+            self.simulator.fault(fault).await;
+        }
+    }
+
+    /// Sends SIGTERM to the first bridge while it has messages in doubt, and starts it again.
     async fn drain(&mut self) {
+        let no_answer =
+            json!({"kind": "accept_then_drop", "path": SEND_PATH, "probability": SHARE_IN_DOUBT});
+        self.simulator.fault(no_answer).await;
+        tokio::time::sleep(IN_DOUBT_FOR).await;
         let drained = self.bridges.remove(0);
         self.count_overlaps(&drained).await;
         self.note("SIGTERM");
         let (status, said) = drained.stop().await;
         assert!(status.success(), "{status} {said}");
         self.note("ended after SIGTERM");
+        self.heal().await;
         self.restart(TempDir::new().unwrap()).await;
     }
 
@@ -217,10 +234,7 @@ impl Fleet {
         tokio::time::sleep(SLOW_FOR).await;
         self.note("frozen");
         self.bridges[0].signal("STOP").await;
-        self.simulator.heal().await;
-        for fault in faults::of_run(self.memory) {
-            self.simulator.fault(fault).await;
-        }
+        self.heal().await;
         tokio::time::sleep(time).await;
         self.bridges[0].signal("CONT").await;
         self.note("woken");
