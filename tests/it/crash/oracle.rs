@@ -10,9 +10,12 @@ use smsbridge::proto::v1::{self, Outcome, SendResult, event::Payload};
 
 use super::{
     evidence::Evidence,
-    producer::{REJECTED_PREFIX, Record},
+    producer::{Commands, REJECTED_PREFIX, Record},
     requests,
 };
+
+/// The least share of the destinations with a request id whose handset gets the message. The API rejects two of a hundred.
+const LEAST_SENT_PERCENT: usize = 90;
 
 /// What was found. Each finding is about a destination, except where its comment says otherwise.
 #[derive(Debug, Default)]
@@ -21,6 +24,9 @@ pub struct Verdict {
     pub confirmed: usize,
     /// Their handset got the message.
     pub sent: usize,
+    /// Of the confirmed commands with a request id.
+    pub confirmed_with_id: usize,
+    pub sent_with_id: usize,
     /// Confirmed, without a result and without a dead letter.
     pub lost: usize,
     /// Lost, although the handset got the message: the acknowledgement came before the result was durable.
@@ -58,6 +64,13 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Whether most of what can be looked up reached its handset. A bridge that sends nothing and reports each command as
+    /// unknown loses, repeats and contradicts nothing.
+    pub fn sends_most(&self) -> bool {
+        self.confirmed_with_id > 0
+            && self.sent_with_id * 100 >= self.confirmed_with_id * LEAST_SENT_PERCENT
+    }
+
     fn find(&mut self, index: usize, finding: impl Into<String>) {
         self.findings
             .entry(index)
@@ -120,6 +133,10 @@ pub fn judge(records: &[Record], evidence: &Evidence) -> Verdict {
             }
             if record.is_confirmed {
                 verdict.confirmed += 1;
+                if !command.request_id.is_empty() {
+                    verdict.confirmed_with_id += 1;
+                    verdict.sent_with_id += usize::from(times > 0);
+                }
                 if destination.results.is_empty() && !dead.contains(&command.index) {
                     verdict.lost += 1;
                     verdict.lost_after_send += usize::from(times > 0);
@@ -308,4 +325,39 @@ fn read_dead_letters(
     }
     verdict.dead = dead.len();
     dead
+}
+
+#[test]
+fn a_bridge_that_reports_all_as_unknown_and_sends_nothing_is_noticed() {
+    let records: Vec<_> = Commands::plain(10)
+        .into_iter()
+        .map(|command| Record {
+            command,
+            published: vec![jiff::Timestamp::now()],
+            is_confirmed: true,
+        })
+        .collect();
+    let unknown = |record: &Record| v1::Event {
+        id: record.command.request_id.clone(),
+        application: "default".into(),
+        request_id: record.command.request_id.clone(),
+        payload: Some(Payload::Result(Box::new(SendResult {
+            to: record.command.numbers[0].clone(),
+            outcome: Outcome::Unknown.into(),
+            ..Default::default()
+        }))),
+        ..Default::default()
+    };
+    let evidence = Evidence {
+        events: records.iter().map(unknown).collect(),
+        dead: Vec::new(),
+        left: BTreeMap::new(),
+        ledger: Vec::new(),
+        requests: Vec::new(),
+    };
+    let verdict = judge(&records, &evidence);
+    let broken = [verdict.lost, verdict.contradicting, verdict.unexpected];
+    assert_eq!(broken, [0; 3], "what the other rules notice");
+    assert_eq!(verdict.unknown_with_id, records.len());
+    assert!(!verdict.sends_most());
 }

@@ -109,7 +109,16 @@ impl Report {
     /// Whether no promise is broken, as far as it is judged, and the bridge ended only where the schedule says so.
     pub fn is_kept(&self) -> bool {
         let is_broken = |(_, kept, _): &(u8, Option<bool>, String)| *kept == Some(false);
-        !self.promises().iter().any(is_broken) && self.rest.is_some() && self.other_ends.is_empty()
+        !self.promises().iter().any(is_broken)
+            && self.resolves_and_sends()
+            && self.rest.is_some()
+            && self.other_ends.is_empty()
+    }
+
+    /// Whether everything with a request id has a definite result, and most of it was sent. Beyond P2 a result may be unknown.
+    fn resolves_and_sends(&self) -> bool {
+        let may_be_unknown = self.memory == ApiMemory::ForgetsIdsAndLogsLag;
+        (may_be_unknown || self.verdict.unknown_with_id == 0) && self.verdict.sends_most()
     }
 
     fn exits_well(&self) -> bool {
@@ -236,6 +245,16 @@ impl fmt::Display for Report {
             v.recovered,
             v.unknown_with_id,
             v.unknown_without_id
+        )?;
+        writeln!(
+            f,
+            "with a request id: {}, destinations confirmed {}, sent {}",
+            match self.resolves_and_sends() {
+                true => "resolved and sent",
+                false => "NOT RESOLVED OR NOT SENT",
+            },
+            v.confirmed_with_id,
+            v.sent_with_id
         )?;
         for (number, is_kept, detail) in self.promises() {
             let told = match is_kept {
