@@ -87,7 +87,7 @@ impl de::Error for ValueError {
 
     fn invalid_value(found: Unexpected<'_>, wants: &dyn Expected) -> Self {
         Self::wrong(
-            format_args!("{} with an invalid value", kind(found)),
+            format_args!("{} that is not allowed here", kind(found)),
             &wants.to_string(),
         )
     }
