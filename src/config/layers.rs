@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Mistake, Origin};
 
-const ENVIRONMENT_PREFIX: &str = "SMSBRIDGE_";
+pub(super) const ENVIRONMENT_PREFIX: &str = "SMSBRIDGE_";
 
 /// A value and its origin. Has no `Debug`, as it can be a secret.
 #[derive(Clone)]

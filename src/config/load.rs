@@ -91,8 +91,10 @@ fn load(
         let layer = read_file(path).map_err(|mistake| ConfigErrors::from(vec![mistake]))?;
         tree.overlay(layer, "", &mut mistakes);
     }
+    let environment: Vec<_> = environment.filter(|(_, value)| !value.is_empty()).collect();
+    mistakes.extend(environment.iter().filter_map(|(name, _)| misspelt(name)));
     let mut variables: Vec<_> = environment
-        .filter(|(_, value)| !value.is_empty())
+        .into_iter()
         .filter_map(|(name, value)| Some((environment_path(&name)?, name, value)))
         .collect();
     variables.sort();
@@ -108,6 +110,34 @@ fn load(
     check::every_command(&mut config, &tree, &mut mistakes);
     let effective = effective::list(&tree, &not_texts);
     Ok((Loaded { config, effective }, mistakes))
+}
+
+/// The mistake of a variable such as `SMSBRIDGE_GRPC_LISTEN`, which would not be read, because it has one `_` after its section.
+fn misspelt(name: &str) -> Option<Mistake> {
+    if environment_path(name).is_some() {
+        return None;
+    }
+    let rest = name.strip_prefix(layers::ENVIRONMENT_PREFIX)?;
+    let mut section = "";
+    DEFAULTS.lines().find_map(|line| {
+        if let Some(named) = line.strip_prefix('[') {
+            section = named.trim_end_matches(']');
+        }
+        // Keys without a default are comments.
+        let (key, _) = line.trim_start_matches("# ").split_once(" = ")?;
+        rest.eq_ignore_ascii_case(&format!("{section}_{key}"))
+            .then(|| Mistake {
+                key: format!("{section}.{key}"),
+                origin: Origin::Environment(name.to_owned()),
+                problem: "the variable is not read: it has one `_` after the section".to_owned(),
+                remedy: format!(
+                    "write {}{}__{}",
+                    layers::ENVIRONMENT_PREFIX,
+                    section.to_uppercase(),
+                    key.to_uppercase()
+                ),
+            })
+    })
 }
 
 fn read_file(path: &Path) -> Result<Node, Mistake> {

@@ -272,6 +272,34 @@ fn an_unknown_key_gets_a_suggestion() {
 }
 
 #[test]
+fn a_variable_with_one_underscore_after_its_section_is_a_mistake() {
+    for (name, key, remedy) in [
+        (
+            "SMSBRIDGE_GRPC_LISTEN",
+            "grpc.listen",
+            "write SMSBRIDGE_GRPC__LISTEN",
+        ),
+        (
+            "SMSBRIDGE_AMQP_URL",
+            "amqp.url",
+            "write SMSBRIDGE_AMQP__URL",
+        ),
+    ] {
+        let mistake = mistake("", &[(name, "x")]);
+        assert_eq!((&mistake.key[..], &mistake.remedy[..]), (key, remedy));
+        assert!(mistake.to_string().contains(name), "{mistake}");
+    }
+    // Of the command line, and of a service with the name of the release in Kubernetes.
+    for name in [
+        "SMSBRIDGE_CONFIG",
+        "SMSBRIDGE_GRPC_SERVICE_HOST",
+        "SMSBRIDGE_GRPC_PORT",
+    ] {
+        load("", &[(name, "x")]).unwrap();
+    }
+}
+
+#[test]
 fn sections_and_values_are_not_confused() {
     assert_eq!(
         mistake("grpc = 3", &[]).problem,
