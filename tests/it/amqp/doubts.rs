@@ -195,7 +195,7 @@ async fn goes_back_behind_a_callers_look_up(fault: Value) -> Delivery {
     let calling = tokio::spawn(async move { sms.send_sms(text_with_id("call", &[TO])).await });
     setup.await_look_up().await;
     for fault in [
-        json!({"kind": "latency", "ms": 2_000, "count": 1, "path": SEND_PATH, "before": true}),
+        json!({"kind": "latency", "ms": 2_000, "count": 1, "path": SEND_PATH}),
         fault,
     ] {
         setup.simulator.fault(fault).await;
