@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{CliError, config_args::ConfigArgs};
-use crate::config::{DEFAULTS, EffectiveValue};
+use crate::config::{DEFAULTS, EffectiveValue, Loaded};
 
 /// Lines are padded to at most this width, so that the origins after them are aligned. A longer line is not padded.
 const MAX_ALIGNED: usize = 60;
@@ -43,7 +43,16 @@ pub fn run(args: &CheckConfigArgs) -> Result<(), CliError> {
         out.write_all(DEFAULTS.as_bytes())?;
         return Ok(out.flush()?);
     }
-    let values = args.config.load_for_serve()?.effective;
+    let Loaded {
+        config,
+        effective: values,
+    } = args.config.load_for_serve()?;
+    if config.infobip.is_unencrypted() {
+        writeln!(
+            io::stderr(),
+            "warning: credentials and messages would go to the API unencrypted: use https:// in infobip.base_url"
+        )?;
+    }
     if args.json {
         for value in &values {
             writeln!(out, "{}", as_json(value))?;

@@ -148,6 +148,22 @@ async fn check_config_refuses_what_serve_refuses() {
 }
 
 #[tokio::test]
+async fn check_config_warns_of_an_unencrypted_api() {
+    for (url, is_warned) in [
+        ("http://api.infobip.com", true),
+        ("https://api.infobip.com", false),
+        ("http://127.0.0.1:8090", false),
+    ] {
+        let ended =
+            end(check_config(&["--infobip-base-url", url]).env("SMSBRIDGE_INFOBIP__PASSWORD", "p"))
+                .await
+                .expect(0);
+        let warning = ended.stderr.contains("unencrypted: use https://");
+        assert_eq!(warning, is_warned, "{url}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
 async fn a_limit_is_written_as_in_the_configuration() {
     let ended = end(check_config(&[])
         .env("SMSBRIDGE_INFOBIP__PASSWORD", "p")
