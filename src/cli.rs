@@ -21,6 +21,7 @@ pub mod config_args;
 pub mod connect;
 pub mod dead;
 pub mod demo;
+mod event_queue;
 pub mod events;
 pub mod inbox;
 mod interrupt;

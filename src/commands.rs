@@ -192,7 +192,8 @@ async fn consume(
             .await?;
         opened_consumers.push((queue, channel, consumer));
     }
-    // Made only now, because it looks at the clock: a slow broker is no stopped process.
+    // Made only now, because nobody looks at the clock while the broker opens channels, and the lease would take that for a stop of this
+    // process.
     let lease = Arc::new(SessionLease::new(&session, endpoint.heartbeat()));
     let hold = Hold {
         context,
@@ -232,7 +233,7 @@ async fn consume(
         if shutdown.is_cancelled() {
             context.consumers_stopped.cancel();
             for consumer in &mut stopped {
-                requeue_unhandled(context, &lease, consumer, handlers);
+                requeue_unhandled(context, consumer, handlers);
             }
             handlers.close();
             handlers.wait().await;

@@ -3,13 +3,11 @@
 use std::process::{Command, Stdio};
 
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties,
-    options::{
-        BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions,
-    },
+    BasicProperties, Channel, Connection,
+    options::{BasicPublishOptions, ExchangeDeleteOptions, QueueDeleteOptions},
 };
 
-use super::process::binary;
+use super::{confirm::connect, process::binary};
 
 /// Publications without a confirm at most.
 const IN_FLIGHT: usize = 2000;
@@ -51,14 +49,7 @@ impl Broker {
             all.map(|one| one["name"].as_str().unwrap().to_owned())
                 .collect()
         };
-        let connection = Connection::connect(url, ConnectionProperties::default())
-            .await
-            .unwrap();
-        let channel = connection.create_channel().await.unwrap();
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await
-            .unwrap();
+        let (connection, channel) = connect(url).await;
         Self {
             url: url.to_owned(),
             prefix,

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use lapin::{
-    BasicProperties, Connection, ConnectionProperties,
+    BasicProperties, Channel, Connection, ConnectionProperties,
     options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
@@ -15,8 +15,8 @@ const STREAM: &str = "smsbridge-bench-confirm";
 /// As long as the event of a result is on the broker, about.
 const BODY: [u8; 400] = [b'x'; 400];
 
-/// Publishes one after the other for so long.
-pub async fn confirms(url: &str, duration: Duration) -> Measured {
+/// A connection to the broker, and a channel in confirm mode.
+pub async fn connect(url: &str) -> (Connection, Channel) {
     let connection = Connection::connect(url, ConnectionProperties::default())
         .await
         .unwrap();
@@ -25,6 +25,12 @@ pub async fn confirms(url: &str, duration: Duration) -> Measured {
         .confirm_select(ConfirmSelectOptions::default())
         .await
         .unwrap();
+    (connection, channel)
+}
+
+/// Publishes one after the other for so long.
+pub async fn confirms(url: &str, duration: Duration) -> Measured {
+    let (connection, channel) = connect(url).await;
     let durable = QueueDeclareOptions {
         durable: true,
         ..QueueDeclareOptions::default()

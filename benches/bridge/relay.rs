@@ -10,16 +10,14 @@ use std::{
 
 use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use lapin::{
-    BasicProperties, Connection, ConnectionProperties,
-    options::{
-        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-        ConfirmSelectOptions,
-    },
+    BasicProperties,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions},
     types::FieldTable,
 };
 
 use super::{
     broker::Broker,
+    confirm::connect,
     load::Measured,
     process::{cpu_of, peak_bytes_of},
 };
@@ -67,19 +65,9 @@ pub async fn run(arguments: &[String]) {
         panic!("{ARGUMENT} URL PREFIX IN_FLIGHT COMMANDS");
     };
     let (in_flight, commands): (u16, u64) = (in_flight.parse().unwrap(), commands.parse().unwrap());
-    let open = async || {
-        let connection = Connection::connect(url, ConnectionProperties::default());
-        let connection = connection.await.unwrap();
-        let channel = connection.create_channel().await.unwrap();
-        (connection, channel)
-    };
     // An alarm of the broker would otherwise block acknowledgements too. The bridge has two connections as well.
-    let (_publishing, events) = open().await;
-    events
-        .confirm_select(ConfirmSelectOptions::default())
-        .await
-        .unwrap();
-    let (_consuming, queue) = open().await;
+    let (_publishing, events) = connect(url).await;
+    let (_consuming, queue) = connect(url).await;
     queue
         .basic_qos(in_flight, BasicQosOptions::default())
         .await

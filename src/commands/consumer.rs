@@ -21,7 +21,6 @@ use tokio_util::task::TaskTracker;
 use super::{
     Context,
     command::Source,
-    decoded_size::decoded_bytes,
     handle,
     lease::{HeldDelivery, SessionLease},
 };
@@ -64,7 +63,7 @@ impl CommandQueue {
     }
 
     /// Waits for room for a handler. `None` never comes: the semaphores are not closed.
-    async fn room(&self, delivery: &Delivery) -> Option<Room> {
+    async fn room(&self, delivery: &HeldDelivery) -> Option<Room> {
         let handler = self.permits.clone().acquire_owned().await.ok()?;
         let kib = self.kib.clone().acquire_many_owned(kib(delivery));
         Some(Room {
@@ -74,7 +73,7 @@ impl CommandQueue {
     }
 
     /// Room for a handler, if there is some now.
-    fn room_now(&self, delivery: &Delivery) -> Option<Room> {
+    fn room_now(&self, delivery: &HeldDelivery) -> Option<Room> {
         let handler = self.permits.clone().try_acquire_owned().ok()?;
         let kib = self.kib.clone().try_acquire_many_owned(kib(delivery));
         Some(Room {
@@ -86,8 +85,8 @@ impl CommandQueue {
 
 /// The permits for a command: what it takes in memory. One that is too large becomes a dead letter without being decoded, so it waits
 /// for no room.
-fn kib(delivery: &Delivery) -> u32 {
-    let bytes = decoded_bytes(delivery).unwrap_or_default();
+fn kib(delivery: &HeldDelivery) -> u32 {
+    let bytes = *delivery.decoded_bytes.as_ref().unwrap_or(&0);
     // More than all of it would never be free.
     u32::try_from(bytes.div_ceil(1024)).map_or(BUDGET_KIB, |kib| kib.min(BUDGET_KIB))
 }
@@ -96,21 +95,18 @@ fn kib(delivery: &Delivery) -> u32 {
 pub(super) struct StoppedConsumer {
     pub(super) queue: Arc<CommandQueue>,
     /// The deliveries without a handler.
-    pub(super) unhandled: Vec<Delivery>,
+    pub(super) unhandled: Vec<HeldDelivery>,
 }
 
 /// Requeues the deliveries without a handler. They need no room: their number is bounded by the prefetch limit.
 pub(super) fn requeue_unhandled(
     context: &Arc<Context>,
-    lease: &Arc<SessionLease>,
     stopped: &mut StoppedConsumer,
     handlers: &TaskTracker,
 ) {
     let source = stopped.queue.source;
     for delivery in std::mem::take(&mut stopped.unhandled) {
         let context = context.clone();
-        let lease = lease.clone();
-        let delivery = HeldDelivery { delivery, lease };
         handlers.spawn(async move {
             handle::requeue_unchanged(&context, source, &delivery).await;
         });
@@ -139,7 +135,7 @@ pub(super) async fn consume_queue(
             next = consumer.next() => next,
         };
         let delivery = match next {
-            Some(Ok(delivery)) => delivery,
+            Some(Ok(delivery)) => HeldDelivery::new(delivery, &lease),
             Some(Err(error)) => {
                 tracing::debug!(%error, queue = queue.name, "the consumer failed");
                 return stopped;
@@ -159,18 +155,18 @@ pub(super) async fn consume_queue(
             },
         };
         let (context, source) = (context.clone(), queue.source);
-        let lease = lease.clone();
-        let delivery = HeldDelivery { delivery, lease };
         handlers.spawn(async move {
             handle::handle(&context, source, delivery).await;
             drop(room);
         });
     }
-    receive_until_idle(&session, &mut consumer, &mut stopped.unhandled).await;
+    let hold = |delivery| HeldDelivery::new(delivery, &lease);
+    let received = receive_until_idle(&session, &mut consumer).await;
+    stopped.unhandled.extend(received.into_iter().map(hold));
     match cancel(&channel, &consumer).await {
         Ok(()) => {
             while let Some(Ok(delivery)) = consumer.next().await {
-                stopped.unhandled.push(delivery);
+                stopped.unhandled.push(hold(delivery));
             }
         }
         Err(error) => {
@@ -196,11 +192,8 @@ async fn cancel(channel: &Channel, consumer: &Consumer) -> Result<(), AmqpError>
 /// broker delivers it again with the flag `redelivered`, which puts it in doubt although it was never attempted. Meanwhile no
 /// delivery is acknowledged (`custody`), so the prefetch limit ends the deliveries; an acknowledgement that is on its way when the
 /// shutdown begins still brings another one.
-async fn receive_until_idle(
-    session: &Session,
-    consumer: &mut Consumer,
-    received: &mut Vec<Delivery>,
-) {
+async fn receive_until_idle(session: &Session, consumer: &mut Consumer) -> Vec<Delivery> {
+    let mut received = Vec::new();
     let deadline = Instant::now() + IDLE_TIMEOUT;
     while Instant::now() < deadline {
         tokio::select! {
@@ -211,4 +204,5 @@ async fn receive_until_idle(
             },
         }
     }
+    received
 }

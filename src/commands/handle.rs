@@ -12,7 +12,7 @@ use super::{
     Context,
     command::{Command, Source},
     custody::Requeue,
-    decoded_size::{TooLarge, decoded_bytes},
+    decoded_size::TooLarge,
     encoding::Encoding,
     envelope::Envelope,
     invalid::Invalid,
@@ -74,8 +74,8 @@ async fn carry_out(context: &Context, source: Source, delivery: &HeldDelivery, b
         context.dead_letter(delivery, invalid, None).await;
         return;
     }
-    if let Err(TooLarge(detail)) = decoded_bytes(delivery) {
-        let invalid = Invalid::new(Reason::MessageTooLarge, detail);
+    if let Err(TooLarge(detail)) = &delivery.decoded_bytes {
+        let invalid = Invalid::new(Reason::MessageTooLarge, detail.as_str());
         context.dead_letter(delivery, invalid, None).await;
         return;
     }
@@ -108,7 +108,7 @@ pub(super) async fn requeue_unchanged(context: &Context, source: Source, deliver
     let may_be_sent = envelope.history().may_be_sent(source);
     // One that may have been sent was sent by other ids than new ones.
     let needs_ids =
-        envelope.request_id().is_empty() && !may_be_sent && decoded_bytes(delivery).is_ok();
+        envelope.request_id().is_empty() && !may_be_sent && delivery.decoded_bytes.is_ok();
     let read =
         needs_ids.then(|| Command::read(&envelope, source, commands.application_from, bridge_user));
     // One that cannot be read is handled by the process that receives the copy.

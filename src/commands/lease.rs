@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::decoded_size::{TooLarge, decoded_bytes};
 use crate::{amqp::Session, send::Lease};
 
 /// The longest time between two looks at the clock, if the process runs.
@@ -128,11 +129,21 @@ impl fmt::Debug for SessionLease {
 
 /// A delivery and the hold on it.
 pub(super) struct HeldDelivery {
-    pub(super) delivery: Delivery,
+    delivery: Delivery,
     pub(super) lease: Arc<SessionLease>,
+    /// The memory that its command takes when it is decoded, in bytes; an error if it must not be decoded.
+    pub(super) decoded_bytes: Result<usize, TooLarge>,
 }
 
 impl HeldDelivery {
+    pub(super) fn new(delivery: Delivery, lease: &Arc<SessionLease>) -> Self {
+        Self {
+            lease: Arc::clone(lease),
+            decoded_bytes: decoded_bytes(&delivery),
+            delivery,
+        }
+    }
+
     /// Whether the delivery can still be acknowledged. If not, the broker delivers the command again.
     pub(super) fn is_usable(&self) -> bool {
         self.delivery.acker.usable() && !self.lease.is_lost()

@@ -3,13 +3,13 @@
 //!
 //! Neighbours: `core` makes items; `lanes` queues and batches them; `dispatcher` sends them; `resolver` holds those in doubt.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range, slice, sync::Arc};
 
 use jiff::Timestamp;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::call::Call;
+use super::{call::Call, lane_of};
 use crate::{
     infobip::{BatchKind, WireDestination, estimated_bytes},
     message::time,
@@ -65,11 +65,7 @@ impl BatchItem {
     }
 
     pub(super) fn lane(&self) -> Lane {
-        if self.is_urgent() {
-            Lane::Urgent
-        } else {
-            Lane::Normal
-        }
+        lane_of(slice::from_ref(self.message()))
     }
 
     /// Whether `expires_at` has passed.

@@ -7,13 +7,16 @@ use futures_util::StreamExt as _;
 use lapin::{
     BasicProperties, Channel, Consumer,
     options::{
-        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
-        ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+        BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions,
     },
-    types::FieldTable,
 };
 
-use super::{super::CliError, failed, flows::text, story::Story};
+use super::{
+    super::{CliError, event_queue::consume_events},
+    failed,
+    flows::text,
+    story::Story,
+};
 use crate::{
     amqp::{AmqpError, Endpoint, Session, Topology},
     config,
@@ -25,8 +28,6 @@ use crate::{
 const EVENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Timeout of the deletion of one queue or exchange.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum number of unacknowledged events.
-const PREFETCH: u16 = 10;
 /// The events that the demo awaits after it has published the command.
 const EXPECTED: [EventType; 2] = [EventType::SendAccepted, EventType::ReportDelivered];
 
@@ -145,8 +146,11 @@ async fn publish_and_consume(story: &Story, broker: &Broker) -> Result<(), Strin
     let session = Session::open(&broker.endpoint, "demo")
         .await
         .map_err(text_of)?;
-    let channel = session.consuming_channel(PREFETCH).await.map_err(text_of)?;
-    let consumer = bind_queue(&channel, &broker.topology).await?;
+    let channel = session.consuming_channel(1).await.map_err(text_of)?;
+    let events = broker.topology.events().into();
+    let consumer = consume_events(&channel, events, &["send.*.default", "report.#"])
+        .await
+        .map_err(text_of)?;
     publish(&channel, &broker.topology).await?;
     let received = tokio::time::timeout(EVENT_TIMEOUT, consume(story, consumer))
         .await
@@ -159,38 +163,6 @@ async fn publish_and_consume(story: &Story, broker: &Broker) -> Result<(), Strin
     // The queue is exclusive: the broker deletes it with the connection.
     session.close().await;
     received
-}
-
-async fn bind_queue(channel: &Channel, topology: &Topology) -> Result<Consumer, String> {
-    let exclusive = QueueDeclareOptions {
-        exclusive: true,
-        ..QueueDeclareOptions::default()
-    };
-    let queue = channel
-        .queue_declare("".into(), exclusive, FieldTable::default())
-        .await
-        .map_err(text_of)?;
-    for key in ["send.*.default", "report.#"] {
-        channel
-            .queue_bind(
-                queue.name().clone(),
-                topology.events().into(),
-                key.into(),
-                QueueBindOptions::default(),
-                FieldTable::default(),
-            )
-            .await
-            .map_err(text_of)?;
-    }
-    channel
-        .basic_consume(
-            queue.name().clone(),
-            "demo".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await
-        .map_err(text_of)
 }
 
 async fn publish(channel: &Channel, topology: &Topology) -> Result<(), String> {
@@ -232,10 +204,6 @@ async fn consume(story: &Story, mut consumer: Consumer) -> Result<(), String> {
             .ok_or("the consumer ended")?
             .map_err(text_of)?;
         let event: v1::Event = serde_json::from_slice(&delivery.data).map_err(text_of)?;
-        delivery
-            .ack(BasicAckOptions::default())
-            .await
-            .map_err(text_of)?;
         if missing.remove(event.r#type.as_str()) {
             story.event(&event).map_err(text_of)?;
         }

@@ -11,18 +11,18 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::StreamExt as _;
 use lapin::{
-    BasicProperties, Channel, Confirmation, Consumer, ErrorKind,
-    options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions},
+    BasicProperties, Confirmation, Consumer, ErrorKind,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
     protocol::{AMQPErrorKind, AMQPSoftError},
-    types::{FieldTable, ShortString},
+    types::ShortString,
 };
 use tokio::time::{Instant, timeout_at};
 
 use self::dead_commands::DeadCommands;
 use super::tally::repeat;
 use crate::{
-    amqp::{Endpoint, Session, codec},
-    cli::{CliError, codes},
+    amqp::{Endpoint, Session},
+    cli::{CliError, codes, event_queue::consume},
     config::BROKER_URL_REMEDY,
     proto::v1::{OutboundMessage, Priority, SendSmsRequest, SendSmsResponse},
 };
@@ -140,7 +140,7 @@ impl BrokerArgs {
         refusals: &Refusals<'_>,
     ) -> Result<Consumer, CliError> {
         let channel = session.consuming_channel(1).await.map_err(failed)?;
-        let replies = consume(&channel, DIRECT_REPLY).await.map_err(lost)?;
+        let replies = consume(&channel, DIRECT_REPLY.into()).await.map_err(lost)?;
         let routing_key = match is_urgent(request) {
             true => "sms.send.urgent",
             false => "sms.send",
@@ -246,17 +246,6 @@ impl Refusals<'_> {
 fn is_urgent(request: &SendSmsRequest) -> bool {
     let priority = request.message.as_ref().map(OutboundMessage::priority);
     priority == Some(Priority::Urgent)
-}
-
-async fn consume(channel: &Channel, queue: &str) -> Result<Consumer, lapin::Error> {
-    let options = BasicConsumeOptions {
-        no_ack: true,
-        ..BasicConsumeOptions::default()
-    };
-    let queue = codec::lossy_short(queue);
-    channel
-        .basic_consume(queue, "".into(), options, FieldTable::default())
-        .await
 }
 
 /// # Errors

@@ -195,6 +195,15 @@ async fn a_probe_does_not_split_an_exclusive_request() {
     lanes.push([of_one(false), item(false), of_one(false), of_one(true)]);
     assert_eq!(lanes.take_probe(LONG).unwrap().0.len(), 3);
     assert_eq!(lanes.take_probe(LONG).unwrap().0.len(), 1);
+
+    // Texts and binary messages have endpoints of their own.
+    let binary = BatchItem {
+        exclusive: Some(Arc::clone(&exclusive)),
+        ..item_of(Content::Binary(v1::BinaryContent::default()))
+    };
+    lanes.push([of_one(false), binary, of_one(false)]);
+    assert_eq!(lanes.take_probe(LONG).unwrap().0.len(), 2);
+    assert_eq!(lanes.take_probe(LONG).unwrap().0.len(), 1);
 }
 
 #[tokio::test]

@@ -110,6 +110,20 @@ fn accepted(n: usize) -> Arc<Vec<NewEvent>> {
     Arc::new(vec![super::log::accepted(&format!("m{n}"))])
 }
 
+/// The log of a process that publishes over a relay.
+async fn open_log(broker: &TestBroker, relay: String) -> BrokerLog {
+    let endpoint = Endpoint::parse(&relay.into()).unwrap();
+    let publisher = Publisher::start(endpoint, broker.topology(), TIMEOUT, Metrics::new());
+    publisher.opened().await;
+    BrokerLog::new(
+        Arc::new(publisher),
+        broker.endpoint(),
+        broker.topology(),
+        TIMEOUT,
+        Metrics::new(),
+    )
+}
+
 /// Only the first event waits for a confirm that does not come. The others are in the stream at once, and in the queues later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_without_confirms_delays_only_the_first_event() {
@@ -118,16 +132,7 @@ async fn a_queue_without_confirms_delays_only_the_first_event() {
     let exchange = broker.topology().events();
     let is_stuck = Arc::new(AtomicBool::new(false));
     let url = start_relay(&broker.url, exchange.clone(), is_stuck.clone()).await;
-    let endpoint = Endpoint::parse(&url.into()).unwrap();
-    let publisher = Publisher::start(endpoint, broker.topology(), TIMEOUT, Metrics::new());
-    publisher.opened().await;
-    let log = BrokerLog::new(
-        Arc::new(publisher),
-        broker.endpoint(),
-        broker.topology(),
-        TIMEOUT,
-        Metrics::new(),
-    );
+    let log = open_log(&broker, url).await;
     let client = broker.client().await;
     let bound = client.bind_queue(&exchange, "#", &[]).await;
 
@@ -205,16 +210,7 @@ async fn an_event_whose_broker_vanished_reaches_the_bound_queues() {
     let exchange = broker.topology().events();
     let is_vanished = Arc::new(AtomicBool::new(false));
     let url = start_vanishing_relay(&broker.url, is_vanished.clone()).await;
-    let endpoint = Endpoint::parse(&url.into()).unwrap();
-    let publisher = Publisher::start(endpoint, broker.topology(), TIMEOUT, Metrics::new());
-    publisher.opened().await;
-    let log = BrokerLog::new(
-        Arc::new(publisher),
-        broker.endpoint(),
-        broker.topology(),
-        TIMEOUT,
-        Metrics::new(),
-    );
+    let log = open_log(&broker, url).await;
     let client = broker.client().await;
     let bound = client.bind_queue(&exchange, "#", &[]).await;
 

@@ -3,15 +3,12 @@
 //! Invariant: a user without the permissions for it can send all the same.
 
 use futures_util::StreamExt as _;
-use lapin::{
-    Consumer,
-    options::{QueueBindOptions, QueueDeclareOptions},
-    types::FieldTable,
-};
+use lapin::Consumer;
 
-use super::{consume, short};
+use super::short;
 use crate::{
     amqp::Session,
+    cli::event_queue::consume_events,
     proto::v1::{Event, InvalidCommand, event::Payload},
 };
 
@@ -26,25 +23,10 @@ impl DeadCommands {
     pub(super) async fn watch(session: &Session, prefix: &str) -> Option<Self> {
         // A refusal closes the channel.
         let channel = session.consuming_channel(1).await.ok()?;
-        let exclusive = QueueDeclareOptions {
-            exclusive: true,
-            ..QueueDeclareOptions::default()
-        };
-        let queue = channel
-            .queue_declare("".into(), exclusive, FieldTable::default())
+        let exchange = short(&format!("{prefix}.events"), "--amqp-prefix").ok()?;
+        let events = consume_events(&channel, exchange, &["command.invalid.*"])
             .await
             .ok()?;
-        channel
-            .queue_bind(
-                queue.name().clone(),
-                short(&format!("{prefix}.events"), "--amqp-prefix").ok()?,
-                "command.invalid.*".into(),
-                QueueBindOptions::default(),
-                FieldTable::default(),
-            )
-            .await
-            .ok()?;
-        let events = consume(&channel, queue.name().as_str()).await.ok()?;
         Some(Self { events })
     }
 
