@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use lapin::{options::BasicConsumeOptions, types::FieldTable};
+use lapin::{Channel, Consumer, options::BasicConsumeOptions, types::FieldTable};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::{
     sync::CancellationToken,
@@ -179,26 +179,16 @@ async fn consume(
         () = context.commands.publisher.opened() => {}
     }
     let session = Arc::new(session);
-    let mut opened_consumers = Vec::new();
-    for queue in queues {
-        let channel = session.consuming_channel(queue.prefetch).await?;
-        let consumer = channel
-            .basic_consume(
-                queue.name.as_str().into(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
-        opened_consumers.push((queue, channel, consumer));
-    }
-    // Made only now, because nobody looks at the clock while the broker opens channels, and the lease would take that for a stop of this
-    // process.
     let lease = Arc::new(SessionLease::new(&session, endpoint.heartbeat()));
     let hold = Hold {
         context,
         session: session.clone(),
         lease: lease.clone(),
+    };
+    // The clock is looked at meanwhile: a broker that opens channels slowly is not taken for a stop of this process, and a stop is noticed.
+    let opened_consumers = tokio::select! {
+        opened = open_consumers(&session, queues) => opened?,
+        () = lease.watch(&[]) => return Err(session.end()),
     };
     let mut consumers = JoinSet::new();
     // Kept because deliveries can only be acknowledged on the channel that received them, while it is open.
@@ -257,6 +247,27 @@ async fn consume(
     drop(hold);
     session.close().await;
     Ok(lifetime)
+}
+
+/// Opens a channel for each queue and begins to consume.
+async fn open_consumers(
+    session: &Session,
+    queues: &[Arc<CommandQueue>],
+) -> Result<Vec<(Arc<CommandQueue>, Channel, Consumer)>, AmqpError> {
+    let mut opened = Vec::with_capacity(queues.len());
+    for queue in queues {
+        let channel = session.consuming_channel(queue.prefetch).await?;
+        let consumer = channel
+            .basic_consume(
+                queue.name.as_str().into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        opened.push((queue.clone(), channel, consumer));
+    }
+    Ok(opened)
 }
 
 /// The hold on the deliveries of a session, until it is dropped.

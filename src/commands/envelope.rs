@@ -151,13 +151,9 @@ impl<'a> Envelope<'a> {
     /// When the broker returned it, in milliseconds since 1970. A copy of a returned command dies again in a retry queue: it was
     /// returned when it was first seen, at the latest.
     pub(super) fn returned_ms(&self) -> i64 {
-        let first_seen = self.first_seen_ms();
         let died_ms = self.death().and_then(|death| death.at_ms);
-        let died_ms = died_ms.unwrap_or(first_seen);
-        match text_header(self.headers, RETURNED) {
-            Some(_) => died_ms.min(first_seen),
-            None => died_ms,
-        }
+        let is_copy = text_header(self.headers, RETURNED).is_some();
+        returned_ms(died_ms, self.first_seen_ms(), is_copy, now_ms())
     }
 
     /// The time at which the command expires, in milliseconds since 1970. `None` if its publisher set no `expiration`.
@@ -203,6 +199,30 @@ impl<'a> Envelope<'a> {
     }
 }
 
+/// Not later than now, because the broker's clock may be ahead.
+fn returned_ms(died_ms: Option<i64>, first_seen_ms: i64, is_copy: bool, now_ms: i64) -> i64 {
+    let died_ms = died_ms.unwrap_or(first_seen_ms).min(now_ms);
+    if is_copy {
+        died_ms.min(first_seen_ms)
+    } else {
+        died_ms
+    }
+}
+
 pub(super) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_was_returned_when_it_died_unless_it_is_a_copy_of_a_returned_one() {
+        assert_eq!(returned_ms(Some(60), 0, false, 70), 60);
+        assert_eq!(returned_ms(Some(60), 10, true, 70), 10);
+        assert_eq!(returned_ms(None, 65, false, 70), 65);
+        // The broker's clock is ahead.
+        assert_eq!(returned_ms(Some(100), 0, false, 70), 70);
+    }
 }

@@ -8,6 +8,8 @@ pub mod outage_clock;
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::{Instant, timeout_at};
+
 use self::{breaker::Breaker, outage_clock::OutageClock};
 use super::{
     ApiError, ApiResponse, Client, ClientBuildError, LogsQuery,
@@ -29,7 +31,7 @@ pub struct Account {
     metrics: Metrics,
 }
 
-/// Why a caller did not get rows of the logs.
+/// Why the logs were not read.
 #[derive(Debug)]
 pub enum LogsError {
     /// The quota is used up, or left to sends in doubt: nothing was asked.
@@ -76,17 +78,29 @@ impl Account {
         self.log_quota.set_replicas(replicas);
     }
 
-    /// Reads the logs as soon as the quota allows.
+    /// Reads the logs as soon as the quota allows, if that is before `latest`.
     ///
     /// # Errors
-    /// As [`Client::logs`].
+    /// [`LogsError::QuotaExhausted`] if the quota allowed no request before `latest`, else as [`Client::logs`].
     pub async fn logs(
         &self,
         query: &LogsQuery,
         priority: Priority,
-    ) -> Result<ApiResponse, ApiError> {
-        self.log_quota.acquire(priority).await;
+        latest: Option<Instant>,
+    ) -> Result<ApiResponse, LogsError> {
+        let turn = self.log_quota.acquire(priority);
+        match latest {
+            None => turn.await,
+            Some(latest) => {
+                timeout_at(latest, turn)
+                    .await
+                    .map_err(|_| LogsError::QuotaExhausted {
+                        retry_after: Duration::ZERO,
+                    })?
+            }
+        }
         self.asked(self.client.logs(query).await)
+            .map_err(LogsError::Api)
     }
 
     /// Reads the logs for a caller, who does not wait for the quota.

@@ -98,11 +98,17 @@ impl Dispatcher {
     }
 
     async fn send(&self, items: Vec<BatchItem>, in_flight: RequestGuard, share: Share) {
-        let items = without_lost(items);
-        if !items.iter().any(BatchItem::is_expired) {
+        let paid = count_destinations(&items);
+        let mut items = without_lost(items);
+        let expired: Vec<_> = items.extract_if(.., |item| item.is_expired()).collect();
+        let unsent = paid - count_destinations(&items);
+        if unsent > 0 {
+            let requests = u32::from(items.is_empty());
+            self.account.pace.give_back(share, requests, unsent);
+        }
+        if expired.is_empty() {
             return self.send_unexpired(items, in_flight, share).await;
         }
-        let (expired, items): (Vec<_>, Vec<_>) = items.into_iter().partition(BatchItem::is_expired);
         // The others do not wait until the results of the expired ones are stored.
         tokio::join!(
             self.end_expired(expired),
@@ -140,12 +146,9 @@ impl Dispatcher {
             }
             Err(error) => {
                 drop(in_flight);
-                if matches!(
-                    error,
-                    ApiError::NotSent { .. } | ApiError::RateLimited { .. }
-                ) {
+                if !matches!(error, ApiError::InDoubt { .. }) {
                     let messages = count_destinations(&items);
-                    self.account.pace.give_back(share, messages);
+                    self.account.pace.give_back(share, 0, messages);
                 }
                 self.handle_error(items, error).await;
             }

@@ -121,12 +121,8 @@ impl Resolver {
                     due.sort_by_key(|send| send.due);
                     let answers = self.look_up(&due, &mut open, &mut submitted, &mut check, &end).await;
                     self.wait_out(answers.outage(), due.iter_mut().chain(&mut open));
-                    if end.is_cancelled() {
-                        open.extend(due);
-                    } else {
-                        open.extend(self.apply(due, answers).await);
-                        self.end_holds(&mut open);
-                    }
+                    open.extend(self.apply(due, answers).await);
+                    self.end_holds(&mut open);
                 }
             }
         }

@@ -80,9 +80,10 @@ impl SendPace {
         self.0.lock().pay(share, messages, Instant::now());
     }
 
-    /// Gives back what was paid for the messages of a request that the API did not take. The request itself counts.
-    pub fn give_back(&self, share: Share, messages: usize) {
-        self.0.lock().give_back(share, messages);
+    /// Gives back what was paid for messages that were not sent: the API refused their request as a whole, or they were not in it. A
+    /// request that was made counts.
+    pub fn give_back(&self, share: Share, requests: u32, messages: usize) {
+        self.0.lock().give_back(share, requests, messages);
     }
 
     /// Number of messages that a shared request should not exceed: those of one second, or of the time between two requests if that is
@@ -134,10 +135,12 @@ impl State {
         }
     }
 
-    fn give_back(&mut self, share: Share, messages: usize) {
+    fn give_back(&mut self, share: Share, requests: u32, messages: usize) {
         let replicas = self.replicas;
+        let budget = self.budget(share);
         let messages = u32::try_from(messages).unwrap_or(u32::MAX);
-        self.budget(share).messages.give_back(messages, replicas);
+        budget.requests.give_back(requests, replicas);
+        budget.messages.give_back(messages, replicas);
     }
 
     fn pay(&mut self, share: Share, messages: usize, now: Instant) {
@@ -266,7 +269,7 @@ mod tests {
         let now = Instant::now();
         state.pay(Share::Both, 10_000, now);
         assert!(state.share(Lane::Normal, now + SECOND * 500).is_err());
-        state.give_back(Share::Both, 10_000);
+        state.give_back(Share::Both, 0, 10_000);
         assert_eq!(state.share(Lane::Normal, now), Ok(Share::Both));
     }
 

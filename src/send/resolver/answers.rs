@@ -59,6 +59,11 @@ impl LogAnswers {
         self.answered.get(wire_id).copied()
     }
 
+    /// Whether a look-up was answered.
+    pub(super) fn has_some(&self) -> bool {
+        !self.answered.is_empty()
+    }
+
     /// The look-up of these ids failed.
     pub(super) fn fail(&mut self, ids: Vec<String>) {
         self.failed.extend(ids);

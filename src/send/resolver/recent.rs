@@ -50,7 +50,7 @@ impl Resolver {
             if at > no_request_after {
                 break;
             }
-            let read = match self.ask(&query, answers).await {
+            let read = match self.ask(&query, no_request_after, answers).await {
                 Ok(read) => read,
                 Err(logs) => return Some(logs),
             };

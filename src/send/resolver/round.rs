@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::{InDoubtSend, LogAnswers, Resolver};
 use crate::{
     infobip::{
-        ApiError, LogsQuery, limits,
+        ApiError, LogsQuery,
+        account::LogsError,
+        limits,
         pacing::Priority,
         wire::{self, LogRow, Rows},
     },
@@ -30,6 +32,8 @@ const MAX_ROUND: Duration = Duration::from_secs(5);
 pub(super) enum Logs {
     /// They cannot be reached, or do not answer.
     Down,
+    /// The quota allows no request in this round any more.
+    QuotaExhausted,
     /// They answer. Logs that refuse these credentials, say, may do so for ever: sends in doubt must end.
     Refuse,
 }
@@ -77,7 +81,9 @@ impl Resolver {
     /// Looks up the ids of `due` until [`MAX_ROUND`] has passed or the logs are down. A failed look-up leaves its ids unanswered.
     async fn query_logs(&self, due: &[InDoubtSend], answers: &mut LogAnswers) {
         let no_request_after = Instant::now() + MAX_ROUND;
-        if self.find_among_recent(due, no_request_after, answers).await == Some(Logs::Down) {
+        if let Some(Logs::Down | Logs::QuotaExhausted) =
+            self.find_among_recent(due, no_request_after, answers).await
+        {
             return;
         }
         let all = due.iter().map(InDoubtSend::wire_id);
@@ -92,28 +98,39 @@ impl Resolver {
                 ..LogsQuery::default()
             };
             let at = Instant::now();
-            match self.ask(&query, answers).await {
+            match self.ask(&query, no_request_after, answers).await {
                 Ok(rows) => answers.add(ids, at, rows.rows),
-                Err(logs) => {
-                    answers.fail(ids);
-                    if logs == Logs::Down {
-                        return;
-                    }
-                }
+                Err(Logs::QuotaExhausted) => return,
+                Err(Logs::Refuse) => answers.fail(ids),
+                Err(Logs::Down) => return answers.fail(ids),
             }
         }
-        self.account.clock.set_logs_fail(false);
     }
 
-    /// Makes one request. If the logs are down, the clock stands still from now on, and what it ran meanwhile is noted.
+    /// Makes one request. The first one of a round waits for the quota, others not longer than the round, so that its answers are applied.
+    /// If the logs are down, the clock stands still until they answer, and what it ran meanwhile is noted.
     pub(super) async fn ask(
         &self,
         query: &LogsQuery,
+        no_request_after: Instant,
         answers: &mut LogAnswers,
     ) -> Result<Rows<LogRow>, Logs> {
         let clock = &self.account.clock;
         let began = clock.now();
-        let (detail, logs) = match self.account.logs(query, Priority::InDoubt).await {
+        let latest = answers.has_some().then_some(no_request_after);
+        let asked = self.account.logs(query, Priority::InDoubt, latest).await;
+        let answer = match asked {
+            Err(LogsError::QuotaExhausted { .. }) => return Err(Logs::QuotaExhausted),
+            Err(LogsError::Api(error)) => Err(error),
+            Ok(response) => Ok(response),
+        };
+        if !matches!(
+            answer,
+            Err(ApiError::NotSent { .. } | ApiError::InDoubt { .. })
+        ) {
+            clock.set_logs_fail(false);
+        }
+        let (detail, logs) = match answer {
             Ok(response) => match wire::read_logs(&response.body) {
                 Ok(rows) => return Ok(rows),
                 Err(error) => (error.to_string(), Logs::Refuse),

@@ -9,7 +9,11 @@ use super::{
     SEND, TO,
     refused_requests::{arrivals, between, bulk},
 };
-use crate::support::{DEADLINE, bridge::TestBridge, simulator::TestSimulator};
+use crate::support::{
+    DEADLINE,
+    bridge::{TestBridge, text},
+    simulator::TestSimulator,
+};
 
 #[tokio::test]
 async fn messages_have_a_rate_beside_requests() {
@@ -43,8 +47,7 @@ pub(crate) async fn time_of_ten_requests(
 ) -> Duration {
     let before = arrivals(simulator).await.len();
     for _ in 0..10 {
-        let text = crate::support::bridge::text(&[TO], "Hello");
-        bridge.sms().send_sms(text).await.unwrap();
+        bridge.sms().send_sms(text(&[TO], "Hello")).await.unwrap();
     }
     let arrivals = arrivals(simulator).await;
     between(arrivals[before], arrivals[before + 9])
@@ -64,24 +67,60 @@ async fn a_configured_number_of_replicas_shares_the_rate() {
     assert!(took > Duration::from_millis(1_800), "{took:?}");
 }
 
-/// The messages of a request that the API refused are paid for once. Otherwise they would be sent after 80 s.
+/// A bulk with a request of its own, for which 80 s of 20 messages a second are paid.
+fn large_bulk() -> v1::SendSmsBulkRequest {
+    v1::SendSmsBulkRequest {
+        bulk_id: "campaign".into(),
+        ..bulk(&["Hello"; 1_440])
+    }
+}
+
+async fn in_time<T>(answer: impl Future<Output = T>) -> T {
+    let answer = tokio::time::timeout(DEADLINE, answer).await;
+    answer.expect("an answer in time")
+}
+
+/// Otherwise they would be sent after 80 s.
 #[tokio::test]
 async fn a_request_that_was_not_taken_uses_no_rate_of_messages() {
+    for fault in [
+        json!({"kind": "status", "status": 429, "count": 1, "path": SEND}),
+        json!({"kind": "html", "status": 404, "count": 1, "path": SEND}),
+    ] {
+        let simulator = TestSimulator::start().await;
+        let bridge = TestBridge::with(&simulator, |config| {
+            config.infobip.send_messages_per_second = 20;
+        })
+        .await;
+        simulator.fault(fault).await;
+        let mut client = bridge.sms();
+        let sent = in_time(client.send_sms_bulk(large_bulk())).await;
+        let results = sent.unwrap().into_inner().results;
+        assert!(results.iter().all(|one| one.outcome() == Outcome::Accepted));
+    }
+}
+
+#[tokio::test]
+async fn expired_messages_use_no_rate() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.infobip.send_messages_per_second = 20;
     })
     .await;
-    simulator
-        .fault(json!({"kind": "status", "status": 429, "count": 1, "path": SEND}))
-        .await;
-    let request = v1::SendSmsBulkRequest {
-        // It has a request of its own, which is not split.
-        bulk_id: "campaign".into(),
-        ..bulk(&["Hello"; 1_440])
-    };
+    let mut expired = large_bulk();
+    for message in &mut expired.messages {
+        message.expires_at = Some(pbjson_types::Timestamp {
+            seconds: 1_000_000_000,
+            nanos: 0,
+        });
+    }
+    let sent = bridge.sms().send_sms_bulk(expired).await.unwrap();
+    let results = sent.into_inner().results;
+    assert!(results.iter().all(|one| one.outcome() == Outcome::Rejected));
     let mut client = bridge.sms();
-    let sent = tokio::time::timeout(DEADLINE, client.send_sms_bulk(request)).await;
-    let results = sent.expect("it is answered").unwrap().into_inner().results;
-    assert!(results.iter().all(|one| one.outcome() == Outcome::Accepted));
+    let sent = in_time(client.send_sms(text(&[TO], "Hello"))).await;
+    assert_eq!(
+        sent.unwrap().into_inner().results[0].outcome(),
+        Outcome::Accepted
+    );
 }
