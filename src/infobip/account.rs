@@ -92,11 +92,9 @@ impl Account {
         match latest {
             None => turn.await,
             Some(latest) => {
-                timeout_at(latest, turn)
-                    .await
-                    .map_err(|_| LogsError::QuotaExhausted {
-                        retry_after: Duration::ZERO,
-                    })?
+                let retry_after = Duration::ZERO;
+                let waited = timeout_at(latest, turn).await;
+                waited.map_err(|_| LogsError::QuotaExhausted { retry_after })?;
             }
         }
         self.asked(self.client.logs(query).await)
