@@ -12,7 +12,8 @@ use tonic_types::StatusExt as _;
 
 use super::SEND;
 use crate::support::{
-    bridge::TestBridge,
+    bridge::{TestBridge, text},
+    eventually,
     generated::{Api, Case, cases},
     simulator::TestSimulator,
 };
@@ -21,6 +22,7 @@ use crate::support::{
 const CASES: u32 = 150;
 /// Some requests have more destinations.
 const QUEUE_CAPACITY: usize = 6;
+const TO: &str = "41793026727";
 
 /// A bridge and its API, used for all cases of a method.
 struct World {
@@ -55,9 +57,16 @@ impl World {
         }
     }
 
+    /// Failures of earlier cases may have opened the breaker, which refuses callers until a probe is answered.
     async fn let_the_api(&self, api: Api) {
+        self.simulator.heal().await;
+        eventually("a send is accepted", async || {
+            let sent = self.bridge.sms().send_sms(text(&[TO], "Hello")).await;
+            sent.ok()
+        })
+        .await;
         let fault = match api {
-            Api::Works => return self.simulator.heal().await,
+            Api::Works => return,
             Api::RefusesCredentials => {
                 json!({"kind": "status", "status": 401, "probability": 1.0, "path": SEND})
             }
@@ -65,7 +74,6 @@ impl World {
                 json!({"kind": "accept_then_drop", "count": 1, "path": SEND})
             }
         };
-        self.simulator.heal().await;
         self.simulator.fault(fault).await;
     }
 }
