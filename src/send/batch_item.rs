@@ -42,13 +42,20 @@ pub(super) fn wire_ids(items: &[BatchItem]) -> impl fmt::Display {
     Joined(destinations.map(|destination| destination.wire_id))
 }
 
-/// A request that is not shared with other calls: because the call has these request-level fields, or because it is a part of a request
-/// that the API refused.
+/// A request that is not shared with other calls: because the call has these request-level fields, because its message is scheduled, or
+/// because it is a part of a request that the API refused.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ExclusiveRequest {
     /// The caller's bulk id with the application prefix.
     pub(super) wire_bulk_id: Option<String>,
     pub(super) tracking: Option<Box<v1::Tracking>>,
+}
+
+impl ExclusiveRequest {
+    /// Whether it must be one request whatever its size: its caller named it. Without fields of its own it may become several.
+    pub(super) fn is_named(&self) -> bool {
+        self.wire_bulk_id.is_some() || self.tracking.is_some()
+    }
 }
 
 /// Indexes of slots, in the order of sending. Usually one.

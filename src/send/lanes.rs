@@ -42,7 +42,7 @@ pub(super) struct Lanes {
     state: Mutex<State>,
     changed: Notify,
     urgent_arrived: Notify,
-    /// Of one REST request that several calls share. An exclusive request is not split.
+    /// Of one REST request. One that a caller named is not split.
     max_batch: Room,
     metrics: Metrics,
 }

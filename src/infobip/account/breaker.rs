@@ -58,7 +58,7 @@ struct Open {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Permission {
     Send,
-    /// A request with one item, or one exclusive request.
+    /// A request with one item, or one that a caller named.
     Probe,
     /// Not before this time, or before [`Breaker::changed`] resolves.
     Wait(Option<Instant>),

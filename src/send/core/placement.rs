@@ -200,10 +200,9 @@ impl Inner {
             }
             false
         });
-        let max_slots = if exclusive.is_some() {
-            usize::MAX
-        } else {
-            self.config.max_batch
+        let max_slots = match &exclusive {
+            Some(request) if request.is_named() => usize::MAX,
+            _ => self.config.max_batch,
         };
         if new.len() > max_slots {
             let shares = new.chunks(max_slots).map(|slots| item(slots.into()));

@@ -65,8 +65,8 @@ impl Queue {
         removed
     }
 
-    /// Takes the items of a probe: the first one that is not in doubt, because one in doubt may be the cause of the failures. An
-    /// exclusive request is split by kind only.
+    /// Takes the items of a probe: the first one that is not in doubt, because one in doubt may be the cause of the failures. A request
+    /// that a caller named is split by kind only.
     pub(super) fn take_probe(&mut self) -> Vec<BatchItem> {
         let one = self.take_one(|item| item.in_doubt_since.is_none());
         let Some(one) = one.or_else(|| self.take_one(|_| true)) else {
@@ -74,7 +74,7 @@ impl Queue {
         };
         let (exclusive, kind) = (one.exclusive.clone(), one.kind());
         let mut items = vec![one];
-        if let Some(exclusive) = exclusive {
+        if let Some(exclusive) = exclusive.filter(|request| request.is_named()) {
             let shares = |item: &BatchItem| {
                 let its = item.exclusive.as_ref();
                 its.is_some_and(|its| Arc::ptr_eq(its, &exclusive)) && item.kind() == kind
@@ -98,8 +98,8 @@ impl Queue {
         })
     }
 
-    /// Takes the items of a request that begins with the first item of `first`, or all items of one exclusive request. If there is room,
-    /// and `others_too`, it takes items of the other lane as well.
+    /// Takes the items of a request that begins with the first item of `first`, or all items of a request that a caller named. If there
+    /// is room, and `others_too`, it takes items of the other lane as well.
     pub(super) fn take(&mut self, first: Lane, others_too: bool, room: Room) -> Vec<BatchItem> {
         let waiting = self.urgent.len() + self.normal.len();
         let mut batch = Batch {
@@ -186,13 +186,14 @@ impl Batch {
             return Fit::Shares;
         };
         let is_of_one_kind = first.kind() == item.kind();
+        let has_room = || {
+            item.slots.len() <= self.room.destinations && item.estimated_bytes() <= self.room.bytes
+        };
         match (&first.exclusive, &item.exclusive) {
-            (None, None) if is_of_one_kind => {
-                let has_room = item.slots.len() <= self.room.destinations
-                    && item.estimated_bytes() <= self.room.bytes;
-                if has_room { Fit::Shares } else { Fit::Ends }
+            (None, None) if is_of_one_kind => Fit::shares_if(has_room()),
+            (Some(one), Some(other)) if Arc::ptr_eq(one, other) && is_of_one_kind => {
+                Fit::shares_if(one.is_named() || has_room())
             }
-            (Some(one), Some(other)) if Arc::ptr_eq(one, other) && is_of_one_kind => Fit::Shares,
             // The items of an exclusive request are side by side.
             (Some(one), other) if !other.as_ref().is_some_and(|its| Arc::ptr_eq(one, its)) => {
                 Fit::Ends
@@ -219,4 +220,13 @@ enum Fit {
     Ends,
     /// It needs another request, because its content is of the other kind or it is exclusive.
     Other,
+}
+
+impl Fit {
+    fn shares_if(has_room: bool) -> Self {
+        match has_room {
+            true => Self::Shares,
+            false => Self::Ends,
+        }
+    }
 }

@@ -181,13 +181,18 @@ async fn a_probe_is_not_in_doubt_while_others_wait() {
     assert!(lanes.take_probe(LONG).is_none());
 }
 
-#[tokio::test]
-async fn a_probe_does_not_split_an_exclusive_request() {
-    let lanes = lanes(4);
-    let exclusive = Arc::new(ExclusiveRequest {
-        wire_bulk_id: None,
+/// A request that its caller named.
+fn named() -> Arc<ExclusiveRequest> {
+    Arc::new(ExclusiveRequest {
+        wire_bulk_id: Some("default.campaign".into()),
         tracking: None,
-    });
+    })
+}
+
+#[tokio::test]
+async fn a_probe_does_not_split_a_named_request() {
+    let lanes = lanes(4);
+    let exclusive = named();
     let of_one = |urgent| BatchItem {
         exclusive: Some(Arc::clone(&exclusive)),
         ..item(urgent)
@@ -283,9 +288,9 @@ async fn long_messages_do_not_share_a_request() {
 
 /// A batch of one call with a bulk id takes nothing of others, and looks at none of them.
 #[tokio::test]
-async fn an_exclusive_request_has_all_items_of_its_call_of_one_kind() {
+async fn a_named_request_has_all_items_of_its_call_of_one_kind() {
     let lanes = lanes(2);
-    let exclusive = Arc::new(ExclusiveRequest::default());
+    let exclusive = named();
     let of_call = |content| BatchItem {
         exclusive: Some(Arc::clone(&exclusive)),
         ..item_of(content)
@@ -298,4 +303,25 @@ async fn an_exclusive_request_has_all_items_of_its_call_of_one_kind() {
         sizes.push(items.len());
     }
     assert_eq!(sizes, [3, 1, 2]);
+}
+
+/// The parts of a refused request, or a scheduled message: no caller counts on one request.
+#[tokio::test]
+async fn an_exclusive_request_without_a_name_has_the_size_of_a_shared_one() {
+    let lanes = lanes(3);
+    let exclusive = Arc::new(ExclusiveRequest::default());
+    let part = || BatchItem {
+        exclusive: Some(Arc::clone(&exclusive)),
+        ..item(false)
+    };
+    lanes.push((0..8).map(|_| part()));
+    lanes.push([item(false)]);
+    assert_eq!(lanes.take_probe(LONG).unwrap().0.len(), 1);
+    let (items, _) = lanes.take(Lane::Normal, true, 2, LONG).unwrap();
+    assert_eq!(items.len(), 2, "the rate allows no more");
+    let mut sizes = Vec::new();
+    while let Some((items, _)) = take(&lanes, LONG) {
+        sizes.push(items.len());
+    }
+    assert_eq!(sizes, [3, 2, 1]);
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 use smsbridge::proto::v1::{self, Outcome};
 
 use super::{
@@ -27,17 +28,41 @@ async fn messages_have_a_rate_beside_requests() {
         .send_sms_bulk(bulk(&["Hello"; 40]))
         .await
         .unwrap();
-    let requests = simulator.requests().await;
-    let sizes: Vec<_> = requests
-        .iter()
-        .filter(|request| request["path"] == SEND)
-        .map(|request| request["messageIds"].as_array().unwrap().len())
-        .collect();
     // 18 messages of each second are for the normal lane.
-    assert_eq!(sizes, [18, 18, 4]);
+    assert_eq!(sizes(&simulator).await, [18, 18, 4]);
     let arrivals = arrivals(&simulator).await;
     let took = between(arrivals[0], arrivals[2]);
     assert!(took > Duration::from_millis(1_700), "{took:?}");
+}
+
+/// The numbers of messages in each send request.
+async fn sizes(simulator: &TestSimulator) -> Vec<usize> {
+    let mut requests = simulator.requests().await;
+    requests.retain(|request| request["path"] == SEND);
+    let size = |request: &Value| request["messageIds"].as_array().unwrap().len();
+    requests.iter().map(size).collect()
+}
+
+/// A scheduled message shares no request, but nobody asked for one large one: it would use the rate of many seconds in advance.
+#[tokio::test]
+async fn a_scheduled_message_to_many_numbers_has_requests_of_ordinary_size() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let mut request = text(&[TO; 250], "Hello");
+    let in_an_hour = Timestamp::now() + SignedDuration::from_hours(1);
+    request.message.as_mut().unwrap().send_at = Some(pbjson_types::Timestamp {
+        seconds: in_an_hour.as_second(),
+        nanos: 0,
+    });
+    let sent = bridge.sms().send_sms(request).await.unwrap().into_inner();
+    let results = sent.results.iter();
+    assert_eq!(
+        results.map(|one| one.outcome()).collect::<Vec<_>>(),
+        [Outcome::Accepted; 250]
+    );
+    let mut sizes = sizes(&simulator).await;
+    sizes.sort_unstable();
+    assert_eq!(sizes, [50, 100, 100]);
 }
 
 /// The time between the first and the last of ten requests.
