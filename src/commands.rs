@@ -76,6 +76,8 @@ pub struct Commands {
     pub prefetch: u16,
     /// How long a command stays unacknowledged at most.
     pub hold_for: Duration,
+    /// The age at which a command expires. 0: no limit.
+    pub max_age: Duration,
     pub metrics: Metrics,
 }
 

@@ -151,6 +151,9 @@ pub struct Amqp {
     /// How long a command stays unacknowledged at most.
     #[serde(with = "duration")]
     pub hold_for: Duration,
+    /// The age at which a command expires. 0: no limit.
+    #[serde(with = "duration")]
+    pub max_age: Duration,
     #[serde(with = "duration")]
     pub confirm_timeout: Duration,
     #[serde(with = "duration")]
@@ -171,6 +174,7 @@ impl Amqp {
             application_from: ApplicationFrom::AppId,
             prefetch: 1,
             hold_for: Duration::ZERO,
+            max_age: Duration::ZERO,
             confirm_timeout: Duration::ZERO,
             stream_retention: Duration::ZERO,
         }

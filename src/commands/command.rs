@@ -2,16 +2,18 @@
 //!
 //! Neighbours: `envelope` reads properties and headers, `encoding` decodes the body.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{
+    Commands,
     encoding::Encoding,
     envelope::{Envelope, History, now_ms},
     invalid::Invalid,
 };
 use crate::{
     amqp::{Topology, headers::property},
-    config::ApplicationFrom,
     message::{reason::Reason, time},
     proto::v1::{self, FieldViolation},
     send::{
@@ -55,10 +57,10 @@ impl Command {
     pub(super) fn read(
         envelope: &Envelope<'_>,
         source: Source,
-        from: ApplicationFrom,
-        bridge_user: &str,
+        commands: &Commands,
     ) -> Result<Self, Invalid> {
-        let application = envelope.application(from, bridge_user)?;
+        let bridge_user = commands.endpoint.username();
+        let application = envelope.application(commands.application_from, bridge_user)?;
         let encoding = Encoding::of(envelope.properties())?;
         let form = form(envelope)?;
         let SendRequest {
@@ -69,7 +71,7 @@ impl Command {
         check_request(&request, form, found)?;
         let history = envelope.history();
         let arrival = arrival(envelope, source, history, &request);
-        let expires_at_ms = expires_at_ms(envelope, source);
+        let expires_at_ms = expires_at_ms(envelope, source, commands.max_age);
         for message in &mut request.messages {
             if let Some(at_ms) = expires_at_ms {
                 limit_expiry(message, at_ms);
@@ -126,11 +128,15 @@ fn arrival(
 }
 
 /// The time after which the command is not sent any more, in milliseconds since 1970.
-fn expires_at_ms(envelope: &Envelope<'_>, source: Source) -> Option<i64> {
+fn expires_at_ms(envelope: &Envelope<'_>, source: Source, max_age: Duration) -> Option<i64> {
     // A command that the broker returned has expired.
     let returned_at = (source == Source::Returned).then(now_ms);
-    let both = [envelope.expires_at_ms(), returned_at];
-    both.into_iter().flatten().min()
+    let too_old_at = (!max_age.is_zero()).then(|| {
+        let max_age_ms = i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX);
+        envelope.published_ms().saturating_add(max_age_ms)
+    });
+    let all = [envelope.expires_at_ms(), returned_at, too_old_at];
+    all.into_iter().flatten().min()
 }
 
 /// The form that the property `type` names.

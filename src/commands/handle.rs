@@ -80,9 +80,8 @@ async fn carry_out(context: &Context, source: Source, delivery: &HeldDelivery, b
         return;
     }
     let commands = &context.commands;
-    let bridge_user = commands.endpoint.username();
     let envelope = Envelope::new(delivery);
-    match Command::read(&envelope, source, commands.application_from, bridge_user) {
+    match Command::read(&envelope, source, commands) {
         Ok(mut command) => {
             command.send.delivery = Some(QueueDelivery {
                 lease: delivery.lease.clone(),
@@ -103,14 +102,12 @@ fn time_of(ms: i64) -> Timestamp {
 /// Requeues a delivery that was received while the process shuts down.
 pub(super) async fn requeue_unchanged(context: &Context, source: Source, delivery: &HeldDelivery) {
     let commands = &context.commands;
-    let bridge_user = commands.endpoint.username();
     let envelope = Envelope::new(delivery);
     let may_be_sent = envelope.history().may_be_sent(source);
     // One that may have been sent was sent by other ids than new ones.
     let needs_ids =
         envelope.request_id().is_empty() && !may_be_sent && delivery.decoded_bytes.is_ok();
-    let read =
-        needs_ids.then(|| Command::read(&envelope, source, commands.application_from, bridge_user));
+    let read = needs_ids.then(|| Command::read(&envelope, source, commands));
     // One that cannot be read is handled by the process that receives the copy.
     let body = match read {
         Some(Ok(command)) => copied_body(delivery, command.encoding, command.into_request()),

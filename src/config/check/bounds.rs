@@ -163,6 +163,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         ("http.request_timeout", http.request_timeout, ms(100), hour),
         ("amqp.confirm_timeout", amqp.confirm_timeout, ms(1), hour),
         ("amqp.hold_for", amqp.hold_for, ms(1), hour * 24),
+        ("amqp.max_age", amqp.max_age, ms(0), month * 12),
         (
             "amqp.stream_retention",
             amqp.stream_retention,

@@ -192,7 +192,7 @@ impl Dispatcher {
         for item in in_doubt {
             self.submit_to_resolver(item, false).await;
         }
-        let detail = "its expires_at passed before it could be sent: nothing was sent";
+        let detail = "it expired before it could be sent: nothing was sent";
         self.reject(&untried, Reason::Expired, detail).await;
     }
 }

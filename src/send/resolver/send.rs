@@ -281,8 +281,7 @@ impl InDoubtSend {
     }
 
     fn expired(&self) -> SlotResult {
-        let detail =
-            "its expires_at passed before it could be sent, and the API's logs do not have it";
+        let detail = "it expired before it could be sent, and the API's logs do not have it";
         self.ended_as(Outcome::Rejected, Reason::Expired, detail.to_owned())
     }
 

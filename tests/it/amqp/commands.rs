@@ -227,6 +227,7 @@ impl Edge {
             application_from: broker.config().application_from,
             prefetch: broker.config().prefetch,
             hold_for: broker.config().hold_for,
+            max_age: broker.config().max_age,
             metrics: metrics.clone(),
         };
         let task = tokio::spawn(commands::run(commands, shutdown.clone()));

@@ -11,6 +11,7 @@ use super::custody::{SEND_PATH, Setup};
 use crate::support::{broker::TestBroker, eventually, relay::relay_with};
 
 const EXPIRED: usize = 20;
+const OLD: &str = "41793000003";
 /// Each answer of the broker takes this long.
 const DELAY: Duration = Duration::from_millis(250);
 
@@ -82,4 +83,45 @@ async fn a_message_does_not_wait_for_the_results_of_expired_ones() {
     .await;
     setup.accepted(2).await;
     setup.bridge.stop().await;
+}
+
+/// By `amqp.max_age`, from the time that its publisher tells. Without that setting only its own `expiration` or `expires_at` ends one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_older_than_the_maximum_age_is_rejected() {
+    for max_age in [Duration::ZERO, Duration::from_secs(3600)] {
+        let setup = Setup::start(|config| config.amqp.max_age = max_age).await;
+        let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap();
+        let commands = setup.broker.topology().commands();
+        let ages = [
+            ("41793000001", Some(now)),
+            ("41793000002", None),
+            (OLD, Some(now - 7_200)),
+        ];
+        for (to, published) in ages {
+            let mut properties = BasicProperties::default()
+                .with_delivery_mode(2)
+                .with_message_id(to.into());
+            if let Some(at) = published {
+                properties = properties.with_timestamp(at);
+            }
+            let command = json!({"message": {"from": "InfoSMS", "text": "Hello",
+                "destinations": [{"to": to}]}});
+            let body = command.to_string();
+            setup
+                .client
+                .publish(&commands, "sms.send", properties, body.as_bytes())
+                .await;
+        }
+        if max_age.is_zero() {
+            setup.accepted(3).await;
+        } else {
+            assert!(!setup.accepted(2).await.contains_key(OLD));
+            let rejected = eventually("the old one expired", async || {
+                setup.results("send.rejected").await.remove(OLD)
+            })
+            .await;
+            assert_eq!(rejected.refusal.unwrap().reason, "EXPIRED");
+        }
+        setup.bridge.stop().await;
+    }
 }

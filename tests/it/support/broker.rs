@@ -143,6 +143,7 @@ impl TestBroker {
             application_from: config::ApplicationFrom::AppId,
             prefetch: 100,
             hold_for: Duration::from_secs(900),
+            max_age: Duration::ZERO,
             confirm_timeout: Duration::from_secs(10),
             stream_retention: Duration::from_secs(3600),
         }
