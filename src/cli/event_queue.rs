@@ -1,6 +1,6 @@
 //! A queue of a client command on the broker, bound to the events. The broker deletes it with its connection.
 //!
-//! Neighbours: `demo` shows the events of its command; `send --amqp-url` waits for the one that tells that its command is dead.
+//! Neighbours: `demo` shows the events of its command; `send --amqp-url` consumes its reply.
 
 use lapin::{
     Channel, Consumer,

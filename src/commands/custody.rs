@@ -23,6 +23,7 @@ use super::{
     invalid::Invalid,
     lease::HeldDelivery,
     ledger::Key,
+    reply::reply_dead,
     republish, returned,
 };
 use crate::{
@@ -137,7 +138,7 @@ impl Context {
         }
     }
 
-    /// Appends the event `command.invalid`, publishes the command to `dead`, and acknowledges the delivery.
+    /// Appends the event `command.invalid`, publishes the command to `dead`, replies, and acknowledges the delivery.
     pub(super) async fn dead_letter(
         &self,
         delivery: &HeldDelivery,
@@ -172,16 +173,17 @@ impl Context {
         headers.insert(DIED_AT.into(), number(now_ms()));
 
         let reason = invalid.reason;
+        let invalid = v1::InvalidCommand {
+            reason: reason.into(),
+            detail: invalid.detail,
+            routing_key,
+            violations: invalid.violations,
+        };
         let event = NewEvent::invalid_command(
             &application,
             request_id,
             &hex::encode(Sha256::digest(&delivery.data)),
-            v1::InvalidCommand {
-                reason: invalid.reason.into(),
-                detail: invalid.detail,
-                routing_key,
-                violations: invalid.violations,
-            },
+            invalid.clone(),
         );
         if !self.append_until_durable(delivery, event).await {
             return;
@@ -195,6 +197,7 @@ impl Context {
         if self.publish_until_confirmed(delivery, message).await {
             kill_point::reached(KillPoint::CopyConfirmed);
             self.commands.metrics.dead_letter(reason);
+            reply_dead(self, delivery, request_id, &invalid).await;
             self.acknowledge(delivery, key).await;
         }
     }

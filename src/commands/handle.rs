@@ -126,7 +126,7 @@ async fn send(context: &Context, source: Source, delivery: &HeldDelivery, comman
         // One without destinations counts as one with ids: it has no results to report, and the sender refuses it as invalid.
         let has_ids = message_ids::has_all(&command.send.request);
         if history.may_be_sent(source) && !has_ids {
-            report_unknown(context, delivery, &command).await;
+            report_unknown(context, delivery, command).await;
         } else {
             attempt(context, source, delivery, command, None).await;
         }

@@ -5,24 +5,37 @@
 
 use jiff::Timestamp;
 
-use super::{Context, command::Command, lease::HeldDelivery};
+use super::{Context, command::Command, lease::HeldDelivery, reply::reply};
 use crate::{
     events::NewEvent,
     message::{address::normalize_number, id::derive_message_id, reason::Reason, violations},
     primitives::bounded_text::{MAX_TEXT_BYTES, cut},
     proto::v1,
+    send::Sent,
 };
 
-/// Appends a result with the outcome `unknown` for each destination, and acknowledges the delivery.
-pub(super) async fn report_unknown(context: &Context, delivery: &HeldDelivery, command: &Command) {
-    for result in results(command) {
+/// Appends a result with the outcome `unknown` for each destination, replies, and acknowledges the delivery.
+pub(super) async fn report_unknown(context: &Context, delivery: &HeldDelivery, command: Command) {
+    let results: Vec<_> = results(&command).collect();
+    for result in &results {
         let application = &command.send.application;
-        let event =
-            NewEvent::send_result(application, "", None, Box::new(result), Timestamp::now());
+        let event = NewEvent::send_result(
+            application,
+            "",
+            None,
+            Box::new(result.clone()),
+            Timestamp::now(),
+        );
         if !context.append_until_durable(delivery, event).await {
             return;
         }
     }
+    let sent = Sent {
+        tracking_process_key: String::new(),
+        results,
+    };
+    let encoding = command.encoding;
+    reply(context, delivery, encoding, &command.into_request(), sent).await;
     context.acknowledge(delivery, None).await;
 }
 

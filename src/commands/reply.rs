@@ -1,15 +1,17 @@
-//! Publishes the response to a command, if its publisher asked for one with `reply_to`.
+//! Publishes the response to a command, or why it is a dead letter, if its publisher asked for a reply with `reply_to`.
 //!
 //! Invariant: no reply goes to a queue of the bridge, or to a malformed name of a direct reply: RabbitMQ (3.10) crashes the channel
 //! that publishes to one, and closes its connection.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use lapin::message::Delivery;
 
 use super::{Context, encoding::Encoding};
 use crate::{
     amqp::{Message, Topology, codec, headers::property},
     message::id::logged_id,
+    proto::v1,
     send::{
         Sent,
         request::{SendRequest, SendResponse},
@@ -28,8 +30,7 @@ const SMALL_ATOM_UTF8: u8 = 119;
 /// The bytes after the node's name: id, serial and creation.
 const PROCESS_NUMBERS: usize = 12;
 
-/// Publishes the response, in the encoding of the command. The results are durable as events already, so a reply that cannot
-/// be published or is too large is only logged, and one without a queue is dropped.
+/// Publishes the response, in the encoding of the command. The results are durable as events already.
 pub(super) async fn reply(
     context: &Context,
     delivery: &Delivery,
@@ -37,17 +38,10 @@ pub(super) async fn reply(
     request: &SendRequest,
     sent: Sent,
 ) {
-    let reply_to = property(delivery.properties.reply_to());
-    if reply_to.is_empty() {
+    let request_id = request.bulk.request_id.as_str();
+    let Some(reply_to) = queue_of(context, delivery, request_id) else {
         return;
-    }
-    if !may_receive(reply_to, &context.commands.topology) {
-        tracing::warn!(
-            request_id = logged_id(&request.bulk.request_id),
-            "a reply is not published: its reply_to is a name of the bridge or no name that the broker made"
-        );
-        return;
-    }
+    };
     let (name, body) = match request.response(sent) {
         SendResponse::Single(response) => {
             ("smsbridge.v1.SendSmsResponse", encoding.encode(&response))
@@ -57,7 +51,72 @@ pub(super) async fn reply(
             encoding.encode(&response),
         ),
     };
-    let request_id = request.bulk.request_id.as_str();
+    let reply = Reply {
+        reply_to,
+        request_id,
+        encoding,
+        name,
+        body,
+    };
+    publish(context, delivery, reply).await;
+}
+
+/// Publishes why the command is a dead letter, which is in its queue already: in the encoding of the command, or in JSON if it has none
+/// that the bridge knows.
+pub(super) async fn reply_dead(
+    context: &Context,
+    delivery: &Delivery,
+    request_id: &str,
+    invalid: &v1::InvalidCommand,
+) {
+    let Some(reply_to) = queue_of(context, delivery, request_id) else {
+        return;
+    };
+    let encoding = Encoding::of(&delivery.properties).unwrap_or(Encoding::Json);
+    let reply = Reply {
+        reply_to,
+        request_id,
+        encoding,
+        name: "smsbridge.v1.InvalidCommand",
+        body: encoding.encode(invalid),
+    };
+    publish(context, delivery, reply).await;
+}
+
+/// The queue that the reply goes to, if the publisher named one that may get it.
+fn queue_of<'a>(context: &Context, delivery: &'a Delivery, request_id: &str) -> Option<&'a str> {
+    let reply_to = property(delivery.properties.reply_to());
+    if reply_to.is_empty() {
+        return None;
+    }
+    let may_receive = may_receive(reply_to, &context.commands.topology);
+    if !may_receive {
+        tracing::warn!(
+            request_id = logged_id(request_id),
+            "a reply is not published: its reply_to is a name of the bridge or no name that the broker made"
+        );
+    }
+    may_receive.then_some(reply_to)
+}
+
+struct Reply<'a> {
+    reply_to: &'a str,
+    request_id: &'a str,
+    encoding: Encoding,
+    /// The property `type`.
+    name: &'a str,
+    body: Bytes,
+}
+
+/// A reply that cannot be published or is too large is only logged, and one without a queue is dropped.
+async fn publish(context: &Context, delivery: &Delivery, reply: Reply<'_>) {
+    let Reply {
+        reply_to,
+        request_id,
+        encoding,
+        name,
+        body,
+    } = reply;
     if body.len() > MAX_REPLY_BYTES {
         tracing::warn!(
             request_id = logged_id(request_id),

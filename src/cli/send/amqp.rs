@@ -1,10 +1,7 @@
 //! `smsbridge send --amqp-url`: the same request as a command on the broker, and its reply.
 //!
 //! It depends on the contract only: the exchanges, the routing keys and the properties of commands and events.
-//! Invariant: a user that may publish commands and nothing else can send. One that may read events too learns at once that its command
-//! is a dead letter.
-
-mod dead_commands;
+//! Invariant: a user that may publish commands and nothing else can send, and learns at once that its command is a dead letter.
 
 use std::time::Duration;
 
@@ -18,15 +15,16 @@ use lapin::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use self::dead_commands::DeadCommands;
 use super::tally::repeat;
 use crate::{
-    amqp::{Endpoint, Session},
+    amqp::{Endpoint, Session, headers::property},
     cli::{CliError, codes, event_queue::consume},
     config::BROKER_URL_REMEDY,
-    proto::v1::{OutboundMessage, Priority, SendSmsRequest, SendSmsResponse},
+    proto::v1::{InvalidCommand, OutboundMessage, Priority, SendSmsRequest, SendSmsResponse},
 };
 
+/// The property `type` of the reply to a command that is a dead letter.
+const DEAD: &str = "smsbridge.v1.InvalidCommand";
 /// The value of `--amqp-url` that stands for the variable.
 const FROM_ENVIRONMENT: &str = "env";
 /// The variable of `amqp.url`.
@@ -81,7 +79,7 @@ impl BrokerArgs {
             .map_err(|problem| CliError::Usage(format!("{name} {problem}; {BROKER_URL_REMEDY}")))
     }
 
-    /// Publishes the request and waits for its reply, or for the event that says why the command is dead.
+    /// Publishes the request and waits for its reply.
     ///
     /// # Errors
     /// [`CliError::Failed`] if the broker refuses the command, the bridge does, or nothing comes.
@@ -93,39 +91,27 @@ impl BrokerArgs {
     ) -> Result<SendSmsResponse, CliError> {
         let session = Session::open(endpoint, "send").await.map_err(failed)?;
         let deadline = Instant::now() + timeout;
-        let watching = DeadCommands::watch(&session, &self.amqp_prefix);
-        let mut dead = timeout_at(deadline, watching).await.ok().flatten();
         let refusals = Refusals {
             endpoint,
             prefix: &self.amqp_prefix,
         };
         let sending = async {
             let replies = self.publish(&session, request, &refusals).await?;
-            wait(replies, dead.as_mut(), request, &self.amqp_prefix).await
+            self.reply(replies, request).await
         };
         let sent = timeout_at(deadline, sending).await;
         session.close().await;
-        sent.unwrap_or_else(|_| Err(self.no_reply(request, timeout, dead.is_some())))
+        sent.unwrap_or_else(|_| Err(self.no_reply(request, timeout)))
     }
 
-    fn no_reply(
-        &self,
-        request: &SendSmsRequest,
-        timeout: Duration,
-        watches_dead_commands: bool,
-    ) -> CliError {
+    fn no_reply(&self, request: &SendSmsRequest, timeout: Duration) -> CliError {
         let queue = match is_urgent(request) {
             true => "send.urgent",
             false => "send.normal",
         };
-        // Without it, this command would have reported a dead letter.
-        let invalid = match watches_dead_commands {
-            true => "",
-            false => ", or the command is invalid (smsbridge events --type command.invalid)",
-        };
         CliError::Failed(format!(
             "no reply within {} s. The usual cause: the API is down; then the command waits, and the bridge sends it later. \
-             Other causes: no bridge consumes {}.{queue}{invalid}\n  {}",
+             Another cause: no bridge consumes {}.{queue}\n  {}",
             timeout.as_secs(),
             self.amqp_prefix,
             repeat(&request.request_id)
@@ -182,36 +168,30 @@ impl BrokerArgs {
             _ => Err(failed("the broker did not confirm the command")),
         }
     }
-}
 
-/// Waits for the reply to a command, or for the event that it is dead: a dead letter has no reply.
-async fn wait(
-    mut replies: Consumer,
-    dead: Option<&mut DeadCommands>,
-    request: &SendSmsRequest,
-    prefix: &str,
-) -> Result<SendSmsResponse, CliError> {
-    let died = async {
-        match dead {
-            Some(dead) => dead.of(&request.request_id).await,
-            None => std::future::pending().await,
+    /// Waits for the reply: the results, or why the command is a dead letter.
+    async fn reply(
+        &self,
+        mut replies: Consumer,
+        request: &SendSmsRequest,
+    ) -> Result<SendSmsResponse, CliError> {
+        let reply = replies
+            .next()
+            .await
+            .ok_or_else(|| failed("the session with the broker ended"))?
+            .map_err(lost)?;
+        if property(reply.properties.kind()) != DEAD {
+            return serde_json::from_slice(&reply.data).map_err(failed);
         }
-    };
-    tokio::select! {
-        reply = replies.next() => {
-            let reply = reply.ok_or_else(|| failed("the session with the broker ended"))?.map_err(lost)?;
-            serde_json::from_slice(&reply.data).map_err(failed)
-        }
-        invalid = died => {
-            let reason = codes::with_violations(
-                format!("{}: {}", invalid.reason, invalid.detail),
-                &invalid.violations,
-            );
-            Err(CliError::Failed(format!(
-                "the command cannot be carried out: {reason}\n  It is in the queue {prefix}.dead (request id {})",
-                request.request_id
-            )))
-        }
+        let invalid: InvalidCommand = serde_json::from_slice(&reply.data).map_err(failed)?;
+        let reason = codes::with_violations(
+            format!("{}: {}", invalid.reason, invalid.detail),
+            &invalid.violations,
+        );
+        Err(CliError::Failed(format!(
+            "the command cannot be carried out: {reason}\n  It is in the queue {}.dead (request id {})",
+            self.amqp_prefix, request.request_id
+        )))
     }
 }
 

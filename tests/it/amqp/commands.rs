@@ -759,9 +759,14 @@ async fn a_redelivered_command_without_an_id_is_never_sent_again() {
     task.await.unwrap();
     log.close().await;
     let queue = broker.topology().send_normal();
+    let events = broker.topology().events();
+    let asking = broker.client().await;
+    let replies = asking.bind_queue(&events, "no.such.event", &[]).await;
     for request_id in ["", "r1"] {
         let mut properties = BasicProperties::default().with_delivery_mode(2);
-        if !request_id.is_empty() {
+        if request_id.is_empty() {
+            properties = properties.with_reply_to(replies.as_str().into());
+        } else {
             properties = properties.with_message_id(request_id.into());
         }
         client
@@ -781,6 +786,9 @@ async fn a_redelivered_command_without_an_id_is_never_sent_again() {
     let unknown = edge.await_events("send.unknown", 1).await;
     assert!(matches!(&unknown[0].payload, Some(Payload::Result(result))
         if result.refusal.as_ref().unwrap().reason == "REDELIVERED_WITHOUT_REQUEST_ID"));
+    let reply = asking.take(&replies).await;
+    let reply: v1::SendSmsResponse = serde_json::from_slice(&reply.data).unwrap();
+    assert_eq!(reply.results[0].outcome(), v1::Outcome::Unknown);
     edge.await_events("send.accepted", 1).await;
     let seen = edge.sender.seen();
     assert_eq!(seen.len(), 1);

@@ -3,7 +3,9 @@
 use lapin::{
     BasicProperties,
     options::{BasicGetOptions, BasicNackOptions},
+    types::ShortString,
 };
+use prost::Message as _;
 use smsbridge::{
     amqp::headers::text_header,
     proto::v1::{
@@ -223,4 +225,80 @@ async fn a_bulk_command_rejects_a_message_without_destinations() {
     ids.dedup();
     assert_eq!(ids.len(), 2, "{events:?}");
     bridge.stop().await;
+}
+
+/// Why a command is dead, told to its publisher.
+struct Told {
+    correlation_id: String,
+    content_type: String,
+    invalid: InvalidCommand,
+}
+
+/// It would wait for ever otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_publisher_of_a_dead_command_gets_a_reply_with_the_reason() {
+    let broker = TestBroker::start().await;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;
+    drop(broker.publisher().await);
+    let client = broker.client().await;
+    let topology = broker.topology();
+    let replies = client.bind_queue(&topology.events(), "none", &[]).await;
+    let publish = async |key: &str, properties: BasicProperties, body: &[u8]| {
+        let properties = properties.with_reply_to(replies.as_str().into());
+        client
+            .publish(&topology.commands(), key, properties, body)
+            .await;
+        let reply = client.take(&replies).await;
+        let property = |value: &Option<ShortString>| value.clone().unwrap().to_string();
+        let properties = &reply.properties;
+        assert_eq!(property(properties.kind()), "smsbridge.v1.InvalidCommand");
+        let content_type = property(properties.content_type());
+        let invalid: InvalidCommand = match content_type.as_str() {
+            "application/json" => serde_json::from_slice(&reply.data).unwrap(),
+            _ => InvalidCommand::decode(reply.data.as_slice()).unwrap(),
+        };
+        // It is where the reply says, when the reply comes.
+        let letter = client.try_take(&topology.dead()).await.expect("a letter");
+        let reason = text_header(letter.properties.headers().as_ref(), "smsbridge-reason");
+        assert_eq!(reason, Some(invalid.reason.clone()));
+        Told {
+            correlation_id: property(properties.correlation_id()),
+            content_type,
+            invalid,
+        }
+    };
+    let with_id = || BasicProperties::default().with_message_id("r1".into());
+
+    let told = publish("sms.send", with_id(), br#"{"message": {"text": ""}}"#).await;
+    let fields = told.invalid.violations.iter().map(|one| one.field.as_str());
+    assert_eq!(
+        (told.invalid.reason.as_str(), told.correlation_id.as_str()),
+        ("INVALID_REQUEST", "r1")
+    );
+    assert_eq!(
+        fields.collect::<Vec<_>>(),
+        ["message.destinations", "message.text"]
+    );
+
+    let binary = with_id()
+        .with_content_type("application/x-protobuf".into())
+        .with_correlation_id("c-7".into());
+    let told = publish("sms.send.urgent", binary, b"no protobuf").await;
+    assert_eq!(
+        (told.content_type.as_str(), told.correlation_id.as_str()),
+        ("application/protobuf", "c-7")
+    );
+    assert_eq!(told.invalid.reason, "UNREADABLE_REQUEST");
+
+    let unknown = with_id().with_content_type("text/plain".into());
+    let told = publish("sms.send", unknown, COMMAND).await;
+    assert_eq!(told.content_type, "application/json");
+    assert_eq!(told.invalid.reason, "UNSUPPORTED_ENCODING");
+
+    let told = publish("sms.sned", with_id(), COMMAND).await;
+    assert_eq!(told.invalid.reason, "UNROUTABLE");
+    assert!(simulator.requests().await.is_empty(), "nothing was sent");
+    bridge.stop().await;
+    assert!(client.try_take(&replies).await.is_none(), "one reply each");
 }

@@ -89,7 +89,13 @@ impl World {
             .await;
         let dead = topology.dead();
         eventually("the command has an end", async || {
-            if let Some(reply) = self.client.try_take(&self.replies).await {
+            let reply = self.client.try_take(&self.replies).await;
+            let told = reply.as_ref().and_then(|reply| {
+                let kind = reply.properties.kind().as_ref()?;
+                let is_dead = kind.as_str() == "smsbridge.v1.InvalidCommand";
+                is_dead.then(|| serde_json::from_slice::<v1::InvalidCommand>(&reply.data).unwrap())
+            });
+            if let Some(reply) = reply.filter(|_| told.is_none()) {
                 let results = if is_single {
                     let reply: v1::SendSmsResponse = serde_json::from_slice(&reply.data).unwrap();
                     reply.results
@@ -100,7 +106,9 @@ impl World {
                 };
                 return Some(End::Results(results));
             }
-            let letter = self.client.try_take(&dead).await?;
+            // A dead letter is published before its reply.
+            let told = told?;
+            let letter = self.client.try_take(&dead).await.unwrap();
             let reason = text_header(letter.properties.headers().as_ref(), "smsbridge-reason");
             let event = eventually("it has an event", async || {
                 self.events("command.invalid")
@@ -112,6 +120,7 @@ impl World {
                 panic!("no invalid command")
             };
             assert_eq!(reason.as_deref(), Some(invalid.reason.as_str()));
+            assert_eq!(told, *invalid);
             Some(End::Dead(invalid))
         })
         .await

@@ -236,7 +236,7 @@ fn send_command(broker: &TestBroker, args: &[&str]) -> Command {
     command
 }
 
-/// The timeout is longer than that of the test: only the event of the dead letter can end the command.
+/// The timeout is longer than that of the test: only the reply can end the command.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_is_dead_is_reported_at_once_with_its_reason() {
     let broker = TestBroker::start().await;
