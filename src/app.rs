@@ -207,6 +207,7 @@ impl App {
                 application_from: config.amqp.application_from,
                 prefetch: config.amqp.prefetch,
                 hold_for: config.amqp.hold_for,
+                max_attempts: config.amqp.max_attempts,
                 max_age: config.amqp.max_age,
                 metrics: metrics.clone(),
             };

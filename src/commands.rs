@@ -5,6 +5,7 @@
 //! commands in flight is bounded by `amqp.prefetch` for each queue, and so are their bytes.
 //! Neighbours: `send` sends, `events` stores `command.invalid`, `amqp` has sessions and publishes.
 
+mod attempts;
 mod command;
 mod consumer;
 mod custody;
@@ -76,6 +77,8 @@ pub struct Commands {
     pub prefetch: u16,
     /// How long a command stays unacknowledged at most.
     pub hold_for: Duration,
+    /// How many requests of a command alone the API may refuse while it takes others.
+    pub max_attempts: u32,
     /// The age at which a command expires. 0: no limit.
     pub max_age: Duration,
     pub metrics: Metrics,

@@ -151,6 +151,8 @@ pub struct Amqp {
     /// How long a command stays unacknowledged at most.
     #[serde(with = "duration")]
     pub hold_for: Duration,
+    /// How many requests of a command alone the API may refuse while it takes others.
+    pub max_attempts: u32,
     /// The age at which a command expires. 0: no limit.
     #[serde(with = "duration")]
     pub max_age: Duration,
@@ -174,6 +176,7 @@ impl Amqp {
             application_from: ApplicationFrom::AppId,
             prefetch: 1,
             hold_for: Duration::ZERO,
+            max_attempts: 1,
             max_age: Duration::ZERO,
             confirm_timeout: Duration::ZERO,
             stream_retention: Duration::ZERO,

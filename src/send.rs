@@ -27,6 +27,7 @@ mod outcome;
 mod places;
 mod plan;
 mod recorder;
+pub mod refusal_note;
 mod registry;
 pub mod request;
 mod resolver;
@@ -41,7 +42,7 @@ use tokio::time::Instant;
 
 pub use self::core::{SendCore, SendHandle};
 
-use self::request::RequestForm;
+use self::{refusal_note::RefusalNote, request::RequestForm};
 use crate::{
     message::{id::ApplicationName, reason::Reason, violations},
     ops::metrics::Lane,
@@ -91,6 +92,10 @@ pub struct QueueDelivery {
     /// A `send_at` before this time is a mistake: the time of publication, if its publisher told it. A command may wait in its queue
     /// for longer than until its `send_at`.
     pub send_at_not_before: Option<Timestamp>,
+    /// Whether it shares a request with no other command, because an earlier attempt of it was refused.
+    pub alone: bool,
+    /// Notes how the API refused this attempt.
+    pub refusal: Arc<RefusalNote>,
 }
 
 /// The hold of this process on the deliveries of a queue.

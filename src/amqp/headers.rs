@@ -10,6 +10,9 @@ use crate::primitives::bounded_text::{MAX_TEXT_BYTES, cut};
 
 /// On republished commands: how many times the command was published to a retry queue.
 pub const ATTEMPT: &str = "smsbridge-attempt";
+/// On republished commands: how many requests of its own the API refused while it took other messages. Set to 0 by a refusal together
+/// with other commands: then it is sent alone.
+pub const REFUSALS: &str = "smsbridge-refusals";
 /// On republished commands: the time of the first delivery, in milliseconds since 1970.
 pub const FIRST_SEEN: &str = "smsbridge-first-seen";
 /// On republished commands: the time at which the command expires, in milliseconds since 1970.

@@ -31,7 +31,8 @@ use crate::{
         AmqpError, Message, codec,
         headers::{
             APPLICATION, ATTEMPT, DETAIL, DIED_AT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN,
-            REASON, RETRY_DELAY, RETURNED, ROUTING_KEY, bounded_text, number, number_header,
+            REASON, REFUSALS, RETRY_DELAY, RETURNED, ROUTING_KEY, bounded_text, number,
+            number_header,
         },
         session::RECONNECT,
         topology::{RETRY_DELAYS, delay_name},
@@ -63,18 +64,31 @@ pub(super) enum Requeue {
     Unchanged,
 }
 
+/// What the next delivery of a copy has to know.
+pub(super) struct Copy {
+    pub(super) body: Bytes,
+    pub(super) requeue: Requeue,
+    /// Whether an SMS may have been sent already.
+    pub(super) may_be_sent: bool,
+    /// How many requests of the command alone the API refused, if it refused one.
+    pub(super) refusals: Option<i64>,
+}
+
 impl Context {
-    /// Publishes a copy of the command and acknowledges the delivery. `queue` is the queue that the copy ends up in;
-    /// `may_be_sent` tells whether an SMS may have been sent already.
+    /// Publishes a copy of the command and acknowledges the delivery. `queue` is the queue that the copy ends up in.
     pub(super) async fn requeue(
         &self,
         queue: String,
         delivery: &HeldDelivery,
-        body: Bytes,
-        requeue: Requeue,
-        may_be_sent: bool,
+        copy: Copy,
         key: Option<&Key>,
     ) {
+        let Copy {
+            body,
+            requeue,
+            may_be_sent,
+            refusals,
+        } = copy;
         let envelope = Envelope::new(delivery);
         tracing::debug!(
             request_id = logged_id(envelope.request_id()),
@@ -87,6 +101,9 @@ impl Context {
         headers.insert(ROUTING_KEY.into(), bounded_text(&envelope.routing_key()));
         // The acknowledgement of this delivery may fail after the copy was published, and so may the confirm of the copy.
         headers.insert(MAY_HAVE_TWIN.into(), AMQPValue::Boolean(true));
+        if let Some(refusals) = refusals {
+            headers.insert(REFUSALS.into(), number(refusals));
+        }
         if may_be_sent {
             headers.insert(IN_DOUBT.into(), AMQPValue::Boolean(true));
         }
@@ -145,6 +162,18 @@ impl Context {
         invalid: Invalid,
         key: Option<&Key>,
     ) {
+        let body = Bytes::copy_from_slice(&delivery.data);
+        self.dead_letter_with(delivery, body, invalid, key).await;
+    }
+
+    /// The same with another body: what is left of the command.
+    pub(super) async fn dead_letter_with(
+        &self,
+        delivery: &HeldDelivery,
+        body: Bytes,
+        invalid: Invalid,
+        key: Option<&Key>,
+    ) {
         let invalid = invalid.bounded();
         let envelope = Envelope::new(delivery);
         let commands = &self.commands;
@@ -192,7 +221,7 @@ impl Context {
             exchange: String::new(),
             routing_key: commands.topology.dead(),
             properties: properties.with_headers(headers),
-            body: Bytes::copy_from_slice(&delivery.data),
+            body,
         };
         if self.publish_until_confirmed(delivery, message).await {
             kill_point::reached(KillPoint::CopyConfirmed);

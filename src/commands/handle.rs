@@ -2,16 +2,19 @@
 //!
 //! Neighbours: `command` decodes, `send` sends, `custody` requeues, dead-letters and acknowledges.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use lapin::message::Delivery;
 
 use super::{
-    Context,
+    Context, attempts,
     command::{Command, Source},
-    custody::Requeue,
+    custody::{Copy, Requeue},
     decoded_size::TooLarge,
     encoding::Encoding,
     envelope::Envelope,
@@ -88,6 +91,8 @@ async fn carry_out(context: &Context, source: Source, delivery: &HeldDelivery, b
                 hold_until: (began + commands.hold_for).into(),
                 published_at: time_of(envelope.published_ms()),
                 send_at_not_before: envelope.told_published_ms().map(time_of),
+                alone: envelope.refusals().is_some(),
+                refusal: Arc::default(),
             });
             send(context, source, delivery, command).await;
         }
@@ -114,9 +119,13 @@ pub(super) async fn requeue_unchanged(context: &Context, source: Source, deliver
         Some(Err(_)) | None => Bytes::copy_from_slice(&delivery.data),
     };
     let queue = source.queue(&commands.topology);
-    context
-        .requeue(queue, delivery, body, Requeue::Unchanged, may_be_sent, None)
-        .await;
+    let copy = Copy {
+        body,
+        requeue: Requeue::Unchanged,
+        may_be_sent,
+        refusals: None,
+    };
+    context.requeue(queue, delivery, copy, None).await;
 }
 
 async fn send(context: &Context, source: Source, delivery: &HeldDelivery, command: Command) {
@@ -194,7 +203,7 @@ async fn attempt(
         }
         outcome => outcome,
     };
-    let (body, requeue, may_be_sent) = match outcome {
+    let (body, requeue, may_be_sent, why) = match outcome {
         Ok(sent) if !sent.results.iter().any(SendResult::has_retryable_refusal) => {
             kill_point::reached(KillPoint::ResultsStored);
             reply(context, delivery, encoding, &request, sent).await;
@@ -207,9 +216,11 @@ async fn attempt(
             } else {
                 Requeue::Delayed(shortest_delay(&sent))
             };
+            let why = attempts::last_refusal(&sent);
             if key.is_some() {
                 // The whole command is repeated. Destinations with a result are found by their ids and not sent again.
-                (Bytes::copy_from_slice(&delivery.data), requeue, true)
+                let body = Bytes::copy_from_slice(&delivery.data);
+                (body, requeue, true, why)
             } else {
                 // Without a request id only destinations without a result may be sent again, and by the ids that they have.
                 let is_in_doubt = sent.results.iter().any(|result| {
@@ -218,17 +229,17 @@ async fn attempt(
                 message_ids::set_from_results(&mut request, &sent);
                 request.retain_retryable(&sent);
                 let may_be_sent = may_be_sent || is_in_doubt;
-                (encode(encoding, request), requeue, may_be_sent)
+                (encode(encoding, request), requeue, may_be_sent, why)
             }
         }
-        Err(error) => match requeue_or_reject(error, may_be_sent) {
+        Err(error) => match requeue_or_reject(&error, may_be_sent) {
             Ok((requeue, may_be_sent)) => {
                 let body = match may_be_sent {
                     // New ids would not find it in the API's logs.
                     true => Bytes::copy_from_slice(&delivery.data),
                     false => copied_body(delivery, encoding, request),
                 };
-                (body, requeue, may_be_sent)
+                (body, requeue, may_be_sent, error.to_string())
             }
             Err(invalid) => {
                 context.dead_letter(delivery, invalid, key).await;
@@ -236,10 +247,22 @@ async fn attempt(
             }
         },
     };
+    let refusal = again.delivery.and_then(|delivery| delivery.refusal.noted());
+    let refusals = attempts::counted(Envelope::new(delivery).refusals(), refusal);
+    let max_attempts = context.commands.max_attempts;
+    // One that may have been sent ends by its look-ups.
+    if !may_be_sent && let Some(invalid) = attempts::over_the_limit(refusals, max_attempts, &why) {
+        let dying = context.dead_letter_with(delivery, body, invalid, key);
+        return Box::pin(dying).await;
+    }
+    let copy = Copy {
+        body,
+        requeue,
+        may_be_sent,
+        refusals,
+    };
     let queue = source.queue(&context.commands.topology);
-    context
-        .requeue(queue, delivery, body, requeue, may_be_sent, key)
-        .await;
+    context.requeue(queue, delivery, copy, key).await;
 }
 
 /// What a command has beside its request, to send it again.
@@ -283,12 +306,15 @@ impl SendTerms {
 }
 
 /// How to requeue a command that the sender refused as a whole; `Err` if it can never be carried out.
-fn requeue_or_reject(error: SendError, may_be_sent: bool) -> Result<(Requeue, bool), Invalid> {
+fn requeue_or_reject(error: &SendError, may_be_sent: bool) -> Result<(Requeue, bool), Invalid> {
     match error {
-        SendError::Invalid(violations) => Err(Invalid::request(Reason::InvalidRequest, violations)),
+        SendError::Invalid(violations) => {
+            let violations = violations.clone();
+            Err(Invalid::request(Reason::InvalidRequest, violations))
+        }
         SendError::IdReused { .. } => Err(Invalid::new(Reason::IdReused, error.to_string())),
         SendError::QueueFull { retry_after } | SendError::Unavailable { retry_after, .. } => {
-            Ok((Requeue::Delayed(retry_after), may_be_sent))
+            Ok((Requeue::Delayed(*retry_after), may_be_sent))
         }
         SendError::CredentialsRefused { .. } => {
             Ok((Requeue::Delayed(CREDENTIALS_RETRY_DELAY), may_be_sent))

@@ -15,16 +15,17 @@ use crate::{
         frame::{MAX_FOREIGN_BYTES, encoded_bytes},
         headers::{
             APPLICATION, ATTEMPT, DETAIL, DIED_AT, DROPPED, EXPIRES_AT, FIRST_SEEN, IN_DOUBT,
-            MAY_HAVE_TWIN, REASON, RETRY_DELAY, RETURNED, ROUTING_KEY, USER_ID, bounded_text,
-            broker, number, number_header,
+            MAY_HAVE_TWIN, REASON, REFUSALS, RETRY_DELAY, RETURNED, ROUTING_KEY, USER_ID,
+            bounded_text, broker, number, number_header,
         },
     },
     primitives::bounded_text::MAX_TEXT_BYTES,
 };
 
 /// The bridge's headers that every copy keeps, because the next delivery depends on them.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 10] = [
     ATTEMPT,
+    REFUSALS,
     FIRST_SEEN,
     EXPIRES_AT,
     IN_DOUBT,

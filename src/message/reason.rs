@@ -68,6 +68,7 @@ reasons! {
     InvalidRequestId = "INVALID_REQUEST_ID",
     UnknownType = "UNKNOWN_TYPE",
     Unroutable = "UNROUTABLE",
+    AttemptLimit = "ATTEMPT_LIMIT",
     DeliveryLimit = "DELIVERY_LIMIT",
     Returned = "RETURNED",
 }

@@ -42,8 +42,8 @@ pub(super) fn wire_ids(items: &[BatchItem]) -> impl fmt::Display {
     Joined(destinations.map(|destination| destination.wire_id))
 }
 
-/// A request that is not shared with other calls: because the call has these request-level fields, because its message is scheduled, or
-/// because it is a part of a request that the API refused.
+/// A request that is not shared with other calls: because the call has these request-level fields, because its message is scheduled,
+/// because it is a part of a request that the API refused, or because the API refused an earlier attempt of its command.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ExclusiveRequest {
     /// The caller's bulk id with the application prefix.

@@ -18,6 +18,7 @@ use super::{
     custody::Leases,
     guards::Counted,
     places::Taken,
+    refusal_note::Refusal,
     slot::{Slots, failed_results},
 };
 use crate::{
@@ -137,6 +138,20 @@ impl Call {
     pub(super) fn is_hold_over_by(&self, leases: &mut Leases) -> bool {
         let delivery = self.delivery.as_ref();
         delivery.is_some_and(|delivery| leases.is_over(delivery))
+    }
+
+    /// Whether it shares a request with no other command.
+    pub(super) fn is_alone(&self) -> bool {
+        self.delivery
+            .as_ref()
+            .is_some_and(|delivery| delivery.alone)
+    }
+
+    /// Notes that the API refused a request that carried it.
+    pub(super) fn note_refusal(&self, refusal: Refusal) {
+        if let Some(delivery) = &self.delivery {
+            delivery.refusal.note(refusal);
+        }
     }
 
     /// When its command was published.

@@ -3,6 +3,7 @@
 mod alarm;
 mod api_down;
 mod api_outages;
+mod attempts;
 mod begun_sends;
 mod commands;
 mod custody;

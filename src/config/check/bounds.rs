@@ -101,6 +101,12 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
             1_000_000,
         ),
         ("amqp.prefetch", u64::from(amqp.prefetch), 1, 65_535),
+        (
+            "amqp.max_attempts",
+            u64::from(amqp.max_attempts),
+            1,
+            1_000_000,
+        ),
     ] {
         if !(min..=max).contains(&value) {
             checks.reject(

@@ -9,7 +9,7 @@ use super::{
 use crate::message::reason::Reason;
 
 /// The reasons for which a command becomes a dead letter (docs/ERRORS.md#commands-from-the-broker).
-pub(super) const DEAD_LETTER_REASONS: [Reason; 11] = [
+pub(super) const DEAD_LETTER_REASONS: [Reason; 12] = [
     Reason::InvalidRequest,
     Reason::IdReused,
     Reason::InvalidApplication,
@@ -19,6 +19,7 @@ pub(super) const DEAD_LETTER_REASONS: [Reason; 11] = [
     Reason::UnsupportedEncoding,
     Reason::MessageTooLarge,
     Reason::Unroutable,
+    Reason::AttemptLimit,
     Reason::DeliveryLimit,
     Reason::Returned,
 ];

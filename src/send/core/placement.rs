@@ -73,6 +73,7 @@ impl Inner {
         // of its own.
         let all_are_reused = (0..call.slots.len()).all(|slot| reused(&slot))
             && plan.messages.iter().all(|one| one.violations.is_empty());
+        let alone = call.is_alone().then(Arc::<ExclusiveRequest>::default);
         for (message, planned) in plan.messages.iter().enumerate() {
             let mut allowed = BatchSlots::with_capacity(planned.slots.len());
             let mut refused_later = HashMap::new();
@@ -103,7 +104,7 @@ impl Inner {
             let placing = MessagePlacement {
                 call,
                 message,
-                exclusive: plan.exclusive.as_ref(),
+                exclusive: plan.exclusive.as_ref().or(alone.as_ref()),
                 earlier,
                 arrival,
             };

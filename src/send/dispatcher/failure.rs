@@ -17,6 +17,7 @@ use crate::{
         batch_item::{BatchItem, wire_ids},
         custody::without_lost,
         recorder::SlotResult,
+        refusal_note::Refusal,
     },
 };
 
@@ -37,6 +38,7 @@ impl Dispatcher {
             }
             ApiError::CredentialsRefused { http_status, text } => {
                 let detail = refused_credentials(http_status, &text);
+                self.note_refusal(&items);
                 self.account.breaker.failed(&detail, true);
                 self.fail(items, &SendError::CredentialsRefused { detail })
                     .await;
@@ -60,8 +62,14 @@ impl Dispatcher {
                     let detail = format!(
                         "{response}: check infobip.base_url and any proxy between the bridge and the API"
                     );
+                    let refusal = self.note_refusal(&items);
                     let wait = self.account.breaker.failed(&detail, true);
-                    self.retry_after(wait, items, &detail).await;
+                    if refusal == Some(Refusal::Alone) {
+                        // At the front of its lane it would be each probe, and keep the others waiting.
+                        self.fail(items, &unavailable(&detail, wait)).await;
+                    } else {
+                        self.retry_after(wait, items, &detail).await;
+                    }
                 }
             }
             ApiError::InDoubt { detail, redirected } => {
@@ -89,20 +97,32 @@ impl Dispatcher {
             "the API does not take sends now: they are retried after a wait"
         );
         self.lanes.put_back(without_lost(items));
-        let error = SendError::Unavailable {
-            detail: detail.to_owned(),
-            retry_after: wait.max(MIN_RETRY_AFTER),
+        self.fail_timed_out(wait, &unavailable(detail, wait)).await;
+    }
+
+    /// Notes with its command that the API refused the request, unless it takes nothing else either. `Alone` only for a command.
+    fn note_refusal(&self, items: &[BatchItem]) -> Option<Refusal> {
+        let first = items.first()?;
+        if !self.account.breaker.took_sends_lately() {
+            return None;
+        }
+        let is_alone = items
+            .iter()
+            .all(|item| Arc::ptr_eq(&item.call, &first.call) && item.call.is_command);
+        let refusal = match is_alone {
+            true => Refusal::Alone,
+            false => Refusal::WithOthers,
         };
-        self.fail_timed_out(wait, &error).await;
+        for item in items {
+            item.call.note_refusal(refusal);
+        }
+        Some(refusal)
     }
 
     /// Fails callers while the API is down, and items whose time is over.
     pub(super) async fn fail_waiting(&self) {
         let obstacle = self.account.breaker.obstacle();
-        let error = SendError::Unavailable {
-            detail: obstacle.cause,
-            retry_after: obstacle.retry_after.max(MIN_RETRY_AFTER),
-        };
+        let error = unavailable(&obstacle.cause, obstacle.retry_after);
         if obstacle.fails_callers {
             for item in self.lanes.remove_callers() {
                 settle_all(&item, &error);
@@ -194,6 +214,14 @@ impl Dispatcher {
         }
         let detail = "it expired before it could be sent: nothing was sent";
         self.reject(&untried, Reason::Expired, detail).await;
+    }
+}
+
+/// Nothing was sent, and the next request begins after `wait` at the earliest.
+fn unavailable(detail: &str, wait: Duration) -> SendError {
+    SendError::Unavailable {
+        detail: detail.to_owned(),
+        retry_after: wait.max(MIN_RETRY_AFTER),
     }
 }
 

@@ -227,6 +227,7 @@ impl Edge {
             application_from: broker.config().application_from,
             prefetch: broker.config().prefetch,
             hold_for: broker.config().hold_for,
+            max_attempts: broker.config().max_attempts,
             max_age: broker.config().max_age,
             metrics: metrics.clone(),
         };

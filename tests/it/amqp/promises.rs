@@ -120,7 +120,7 @@ impl World {
                 panic!("no invalid command")
             };
             assert_eq!(reason.as_deref(), Some(invalid.reason.as_str()));
-            assert_eq!(told, *invalid);
+            assert_eq!(told, *invalid, "{dead_before} {:#?}", self.events("command.invalid").await);
             Some(End::Dead(invalid))
         })
         .await

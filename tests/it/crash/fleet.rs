@@ -17,7 +17,7 @@ use super::{
     history::Timeline,
     number_from,
     producer::{Command, Commands, REJECTED_PREFIX, Record, produce},
-    run::{bridge, come_to_rest, declare_short_delays},
+    run::{SHORT_DELAYS_MS, bridge, come_to_rest},
     schedule::ApiMemory,
     verdict::{Flow, assert_kept},
 };
@@ -153,7 +153,7 @@ impl Fleet {
         memory: ApiMemory,
         replicas: usize,
     ) -> Self {
-        declare_short_delays(&broker).await;
+        broker.declare_delays(SHORT_DELAYS_MS).await;
         drop(broker.publisher().await);
         let simulator = simulator(seed, memory).await;
         let mut bridges = Vec::new();

@@ -8,7 +8,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use lapin::{options::QueueDeclareOptions, types::AMQPValue};
 use tempfile::TempDir;
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -34,13 +33,8 @@ const REST_OF_CYCLE: Duration = Duration::from_secs(1);
 const REST_INTERVAL: Duration = Duration::from_millis(250);
 /// A kill point that is not reached in this time is replaced by SIGKILL.
 const KILL_POINT_TIMEOUT: Duration = Duration::from_secs(8);
-/// The delays of the retry queues, shorter than the bridge's own, so that a run does not consist of waiting. The bridge uses
-/// queues that exist with other delays.
-const SHORT_DELAYS_MS: [(&str, i64); 3] = [
-    ("retry.1s", 500),
-    ("retry.10s", 2_000),
-    ("retry.60s", 6_000),
-];
+/// The delays of the retry queues, shorter than the bridge's own, so that a run does not consist of waiting.
+pub const SHORT_DELAYS_MS: [i64; 3] = [500, 2_000, 6_000];
 
 pub struct Run {
     schedule: Schedule,
@@ -56,7 +50,7 @@ pub struct Run {
 impl Run {
     pub async fn start(schedule: Schedule) -> Self {
         let (broker, node) = TestBroker::start_alone().await;
-        declare_short_delays(&broker).await;
+        broker.declare_delays(SHORT_DELAYS_MS).await;
         drop(broker.publisher().await);
         let simulator = TestSimulator::with(|config| {
             config.seed = schedule.seed;
@@ -153,29 +147,6 @@ impl Run {
         drop(self.node);
         self.report.judge(records, evidence);
         self.report
-    }
-}
-
-/// Declares the retry queues with short delays before the bridge does.
-pub async fn declare_short_delays(broker: &TestBroker) {
-    let client = broker.client().await;
-    for queue in broker.topology().queues() {
-        let short = SHORT_DELAYS_MS
-            .iter()
-            .find(|(name, _)| queue.name == format!("{}.{name}", broker.prefix));
-        let Some((_, delay)) = short else { continue };
-        let mut arguments = queue.arguments;
-        arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(*delay));
-        let options = QueueDeclareOptions {
-            durable: true,
-            ..Default::default()
-        };
-        let name = queue.name.as_str().into();
-        client
-            .channel
-            .queue_declare(name, options, arguments)
-            .await
-            .unwrap();
     }
 }
 

@@ -143,6 +143,7 @@ impl TestBroker {
             application_from: config::ApplicationFrom::AppId,
             prefetch: 100,
             hold_for: Duration::from_secs(900),
+            max_attempts: 30,
             max_age: Duration::ZERO,
             confirm_timeout: Duration::from_secs(10),
             stream_retention: Duration::from_secs(3600),
@@ -156,6 +157,27 @@ impl TestBroker {
 
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::parse(&self.url.clone().into()).expect("the broker's URL is one")
+    }
+
+    /// Declares the three retry queues with these delays before the bridge does, which uses queues that exist with other delays.
+    pub async fn declare_delays(&self, delays_ms: [i64; 3]) {
+        let client = self.client().await;
+        let names = ["1s", "10s", "60s"].map(|name| format!("{}.retry.{name}", self.prefix));
+        for queue in self.topology().queues() {
+            let Some(at) = names.iter().position(|name| *name == queue.name) else {
+                continue;
+            };
+            let mut arguments = queue.arguments;
+            let delay = AMQPValue::LongLongInt(delays_ms[at]);
+            arguments.insert("x-message-ttl".into(), delay);
+            let options = QueueDeclareOptions {
+                durable: true,
+                ..Default::default()
+            };
+            let name = queue.name.as_str().into();
+            let declaring = client.channel.queue_declare(name, options, arguments);
+            declaring.await.unwrap();
+        }
     }
 
     /// A relay in front of the broker.
