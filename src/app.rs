@@ -49,7 +49,9 @@ pub enum AppError {
     Amqp(#[from] AmqpError),
     #[error(transparent)]
     Client(#[from] ClientBuildError),
-    #[error("a task of the bridge panicked: {0}; please report this")]
+    #[error(
+        "a task of the bridge panicked ({0}): this is a mistake of the bridge, please report it with the lines before"
+    )]
     Task(String),
     #[error("cannot read the address of a bound port: {0}")]
     Address(std::io::Error),
@@ -142,13 +144,19 @@ impl App {
     /// Serves until `shutdown`, then drains within `shutdown.grace`.
     ///
     /// # Errors
-    /// [`AppError`] if a server fails.
+    /// [`AppError`] if a server fails, or a task panics without which the process cannot do its work: who started the process shall start
+    /// it again.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), AppError> {
         let grace = self.config.shutdown.grace;
+        let watch = self.metrics.tasks().clone();
         let mut running = self.start();
         let ended = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             Some(ended) = running.servers.join_next() => ended.unwrap_or_else(|error| Err(AppError::Task(error.to_string()))),
+            task = watch.panicked() => {
+                tracing::error!(task, "a task of the bridge panicked: the process ends, so that it is started again");
+                Ok(())
+            }
         };
         tracing::info!(
             grace_s = grace.as_secs_f32(),
@@ -156,7 +164,11 @@ impl App {
         );
         running.drain(Instant::now() + grace).await;
         tracing::info!("stopped");
-        ended
+        // Also one that panicked while the others ended.
+        match watch.first() {
+            Some(task) => Err(AppError::Task(task.to_owned())),
+            None => ended,
+        }
     }
 
     /// Wires the parts together and spawns their tasks.
@@ -211,7 +223,8 @@ impl App {
                 max_age: config.amqp.max_age,
                 metrics: metrics.clone(),
             };
-            tokio::spawn(commands::run(commands, closing.clone()))
+            let consuming = commands::run(commands, closing.clone());
+            tokio::spawn(metrics.tasks().watch("commands", consuming))
         });
         let stop_http = CancellationToken::new();
         let mut servers = JoinSet::new();
@@ -249,13 +262,15 @@ impl App {
             });
         }
         let stop_admin = CancellationToken::new();
-        let admin = tokio::spawn(ops::admin::serve(
+        let watch = metrics.tasks().clone();
+        let probes = ops::admin::serve(
             admin,
             ops::admin::LIMITS,
             readiness.clone(),
             metrics,
             stop_admin.clone(),
-        ));
+        );
+        let admin = tokio::spawn(watch.watch("admin", probes));
         tracing::info!(grpc = %addresses.grpc, http = %addresses.http, admin = %addresses.admin, "listening");
         Running {
             sender,

@@ -13,6 +13,7 @@ pub mod outage;
 pub mod readiness;
 pub mod reload;
 pub mod signals;
+pub mod task_watch;
 pub mod telemetry;
 pub mod terminal;
 

@@ -2,7 +2,8 @@ import { publish, readBrokerArguments, run } from "./broker.js";
 
 const DESCRIPTION = `Shows the commands that could not be carried out, and why. They stay in the queue, unless --replay or --discard.
 With the same request id nothing is sent twice. So --replay leaves a command without one (message_id) in the queue, and one with
-the reason DELIVERY_LIMIT, of which something may have been sent: exit status 1. --force replays them, too.`;
+the reason DELIVERY_LIMIT or the header smsbridge-in-doubt, of which something may have been sent: exit status 1. --force replays
+them, too.`;
 
 const args = readBrokerArguments(DESCRIPTION, "", {
   json: { type: "boolean", default: false, help: "show the bodies, too" },
@@ -14,7 +15,9 @@ const args = readBrokerArguments(DESCRIPTION, "", {
 /** Why a replay may send something a second time; undefined if it cannot. */
 function doubt({ messageId, headers }) {
   if (!messageId) return "it has no request id";
-  if (headers?.["smsbridge-reason"] === "DELIVERY_LIMIT") return "something may have been sent before it was given up";
+  if (headers?.["smsbridge-reason"] === "DELIVERY_LIMIT" || headers?.["smsbridge-in-doubt"]) {
+    return "something may have been sent before it was given up";
+  }
   return undefined;
 }
 

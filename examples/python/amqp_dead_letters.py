@@ -1,7 +1,8 @@
 """Shows the commands that could not be carried out, and why. They stay in the queue, unless --replay or --discard.
 
 With the same request id nothing is sent twice. So --replay leaves a command without one (message_id) in the queue, and one with
-the reason DELIVERY_LIMIT, of which something may have been sent: exit status 1. --force replays them, too.
+the reason DELIVERY_LIMIT or the header smsbridge-in-doubt, of which something may have been sent: exit status 1. --force replays
+them, too.
 """
 
 import datetime
@@ -19,7 +20,8 @@ def doubt(properties) -> str | None:
     """Why a replay may send something a second time."""
     if not properties.message_id:
         return "it has no request id"
-    if (properties.headers or {}).get("smsbridge-reason") == "DELIVERY_LIMIT":
+    headers = properties.headers or {}
+    if headers.get("smsbridge-reason") == "DELIVERY_LIMIT" or "smsbridge-in-doubt" in headers:
         return "something may have been sent before it was given up"
     return None
 

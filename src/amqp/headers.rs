@@ -13,6 +13,8 @@ pub const ATTEMPT: &str = "smsbridge-attempt";
 /// On republished commands: how many requests of its own the API refused while it took other messages. Set to 0 by a refusal together
 /// with other commands: then it is sent alone.
 pub const REFUSALS: &str = "smsbridge-refusals";
+/// On republished commands: how many times their handler panicked.
+pub const PANICS: &str = "smsbridge-panics";
 /// On republished commands: the time of the first delivery, in milliseconds since 1970.
 pub const FIRST_SEEN: &str = "smsbridge-first-seen";
 /// On republished commands: the time at which the command expires, in milliseconds since 1970.

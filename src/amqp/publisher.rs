@@ -67,14 +67,16 @@ impl Publisher {
     ) -> Self {
         let (sessions, current) = watch::channel(None);
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(publishing_session::keep_connected(
+        let watch = metrics.tasks().clone();
+        let connecting = publishing_session::keep_connected(
             endpoint.clone(),
             topology,
             confirm_timeout,
             sessions,
             metrics,
             shutdown.clone(),
-        ));
+        );
+        let task = tokio::spawn(watch.watch("publisher", connecting));
         Self {
             endpoint,
             current,

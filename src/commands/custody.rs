@@ -31,8 +31,7 @@ use crate::{
         AmqpError, Message, codec,
         headers::{
             APPLICATION, ATTEMPT, DETAIL, DIED_AT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN,
-            REASON, REFUSALS, RETRY_DELAY, RETURNED, ROUTING_KEY, bounded_text, number,
-            number_header,
+            REASON, RETRY_DELAY, RETURNED, ROUTING_KEY, bounded_text, number, number_header,
         },
         session::RECONNECT,
         topology::{RETRY_DELAYS, delay_name},
@@ -70,8 +69,8 @@ pub(super) struct Copy {
     pub(super) requeue: Requeue,
     /// Whether an SMS may have been sent already.
     pub(super) may_be_sent: bool,
-    /// How many requests of the command alone the API refused, if it refused one.
-    pub(super) refusals: Option<i64>,
+    /// A header that counts, if it changes: refusals or panics.
+    pub(super) count: Option<(&'static str, i64)>,
 }
 
 impl Context {
@@ -87,7 +86,7 @@ impl Context {
             body,
             requeue,
             may_be_sent,
-            refusals,
+            count,
         } = copy;
         let envelope = Envelope::new(delivery);
         tracing::debug!(
@@ -101,8 +100,8 @@ impl Context {
         headers.insert(ROUTING_KEY.into(), bounded_text(&envelope.routing_key()));
         // The acknowledgement of this delivery may fail after the copy was published, and so may the confirm of the copy.
         headers.insert(MAY_HAVE_TWIN.into(), AMQPValue::Boolean(true));
-        if let Some(refusals) = refusals {
-            headers.insert(REFUSALS.into(), number(refusals));
+        if let Some((name, count)) = count {
+            headers.insert(name.into(), number(count));
         }
         if may_be_sent {
             headers.insert(IN_DOUBT.into(), AMQPValue::Boolean(true));

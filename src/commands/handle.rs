@@ -3,11 +3,13 @@
 //! Neighbours: `command` decodes, `send` sends, `custody` requeues, dead-letters and acknowledges.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use lapin::message::Delivery;
 
@@ -28,6 +30,7 @@ use super::{
     waiting::send_when_there_is_room,
 };
 use crate::{
+    amqp::headers::{PANICS, REFUSALS},
     message::{
         id::{ApplicationName, logged_id},
         reason::Reason,
@@ -48,6 +51,9 @@ const DOUBT_RETRY_DELAY: Duration = Duration::from_secs(60);
 /// Minimum delay of a retry while the API refuses the bridge's credentials, which an operator has to correct.
 const CREDENTIALS_RETRY_DELAY: Duration = Duration::from_secs(60);
 
+/// Minimum delay before a command is tried again whose handler panicked.
+const PANIC_RETRY_DELAY: Duration = Duration::from_secs(60);
+
 pub(super) async fn handle(context: &Context, source: Source, delivery: HeldDelivery) {
     let began = Instant::now();
     let envelope = Envelope::new(&delivery);
@@ -60,7 +66,10 @@ pub(super) async fn handle(context: &Context, source: Source, delivery: HeldDeli
     );
     // Another process has it otherwise.
     if delivery.is_usable() {
-        carry_out(context, source, &delivery, began).await;
+        let handling = AssertUnwindSafe(carry_out(context, source, &delivery, began));
+        if handling.catch_unwind().await.is_err() {
+            Box::pin(after_a_panic(context, source, &delivery)).await;
+        }
     }
     tracing::debug!(
         ?source,
@@ -68,6 +77,32 @@ pub(super) async fn handle(context: &Context, source: Source, delivery: HeldDeli
         ms = milliseconds(began.elapsed()),
         "a command ended"
     );
+}
+
+/// A mistake of the bridge, which this command may cause each time, so it must not end the process: all others would look tried. The
+/// command is looked up before it is sent again, and has an end.
+async fn after_a_panic(context: &Context, source: Source, delivery: &HeldDelivery) {
+    let envelope = Envelope::new(delivery);
+    context.commands.metrics.command_panic();
+    tracing::error!(
+        request_id = logged_id(envelope.request_id()),
+        "the handler of a command panicked, which is a mistake of the bridge: the command is tried again later"
+    );
+    let body = Bytes::copy_from_slice(&delivery.data);
+    let panics = envelope.panics();
+    if panics >= i64::from(context.commands.max_attempts) {
+        let detail = "the bridge panicked while it handled the command, each time: it may have been sent; please report this";
+        let invalid = Invalid::new(Reason::AttemptLimit, detail);
+        return context.dead_letter(delivery, invalid, None).await;
+    }
+    let copy = Copy {
+        body,
+        requeue: Requeue::Delayed(PANIC_RETRY_DELAY),
+        may_be_sent: true,
+        count: Some((PANICS, panics.saturating_add(1))),
+    };
+    let queue = source.queue(&context.commands.topology);
+    context.requeue(queue, delivery, copy, None).await;
 }
 
 async fn carry_out(context: &Context, source: Source, delivery: &HeldDelivery, began: Instant) {
@@ -123,7 +158,7 @@ pub(super) async fn requeue_unchanged(context: &Context, source: Source, deliver
         body,
         requeue: Requeue::Unchanged,
         may_be_sent,
-        refusals: None,
+        count: None,
     };
     context.requeue(queue, delivery, copy, None).await;
 }
@@ -259,7 +294,7 @@ async fn attempt(
         body,
         requeue,
         may_be_sent,
-        refusals,
+        count: refusals.map(|refusals| (REFUSALS, refusals)),
     };
     let queue = source.queue(&context.commands.topology);
     context.requeue(queue, delivery, copy, key).await;

@@ -15,7 +15,7 @@ use crate::{
         frame::{MAX_FOREIGN_BYTES, encoded_bytes},
         headers::{
             APPLICATION, ATTEMPT, DETAIL, DIED_AT, DROPPED, EXPIRES_AT, FIRST_SEEN, IN_DOUBT,
-            MAY_HAVE_TWIN, REASON, REFUSALS, RETRY_DELAY, RETURNED, ROUTING_KEY, USER_ID,
+            MAY_HAVE_TWIN, PANICS, REASON, REFUSALS, RETRY_DELAY, RETURNED, ROUTING_KEY, USER_ID,
             bounded_text, broker, number, number_header,
         },
     },
@@ -23,8 +23,9 @@ use crate::{
 };
 
 /// The bridge's headers that every copy keeps, because the next delivery depends on them.
-const KEPT: [&str; 10] = [
+const KEPT: [&str; 11] = [
     ATTEMPT,
+    PANICS,
     REFUSALS,
     FIRST_SEEN,
     EXPIRES_AT,

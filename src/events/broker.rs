@@ -79,13 +79,14 @@ impl BrokerLog {
             pause: append_timeout,
             closed: closed.clone(),
         };
+        let republishing = metrics.tasks().watch("republisher", republisher.run());
         Self {
             publisher,
             readers: Readers::new(endpoint, topology.clone()),
             topology,
             history,
             stuck,
-            republisher: Mutex::new(Some(tokio::spawn(republisher.run()))),
+            republisher: Mutex::new(Some(tokio::spawn(republishing))),
             closed,
             append_timeout,
             metrics,

@@ -39,7 +39,10 @@ use super::{
     AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream,
     Quarantined, ReadError, SavedSubscription, Start, SubscriptionKey,
 };
-use crate::ops::metrics::Metrics;
+use crate::ops::{kill_point, metrics::Metrics};
+
+/// The name of the task that writes.
+const WRITER: &str = "event log";
 
 /// Length of the queue to the writer. Callers wait while it is full.
 const MAX_QUEUED_JOBS: usize = 1024;
@@ -120,18 +123,22 @@ impl EmbeddedLog {
             head_sender,
             Arc::clone(&health),
             retention,
-            metrics,
+            metrics.clone(),
         );
+        let guard = metrics.tasks().guard(WRITER);
         let thread = std::thread::Builder::new()
             .name("event-log".to_owned())
             .spawn(move || {
+                let _guard = guard;
+                kill_point::panic_if_named(WRITER);
                 writer.run(waiting);
                 // Unlocked explicitly: a child process that another thread has just forked has the file open too, until its `exec`,
                 // and would keep the folder locked after the file is closed here.
                 let _ = lock.unlock();
             })
             .map_err(in_folder)?;
-        let trimmer = tokio::spawn(maintenance::run(jobs.downgrade(), Arc::clone(&health)));
+        let trimming = maintenance::run(jobs.downgrade(), Arc::clone(&health));
+        let trimmer = tokio::spawn(metrics.tasks().watch("event log maintenance", trimming));
         let readers = Arc::new(Readers::new(path));
         Ok(Self {
             id,

@@ -131,17 +131,16 @@ impl GrpcServer {
         );
 
         let metrics = context.metrics.clone();
+        let watch = metrics.tasks().clone();
         let mut background = JoinSet::new();
-        background.spawn(health::update(health, context, stop.clone()));
+        background.spawn(watch.watch("health", health::update(health, context, stop.clone())));
         if let Some(tokens) = self.authenticator.tokens_file() {
-            background.spawn(keep_loaded(
-                Arc::clone(tokens),
-                metrics.clone(),
-                stop.clone(),
-            ));
+            let reloading = keep_loaded(Arc::clone(tokens), metrics.clone(), stop.clone());
+            background.spawn(watch.watch("tokens", reloading));
         }
         if let Some(tls) = &self.tls {
-            background.spawn(keep_loaded(Arc::clone(tls), metrics, stop.clone()));
+            let reloading = keep_loaded(Arc::clone(tls), metrics, stop.clone());
+            background.spawn(watch.watch("certificates", reloading));
         }
         let max_connections =
             connections::allowed(self.config.max_connections, self.other_connections);

@@ -1,6 +1,6 @@
 //! The HTTP server on `admin.listen`: `/live`, `/ready`, `/metrics`.
 //!
-//! Invariants: `/live` depends on nothing; the server keeps answering while the process drains, so that load balancers see
+//! Invariants: `/live` depends on nothing outside, and fails only if a task of the process panicked; the server keeps answering while the process drains, so that load balancers see
 //! `/ready` fail; it ends after its own token is cancelled, even if a client keeps its connection open.
 
 use std::time::Duration;
@@ -41,11 +41,21 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let router = Router::new()
-        .route("/live", get(|| async { "live\n" }))
+        .route("/live", get(live))
         .route("/ready", get(ready))
         .route("/metrics", get(scrape))
         .with_state((readiness, metrics));
     http_server::serve(listener, router, limits, stop).await;
+}
+
+async fn live(State((_, metrics)): State<(Readiness, Metrics)>) -> Response {
+    match metrics.tasks().first() {
+        None => "live\n".into_response(),
+        Some(task) => {
+            let dead = format!("not live\na task panicked: {task}\n");
+            (StatusCode::SERVICE_UNAVAILABLE, dead).into_response()
+        }
+    }
 }
 
 async fn ready(State((readiness, _)): State<(Readiness, Metrics)>) -> Response {
@@ -153,6 +163,18 @@ mod tests {
         assert!(response.starts_with("HTTP/1.1 503"), "{response}");
         let response = get(admin.address, "/elsewhere").await;
         assert!(response.starts_with("HTTP/1.1 404"), "{response}");
+    }
+
+    /// The shutdown that follows may hang because of it.
+    #[tokio::test]
+    async fn a_process_whose_task_panicked_is_not_live() {
+        let admin = admin().await;
+        let task = async { panic!("a mistake") };
+        let task = admin.metrics.tasks().watch("dispatcher", task);
+        assert!(tokio::spawn(task).await.unwrap_err().is_panic());
+        let response = get(admin.address, "/live").await;
+        assert!(response.starts_with("HTTP/1.1 503"), "{response}");
+        assert!(response.ends_with("panicked: dispatcher\n"), "{response}");
     }
 
     #[tokio::test]

@@ -1,8 +1,11 @@
-//! Named points at which a test kills the process, between two steps that must not depend on each other's memory.
+//! Named points at which a test kills the process, between two steps that must not depend on each other's memory; and panics of named
+//! tasks.
 //!
-//! Without the Cargo feature `kill-points`, which is off by default and which no image has, [`reached`] does nothing. With it,
+//! Without the Cargo feature `kill-points`, which is off by default and which no image has, nothing here does anything. With it,
 //! the process aborts at the point that the variable `SMSBRIDGE_KILL_AT` names as `name` or `name:count`: when the point is
-//! reached for the `count`th time. Neighbours: `send` and `commands` mark the points, `tests/it/crash.rs` uses them.
+//! reached for the `count`th time. The task that `SMSBRIDGE_PANIC_IN` names panics as soon as it runs.
+//! Neighbours: `send` and `commands` mark the points, `task_watch` names the tasks; `tests/it/crash.rs` and `tests/it/panics.rs` use
+//! them.
 
 /// A point between two durable steps of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,5 +55,32 @@ pub fn reached(point: KillPoint) {
         && left.fetch_sub(1, Ordering::Relaxed) == 1
     {
         std::process::abort();
+    }
+}
+
+/// The same task: the feature `kill-points` is off.
+#[cfg(not(feature = "kill-points"))]
+pub fn may_panic<F: Future>(_task: &'static str, work: F) -> F {
+    work
+}
+
+/// The same task, unless `SMSBRIDGE_PANIC_IN` names it.
+#[cfg(feature = "kill-points")]
+pub async fn may_panic<F: Future>(task: &'static str, work: F) -> F::Output {
+    panic_if_named(task);
+    work.await
+}
+
+/// Does nothing: the feature `kill-points` is off.
+#[cfg(not(feature = "kill-points"))]
+#[inline]
+pub fn panic_if_named(_task: &'static str) {}
+
+/// Panics if `SMSBRIDGE_PANIC_IN` names this task.
+#[cfg(feature = "kill-points")]
+#[expect(clippy::panic, reason = "it is what a test asks for")]
+pub fn panic_if_named(task: &'static str) {
+    if std::env::var("SMSBRIDGE_PANIC_IN").is_ok_and(|named| named == task) {
+        panic!("a test asked for it");
     }
 }

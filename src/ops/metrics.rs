@@ -31,6 +31,7 @@ use self::labels::{
     CallLabels, ConnectionLabel, EndpointLabel, FilesLabel, LaneLabel, MethodLabel, OutcomeLabel,
     ReasonLabel, RequestLabels, ResolutionLabel, TypeLabel, WebhookLabels,
 };
+use super::task_watch::TaskWatch;
 use crate::message::{event_type::EventType, reason::Reason};
 
 /// Histogram buckets from a millisecond to a minute.
@@ -74,6 +75,9 @@ struct Inner {
     grpc_calls: Family<CallLabels, Counter>,
     grpc_call_seconds: Family<MethodLabel, Histogram, SecondsBuckets>,
     queued_destinations: Family<LaneLabel, Gauge>,
+    command_panics: Counter,
+    /// Not a series: whoever starts a task has the metrics.
+    tasks: TaskWatch,
 }
 
 impl Default for Metrics {
@@ -111,11 +115,24 @@ impl Metrics {
             grpc_calls: Family::default(),
             grpc_call_seconds: Family::new_with_constructor(SecondsBuckets),
             queued_destinations: Family::default(),
+            command_panics: Counter::default(),
+            tasks: TaskWatch::default(),
             registry: Registry::default(),
         };
         inner.register(&mut registry);
         inner.create_initial_series();
         Self(Arc::new(Inner { registry, ..inner }))
+    }
+
+    /// Notices panics of the process's tasks.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskWatch {
+        &self.0.tasks
+    }
+
+    /// Counts a command whose handler panicked.
+    pub fn command_panic(&self) {
+        self.0.command_panics.inc();
     }
 
     /// Counts destinations that got their results.
@@ -144,12 +161,12 @@ impl Metrics {
         self.0.batch_destinations.observe(f64::from(destinations));
     }
 
-    /// The breaker for sends opened or closed.
     /// The processes that share the account.
     pub fn replicas(&self, replicas: u32) {
         self.0.replicas.set(replicas.into());
     }
 
+    /// The breaker for sends opened or closed.
     pub fn breaker_open(&self, is_open: bool) {
         self.0.breaker_open.set(i64::from(is_open));
         if is_open {
@@ -316,6 +333,7 @@ mod tests {
         metrics.amqp_connected(AmqpConnection::Publisher, true);
         metrics.amqp_connected(AmqpConnection::Commands, false);
         metrics.dead_letter(Reason::InvalidRequest);
+        metrics.command_panic();
         metrics.reload_failed(ReloadedFiles::Tls);
         metrics.queued(Lane::Urgent, 10);
         metrics.unqueued(Lane::Urgent, 3);
@@ -344,6 +362,7 @@ mod tests {
             "smsbridge_amqp_connected{connection=\"publisher\"} 1",
             "smsbridge_amqp_connected{connection=\"commands\"} 0",
             "smsbridge_dead_letters_total{reason=\"INVALID_REQUEST\"} 1",
+            "smsbridge_command_panics_total 1",
             "smsbridge_reload_failures_total{files=\"tls\"} 1",
             "smsbridge_grpc_calls_total{method=\"smsbridge.v1.SmsService/SendSms\",code=\"UNAVAILABLE\"} 1",
             "smsbridge_grpc_call_seconds_count{method=\"smsbridge.v1.SmsService/SendSms\"} 1",

@@ -1,9 +1,13 @@
 //! Sets up logging: text or JSON lines on stderr.
 //!
 //! Rules for every log call: a message without values; ids and counts as fields, with units in their names (`grace_ms`); a
-//! failure is logged once, where it is handled; no phone number, text or credential.
+//! failure is logged once, where it is handled; no phone number, text or credential. A panic is a line like any other.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal as _},
+    panic::PanicHookInfo,
+};
 
 use tracing::Subscriber;
 use tracing_subscriber::{
@@ -42,7 +46,24 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
         io::stderr,
     )?
     .try_init()?;
+    std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// Logs where a panic is. Of its message only what the source says: one that is put together at run time may contain a text or a number.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    let cause = panic.payload().downcast_ref::<&'static str>();
+    // With RUST_BACKTRACE=1.
+    let backtrace = Backtrace::capture();
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(
+        location,
+        cause,
+        backtrace,
+        "a panic, which is a mistake of the bridge: please report it"
+    );
 }
 
 /// Builds the subscriber. `is_terminal` decides between text and JSON for `auto`; text has colours if `has_colours`.

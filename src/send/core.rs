@@ -40,8 +40,14 @@ use crate::{
     config,
     events::SharedEventLog,
     infobip::account::Account,
-    ops::metrics::{Lane, Metrics},
+    ops::{
+        metrics::{Lane, Metrics},
+        task_watch::TaskWatch,
+    },
 };
+
+/// The name of the tasks of calls that are being placed.
+const PLACING: &str = "placement";
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -65,6 +71,7 @@ struct Inner {
     end_resolver: CancellationToken,
     /// Tasks of calls that are being placed.
     placing: TaskTracker,
+    watch: TaskWatch,
     /// The dispatcher and the resolver.
     tasks: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
 }
@@ -91,7 +98,8 @@ impl SendHandle {
     pub async fn wait(&mut self) -> Result<Sent, SendError> {
         (&mut self.outcome)
             .await
-            .unwrap_or(Err(SendError::ShuttingDown))
+            // Nobody is left to tell: a task that carried it panicked.
+            .unwrap_or(Err(SendError::StillInDoubt))
     }
 
     /// Withdraws the messages that are not in a request yet. True if these were all: then nothing was or will be sent.
@@ -156,11 +164,14 @@ impl SendCore {
             recorder: Arc::clone(&recorder),
             withdraw,
             closing: closing.clone(),
-            metrics,
+            metrics: metrics.clone(),
         };
+        let watch = metrics.tasks().clone();
+        let dispatching = dispatcher.run(end_dispatcher.clone());
+        let resolving = resolver.run(in_doubt, end_resolver.clone());
         let tasks = (
-            tokio::spawn(dispatcher.run(end_dispatcher.clone())),
-            tokio::spawn(resolver.run(in_doubt, end_resolver.clone())),
+            tokio::spawn(watch.watch("dispatcher", dispatching)),
+            tokio::spawn(watch.watch("resolver", resolving)),
         );
         Self(Arc::new(Inner {
             config: config.clone(),
@@ -178,6 +189,7 @@ impl SendCore {
             end_dispatcher,
             end_resolver,
             placing: TaskTracker::new(),
+            watch,
             tasks: Mutex::new(Some(tasks)),
         }))
     }
@@ -282,12 +294,12 @@ impl Inner {
             // All ids were derived just now, so no earlier send has used them, and the event log is not asked.
             let deferred = self.place(&call, &placement, &HashMap::new(), arrival);
             if !deferred.is_empty() {
-                self.placing
-                    .spawn(async move { core.complete(deferred).await });
+                let completing = async move { core.complete(deferred).await };
+                self.placing.spawn(self.watch.watch(PLACING, completing));
             }
         } else {
             let call = Arc::clone(&call);
-            self.placing.spawn(async move {
+            let placing = async move {
                 if let Some(earlier) =
                     idempotency::check(&core.registry, &core.log, &call, &placement.conflicting_ids)
                         .await
@@ -295,7 +307,8 @@ impl Inner {
                     let deferred = core.place(&call, &placement, &earlier, arrival);
                     core.complete(deferred).await;
                 }
-            });
+            };
+            self.placing.spawn(self.watch.watch(PLACING, placing));
         }
         call
     }

@@ -82,7 +82,7 @@ impl Dispatcher {
                 next = next => next,
             };
             let dispatcher = Arc::clone(&self);
-            requests.spawn(async move {
+            let sending = async move {
                 let Batch {
                     items,
                     in_flight,
@@ -91,7 +91,8 @@ impl Dispatcher {
                 } = batch;
                 dispatcher.send(items, in_flight, share).await;
                 drop((probe, place));
-            });
+            };
+            requests.spawn(self.metrics.tasks().watch("request", sending));
         }
         requests.close();
         requests.wait().await;

@@ -13,6 +13,8 @@ mod grpc;
 mod infobip;
 mod logs;
 mod metrics;
+#[cfg(feature = "kill-points")]
+mod panics;
 mod scripts;
 mod send;
 mod shutdown;

@@ -124,6 +124,11 @@ impl Inner {
             self.dead_letters.clone(),
         );
         registry.register(
+            "command_panics",
+            "Commands whose handler panicked",
+            self.command_panics.clone(),
+        );
+        registry.register(
             "reload_failures",
             "Attempts to reload files that cannot be used",
             self.reload_failures.clone(),

@@ -13,6 +13,7 @@ use futures_util::{StreamExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use lapin::{
     BasicProperties,
+    message::Delivery,
     types::{AMQPValue, FieldTable, LongString},
 };
 use prost::Message as _;
@@ -108,6 +109,7 @@ impl Sender for ScriptedSender {
                         retry_after: Duration::ZERO,
                     });
                 }
+                "mistake" => panic!("a mistake of the bridge"),
                 "log down once" if first_time => {
                     return Err(SendError::LogUnavailable("down".into()));
                 }
@@ -796,6 +798,37 @@ async fn a_redelivered_command_without_an_id_is_never_sent_again() {
     assert_eq!(
         (seen[0].request.request_id.as_str(), seen[0].arrival),
         ("r1", Arrival::Redelivered)
+    );
+    edge.stop().await;
+}
+
+/// It goes on being a single command: the process, and with it the other commands, does not end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_handler_panics_comes_back_in_doubt_and_has_an_end() {
+    let edge = Edge::start().await;
+    edge.publish_text("r1", "mistake").await;
+    edge.publish_text("r2", "neighbour").await;
+    let copy = edge
+        .client
+        .take(&format!("{}.retry.60s", edge.broker.prefix))
+        .await;
+    let header = |copy: &Delivery, name| number_header(copy.properties.headers().as_ref(), name);
+    assert_eq!(header(&copy, "smsbridge-panics"), Some(1));
+    let mut headers = copy.properties.headers().clone().unwrap();
+    assert!(headers.contains_key("smsbridge-in-doubt"));
+    edge.await_events("send.accepted", 1).await;
+
+    // Each attempt of it panicked.
+    headers.insert("smsbridge-panics".into(), AMQPValue::LongLongInt(30));
+    let properties = copy.properties.clone().with_headers(headers);
+    edge.publish("sms.send", properties, &copy.data).await;
+    let letter = edge.client.take(&edge.broker.topology().dead()).await;
+    let reason = text_header(letter.properties.headers().as_ref(), "smsbridge-reason");
+    assert_eq!(reason.as_deref(), Some("ATTEMPT_LIMIT"));
+    let metrics = edge.metrics.encode().unwrap();
+    assert!(
+        metrics.contains("smsbridge_command_panics_total 2\n"),
+        "{metrics}"
     );
     edge.stop().await;
 }
