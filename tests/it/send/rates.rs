@@ -57,7 +57,7 @@ async fn a_scheduled_message_to_many_numbers_has_requests_of_ordinary_size() {
     let sent = bridge.sms().send_sms(request).await.unwrap().into_inner();
     let results = sent.results.iter();
     assert_eq!(
-        results.map(|one| one.outcome()).collect::<Vec<_>>(),
+        results.map(v1::SendResult::outcome).collect::<Vec<_>>(),
         [Outcome::Accepted; 250]
     );
     let mut sizes = sizes(&simulator).await;
