@@ -15,12 +15,11 @@ use std::{
 
 use bytes::Bytes;
 use lapin::{options::BasicAckOptions, types::AMQPValue};
-use sha2::{Digest as _, Sha256};
 
 use super::{
     Context,
     envelope::{Envelope, now_ms},
-    invalid::Invalid,
+    invalid::{Invalid, command_key},
     lease::HeldDelivery,
     ledger::Key,
     reply::reply_dead,
@@ -210,7 +209,7 @@ impl Context {
         let event = NewEvent::invalid_command(
             &application,
             request_id,
-            &hex::encode(Sha256::digest(&delivery.data)),
+            &command_key(delivery),
             invalid.clone(),
         );
         if !self.append_until_durable(delivery, event).await {

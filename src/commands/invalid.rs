@@ -1,6 +1,10 @@
-//! Commands that can never be carried out: the reason, a detail for people, and the invalid fields.
+//! Commands that can never be carried out: the reason, a detail for people, the invalid fields, and what tells one from another.
+
+use lapin::message::Delivery;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
+    amqp::headers::property,
     message::{reason::Reason, violations},
     primitives::bounded_text::bounded,
     proto::v1::FieldViolation,
@@ -47,4 +51,25 @@ impl Invalid {
         }
         self
     }
+}
+
+/// What the id of the event derives from, beside application and request id: the same for each delivery of a command, and different for
+/// publications that differ in anything that a publisher sets for one command alone.
+pub(super) fn command_key(delivery: &Delivery) -> String {
+    let properties = &delivery.properties;
+    let mut digest = Sha256::new();
+    digest.update(&delivery.data);
+    // With a request id, a repeated publication is the same command.
+    if properties.message_id().is_none() {
+        let timestamp = properties.timestamp().map(|at| at.to_string());
+        let told = [
+            property(properties.correlation_id()),
+            property(properties.reply_to()),
+            timestamp.as_deref().unwrap_or_default(),
+        ];
+        for text in told.into_iter().filter(|text| !text.is_empty()) {
+            digest.update(text);
+        }
+    }
+    hex::encode(digest.finalize())
 }

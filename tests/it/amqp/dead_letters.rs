@@ -302,3 +302,36 @@ async fn the_publisher_of_a_dead_command_gets_a_reply_with_the_reason() {
     bridge.stop().await;
     assert!(client.try_take(&replies).await.is_none(), "one reply each");
 }
+
+/// A repeated publication of one command is one event; another command with the same text is another.
+#[tokio::test(flavor = "multi_thread")]
+async fn invalid_commands_without_ids_have_events_of_their_own_if_their_publisher_tells_them_apart()
+{
+    let broker = TestBroker::start().await;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;
+    drop(broker.publisher().await);
+    let client = broker.client().await;
+    let topology = broker.topology();
+    for correlation_id in ["one", "one", "two"] {
+        let properties = BasicProperties::default().with_correlation_id(correlation_id.into());
+        client
+            .publish(&topology.commands(), "sms.send", properties, b"{}")
+            .await;
+        client.take(&topology.dead()).await;
+    }
+    let ids = eventually("all events", async || {
+        let mut ids: Vec<_> = bridge
+            .all_events()
+            .await
+            .into_iter()
+            .map(|event| event.id)
+            .collect();
+        ids.sort();
+        ids.dedup();
+        (ids.len() > 1).then_some(ids)
+    })
+    .await;
+    assert_eq!(ids.len(), 2);
+    bridge.stop().await;
+}
