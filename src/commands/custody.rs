@@ -99,11 +99,11 @@ impl Context {
         headers.insert(ROUTING_KEY.into(), bounded_text(&envelope.routing_key()));
         // The acknowledgement of this delivery may fail after the copy was published, and so may the confirm of the copy.
         headers.insert(MAY_HAVE_TWIN.into(), AMQPValue::Boolean(true));
-        if let Some((name, count)) = count {
-            headers.insert(name.into(), number(count));
-        }
         if may_be_sent {
             headers.insert(IN_DOUBT.into(), AMQPValue::Boolean(true));
+        }
+        if let Some((name, count)) = count {
+            headers.insert(name.into(), number(count));
         }
         if queue == self.commands.topology.returned() {
             let cause = returned::cause(&self.commands.topology, delivery);
