@@ -42,6 +42,7 @@ use crate::{
     proto::v1::{Outcome, SendResult},
     send::{
         Arrival, QueueDelivery, SendCommand, SendError, Sent,
+        refusal_note::Refusal,
         request::{RequestMessage, SendRequest},
     },
 };
@@ -285,8 +286,11 @@ async fn attempt(
     let refusal = again.delivery.and_then(|delivery| delivery.refusal.noted());
     let refusals = attempts::counted(Envelope::new(delivery).refusals(), refusal);
     let max_attempts = context.commands.max_attempts;
-    // One that may have been sent ends by its look-ups.
-    if !may_be_sent && let Some(invalid) = attempts::over_the_limit(refusals, max_attempts, &why) {
+    // One that may have been sent ends by its look-ups. One that was not refused this time is tried again, whatever its count.
+    if refusal == Some(Refusal::Alone)
+        && !may_be_sent
+        && let Some(invalid) = attempts::over_the_limit(refusals, max_attempts, &why)
+    {
         let dying = context.dead_letter_with(delivery, body, invalid, key);
         return Box::pin(dying).await;
     }
