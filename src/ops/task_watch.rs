@@ -103,6 +103,7 @@ mod tests {
             panic!("another one");
         });
         assert!(thread.join().is_err());
+        assert_eq!(watch.first(), Some("third"));
         assert_eq!(watch.panicked().await, "third");
     }
 }
