@@ -254,6 +254,17 @@ impl App {
                 ))
             }
         });
+        readiness.remark("clock", {
+            let account = Arc::clone(&account);
+            move || {
+                let ahead_s = account.client.clock_ahead_s()?;
+                Some(format!(
+                    "this machine's is {} s {} that of the API: messages may expire too early or too late",
+                    ahead_s.abs(),
+                    if ahead_s > 0 { "ahead of" } else { "behind" }
+                ))
+            }
+        });
         if let Some(broker) = &broker {
             let status = broker.endpoint.status().clone();
             readiness.remark("commands", move || {

@@ -7,6 +7,7 @@
 //! Neighbours: [`operations`] has one method per operation of the API, [`setup`] the TLS and credentials, `error` the
 //! classification, [`health`] logs outages.
 
+mod clock_skew;
 mod header;
 mod health;
 mod operations;
@@ -23,6 +24,7 @@ use reqwest::{
 use serde::Serialize;
 
 use self::{
+    clock_skew::ClockSkew,
     header::{header, http_date, retry_after},
     health::Health,
     query::Pairs,
@@ -60,6 +62,7 @@ struct Inner {
     max_response_bytes: usize,
     metrics: Metrics,
     health: Health,
+    clock_skew: ClockSkew,
 }
 
 impl fmt::Debug for Client {
@@ -112,8 +115,15 @@ impl Client {
                 max_response_bytes: config.max_response_bytes,
                 metrics,
                 health: Health::default(),
+                clock_skew: ClockSkew::default(),
             }),
         })
+    }
+
+    /// By how many seconds this machine's clock is ahead of the API's (negative: behind), if that is more than a minute.
+    #[must_use]
+    pub fn clock_ahead_s(&self) -> Option<i64> {
+        self.inner.clock_skew.ahead_s()
     }
 
     fn url(&self, path: &str) -> String {
@@ -186,6 +196,10 @@ impl Client {
             .map_err(|error| ApiError::classify_exchange(&error))?;
         let status = response.status();
         let server_time = header(&response, DATE.as_str()).and_then(http_date);
+        if let Some(server_time) = server_time {
+            let (skew, now) = (&self.inner.clock_skew, jiff::Timestamp::now());
+            skew.note(&self.inner.base_url, server_time, now);
+        }
         if !status.is_success() {
             let retry_after = header(&response, RETRY_AFTER.as_str())
                 .and_then(|value| retry_after(value, server_time));

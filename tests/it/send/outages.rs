@@ -33,6 +33,25 @@ async fn in_time<T>(answer: impl Future<Output = T>) -> T {
     answer.expect("an answer in time")
 }
 
+/// Which of the two clocks is wrong, nobody knows: nothing is decided by it.
+#[tokio::test]
+async fn a_clock_that_differs_from_that_of_the_api_is_told() {
+    // Its clock stands still in 2015.
+    let simulator = TestSimulator::frozen().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let sent = bridge.sms().send_sms(text(&[TO], "Hello")).await.unwrap();
+    assert_eq!(sent.into_inner().results[0].outcome(), Outcome::Accepted);
+    let url = format!("http://{}/ready", bridge.addresses.admin);
+    let ready = reqwest::get(url).await.unwrap();
+    assert_eq!(ready.status(), 200);
+    let ready = ready.text().await.unwrap();
+    let told = ready.strip_prefix("ready\nclock: this machine's is ");
+    assert!(
+        told.is_some_and(|told| told.contains(" s ahead of that of the API")),
+        "{ready}"
+    );
+}
+
 #[tokio::test]
 async fn callers_are_refused_while_the_api_is_down() {
     let folder = tempfile::tempdir().unwrap();
