@@ -9,7 +9,10 @@ use axum::{
     http::{Method, StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
 };
-use lapin::BasicProperties;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
 use serde_json::{Value, json};
 use smsbridge::amqp::headers::{number_header, text_header};
 
@@ -142,13 +145,27 @@ async fn no_attempt_in_an_outage_counts() {
         .fault(json!({"kind": "status", "status": 401, "path": SEND_PATH}))
         .await;
     setup.publish_command(0).await;
+    // An earlier process counted attempts of this one.
+    let mut headers = FieldTable::default();
+    headers.insert("smsbridge-refusals".into(), AMQPValue::LongLongInt(30));
+    let properties = BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_message_id("counted".into())
+        .with_headers(headers);
+    let command = json!({"message":
+        {"from": "InfoSMS", "destinations": [{"to": "41793999999"}], "text": "Hello"}});
+    let (commands, body) = (setup.broker.topology().commands(), command.to_string());
+    setup
+        .client
+        .publish(&commands, "sms.send", properties, body.as_bytes())
+        .await;
     let mut attempts = 0;
-    while attempts < 3 {
+    while attempts < 6 {
         let seen = setup.sends_seen(attempts + 1).await;
         attempts = seen.len();
     }
     setup.simulator.heal().await;
-    setup.accepted(1).await;
+    setup.accepted(2).await;
     let dead = setup.client.try_take(&setup.broker.topology().dead()).await;
     assert!(dead.is_none(), "{dead:?}");
     setup.bridge.stop().await;
