@@ -1,0 +1,55 @@
+// The command lines that work against this simulator: curl, a bridge, a send by gRPC, a send by AMQP.
+//
+// Invariant: the address of the simulator is that of the page; the addresses of the bridge are those of `smsbridge demo` if it runs
+// here, otherwise the bridge's defaults.
+
+/** A word of a shell's command line. */
+export function quoted(text) {
+  return /^[\w@%+=:,./-]+$/u.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** The command that sends a text to this simulator. */
+export function curlLine({ username, password }) {
+  const body = JSON.stringify({ from: "InfoSMS", to: "41793026727", text: "Hello" });
+  return `curl -u ${quoted(`${username}:${password}`)} -H 'Content-Type: application/json' \\\n  ${location.origin}/sms/1/text/single \\\n  -d ${quoted(body)}`;
+}
+
+/** Names, texts and notes of all lines. */
+export function connectLines({ credentials, bridge, inbound }) {
+  return [
+    { name: "curl", text: curlLine(credentials) },
+    ...(bridge ? [] : [serveLine(credentials, inbound)]),
+    grpcLine(bridge),
+    amqpLine(bridge),
+    { name: "Events of this page", text: `curl -N ${location.origin}/_sim/stream` },
+  ];
+}
+
+function serveLine({ username, password }, inbound) {
+  return {
+    name: "A bridge in front of this simulator",
+    text: `SMSBRIDGE_INFOBIP__USERNAME=${quoted(username)} SMSBRIDGE_INFOBIP__PASSWORD=${quoted(password)} \\\n  smsbridge serve --infobip-base-url ${location.origin} --http-public-url http://127.0.0.1:8080`,
+    note:
+      inbound.way === "pull"
+        ? "Answers of phones wait in the simulator's inbox, where `smsbridge inbox` pulls them. To push them, start the simulator with --inbound-url."
+        : null,
+  };
+}
+
+function grpcLine(bridge) {
+  return {
+    name: "gRPC, through the bridge",
+    text: `smsbridge send ${bridge ? `--address http://${bridge.grpc} ` : ""}--from InfoSMS --text 'Hello by gRPC' 41793026727`,
+    note: bridge ? null : "The bridge above listens on 127.0.0.1:50051.",
+  };
+}
+
+function amqpLine(bridge) {
+  const url = bridge?.amqpUrl ?? "amqp://guest:guest@127.0.0.1:5672/%2f";
+  const prefix = bridge?.amqpPrefix ? ` --amqp-prefix ${quoted(bridge.amqpPrefix)}` : "";
+  return {
+    name: "AMQP, through RabbitMQ and the bridge",
+    text: `smsbridge send --amqp-url ${quoted(url)}${prefix} --from InfoSMS --text 'Hello by AMQP' 41793026727`,
+    note: bridge?.amqpUrl ? null : "It needs a RabbitMQ that the bridge consumes from (SMSBRIDGE_AMQP__URL of the bridge); `make demo` starts both.",
+  };
+}

@@ -1,0 +1,111 @@
+// Follows the simulator's server-sent events (`/_sim/stream`), and keeps what they carry: the clock, the counts, the connection.
+//
+// Invariants: a lost connection is opened again until it works; whoever listens is told to load everything again after a gap.
+
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 5000;
+
+const listeners = new Set();
+let source = null;
+let wait = FIRST_WAIT_MS;
+let seen = null;
+let clockAt = { nowMs: Date.now(), speed: 1, frozen: true, read: performance.now() };
+
+/** What is known without asking: the connection (`connecting`, `live`, `lost`) and the counts. */
+export const live = { connection: "connecting", counts: null, retryAt: 0 };
+
+/**
+ * Calls `listener(kind, data)`: `change` with the data of the event; `reload` if anything may have changed; `reset` if everything
+ * was deleted; `connection` and `clock`. Returns a function that ends it.
+ */
+export function follow(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+function tell(kind, data) {
+  for (const listener of [...listeners]) listener(kind, data);
+}
+
+/** The virtual time now, in milliseconds: the simulator's last word, continued at its speed. */
+export function nowMs() {
+  return clockAt.frozen ? clockAt.nowMs : clockAt.nowMs + (performance.now() - clockAt.read) * clockAt.speed;
+}
+
+export function clockState() {
+  return { speed: clockAt.speed, frozen: clockAt.frozen };
+}
+
+/** Takes over a clock that an answer or an event carried. */
+export function setClockState({ nowMs: now, speed, frozen }) {
+  clockAt = { nowMs: now, speed, frozen, read: performance.now() };
+  tell("clock");
+}
+
+function setConnection(state) {
+  if (live.connection === state) return;
+  live.connection = state;
+  tell("connection", state);
+}
+
+/** Opens the stream, now. */
+export function connect() {
+  source?.close();
+  source = new EventSource("/_sim/stream");
+  source.addEventListener("hello", (event) => hello(JSON.parse(event.data)));
+  source.addEventListener("change", (event) => change(JSON.parse(event.data)));
+  source.addEventListener("reload", () => tell("reload"));
+  source.addEventListener("bye", again);
+  source.addEventListener("error", again);
+}
+
+function hello({ instance, generation, clock, counts }) {
+  wait = FIRST_WAIT_MS;
+  live.counts = counts;
+  const known = seen;
+  seen = { instance, generation };
+  setClockState(clock);
+  setConnection("live");
+  if (known && (known.instance !== instance || known.generation !== generation)) tell("reset");
+  else if (known) tell("reload");
+}
+
+function change(data) {
+  live.counts = data.counts;
+  setClockState(data.clock);
+  tell(data.reset ? "reset" : "change", data);
+}
+
+function again() {
+  source.close();
+  setConnection("lost");
+  live.retryAt = performance.now() + wait;
+  setTimeout(connect, wait);
+  wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+}
+
+/** A function that runs `task` at most once in `interval` milliseconds, and once more after the last call. */
+export function atMost(interval, task) {
+  let timer = 0;
+  let last = -Infinity;
+  let running = false;
+  let asked = false;
+  const run = async () => {
+    timer = 0;
+    running = true;
+    asked = false;
+    try {
+      await task();
+    } finally {
+      running = false;
+      last = performance.now();
+      if (asked) call();
+    }
+  };
+  const call = () => {
+    asked = true;
+    if (timer || running) return;
+    timer = setTimeout(run, Math.max(0, last + interval - performance.now()));
+  };
+  return call;
+}
