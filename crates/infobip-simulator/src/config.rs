@@ -74,6 +74,8 @@ pub struct SimulatorConfig {
     pub keywords: Vec<Keyword>,
     /// Base URL of short links. The simulator serves their paths under its own address.
     pub short_url_base: String,
+    /// Names, beside addresses and local names, by which browsers may reach the page and the control interface.
+    pub allowed_hosts: Vec<String>,
     /// Limits on the memory that the simulator uses.
     pub bounds: Bounds,
     /// Prints a line for each request to stderr.
@@ -180,6 +182,7 @@ impl Default for SimulatorConfig {
             lookup_roaming: 0.05,
             keywords: Vec::new(),
             short_url_base: "http://s.test".into(),
+            allowed_hosts: Vec::new(),
             bounds: Bounds::default(),
             access_log: false,
         }

@@ -48,6 +48,11 @@ impl ApiError {
         self
     }
 
+    /// An error of the simulator's own interface, not of the API.
+    pub(crate) fn refused(status: StatusCode, message_id: &'static str, text: &str) -> Self {
+        Self::new(status, message_id, text)
+    }
+
     /// 401, with the text captured in live traffic.
     pub(crate) fn unauthorized() -> Self {
         Self::new(

@@ -14,9 +14,11 @@ mod control;
 mod conversion;
 mod endpoint;
 mod format;
+mod guard;
 mod inbox;
 mod logs;
 mod lookup;
+mod page;
 mod preview;
 mod query;
 mod reports;
@@ -26,7 +28,7 @@ mod short_url;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::Request;
+use http::{Method, Request, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
@@ -48,21 +50,8 @@ pub async fn handle(
 ) -> HttpResponse {
     let (parts, body) = request.into_parts();
     let raw_query = parts.uri.query().unwrap_or_default();
-    if parts.uri.path().starts_with("/_sim/") {
-        let response = match read_body(engine, body).await {
-            Ok(body) => {
-                control::handle(
-                    engine,
-                    &parts.method,
-                    parts.uri.path(),
-                    &Query::parse(raw_query),
-                    &body,
-                )
-                .await
-            }
-            Err(error) => ApiResponse::error(Format::Json, &error),
-        };
-        return response.into_http(engine.now_ms());
+    if is_own_interface(&parts.method, parts.uri.path()) {
+        return guard::protect(own_interface(engine, &parts, body).await);
     }
     let (path, suffix) = format::strip_suffix(parts.uri.path());
     let format = suffix.unwrap_or_else(|| format::response_format(&parts.headers));
@@ -137,6 +126,32 @@ pub async fn handle(
         }
         Some((_, ResponseFault::Substitute { .. })) | None => response.into_http(engine.now_ms()),
     }
+}
+
+/// Whether a request is for the simulator's page or its control interface, and not for the API.
+fn is_own_interface(method: &Method, path: &str) -> bool {
+    path.starts_with("/_sim/")
+        || path == "/_sim"
+        || (path == "/" && (*method == Method::GET || *method == Method::HEAD))
+}
+
+async fn own_interface(engine: &Arc<Engine>, parts: &Parts, body: Incoming) -> HttpResponse {
+    let (method, path) = (&parts.method, parts.uri.path());
+    let allowed = &engine.config.allowed_hosts;
+    if let Err(error) = guard::check(method, &parts.uri, &parts.headers, allowed) {
+        return ApiResponse::error(Format::Json, &error).into_http(engine.now_ms());
+    }
+    if let Some(response) = page::serve(method, path) {
+        return response.into_http(engine.now_ms());
+    }
+    let response = match read_body(engine, body).await {
+        Ok(body) => {
+            let query = Query::parse(parts.uri.query().unwrap_or_default());
+            control::handle(engine, method, path, &query, &body).await
+        }
+        Err(error) => ApiResponse::error(Format::Json, &error),
+    };
+    response.into_http(engine.now_ms())
 }
 
 async fn read_body(engine: &Engine, body: Incoming) -> Result<Bytes, ApiError> {
