@@ -15,6 +15,7 @@ export class AccountView {
     this.numbers = h("section", { class: "card", "aria-label": "Credit and messages" });
     this.rate = h("section", { class: "card", "aria-label": "Requests" });
     this.refused = h("section", { class: "card", "aria-label": "What was refused" });
+    this.stored = h("section", { class: "card wide", "aria-label": "Stored" });
     this.connect = h("section", { class: "card wide", "aria-label": "Connect" });
     this.requests = new RequestList();
     this.element = h(
@@ -22,7 +23,7 @@ export class AccountView {
       { class: "page" },
       h("h1", null, "Account"),
       this.trouble,
-      h("div", { class: "cards" }, this.numbers, this.rate, this.refused, this.connect, this.requests.element),
+      h("div", { class: "cards" }, this.numbers, this.rate, this.refused, this.stored, this.connect, this.requests.element),
     );
     this.renewSoon = atMost(1000, () => this.#renew());
   }
@@ -74,9 +75,13 @@ export class AccountView {
         { class: "state-counts", "aria-label": "Messages by state" },
         STATES.map((state) => h("li", null, h("a", { href: `#/phones?state=${state}` }, h("span", { class: `badge ${state}` }, icon(stateIcon(state)), state), h("strong", null, count(states[state]))))),
       ),
+    );
+    fill(
+      this.stored,
+      h("h2", null, "Stored"),
       h(
         "dl",
-        { class: "facts" },
+        { class: "stored" },
         [
           ["Phones", stored.phones],
           ["Messages stored", stored.messages],
@@ -86,7 +91,7 @@ export class AccountView {
           ["Pushes pending", stored.pendingPushes],
           ["Short links, clicks", `${count(stored.links)}, ${count(stored.clicks)}`],
           ["Evicted", stored.evicted],
-        ].map(([name, value]) => [h("dt", null, name), h("dd", null, typeof value === "number" ? count(value) : value)]),
+        ].map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, typeof value === "number" ? count(value) : value))),
       ),
     );
   }
@@ -146,7 +151,7 @@ export class AccountView {
     fill(
       this.connect,
       h("h2", null, "Connect"),
-      h("dl", { class: "facts" }, pairs.filter(([, value]) => value).map(([name, value]) => [h("dt", null, name), h("dd", null, copyValue(name, value))])),
+      h("dl", { class: "facts centred" }, pairs.filter(([, value]) => value).map(([name, value]) => [h("dt", null, name), h("dd", null, copyValue(name, value))])),
       h("div", { class: "lines" }, connectLines(account).map(({ name, text, note }) => copyBox(name, text, note))),
     );
   }

@@ -85,9 +85,16 @@ function meta(bubble) {
     bubble.handsetDeliveries > 1 && `received ${bubble.handsetDeliveries} times`,
     clicks(bubble),
   ].filter(Boolean);
-  const badge = h("span", { class: `badge ${state}` }, icon(state === "received" ? "check" : stateIcon(state)), state === "received" ? "sent" : stateWord(bubble));
+  const badge =
+    bubble.direction === "in"
+      ? h("span", { class: `badge ${bubble.report}` }, icon(bubble.report === "pushing" ? "clock" : bubble.report === "lost" ? "cross" : "check"), inboxWord(bubble))
+      : h("span", { class: `badge ${state}` }, icon(stateIcon(state)), stateWord(bubble));
   const why = ["undeliverable", "rejected", "expired"].includes(state) && (bubble.error?.id ? bubble.error.name : status.name);
   return [badge, why ? h("span", null, why) : null, h("span", null, forms.join(" · "))];
+}
+
+function inboxWord({ report }) {
+  return { waiting: "in the inbox", pulled: "pulled", pushing: "push pending", pushed: "pushed", lost: "push lost" }[report] ?? "received";
 }
 
 function stateWord({ state, scheduledForMs }) {
@@ -102,5 +109,5 @@ function clicks({ links }) {
 function name(bubble) {
   const kind = bubble.direction === "in" ? `Message to ${oneLine(bubble.receiver)}` : `Message from ${oneLine(bubble.sender)}`;
   const form = [bubble.flash && "flash", bubble.parts > 1 && `${bubble.parts} parts`, bubble.encoding.name, clicks(bubble)].filter(Boolean).join(", ");
-  return `${kind}, ${stateWord(bubble)}, ${hourAndMinute(bubbleAtMs(bubble))}, ${form}. Show its story`;
+  return `${kind}, ${bubble.direction === "in" ? inboxWord(bubble) : stateWord(bubble)}, ${hourAndMinute(bubbleAtMs(bubble))}, ${form}. Show its story`;
 }

@@ -9,9 +9,9 @@ import { clockState, nowMs, setClockState } from "./live.js";
 
 const MINUTE_MS = 60_000;
 const STEPS = [
-  ["a minute", MINUTE_MS],
-  ["an hour", 60 * MINUTE_MS],
-  ["a day", 1440 * MINUTE_MS],
+  ["1 minute", MINUTE_MS],
+  ["1 hour", 60 * MINUTE_MS],
+  ["1 day", 1440 * MINUTE_MS],
 ];
 const SPEEDS = [1, 10, 60, 600, 3600];
 
@@ -24,7 +24,7 @@ export class ClockCard {
     this.refused = h("p", { class: "refused", role: "alert", hidden: true });
     this.minutes = h("input", { type: "number", min: 1, max: 5_256_000, value: 10, required: true });
     this.steps = STEPS.map(([name, ms]) =>
-      h("button", { type: "button", class: "button", on: { click: () => this.#advance(name, ms) } }, icon("clock"), `Advance ${name}`),
+      h("button", { type: "button", class: "button", "aria-label": `Advance by + ${name}`, on: { click: () => this.#advance(name, ms) } }, `+ ${name}`),
     );
     const form = h("form", { class: "in-line" }, field("Minutes", this.minutes), h("button", { type: "submit", class: "button" }, "Advance"));
     form.addEventListener("submit", (event) => {
@@ -37,7 +37,7 @@ export class ClockCard {
       h("h2", null, "Clock"),
       this.time,
       this.state,
-      h("div", { class: "button-row" }, this.steps),
+      h("div", { class: "steps", role: "group", "aria-label": "Advance the clock" }, this.steps),
       h("div", { class: "in-line" }, form, field("Speed", this.speed), this.freeze),
       h("p", { class: "muted" }, "Schedules, validity, deliveries and retries of pushes follow this clock. An advance fires every timer on the way."),
       this.refused,

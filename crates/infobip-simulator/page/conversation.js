@@ -44,6 +44,9 @@ export class Conversation {
     );
     this.element = h("div", { class: "talk-frame" }, this.talk, this.latest);
     this.renewSoon = atMost(300, () => this.#renew());
+    // The end stays in sight when the conversation becomes lower, because the line below it grows.
+    this.sticky = true;
+    new ResizeObserver(() => this.sticky && this.#toEnd()).observe(this.talk);
   }
 
   /** Shows the conversation of a number. */
@@ -213,11 +216,13 @@ export class Conversation {
   }
 
   #toEnd() {
+    this.sticky = true;
     this.talk.scrollTop = this.talk.scrollHeight;
     this.latest.hidden = true;
   }
 
   #scrolled() {
+    this.sticky = this.#atEnd() && !this.detached;
     if (this.#atEnd() && !this.detached) this.latest.hidden = true;
     if (this.talk.scrollTop < 200 && this.talk.scrollHeight > this.talk.clientHeight) this.#older();
   }

@@ -102,10 +102,16 @@ export class PhoneList {
     this.list.restart();
   }
 
+  /** The counts have changed. */
+  counted() {
+    this.#drawFilters();
+    if (this.begun) this.#count();
+  }
+
   /** Takes over a change that the simulator told. */
   change(data) {
     for (const number of data.phones) this.changedNumbers.add(number);
-    this.#drawFilters();
+    this.counted();
     if (data.allPhones || data.phones.length > 0) (this.q || this.state ? this.searchAgainSoon : this.renewSoon)();
   }
 
@@ -204,12 +210,21 @@ export class PhoneList {
   }
 }
 
+/** Two digits on a colour, so that a phone is found again at a glance. */
+export function avatar(number) {
+  return h("span", { class: `avatar tone-${toneOf(number)}`, "aria-hidden": "true" }, number.slice(-2));
+}
+
+function toneOf(number) {
+  return [...number].reduce((sum, character) => sum + character.codePointAt(0), 0) % 4;
+}
+
 function drawRow(phone) {
   const { last, match } = phone;
   const excerpt = match?.kind === "text" ? match.text : last.binary ? "binary message" : last.text;
   const mine = (match?.kind === "text" ? match.direction : last.direction) === "in";
   return [
-    h("span", { class: "avatar", "aria-hidden": "true" }, phone.number.slice(-2)),
+    avatar(phone.number),
     h("span", { class: "row-number" }, h("bdi", null, oneLine(phone.number))),
     h("span", { class: "row-time" }, whenInList(phone.lastAtMs, nowMs())),
     h(

@@ -13,7 +13,7 @@ import { fill, h, icon, iconButton } from "./dom.js";
 import { hourAndMinute, plural } from "./format.js";
 import { nowMs } from "./live.js";
 import { oneLine } from "./plain-text.js";
-import { PhoneList } from "./phone-list.js";
+import { avatar, PhoneList } from "./phone-list.js";
 import { go, route } from "./route.js";
 import { Story } from "./story.js";
 
@@ -33,7 +33,7 @@ export class PhonesView {
     this.composer = new Composer({ sent: () => this.conversation.change() });
     this.story = new Story({ close: () => this.#closeStory() });
     this.time = h("span");
-    this.avatar = h("span", { class: "avatar", "aria-hidden": "true" });
+    this.avatar = h("div");
     this.name = h("h1");
     this.place = h("p");
     this.outcome = h("p", { class: "outcome" });
@@ -78,6 +78,7 @@ export class PhonesView {
 
   /** Takes over what the stream told. */
   heard(kind, data) {
+    if (kind === "connection") this.list.counted();
     if (kind === "change") {
       this.list.change(data);
       const affected = data.allPhones || data.phones.includes(this.number);
@@ -126,7 +127,7 @@ export class PhonesView {
   #drawHead({ number, country, network, sent, received, outcome }) {
     const place = [network, country].filter(Boolean).join(", ");
     const counts = sent === undefined ? "" : `${plural(sent, "message")} to it, ${received} from it`;
-    this.avatar.textContent = number.slice(-2);
+    fill(this.avatar, avatar(number));
     fill(this.name, h("bdi", null, oneLine(number)));
     this.place.textContent = [place, counts].filter(Boolean).join(" · ");
     fill(this.outcome, outcome ? [icon("bolt"), h("span", null, outcome)] : []);

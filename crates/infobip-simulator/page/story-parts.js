@@ -4,7 +4,7 @@
 // Neighbour: `story` keeps them in the document.
 
 import { h } from "./dom.js";
-import { duration, fullDay, fully, hexPairs, indented, plural, withMilliseconds } from "./format.js";
+import { duration, fullDay, fully, hexPairs, indented, plural, shortDay, withMilliseconds } from "./format.js";
 import { isolated, marked } from "./plain-text.js";
 
 const part = (data, nodes) => ({ json: JSON.stringify(data), nodes });
@@ -123,7 +123,7 @@ export function onePush(push) {
       "tr",
       null,
       h("td", null, index + 1),
-      h("td", null, fully(attempt.atMs)),
+      h("td", { title: fully(attempt.atMs) }, `${shortDay(attempt.atMs)}, ${withMilliseconds(attempt.atMs)}`),
       h("td", null, attempt.status === null ? "no answer" : attempt.status),
     ),
   );
@@ -135,7 +135,7 @@ export function onePush(push) {
     attempts.length > 0
       ? h("table", null, h("thead", null, h("tr", null, ["Attempt", "Time", "Answer"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", null, attempts))
       : h("p", { class: "muted" }, "No attempt yet."),
-    push.nextAttemptMs ? h("p", { class: "muted" }, `Next attempt ${fully(push.nextAttemptMs)}, ${plural(push.attemptsLeft, "attempt")} left. "Advance an hour" in the controls makes it due.`) : null,
+    push.nextAttemptMs ? h("p", { class: "muted" }, `Next attempt ${fully(push.nextAttemptMs)}, ${plural(push.attemptsLeft, "attempt")} left. An advance of the clock makes it due.`) : null,
   );
 }
 
