@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::SimulatorConfig,
     faults::Faults,
-    request_log::{RequestLog, RequestRecord},
+    request_log::{Exchange, RequestLog, RequestRecord},
     state::SimulatorState,
 };
 
@@ -92,8 +92,8 @@ impl Engine {
     }
 
     /// Adds a request to the request log.
-    pub(crate) fn record(&self, request: RequestRecord) {
-        self.request_log().add(request);
+    pub(crate) fn record(&self, request: RequestRecord, exchange: Exchange) {
+        self.request_log().add(request, exchange);
     }
 
     pub(crate) fn request_log(&self) -> MutexGuard<'_, RequestLog> {
@@ -157,7 +157,9 @@ impl Engine {
         self.request_log().clear();
         let mut state = self.lock();
         let generation = state.generation + 1;
+        let changes = state.changes.after_reset();
         *state = SimulatorState::new(&self.config, start_ms(&self.config));
+        state.changes = changes;
         state.generation = generation;
         drop(state);
         self.clock_changed.notify_one();
@@ -172,6 +174,7 @@ impl Engine {
         if let Some(frozen) = frozen {
             state.clock.set_frozen(frozen);
         }
+        state.changes.clock();
         drop(state);
         self.clock_changed.notify_one();
     }

@@ -7,6 +7,12 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::request_log::Refusal;
+
+/// Violations and characters of an error in the request log.
+const MAX_LOGGED_VIOLATIONS: usize = 3;
+const MAX_LOGGED_CHARACTERS: usize = 300;
+
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{status}: {text}")]
 pub(crate) struct ApiError {
@@ -118,6 +124,24 @@ impl ApiError {
             "GENERAL_ERROR",
             "Something went wrong. Please contact support.",
         )
+    }
+
+    /// The reason for the request log: the text, and the first violations.
+    pub(crate) fn refusal(&self) -> Refusal {
+        let violations = self
+            .validation_errors
+            .iter()
+            .take(MAX_LOGGED_VIOLATIONS)
+            .map(|(field, reasons)| format!("; {field} {}", reasons.join(", ")));
+        let text = std::iter::once(self.text.clone()).chain(violations);
+        Refusal {
+            reason: self.message_id.to_owned(),
+            text: text
+                .collect::<String>()
+                .chars()
+                .take(MAX_LOGGED_CHARACTERS)
+                .collect(),
+        }
     }
 
     pub(crate) fn envelope(&self) -> impl Serialize + use<> {

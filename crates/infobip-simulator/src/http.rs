@@ -28,7 +28,11 @@ mod short_url;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, request::Parts};
+use http::{
+    Method, Request,
+    header::{CONTENT_TYPE, HeaderValue},
+    request::Parts,
+};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
@@ -38,9 +42,12 @@ use crate::{
     engine::Engine,
     envelope::ApiError,
     faults::ResponseFault,
-    request_log::RequestRecord,
+    request_log::{Exchange, KeptBody, Refusal, RequestRecord},
     server::{ConnectionCloser, HttpResponse, ResponseBody},
 };
+
+/// Their bodies have credentials: the request log keeps none of them.
+const CREDENTIAL_PATHS: &str = "/auth/";
 
 /// Answers a request, or closes its connection if a fault requires it.
 pub async fn handle(
@@ -60,33 +67,30 @@ pub async fn handle(
         .effects_on(&parts.method, path, engine.now_ms());
     delay(effects.delay_before_ms).await;
 
-    let result = match &effects.response_fault {
+    let body = read_body(engine, body).await;
+    let keeps_bodies = !path.starts_with(CREDENTIAL_PATHS);
+    let request_body = body.as_ref().ok().filter(|_| keeps_bodies).cloned();
+    let result = match (body, &effects.response_fault) {
         // The request is not processed; the request log names its message ids nevertheless.
-        Some((_, response_fault)) if !response_fault.processes_request() => {
-            match read_body(engine, body).await {
-                Ok(body) => {
-                    let mut response = ApiResponse::error(format, &ApiError::general());
-                    response.message_ids = send::message_ids_in(&body);
-                    Ok(response)
-                }
-                Err(error) => Err(error),
-            }
+        (Ok(body), Some((_, response_fault))) if !response_fault.processes_request() => {
+            let mut response = ApiResponse::error(format, &ApiError::general());
+            response.message_ids = send::message_ids_in(&body);
+            Ok(response)
         }
-        _ => match read_body(engine, body).await {
-            Ok(body) => {
-                let request = ApiRequest {
-                    engine,
-                    headers: &parts.headers,
-                    query: Query::parse(raw_query),
-                    body,
-                    format,
-                    send_faults: effects.send_faults,
-                };
-                request.dispatch(path, &parts.method).await
-            }
-            Err(error) => Err(error),
-        },
+        (Ok(body), _) => {
+            let request = ApiRequest {
+                engine,
+                headers: &parts.headers,
+                query: Query::parse(raw_query),
+                body,
+                format,
+                send_faults: effects.send_faults,
+            };
+            request.dispatch(path, &parts.method).await
+        }
+        (Err(error), _) => Err(error),
     };
+    let refused = result.as_ref().err().map(ApiError::refusal);
     let mut response = result.unwrap_or_else(|error| ApiResponse::error(format, &error));
     let message_ids = std::mem::take(&mut response.message_ids);
     if let Some((_, ResponseFault::Substitute { status, body, .. })) = &effects.response_fault {
@@ -99,9 +103,20 @@ pub async fn handle(
             ResponseFault::Reset { .. } | ResponseFault::NoResponse { .. }
         ))
     );
-    engine.record(RequestRecord {
+    let fault = effects.response_fault.as_ref().map(|(name, _)| *name);
+    let content_type = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let exchange = Exchange {
+        request: request_body
+            .filter(|body| !body.is_empty())
+            .map(|body| KeptBody::of(&body, content_type)),
+        answer: (keeps_bodies && !no_response)
+            .then(|| KeptBody::of(&response.body, Some(response.content_type.as_bytes()))),
+    };
+    let now_ms = engine.now_ms();
+    let record = RequestRecord {
         seq: 0,
-        at: ApiDate(engine.now_ms()),
+        at: ApiDate(now_ms),
+        at_ms: now_ms,
         status: (!no_response).then(|| response.status.as_u16()),
         path: path.into(),
         query: without_credentials(raw_query).into(),
@@ -109,10 +124,18 @@ pub async fn handle(
             .response_fault
             .as_ref()
             .is_none_or(|(_, response_fault)| response_fault.processes_request()),
-        fault: effects.response_fault.as_ref().map(|(name, _)| *name),
+        fault,
         message_ids,
         method: parts.method,
-    });
+        refused: match fault {
+            Some(fault) => Some(Box::new(Refusal {
+                reason: format!("fault {fault}"),
+                text: "A fault replaced the response".into(),
+            })),
+            None => refused.map(Box::new),
+        },
+    };
+    engine.record(record, exchange);
 
     delay(effects.delay_after_ms).await;
     match effects.response_fault {

@@ -56,6 +56,7 @@ mod acceptance;
 mod access_log;
 #[cfg(feature = "cli")]
 pub mod args;
+mod changes;
 mod clock;
 pub mod codes;
 mod config;
@@ -67,6 +68,7 @@ mod http;
 mod lifecycle;
 pub mod networks;
 mod outcome;
+mod phones;
 mod push;
 mod random;
 mod render;

@@ -3,15 +3,21 @@
 //! Invariants: no credentials are required; no fault applies.
 //! Neighbour: `running` is the same control for the process of the simulator.
 
+mod bubble;
 mod clock;
+mod conversation;
+mod cursor;
 mod faults;
 mod inbound;
 mod ledger;
+mod phones;
+mod search;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use http::Method;
+use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -34,6 +40,7 @@ pub async fn handle(
     body: &Bytes,
 ) -> ApiResponse {
     let result = match (method.as_str(), path.trim_end_matches('/')) {
+        ("GET", "/_sim/phones") => phones::list(engine, query).await,
         ("GET", "/_sim/messages") => ledger::messages(engine, query),
         ("POST", "/_sim/inbound") => inbound::receive(engine, body),
         ("GET", "/_sim/requests") => last_items(
@@ -54,7 +61,7 @@ pub async fn handle(
                 .links
                 .clicks
                 .iter()
-                .map(|click| &**click)
+                .map(|recorded| &*recorded.click)
                 .collect::<Vec<_>>(),
         ),
         ("GET", "/_sim/conversions") => conversions(engine, query),
@@ -72,13 +79,33 @@ pub async fn handle(
         }
         (
             _,
-            "/_sim/messages" | "/_sim/inbound" | "/_sim/requests" | "/_sim/pushes" | "/_sim/clicks"
-            | "/_sim/conversions" | "/_sim/faults" | "/_sim/clock" | "/_sim/keywords"
-            | "/_sim/state" | "/_sim/reset",
+            "/_sim/phones" | "/_sim/messages" | "/_sim/inbound" | "/_sim/requests" | "/_sim/pushes"
+            | "/_sim/clicks" | "/_sim/conversions" | "/_sim/faults" | "/_sim/clock"
+            | "/_sim/keywords" | "/_sim/state" | "/_sim/reset",
         ) => Err(ApiError::method_not_allowed()),
-        _ => Err(ApiError::not_found("Not found")),
+        (_, path) => named(engine, method, path, query),
     };
     result.unwrap_or_else(|error| ApiResponse::error(Format::Json, &error))
+}
+
+/// Answers a request whose path ends with a name.
+fn named(
+    engine: &Arc<Engine>,
+    method: &Method,
+    path: &str,
+    query: &Query,
+) -> Result<ApiResponse, ApiError> {
+    let not_found = || ApiError::not_found("Not found");
+    let (collection, name) = path.rsplit_once('/').ok_or_else(not_found)?;
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    let show = match collection {
+        "/_sim/phones" => conversation::show,
+        _ => return Err(not_found()),
+    };
+    if *method != Method::GET {
+        return Err(ApiError::method_not_allowed());
+    }
+    show(engine, &name, query)
 }
 
 fn json_response(value: &impl Serialize) -> ApiResponse {
