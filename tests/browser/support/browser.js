@@ -58,11 +58,13 @@ export async function violations(page) {
     .map(({ id, impact, nodes }) => `${id} (${impact}): ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join(" | ")}`);
 }
 
-/** A picture for the documents. */
+/** Makes a picture for the documents; returns its path. */
 export async function picture(page, name) {
   // What moves would make two pictures of the same thing differ.
   await page.evaluate(() => document.fonts.ready);
-  await page.screenshot({ path: join(PICTURES, `${name}.png`), animations: "disabled", caret: "hide" });
+  const path = join(PICTURES, `${name}.png`);
+  await page.screenshot({ path, animations: "disabled", caret: "hide" });
+  return path;
 }
 
 export const row = (page, number) => page.getByRole("option").filter({ hasText: number });
