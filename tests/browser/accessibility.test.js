@@ -46,7 +46,7 @@ for (const [name, options] of [
     await check("conversation");
     await page.locator(".meta").first().click();
     await page.getByRole("complementary").getByText("What happened").waitFor();
-    for (const part of await page.locator(".part:not([hidden]):not([open]) summary").all()) await part.click();
+    await page.locator(".part:not([hidden])").evaluateAll((parts) => parts.forEach((part) => (part.open = true)));
     await check("story");
     await page.keyboard.press("Escape");
     await page.goto(`${simulator.url}/_sim/#/account`);
@@ -165,6 +165,6 @@ test("a screen reader hears what happens: live regions, landmarks, names", async
   await page.locator("#announcements", { hasText: "4915112345678" }).waitFor({ state: "attached" });
   await row(page, "4915112345678").click();
   await page.getByRole("list", { name: "Messages, oldest first" }).waitFor();
-  await page.getByRole("button", { name: /^Message from InfoSMS, delivered, .*Show its story$/u }).waitFor();
+  await page.getByRole("button", { name: /^Message from InfoSMS, delivered .*Show its story$/u }).waitFor();
   await close();
 });

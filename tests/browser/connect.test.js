@@ -68,7 +68,7 @@ test("from the start of smsbridge demo to an answered message on the page", asyn
   for (const stream of [demo.stdout, demo.stderr]) stream.on("data", (data) => (output += data));
   const seconds = () => ((performance.now() - began) / 1000).toFixed(1);
   try {
-    const [, address] = await eventually("the address of the page", () => /(http:\/\/[\d.:]+)(?:\/_sim)?\/?\s/u.exec(output));
+    const [, address] = await eventually("the address of the page", () => /(http:\/\/[\d.]+:\d+)(?:\/_sim)?\/?\s/u.exec(output));
     assert.ok(output.indexOf(address) < 500, "the address of the page comes first");
     const { page, close } = await open(browser, { url: address });
     const opened = seconds();

@@ -37,7 +37,7 @@ export function drawBubble(bubble, open) {
     "li",
     { class: `message ${mine ? "mine" : "theirs"}`, "data-key": bubbleKey(bubble) },
     body,
-    h("button", { type: "button", class: "meta", "aria-label": name(bubble), on: { click: () => open(bubble) } }, meta(bubble)),
+    h("button", { type: "button", class: "meta", on: { click: () => open(bubble) } }, spoken(`${kind(bubble)}, `), meta(bubble), spoken(". Show its story")),
   );
 }
 
@@ -90,7 +90,7 @@ function meta(bubble) {
       ? h("span", { class: `badge ${bubble.report}` }, icon(bubble.report === "pushing" ? "clock" : bubble.report === "lost" ? "cross" : "check"), inboxWord(bubble))
       : h("span", { class: `badge ${state}` }, icon(stateIcon(state)), stateWord(bubble));
   const why = ["undeliverable", "rejected", "expired"].includes(state) && (bubble.error?.id ? bubble.error.name : status.name);
-  return [badge, why ? h("span", null, why) : null, h("span", null, forms.join(" · "))];
+  return [badge, " ", why ? h("span", null, why, " ") : null, h("span", null, forms.join(" · "))];
 }
 
 function inboxWord({ report }) {
@@ -106,8 +106,11 @@ function clicks({ links }) {
   return amount > 0 && plural(amount, "click");
 }
 
-function name(bubble) {
-  const kind = bubble.direction === "in" ? `Message to ${oneLine(bubble.receiver)}` : `Message from ${oneLine(bubble.sender)}`;
-  const form = [bubble.flash && "flash", bubble.parts > 1 && `${bubble.parts} parts`, bubble.encoding.name, clicks(bubble)].filter(Boolean).join(", ");
-  return `${kind}, ${bubble.direction === "in" ? inboxWord(bubble) : stateWord(bubble)}, ${hourAndMinute(bubbleAtMs(bubble))}, ${form}. Show its story`;
+// Only for screen readers.
+function spoken(text) {
+  return h("span", { class: "visually-hidden" }, text);
+}
+
+function kind(bubble) {
+  return bubble.direction === "in" ? `Message to ${oneLine(bubble.receiver)}` : `Message from ${oneLine(bubble.sender)}`;
 }

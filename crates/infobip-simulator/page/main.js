@@ -11,6 +11,7 @@ import { fill, h, icon } from "./dom.js";
 import { fullDay, withSeconds } from "./format.js";
 import { clockState, connect, follow, live, nowMs } from "./live.js";
 import { PhonesView } from "./phones.js";
+import { oneLine } from "./plain-text.js";
 import { route } from "./route.js";
 
 const VIEWS = {
@@ -32,7 +33,7 @@ const pace = h("span");
 
 function drawFrame() {
   fill(document.getElementById("views"), ...links.values());
-  fill(document.getElementById("clock-chip"), h("a", { class: "clock-chip", href: "#/controls", "aria-label": "The virtual clock: controls" }, icon("clock"), date, time, pace));
+  fill(document.getElementById("clock-chip"), h("a", { class: "clock-chip", href: "#/controls", title: "The virtual clock: to the controls" }, icon("clock"), h("span", { class: "visually-hidden" }, "Virtual clock"), date, time, pace));
   document.getElementById("skip").addEventListener("click", (event) => {
     event.preventDefault();
     main.focus();
@@ -62,7 +63,7 @@ function showRoute() {
     }
     if (!first) announce(view.title);
   }
-  const what = to.view === "phones" && to.number ? to.number.slice(0, 40) : view.title;
+  const what = to.view === "phones" && to.number ? oneLine(to.number).slice(0, 40) : view.title;
   document.title = `${what} · smsbridge simulator`;
   view.show(to);
 }

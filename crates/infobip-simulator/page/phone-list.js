@@ -3,6 +3,7 @@
 // Neighbours: `phones` shows the phone that is selected, `windowed-list` keeps the document small.
 
 import * as api from "./api.js";
+import { showKeys } from "./dialogs.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { count, plural, stateIcon, STATES, whenInList } from "./format.js";
 import { atMost, live, nowMs } from "./live.js";
@@ -52,7 +53,7 @@ export class PhoneList {
       },
     });
     this.filters = h("div", { class: "filters", role: "group", "aria-label": "Only phones with a message of this state" });
-    this.foot = h("p", { class: "list-foot", role: "status" });
+    this.foot = h("p", { role: "status" });
     this.empty = h("div", { class: "empty", hidden: true });
     this.trouble = h("div");
     this.element = h(
@@ -82,7 +83,7 @@ export class PhoneList {
         this.filters,
       ),
       h("div", { class: "list-body" }, this.trouble, this.empty, this.list.element),
-      this.foot,
+      h("div", { class: "list-foot" }, this.foot, h("button", { type: "button", class: "plain-button", "aria-keyshortcuts": "F1", on: { click: showKeys } }, "Keys (F1)")),
     );
     this.renewSoon = atMost(500, () => this.#renew());
     // A search reads many messages: it is repeated less often.
@@ -122,6 +123,7 @@ export class PhoneList {
 
   /** Everything was deleted. */
   reset() {
+    this.list.clear();
     this.list.restart();
     this.#drawFilters();
   }
@@ -139,8 +141,9 @@ export class PhoneList {
       if (q !== this.q || state !== this.state) return;
       fill(this.trouble);
       const oldest = phones.at(-1)?.activity ?? -1;
-      const older = q || state ? () => cursor !== null : (phone) => cursor !== null && phone.activity < oldest;
-      this.list.renew(phones, cursor, older);
+      // Found phones have no order in which older ones could be told: a reader who has scrolled keeps what was found.
+      if (!q && !state) this.list.renew(phones, cursor, (phone) => cursor !== null && phone.activity < oldest);
+      else if (this.list.atTop) this.list.renew(phones, cursor, () => false);
       await this.#renewSingly(new Set(phones.map((phone) => phone.number)));
     } catch (error) {
       this.#failed(error);

@@ -63,6 +63,8 @@ export class PhonesView {
   /** Shows a route. */
   show(to) {
     this.list.show(to);
+    if (this.missed) this.heard("reload");
+    this.missed = false;
     this.element.classList.toggle("with-phone", to.number !== null);
     this.element.classList.toggle("with-story", to.message !== null);
     if (to.number !== this.number) this.#showPhone(to.number);
@@ -79,7 +81,10 @@ export class PhonesView {
   /** Takes over what the stream told. */
   heard(kind, data) {
     if (kind === "connection") this.list.counted();
-    if (kind === "change") {
+    if (!this.element.isConnected && (kind === "change" || kind === "reload")) {
+      // Loaded when the phones are shown again.
+      this.missed = true;
+    } else if (kind === "change") {
       this.list.change(data);
       const affected = data.allPhones || data.phones.includes(this.number);
       if (affected) this.conversation.change();
@@ -91,7 +96,7 @@ export class PhonesView {
       this.story.change();
     } else if (kind === "reset") {
       this.list.reset();
-      if (this.number) go({ number: null, message: null, row: null }, true);
+      if (this.number && this.element.isConnected) go({ number: null, message: null, row: null }, true);
       else this.#showPhone(null);
     }
   }

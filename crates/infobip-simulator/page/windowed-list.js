@@ -30,16 +30,22 @@ export class WindowedList {
     new ResizeObserver(() => this.#soon()).observe(this.element);
   }
 
+  /** Forgets all rows. */
   clear() {
-    this.generation = (this.generation ?? 0) + 1;
     this.rows = [];
-    this.cursor = undefined;
-    this.loading = null;
+    this.#begin();
   }
 
-  /** Forgets all rows and loads from the beginning. What is drawn stays until the answer is there. */
+  #begin() {
+    this.generation = (this.generation ?? 0) + 1;
+    this.cursor = undefined;
+    this.loading = null;
+    this.outdated = true;
+  }
+
+  /** Loads from the beginning. The rows stay until the answer is there. */
   async restart() {
-    this.clear();
+    this.#begin();
     this.element.scrollTop = 0;
     await this.more();
   }
@@ -55,6 +61,8 @@ export class WindowedList {
     try {
       const { rows, cursor } = await this.options.load(this.cursor);
       if (generation !== this.generation) return;
+      if (this.outdated) this.rows = [];
+      this.outdated = false;
       const known = new Set(this.rows.map(this.options.key));
       this.rows.push(...rows.filter((row) => !known.has(this.options.key(row))));
       this.cursor = this.rows.length >= MAX_LOADED ? null : cursor;
@@ -91,6 +99,10 @@ export class WindowedList {
     const index = this.#indexOf(this.options.key(row));
     if (index >= 0) this.rows[index] = row;
     this.#soon();
+  }
+
+  get atTop() {
+    return this.element.scrollTop < this.rowHeight;
   }
 
   /** The rows in sight. */

@@ -70,7 +70,7 @@ class Running {
 export class Simulator extends Running {
   static async start({ listen = "127.0.0.1:0", args = [] } = {}) {
     const simulator = new Simulator(["simulate", "--listen", listen, ...args]);
-    const [, url] = await simulator.found(/(http:\/\/[\d.:]+)/u);
+    const [, url] = await simulator.found(/(http:\/\/[\d.]+:\d+)/u);
     simulator.url = url;
     return simulator;
   }
