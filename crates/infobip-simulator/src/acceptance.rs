@@ -243,6 +243,15 @@ impl SimulatorState {
     }
 }
 
+/// The status in the response to the request that sent an accepted message.
+pub(crate) fn answered_status(message: &Message, config: &SimulatorConfig) -> u16 {
+    if message.sent_at_ms > message.accepted_at_ms {
+        id::PENDING_ACCEPTED
+    } else {
+        immediate_status(&message.to, config)
+    }
+}
+
 /// The status in the response of an accepted message that is not scheduled.
 fn immediate_status(to: &str, config: &SimulatorConfig) -> u16 {
     match outcome::special_number(to.trim().trim_start_matches('+')) {

@@ -29,6 +29,19 @@ pub(crate) struct TakenChanges {
     pub(crate) reset: bool,
 }
 
+impl TakenChanges {
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self {
+            phones,
+            all_phones,
+            clock,
+            pushes,
+            reset,
+        } = self;
+        phones.is_empty() && !all_phones && !clock && !pushes && !reset
+    }
+}
+
 impl Default for Changes {
     fn default() -> Self {
         Self {
@@ -46,6 +59,10 @@ impl Changes {
             self.take();
             self.listening = listening;
         }
+    }
+
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening
     }
 
     /// The conversation of a phone changed.

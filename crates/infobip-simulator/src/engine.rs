@@ -7,8 +7,10 @@
 
 mod advance;
 mod pushes;
+mod stream;
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
@@ -17,6 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::stream::ChangeStream;
 use crate::{
     config::SimulatorConfig,
     faults::Faults,
@@ -34,7 +37,10 @@ const MAX_SLEEP: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) config: SimulatorConfig,
+    /// Where the simulator listens.
+    pub(crate) address: SocketAddr,
     pub(crate) faults: Faults,
+    stream: ChangeStream,
     state: Mutex<SimulatorState>,
     request_log: Mutex<RequestLog>,
     client: reqwest::Client,
@@ -51,9 +57,15 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Creates the state at the configured time. Starts no task.
-    pub(crate) fn new(config: SimulatorConfig, client: reqwest::Client) -> Self {
+    pub(crate) fn new(
+        config: SimulatorConfig,
+        address: SocketAddr,
+        client: reqwest::Client,
+    ) -> Self {
         Self {
+            address,
             faults: Faults::new(config.seed),
+            stream: ChangeStream::new(),
             state: Mutex::new(SimulatorState::new(&config, start_ms(&config))),
             request_log: Mutex::new(RequestLog::new(config.bounds.requests)),
             client,

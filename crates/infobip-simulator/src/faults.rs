@@ -8,7 +8,7 @@ mod bucket;
 mod effects;
 mod kind;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use http::{HeaderValue, Method};
 use parking_lot::Mutex;
@@ -29,6 +29,8 @@ pub(crate) struct Faults {
     seed: u64,
     /// Number of faults: avoids taking the lock when there are none.
     count: AtomicUsize,
+    /// Changes with the table and its counters.
+    version: AtomicU64,
     table: Mutex<FaultTable>,
 }
 
@@ -43,6 +45,7 @@ impl Faults {
         Self {
             seed,
             count: AtomicUsize::new(0),
+            version: AtomicU64::new(0),
             table: Mutex::default(),
         }
     }
@@ -91,6 +94,7 @@ impl Faults {
         let id = fault.id;
         table.faults.push((fault, TokenBucket::new(tokens, now_ms)));
         self.count.store(table.faults.len(), Ordering::Release);
+        self.changed();
         Ok(id)
     }
 
@@ -102,7 +106,22 @@ impl Faults {
             .faults
             .retain(|(fault, _)| id.is_some_and(|id| fault.id != id));
         self.count.store(table.faults.len(), Ordering::Release);
+        self.changed();
         before - table.faults.len()
+    }
+
+    /// Number of faults.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Differs after each change of the faults or of their counters.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn list(&self) -> Vec<Fault> {
@@ -129,6 +148,7 @@ impl Faults {
             if fault.kind.replaces_response() && effects.response_fault.is_some() {
                 continue;
             }
+            self.changed();
             if let Some(mut random) = draw(fault, seed) {
                 let struck = apply(&fault.kind, bucket, &mut random, now_ms, &mut effects);
                 fault.struck += u64::from(struck);
@@ -153,6 +173,7 @@ impl Faults {
                 && draw(fault, seed).is_some()
             {
                 fault.struck += 1;
+                self.changed();
                 duplicated = true;
             }
         }

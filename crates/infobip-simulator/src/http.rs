@@ -164,13 +164,16 @@ async fn own_interface(engine: &Arc<Engine>, parts: &Parts, body: Incoming) -> H
     if let Err(error) = guard::check(method, &parts.uri, &parts.headers, allowed) {
         return ApiResponse::error(Format::Json, &error).into_http(engine.now_ms());
     }
+    if path == control::STREAM && *method == Method::GET {
+        return control::stream(engine);
+    }
     if let Some(response) = page::serve(method, path) {
         return response.into_http(engine.now_ms());
     }
     let response = match read_body(engine, body).await {
         Ok(body) => {
             let query = Query::parse(parts.uri.query().unwrap_or_default());
-            control::handle(engine, method, path, &query, &body).await
+            control::handle(engine, method, path, &parts.headers, &query, &body).await
         }
         Err(error) => ApiResponse::error(Format::Json, &error),
     };

@@ -90,7 +90,7 @@ use tokio_util::sync::CancellationToken;
 
 use engine::Engine;
 
-pub use config::{Bounds, Chances, InboundPush, Keyword, SimulatorConfig};
+pub use config::{Bounds, BridgeAddresses, Chances, InboundPush, Keyword, SimulatorConfig};
 pub use running::{FaultRefused, LedgerMessage, RunningSimulator};
 
 /// Why the simulator does not start.
@@ -138,7 +138,7 @@ impl Simulator {
         Ok(Self {
             listener,
             local_addr,
-            engine: Arc::new(Engine::new(config, client)),
+            engine: Arc::new(Engine::new(config, local_addr, client)),
         })
     }
 
@@ -175,13 +175,14 @@ impl Simulator {
     /// Serves until shutdown, then waits for requests and pushes in progress.
     pub async fn run(self, shutdown: CancellationToken) {
         let clock = tokio::spawn(self.engine.clone().run_clock());
+        let stream = tokio::spawn(self.engine.clone().run_stream());
         let stop = async {
             shutdown.cancelled().await;
             self.engine.shutdown.cancel();
         };
         tokio::join!(stop, server::serve(&self.engine, self.listener));
-        // The clock task ends at shutdown. It fails only if it panicked, and the runtime has reported that.
-        let _ = clock.await;
+        // These tasks end at shutdown. They fail only if they panicked, and the runtime has reported that.
+        let _ = tokio::join!(clock, stream);
         self.engine.wait_for_tasks().await;
     }
 }

@@ -65,6 +65,17 @@ enum PushState {
     Lost,
 }
 
+impl Push {
+    pub(crate) fn state_name(&self) -> &'static str {
+        self.state.as_str()
+    }
+
+    /// The push that repeats it.
+    pub(crate) fn duplicate(&self) -> Option<PushId> {
+        self.duplicate
+    }
+}
+
 impl PushState {
     fn as_str(self) -> &'static str {
         match self {
@@ -170,9 +181,9 @@ impl Pushes {
         id
     }
 
-    /// The pushes that are still stored, oldest first.
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Push> {
-        self.by_id.values()
+    /// The pushes with lower numbers that are still stored, oldest first.
+    pub(crate) fn before(&self, id: PushId) -> impl DoubleEndedIterator<Item = &Push> {
+        self.by_id.range(..id).map(|(_, push)| push)
     }
 
     /// Number of pushes that are neither delivered nor lost.
@@ -187,7 +198,7 @@ impl Pushes {
 
     /// `pending`, `delivered` or `lost`.
     pub(crate) fn state_name(&self, id: PushId) -> Option<&'static str> {
-        Some(self.get(id)?.state.as_str())
+        Some(self.get(id)?.state_name())
     }
 
     pub(crate) fn url(&self, id: PushId) -> Option<&str> {

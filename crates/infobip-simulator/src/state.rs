@@ -169,7 +169,9 @@ impl SimulatorState {
 
     /// Something about a message changed that its phone shows.
     pub(crate) fn message_changed(&mut self, row: RowId) {
-        let phone = self.messages.get(row).and_then(|message| message.phone);
-        self.changes.phone(&mut self.phones, phone);
+        if self.changes.is_listening() {
+            let phone = self.messages.get(row).and_then(|message| message.phone);
+            self.phone_changed(phone);
+        }
     }
 }

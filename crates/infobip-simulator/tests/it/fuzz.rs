@@ -255,6 +255,10 @@ async fn check(simulator: &TestSimulator, fuzzed: &Fuzzed) {
         request = request.header("accept", accept);
     }
     let answer = simulator.answer(request.body(fuzzed.body.clone())).await;
+    if fuzzed.path == "/" && fuzzed.method == Method::GET {
+        assert_eq!(answer.headers["location"], "/_sim/");
+        return;
+    }
     let expected_type = if fuzzed.path.starts_with("/_sim/") || fuzzed.path.ends_with(".json") {
         Some("application/json;charset=UTF-8")
     } else if fuzzed.path.ends_with(".xml") {

@@ -75,7 +75,7 @@ pub(super) struct Match<'a> {
 
 /// The latest of the messages of a phone in both directions.
 pub(super) enum Latest<'a> {
-    Sent(RowId, &'a Message),
+    Sent(&'a Message),
     Received(&'a ReceivedMessage),
 }
 
@@ -88,7 +88,7 @@ pub(super) fn latest<'a>(state: &'a SimulatorState, phone: &Phone) -> Option<Lat
         (Some((row, _)), Some(received)) if received.next_row > row => {
             Some(Latest::Received(received))
         }
-        (Some((row, message)), _) => Some(Latest::Sent(row, message)),
+        (Some((_, message)), _) => Some(Latest::Sent(message)),
         (None, received) => received.map(Latest::Received),
     }
 }
@@ -100,11 +100,11 @@ pub(super) fn phone_row<'a>(state: &'a SimulatorState, phone: &'a Phone) -> Phon
         number: &phone.number,
         activity: phone.activity,
         last_at_ms: latest.as_ref().map(|latest| match latest {
-            Latest::Sent(_, message) => message.accepted_at_ms,
+            Latest::Sent(message) => message.accepted_at_ms,
             Latest::Received(received) => received.received_at_ms,
         }),
         last: latest.map(|latest| match latest {
-            Latest::Sent(_, message) => {
+            Latest::Sent(message) => {
                 let text =
                     render::handset_text(message).map(|text| cut(text, MAX_LISTED_CHARACTERS));
                 LastMessage {

@@ -77,7 +77,7 @@ pub(super) async fn search(
         let state = engine.lock();
         generation = state.generation;
         let cursor = Cursor::from_query(query, generation)?;
-        let position = match cursor {
+        match cursor {
             Some(cursor) if cursor.kind == 't' => Some((cursor.first, cursor.second)),
             Some(cursor) if cursor.kind != 'n' => return Err(cursor::stale()),
             cursor => {
@@ -86,8 +86,7 @@ pub(super) async fn search(
                 }
                 found.by_number(&state, cursor)?
             }
-        };
-        position
+        }
     };
     while let Some(at) = position {
         {
@@ -241,6 +240,7 @@ impl Found {
                 return Some((row, received));
             }
             self.scanned += 1;
+            let mut targets = None;
             let (phone, text, message_id, at, direction) = if is_sent {
                 let (at, message) = sent?;
                 row = at;
@@ -253,6 +253,7 @@ impl Found {
                     continue;
                 }
                 let text = render::handset_text(message);
+                targets = message.shortened.as_deref();
                 (message.phone, text, &message.id, Some(at), "out")
             } else {
                 let inbound = inbound?;
@@ -274,7 +275,14 @@ impl Found {
                         .get(id)
                         .is_some_and(|phone| phone.number.to_lowercase().contains(&number))
             };
-            if let Some(excerpt) = find(text, &self.wanted)
+            // The URLs that the short links in the text lead to.
+            let targets = targets.into_iter().flat_map(|shortened| &shortened.links);
+            let found = find(text, &self.wanted).or_else(|| {
+                targets
+                    .filter_map(|(_, target)| find(target, &self.wanted))
+                    .next()
+            });
+            if let Some(excerpt) = found
                 && !listed(phone)
             {
                 let matched = Match {
