@@ -2,7 +2,7 @@
 //!
 //! Invariant: each draw has a random generator of its own, seeded by the fault's id and match count, so that adding a
 //! fault does not change which requests another one affects. Rate limits refill in virtual time.
-//! Neighbours: `http::control` adds faults, `http` carries out their effects, `engine` asks whether a push is duplicated.
+//! Neighbours: `http::control` adds faults, `http` carries out their effects, `engine` asks whether a push is reset or duplicated.
 
 mod bucket;
 mod effects;
@@ -159,6 +159,19 @@ impl Faults {
 
     /// Whether an accepted push is sent a second time.
     pub(crate) fn duplicates_push(&self, url: &str) -> bool {
+        self.strikes_push(url, |fault| {
+            matches!(fault.kind, FaultKind::DuplicatePush {})
+        })
+    }
+
+    /// Whether the attempt of a push fails without an answer. Only a fault with a path applies: one without is for requests.
+    pub(crate) fn resets_push(&self, url: &str) -> bool {
+        self.strikes_push(url, |fault| {
+            matches!(fault.kind, FaultKind::Reset {}) && fault.path.is_some()
+        })
+    }
+
+    fn strikes_push(&self, url: &str, is_for_it: impl Fn(&Fault) -> bool) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
             return false;
         }
@@ -166,18 +179,18 @@ impl Faults {
         let path =
             reqwest::Url::parse(url).map_or_else(|_| String::new(), |url| url.path().to_owned());
         let seed = self.seed;
-        let mut duplicated = false;
+        let mut any_struck = false;
         for (fault, _) in &mut self.table.lock().faults {
-            if matches!(fault.kind, FaultKind::DuplicatePush {})
-                && fault.matches_path(&path)
-                && draw(fault, seed).is_some()
-            {
+            if !is_for_it(fault) || !fault.matches_path(&path) {
+                continue;
+            }
+            self.changed();
+            if draw(fault, seed).is_some() {
                 fault.struck += 1;
-                self.changed();
-                duplicated = true;
+                any_struck = true;
             }
         }
-        duplicated
+        any_struck
     }
 }
 

@@ -191,7 +191,7 @@ pub(super) fn fault_kinds() -> ApiResponse {
         kind(
             "reset",
             ALL,
-            "The connection is reset, and nothing is carried out.",
+            "The connection is reset, and nothing is carried out. With a path that the URL of a push has, the push gets no answer.",
             vec![],
         ),
         kind(
