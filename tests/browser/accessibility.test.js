@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { bubble, launch, open, row, violations } from "./support/browser.js";
-import { eventually, Simulator } from "./support/processes.js";
+import { eventually, Simulator, stopAll } from "./support/processes.js";
 
 const NUMBER = "41793026727";
 let browser;
@@ -26,7 +26,7 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
-  await simulator?.stop();
+  await stopAll();
 });
 
 for (const [name, options] of [
@@ -149,6 +149,7 @@ test("faults, the clock and the reset are used by keyboard alone, and every stop
   await tabTo("Switch on");
   await page.keyboard.press("Enter");
   await eventually("another fault", async () => (await simulator.get("faults")).faults.some(({ kind }) => kind === "html"));
+  await simulator.request("/_sim/faults", { method: "DELETE" });
   await tabTo("Reset the simulator");
   await page.keyboard.press("Enter");
   await page.getByRole("dialog").waitFor();

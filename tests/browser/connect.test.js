@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { bubble, launch, open, row } from "./support/browser.js";
-import { BINARY, DEADLINE_MS, eventually, Simulator } from "./support/processes.js";
+import { BINARY, DEADLINE_MS, eventually, Simulator, stopAll } from "./support/processes.js";
 
 const run = promisify(execFile);
 const NUMBER = "41793026727";
@@ -20,6 +20,7 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
+  await stopAll();
 });
 
 /** Copies a line with its button. */

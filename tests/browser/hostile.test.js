@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { bubble, launch, open, row } from "./support/browser.js";
-import { Simulator } from "./support/processes.js";
+import { Simulator, stopAll } from "./support/processes.js";
 
 const NUMBER = "41793026727";
 const MARKUP = `<img src=x onerror="window.hacked=1"><script>window.hacked=1</script><b>bold</b> & <a href="javascript:window.hacked=1">x</a> javascript:alert(1)`;
@@ -18,7 +18,7 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
-  await simulator?.stop();
+  await stopAll();
 });
 
 test("markup, script, an override of direction and a hostile sender are shown as text", async () => {

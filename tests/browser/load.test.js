@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launch, open, row } from "./support/browser.js";
-import { memoryMib, Simulator } from "./support/processes.js";
+import { memoryMib, Simulator, stopAll } from "./support/processes.js";
 
 const PHONES = 10_000;
 const MESSAGES_EACH = 10;
@@ -34,7 +34,7 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
-  await simulator?.stop();
+  await stopAll();
 });
 
 const percentile = (values, part) => values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * part))];

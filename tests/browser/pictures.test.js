@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { stat } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { bubble, launch, open, picture, row } from "./support/browser.js";
-import { Simulator } from "./support/processes.js";
+import { Simulator, stopAll } from "./support/processes.js";
 
 const NUMBER = "41793026727";
 const SHOP = "41793026700";
@@ -64,7 +64,7 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
-  await simulator?.stop();
+  await stopAll();
 });
 
 async function take(name, options, prepare) {

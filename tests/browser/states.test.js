@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { bubble, launch, open, row, violations } from "./support/browser.js";
-import { eventually, Simulator } from "./support/processes.js";
+import { eventually, Simulator, stopAll } from "./support/processes.js";
 
 let browser;
 
@@ -13,6 +13,7 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
+  await stopAll();
 });
 
 test("an empty simulator says how to begin, and a text can be sent from the page", async () => {
@@ -49,9 +50,9 @@ test("a slow answer shows that it loads, an error says why and can be tried agai
   await page.unroute("**/_sim/phones/41793026727*");
   await page.getByRole("button", { name: "Try again" }).click();
   await bubble(page, "Hello").waitFor();
+  expect("404");
   await page.goto(`${simulator.url}/_sim/#/phones/4917000000`);
   await page.getByText("No stored message was sent to this number").waitFor();
-  expect("404");
   await close();
   await simulator.stop();
 });

@@ -1,6 +1,7 @@
 // Starts the built binary: a simulator, and a bridge in front of it, on free ports.
 //
-// Invariant: each process is owned by a test, which ends it; waits have a deadline.
+// Invariants: each process is ended by its test or, if the test failed, by `stopAll` after the last test of the file; waits have a
+// deadline.
 
 import { execFile, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -39,11 +40,19 @@ export async function freePort() {
   return port;
 }
 
+const started = new Set();
+
+/** Ends what failed tests left running. */
+export async function stopAll() {
+  await Promise.all([...started].map((process) => process.stop()));
+}
+
 class Running {
   constructor(args, environment = {}) {
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SMSBRIDGE_")));
     this.process = spawn(BINARY, args, { env: { ...env, ...environment }, stdio: ["ignore", "pipe", "pipe"] });
     this.output = "";
+    started.add(this);
     for (const stream of [this.process.stdout, this.process.stderr]) {
       stream.setEncoding("utf8");
       stream.on("data", (data) => (this.output += data));
@@ -59,6 +68,7 @@ class Running {
   }
 
   async stop() {
+    started.delete(this);
     if (this.process.exitCode === null) this.process.kill("SIGTERM");
     const hard = setTimeout(() => this.process.kill("SIGKILL"), DEADLINE_MS);
     await this.ended;
