@@ -218,7 +218,7 @@ pub async fn run(args: SimulateArgs, shutdown: CancellationToken) -> Result<(), 
     // Information only: a closed stderr is no error.
     let _ = writeln!(
         io::stderr(),
-        "The simulator listens on http://{address}. Its ledger: curl http://{address}/_sim/messages"
+        "The simulator listens on http://{address}. Its phones: http://{address}/_sim/"
     );
     simulator.run(shutdown).await;
     Ok(())

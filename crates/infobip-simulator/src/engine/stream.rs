@@ -225,3 +225,40 @@ fn numbers<'a>(state: &'a SimulatorState, changes: &TakenChanges) -> Vec<&'a str
         .map(|phone| &*phone.number)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_listener_misses_events_and_is_told_to_load_again() {
+        let (slow, mut of_slow) = mpsc::channel(MAX_WAITING_EVENTS);
+        let (fast, mut of_fast) = mpsc::channel(MAX_WAITING_EVENTS);
+        let listener = |events| Listener {
+            events,
+            is_behind: false,
+        };
+        let mut listeners = Listeners {
+            all: vec![listener(slow), listener(fast)],
+            closed: false,
+            next_event: 0,
+            sent_at: Instant::now(),
+            requests: 0,
+            faults_version: 0,
+        };
+        for event in 0..100_u8 {
+            listeners.send(Bytes::from(vec![event]));
+            assert_eq!(of_fast.try_recv().unwrap()[..], [event]);
+        }
+        for event in 0..8 {
+            assert_eq!(of_slow.try_recv().unwrap()[..], [event]);
+            listeners.catch_up();
+        }
+        assert!(of_slow.try_recv().unwrap().starts_with(b"event: reload\n"));
+        assert!(of_slow.try_recv().is_err(), "no backlog is kept");
+        listeners.send(Bytes::from_static(b"next"));
+        assert_eq!(of_slow.try_recv().unwrap()[..], *b"next");
+        assert_eq!(of_fast.try_recv().unwrap()[..], *b"next");
+        assert!(of_fast.try_recv().is_err());
+    }
+}

@@ -40,6 +40,12 @@ const PATHS: &[&str] = &[
     "/_sim/faults/none",
     "/_sim/keywords",
     "/_sim/state",
+    "/_sim/phones",
+    "/_sim/phones/41793026727",
+    "/_sim/messages/m-1",
+    "/_sim/requests/0",
+    "/_sim/account",
+    "/_sim/outcomes",
     "/",
 ];
 
