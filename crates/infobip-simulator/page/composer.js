@@ -84,8 +84,8 @@ export class Composer {
     this.to.value = "";
     this.text.value = "";
     this.refused.hidden = true;
-    this.#grow();
-    this.#loadWords();
+    this.text.style.height = "";
+    this.wordsLoaded = false;
   }
 
   /** Offers the numbers that this phone talked with; the last one is filled in unless something was typed. */
@@ -99,9 +99,11 @@ export class Composer {
       this.to.value = different[0] ?? this.keywords?.[0]?.to ?? ANY_RECEIVER;
       this.#showWords();
     }
+    if (!this.wordsLoaded) this.#loadWords();
   }
 
   async #loadWords() {
+    this.wordsLoaded = true;
     try {
       const { keywords } = await api.keywords();
       this.keywords = keywords;

@@ -58,7 +58,10 @@ export class OutcomesCard {
     if (!parameter) return null;
     const label = `${parameter} of the outcome`;
     if (table) {
-      const options = this.tables[table].map(({ id, name }) => h("option", { value: id }, `${id} ${name}`));
+      const rows = this.tables[table];
+      // One that is worth trying: what is accepted and delivered happens to every other number.
+      const first = rows.find((row) => row.rejects || row.permanent) ?? rows[0];
+      const options = rows.map(({ id, name }) => h("option", { value: id, selected: id === first.id }, `${id} ${name}`));
       return h("select", { "aria-label": label }, options);
     }
     return h("input", { type: "number", min: 0, max: 10 ** digits - 1, value: 10, "aria-label": label });

@@ -114,12 +114,13 @@ export class PhonesView {
       this.#welcome();
       return;
     }
-    fill(this.stage, this.phone);
+    // First, so that the answer is on its way while the rest is drawn.
+    this.conversation.show(number);
+    if (!this.phone.isConnected) fill(this.stage, this.phone);
     fill(this.note);
     this.composer.show(number);
     this.#drawHead({ number });
     this.phone.setAttribute("aria-label", `Phone ${oneLine(number)}`);
-    this.conversation.show(number);
   }
 
   #loaded(phone, bubbles) {

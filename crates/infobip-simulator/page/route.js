@@ -41,10 +41,8 @@ export function href({ view = "phones", number, message, row, q, state }) {
 export function go(change, replace = false) {
   const target = href({ ...route(), ...change });
   if (target === location.hash) return;
-  if (replace) {
-    history.replaceState(null, "", target);
-    dispatchEvent(new HashChangeEvent("hashchange"));
-  } else {
-    location.hash = target;
-  }
+  if (replace) history.replaceState(null, "", target);
+  else history.pushState(null, "", target);
+  // The browser tells of this address only when it returns to it. Telling it now also saves a frame.
+  dispatchEvent(new HashChangeEvent("hashchange"));
 }

@@ -59,7 +59,7 @@ function eventsOf({ request, changes, pushes: all, report, clicks, otherRequests
     }
   }
   if (report?.takenAtMs && report.way === "pull") events.push({ atMs: report.takenAtMs, what: "Pulled", detail: "the report was read once", tone: "good" });
-  for (const click of clicks) events.push({ atMs: click.atMs, what: "Click", detail: [click.target, click.device, click.os].filter(Boolean).join(", "), tone: "good" });
+  for (const click of clicks) events.push({ atMs: click.atMs, what: "Click", detail: [click.target, click.device, click.os].filter((word) => word && word !== "Unknown").join(", "), tone: "good" });
   for (const other of otherRequests) events.push({ atMs: other.atMs, what: `${other.method} ${other.path}`, detail: answerWord(other), tone: "" });
   return events.map((event, index) => ({ ...event, index })).sort((a, b) => a.atMs - b.atMs || a.index - b.index);
 }
