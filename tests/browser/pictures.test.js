@@ -11,7 +11,7 @@ const SHOP = "41793026700";
 // A date ahead of every clock that runs this, because a frozen clock can only be advanced, and by ten years at most.
 const MORNING_MS = Date.UTC(2036, 2, 5, 9, 12);
 const MINUTE_MS = 60_000;
-const MAX_BYTES = 160_000;
+const MAX_BYTES = 150_000;
 let browser;
 let simulator;
 

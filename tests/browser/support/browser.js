@@ -2,12 +2,13 @@
 //
 // Invariant: every page is closed by `close`, which throws what the page reported, unless the test said it expects it.
 
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import assert from "node:assert/strict";
 import { chromium } from "playwright-core";
+import { smaller } from "./png.js";
 
 const require = createRequire(import.meta.url);
 const EXECUTABLE = process.env.SMSBRIDGE_CHROMIUM ?? "/usr/bin/chromium";
@@ -63,7 +64,8 @@ export async function picture(page, name) {
   // What moves would make two pictures of the same thing differ.
   await page.evaluate(() => document.fonts.ready);
   const path = join(PICTURES, `${name}.png`);
-  await page.screenshot({ path, animations: "disabled", caret: "hide" });
+  await mkdir(PICTURES, { recursive: true });
+  await writeFile(path, smaller(await page.screenshot({ animations: "disabled", caret: "hide" })));
   return path;
 }
 
