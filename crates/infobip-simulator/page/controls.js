@@ -33,12 +33,11 @@ export class ControlsView {
         "div",
         { class: "cards" },
         h("div", { class: "column" }, this.clock.element, this.pushes),
-        h("div", { class: "column" }, this.faults.element),
+        h("div", { class: "column" }, this.faults.element, this.keywords),
         h(
           "div",
           { class: "column" },
           this.outcomes.element,
-          this.keywords,
           h(
             "section",
             { class: "card", "aria-label": "Reset" },

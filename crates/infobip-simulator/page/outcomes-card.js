@@ -41,11 +41,10 @@ export class OutcomesCard {
         "tr",
         null,
         h("td", null, radio),
-        h("td", null, h("label", { for: radio.id }, h("code", null, outcome.prefix), " ", outcome.title)),
-        h("td", null, input ? h("div", { class: "field" }, input) : h("span", { class: "muted" }, "–")),
+        h("td", null, h("label", { for: radio.id }, h("code", null, outcome.prefix), " ", outcome.title), input && h("div", { class: "field" }, input)),
       );
     });
-    const names = ["Pick", "What happens", "Parameter"].map((name) => h("th", { scope: "col" }, name));
+    const names = ["Pick", "What happens to the message"].map((name) => h("th", { scope: "col" }, name));
     fill(
       this.body,
       h("p", { class: "muted" }, "The first digits of a destination choose what becomes of its message. Every other number is delivered."),
@@ -54,17 +53,16 @@ export class OutcomesCard {
     );
   }
 
-  #parameter({ parameter, table, digits }) {
+  // It begins with the parameter of the example.
+  #parameter({ prefix, parameter, table, digits, example }) {
     if (!parameter) return null;
+    const first = Number(example.slice(prefix.length, prefix.length + digits));
     const label = `${parameter} of the outcome`;
     if (table) {
-      const rows = this.tables[table];
-      // One that is worth trying: what is accepted and delivered happens to every other number.
-      const first = rows.find((row) => row.rejects || row.permanent) ?? rows[0];
-      const options = rows.map(({ id, name }) => h("option", { value: id, selected: id === first.id }, `${id} ${name}`));
+      const options = this.tables[table].map(({ id, name }) => h("option", { value: id, selected: id === first }, `${id} ${name}`));
       return h("select", { "aria-label": label }, options);
     }
-    return h("input", { type: "number", min: 0, max: 10 ** digits - 1, value: 10, "aria-label": label });
+    return h("input", { type: "number", min: 0, max: 10 ** digits - 1, value: first, "aria-label": label });
   }
 
   #pick({ prefix, digits, description }, input) {

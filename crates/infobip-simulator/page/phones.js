@@ -10,7 +10,7 @@ import { curlLine } from "./connect-lines.js";
 import { copyBox } from "./copy.js";
 import { sendToPhone, writeAsPhone } from "./dialogs.js";
 import { fill, h, icon, iconButton } from "./dom.js";
-import { hourAndMinute, plural } from "./format.js";
+import { count, fullDay, hourAndMinute } from "./format.js";
 import { nowMs } from "./live.js";
 import { oneLine } from "./plain-text.js";
 import { avatar, PhoneList } from "./phone-list.js";
@@ -76,6 +76,10 @@ export class PhonesView {
   /** Once a second: the clock of the phone. */
   tick() {
     this.time.textContent = hourAndMinute(nowMs());
+    // The list writes the time of messages of this day, and the date of others.
+    const today = fullDay(nowMs());
+    if (today !== this.today) this.list.list.redraw();
+    this.today = today;
   }
 
   /** Takes over what the stream told. */
@@ -132,7 +136,7 @@ export class PhonesView {
   // The buttons stay, because one of them may have the focus.
   #drawHead({ number, country, network, sent, received, outcome }) {
     const place = [network, country].filter(Boolean).join(", ");
-    const counts = sent === undefined ? "" : `${plural(sent, "message")} to it, ${received} from it`;
+    const counts = sent === undefined ? "" : `got ${count(sent)}, sent ${count(received)}`;
     fill(this.avatar, avatar(number));
     fill(this.name, h("bdi", null, oneLine(number)));
     this.place.textContent = [place, counts].filter(Boolean).join(" · ");

@@ -110,6 +110,12 @@ export class WindowedList {
     return this.rows.slice(...this.#sight());
   }
 
+  /** Draws all rows again: what they are drawn with has changed. */
+  redraw() {
+    for (const element of this.elements.values()) element.drawn = undefined;
+    this.#soon();
+  }
+
   /** Marks a row as selected without calling `select`. */
   mark(key) {
     this.activeKey = key;
