@@ -3,7 +3,7 @@
 // Neighbour: `dialogs` has the dialog.
 
 import * as api from "./api.js";
-import { notify } from "./announce.js";
+import { announce } from "./announce.js";
 import { fill, h, icon } from "./dom.js";
 import { oneLine } from "./plain-text.js";
 
@@ -148,7 +148,7 @@ export class Composer {
       await api.receive({ from: this.number, to, ...form });
       this.text.value = "";
       this.#grow();
-      notify(`Sent from ${this.number} to ${to}`);
+      announce(`Sent from ${this.number} to ${to}`);
       this.sent();
     } catch (error) {
       this.refused.textContent = error.message;
