@@ -10,6 +10,8 @@ import { isolated, oneLine, withLinks } from "./plain-text.js";
 const FOLDED_CHARACTERS = 1200;
 const FOLDED_LINES = 30;
 
+const REPORT_ICONS = { pushing: "clock", lost: "cross", dropped: "cross" };
+
 export function bubbleKey({ direction, row, messageId }) {
   return `${direction} ${row ?? ""} ${messageId}`;
 }
@@ -87,14 +89,14 @@ function meta(bubble) {
   ].filter(Boolean);
   const badge =
     bubble.direction === "in"
-      ? h("span", { class: `badge ${bubble.report}` }, icon(bubble.report === "pushing" ? "clock" : bubble.report === "lost" ? "cross" : "check"), inboxWord(bubble))
+      ? h("span", { class: `badge ${bubble.report}` }, icon(REPORT_ICONS[bubble.report] ?? "check"), inboxWord(bubble))
       : h("span", { class: `badge ${state}` }, icon(stateIcon(state)), stateWord(bubble));
   const why = ["undeliverable", "rejected", "expired"].includes(state) && (bubble.error?.id ? bubble.error.name : status.name);
   return [badge, " ", why ? h("span", null, why, " ") : null, h("span", null, forms.join(" · "))];
 }
 
 function inboxWord({ report }) {
-  return { waiting: "in the inbox", pulled: "pulled", pushing: "push pending", pushed: "pushed", lost: "push lost" }[report] ?? "received";
+  return { waiting: "in the inbox", pulled: "pulled", pushing: "push pending", pushed: "pushed", lost: "push lost", dropped: "never pulled" }[report] ?? "received";
 }
 
 function stateWord({ state, scheduledForMs }) {

@@ -39,17 +39,30 @@ function serveLine({ username, password }, inbound) {
 function grpcLine(bridge) {
   return {
     name: "gRPC, through the bridge",
-    text: `smsbridge send ${bridge ? `--address http://${bridge.grpc} ` : ""}--from InfoSMS --text 'Hello by gRPC' 41793026727`,
+    text: `${command(bridge)} send ${bridge ? `--address http://${bridge.grpc} ` : ""}--from InfoSMS --text 'Hello by gRPC' 41793026727`,
     note: bridge ? null : "The bridge above listens on 127.0.0.1:50051.",
   };
 }
 
 function amqpLine(bridge) {
-  const url = bridge?.amqpUrl ?? "amqp://guest:guest@127.0.0.1:5672/%2f";
+  const [url, note] = broker(bridge);
   const prefix = bridge?.amqpPrefix ? ` --amqp-prefix ${quoted(bridge.amqpPrefix)}` : "";
   return {
     name: "AMQP, through RabbitMQ and the bridge",
-    text: `smsbridge send --amqp-url ${quoted(url)}${prefix} --from InfoSMS --text 'Hello by AMQP' 41793026727`,
-    note: bridge?.amqpUrl ? null : "It needs a RabbitMQ that the bridge consumes from (SMSBRIDGE_AMQP__URL of the bridge); `make demo` starts both.",
+    text: `${command(bridge)} send --amqp-url ${url}${prefix} --from InfoSMS --text 'Hello by AMQP' 41793026727`,
+    note,
   };
+}
+
+function broker(bridge) {
+  if (bridge?.amqpUrl) return [quoted(bridge.amqpUrl), null];
+  if (bridge?.amqpPrefix) return ['"$AMQP_URL"', "AMQP_URL is the value of the demo's --amqp-url; the page does not show its password."];
+  const note = bridge
+    ? "This demo has no broker. `make demo` starts one; its page has the line with its address."
+    : "It needs a RabbitMQ that the bridge consumes from (SMSBRIDGE_AMQP__URL of the bridge); `make demo` starts both.";
+  return ["amqp://guest:guest@127.0.0.1:5672/%2f", note];
+}
+
+function command(bridge) {
+  return quoted(bridge?.binary ?? "smsbridge");
 }

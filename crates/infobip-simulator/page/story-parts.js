@@ -16,6 +16,7 @@ const REPORT_WORDS = {
   pushing: "is being pushed",
   pushed: "was pushed",
   lost: "lost: every push failed",
+  dropped: "dropped: nobody pulled it in time",
 };
 
 /** Every event of the message in the order of the virtual clock. */

@@ -35,7 +35,7 @@ pub(super) struct PhonesPage<'a> {
     pub(super) scanned: usize,
 }
 
-/// The filter `state`.
+/// The messages that a phone must have to be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StateFilter {
     Any,
