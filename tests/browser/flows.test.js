@@ -135,6 +135,39 @@ test("a push that a fault resets is retried, and delivered after a click that ad
   await close();
 });
 
+test("a conversation shows flash, octets, parts, national tables, schedules and the direction of a text", async () => {
+  const number = "905301234567";
+  const message = (text, more) => ({ from: "InfoSMS", destinations: [{ to: number }], text, ...more });
+  // The clock was advanced before.
+  const { nowMs } = await simulator.get("clock");
+  const sendAt = new Date(nowMs + 3_600_000).toISOString().replace("Z", "+0000");
+  await simulator.send("/sms/1/text/advanced", {
+    messages: [
+      message("Look now", { flash: true }),
+      message("Şimdi ğüzel", { language: { languageCode: "TR", singleShift: true } }),
+      message("long ".repeat(80)),
+      message("مرحبا بك"),
+      message("Later", { sendAt }),
+    ],
+  });
+  await simulator.send("/sms/1/binary/advanced", {
+    messages: [{ from: "InfoSMS", destinations: [{ to: number }], binary: { hex: "0048656c6c6f", dataCoding: 4, esmClass: 64 } }],
+  });
+  const { page, close } = await open(browser, simulator, { route: `#/phones/${number}` });
+  await bubble(page, "Look now").getByText("flash").first().waitFor();
+  await bubble(page, "Şimdi").getByText("Turkish single shift").waitFor();
+  await bubble(page, "long long").getByText("3 parts").waitFor();
+  await bubble(page, "Later").getByText(/^scheduled for/u).waitFor();
+  await bubble(page, "00 48 65 6c 6c 6f").getByText("6 octets").waitFor();
+  const direction = (text) => bubble(page, text).locator(".bubble").evaluate((element) => getComputedStyle(element).direction);
+  assert.equal(await direction("مرحبا"), "rtl");
+  assert.equal(await direction("Look now"), "ltr");
+  await bubble(page, "long long").locator(".meta").click();
+  await page.getByText("Segments", { exact: true }).click();
+  await page.getByText(/^Part 3: \d+ septets, header/u).waitFor();
+  await close();
+});
+
 test("after a reload the page shows the same phone, story and conversation", async () => {
   const { page, close } = await open(browser, simulator, { route: `#/phones/${NUMBER}` });
   await bubble(page, "Your code is 482913").getByRole("button", { name: /Show its story/u }).click();

@@ -83,6 +83,23 @@ test("the page says that the simulator is gone, and shows the new one when it is
   await again.stop();
 });
 
+test("where the stream has too many listeners, the page says so and works without it", async () => {
+  const simulator = await Simulator.start();
+  await simulator.text("41793026727", "Hello");
+  const listeners = new AbortController();
+  const streams = await Promise.all(Array.from({ length: 16 }, () => fetch(`${simulator.url}/_sim/stream`, { signal: listeners.signal })));
+  assert.ok(streams.every(({ ok }) => ok));
+  const { page, expect, close } = await open(browser, simulator, { live: false });
+  expect("503");
+  await page.getByText("too many pages may be open").waitFor();
+  await row(page, "41793026727").click();
+  await bubble(page, "Hello").waitFor();
+  listeners.abort();
+  await page.locator('#connection[data-state="live"]').waitFor();
+  await close();
+  await simulator.stop();
+});
+
 test("nothing is wider than the window from 320 to 2560 pixels", async () => {
   const simulator = await Simulator.start();
   await simulator.text("41793026727", `A long word: ${"x".repeat(300)}`);

@@ -1,9 +1,11 @@
 // Follows the simulator's server-sent events (`/_sim/stream`), and keeps what they carry: the clock, the counts, the connection.
 //
-// Invariants: a lost connection is opened again until it works; whoever listens is told to load everything again after a gap.
+// Invariants: a lost connection is opened again until it works; whoever listens is told to load everything again after a gap; a tab
+// that nobody sees holds no connection, because a browser opens only six to one server.
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
+const HIDDEN_MS = 10_000;
 
 const listeners = new Set();
 let source = null;
@@ -11,8 +13,11 @@ let wait = FIRST_WAIT_MS;
 let seen = null;
 let clockAt = { nowMs: Date.now(), speed: 1, frozen: true, read: performance.now() };
 
-/** What is known without asking: the connection (`connecting`, `live`, `lost`) and the counts. */
-export const live = { connection: "connecting", counts: null, retryAt: 0 };
+let retry = 0;
+let hiding = 0;
+
+/** What is known without asking: the connection (`connecting`, `live`, `lost`, `refused`: only the stream is refused) and the counts. */
+export const live = { connection: "connecting", counts: null };
 
 /**
  * Calls `listener(kind, data)`: `change` with the data of the event; `reload` if anything may have changed; `reset` if everything
@@ -50,6 +55,7 @@ function setConnection(state) {
 
 /** Opens the stream, now. */
 export function connect() {
+  clearTimeout(retry);
   source?.close();
   source = new EventSource("/_sim/stream");
   source.addEventListener("hello", (event) => hello(JSON.parse(event.data)));
@@ -76,13 +82,30 @@ function change(data) {
   tell(data.reset ? "reset" : "change", data);
 }
 
-function again() {
+async function again() {
   source.close();
-  setConnection("lost");
-  live.retryAt = performance.now() + wait;
-  setTimeout(connect, wait);
+  clearTimeout(retry);
+  retry = setTimeout(connect, wait);
   wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+  // The stream has a limit of listeners; the other answers have none.
+  const answers = await fetch("/_sim/clock", { signal: AbortSignal.timeout(FIRST_WAIT_MS) }).then(
+    (response) => response.ok,
+    () => false,
+  );
+  if (source.readyState === EventSource.CLOSED) setConnection(answers ? "refused" : "lost");
 }
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hiding);
+  if (document.hidden) {
+    hiding = setTimeout(() => {
+      clearTimeout(retry);
+      source?.close();
+    }, HIDDEN_MS);
+  } else if (!source || source.readyState === EventSource.CLOSED) {
+    connect();
+  }
+});
 
 /** A function that runs `task` at most once in `interval` milliseconds, and once more after the last call. */
 export function atMost(interval, task) {

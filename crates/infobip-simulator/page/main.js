@@ -70,14 +70,18 @@ function showRoute() {
 
 function showConnection() {
   const { connection } = live;
-  const words = { connecting: "Connecting", live: "Live", lost: "Disconnected" };
+  const words = { connecting: "Connecting", live: "Live", lost: "Disconnected", refused: "Not live" };
   const element = document.getElementById("connection");
   element.dataset.state = connection;
   fill(element, h("span", null, words[connection]));
   const banner = document.getElementById("banner");
-  if (connection === "lost") {
+  const what = {
+    lost: "The simulator does not answer. What you see may be old; the page connects again by itself.",
+    refused: "The simulator answers, but its stream of changes does not: too many pages may be open. What you see may be old.",
+  }[connection];
+  if (what) {
     const now = h("button", { type: "button", class: "button small", on: { click: connect } }, "Try now");
-    fill(banner, h("div", { class: "lost" }, h("span", null, "The simulator does not answer. What you see may be old; the page connects again by itself."), now));
+    fill(banner, h("div", { class: "lost" }, h("span", null, what), now));
   } else {
     fill(banner);
   }
