@@ -1,4 +1,5 @@
-// Screen readers and keyboards: axe-core finds nothing serious in any view or scheme, and everything can be done without a pointer.
+// Screen readers and keyboards: axe-core finds nothing serious in any view or scheme, and everything can be done without a
+// pointer.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -123,7 +124,13 @@ test("faults, the clock and the reset are used by keyboard alone, and every stop
   t.after(() => simulator.request("/_sim/faults", { method: "DELETE" }));
   const { page, close } = await open(browser, simulator, { route: "#/controls" });
   await page.getByRole("button", { name: "Switch off latency" }).waitFor();
-  const name = () => page.evaluate(() => document.activeElement.getAttribute("aria-label") || document.activeElement.textContent || document.activeElement.labels?.[0]?.textContent);
+  const name = () =>
+    page.evaluate(
+      () =>
+        document.activeElement.getAttribute("aria-label") ||
+        document.activeElement.textContent ||
+        document.activeElement.labels?.[0]?.textContent,
+    );
   const visible = () =>
     page.evaluate(() => {
       const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
@@ -147,7 +154,8 @@ test("faults, the clock and the reset are used by keyboard alone, and every stop
   await page.keyboard.press("Space");
   await eventually("one fault less", async () => (await simulator.get("faults")).faults.length === 1);
   // The focus is on the kind of another fault.
-  for (let step = 0; step < 20 && (await page.evaluate(() => document.activeElement.value)) !== "html"; step += 1) await page.keyboard.press("ArrowDown");
+  for (let step = 0; step < 20 && (await page.evaluate(() => document.activeElement.value)) !== "html"; step += 1)
+    await page.keyboard.press("ArrowDown");
   await tabTo("Switch on");
   await page.keyboard.press("Enter");
   await eventually("another fault", async () => (await simulator.get("faults")).faults.some(({ kind }) => kind === "html"));

@@ -29,7 +29,8 @@ async function copied(page, name) {
   return page.evaluate(() => navigator.clipboard.readText());
 }
 
-const shell = (line, env = {}) => run("sh", ["-c", line], { env: { PATH, HOME: process.env.HOME, ...env }, timeout: DEADLINE_MS });
+const shell = (line, env = {}) =>
+  run("sh", ["-c", line], { env: { PATH, HOME: process.env.HOME, ...env }, timeout: DEADLINE_MS });
 
 test("the lines for curl, the bridge and gRPC send to the simulator whose page they are copied from", async () => {
   const simulator = await Simulator.start({ args: ["--username", "it's me", "--password", "p w"] });
@@ -40,7 +41,11 @@ test("the lines for curl, the bridge and gRPC send to the simulator whose page t
   // Free ports in place of the usual ones, which may be taken here.
   const line = await copied(page, "A bridge in front of this simulator");
   const folder = join(tmpdir(), `smsbridge-lines-${process.pid}`);
-  const listen = { SMSBRIDGE_GRPC__LISTEN: "127.0.0.1:0", SMSBRIDGE_HTTP__LISTEN: "127.0.0.1:0", SMSBRIDGE_ADMIN__LISTEN: "127.0.0.1:0" };
+  const listen = {
+    SMSBRIDGE_GRPC__LISTEN: "127.0.0.1:0",
+    SMSBRIDGE_HTTP__LISTEN: "127.0.0.1:0",
+    SMSBRIDGE_ADMIN__LISTEN: "127.0.0.1:0",
+  };
   const bridge = spawn("sh", ["-c", `exec env ${line}`], {
     env: { PATH, HOME: process.env.HOME, ...listen, SMSBRIDGE_EVENTS__DATA_DIR: folder, SMSBRIDGE_LOG__FORMAT: "json" },
     stdio: ["ignore", "pipe", "pipe"],

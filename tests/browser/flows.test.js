@@ -26,7 +26,9 @@ test("a text sent by gRPC appears on the phone without a reload, and its story h
   await bridge.call("send", "--from", "InfoSMS", "--text", "Your code is 482913", NUMBER);
   await row(page, NUMBER).click();
   await bubble(page, "Your code is 482913").getByText("delivered").waitFor();
-  await bubble(page, "Your code is 482913").getByRole("button", { name: /Show its story/u }).click();
+  await bubble(page, "Your code is 482913")
+    .getByRole("button", { name: /Show its story/u })
+    .click();
   const story = page.getByRole("complementary");
   await story.getByText("POST /sms/1/text/advanced").first().waitFor();
   await story.getByText("Push of reports, attempt 1").waitFor();
@@ -126,7 +128,10 @@ test("a push that a fault resets is retried, and delivered after a click that ad
     push.attempts.map(({ status }) => status),
     [null, null, 200],
   );
-  await bridge.event("the event of the report", (event) => event.type?.startsWith("report.delivered") && JSON.stringify(event).includes(push.messageIds[0]));
+  await bridge.event(
+    "the event of the report",
+    (event) => event.type?.startsWith("report.delivered") && JSON.stringify(event).includes(push.messageIds[0]),
+  );
   // The counter of the fault, on the page.
   await eventually("the counter", async () => (await faults.locator("td.amount").allTextContents()).join() === "2,2");
   await page.getByRole("button", { name: "Run" }).click();
@@ -157,9 +162,14 @@ test("a conversation shows flash, octets, parts, national tables, schedules and 
   await bubble(page, "Look now").getByText("flash").first().waitFor();
   await bubble(page, "Şimdi").getByText("Turkish single shift").waitFor();
   await bubble(page, "long long").getByText("3 parts").waitFor();
-  await bubble(page, "Later").getByText(/^scheduled for/u).waitFor();
+  await bubble(page, "Later")
+    .getByText(/^scheduled for/u)
+    .waitFor();
   await bubble(page, "00 48 65 6c 6c 6f").getByText("6 octets").waitFor();
-  const direction = (text) => bubble(page, text).locator(".bubble").evaluate((element) => getComputedStyle(element).direction);
+  const direction = (text) =>
+    bubble(page, text)
+      .locator(".bubble")
+      .evaluate((element) => getComputedStyle(element).direction);
   assert.equal(await direction("مرحبا"), "rtl");
   assert.equal(await direction("Look now"), "ltr");
   await bubble(page, "long long").locator(".meta").click();
@@ -170,7 +180,9 @@ test("a conversation shows flash, octets, parts, national tables, schedules and 
 
 test("after a reload the page shows the same phone, story and conversation", async () => {
   const { page, close } = await open(browser, simulator, { route: `#/phones/${NUMBER}` });
-  await bubble(page, "Your code is 482913").getByRole("button", { name: /Show its story/u }).click();
+  await bubble(page, "Your code is 482913")
+    .getByRole("button", { name: /Show its story/u })
+    .click();
   const texts = () => page.locator(".bubble").allTextContents();
   const shown = await texts();
   const address = page.url();

@@ -118,7 +118,9 @@ test("the Content-Security-Policy refuses inline scripts, inline styles, other s
 
 test("a page of another origin can neither read the simulator nor change it", async () => {
   await simulator.text("4915112345678", "secret");
-  const other = createServer((_, response) => response.writeHead(200, { "Content-Type": "text/html" }).end("<!doctype html><title>other</title><p>other</p>"));
+  const other = createServer((_, response) =>
+    response.writeHead(200, { "Content-Type": "text/html" }).end("<!doctype html><title>other</title><p>other</p>"),
+  );
   await new Promise((resolve) => other.listen(0, "127.0.0.1", resolve));
   const context = await browser.newContext();
   try {
@@ -138,7 +140,11 @@ test("a page of another origin can neither read the simulator nor change it", as
           readOpaque: await attempt("/_sim/messages?limit=1", { mode: "no-cors" }),
           reset: await attempt("/_sim/reset", { method: "POST" }),
           resetOpaque: await attempt("/_sim/reset", { method: "POST", mode: "no-cors", body: "{}" }),
-          inbound: await attempt("/_sim/inbound", { method: "POST", mode: "no-cors", body: '{"from":"1","to":"2","text":"forged"}' }),
+          inbound: await attempt("/_sim/inbound", {
+            method: "POST",
+            mode: "no-cors",
+            body: '{"from":"1","to":"2","text":"forged"}',
+          }),
           faults: await attempt("/_sim/faults", { method: "POST", mode: "no-cors", body: '{"kind":"reset"}' }),
         };
         tried.stream = await new Promise((resolve) => {
@@ -167,7 +173,8 @@ test("a page of another origin can neither read the simulator nor change it", as
         await loaded;
         return tried;
       }, simulator.url);
-      for (const [what, outcome] of Object.entries(result)) assert.match(outcome, /^refused$|^opaque 0 $/u, `${what} from ${host}: ${outcome}`);
+      for (const [what, outcome] of Object.entries(result))
+        assert.match(outcome, /^refused$|^opaque 0 $/u, `${what} from ${host}: ${outcome}`);
       await page.close();
     }
     assert.equal((await simulator.get("messages?limit=1000")).messages.length, before, "nothing was deleted");

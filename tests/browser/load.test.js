@@ -1,4 +1,5 @@
-// 10,000 phones and 100,000 messages: the time to the first paint and of a click, rows in the document, memory. The figures are printed.
+// 10,000 phones and 100,000 messages: the time to the first paint and of a click, rows in the document, memory. The figures are
+// printed.
 //
 // They are of the binary that is tested: scripts/test-browser builds it without optimization.
 
@@ -26,10 +27,15 @@ before(async () => {
   for (let round = 0; round < MESSAGES_EACH; round += 1) {
     for (let first = 0; first < PHONES; first += BULK) {
       const destinations = Array.from({ length: BULK }, (_, index) => ({ to: number(first + index) }));
-      await simulator.send("/sms/1/text/advanced", { messages: [{ from: "InfoSMS", destinations, text: `Round ${round}: your order is on its way` }] });
+      await simulator.send("/sms/1/text/advanced", {
+        messages: [{ from: "InfoSMS", destinations, text: `Round ${round}: your order is on its way` }],
+      });
     }
   }
-  console.log(`${PHONES * MESSAGES_EACH} messages to ${PHONES} phones sent in ${Date.now() - began} ms; simulator: ${empty} MiB before, ${await simulator.memoryMib()} MiB after`);
+  console.log(
+    `${PHONES * MESSAGES_EACH} messages to ${PHONES} phones sent in ${Date.now() - began} ms;`,
+    `simulator: ${empty} MiB before, ${await simulator.memoryMib()} MiB after`,
+  );
 });
 
 after(async () => {
@@ -37,7 +43,8 @@ after(async () => {
   await stopAll();
 });
 
-const percentile = (values, part) => values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * part))];
+const percentile = (values, part) =>
+  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * part))];
 
 /** The resident memory of the processes that draw pages, in MiB. */
 async function renderersMib() {
@@ -58,7 +65,8 @@ function timedClick(page, wanted) {
         const began = performance.now();
         const giveUp = setTimeout(() => reject(new Error(`no conversation of ${text}`)), 10_000);
         const look = () => {
-          const shown = document.querySelector(".phone-head h1")?.textContent === text && document.querySelectorAll(".bubble").length >= 10;
+          const shown =
+            document.querySelector(".phone-head h1")?.textContent === text && document.querySelectorAll(".bubble").length >= 10;
           if (!shown) return requestAnimationFrame(look);
           clearTimeout(giveUp);
           // The next frame has it on the screen.
@@ -77,7 +85,10 @@ test("the first paint takes less than a second, a click less than 100 ms, and th
   for (let visit = 0; visit < 5; visit += 1) {
     const { page, close } = await open(browser, simulator);
     await page.getByRole("option").nth(5).waitFor();
-    const [paint, list] = await page.evaluate(() => [performance.getEntriesByName("first-contentful-paint")[0].startTime, performance.now()]);
+    const [paint, list] = await page.evaluate(() => [
+      performance.getEntriesByName("first-contentful-paint")[0].startTime,
+      performance.now(),
+    ]);
     paints.push(paint);
     lists.push(list);
     await close();
@@ -96,9 +107,17 @@ test("the first paint takes less than a second, a click less than 100 ms, and th
   const rows = await page.locator(".row").count();
   const heap = await page.evaluate(() => Math.round(performance.memory.usedJSHeapSize / 2 ** 20));
   const ms = (value) => value.toFixed(0);
-  console.log(`first paint: ${paints.map(ms).join(", ")} ms; rows of the list seen after: ${lists.map(ms).join(", ")} ms (upper bounds)`);
-  console.log(`click to painted conversation: median ${ms(percentile(clicks, 0.5))} ms, 95 %: ${ms(percentile(clicks, 0.95))} ms, worst of ${clicks.length}: ${ms(Math.max(...clicks))} ms`);
-  console.log(`after scrolling: ${rows} rows, ${elements} elements in the document, JavaScript heap ${heap} MiB, process of the tab ${await renderersMib()} MiB, simulator ${await simulator.memoryMib()} MiB`);
+  console.log(
+    `first paint: ${paints.map(ms).join(", ")} ms; rows of the list seen after: ${lists.map(ms).join(", ")} ms (upper bounds)`,
+  );
+  console.log(
+    `click to painted conversation: median ${ms(percentile(clicks, 0.5))} ms, 95 %: ${ms(percentile(clicks, 0.95))} ms,`,
+    `worst of ${clicks.length}: ${ms(Math.max(...clicks))} ms`,
+  );
+  console.log(
+    `after scrolling: ${rows} rows, ${elements} elements in the document, JavaScript heap ${heap} MiB,`,
+    `process of the tab ${await renderersMib()} MiB, simulator ${await simulator.memoryMib()} MiB`,
+  );
   assert.ok(percentile(paints, 0.5) < FIRST_PAINT_MS, `first paint: ${paints}`);
   assert.ok(percentile(clicks, 0.5) < CLICK_MS, `clicks: ${clicks}`);
   assert.ok(rows <= 130 && elements < MAX_ELEMENTS, `${rows} rows, ${elements} elements`);
@@ -122,13 +141,18 @@ test("while hundreds of messages a second arrive, the page follows and the media
     await page.getByRole("option").filter({ hasText: "Live" }).first().waitFor();
     const clicks = [];
     for (let round = 0; round < 20; round += 1) {
-      const wanted = await page.locator(".row-number").nth(round % 8).textContent();
+      const wanted = await page
+        .locator(".row-number")
+        .nth(round % 8)
+        .textContent();
       // A row that others have pushed out of sight meanwhile is not clicked.
       const took = await timedClick(page, wanted);
       if (took !== null) clicks.push(took);
     }
     assert.ok(clicks.length > 5, String(clicks));
-    console.log(`while ${sent} messages arrived: click median ${percentile(clicks, 0.5).toFixed(0)} ms, 95 %: ${percentile(clicks, 0.95).toFixed(0)} ms`);
+    console.log(
+      `while ${sent} messages arrived: click median ${percentile(clicks, 0.5).toFixed(0)} ms, 95 %: ${percentile(clicks, 0.95).toFixed(0)} ms`,
+    );
     assert.ok(percentile(clicks, 0.5) < CLICK_MS, String(clicks));
   } finally {
     sending = false;
@@ -140,7 +164,9 @@ test("while hundreds of messages a second arrive, the page follows and the media
 test("a conversation of 20,000 messages opens at its end, and only a few hundred are in the document", async () => {
   const long = "447000000001";
   for (let first = 0; first < 20_000; first += BULK) {
-    const messages = [{ from: "InfoSMS", destinations: Array.from({ length: BULK }, () => ({ to: long })), text: `Batch ${first / BULK}` }];
+    const messages = [
+      { from: "InfoSMS", destinations: Array.from({ length: BULK }, () => ({ to: long })), text: `Batch ${first / BULK}` },
+    ];
     await simulator.send("/sms/1/text/advanced", { messages });
   }
   const { page, close } = await open(browser, simulator, { route: `#/phones/${long}` });

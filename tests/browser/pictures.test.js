@@ -39,7 +39,14 @@ async function scene() {
   await single("306912345678", SHOP, "Καλημέρα! Η παραγγελία σας είναι έτοιμη.");
   await answer("4915112345678", "Wann habt ihr offen?");
   await simulator.send("/sms/1/text/advanced", {
-    messages: [{ from: "Clinic", destinations: [{ to: "61412345678" }], text: "Reminder: tomorrow at 10:15", sendAt: "2036-03-06T08:00:00.000+0000" }],
+    messages: [
+      {
+        from: "Clinic",
+        destinations: [{ to: "61412345678" }],
+        text: "Reminder: tomorrow at 10:15",
+        sendAt: "2036-03-06T08:00:00.000+0000",
+      },
+    ],
   });
   await advance(MINUTE_MS);
   await single(NUMBER, SHOP, "Hello Ada, this is the bicycle shop. Your bike is ready. When will you pick it up?");
@@ -47,7 +54,14 @@ async function scene() {
   await single(NUMBER, SHOP, "Not at all, we open at 8. See you tomorrow 🚲");
   await simulator.send("/sms/1/text/advanced", {
     tracking: { track: "URL" },
-    messages: [{ from: "Velo", destinations: [{ to: NUMBER, messageId: "receipt-2036-117" }], text: "Your receipt: https://velo.example/r/117 Thank you!", notifyUrl: "http://127.0.0.1:9/reports" }],
+    messages: [
+      {
+        from: "Velo",
+        destinations: [{ to: NUMBER, messageId: "receipt-2036-117" }],
+        text: "Your receipt: https://velo.example/r/117 Thank you!",
+        notifyUrl: "http://127.0.0.1:9/reports",
+      },
+    ],
   });
   await advance(2000);
   const [message] = (await simulator.get(`messages?messageId=receipt-2036-117`)).messages;
@@ -77,7 +91,9 @@ async function take(name, options, prepare) {
 }
 
 async function story(page) {
-  await bubble(page, "Your receipt").getByRole("button", { name: /Show its story/u }).click();
+  await bubble(page, "Your receipt")
+    .getByRole("button", { name: /Show its story/u })
+    .click();
   await page.getByRole("complementary").getByText("Push of reports, next attempt").waitFor();
   await row(page, "4915112345678").waitFor();
   await page.mouse.move(0, 0);

@@ -1,4 +1,5 @@
-// What the page shows when there is nothing, when an answer takes time, when an answer is an error, and when the simulator is gone.
+// What the page shows when there is nothing, when an answer takes time, when an answer is an error, and when the simulator is
+// gone.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -87,7 +88,9 @@ test("where the stream has too many listeners, the page says so and works withou
   const simulator = await Simulator.start();
   await simulator.text("41793026727", "Hello");
   const listeners = new AbortController();
-  const streams = await Promise.all(Array.from({ length: 16 }, () => fetch(`${simulator.url}/_sim/stream`, { signal: listeners.signal })));
+  const streams = await Promise.all(
+    Array.from({ length: 16 }, () => fetch(`${simulator.url}/_sim/stream`, { signal: listeners.signal })),
+  );
   assert.ok(streams.every(({ ok }) => ok));
   const { page, expect, close } = await open(browser, simulator, { live: false });
   expect("503");

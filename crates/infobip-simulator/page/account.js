@@ -65,7 +65,9 @@ export class AccountView {
   }
 
   #drawNumbers({ credit, states, stored }) {
-    const amount = credit.unlimited ? "unlimited" : new Intl.NumberFormat("en", { maximumFractionDigits: 4 }).format(credit.balance);
+    const amount = credit.unlimited
+      ? "unlimited"
+      : new Intl.NumberFormat("en", { maximumFractionDigits: 4 }).format(credit.balance);
     fill(
       this.numbers,
       h("h2", null, "Credit"),
@@ -73,7 +75,18 @@ export class AccountView {
       h(
         "ul",
         { class: "state-counts", "aria-label": "Messages by state" },
-        STATES.map((state) => h("li", null, h("a", { href: `#/phones?state=${state}` }, h("span", { class: `badge ${state}` }, icon(stateIcon(state)), state), h("strong", null, count(states[state]))))),
+        STATES.map((state) =>
+          h(
+            "li",
+            null,
+            h(
+              "a",
+              { href: `#/phones?state=${state}` },
+              h("span", { class: `badge ${state}` }, icon(stateIcon(state)), state),
+              h("strong", null, count(states[state])),
+            ),
+          ),
+        ),
       ),
     );
     fill(
@@ -91,7 +104,9 @@ export class AccountView {
           ["Pushes pending", stored.pendingPushes],
           ["Short links, clicks", `${count(stored.links)}, ${count(stored.clicks)}`],
           ["Evicted", stored.evicted],
-        ].map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, typeof value === "number" ? count(value) : value))),
+        ].map(([name, value]) =>
+          h("div", null, h("dt", null, name), h("dd", null, typeof value === "number" ? count(value) : value)),
+        ),
       ),
     );
   }
@@ -107,7 +122,15 @@ export class AccountView {
       this.rate,
       h("h2", null, "Requests"),
       h("p", { class: "big" }, count(lastSecond), h("span", { class: "muted unit" }, "in the last second")),
-      h("div", { class: "bars", role: "img", "aria-label": `Requests in each of the last 60 seconds: ${count(lastMinute)} in all, at most ${count(Math.max(...perSecond, 0))} in one` }, bars),
+      h(
+        "div",
+        {
+          class: "bars",
+          role: "img",
+          "aria-label": `Requests in each of the last 60 seconds: ${count(lastMinute)} in all, at most ${count(Math.max(...perSecond, 0))} in one`,
+        },
+        bars,
+      ),
       h("p", { class: "muted" }, `${count(lastMinute)} in the last minute, ${count(total)} since the start`),
     );
   }
@@ -128,8 +151,28 @@ export class AccountView {
             h(
               "table",
               null,
-              h("thead", null, h("tr", null, ["Answer", "Reason", "Count"].map((name) => h("th", { scope: "col" }, name)))),
-              h("tbody", null, rows.map(([status, reason, text, amount]) => h("tr", null, h("td", null, status), h("td", null, h("code", null, reason), h("div", { class: "muted" }, text)), h("td", { class: "amount" }, count(amount))))),
+              h(
+                "thead",
+                null,
+                h(
+                  "tr",
+                  null,
+                  ["Answer", "Reason", "Count"].map((name) => h("th", { scope: "col" }, name)),
+                ),
+              ),
+              h(
+                "tbody",
+                null,
+                rows.map(([status, reason, text, amount]) =>
+                  h(
+                    "tr",
+                    null,
+                    h("td", null, status),
+                    h("td", null, h("code", null, reason), h("div", { class: "muted" }, text)),
+                    h("td", { class: "amount" }, count(amount)),
+                  ),
+                ),
+              ),
             ),
           ),
     );
@@ -151,8 +194,16 @@ export class AccountView {
     fill(
       this.connect,
       h("h2", null, "Connect"),
-      h("dl", { class: "facts centred" }, pairs.filter(([, value]) => value).map(([name, value]) => [h("dt", null, name), h("dd", null, copyValue(name, value))])),
-      h("div", { class: "lines" }, connectLines(account).map(({ name, text, note }) => copyBox(name, text, note))),
+      h(
+        "dl",
+        { class: "facts centred" },
+        pairs.filter(([, value]) => value).map(([name, value]) => [h("dt", null, name), h("dd", null, copyValue(name, value))]),
+      ),
+      h(
+        "div",
+        { class: "lines" },
+        connectLines(account).map(({ name, text, note }) => copyBox(name, text, note)),
+      ),
     );
   }
 }

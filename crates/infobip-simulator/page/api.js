@@ -21,7 +21,11 @@ async function request(method, path, { query, body, headers, timeout } = {}) {
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, value);
   }
-  const options = { method, headers: { Accept: "application/json", ...headers }, signal: AbortSignal.timeout(timeout ?? TIMEOUT_MS) };
+  const options = {
+    method,
+    headers: { Accept: "application/json", ...headers },
+    signal: AbortSignal.timeout(timeout ?? TIMEOUT_MS),
+  };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
     options.headers["Content-Type"] = "application/json";
@@ -33,7 +37,11 @@ async function request(method, path, { query, body, headers, timeout } = {}) {
     text = await response.text();
   } catch (error) {
     const late = error.name === "TimeoutError";
-    throw new Refused(late ? `The simulator did not answer ${path} in time.` : "The simulator does not answer. Is it running?", null, []);
+    throw new Refused(
+      late ? `The simulator did not answer ${path} in time.` : "The simulator does not answer. Is it running?",
+      null,
+      [],
+    );
   }
   let value = null;
   try {
@@ -50,7 +58,11 @@ function refusal(status, value, path) {
   const reasons = Object.entries(exception?.validationErrors ?? {});
   const why = reasons.map(([field, texts]) => `${field} ${[texts].flat().join(", ")}`).join("; ");
   const text = exception?.text ?? `${path} was answered with status ${status}`;
-  return new Refused(why ? `${text}: ${why}` : text, status, reasons.map(([field]) => field));
+  return new Refused(
+    why ? `${text}: ${why}` : text,
+    status,
+    reasons.map(([field]) => field),
+  );
 }
 
 const sim = (path) => `/_sim/${path}`;

@@ -39,12 +39,20 @@ export function drawBubble(bubble, open) {
     "li",
     { class: `message ${mine ? "mine" : "theirs"}`, "data-key": bubbleKey(bubble) },
     body,
-    h("button", { type: "button", class: "meta", on: { click: () => open(bubble) } }, spoken(`${kind(bubble)}, `), meta(bubble), spoken(". Show its story")),
+    h(
+      "button",
+      { type: "button", class: "meta", on: { click: () => open(bubble) } },
+      spoken(`${kind(bubble)}, `),
+      meta(bubble),
+      spoken(". Show its story"),
+    ),
   );
 }
 
 function bodyClass({ flash, state, binary }) {
-  return ["bubble", flash && "flash", (state === "scheduled" || state === "rejected") && "unsent", binary && "hex"].filter(Boolean).join(" ");
+  return ["bubble", flash && "flash", (state === "scheduled" || state === "rejected") && "unsent", binary && "hex"]
+    .filter(Boolean)
+    .join(" ");
 }
 
 function content(bubble, body) {
@@ -56,7 +64,9 @@ function content(bubble, body) {
   if (short === text) return nodes(text);
   const more = h("button", { type: "button", class: "more" }, `Show all ${plural(bubble.characters, "character")}`);
   more.addEventListener("click", () => {
-    const rest = bubble.textCut ? [h("span", { class: "muted" }, ` … ${plural(bubble.characters - [...text].length, "more character")}`)] : [];
+    const rest = bubble.textCut
+      ? [h("span", { class: "muted" }, ` … ${plural(bubble.characters - [...text].length, "more character")}`)]
+      : [];
     body.replaceChildren(...nodes(text), ...rest);
     body.closest("li").querySelector(".meta").focus();
   });
@@ -96,11 +106,22 @@ function meta(bubble) {
 }
 
 function inboxWord({ report }) {
-  return { waiting: "in the inbox", pulled: "pulled", pushing: "push pending", pushed: "pushed", lost: "push lost", dropped: "never pulled" }[report] ?? "received";
+  return (
+    {
+      waiting: "in the inbox",
+      pulled: "pulled",
+      pushing: "push pending",
+      pushed: "pushed",
+      lost: "push lost",
+      dropped: "never pulled",
+    }[report] ?? "received"
+  );
 }
 
 function stateWord({ state, scheduledForMs }) {
-  return state === "scheduled" && scheduledForMs ? `scheduled for ${fullDay(scheduledForMs)} ${hourAndMinute(scheduledForMs)}` : state;
+  return state === "scheduled" && scheduledForMs
+    ? `scheduled for ${fullDay(scheduledForMs)} ${hourAndMinute(scheduledForMs)}`
+    : state;
 }
 
 function clicks({ links }) {

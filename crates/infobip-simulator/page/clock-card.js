@@ -19,14 +19,27 @@ export class ClockCard {
   constructor() {
     this.time = h("p", { class: "big", role: "timer", "aria-live": "off" });
     this.state = h("p", { class: "muted" });
-    this.freeze = h("button", { type: "button", class: "button", on: { click: () => this.#set({ frozen: !clockState().frozen }) } });
+    this.freeze = h("button", {
+      type: "button",
+      class: "button",
+      on: { click: () => this.#set({ frozen: !clockState().frozen }) },
+    });
     this.speed = h("select", { on: { change: () => this.#set({ speed: Number(this.speed.value) }) } });
     this.refused = h("p", { class: "refused", role: "alert", hidden: true });
     this.minutes = h("input", { type: "number", min: 1, max: 5_256_000, value: 10, required: true });
     this.steps = STEPS.map(([name, ms]) =>
-      h("button", { type: "button", class: "button", "aria-label": `Advance by + ${name}`, on: { click: () => this.#advance(name, ms) } }, `+ ${name}`),
+      h(
+        "button",
+        { type: "button", class: "button", "aria-label": `Advance by + ${name}`, on: { click: () => this.#advance(name, ms) } },
+        `+ ${name}`,
+      ),
     );
-    const form = h("form", { class: "in-line" }, field("Minutes", this.minutes), h("button", { type: "submit", class: "button" }, "Advance"));
+    const form = h(
+      "form",
+      { class: "in-line" },
+      field("Minutes", this.minutes),
+      h("button", { type: "submit", class: "button" }, "Advance"),
+    );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#advance(`${this.minutes.value} min`, Number(this.minutes.value) * MINUTE_MS);
@@ -39,7 +52,11 @@ export class ClockCard {
       this.state,
       h("div", { class: "steps", role: "group", "aria-label": "Advance the clock" }, this.steps),
       h("div", { class: "in-line" }, form, field("Speed", this.speed), this.freeze),
-      h("p", { class: "muted" }, "Schedules, validity, deliveries and retries of pushes follow this clock. An advance fires every timer on the way."),
+      h(
+        "p",
+        { class: "muted" },
+        "Schedules, validity, deliveries and retries of pushes follow this clock. An advance fires every timer on the way.",
+      ),
       this.refused,
     );
   }
@@ -53,12 +70,17 @@ export class ClockCard {
   draw() {
     const { speed, frozen } = clockState();
     this.tick();
-    this.state.textContent = frozen ? "Frozen: only an advance moves it." : `Runs at ${speed} virtual ${speed === 1 ? "second" : "seconds"} per second.`;
+    this.state.textContent = frozen
+      ? "Frozen: only an advance moves it."
+      : `Runs at ${speed} virtual ${speed === 1 ? "second" : "seconds"} per second.`;
     if (this.drawn === JSON.stringify([speed, frozen])) return;
     this.drawn = JSON.stringify([speed, frozen]);
     fill(this.freeze, icon(frozen ? "run" : "freeze"), frozen ? "Run" : "Freeze");
     const speeds = SPEEDS.includes(speed) ? SPEEDS : [...SPEEDS, speed].sort((a, b) => a - b);
-    fill(this.speed, speeds.map((value) => h("option", { value, selected: value === speed }, `× ${value}`)));
+    fill(
+      this.speed,
+      speeds.map((value) => h("option", { value, selected: value === speed }, `× ${value}`)),
+    );
   }
 
   async #set(change) {

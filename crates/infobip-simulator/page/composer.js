@@ -33,7 +33,14 @@ export class Composer {
   /** `sent()` is called after a message. */
   constructor({ sent }) {
     this.sent = sent;
-    this.to = h("input", { type: "text", inputmode: "tel", autocomplete: "off", spellcheck: "false", list: "receivers", id: "composer-to" });
+    this.to = h("input", {
+      type: "text",
+      inputmode: "tel",
+      autocomplete: "off",
+      spellcheck: "false",
+      list: "receivers",
+      id: "composer-to",
+    });
     this.receivers = h("datalist", { id: "receivers" });
     this.hex = h("input", { type: "checkbox", id: "composer-hex", on: { change: () => this.#switch() } });
     this.binary = binaryFields();
@@ -54,7 +61,13 @@ export class Composer {
     });
     this.button = h(
       "button",
-      { type: "button", class: "button main send", "aria-label": "Send", title: "Send (Enter)", on: { click: () => this.#send() } },
+      {
+        type: "button",
+        class: "button main send",
+        "aria-label": "Send",
+        title: "Send (Enter)",
+        on: { click: () => this.#send() },
+      },
       icon("send"),
     );
     this.words = h("div", { class: "filters", role: "group", "aria-label": "Keywords of this number", hidden: true });
@@ -72,7 +85,13 @@ export class Composer {
       ),
       this.words,
       this.binary.element,
-      h("div", { class: "composer-line" }, h("label", { for: "composer-text", class: "visually-hidden" }, "Text to send as this phone"), this.text, this.button),
+      h(
+        "div",
+        { class: "composer-line" },
+        h("label", { for: "composer-text", class: "visually-hidden" }, "Text to send as this phone"),
+        this.text,
+        this.button,
+      ),
       this.refused,
     );
     this.to.addEventListener("input", () => this.#showWords());
@@ -94,7 +113,10 @@ export class Composer {
       .map((bubble) => (bubble.direction === "in" ? bubble.receiver : bubble.sender))
       .filter((party) => /^\d{3,15}$/u.test(party));
     const different = [...new Set(numbers.toReversed())].slice(0, 20);
-    fill(this.receivers, different.map((value) => h("option", { value })));
+    fill(
+      this.receivers,
+      different.map((value) => h("option", { value })),
+    );
     if (this.to.value === "") {
       this.to.value = different[0] ?? this.keywords?.[0]?.to ?? ANY_RECEIVER;
       this.#showWords();
@@ -119,7 +141,12 @@ export class Composer {
       this.text.value = `${word} ${this.text.value}`;
       this.text.focus();
     };
-    fill(this.words, words.map(({ keyword }) => h("button", { type: "button", class: "chip", on: { click: () => insert(keyword) } }, oneLine(keyword))));
+    fill(
+      this.words,
+      words.map(({ keyword }) =>
+        h("button", { type: "button", class: "chip", on: { click: () => insert(keyword) } }, oneLine(keyword)),
+      ),
+    );
     this.words.hidden = words.length === 0;
   }
 

@@ -1,7 +1,9 @@
 // The command lines that work against this simulator: curl, a bridge, a send by gRPC, a send by AMQP.
 //
-// Invariant: the address of the simulator is that of the page; the addresses of the bridge are those of `smsbridge demo` if it runs
-// here, otherwise the bridge's defaults.
+// Invariant: the address of the simulator is that of the page; the addresses of the bridge are those of `smsbridge demo` if it
+// runs here, otherwise the bridge's defaults.
+
+const CONTINUED = " \\\n  ";
 
 /** A word of a shell's command line. */
 export function quoted(text) {
@@ -11,7 +13,11 @@ export function quoted(text) {
 /** The command that sends a text to this simulator. */
 export function curlLine({ username, password }) {
   const body = JSON.stringify({ from: "InfoSMS", to: "41793026727", text: "Hello" });
-  return `curl -u ${quoted(`${username}:${password}`)} -H 'Content-Type: application/json' \\\n  ${location.origin}/sms/1/text/single \\\n  -d ${quoted(body)}`;
+  return [
+    `curl -u ${quoted(`${username}:${password}`)} -H 'Content-Type: application/json'`,
+    `${location.origin}/sms/1/text/single`,
+    `-d ${quoted(body)}`,
+  ].join(CONTINUED);
 }
 
 /** Names, texts and notes of all lines. */
@@ -28,18 +34,23 @@ export function connectLines({ credentials, bridge, inbound }) {
 function serveLine({ username, password }, inbound) {
   return {
     name: "A bridge in front of this simulator",
-    text: `SMSBRIDGE_INFOBIP__USERNAME=${quoted(username)} SMSBRIDGE_INFOBIP__PASSWORD=${quoted(password)} \\\n  smsbridge serve --infobip-base-url ${location.origin} --http-public-url http://127.0.0.1:8080`,
+    text: [
+      `SMSBRIDGE_INFOBIP__USERNAME=${quoted(username)} SMSBRIDGE_INFOBIP__PASSWORD=${quoted(password)}`,
+      `smsbridge serve --infobip-base-url ${location.origin}`,
+      "--http-public-url http://127.0.0.1:8080",
+    ].join(CONTINUED),
     note:
       inbound.way === "pull"
-        ? "Answers of phones wait in the simulator's inbox, where `smsbridge inbox` pulls them. To push them, start the simulator with --inbound-url."
+        ? "Answers of phones wait in the inbox, where `smsbridge inbox` pulls them. A simulator with --inbound-url pushes them."
         : null,
   };
 }
 
 function grpcLine(bridge) {
+  const address = bridge ? `--address http://${bridge.grpc} ` : "";
   return {
     name: "gRPC, through the bridge",
-    text: `${command(bridge)} send ${bridge ? `--address http://${bridge.grpc} ` : ""}--from InfoSMS --text 'Hello by gRPC' 41793026727`,
+    text: `${command(bridge)} send ${address}--from InfoSMS --text 'Hello by gRPC' 41793026727`,
     note: bridge ? null : "The bridge above listens on 127.0.0.1:50051.",
   };
 }
@@ -56,7 +67,8 @@ function amqpLine(bridge) {
 
 function broker(bridge) {
   if (bridge?.amqpUrl) return [quoted(bridge.amqpUrl), null];
-  if (bridge?.amqpPrefix) return ['"$AMQP_URL"', "AMQP_URL is the value of the demo's --amqp-url; the page does not show its password."];
+  if (bridge?.amqpPrefix)
+    return ['"$AMQP_URL"', "AMQP_URL is the value of the demo's --amqp-url; the page does not show its password."];
   const note = bridge
     ? "This demo has no broker. `make demo` starts one; its page has the line with its address."
     : "It needs a RabbitMQ that the bridge consumes from (SMSBRIDGE_AMQP__URL of the bridge); `make demo` starts both.";

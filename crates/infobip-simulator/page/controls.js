@@ -24,7 +24,12 @@ export class ControlsView {
     this.outcomes = new OutcomesCard();
     this.pushes = h("section", { class: "card", "aria-label": "Pushes" });
     this.keywords = h("section", { class: "card", "aria-label": "Keywords" });
-    const reset = h("button", { type: "button", class: "button danger", on: { click: () => askReset() } }, icon("trash"), "Reset the simulator");
+    const reset = h(
+      "button",
+      { type: "button", class: "button danger", on: { click: () => askReset() } },
+      icon("trash"),
+      "Reset the simulator",
+    );
     this.element = h(
       "div",
       { class: "page" },
@@ -42,7 +47,11 @@ export class ControlsView {
             "section",
             { class: "card", "aria-label": "Reset" },
             h("h2", null, "Reset"),
-            h("p", { class: "muted" }, "Deletes all messages, requests, pushes, links, clicks and faults, and restarts the clock. The settings of the start stay."),
+            h(
+              "p",
+              { class: "muted" },
+              "Deletes all messages, requests, pushes, links, clicks and faults, and restarts the clock. The settings of the start stay.",
+            ),
             h("div", null, reset),
           ),
         ),
@@ -75,7 +84,10 @@ export class ControlsView {
   async #loadPushes() {
     if (!this.element.isConnected) return;
     try {
-      const [pending, lost] = await Promise.all([api.pushes({ limit: PUSHES, state: "pending" }), api.pushes({ limit: PUSHES, state: "lost" })]);
+      const [pending, lost] = await Promise.all([
+        api.pushes({ limit: PUSHES, state: "pending" }),
+        api.pushes({ limit: PUSHES, state: "lost" }),
+      ]);
       const shown = [...pending.pushes.toReversed(), ...lost.pushes.toReversed()];
       const json = JSON.stringify(shown);
       if (json === this.pushesDrawn) return;
@@ -83,7 +95,9 @@ export class ControlsView {
       fill(
         this.pushes,
         h("h2", null, "Pushes that did not arrive"),
-        shown.length === 0 ? h("p", { class: "muted" }, "No push is pending or lost.") : shown.map((push) => h("div", { class: "push-item" }, onePush(push))),
+        shown.length === 0
+          ? h("p", { class: "muted" }, "No push is pending or lost.")
+          : shown.map((push) => h("div", { class: "push-item" }, onePush(push))),
       );
     } catch (error) {
       this.pushesDrawn = null;
@@ -140,7 +154,9 @@ export class ControlsView {
       this.words,
       keywords.length === 0
         ? h("li", { class: "muted" }, "No keyword yet.")
-        : keywords.map(({ to, keyword }) => h("li", null, h("code", null, isolated(to)), " ", h("span", { class: "badge" }, isolated(keyword)))),
+        : keywords.map(({ to, keyword }) =>
+            h("li", null, h("code", null, isolated(to)), " ", h("span", { class: "badge" }, isolated(keyword))),
+          ),
     );
   }
 }

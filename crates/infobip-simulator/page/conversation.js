@@ -22,7 +22,11 @@ export class Conversation {
     this.bubbles = [];
     this.drawn = new Map();
     this.items = h("ol", { class: "bubbles", "aria-label": "Messages, oldest first" });
-    this.olderButton = h("button", { type: "button", class: "button small", on: { click: () => this.#older() } }, "Show older messages");
+    this.olderButton = h(
+      "button",
+      { type: "button", class: "button small", on: { click: () => this.#older() } },
+      "Show older messages",
+    );
     this.olderRow = h("div", { class: "older", hidden: true }, this.olderButton);
     this.latest = h(
       "button",
@@ -70,7 +74,8 @@ export class Conversation {
   /** Marks the message whose story is shown. */
   mark(messageId) {
     this.marked = messageId;
-    for (const [key, item] of this.drawn) item.element.classList.toggle("selected", messageId !== null && key.endsWith(` ${messageId}`));
+    for (const [key, item] of this.drawn)
+      item.element.classList.toggle("selected", messageId !== null && key.endsWith(` ${messageId}`));
   }
 
   /** Puts the focus on the button of a message, or on the conversation. */
@@ -92,7 +97,13 @@ export class Conversation {
       const fresh = answer.bubbles.toReversed();
       const keys = new Set(fresh.map(bubbleKey));
       const overlaps = this.bubbles.some((bubble) => keys.has(bubbleKey(bubble)));
-      const kept = overlaps && answer.cursor !== null ? this.bubbles.slice(0, this.bubbles.findIndex((bubble) => keys.has(bubbleKey(bubble)))) : [];
+      const kept =
+        overlaps && answer.cursor !== null
+          ? this.bubbles.slice(
+              0,
+              this.bubbles.findIndex((bubble) => keys.has(bubbleKey(bubble))),
+            )
+          : [];
       if (kept.length === 0) this.cursor = answer.cursor;
       const end = first || this.#atEnd();
       const grown = !first && fresh.length > 0 && this.bubbles.length > 0 && !this.drawn.has(bubbleKey(fresh.at(-1)));
@@ -174,7 +185,8 @@ export class Conversation {
 
   #who(bubble, before) {
     const mine = bubble.direction === "in";
-    const make = () => h("li", { class: `who message ${mine ? "mine" : "theirs"}` }, h("span", null, mine ? "to " : "", isolated(party(bubble))));
+    const make = () =>
+      h("li", { class: `who message ${mine ? "mine" : "theirs"}` }, h("span", null, mine ? "to " : "", isolated(party(bubble))));
     return this.#separator(`who ${bubbleKey(bubble)} `, before, make);
   }
 

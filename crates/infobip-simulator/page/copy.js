@@ -30,7 +30,13 @@ export function copyBox(name, text, note) {
       ),
     ),
     value,
-    note ? h("p", { class: "muted note" }, note.split("`").map((part, index) => (index % 2 === 1 ? h("code", null, part) : part))) : null,
+    note
+      ? h(
+          "p",
+          { class: "muted note" },
+          note.split("`").map((part, index) => (index % 2 === 1 ? h("code", null, part) : part)),
+        )
+      : null,
   );
 }
 

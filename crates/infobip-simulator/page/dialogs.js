@@ -1,4 +1,5 @@
-// The dialogs: a text to a phone through the simulated API, a message from a phone that did not write yet, a question before a deletion.
+// The dialogs: a text to a phone through the simulated API, a message from a phone that did not write yet, a question before a
+// deletion.
 //
 // Invariant: Escape closes a dialog, and the focus returns to where it was (both by the `dialog` element).
 
@@ -118,7 +119,11 @@ export function showKeys() {
   fill(
     dialog,
     h("h2", { id: "dialog-title" }, "Keys"),
-    h("dl", { class: "facts keys" }, keys.map(([key, what]) => [h("dt", null, h("kbd", null, key)), h("dd", null, what)])),
+    h(
+      "dl",
+      { class: "facts keys" },
+      keys.map(([key, what]) => [h("dt", null, h("kbd", null, key)), h("dd", null, what)]),
+    ),
     h("div", { class: "actions" }, close),
   );
   dialog.addEventListener("close", () => dialog.remove());

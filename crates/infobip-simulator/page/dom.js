@@ -81,5 +81,9 @@ export function icon(name) {
 
 /** A button with an icon whose name is read out and shown as a tooltip. */
 export function iconButton(name, label, listener, properties = {}) {
-  return h("button", { type: "button", class: "icon-button", "aria-label": label, title: label, on: { click: listener }, ...properties }, icon(name));
+  return h(
+    "button",
+    { type: "button", class: "icon-button", "aria-label": label, title: label, on: { click: listener }, ...properties },
+    icon(name),
+  );
 }

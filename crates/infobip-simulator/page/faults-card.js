@@ -30,7 +30,14 @@ export class FaultsCard {
       event.preventDefault();
       this.#add();
     });
-    this.element = h("section", { class: "card faults", "aria-label": "Faults" }, h("h2", null, "Faults"), this.list, h("h3", null, "Another fault"), form);
+    this.element = h(
+      "section",
+      { class: "card faults", "aria-label": "Faults" },
+      h("h2", null, "Faults"),
+      this.list,
+      h("h3", null, "Another fault"),
+      form,
+    );
     this.renewSoon = atMost(600, () => this.#renew());
   }
 
@@ -56,7 +63,12 @@ export class FaultsCard {
     if (json === this.drawn) return;
     this.drawn = json;
     const focused = document.activeElement?.dataset.fault;
-    fill(this.list, faults.length === 0 ? h("p", { class: "muted" }, "No fault is on: every request is answered as the API does.") : this.#table(faults));
+    fill(
+      this.list,
+      faults.length === 0
+        ? h("p", { class: "muted" }, "No fault is on: every request is answered as the API does.")
+        : this.#table(faults),
+    );
     if (focused !== undefined) this.list.querySelector(`[data-fault="${CSS.escape(focused)}"]`)?.focus();
   }
 
@@ -69,7 +81,21 @@ export class FaultsCard {
         h("td", null, parametersOf(fault)),
         h("td", { class: "amount" }, count(fault.matched)),
         h("td", { class: "amount" }, count(fault.struck)),
-        h("td", null, h("button", { type: "button", class: "button small", "data-fault": fault.id, "aria-label": `Switch off ${fault.kind}`, on: { click: () => this.#remove(fault) } }, "Off")),
+        h(
+          "td",
+          null,
+          h(
+            "button",
+            {
+              type: "button",
+              class: "button small",
+              "data-fault": fault.id,
+              "aria-label": `Switch off ${fault.kind}`,
+              on: { click: () => this.#remove(fault) },
+            },
+            "Off",
+          ),
+        ),
       ),
     );
     const names = ["Kind", "With", "Matched", "Applied"].map((name) => h("th", { scope: "col" }, name));
@@ -79,14 +105,22 @@ export class FaultsCard {
         { class: "table-frame", tabindex: 0, role: "group", "aria-label": "Faults that are on" },
         h("table", null, h("thead", null, h("tr", null, names, h("td"))), h("tbody", null, rows)),
       ),
-      faults.length > 1 && h("button", { type: "button", class: "button small danger", "data-fault": "all", on: { click: () => this.#remove(null) } }, "Switch all off"),
+      faults.length > 1 &&
+        h(
+          "button",
+          { type: "button", class: "button small danger", "data-fault": "all", on: { click: () => this.#remove(null) } },
+          "Switch all off",
+        ),
     ];
   }
 
   #drawKinds({ kinds, parameters }) {
     this.kinds = kinds;
     this.common = parameters;
-    fill(this.kind, kinds.map(({ kind }) => h("option", { value: kind }, kind)));
+    fill(
+      this.kind,
+      kinds.map(({ kind }) => h("option", { value: kind }, kind)),
+    );
     this.#drawParameters();
   }
 
@@ -134,14 +168,25 @@ export class FaultsCard {
 }
 
 function parametersOf(fault) {
-  const given = Object.entries(fault).filter(([name, value]) => !NOT_PARAMETERS.has(name) && value !== null && value !== false && !(name === "probability" && value === 1));
-  return given.length === 0 ? h("span", { class: "muted" }, "always") : given.map(([name, value]) => h("div", null, `${name} `, h("code", null, oneLine(JSON.stringify(value)))));
+  const given = Object.entries(fault).filter(
+    ([name, value]) => !NOT_PARAMETERS.has(name) && value !== null && value !== false && !(name === "probability" && value === 1),
+  );
+  return given.length === 0
+    ? h("span", { class: "muted" }, "always")
+    : given.map(([name, value]) => h("div", null, `${name} `, h("code", null, oneLine(JSON.stringify(value)))));
 }
 
 function inputFor({ type, required, min, max, default: standard, description }) {
   if (type === "boolean") return h("input", { type: "checkbox" });
   const placeholder = standard === null || standard === undefined ? "" : String(standard);
-  const common = { required, placeholder, title: description, "aria-description": description, autocomplete: "off", spellcheck: "false" };
+  const common = {
+    required,
+    placeholder,
+    title: description,
+    "aria-description": description,
+    autocomplete: "off",
+    spellcheck: "false",
+  };
   return type === "integer" || type === "number"
     ? h("input", { type: "number", min, max, step: type === "integer" ? 1 : "any", ...common })
     : h("input", { type: "text", ...common });

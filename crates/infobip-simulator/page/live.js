@@ -1,7 +1,7 @@
 // Follows the simulator's server-sent events (`/_sim/stream`), and keeps what they carry: the clock, the counts, the connection.
 //
-// Invariants: a lost connection is opened again until it works; whoever listens is told to load everything again after a gap; a tab
-// that nobody sees holds no connection, because a browser opens only six to one server.
+// Invariants: a lost connection is opened again until it works; whoever listens is told to load everything again after a gap; a
+// tab that nobody sees holds no connection, because a browser opens only six to one server.
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
@@ -16,7 +16,7 @@ let clockAt = { nowMs: Date.now(), speed: 1, frozen: true, read: performance.now
 let retry = 0;
 let hiding = 0;
 
-/** What is known without asking: the connection (`connecting`, `live`, `lost`, `refused`: only the stream is refused) and the counts. */
+/** What is known without asking: the counts, and the connection (`connecting`, `live`, `lost`, `refused`: only the stream is). */
 export const live = { connection: "connecting", counts: null };
 
 /**

@@ -25,7 +25,10 @@ const views = new Map();
 let shown = null;
 
 const links = new Map(
-  Object.entries(VIEWS).map(([id, view]) => [id, h("a", { href: `#/${id}` }, icon(view.icon), h("span", null, view.name), h("span", { class: "count", hidden: true }))]),
+  Object.entries(VIEWS).map(([id, view]) => [
+    id,
+    h("a", { href: `#/${id}` }, icon(view.icon), h("span", null, view.name), h("span", { class: "count", hidden: true })),
+  ]),
 );
 const time = h("strong");
 const date = h("span", { class: "clock-date" });
@@ -33,7 +36,18 @@ const pace = h("span");
 
 function drawFrame() {
   fill(document.getElementById("views"), ...links.values());
-  fill(document.getElementById("clock-chip"), h("a", { class: "clock-chip", href: "#/controls", title: "The virtual clock: to the controls" }, icon("clock"), h("span", { class: "visually-hidden" }, "Virtual clock"), date, time, pace));
+  fill(
+    document.getElementById("clock-chip"),
+    h(
+      "a",
+      { class: "clock-chip", href: "#/controls", title: "The virtual clock: to the controls" },
+      icon("clock"),
+      h("span", { class: "visually-hidden" }, "Virtual clock"),
+      date,
+      time,
+      pace,
+    ),
+  );
   document.getElementById("skip").addEventListener("click", (event) => {
     event.preventDefault();
     main.focus();

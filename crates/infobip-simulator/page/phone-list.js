@@ -83,7 +83,12 @@ export class PhoneList {
         this.filters,
       ),
       h("div", { class: "list-body" }, this.trouble, this.empty, this.list.element),
-      h("div", { class: "list-foot" }, this.foot, h("button", { type: "button", class: "plain-button", "aria-keyshortcuts": "F1", on: { click: showKeys } }, "Keys (F1)")),
+      h(
+        "div",
+        { class: "list-foot" },
+        this.foot,
+        h("button", { type: "button", class: "plain-button", "aria-keyshortcuts": "F1", on: { click: showKeys } }, "Keys (F1)"),
+      ),
     );
     this.renewSoon = atMost(500, () => this.#renew());
     // A search reads many messages: it is repeated less often.
@@ -167,7 +172,11 @@ export class PhoneList {
 
   #drawFilters() {
     const counts = live.counts;
-    const wanted = [["", "All", counts?.phones], ...STATES.map((state) => [state, state, counts?.states[state]]), ["received", "received", counts?.received]];
+    const wanted = [
+      ["", "All", counts?.phones],
+      ...STATES.map((state) => [state, state, counts?.states[state]]),
+      ["received", "received", counts?.received],
+    ];
     for (const [index, [state, name, amount]] of wanted.entries()) {
       let chip = this.filters.children[index];
       if (!chip) {
@@ -195,9 +204,18 @@ export class PhoneList {
   #drawEmpty() {
     if (this.q || this.state) {
       const all = h("button", { type: "button", class: "button small", on: { click: () => this.#showAll() } }, "Show all phones");
-      fill(this.empty, h("h2", null, "No phone found"), h("p", null, "No stored message matches the search and the filter."), all);
+      fill(
+        this.empty,
+        h("h2", null, "No phone found"),
+        h("p", null, "No stored message matches the search and the filter."),
+        all,
+      );
     } else {
-      fill(this.empty, h("h2", null, "No phone yet"), h("p", null, "A phone appears when a message is sent to it, or when it writes."));
+      fill(
+        this.empty,
+        h("h2", null, "No phone yet"),
+        h("p", null, "A phone appears when a message is sent to it, or when it writes."),
+      );
     }
   }
 
@@ -237,6 +255,11 @@ function drawRow(phone) {
       mine ? h("span", { "aria-hidden": "true" }, "↩ ") : null,
       h("bdi", { dir: "auto" }, oneLine(excerpt ?? "")),
     ),
-    h("span", { class: `row-state badge ${last.state}` }, icon(last.state === "received" ? "check" : stateIcon(last.state)), h("span", { class: "visually-hidden" }, last.state)),
+    h(
+      "span",
+      { class: `row-state badge ${last.state}` },
+      icon(last.state === "received" ? "check" : stateIcon(last.state)),
+      h("span", { class: "visually-hidden" }, last.state),
+    ),
   ];
 }

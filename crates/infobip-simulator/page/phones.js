@@ -57,7 +57,13 @@ export class PhonesView {
       this.composer.element,
     );
     this.stage = h("div", { class: "stage" });
-    this.element = h("div", { class: "phones", on: { keydown: (event) => event.key === "Escape" && this.#escape() } }, this.list.element, this.stage, this.story.element);
+    this.element = h(
+      "div",
+      { class: "phones", on: { keydown: (event) => event.key === "Escape" && this.#escape() } },
+      this.list.element,
+      this.stage,
+      this.story.element,
+    );
   }
 
   /** Shows a route. */
@@ -146,8 +152,15 @@ export class PhonesView {
   #failed(error) {
     const unknown = error.status === 404;
     const text = unknown ? "No stored message was sent to this number or came from it." : error.message;
-    const again = h("button", { type: "button", class: "button small", on: { click: () => this.conversation.change() } }, "Try again");
-    fill(this.note, h("div", { class: unknown ? "empty" : "error-box", role: "status" }, h("span", null, text), unknown ? null : again));
+    const again = h(
+      "button",
+      { type: "button", class: "button small", on: { click: () => this.conversation.change() } },
+      "Try again",
+    );
+    fill(
+      this.note,
+      h("div", { class: unknown ? "empty" : "error-box", role: "status" }, h("span", null, text), unknown ? null : again),
+    );
     if (unknown) this.composer.offer([]);
   }
 
@@ -160,11 +173,20 @@ export class PhonesView {
         { class: "welcome", "aria-label": "First steps" },
         h("div", { class: "welcome-icon", "aria-hidden": "true" }, icon("phone")),
         h("h2", null, "Every number is a phone"),
-        h("p", { class: "muted" }, "Send a text through the simulated API and it appears here at once. Select a phone to read its messages, to follow their story, and to answer."),
+        h(
+          "p",
+          { class: "muted" },
+          "Send a text through the simulated API, and it appears here at once. Select a phone to read its messages and to answer.",
+        ),
         h(
           "div",
           { class: "actions" },
-          h("button", { type: "button", class: "button main", on: { click: () => sendToPhone() } }, icon("send"), "Send a text to a phone"),
+          h(
+            "button",
+            { type: "button", class: "button main", on: { click: () => sendToPhone() } },
+            icon("send"),
+            "Send a text to a phone",
+          ),
           h("button", { type: "button", class: "button", on: { click: writeAsPhone } }, icon("plus"), "Write as a phone"),
         ),
         line,

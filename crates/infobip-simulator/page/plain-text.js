@@ -7,8 +7,18 @@ import { h } from "./dom.js";
 
 // Controls without tab and line feed, marks of direction, zero-width characters, separators of lines, tags, lone surrogates.
 // The joiners U+200C and U+200D stay: emoji and Persian need them.
-const INVISIBLE =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|(?<!\u{1f3f4}[\u{e0020}-\u{e007e}]*)[\u{e0000}-\u{e007f}]|\p{Surrogate}/gu;
+const INVISIBLE = new RegExp(
+  [
+    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e]/u,
+    /[\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/u,
+    // Tags, except in the flags that consist of them.
+    /(?<!\u{1f3f4}[\u{e0020}-\u{e007e}]*)[\u{e0000}-\u{e007f}]/u,
+    /\p{Surrogate}/u,
+  ]
+    .map((pattern) => pattern.source)
+    .join("|"),
+  "gu",
+);
 const ADDRESS = /\bhttps?:\/\/[^\s<>"'`]+/giu;
 const TRAILING = /[.,;:!?)\]}]+$/u;
 

@@ -18,12 +18,21 @@ export class RequestList {
     this.wanted = PAGE;
     this.items = h("ul", { class: "requests" });
     this.only = h("input", { type: "checkbox", on: { change: () => this.change(true) } });
-    this.more = h("button", { type: "button", class: "button small", hidden: true, on: { click: () => this.#showMore() } }, "Show older requests");
+    this.more = h(
+      "button",
+      { type: "button", class: "button small", hidden: true, on: { click: () => this.#showMore() } },
+      "Show older requests",
+    );
     this.none = h("p", { class: "muted" }, "Loading…");
     this.element = h(
       "section",
       { class: "card wide", "aria-label": "Last requests" },
-      h("div", { class: "card-head" }, h("h2", null, "Last requests"), h("label", { class: "check" }, this.only, "only refused ones")),
+      h(
+        "div",
+        { class: "card-head" },
+        h("h2", null, "Last requests"),
+        h("label", { class: "check" }, this.only, "only refused ones"),
+      ),
       this.none,
       this.items,
       h("div", { class: "older" }, this.more),
@@ -83,7 +92,13 @@ function drawRequest(request) {
       "summary",
       null,
       h("span", { class: `badge ${good ? "good" : "bad"}` }, status ?? "no answer"),
-      h("span", { class: "request-name" }, h("code", null, method), " ", h("code", { class: "path" }, marked(query ? `${path}?${query}` : path))),
+      h(
+        "span",
+        { class: "request-name" },
+        h("code", null, method),
+        " ",
+        h("code", { class: "path" }, marked(query ? `${path}?${query}` : path)),
+      ),
       h("span", { class: "muted request-why" }, fault ? `fault ${fault}` : refused ? refused.text : ""),
       h("time", { class: "muted" }, withSeconds(request.atMs ?? request.at)),
     ),
@@ -101,7 +116,14 @@ function drawRequest(request) {
       const ids = full.messageIds ?? [];
       fill(
         detail,
-        ids.length > 0 && h("p", null, "Messages: ", ids.slice(0, 10).map((id) => [h("code", null, marked(id)), " "]), ids.length > 10 && `and ${ids.length - 10} more`),
+        ids.length > 0 &&
+          h(
+            "p",
+            null,
+            "Messages: ",
+            ids.slice(0, 10).map((id) => [h("code", null, marked(id)), " "]),
+            ids.length > 10 && `and ${ids.length - 10} more`,
+          ),
         body("Body", full.body),
         body("Answer", full.answer),
       );

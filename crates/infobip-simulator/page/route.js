@@ -1,4 +1,5 @@
-// The address of what is shown, in the part after `#`: `#/phones/41793026727/MESSAGE?q=text&state=pending`, `#/account`, `#/controls`.
+// The address of what is shown, in the part after `#`: `#/phones/41793026727/MESSAGE?q=text&state=pending`, `#/account`,
+// `#/controls`.
 //
 // Invariant: a reload shows the same, and Back leads to what was shown before.
 

@@ -1,13 +1,12 @@
 // The parts of a message's story. Each is a function of the answer of `/_sim/messages/{id}`: null if there is nothing to show,
 // otherwise the data it depends on as JSON, and its nodes.
 //
-// Neighbour: `story` keeps them in the document.
+// Neighbours: `story` keeps them in the document, `timeline` is the first part.
 
 import { h } from "./dom.js";
-import { duration, fullDay, fully, hexPairs, indented, plural, shortDay, withMilliseconds } from "./format.js";
+import { duration, fully, hexPairs, indented, plural, shortDay, withMilliseconds } from "./format.js";
 import { isolated, marked } from "./plain-text.js";
-
-const part = (data, nodes) => ({ json: JSON.stringify(data), nodes });
+import { answerWord, part } from "./timeline.js";
 
 const REPORT_WORDS = {
   none: "no report yet",
@@ -19,69 +18,13 @@ const REPORT_WORDS = {
   dropped: "dropped: nobody pulled it in time",
 };
 
-/** Every event of the message in the order of the virtual clock. */
-export function timeline(story) {
-  const events = eventsOf(story);
-  return part(events, () => {
-    let day = "";
-    const items = events.map((event) => {
-      const today = fullDay(event.atMs);
-      const head = today !== day && h("li", { class: "timeline-day" }, today);
-      day = today;
-      return [
-        head,
-        h(
-          "li",
-          { class: `timeline-event ${event.tone}` },
-          h("time", { datetime: new Date(event.atMs).toISOString() }, withMilliseconds(event.atMs)),
-          h("div", null, h("span", { class: "timeline-what" }, event.what), event.detail && h("span", { class: "timeline-detail" }, marked(event.detail))),
-        ),
-      ];
-    });
-    return h("ol", { class: "timeline" }, items);
-  });
-}
-
-function eventsOf({ request, changes, pushes: all, report, clicks, otherRequests }) {
-  const events = [];
-  if (request) events.push({ atMs: request.atMs, what: `${request.method} ${request.path}`, detail: answerWord(request), tone: "" });
-  for (const { atMs, what, status, error } of changes) {
-    const detail = status && [status.name, error?.id ? error.name : null].filter(Boolean).join(", ");
-    events.push({ atMs, what: changeWord(what, status), detail, tone: tone(status) });
-  }
-  for (const push of all) {
-    for (const [index, attempt] of push.attempts.entries()) {
-      const good = attempt.status === 200;
-      const what = `Push of ${push.kind}, attempt ${index + 1}`;
-      events.push({ atMs: attempt.atMs, what, detail: attempt.status === null ? "no answer" : `answered with ${attempt.status}`, tone: good ? "good" : "bad" });
-    }
-    if (push.nextAttemptMs) {
-      events.push({ atMs: push.nextAttemptMs, what: `Push of ${push.kind}, next attempt`, detail: `${plural(push.attemptsLeft, "attempt")} left`, tone: "future" });
-    }
-  }
-  if (report?.takenAtMs && report.way === "pull") events.push({ atMs: report.takenAtMs, what: "Pulled", detail: "the report was read once", tone: "good" });
-  for (const click of clicks) events.push({ atMs: click.atMs, what: "Click", detail: [click.target, click.device, click.os].filter((word) => word && word !== "Unknown").join(", "), tone: "good" });
-  for (const other of otherRequests) events.push({ atMs: other.atMs, what: `${other.method} ${other.path}`, detail: answerWord(other), tone: "" });
-  return events.map((event, index) => ({ ...event, index })).sort((a, b) => a.atMs - b.atMs || a.index - b.index);
-}
-
-function changeWord(what, status) {
-  return what === "final" && status ? status.groupName.toLowerCase().replaceAll("_", " ").replace(/^./u, (letter) => letter.toUpperCase()) : what.replace(/^./u, (letter) => letter.toUpperCase());
-}
-
-function tone(status) {
-  if (!status) return "good";
-  return { DELIVERED: "good", UNDELIVERABLE: "bad", REJECTED: "bad", EXPIRED: "bad" }[status.groupName] ?? "";
-}
-
-function answerWord({ status, fault, processed }) {
-  const answered = status === null ? "the connection was closed without an answer" : `answered with ${status}`;
-  return [answered, fault && `fault ${fault}`, !processed && "not processed"].filter(Boolean).join(", ");
-}
-
 function list(rows) {
   const shown = rows.filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "");
-  return h("dl", { class: "facts" }, shown.map(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
+  return h(
+    "dl",
+    { class: "facts" },
+    shown.map(([name, value]) => [h("dt", null, name), h("dd", null, value)]),
+  );
 }
 
 /** What the message is. */
@@ -93,8 +36,26 @@ export function facts({ message: m, rows }) {
       [m.direction === "in" ? "Phone" : "To", isolated(m.number)],
       ["Status", m.status && `${m.status.name} (${m.status.id}): ${m.status.description}`],
       ["Error", m.error?.id ? `${m.error.name} (${m.error.id}): ${m.error.description}` : null],
-      ["Encoding", [m.encoding.name, `data coding ${m.encoding.dataCoding}`, m.encoding.table, m.encoding.transliteration && `transliteration ${m.encoding.transliteration}`].filter(Boolean).join(", ")],
-      ["Parts", [m.parts > 1 ? `${m.parts}, concatenated` : m.parts, m.charactersRemaining !== null && m.charactersRemaining !== undefined && `${m.charactersRemaining} left in the last`].filter(Boolean).join(", ")],
+      [
+        "Encoding",
+        [
+          m.encoding.name,
+          `data coding ${m.encoding.dataCoding}`,
+          m.encoding.table,
+          m.encoding.transliteration && `transliteration ${m.encoding.transliteration}`,
+        ]
+          .filter(Boolean)
+          .join(", "),
+      ],
+      [
+        "Parts",
+        [
+          m.parts > 1 ? `${m.parts}, concatenated` : m.parts,
+          m.charactersRemaining !== null && m.charactersRemaining !== undefined && `${m.charactersRemaining} left in the last`,
+        ]
+          .filter(Boolean)
+          .join(", "),
+      ],
       ["Characters", m.binary ? null : m.characters],
       ["Octets", m.binary && `${m.binary.octets}, ESM class ${m.binary.esmClass}`],
       ["Flash", m.flash && "shown at once, not stored by the phone"],
@@ -102,12 +63,21 @@ export function facts({ message: m, rows }) {
       ["Scheduled for", m.scheduledForMs && fully(m.scheduledForMs)],
       ["Valid until", m.expiresAtMs && fully(m.expiresAtMs)],
       ["Received", m.receivedAtMs && fully(m.receivedAtMs)],
-      ["Took", m.direction === "out" && m.doneAtMs && m.state !== "rejected" && duration(Math.max(0, m.doneAtMs - m.acceptedAtMs))],
+      [
+        "Took",
+        m.direction === "out" && m.doneAtMs && m.state !== "rejected" && duration(Math.max(0, m.doneAtMs - m.acceptedAtMs)),
+      ],
       ["Phone got it", m.direction === "out" && (m.handsetDeliveries === 1 ? "once" : `${m.handsetDeliveries ?? 0} times`)],
       ["Price", m.direction === "out" && `${m.pricePerMessage} ${m.currency}`],
       ["Bulk id", m.bulkId && h("code", null, marked(m.bulkId))],
       ["Rows with this id", rows?.length > 1 && rows.length],
-      ["Short links", m.links?.length > 0 && m.links.map((link) => h("div", null, h("code", null, link.short), ` → ${link.target}, ${plural(link.clicks, "click")}`))],
+      [
+        "Short links",
+        m.links?.length > 0 &&
+          m.links.map((link) =>
+            h("div", null, h("code", null, link.short), ` → ${link.target}, ${plural(link.clicks, "click")}`),
+          ),
+      ],
     ]),
   );
 }
@@ -131,12 +101,37 @@ export function onePush(push) {
   return h(
     "div",
     { class: "push" },
-    h("div", { class: "push-head" }, h("span", { class: `badge ${push.state}` }, push.state), h("span", null, push.kind), push.duplicateOf === undefined ? null : h("span", { class: "muted" }, `a duplicate of push ${push.duplicateOf}`)),
+    h(
+      "div",
+      { class: "push-head" },
+      h("span", { class: `badge ${push.state}` }, push.state),
+      h("span", null, push.kind),
+      push.duplicateOf === undefined ? null : h("span", { class: "muted" }, `a duplicate of push ${push.duplicateOf}`),
+    ),
     h("code", { class: "address" }, marked(push.url)),
     attempts.length > 0
-      ? h("table", null, h("thead", null, h("tr", null, ["Attempt", "Time", "Answer"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", null, attempts))
+      ? h(
+          "table",
+          null,
+          h(
+            "thead",
+            null,
+            h(
+              "tr",
+              null,
+              ["Attempt", "Time", "Answer"].map((name) => h("th", { scope: "col" }, name)),
+            ),
+          ),
+          h("tbody", null, attempts),
+        )
       : h("p", { class: "muted" }, "No attempt yet."),
-    push.nextAttemptMs ? h("p", { class: "muted" }, `Next attempt ${fully(push.nextAttemptMs)}, ${plural(push.attemptsLeft, "attempt")} left. An advance of the clock makes it due.`) : null,
+    push.nextAttemptMs
+      ? h(
+          "p",
+          { class: "muted" },
+          `Next attempt ${fully(push.nextAttemptMs)}, ${plural(push.attemptsLeft, "attempt")} left. An advance of the clock makes it due.`,
+        )
+      : null,
   );
 }
 
@@ -157,34 +152,65 @@ export function receipt({ report, message }) {
 export function body(name, content) {
   if (!content) return h("div", null, h("h3", null, name), h("p", { class: "muted" }, "not kept"));
   const size = `${plural(content.bytes, "byte")}${content.cut ? ", cut" : ""}`;
-  return h("div", { class: "body-box" }, h("h3", null, name, h("span", { class: "muted" }, ` ${content.contentType ?? ""} · ${size}`)), h("pre", { tabindex: 0, role: "group", "aria-label": name }, marked(indented(content.text))));
+  return h(
+    "div",
+    { class: "body-box" },
+    h("h3", null, name, h("span", { class: "muted" }, ` ${content.contentType ?? ""} · ${size}`)),
+    h("pre", { tabindex: 0, role: "group", "aria-label": name }, marked(indented(content.text))),
+  );
 }
 
 /** The request that sent it, as it was received, and the answer. */
 export function requestPart({ request, otherRequests, message }) {
   if (!request) {
-    return message.direction === "in" ? null : part(null, () => h("p", { class: "muted" }, "The request is no longer in the log."));
+    return message.direction === "in"
+      ? null
+      : part(null, () => h("p", { class: "muted" }, "The request is no longer in the log."));
   }
   const { destination } = request;
   return part([request, otherRequests], () => [
-    h("p", { class: "request-line" }, h("code", null, `${request.method} ${request.path}`), request.query ? h("code", null, marked(`?${request.query}`)) : null),
+    h(
+      "p",
+      { class: "request-line" },
+      h("code", null, `${request.method} ${request.path}`),
+      request.query ? h("code", null, marked(`?${request.query}`)) : null,
+    ),
     list([
       ["Received", fully(request.atMs)],
       ["Answer", answerWord(request)],
-      ["Destination", destination && `${destination.index + 1} of ${destination.of}${destination.pointer ? ` (${destination.pointer})` : ""}`],
+      [
+        "Destination",
+        destination && `${destination.index + 1} of ${destination.of}${destination.pointer ? ` (${destination.pointer})` : ""}`,
+      ],
       ["Request", `number ${request.seq} since the start`],
     ]),
     body("Body", request.body),
     body("Answer", request.answer),
     otherRequests.length > 0 &&
-      h("div", null, h("h3", null, "Other requests that named it"), h("ul", { class: "plain" }, otherRequests.map((other) => h("li", null, h("code", null, `${other.method} ${other.path}`), ` ${fully(other.atMs)}, ${answerWord(other)}`)))),
+      h(
+        "div",
+        null,
+        h("h3", null, "Other requests that named it"),
+        h(
+          "ul",
+          { class: "plain" },
+          otherRequests.map((other) =>
+            h("li", null, h("code", null, `${other.method} ${other.path}`), ` ${fully(other.atMs)}, ${answerWord(other)}`),
+          ),
+        ),
+      ),
   ]);
 }
 
 /** What the answer said about it, and why it was refused. */
 export function validation({ validation: answered }) {
   if (!answered) return null;
-  return part(answered, () => list([["Answered", `${answered.answered.name} (${answered.answered.id})`], ["Why", answered.reason ?? "accepted"]]));
+  return part(answered, () =>
+    list([
+      ["Answered", `${answered.answered.name} (${answered.answered.id})`],
+      ["Why", answered.reason ?? "accepted"],
+    ]),
+  );
 }
 
 /** The parts of a concatenated message, as they go over the air. */
@@ -198,8 +224,17 @@ export function segments({ segments: all }) {
         h(
           "li",
           null,
-          h("div", { class: "muted" }, `Part ${segment.part}: ${segment.units} ${segment.unit}`, segment.header ? [", header ", h("code", null, hexPairs(segment.header))] : null),
-          h("div", { class: segment.hex ? "segment hex" : "segment", dir: segment.hex ? "ltr" : "auto" }, segment.hex ? hexPairs(segment.hex) : marked(segment.text ?? "")),
+          h(
+            "div",
+            { class: "muted" },
+            `Part ${segment.part}: ${segment.units} ${segment.unit}`,
+            segment.header ? [", header ", h("code", null, hexPairs(segment.header))] : null,
+          ),
+          h(
+            "div",
+            { class: segment.hex ? "segment hex" : "segment", dir: segment.hex ? "ltr" : "auto" },
+            segment.hex ? hexPairs(segment.hex) : marked(segment.text ?? ""),
+          ),
         ),
       ),
     ),
@@ -210,6 +245,8 @@ export function segments({ segments: all }) {
 export function logs({ logs: shown }) {
   if (!shown) return null;
   return part(shown, () =>
-    shown.row ? h("pre", { tabindex: 0, role: "group", "aria-label": "Row of the logs" }, marked(JSON.stringify(shown.row, null, 2))) : h("p", { class: "muted" }, shown.why),
+    shown.row
+      ? h("pre", { tabindex: 0, role: "group", "aria-label": "Row of the logs" }, marked(JSON.stringify(shown.row, null, 2)))
+      : h("p", { class: "muted" }, shown.why),
   );
 }

@@ -7,7 +7,8 @@ import * as api from "./api.js";
 import { copyValue } from "./copy.js";
 import { fill, h, icon, iconButton } from "./dom.js";
 import { atMost } from "./live.js";
-import { facts, logs, pushes, receipt, requestPart, segments, timeline, validation } from "./story-parts.js";
+import { facts, logs, pushes, receipt, requestPart, segments, validation } from "./story-parts.js";
+import { timeline } from "./timeline.js";
 import { stateIcon } from "./format.js";
 
 // Title, what it shows, and whether it is unfolded at first.
@@ -85,7 +86,11 @@ export class Story {
       h("span", { class: `badge ${state}` }, icon(state === "received" ? "check" : stateIcon(state)), state),
       copyValue("message id", message.messageId),
     );
-    if (this.body.firstElementChild !== this.parts[0].element) fill(this.body, this.parts.map((part) => part.element));
+    if (this.body.firstElementChild !== this.parts[0].element)
+      fill(
+        this.body,
+        this.parts.map((part) => part.element),
+      );
     for (const part of this.parts) {
       const drawn = part.draw(story);
       part.element.hidden = drawn === null;
@@ -96,7 +101,8 @@ export class Story {
   }
 
   #failed(error) {
-    const text = error.status === 404 ? "No stored message has this id. It may have been evicted or deleted by a reset." : error.message;
+    const text =
+      error.status === 404 ? "No stored message has this id. It may have been evicted or deleted by a reset." : error.message;
     const again = h("button", { type: "button", class: "button small", on: { click: () => this.#renew() } }, "Try again");
     fill(this.body, h("div", { class: "error-box", role: "alert" }, h("span", null, text), again));
   }

@@ -12,7 +12,14 @@ import { smaller } from "./png.js";
 
 const require = createRequire(import.meta.url);
 const EXECUTABLE = process.env.SMSBRIDGE_CHROMIUM ?? "/usr/bin/chromium";
-const ARGUMENTS = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const ARGUMENTS = [
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
 // Chromium refuses its sandbox to root, as whom containers run.
 const AS_ROOT = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
 const PICTURES = process.env.SMSBRIDGE_PICTURES ?? join(tmpdir(), "smsbridge-pictures");
@@ -22,8 +29,18 @@ export function launch(args = []) {
 }
 
 /** Opens the page of a simulator at a route such as `#/phones`. */
-export async function open(browser, simulator, { route = "#/phones", width = 1440, height = 900, scheme = "light", live = true, ...options } = {}) {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, locale: "en-GB", timezoneId: "UTC", ...options });
+export async function open(
+  browser,
+  simulator,
+  { route = "#/phones", width = 1440, height = 900, scheme = "light", live = true, ...options } = {},
+) {
+  const context = await browser.newContext({
+    viewport: { width, height },
+    colorScheme: scheme,
+    locale: "en-GB",
+    timezoneId: "UTC",
+    ...options,
+  });
   await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: simulator.url });
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
@@ -60,7 +77,9 @@ export async function violations(page) {
   const { violations: found } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
   return found
     .filter(({ impact }) => impact === "serious" || impact === "critical")
-    .map(({ id, impact, nodes }) => `${id} (${impact}): ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join(" | ")}`);
+    .map(
+      ({ id, impact, nodes }) => `${id} (${impact}): ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join(" | ")}`,
+    );
 }
 
 /** Makes a picture for the documents; returns its path. */

@@ -1,4 +1,5 @@
-// Makes a PNG smaller without changing a pixel: a picture of a page has large areas of one colour, which compress better unfiltered.
+// Makes a PNG smaller without changing a pixel: a picture of a page has large areas of one colour, which compress better
+// unfiltered.
 
 import { crc32, deflateSync, inflateSync } from "node:zlib";
 
@@ -6,7 +7,7 @@ const SIGNATURE_BYTES = 8;
 const BYTES_PER_PIXEL = { 2: 3, 6: 4 };
 
 function* chunks(png) {
-  for (let at = SIGNATURE_BYTES; at < png.length; ) {
+  for (let at = SIGNATURE_BYTES; at < png.length;) {
     const length = png.readUInt32BE(at);
     yield [png.toString("latin1", at + 4, at + 8), png.subarray(at + 8, at + 8 + length)];
     at += length + 12;
@@ -54,6 +55,11 @@ export function smaller(png) {
     above = line;
   }
   const data = deflateSync(lines, { level: 9, memLevel: 9 });
-  const made = Buffer.concat([png.subarray(0, SIGNATURE_BYTES), chunk("IHDR", header), chunk("IDAT", data), chunk("IEND", Buffer.alloc(0))]);
+  const made = Buffer.concat([
+    png.subarray(0, SIGNATURE_BYTES),
+    chunk("IHDR", header),
+    chunk("IDAT", data),
+    chunk("IEND", Buffer.alloc(0)),
+  ]);
   return made.length < png.length ? made : png;
 }

@@ -1,7 +1,7 @@
 // Starts the built binary: a simulator, and a bridge in front of it, on free ports.
 //
-// Invariants: each process is ended by its test or, if the test failed, by `stopAll` after the last test of the file; waits have a
-// deadline.
+// Invariants: each process is ended by its test or, if the test failed, by `stopAll` after the last test of the file; waits have
+// a deadline.
 
 import { execFile, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -128,7 +128,8 @@ export class Bridge extends Running {
   static async withSimulator(args = []) {
     const port = await freePort();
     const webhook = `http://127.0.0.1:${port}/infobip/local`;
-    const inbound = `${webhook}/inbound?sender=%sender%&receiver=%receiver%&text=%text%&bin=%bin%&datetime=%datetime%&messageId=%messageId%&datacoding=%datacoding%&esmclass=%esmclass%`;
+    const parameters = ["sender", "receiver", "text", "bin", "datetime", "messageId", "datacoding", "esmclass"];
+    const inbound = `${webhook}/inbound?${parameters.map((name) => `${name}=%${name}%`).join("&")}`;
     const simulator = await Simulator.start({ args: ["--inbound-url", inbound, "--clicks-url", `${webhook}/clicks`, ...args] });
     const bridge = await Bridge.start(simulator, port);
     return { bridge, simulator };

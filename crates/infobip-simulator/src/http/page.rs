@@ -60,6 +60,7 @@ const ASSETS: &[(&str, &str, &[u8])] = &[
     asset!("route.js", SCRIPT),
     asset!("story-parts.js", SCRIPT),
     asset!("story.js", SCRIPT),
+    asset!("timeline.js", SCRIPT),
     asset!("windowed-list.js", SCRIPT),
 ];
 
