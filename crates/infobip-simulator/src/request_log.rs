@@ -55,6 +55,21 @@ pub(crate) struct RequestRecord {
     pub(crate) refused: Option<Box<Refusal>>,
 }
 
+impl RequestRecord {
+    /// A copy with the first of its message ids.
+    pub(crate) fn with_ids(&self, max_ids: usize) -> Self {
+        let ids = &self.message_ids;
+        Self {
+            message_ids: ids[..ids.len().min(max_ids)].to_vec(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            refused: self.refused.clone(),
+            ..*self
+        }
+    }
+}
+
 /// Why a request was refused.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Refusal {

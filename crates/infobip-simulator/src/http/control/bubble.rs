@@ -11,7 +11,7 @@ use crate::{
     config::SimulatorConfig,
     networks,
     outcome::{self, SpecialNumber},
-    phones::Phone,
+    phones::{Phone, phone_number},
     push::PushId,
     render::{self, ErrorObject, StatusObject},
     state::{ReceivedMessage, SimulatorState},
@@ -22,9 +22,11 @@ use crate::{
 
 /// Characters of a text in a list, and in a conversation.
 pub(super) const MAX_LISTED_CHARACTERS: usize = 160;
-const MAX_CHARACTERS: usize = 10_000;
+pub(super) const MAX_CHARACTERS: usize = 10_000;
+/// A longer text is counted up to here.
+const MAX_COUNTED_CHARACTERS: usize = 100_000;
 /// Digits of the octets of a binary content.
-const MAX_HEX_DIGITS: usize = 20_000;
+pub(super) const MAX_HEX_DIGITS: usize = 20_000;
 
 /// A phone in the list.
 #[derive(Serialize)]
@@ -266,11 +268,11 @@ pub(super) fn sent_bubble<'a>(
     let content = &message.content;
     let full_text = render::handset_text(message);
     let text = full_text.map(|text| cut(text, MAX_CHARACTERS));
-    let (encoding, characters_remaining) = match (&content.body, full_text) {
+    let (encoding, characters_remaining) = match (&content.body, text) {
         (MessageBody::Binary { data_coding, .. }, _) => (binary_encoding(*data_coding), None),
         (MessageBody::Text(_), text) => {
-            let (encoding, remaining) =
-                text_encoding(text.unwrap_or_default(), &content.text_options);
+            let (shown, _) = text.unwrap_or_default();
+            let (encoding, remaining) = text_encoding(shown, &content.text_options);
             (encoding, Some(remaining))
         }
     };
@@ -284,7 +286,7 @@ pub(super) fn sent_bubble<'a>(
         number: cut(&message.to, MAX_CHARACTERS).0,
         text: text.map(|(text, _)| text),
         text_cut: text.is_some_and(|(_, is_cut)| is_cut),
-        characters: full_text.map_or(0, |text| text.chars().count()),
+        characters: full_text.map_or(0, count),
         binary: match &content.body {
             MessageBody::Binary {
                 hex,
@@ -324,16 +326,16 @@ pub(super) fn received_bubble<'a>(
     let encoding = if received.binary {
         binary_encoding(received.data_coding)
     } else {
-        text_encoding(&received.text, &TextOptions::default()).0
+        text_encoding(text, &TextOptions::default()).0
     };
     Bubble::Received(Box::new(ReceivedBubble {
         direction: "in",
         message_id: &received.id,
-        number: crate::phones::phone_number(&received.from),
+        number: cut(phone_number(&received.from), MAX_CHARACTERS).0,
         receiver: cut(&received.to, MAX_CHARACTERS).0,
         text,
         text_cut,
-        characters: received.text.chars().count(),
+        characters: count(&received.text),
         clean_text: cut(&received.clean_text, MAX_CHARACTERS).0,
         keyword: received.keyword.as_deref(),
         binary: received
@@ -439,6 +441,10 @@ fn binary(hex: &str, data_coding: u8, esm_class: u8) -> Binary<'_> {
         data_coding,
         esm_class,
     }
+}
+
+fn count(text: &str) -> usize {
+    text.chars().take(MAX_COUNTED_CHARACTERS).count()
 }
 
 /// The first characters of a text, and whether that is not all of it.

@@ -22,7 +22,19 @@ pub(super) fn list(engine: &Arc<Engine>, query: &Query) -> Result<ApiResponse, A
         .take(limit)
         .collect();
     latest.reverse();
-    Ok(json_response(&json!({"requests": latest})))
+    let Some(max_ids) = query.number("ids")? else {
+        return Ok(json_response(&json!({"requests": latest})));
+    };
+    // A request may have sent very many messages.
+    let max_ids = usize::try_from(max_ids).unwrap_or(0);
+    let rows = latest.into_iter().map(|record| {
+        let mut row = serde_json::to_value(record.with_ids(max_ids)).expect(CONTROL_SERIALIZES);
+        row["messageCount"] = record.message_ids.len().into();
+        row
+    });
+    Ok(json_response(
+        &json!({"requests": rows.collect::<Vec<_>>()}),
+    ))
 }
 
 /// One request with its bodies.

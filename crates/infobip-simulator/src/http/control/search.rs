@@ -31,6 +31,9 @@ const MAX_QUERY_CHARACTERS: usize = 100;
 /// Messages read in one request, and under one lock.
 const MAX_SCANNED_MESSAGES: usize = 200_000;
 const MESSAGES_PER_LOCK: usize = 1000;
+/// Bytes of texts read under one lock, and of one text: a longer one was rejected.
+const BYTES_PER_LOCK: usize = 1 << 20;
+const MAX_TEXT_BYTES: usize = 16 << 10;
 /// The time of one request.
 const MAX_TIME: Duration = Duration::from_millis(200);
 /// Characters before a match in its excerpt.
@@ -191,7 +194,7 @@ impl Found {
                 return Ok(None);
             }
             last = Some(position('n', id, phone));
-            if self.filter.has(phone) && phone.number.to_lowercase().contains(&wanted) {
+            if self.filter.has(phone) && find(&phone.number, &wanted).is_some() {
                 let matched = Match {
                     kind: "number",
                     message_id: None,
@@ -225,6 +228,7 @@ impl Found {
         (mut row, mut received): (RowId, ReceivedId),
     ) -> Option<(RowId, ReceivedId)> {
         let number = self.number();
+        let mut bytes = 0;
         for _ in 0..MESSAGES_PER_LOCK {
             let sent = row
                 .checked_sub(1)
@@ -236,7 +240,7 @@ impl Found {
                 (Some(_), None) => true,
                 (None, Some(_)) => false,
             };
-            if self.rows.len() >= self.limit {
+            if self.rows.len() >= self.limit || bytes > BYTES_PER_LOCK {
                 return Some((row, received));
             }
             self.scanned += 1;
@@ -267,13 +271,15 @@ impl Found {
             let (Some(phone), Some(text)) = (phone, text) else {
                 continue;
             };
+            let text = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
+            bytes += text.len();
             // A phone whose number matched was found by its number.
             let listed = |id: PhoneId| {
                 self.phones.contains(&id)
                     || state
                         .phones
                         .get(id)
-                        .is_some_and(|phone| phone.number.to_lowercase().contains(&number))
+                        .is_some_and(|phone| find(&phone.number, &number).is_some())
             };
             // The URLs that the short links in the text lead to.
             let targets = targets.into_iter().flat_map(|shortened| &shortened.links);
@@ -301,6 +307,9 @@ impl Found {
 
 /// Finds a text in lower case, whatever the case, and returns the part of the text around it.
 fn find<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
+    if wanted.is_empty() {
+        return None;
+    }
     let at = if text.is_ascii() {
         let (text, wanted) = (text.as_bytes(), wanted.as_bytes());
         text.windows(wanted.len())

@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{CONTROL_SERIALIZES, bubble, json_response, story_request};
+use super::{
+    CONTROL_SERIALIZES,
+    bubble::{self, MAX_CHARACTERS, MAX_HEX_DIGITS},
+    json_response, story_request,
+};
 use crate::{
     acceptance,
     codes::id::{NO_ERROR, PENDING_ACCEPTED, PENDING_TIME_VIOLATION, PENDING_WAITING_DELIVERY},
@@ -21,6 +25,7 @@ use crate::{
     text::{self, Alphabet, Segment, TextOptions},
 };
 
+/// More parts than a message may have: what is longer was rejected, and only its beginning is shown.
 const MAX_SEGMENTS: usize = 50;
 const MAX_CLICKS: usize = 100;
 /// Rows with one id that are named.
@@ -97,10 +102,14 @@ fn received_story(state: &SimulatorState, received: &ReceivedMessage) -> Value {
         "pull"
     };
     let segments = if received.binary {
-        let octets = hex::decode(&received.hex).unwrap_or_default();
-        binary_json(text::binary_segments(&octets, received.data_coding, 0))
+        binary_json(text::binary_segments(
+            &octets(&received.hex),
+            received.data_coding,
+            0,
+        ))
     } else {
-        text_json(text::segments(&received.text, &TextOptions::default(), 0))
+        let (text, _) = bubble::cut(&received.text, MAX_CHARACTERS);
+        text_json(text::segments(text, &TextOptions::default(), 0))
     };
     json!({
         "message": bubble::received_bubble(state, received),
@@ -194,22 +203,21 @@ fn segments(row: RowId, message: &Message) -> Value {
                 hex, data_coding, ..
             },
             _,
-        ) => {
-            let octets = hex::decode(hex).unwrap_or_default();
-            binary_json(text::binary_segments(&octets, *data_coding, reference))
-        }
+        ) => binary_json(text::binary_segments(&octets(hex), *data_coding, reference)),
         (MessageBody::Text(_), text) => {
             let options = TextOptions {
                 transliteration: None,
                 ..message.content.text_options.clone()
             };
-            text_json(text::segments(
-                text.unwrap_or_default(),
-                &options,
-                reference,
-            ))
+            let (text, _) = bubble::cut(text.unwrap_or_default(), MAX_CHARACTERS);
+            text_json(text::segments(text, &options, reference))
         }
     }
+}
+
+/// The octets that are shown.
+fn octets(hex: &str) -> Vec<u8> {
+    hex::decode(&hex[..hex.len().min(MAX_HEX_DIGITS)]).unwrap_or_default()
 }
 
 fn text_json((alphabet, segments): (Alphabet, Vec<Segment>)) -> Value {
@@ -311,8 +319,18 @@ fn logs(state: &SimulatorState, message: &Message, engine: &Engine) -> Value {
     } else {
         None
     };
-    let row = why
-        .is_none()
-        .then(|| render::log_row(message, &config.currency));
+    let row = why.is_none().then(|| {
+        let row = render::log_row(message, &config.currency);
+        let mut row = serde_json::to_value(row).expect(CONTROL_SERIALIZES);
+        for field in ["from", "to", "text"] {
+            if let Some(Value::String(text)) = row.get_mut(field) {
+                let (shown, is_cut) = bubble::cut(text, MAX_CHARACTERS);
+                if is_cut {
+                    *text = shown.to_owned();
+                }
+            }
+        }
+        row
+    });
     json!({"row": row, "why": why})
 }

@@ -133,6 +133,25 @@ async fn requests_are_kept_with_their_bodies_and_without_credentials() {
 }
 
 #[tokio::test]
+async fn the_ids_of_a_large_request_can_be_left_out() {
+    let simulator = TestSimulator::frozen().await;
+    let destinations: Vec<_> = (0..1000)
+        .map(|n| json!({"to": format!("4179{n:07}")}))
+        .collect();
+    simulator
+        .send(json!({"text": "a", "destinations": destinations}))
+        .await;
+    let page = simulator.get("/_sim/requests?limit=1&ids=3").await;
+    let request = &page["requests"][0];
+    assert_eq!(request["messageIds"].as_array().unwrap().len(), 3);
+    assert_eq!(request["messageCount"], 1000);
+    let all = simulator.get("/_sim/requests?limit=1").await;
+    let request = &all["requests"][0];
+    assert_eq!(request["messageIds"].as_array().unwrap().len(), 1000);
+    assert_eq!(request.get("messageCount"), None);
+}
+
+#[tokio::test]
 async fn bodies_are_bounded_in_length_number_and_bytes() {
     let simulator = TestSimulator::start().await;
     let long = "я".repeat(40_000);

@@ -250,6 +250,40 @@ async fn hostile_contents_are_data() {
     assert_eq!(story["changes"][0]["what"], "rejected");
 }
 
+#[tokio::test]
+async fn enormous_contents_are_shown_in_part() {
+    let simulator = TestSimulator::frozen().await;
+    let long = "needle ".repeat(300_000);
+    simulator.send(text(TO, "m-1", &long)).await;
+    let octets = json!({"messages": [{"destinations": [{"to": TO, "messageId": "m-2"}],
+        "binary": {"hex": "00".repeat(1_000_000), "dataCoding": 4}}]});
+    simulator.post("/sms/1/binary/advanced", octets).await;
+    let mut invalid = text(&"x".repeat(1_000_000), "m-3", "to nobody");
+    invalid["from"] = "y".repeat(1_000_000).into();
+    simulator.send(invalid).await;
+    let received = simulator.inbound(&"z".repeat(1_000_000), TO, &long).await;
+    for path in [
+        format!("/_sim/phones/{TO}"),
+        "/_sim/phones".to_owned(),
+        "/_sim/phones?q=needle".to_owned(),
+        "/_sim/messages/m-1".to_owned(),
+        "/_sim/messages/m-2".to_owned(),
+        "/_sim/messages/m-3".to_owned(),
+        format!("/_sim/messages/{received}"),
+        "/_sim/requests?limit=10".to_owned(),
+        "/_sim/requests/0".to_owned(),
+    ] {
+        let answer = get(&simulator, &path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        let length = answer.text.len();
+        assert!(length < 200_000, "{path} {length}");
+    }
+    let story = simulator.get("/_sim/messages/m-2").await;
+    assert_eq!(story["message"]["binary"]["octets"], 1_000_000);
+    assert_eq!(story["message"]["binary"]["cut"], true);
+    assert_eq!(story["segments"].as_array().unwrap().len(), 50);
+}
+
 /// All bytes of a text in percent-encoding.
 fn percent(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
