@@ -6,7 +6,7 @@ use crate::support::simulator::TestSimulator;
 const READS: [&str; 13] = [
     "/",
     "/_sim/",
-    "/_sim/assets/page.js",
+    "/_sim/assets/main.js",
     "/_sim/phones",
     "/_sim/messages",
     "/_sim/requests",
@@ -231,6 +231,15 @@ async fn the_page_and_its_files_are_served_and_nothing_else() {
         if let Some(asset) = word.strip_prefix("assets/") {
             let asset = get(&simulator, &format!("/_sim/assets/{asset}")).await;
             assert_eq!(asset.status, 200, "{word}");
+            // A module that is imported and not preloaded.
+            for import in asset
+                .text
+                .split('"')
+                .filter_map(|word| word.strip_prefix("./"))
+            {
+                let imported = get(&simulator, &format!("/_sim/assets/{import}")).await;
+                assert_eq!(imported.status, 200, "{import}, which {word} imports");
+            }
         }
     }
     let head = simulator
