@@ -63,9 +63,8 @@ pub(super) fn print(story: &Story, endpoints: &Endpoints<'_>) -> io::Result<()> 
         "follow the events; Ctrl-C ends it",
         format!("{smsbridge} events --address http://{grpc} --since 1h --follow"),
     )?;
-    story.print(format!(
-        "\nThe phones are on http://{simulator}/_sim/. Ctrl-C stops the demo."
-    ))
+    story.print(format!("\nThe phones are on http://{simulator}/_sim/."))?;
+    story.print("Ctrl-C stops the demo.")
 }
 
 /// Whether the URL has the user that every broker has, with its known password.
