@@ -4,7 +4,7 @@
 //! without waiting, written to the request log, and answered.
 //!
 //! Invariants: every endpoint of the API answers in the requested format, errors included; no fault applies to `/_sim/`, the
-//! simulator's own interface. Neighbours: `server` owns the connections, `engine` the state.
+//! simulator's own interface, and no other web site may use that. Neighbours: `server` owns the connections, `engine` the state.
 
 mod account;
 mod api_request;

@@ -43,7 +43,8 @@
 //!   [`render`] convert requests and responses.
 //! - [`state`] is the data behind one lock: [`clock`] and timers, the messages in [`store`], pushes in [`push`].
 //!   [`acceptance`] accepts or rejects a message, [`lifecycle`] moves it through its states, [`outcome`] chooses its final status.
-//! - [`engine`] locks the state, fires timers in the order of virtual time and sends pushes.
+//! - [`phones`] finds the messages of a number, newest activity first; [`changes`] collects what `/_sim/stream` tells.
+//! - [`engine`] locks the state, fires timers in the order of virtual time, sends pushes and events.
 //! - [`faults`] injects faults; [`request_log`] is the log of received requests; [`random`] is the seeded random generator.
 //! - [`codes`], [`text`], [`networks`], [`xml`] and [`dates`] are pure functions and tables.
 //!

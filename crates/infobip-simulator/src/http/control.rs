@@ -1,6 +1,6 @@
 //! `/_sim/`: the simulator's control interface, JSON in camelCase; not a part of the API. See docs/SIMULATOR.md.
 //!
-//! Invariants: no credentials are required; no fault applies.
+//! Invariants: no credentials are required; no fault applies; an answer that the page asks for is bounded.
 //! Neighbour: `running` is the same control for the process of the simulator.
 
 mod account;
