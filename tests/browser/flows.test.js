@@ -102,7 +102,11 @@ test("a click on a short link is recorded and counted on the page, and the bridg
   await close();
 });
 
-test("a push that a fault resets is retried, and delivered after a click that advances the clock by an hour", async () => {
+test("a push that a fault resets is retried, and delivered after a click that advances the clock by an hour", async (t) => {
+  t.after(async () => {
+    await simulator.request("/_sim/faults", { method: "DELETE" });
+    await simulator.post("clock", { frozen: false });
+  });
   const { page, close } = await open(browser, simulator, { route: "#/controls" });
   await page.getByRole("button", { name: "Freeze" }).click();
   await page.getByText("Frozen: only an advance moves it.").waitFor();
