@@ -82,7 +82,13 @@ test("from the start of smsbridge demo to an answered message on the page", asyn
     await page.locator(".theirs .bubble").first().waitFor();
     await page.getByLabel("Text to send as this phone").fill("Thank you, it works");
     await page.keyboard.press("Enter");
-    await bubble(page, "Thank you, it works").getByText("pushed").waitFor();
+    await bubble(page, "Thank you, it works")
+      .getByText("pushed", { exact: true })
+      .waitFor({ timeout: DEADLINE_MS })
+      .catch(async (error) => {
+        const pushes = await (await fetch(`${address}/_sim/pushes?limit=3`)).text();
+        throw new Error(`${error.message}\nthe last pushes: ${pushes}\nthe demo: ${output}`);
+      });
     console.log(`smsbridge demo: page open after ${opened} s, answered message after ${seconds()} s`);
     await page.goto(`${address}/_sim/#/account`);
     await shell(await copied(page, "gRPC, through the bridge"));
