@@ -12,7 +12,7 @@ import { fullDay, withSeconds } from "./format.js";
 import { clockState, connect, follow, live, nowMs } from "./live.js";
 import { PhonesView } from "./phones.js";
 import { oneLine } from "./plain-text.js";
-import { route } from "./route.js";
+import { go, route } from "./route.js";
 
 const VIEWS = {
   phones: { name: "Phones", icon: "phone", make: () => new PhonesView() },
@@ -118,8 +118,8 @@ function heard(kind, data) {
 function onKey(event) {
   if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey) {
     event.preventDefault();
-    if (route().view !== "phones") location.hash = "#/phones";
-    requestAnimationFrame(() => document.getElementById("search")?.focus());
+    if (route().view !== "phones") go({ view: "phones", number: null, message: null, row: null });
+    document.getElementById("search")?.focus();
   } else if (event.key === "F1") {
     event.preventDefault();
     showKeys();
