@@ -86,6 +86,8 @@ export class Conversation {
 
   async #renew(first = false) {
     const { number } = this;
+    // A reset may have taken the phone away since the change was told.
+    if (!number) return;
     if (this.detached) {
       this.latest.hidden = false;
       return;
