@@ -3,10 +3,10 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo quick test check bench fuzz crash-test crash-seeds outage-test fleet-test mutants setup clean
+.PHONY: help demo quick test test-browser check bench fuzz crash-test crash-seeds outage-test fleet-test mutants setup clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## Walk through every flow on a real broker and the simulator, then go on serving; ONCE=1 ends after the walk
 	@scripts/setup build
@@ -20,6 +20,9 @@ quick: ## Format, lints and unit tests: for the inner loop
 test: ## Run all tests and count them; TEST=name runs those whose name contains it
 	@scripts/setup build test
 	@scripts/test $(TEST)
+
+test-browser: ## Test the simulator's page in Chromium; TEST=flows.test.js runs one file, PICTURES=1 renews the pictures of the documents
+	@scripts/test-browser $(if $(filter-out 0,$(PICTURES)),--pictures) $(TEST)
 
 check: ## Format, lints, contract, scripts, documents, chart; HELM=path names the helm to use, HELM=skip skips the chart
 	@scripts/setup build check

@@ -19,7 +19,7 @@ use std::{
 };
 
 use clap::Args;
-use infobip_simulator::{InboundPush, Simulator, SimulatorConfig};
+use infobip_simulator::{BridgeAddresses, InboundPush, Simulator, SimulatorConfig};
 use tokio_util::sync::CancellationToken;
 
 use self::{broker::Broker, ports::Ports, story::Story};
@@ -114,24 +114,31 @@ async fn bind(
     name: &str,
     folder: &Path,
 ) -> Result<Servers, CliError> {
-    let mut bound = try_bind(config, ports).await;
+    let mut bound = try_bind(args, config, ports, name).await;
     for _ in 1..PORT_CHOICES {
         if bound.is_ok() {
             break;
         }
         let ports = Ports::choose();
-        bound = try_bind(configuration(args, name, &ports, folder)?, ports).await;
+        let config = configuration(args, name, &ports, folder)?;
+        bound = try_bind(args, config, ports, name).await;
     }
     bound
 }
 
-async fn try_bind(config: Config, ports: Ports) -> Result<Servers, CliError> {
+async fn try_bind(
+    args: &DemoArgs,
+    config: Config,
+    ports: Ports,
+    name: &str,
+) -> Result<Servers, CliError> {
     let simulator = Simulator::bind(SimulatorConfig {
         listen: ports.simulator,
         username: USERNAME.to_owned(),
         password: PASSWORD.to_owned(),
         inbound: Some(InboundPush::Get(inbound_template(ports.http))),
         clicks_url: Some(format!("http://{}/infobip/local/clicks", ports.http)),
+        bridge: Some(bridge_addresses(args, &ports, name)),
         ..SimulatorConfig::default()
     })
     .await
@@ -274,6 +281,21 @@ fn configuration(
     // No file and no environment.
     Config::load(None, std::iter::empty(), &flags)
         .map_err(|error| CliError::Configuration(error.to_string()))
+}
+
+/// What the simulator's page shows to be copied. Others may see it, so no password of a broker is there.
+fn bridge_addresses(args: &DemoArgs, ports: &Ports, name: &str) -> BridgeAddresses {
+    let url = args.amqp_url.as_deref();
+    BridgeAddresses {
+        grpc: ports.grpc.to_string(),
+        http: ports.http.to_string(),
+        admin: ports.admin.to_string(),
+        amqp_url: url
+            .filter(|url| where_to_look::is_default_user(url))
+            .map(str::to_owned),
+        amqp_prefix: url.map(|_| name.to_owned()),
+        binary: where_to_look::this_binary(),
+    }
 }
 
 fn inbound_template(bridge: SocketAddr) -> String {

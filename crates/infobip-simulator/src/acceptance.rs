@@ -17,7 +17,7 @@ use crate::{
     networks,
     outcome::{self, SpecialNumber},
     state::{SimulatorState, Timer},
-    store::{Message, Phase},
+    store::{FinalReport, Message, Phase},
     submission::{MessageBody, MessageContent, Submission, SubmissionMessage},
     validate,
 };
@@ -133,6 +133,7 @@ impl SimulatorState {
         let content_bytes = estimated_content_bytes(&submitted.content);
         for (index, destination) in submitted.destinations.into_iter().enumerate() {
             if destination.to.trim().is_empty() {
+                self.account.rejections.add(id::MISSING_TO);
                 results.push(DestinationResult {
                     to: destination.to,
                     message_id: None,
@@ -165,6 +166,9 @@ impl SimulatorState {
                 .send_at_ms
                 .filter(|at| *at > now_ms)
                 .unwrap_or(now_ms);
+            if let Some(rejection) = rejection {
+                self.account.rejections.add(rejection.status());
+            }
             // A duplicate id adds no row: the logs show the first message with that id.
             if rejection != Some(Rejection::DuplicateId) {
                 let to = digits.unwrap_or_else(|_| destination.to.clone());
@@ -177,7 +181,7 @@ impl SimulatorState {
                         + if index == 0 { content_bytes } else { 0 },
                     to: to.into(),
                     content: submitted.content.clone(),
-                    shortened_text: None,
+                    shortened: None,
                     process_key: context.process_key.clone(),
                     accepted: rejection.is_none(),
                     accepted_at_ms: now_ms,
@@ -186,6 +190,7 @@ impl SimulatorState {
                     } else {
                         now_ms
                     },
+                    dispatched_at_ms: None,
                     done_at_ms: now_ms,
                     in_logs_from_ms: now_ms + context.send_faults.log_lag_ms,
                     status: rejection.map_or(id::PENDING_ACCEPTED, Rejection::status),
@@ -200,9 +205,14 @@ impl SimulatorState {
                     network,
                     price_micros: if rejection.is_none() { price_micros } else { 0 },
                     handset_deliveries: 0,
+                    report: FinalReport::None,
+                    rare: None,
+                    phone: None,
+                    older_of_phone: None,
                     unread_seq: None,
                 };
-                let row = self.messages.add(message);
+                let row = self.messages.add(message, &mut self.phones);
+                self.message_changed(row);
                 if rejection.is_none() {
                     self.shorten_links(row, config);
                     if send_at_ms > now_ms {
@@ -230,6 +240,15 @@ impl SimulatorState {
                 parts: Some(parts),
             });
         }
+    }
+}
+
+/// The status in the response to the request that sent an accepted message.
+pub(crate) fn answered_status(message: &Message, config: &SimulatorConfig) -> u16 {
+    if message.sent_at_ms > message.accepted_at_ms {
+        id::PENDING_ACCEPTED
+    } else {
+        immediate_status(&message.to, config)
     }
 }
 

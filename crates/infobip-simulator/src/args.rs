@@ -11,7 +11,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use self::parse::{chance, digits, keyword, positive, range};
+use self::parse::{chance, digits, host_name, keyword, positive, range};
 use crate::{
     Bounds, InboundPush, Keyword, Simulator, SimulatorConfig, SimulatorError, clock::HOUR_MS,
 };
@@ -101,6 +101,10 @@ pub struct SimulateArgs {
     /// Base URL of short links.
     #[arg(long, value_name = "URL", default_value = "http://s.test")]
     pub short_url_base: String,
+    /// Name by which browsers may open the page under `/_sim/`, beside IP addresses, localhost and names without a dot; may be
+    /// repeated.
+    #[arg(long = "allow-host", value_name = "NAME", value_parser = host_name)]
+    pub allowed_hosts: Vec<String>,
     /// Print a line for each request: method, path, status, milliseconds.
     #[arg(long, short)]
     pub verbose: bool,
@@ -192,6 +196,7 @@ impl From<SimulateArgs> for SimulatorConfig {
             lookup_roaming: args.lookup_roaming,
             keywords: args.keywords,
             short_url_base: args.short_url_base,
+            allowed_hosts: args.allowed_hosts,
             bounds: args.bounds.into(),
             access_log: args.verbose,
             ..Self::default()
@@ -213,7 +218,7 @@ pub async fn run(args: SimulateArgs, shutdown: CancellationToken) -> Result<(), 
     // Information only: a closed stderr is no error.
     let _ = writeln!(
         io::stderr(),
-        "The simulator listens on http://{address}. Its ledger: curl http://{address}/_sim/messages"
+        "The simulator listens on http://{address}. Its phones: http://{address}/_sim/"
     );
     simulator.run(shutdown).await;
     Ok(())
@@ -275,10 +280,11 @@ mod tests {
         let parsed = config(
             "--retry-after --always-bulk-id --require-known-prefix --forbidden-prefix +850 --forbidden-prefix 53 \
              --retention-hours 2 --lookup-ported 1 --lookup-roaming 0.5 --max-messages 1 --max-message-bytes 2 \
-             --max-received 3 --max-requests 4 --max-pushes 5 --max-links 6 --max-clicks 7 --max-body-bytes 8",
+             --allow-host sim.example.com --max-received 3 --max-requests 4 --max-pushes 5 --max-links 6 --max-clicks 7 --max-body-bytes 8",
         );
         assert!(parsed.retry_after && parsed.always_bulk_id && parsed.require_known_prefix);
         assert_eq!(parsed.forbidden_prefixes, ["850", "53"]);
+        assert_eq!(parsed.allowed_hosts, ["sim.example.com"]);
         assert_eq!(parsed.log_retention_ms, 2 * HOUR_MS);
         assert!((parsed.lookup_ported - 1.0).abs() < f64::EPSILON);
         assert!((parsed.lookup_roaming - 0.5).abs() < f64::EPSILON);
@@ -305,6 +311,8 @@ mod tests {
             "--forbidden-prefix +",
             "--lookup-ported 2",
             "--retention-hours -1",
+            "--allow-host http://sim.example.com/",
+            "--allow-host sim.example.com:8090",
             "--max-body-bytes many",
         ] {
             let words = std::iter::once("simulate").chain(line.split_whitespace());

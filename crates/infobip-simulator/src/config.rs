@@ -5,6 +5,8 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
+use serde::Serialize;
+
 use crate::clock::HOUR_MS;
 
 /// The behaviour of the simulated account, and the limits on stored data.
@@ -74,6 +76,10 @@ pub struct SimulatorConfig {
     pub keywords: Vec<Keyword>,
     /// Base URL of short links. The simulator serves their paths under its own address.
     pub short_url_base: String,
+    /// Names, beside addresses and local names, by which browsers may reach the page and the control interface.
+    pub allowed_hosts: Vec<String>,
+    /// The bridge that is demonstrated with this simulator: its addresses, for the lines that the page shows.
+    pub bridge: Option<BridgeAddresses>,
     /// Limits on the memory that the simulator uses.
     pub bounds: Bounds,
     /// Prints a line for each request to stderr.
@@ -107,6 +113,24 @@ pub struct Keyword {
     pub to: String,
     /// The word; ASCII case is ignored.
     pub word: String,
+}
+
+/// How to reach a bridge that uses this simulator.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BridgeAddresses {
+    /// Its gRPC server, `host:port`.
+    pub grpc: String,
+    /// Its webhooks.
+    pub http: String,
+    /// Its probes and metrics.
+    pub admin: String,
+    /// The broker, if it may be shown, and the prefix of the names on it.
+    pub amqp_url: Option<String>,
+    /// See `amqp_url`.
+    pub amqp_prefix: Option<String>,
+    /// The command by which the bridge was started.
+    pub binary: String,
 }
 
 /// Limits on the stored data. When a limit is exceeded, the oldest entries are removed and counted.
@@ -180,6 +204,8 @@ impl Default for SimulatorConfig {
             lookup_roaming: 0.05,
             keywords: Vec::new(),
             short_url_base: "http://s.test".into(),
+            allowed_hosts: Vec::new(),
+            bridge: None,
             bounds: Bounds::default(),
             access_log: false,
         }

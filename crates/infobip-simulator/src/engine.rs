@@ -7,8 +7,10 @@
 
 mod advance;
 mod pushes;
+mod stream;
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
@@ -17,10 +19,11 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::stream::ChangeStream;
 use crate::{
     config::SimulatorConfig,
     faults::Faults,
-    request_log::{RequestLog, RequestRecord},
+    request_log::{Exchange, RequestLog, RequestRecord},
     state::SimulatorState,
 };
 
@@ -34,7 +37,10 @@ const MAX_SLEEP: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) config: SimulatorConfig,
+    /// Where the simulator listens.
+    pub(crate) address: SocketAddr,
     pub(crate) faults: Faults,
+    stream: ChangeStream,
     state: Mutex<SimulatorState>,
     request_log: Mutex<RequestLog>,
     client: reqwest::Client,
@@ -51,9 +57,15 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Creates the state at the configured time. Starts no task.
-    pub(crate) fn new(config: SimulatorConfig, client: reqwest::Client) -> Self {
+    pub(crate) fn new(
+        config: SimulatorConfig,
+        address: SocketAddr,
+        client: reqwest::Client,
+    ) -> Self {
         Self {
+            address,
             faults: Faults::new(config.seed),
+            stream: ChangeStream::new(),
             state: Mutex::new(SimulatorState::new(&config, start_ms(&config))),
             request_log: Mutex::new(RequestLog::new(config.bounds.requests)),
             client,
@@ -92,8 +104,8 @@ impl Engine {
     }
 
     /// Adds a request to the request log.
-    pub(crate) fn record(&self, request: RequestRecord) {
-        self.request_log().add(request);
+    pub(crate) fn record(&self, request: RequestRecord, exchange: Exchange) {
+        self.request_log().add(request, exchange);
     }
 
     pub(crate) fn request_log(&self) -> MutexGuard<'_, RequestLog> {
@@ -157,7 +169,9 @@ impl Engine {
         self.request_log().clear();
         let mut state = self.lock();
         let generation = state.generation + 1;
+        let changes = state.changes.after_reset();
         *state = SimulatorState::new(&self.config, start_ms(&self.config));
+        state.changes = changes;
         state.generation = generation;
         drop(state);
         self.clock_changed.notify_one();
@@ -172,6 +186,7 @@ impl Engine {
         if let Some(frozen) = frozen {
             state.clock.set_frozen(frozen);
         }
+        state.changes.clock();
         drop(state);
         self.clock_changed.notify_one();
     }

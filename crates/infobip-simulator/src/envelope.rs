@@ -7,6 +7,12 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::request_log::Refusal;
+
+/// Violations and characters of an error in the request log.
+const MAX_LOGGED_VIOLATIONS: usize = 3;
+const MAX_LOGGED_CHARACTERS: usize = 300;
+
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{status}: {text}")]
 pub(crate) struct ApiError {
@@ -46,6 +52,11 @@ impl ApiError {
             .or_default()
             .push(reason.into());
         self
+    }
+
+    /// An error of the simulator's own interface, not of the API.
+    pub(crate) fn refused(status: StatusCode, message_id: &'static str, text: &str) -> Self {
+        Self::new(status, message_id, text)
     }
 
     /// 401, with the text captured in live traffic.
@@ -113,6 +124,24 @@ impl ApiError {
             "GENERAL_ERROR",
             "Something went wrong. Please contact support.",
         )
+    }
+
+    /// The reason for the request log: the text, and the first violations.
+    pub(crate) fn refusal(&self) -> Refusal {
+        let violations = self
+            .validation_errors
+            .iter()
+            .take(MAX_LOGGED_VIOLATIONS)
+            .map(|(field, reasons)| format!("; {field} {}", reasons.join(", ")));
+        let text = std::iter::once(self.text.clone()).chain(violations);
+        Refusal {
+            reason: self.message_id.to_owned(),
+            text: text
+                .collect::<String>()
+                .chars()
+                .take(MAX_LOGGED_CHARACTERS)
+                .collect(),
+        }
     }
 
     pub(crate) fn envelope(&self) -> impl Serialize + use<> {

@@ -2,13 +2,13 @@
 //!
 //! Invariant: each draw has a random generator of its own, seeded by the fault's id and match count, so that adding a
 //! fault does not change which requests another one affects. Rate limits refill in virtual time.
-//! Neighbours: `http::control` adds faults, `http` carries out their effects, `engine` asks whether a push is duplicated.
+//! Neighbours: `http::control` adds faults, `http` carries out their effects, `engine` asks whether a push is reset or duplicated.
 
 mod bucket;
 mod effects;
 mod kind;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use http::{HeaderValue, Method};
 use parking_lot::Mutex;
@@ -29,6 +29,8 @@ pub(crate) struct Faults {
     seed: u64,
     /// Number of faults: avoids taking the lock when there are none.
     count: AtomicUsize,
+    /// Changes with the table and its counters.
+    version: AtomicU64,
     table: Mutex<FaultTable>,
 }
 
@@ -43,6 +45,7 @@ impl Faults {
         Self {
             seed,
             count: AtomicUsize::new(0),
+            version: AtomicU64::new(0),
             table: Mutex::default(),
         }
     }
@@ -91,6 +94,7 @@ impl Faults {
         let id = fault.id;
         table.faults.push((fault, TokenBucket::new(tokens, now_ms)));
         self.count.store(table.faults.len(), Ordering::Release);
+        self.changed();
         Ok(id)
     }
 
@@ -102,7 +106,22 @@ impl Faults {
             .faults
             .retain(|(fault, _)| id.is_some_and(|id| fault.id != id));
         self.count.store(table.faults.len(), Ordering::Release);
+        self.changed();
         before - table.faults.len()
+    }
+
+    /// Number of faults.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Differs after each change of the faults or of their counters.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn list(&self) -> Vec<Fault> {
@@ -129,6 +148,7 @@ impl Faults {
             if fault.kind.replaces_response() && effects.response_fault.is_some() {
                 continue;
             }
+            self.changed();
             if let Some(mut random) = draw(fault, seed) {
                 let struck = apply(&fault.kind, bucket, &mut random, now_ms, &mut effects);
                 fault.struck += u64::from(struck);
@@ -139,6 +159,19 @@ impl Faults {
 
     /// Whether an accepted push is sent a second time.
     pub(crate) fn duplicates_push(&self, url: &str) -> bool {
+        self.strikes_push(url, |fault| {
+            matches!(fault.kind, FaultKind::DuplicatePush {})
+        })
+    }
+
+    /// Whether the attempt of a push fails without an answer. Only a fault with a path applies: one without is for requests.
+    pub(crate) fn resets_push(&self, url: &str) -> bool {
+        self.strikes_push(url, |fault| {
+            matches!(fault.kind, FaultKind::Reset {}) && fault.path.is_some()
+        })
+    }
+
+    fn strikes_push(&self, url: &str, is_for_it: impl Fn(&Fault) -> bool) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
             return false;
         }
@@ -146,17 +179,18 @@ impl Faults {
         let path =
             reqwest::Url::parse(url).map_or_else(|_| String::new(), |url| url.path().to_owned());
         let seed = self.seed;
-        let mut duplicated = false;
+        let mut any_struck = false;
         for (fault, _) in &mut self.table.lock().faults {
-            if matches!(fault.kind, FaultKind::DuplicatePush {})
-                && fault.matches_path(&path)
-                && draw(fault, seed).is_some()
-            {
+            if !is_for_it(fault) || !fault.matches_path(&path) {
+                continue;
+            }
+            self.changed();
+            if draw(fault, seed).is_some() {
                 fault.struck += 1;
-                duplicated = true;
+                any_struck = true;
             }
         }
-        duplicated
+        any_struck
     }
 }
 

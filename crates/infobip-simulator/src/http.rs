@@ -4,7 +4,7 @@
 //! without waiting, written to the request log, and answered.
 //!
 //! Invariants: every endpoint of the API answers in the requested format, errors included; no fault applies to `/_sim/`, the
-//! simulator's own interface. Neighbours: `server` owns the connections, `engine` the state.
+//! simulator's own interface, and no other web site may use that. Neighbours: `server` owns the connections, `engine` the state.
 
 mod account;
 mod api_request;
@@ -14,9 +14,11 @@ mod control;
 mod conversion;
 mod endpoint;
 mod format;
+mod guard;
 mod inbox;
 mod logs;
 mod lookup;
+mod page;
 mod preview;
 mod query;
 mod reports;
@@ -26,7 +28,11 @@ mod short_url;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::Request;
+use http::{
+    Method, Request,
+    header::{CONTENT_TYPE, HeaderValue},
+    request::Parts,
+};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
@@ -36,9 +42,12 @@ use crate::{
     engine::Engine,
     envelope::ApiError,
     faults::ResponseFault,
-    request_log::RequestRecord,
+    request_log::{Exchange, KeptBody, Refusal, RequestRecord},
     server::{ConnectionCloser, HttpResponse, ResponseBody},
 };
+
+/// Their bodies have credentials: the request log keeps none of them.
+const CREDENTIAL_PATHS: &str = "/auth/";
 
 /// Answers a request, or closes its connection if a fault requires it.
 pub async fn handle(
@@ -48,21 +57,8 @@ pub async fn handle(
 ) -> HttpResponse {
     let (parts, body) = request.into_parts();
     let raw_query = parts.uri.query().unwrap_or_default();
-    if parts.uri.path().starts_with("/_sim/") {
-        let response = match read_body(engine, body).await {
-            Ok(body) => {
-                control::handle(
-                    engine,
-                    &parts.method,
-                    parts.uri.path(),
-                    &Query::parse(raw_query),
-                    &body,
-                )
-                .await
-            }
-            Err(error) => ApiResponse::error(Format::Json, &error),
-        };
-        return response.into_http(engine.now_ms());
+    if is_own_interface(&parts.method, parts.uri.path()) {
+        return guard::protect(own_interface(engine, &parts, body).await);
     }
     let (path, suffix) = format::strip_suffix(parts.uri.path());
     let format = suffix.unwrap_or_else(|| format::response_format(&parts.headers));
@@ -71,33 +67,30 @@ pub async fn handle(
         .effects_on(&parts.method, path, engine.now_ms());
     delay(effects.delay_before_ms).await;
 
-    let result = match &effects.response_fault {
+    let body = read_body(engine, body).await;
+    let keeps_bodies = !path.starts_with(CREDENTIAL_PATHS);
+    let request_body = body.as_ref().ok().filter(|_| keeps_bodies).cloned();
+    let result = match (body, &effects.response_fault) {
         // The request is not processed; the request log names its message ids nevertheless.
-        Some((_, response_fault)) if !response_fault.processes_request() => {
-            match read_body(engine, body).await {
-                Ok(body) => {
-                    let mut response = ApiResponse::error(format, &ApiError::general());
-                    response.message_ids = send::message_ids_in(&body);
-                    Ok(response)
-                }
-                Err(error) => Err(error),
-            }
+        (Ok(body), Some((_, response_fault))) if !response_fault.processes_request() => {
+            let mut response = ApiResponse::error(format, &ApiError::general());
+            response.message_ids = send::message_ids_in(&body);
+            Ok(response)
         }
-        _ => match read_body(engine, body).await {
-            Ok(body) => {
-                let request = ApiRequest {
-                    engine,
-                    headers: &parts.headers,
-                    query: Query::parse(raw_query),
-                    body,
-                    format,
-                    send_faults: effects.send_faults,
-                };
-                request.dispatch(path, &parts.method).await
-            }
-            Err(error) => Err(error),
-        },
+        (Ok(body), _) => {
+            let request = ApiRequest {
+                engine,
+                headers: &parts.headers,
+                query: Query::parse(raw_query),
+                body,
+                format,
+                send_faults: effects.send_faults,
+            };
+            request.dispatch(path, &parts.method).await
+        }
+        (Err(error), _) => Err(error),
     };
+    let refused = result.as_ref().err().map(ApiError::refusal);
     let mut response = result.unwrap_or_else(|error| ApiResponse::error(format, &error));
     let message_ids = std::mem::take(&mut response.message_ids);
     if let Some((_, ResponseFault::Substitute { status, body, .. })) = &effects.response_fault {
@@ -110,9 +103,20 @@ pub async fn handle(
             ResponseFault::Reset { .. } | ResponseFault::NoResponse { .. }
         ))
     );
-    engine.record(RequestRecord {
+    let fault = effects.response_fault.as_ref().map(|(name, _)| *name);
+    let content_type = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let exchange = Exchange {
+        request: request_body
+            .filter(|body| !body.is_empty())
+            .map(|body| KeptBody::of(&body, content_type)),
+        answer: (keeps_bodies && !no_response)
+            .then(|| KeptBody::of(&response.body, Some(response.content_type.as_bytes()))),
+    };
+    let now_ms = engine.now_ms();
+    let record = RequestRecord {
         seq: 0,
-        at: ApiDate(engine.now_ms()),
+        at: ApiDate(now_ms),
+        at_ms: now_ms,
         status: (!no_response).then(|| response.status.as_u16()),
         path: path.into(),
         query: without_credentials(raw_query).into(),
@@ -120,10 +124,18 @@ pub async fn handle(
             .response_fault
             .as_ref()
             .is_none_or(|(_, response_fault)| response_fault.processes_request()),
-        fault: effects.response_fault.as_ref().map(|(name, _)| *name),
+        fault,
         message_ids,
         method: parts.method,
-    });
+        refused: match fault {
+            Some(fault) => Some(Box::new(Refusal {
+                reason: format!("fault {fault}"),
+                text: "A fault replaced the response".into(),
+            })),
+            None => refused.map(Box::new),
+        },
+    };
+    engine.record(record, exchange);
 
     delay(effects.delay_after_ms).await;
     match effects.response_fault {
@@ -137,6 +149,35 @@ pub async fn handle(
         }
         Some((_, ResponseFault::Substitute { .. })) | None => response.into_http(engine.now_ms()),
     }
+}
+
+/// Whether a request is for the simulator's page or its control interface, and not for the API.
+fn is_own_interface(method: &Method, path: &str) -> bool {
+    path.starts_with("/_sim/")
+        || path == "/_sim"
+        || (path == "/" && (*method == Method::GET || *method == Method::HEAD))
+}
+
+async fn own_interface(engine: &Arc<Engine>, parts: &Parts, body: Incoming) -> HttpResponse {
+    let (method, path) = (&parts.method, parts.uri.path());
+    let allowed = &engine.config.allowed_hosts;
+    if let Err(error) = guard::check(method, &parts.uri, &parts.headers, allowed) {
+        return ApiResponse::error(Format::Json, &error).into_http(engine.now_ms());
+    }
+    if path == control::STREAM && *method == Method::GET {
+        return control::stream(engine);
+    }
+    if let Some(response) = page::serve(method, path) {
+        return response.into_http(engine.now_ms());
+    }
+    let response = match read_body(engine, body).await {
+        Ok(body) => {
+            let query = Query::parse(parts.uri.query().unwrap_or_default());
+            control::handle(engine, method, path, &parts.headers, &query, &body).await
+        }
+        Err(error) => ApiResponse::error(Format::Json, &error),
+    };
+    response.into_http(engine.now_ms())
 }
 
 async fn read_body(engine: &Engine, body: Incoming) -> Result<Bytes, ApiError> {

@@ -43,7 +43,8 @@
 //!   [`render`] convert requests and responses.
 //! - [`state`] is the data behind one lock: [`clock`] and timers, the messages in [`store`], pushes in [`push`].
 //!   [`acceptance`] accepts or rejects a message, [`lifecycle`] moves it through its states, [`outcome`] chooses its final status.
-//! - [`engine`] locks the state, fires timers in the order of virtual time and sends pushes.
+//! - [`phones`] finds the messages of a number, newest activity first; [`changes`] collects what `/_sim/stream` tells.
+//! - [`engine`] locks the state, fires timers in the order of virtual time, sends pushes and events.
 //! - [`faults`] injects faults; [`request_log`] is the log of received requests; [`random`] is the seeded random generator.
 //! - [`codes`], [`text`], [`networks`], [`xml`] and [`dates`] are pure functions and tables.
 //!
@@ -56,6 +57,7 @@ mod acceptance;
 mod access_log;
 #[cfg(feature = "cli")]
 pub mod args;
+mod changes;
 mod clock;
 pub mod codes;
 mod config;
@@ -67,6 +69,7 @@ mod http;
 mod lifecycle;
 pub mod networks;
 mod outcome;
+mod phones;
 mod push;
 mod random;
 mod render;
@@ -88,7 +91,7 @@ use tokio_util::sync::CancellationToken;
 
 use engine::Engine;
 
-pub use config::{Bounds, Chances, InboundPush, Keyword, SimulatorConfig};
+pub use config::{Bounds, BridgeAddresses, Chances, InboundPush, Keyword, SimulatorConfig};
 pub use running::{FaultRefused, LedgerMessage, RunningSimulator};
 
 /// Why the simulator does not start.
@@ -136,7 +139,7 @@ impl Simulator {
         Ok(Self {
             listener,
             local_addr,
-            engine: Arc::new(Engine::new(config, client)),
+            engine: Arc::new(Engine::new(config, local_addr, client)),
         })
     }
 
@@ -173,13 +176,14 @@ impl Simulator {
     /// Serves until shutdown, then waits for requests and pushes in progress.
     pub async fn run(self, shutdown: CancellationToken) {
         let clock = tokio::spawn(self.engine.clone().run_clock());
+        let stream = tokio::spawn(self.engine.clone().run_stream());
         let stop = async {
             shutdown.cancelled().await;
             self.engine.shutdown.cancel();
         };
         tokio::join!(stop, server::serve(&self.engine, self.listener));
-        // The clock task ends at shutdown. It fails only if it panicked, and the runtime has reported that.
-        let _ = clock.await;
+        // These tasks end at shutdown. They fail only if they panicked, and the runtime has reported that.
+        let _ = tokio::join!(clock, stream);
         self.engine.wait_for_tasks().await;
     }
 }

@@ -12,7 +12,8 @@ use crate::{
     outcome,
     push::{DeliveryReport, DuePush, PushContent},
     state::{SimulatorState, Timer},
-    store::{Phase, RowId},
+    store::{FinalReport, Phase, RowId},
+    submission::NotifyTarget,
 };
 
 impl SimulatorState {
@@ -25,7 +26,7 @@ impl SimulatorState {
         immediately: bool,
         config: &SimulatorConfig,
     ) {
-        let Some(message) = self.messages.get_mut(row) else {
+        let Some(message) = self.messages.get(row) else {
             return;
         };
         let valid_until_ms = message
@@ -39,10 +40,13 @@ impl SimulatorState {
         if let Some(window) = message.content.window {
             let opens_ms = window.next_open_ms(at_ms);
             if opens_ms > at_ms {
-                message.status = PENDING_TIME_VIOLATION;
-                message.done_at_ms = at_ms;
                 let due_ms = opens_ms.min(valid_until_ms + 1);
                 let schedule_version = message.schedule_version;
+                self.change_message(row, |message| {
+                    message.status = PENDING_TIME_VIOLATION;
+                    message.done_at_ms = at_ms;
+                    message.rare_mut().held_at_ms = Some(at_ms);
+                });
                 self.timers.set(
                     due_ms,
                     Timer::Dispatch {
@@ -53,11 +57,14 @@ impl SimulatorState {
                 return;
             }
         }
-        message.phase = Phase::Sent;
-        message.status = PENDING_WAITING_DELIVERY;
-        message.done_at_ms = at_ms;
         let outcome =
             outcome::delivery_outcome(&message.to, &message.id, valid_until_ms - at_ms, config);
+        self.change_message(row, |message| {
+            message.phase = Phase::Sent;
+            message.status = PENDING_WAITING_DELIVERY;
+            message.done_at_ms = at_ms;
+            message.dispatched_at_ms = Some(at_ms);
+        });
         let (mut intermediate, mut final_at_ms) = (
             outcome.intermediate,
             at_ms.saturating_add(outcome.final_after_ms),
@@ -102,12 +109,15 @@ impl SimulatorState {
                 }
             }
             Timer::IntermediateError { row, error } => {
-                let Some(message) = self.messages.get_mut(row) else {
+                self.change_message(row, |message| {
+                    message.status = PENDING_WAITING_DELIVERY;
+                    message.error = error;
+                    message.done_at_ms = at_ms;
+                    message.rare_mut().temporary_error = Some((at_ms, error));
+                });
+                let Some(message) = self.messages.get(row) else {
                     return;
                 };
-                message.status = PENDING_WAITING_DELIVERY;
-                message.error = error;
-                message.done_at_ms = at_ms;
                 if message.content.intermediate_report {
                     self.report(row, at_ms, false, config);
                 }
@@ -115,11 +125,7 @@ impl SimulatorState {
             Timer::Finish { row, status, error } => self.finish(row, at_ms, status, error, config),
             Timer::FlushReports(notify) => {
                 if let Some(batch) = self.report_batches.remove(&notify) {
-                    let id = self.pushes.create(PushContent::Reports {
-                        notify,
-                        reports: batch.reports,
-                    });
-                    self.due_pushes.push(DuePush { id, due_ms: at_ms });
+                    self.push_reports(notify, batch.reports, at_ms);
                 }
             }
             Timer::Push(id) => self.due_pushes.push(DuePush { id, due_ms: at_ms }),
@@ -135,17 +141,20 @@ impl SimulatorState {
         error: u16,
         config: &SimulatorConfig,
     ) {
-        let Some(message) = self.messages.get_mut(row) else {
-            return;
-        };
-        if message.phase == Phase::Final {
+        if self
+            .messages
+            .get(row)
+            .is_none_or(|message| message.phase == Phase::Final)
+        {
             return;
         }
-        message.phase = Phase::Final;
-        message.status = status;
-        message.error = error;
-        message.done_at_ms = at_ms;
-        message.handset_deliveries += u32::from(status == DELIVERED_TO_HANDSET);
+        self.change_message(row, |message| {
+            message.phase = Phase::Final;
+            message.status = status;
+            message.error = error;
+            message.done_at_ms = at_ms;
+            message.handset_deliveries += u32::from(status == DELIVERED_TO_HANDSET);
+        });
         self.report(row, at_ms, true, config);
     }
 
@@ -165,20 +174,43 @@ impl SimulatorState {
             status: message.status,
             error: message.error,
             done_at_ms: message.done_at_ms,
+            is_final,
         };
+        if is_final && let Some(message) = self.messages.get_mut(row) {
+            message.report = FinalReport::Batched;
+        }
         let batch = self.report_batches.entry(notify.clone()).or_default();
         batch.reports.push(report);
         if batch.reports.len() >= config.push_batch_max.max(1) {
             let reports = std::mem::take(&mut batch.reports);
             self.report_batches.remove(&notify);
-            let id = self.pushes.create(PushContent::Reports { notify, reports });
-            self.due_pushes.push(DuePush { id, due_ms: at_ms });
+            self.push_reports(notify, reports, at_ms);
         } else if batch.reports.len() == 1 {
             self.timers.set(
                 at_ms + config.push_batch_window_ms.max(0),
                 Timer::FlushReports(notify),
             );
         }
+    }
+
+    /// Creates a push of these reports, to be sent as soon as the lock is released.
+    fn push_reports(&mut self, notify: NotifyTarget, reports: Vec<DeliveryReport>, at_ms: i64) {
+        let rows: Vec<_> = reports
+            .iter()
+            .map(|report| (report.row, report.is_final))
+            .collect();
+        let id = self.pushes.create(PushContent::Reports { notify, reports });
+        for (row, is_final) in rows {
+            if let Some(message) = self.messages.get_mut(row) {
+                if is_final {
+                    message.report = FinalReport::Pushed(id);
+                } else {
+                    message.rare_mut().intermediate_push = Some(id);
+                }
+            }
+        }
+        self.due_pushes.push(DuePush { id, due_ms: at_ms });
+        self.changes.pushes();
     }
 
     /// Fires all due timers and flushes all waiting reports now, without waiting for the batching window.

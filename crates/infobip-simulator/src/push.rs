@@ -45,6 +45,12 @@ pub(crate) struct Push {
     attempts: Vec<PushAttempt>,
     #[serde(skip_serializing_if = "Option::is_none")]
     duplicate_of: Option<PushId>,
+    /// When it is tried next; `None` once the push is finished.
+    next_attempt_ms: Option<i64>,
+    attempts_left: u64,
+    /// Its duplicate, if a fault made one.
+    #[serde(skip)]
+    duplicate: Option<PushId>,
     /// `None` once the push is finished.
     #[serde(skip)]
     content: Option<Arc<PushContent>>,
@@ -57,6 +63,27 @@ enum PushState {
     Delivered,
     /// All attempts failed.
     Lost,
+}
+
+impl Push {
+    pub(crate) fn state_name(&self) -> &'static str {
+        self.state.as_str()
+    }
+
+    /// The push that repeats it.
+    pub(crate) fn duplicate(&self) -> Option<PushId> {
+        self.duplicate
+    }
+}
+
+impl PushState {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Lost => "lost",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -145,20 +172,33 @@ impl Pushes {
                 message_ids,
                 attempts: Vec::new(),
                 duplicate_of,
+                next_attempt_ms: None,
+                attempts_left: MAX_RETRIES + 1,
+                duplicate: None,
                 content: Some(content),
             },
         );
         id
     }
 
-    /// The pushes that are still stored, oldest first.
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Push> {
-        self.by_id.values()
+    /// The pushes with lower numbers that are still stored, oldest first.
+    pub(crate) fn before(&self, id: PushId) -> impl DoubleEndedIterator<Item = &Push> {
+        self.by_id.range(..id).map(|(_, push)| push)
     }
 
     /// Number of pushes that are neither delivered nor lost.
     pub(crate) fn pending(&self) -> usize {
         self.by_id.len() - self.finished.len()
+    }
+
+    /// A push, if it is still stored.
+    pub(crate) fn get(&self, id: PushId) -> Option<&Push> {
+        self.by_id.get(&id)
+    }
+
+    /// `pending`, `delivered` or `lost`.
+    pub(crate) fn state_name(&self, id: PushId) -> Option<&'static str> {
+        Some(self.get(id)?.state_name())
     }
 
     pub(crate) fn url(&self, id: PushId) -> Option<&str> {
@@ -170,6 +210,8 @@ impl Pushes {
         if let Some(push) = self.by_id.get_mut(&id) {
             push.state = state;
             push.content = None;
+            push.next_attempt_ms = None;
+            push.attempts_left = 0;
             self.finished.push_back(id);
         }
         while self.finished.len() > self.max_finished {
@@ -192,14 +234,17 @@ impl SimulatorState {
             at_ms: due_ms,
             status,
         });
+        push.attempts_left = MAX_RETRIES.saturating_sub(failed_before);
+        self.changes.pushes();
         if status == Some(200) {
             self.pushes.finish(id, PushState::Delivered);
             return;
         }
         match retry_wait_ms(failed_before) {
             Some(wait_ms) => {
-                self.timers
-                    .set(due_ms.saturating_add(wait_ms), Timer::Push(id));
+                let next_ms = due_ms.saturating_add(wait_ms);
+                push.next_attempt_ms = Some(next_ms);
+                self.timers.set(next_ms, Timer::Push(id));
             }
             None => self.pushes.finish(id, PushState::Lost),
         }
@@ -214,7 +259,11 @@ impl SimulatorState {
             push.message_ids.clone(),
             push.content.clone()?,
         );
-        Some(self.pushes.insert(kind, url, ids, Some(id), content))
+        let duplicate = self.pushes.insert(kind, url, ids, Some(id), content);
+        if let Some(push) = self.pushes.by_id.get_mut(&id) {
+            push.duplicate = Some(duplicate);
+        }
+        Some(duplicate)
     }
 }
 

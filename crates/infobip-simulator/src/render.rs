@@ -160,20 +160,13 @@ pub(crate) fn report_rows<'a>(
 
 /// The `state` of a message in the ledger.
 pub(crate) fn ledger_state(message: &Message) -> &'static str {
-    match (message.phase, StatusObject(message.status).group_name()) {
-        (Phase::Scheduled, _) => "scheduled",
-        (Phase::Sent, _) => "pending",
-        (Phase::Final, "DELIVERED") => "delivered",
-        (Phase::Final, "UNDELIVERABLE") => "undeliverable",
-        (Phase::Final, "EXPIRED") => "expired",
-        (Phase::Final, _) => "rejected",
-    }
+    message.state().as_str()
 }
 
 /// The text that the handset shows; `None` for binary content.
 pub(crate) fn handset_text(message: &Message) -> Option<&str> {
-    match (&message.shortened_text, &message.content.body) {
-        (Some(own), _) => Some(own),
+    match (&message.shortened, &message.content.body) {
+        (Some(own), _) => Some(&own.text),
         (None, MessageBody::Text(text)) => Some(text),
         (None, MessageBody::Binary { .. }) => None,
     }

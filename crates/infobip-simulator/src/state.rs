@@ -12,17 +12,19 @@ use std::{
 };
 
 use crate::{
+    changes::Changes,
     clock::{Clock, MINUTE_MS, Timers},
     config::SimulatorConfig,
+    phones::{PhoneId, Phones},
     push::{DuePush, DuePushes, PushContent, PushId, Pushes, ReportBatch},
     random::SeededRandom,
-    store::{MessageStore, RowId},
+    store::{Message, MessageStore, RowId, StatusCounts},
     submission::NotifyTarget,
 };
 
 pub(crate) use self::{
     inbox::{Inbox, MoContent, MoMessage, ReceivedMessage},
-    short_links::{Click, Device, GeoLocation, ShortLink, ShortLinks},
+    short_links::{Click, Device, GeoLocation, RecordedClick, ShortLink, ShortLinks},
 };
 
 /// An action at a virtual time.
@@ -51,6 +53,9 @@ pub(crate) struct SimulatorState {
     pub(crate) timers: Timers<Timer>,
     pub(crate) messages: MessageStore,
     pub(crate) inbox: Inbox,
+    /// The numbers of all messages, in both directions.
+    pub(crate) phones: Phones,
+    pub(crate) changes: Changes,
     /// Reports that wait for their batch.
     pub(crate) report_batches: BTreeMap<NotifyTarget, ReportBatch>,
     pub(crate) pushes: Pushes,
@@ -73,6 +78,8 @@ pub(crate) struct SimulatorState {
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) balance_micros: u64,
+    /// Rejected destinations since the start, by their status.
+    pub(crate) rejections: StatusCounts,
     /// Times of the requests to the logs in the last minute.
     pub(crate) log_requests: VecDeque<i64>,
     /// Bearer and IBSSO tokens with their expiry times.
@@ -89,12 +96,15 @@ impl SimulatorState {
             timers: Timers::default(),
             messages: MessageStore::new(config.bounds),
             inbox: Inbox::new(config),
+            phones: Phones::default(),
+            changes: Changes::default(),
             report_batches: BTreeMap::new(),
             pushes: Pushes::new(config.bounds.pushes),
             due_pushes: Vec::new(),
             links: ShortLinks::default(),
             account: Account {
                 balance_micros: config.balance_micros,
+                rejections: StatusCounts::default(),
                 log_requests: VecDeque::new(),
                 tokens: HashMap::new(),
                 conversions: VecDeque::new(),
@@ -139,8 +149,29 @@ impl SimulatorState {
     }
 
     /// Creates a push and schedules its first attempt.
-    pub(crate) fn schedule_push(&mut self, content: PushContent, at_ms: i64) {
+    pub(crate) fn schedule_push(&mut self, content: PushContent, at_ms: i64) -> PushId {
         let id = self.pushes.create(content);
         self.timers.set(at_ms, Timer::Push(id));
+        self.changes.pushes();
+        id
+    }
+
+    /// Changes the status or the phase of a message.
+    pub(crate) fn change_message(&mut self, row: RowId, change: impl FnOnce(&mut Message)) {
+        self.messages.change(row, &mut self.phones, change);
+        self.message_changed(row);
+    }
+
+    /// Something about the conversation of a phone changed.
+    pub(crate) fn phone_changed(&mut self, phone: Option<PhoneId>) {
+        self.changes.phone(&mut self.phones, phone);
+    }
+
+    /// Something about a message changed that its phone shows.
+    pub(crate) fn message_changed(&mut self, row: RowId) {
+        if self.changes.is_listening() {
+            let phone = self.messages.get(row).and_then(|message| message.phone);
+            self.phone_changed(phone);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! to stored rows. When a limit is exceeded, the oldest rows are evicted and counted. Neighbour: `state` owns the store.
 
 mod message;
+mod message_state;
 mod unread;
 
 use std::{
@@ -11,9 +12,12 @@ use std::{
     sync::Arc,
 };
 
-use crate::config::Bounds;
+use crate::{config::Bounds, phones::Phones};
 
-pub(crate) use message::{Bulk, Message, Phase, RowId};
+pub(crate) use self::{
+    message::{Bulk, FinalReport, Message, Phase, RowId, ShortenedText},
+    message_state::{MessageCounts, MessageState, StateCounts, StatusCounts},
+};
 
 /// The stored messages, indexed by id, send time, bulk and unread report.
 #[derive(Debug)]
@@ -30,6 +34,7 @@ pub(crate) struct MessageStore {
     next_unread_seq: u64,
     estimated_bytes: usize,
     bounds: Bounds,
+    pub(crate) counts: MessageCounts,
     /// Number of evicted rows.
     pub(crate) evicted: u64,
     /// Number of evicted rows without a final status.
@@ -64,6 +69,7 @@ impl MessageStore {
             next_unread_seq: 0,
             estimated_bytes: 0,
             bounds,
+            counts: MessageCounts::default(),
             evicted: 0,
             evicted_unfinished: 0,
         }
@@ -83,7 +89,7 @@ impl MessageStore {
     }
 
     /// Adds a message and evicts the oldest ones beyond the limits.
-    pub(crate) fn add(&mut self, message: Message) -> RowId {
+    pub(crate) fn add(&mut self, mut message: Message, phones: &mut Phones) -> RowId {
         let row = self.first_row + self.rows.len() as u64;
         match self.by_id.get_mut(&message.id) {
             None => {
@@ -104,17 +110,24 @@ impl MessageStore {
             _ => bulk.ranges.push_back((row, 1)),
         }
         self.estimated_bytes += message.estimated_bytes;
+        self.counts.add(&message);
+        if message.has_number()
+            && let Some((phone, older)) = phones.add_sent(&message.to, row, message.state())
+        {
+            message.phone = Some(phone);
+            message.older_of_phone = older;
+        }
         self.rows.push_back(message);
         while self.rows.len() > self.bounds.messages.max(1)
             || (self.estimated_bytes > self.bounds.message_bytes && self.rows.len() > 1)
         {
-            self.evict();
+            self.evict(phones);
         }
         row
     }
 
     /// Removes the oldest message.
-    fn evict(&mut self) {
+    fn evict(&mut self, phones: &mut Phones) {
         let message = self
             .rows
             .pop_front()
@@ -122,6 +135,8 @@ impl MessageStore {
         let row = self.first_row;
         self.first_row += 1;
         self.estimated_bytes -= message.estimated_bytes;
+        self.counts.remove(message.state(), message.status);
+        phones.evict_sent(&message);
         self.evicted += 1;
         self.evicted_unfinished += u64::from(message.phase != Phase::Final);
         self.by_sent.remove(&(message.sent_at_ms, row));
@@ -163,10 +178,36 @@ impl MessageStore {
             .get(usize::try_from(row.checked_sub(self.first_row)?).ok()?)
     }
 
-    /// Mutable access. Fields that an index uses (ids, `sent_at_ms`, `unread_seq`) must not be changed through it.
+    /// Mutable access. Fields that an index or a count uses (ids, `sent_at_ms`, `unread_seq`, `status`, `phase`) must not be
+    /// changed through it.
     pub(crate) fn get_mut(&mut self, row: RowId) -> Option<&mut Message> {
         self.rows
             .get_mut(usize::try_from(row.checked_sub(self.first_row)?).ok()?)
+    }
+
+    /// Changes the status or the phase of a message, and counts it.
+    pub(crate) fn change(
+        &mut self,
+        row: RowId,
+        phones: &mut Phones,
+        change: impl FnOnce(&mut Message),
+    ) {
+        let Some(message) = self.get_mut(row) else {
+            return;
+        };
+        let before = (message.state(), message.status);
+        change(message);
+        let (after, phone) = ((message.state(), message.status), message.phone);
+        if before == after {
+            return;
+        }
+        self.counts.states.add(after.0);
+        self.counts.statuses.add(after.1);
+        self.counts.remove(before.0, before.1);
+        if let Some(phone) = phone.and_then(|id| phones.get_mut(id)) {
+            phone.states.add(after.0);
+            phone.states.remove(before.0);
+        }
     }
 
     /// Changes the send time of a message.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::{clock::MINUTE_MS, dates};
+use crate::{clock::MINUTE_MS, dates, text::TextOptions};
 
 /// A validated send request.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(crate) struct SubmissionDestination {
 pub(crate) struct MessageContent {
     pub(crate) from: String,
     pub(crate) body: MessageBody,
+    /// How the text was encoded.
+    pub(crate) text_options: TextOptions,
     /// Number of parts.
     pub(crate) parts: u32,
     pub(crate) flash: bool,

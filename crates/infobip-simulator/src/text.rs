@@ -6,9 +6,13 @@
 //! [`transliteration`] has the scripts; `validate`, `state::inbox` and `http::preview` call [`encode`].
 
 mod gsm7;
+mod segments;
 mod transliteration;
 
-pub use transliteration::Transliteration;
+pub use self::{
+    segments::{Segment, binary_segments, segments},
+    transliteration::Transliteration,
+};
 
 /// Options of a message that affect its alphabet and parts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,6 +79,8 @@ pub struct Encoded {
     pub parts: u32,
     /// Space left in the last part, in septets or UTF-16 code units (`charactersRemaining`).
     pub characters_remaining: u32,
+    /// The national tables that it is encoded with, in words.
+    pub tables: Option<&'static str>,
 }
 
 /// Capacity of the only part, and of one of several parts.
@@ -129,19 +135,48 @@ pub fn encode(text: &str, options: &TextOptions) -> Encoded {
         Some(script) => script.transliterate(text),
         None => text.to_owned(),
     };
-    let measured = options
-        .language
-        .and_then(|language| count_national_parts(&text, language, options))
-        .or_else(|| count_parts(&text, GSM7, |c| gsm7::DEFAULT.septets(c)));
-    let (alphabet, (parts, characters_remaining)) = match measured {
-        Some(measured) => (Alphabet::Gsm7, measured),
-        None => (Alphabet::Ucs2, count_ucs2_parts(&text)),
-    };
+    let coding = choose_coding(&text, options);
+    let (parts, characters_remaining) = coding.parts;
     Encoded {
         text,
-        alphabet,
+        alphabet: coding.alphabet,
         parts,
         characters_remaining,
+        tables: coding.national.map(|tables| tables.name),
+    }
+}
+
+/// How a text is encoded.
+struct Coding {
+    alphabet: Alphabet,
+    national: Option<&'static NationalTables>,
+    /// Number of parts, and what remains of the last one.
+    parts: (u32, u32),
+}
+
+fn choose_coding(text: &str, options: &TextOptions) -> Coding {
+    let national = options
+        .language
+        .map(|language| national_tables(language, options));
+    let with_national = national.and_then(|tables| {
+        let parts = count_parts(text, tables.limits, |c| tables.septets.septets(c))?;
+        Some((Some(tables), parts))
+    });
+    let measured = with_national.or_else(|| {
+        let parts = count_parts(text, GSM7, |c| gsm7::DEFAULT.septets(c))?;
+        Some((None, parts))
+    });
+    match measured {
+        Some((national, parts)) => Coding {
+            alphabet: Alphabet::Gsm7,
+            national,
+            parts,
+        },
+        None => Coding {
+            alphabet: Alphabet::Ucs2,
+            national: None,
+            parts: count_ucs2_parts(text),
+        },
     }
 }
 
@@ -150,10 +185,7 @@ pub fn encode(text: &str, options: &TextOptions) -> Encoded {
 /// Data coding 0 (also 16 for flash, and 0xF0 to 0xF3) is the default alphabet with one septet in each octet, as in the
 /// manual's sample `54 65 73 74`: 160/153. Any other content is sent as octets: 140/134.
 pub fn binary_parts(octets: usize, data_coding: u8) -> u32 {
-    let limits = match data_coding {
-        0x00 | 0x10 | 0xf0..=0xf3 => GSM7,
-        _ => OCTETS,
-    };
+    let limits = binary_limits(data_coding);
     let octets = u32::try_from(octets).unwrap_or(u32::MAX);
     if octets <= limits.alone {
         1
@@ -162,33 +194,89 @@ pub fn binary_parts(octets: usize, data_coding: u8) -> u32 {
     }
 }
 
-/// Parts and remaining septets with a language's tables; `None` if they do not cover the text.
-fn count_national_parts(
-    text: &str,
-    language: Language,
-    options: &TextOptions,
-) -> Option<(u32, u32)> {
+fn binary_limits(data_coding: u8) -> PartLimits {
+    match data_coding {
+        0x00 | 0x10 | 0xf0..=0xf3 => GSM7,
+        _ => OCTETS,
+    }
+}
+
+/// National tables of a text: their septets, their room, and the identifiers by which a header names them.
+struct NationalTables {
+    name: &'static str,
+    septets: &'static gsm7::SeptetTable,
+    limits: PartLimits,
+    /// 3GPP TS 23.038, 6.2.1.2.4: the language behind the escape, and the language of the base table.
+    single_shift: Option<u8>,
+    locking_shift: Option<u8>,
+}
+
+/// Declares the tables of a language.
+const fn tables(
+    name: &'static str,
+    septets: &'static gsm7::SeptetTable,
+    single_shift: Option<u8>,
+    locking_shift: Option<u8>,
+) -> NationalTables {
+    NationalTables {
+        name,
+        septets,
+        limits: if single_shift.is_some() && locking_shift.is_some() {
+            BOTH_TABLES
+        } else {
+            ONE_TABLE
+        },
+        single_shift,
+        locking_shift,
+    }
+}
+
+static TURKISH_BOTH: NationalTables = tables(
+    "Turkish locking and single shift",
+    &gsm7::TURKISH_BOTH,
+    Some(1),
+    Some(1),
+);
+static TURKISH_LOCKING: NationalTables = tables(
+    "Turkish locking shift",
+    &gsm7::TURKISH_LOCKING,
+    None,
+    Some(1),
+);
+static TURKISH_SINGLE: NationalTables =
+    tables("Turkish single shift", &gsm7::TURKISH_SINGLE, Some(1), None);
+static SPANISH_SINGLE: NationalTables =
+    tables("Spanish single shift", &gsm7::SPANISH_SINGLE, Some(2), None);
+static PORTUGUESE_BOTH: NationalTables = tables(
+    "Portuguese locking and single shift",
+    &gsm7::PORTUGUESE_BOTH,
+    Some(3),
+    Some(3),
+);
+static PORTUGUESE_LOCKING: NationalTables = tables(
+    "Portuguese locking shift",
+    &gsm7::PORTUGUESE_LOCKING,
+    None,
+    Some(3),
+);
+static PORTUGUESE_SINGLE: NationalTables = tables(
+    "Portuguese single shift",
+    &gsm7::PORTUGUESE_SINGLE,
+    Some(3),
+    None,
+);
+
+/// The tables that a language and its shift fields select.
+fn national_tables(language: Language, options: &TextOptions) -> &'static NationalTables {
     let locking = options.locking_shift || !options.single_shift;
     match (language, locking, options.single_shift) {
-        (Language::Tr, true, true) => {
-            count_parts(text, BOTH_TABLES, |c| gsm7::TURKISH_BOTH.septets(c))
-        }
-        (Language::Tr, true, false) => {
-            count_parts(text, ONE_TABLE, |c| gsm7::TURKISH_LOCKING.septets(c))
-        }
-        (Language::Tr, false, _) => {
-            count_parts(text, ONE_TABLE, |c| gsm7::TURKISH_SINGLE.septets(c))
-        }
-        (Language::Pt, true, true) => {
-            count_parts(text, BOTH_TABLES, |c| gsm7::PORTUGUESE_BOTH.septets(c))
-        }
-        (Language::Pt, true, false) => {
-            count_parts(text, ONE_TABLE, |c| gsm7::PORTUGUESE_LOCKING.septets(c))
-        }
-        (Language::Pt, false, _) => {
-            count_parts(text, ONE_TABLE, |c| gsm7::PORTUGUESE_SINGLE.septets(c))
-        }
-        (Language::Es, _, _) => count_parts(text, ONE_TABLE, |c| gsm7::SPANISH_SINGLE.septets(c)),
+        (Language::Tr, true, true) => &TURKISH_BOTH,
+        (Language::Tr, true, false) => &TURKISH_LOCKING,
+        (Language::Tr, false, _) => &TURKISH_SINGLE,
+        (Language::Pt, true, true) => &PORTUGUESE_BOTH,
+        (Language::Pt, true, false) => &PORTUGUESE_LOCKING,
+        (Language::Pt, false, _) => &PORTUGUESE_SINGLE,
+        (Language::Es, _, _) => &SPANISH_SINGLE,
     }
 }
 

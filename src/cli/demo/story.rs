@@ -46,6 +46,8 @@ impl Story {
             broker,
             ports,
         } = endpoints;
+        let page = self.paint(Tone::Bold, &format!("http://{simulator}/_sim/"));
+        self.print(format!("Open {page} to see the phones.\n"))?;
         self.print("smsbridge demo: a simulated Infobip account and a bridge, in one process.\n")?;
         self.print("  your services ──gRPC or RabbitMQ──▶ smsbridge ──REST──▶ Infobip (here: the simulator)")?;
         self.print("                ◀─────events──────────           ◀─pushes─\n")?;
@@ -55,7 +57,7 @@ impl Story {
             "  bridge, ops      {}   (/ready, /metrics)",
             bridge.admin
         ))?;
-        self.print(format!("  simulator        {simulator}   (/_sim/messages)"))?;
+        self.print(format!("  simulator        {simulator}   (/_sim/)"))?;
         if let Some(broker) = broker {
             self.print(format!("  broker           {}", broker.endpoint.address()))?;
         }

@@ -63,16 +63,17 @@ pub(super) fn print(story: &Story, endpoints: &Endpoints<'_>) -> io::Result<()> 
         "follow the events; Ctrl-C ends it",
         format!("{smsbridge} events --address http://{grpc} --since 1h --follow"),
     )?;
-    story.print("\nCtrl-C stops the demo.")
+    story.print(format!("\nThe phones are on http://{simulator}/_sim/."))?;
+    story.print("Ctrl-C stops the demo.")
 }
 
 /// Whether the URL has the user that every broker has, with its known password.
-fn is_default_user(url: &str) -> bool {
+pub(super) fn is_default_user(url: &str) -> bool {
     url.contains("://guest:guest@")
 }
 
 /// The path by which this process was started, for a shell.
-fn this_binary() -> String {
+pub(super) fn this_binary() -> String {
     let path = std::env::args_os()
         .next()
         .and_then(|path| path.into_string().ok())

@@ -3,10 +3,12 @@
 //! Invariant: a message has one short link for each tracked URL, and no other message shares it.
 //! Neighbour: `validate::tracking` has put the placeholders into the text.
 
+use std::sync::Arc;
+
 use crate::{
     config::SimulatorConfig,
     state::{ShortLink, SimulatorState},
-    store::RowId,
+    store::{RowId, ShortenedText},
     submission::MessageBody,
     validate::SHORT_URL_CHARACTERS,
 };
@@ -34,13 +36,15 @@ impl SimulatorState {
             .saturating_sub(base.chars().count() + 2)
             .max(8);
         let mut shortened_text = text.to_string();
+        let mut links: Vec<(Arc<str>, Arc<str>)> = Vec::new();
         for (placeholder, target) in &content.links {
             let mut random = self.next_random("link");
-            let path = format!(
+            let path: Arc<str> = format!(
                 "/{}/{}",
                 random.alphanumeric(4),
                 random.alphanumeric(path_characters - 4)
-            );
+            )
+            .into();
             shortened_text =
                 shortened_text.replacen(placeholder.as_str(), &format!("{base}{path}"), 1);
             self.links.by_path.insert(
@@ -48,8 +52,10 @@ impl SimulatorState {
                 ShortLink {
                     row,
                     target: target.clone(),
+                    clicks: 0,
                 },
             );
+            links.push((path.clone(), target.clone()));
             self.links.oldest_first.push_back(path);
             while self.links.oldest_first.len() > config.bounds.links.max(1) {
                 if let Some(oldest) = self.links.oldest_first.pop_front() {
@@ -58,7 +64,11 @@ impl SimulatorState {
             }
         }
         if let Some(message) = self.messages.get_mut(row) {
-            message.shortened_text = Some(shortened_text.into());
+            message.shortened = Some(Box::new(ShortenedText {
+                text: shortened_text.into(),
+                links,
+                base: base.into(),
+            }));
         }
     }
 }

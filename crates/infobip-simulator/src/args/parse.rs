@@ -41,3 +41,11 @@ pub(super) fn keyword(text: &str) -> Result<Keyword, String> {
         _ => Err("must be NUMBER=WORD".into()),
     }
 }
+
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let is_name = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    if text.is_empty() || !text.chars().all(is_name) {
+        return Err("must be a host name without scheme and port, like sim.example.com".into());
+    }
+    Ok(text.to_owned())
+}

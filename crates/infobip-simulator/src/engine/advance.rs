@@ -44,6 +44,7 @@ impl Engine {
         state.clock.set(target_ms);
         state.clock.set_frozen(was_frozen);
         state.wakes_at_ms = i64::MAX;
+        state.changes.clock();
         self.release(state);
     }
 

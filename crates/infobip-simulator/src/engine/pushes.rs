@@ -1,7 +1,7 @@
 //! Sends pushes: concurrently while the clock runs, and in order of each server during an advance.
 //!
 //! Invariants: at most `push_concurrency` requests are in flight; a push of an earlier generation is discarded.
-//! Neighbours: `push` has the content and the retry cycle, `faults` decides whether a push is duplicated.
+//! Neighbours: `push` has the content and the retry cycle, `faults` decides whether a push is reset or duplicated.
 
 use std::{
     collections::BTreeMap,
@@ -81,14 +81,23 @@ impl Engine {
         generation: u64,
         may_duplicate: bool,
     ) -> Option<PushId> {
-        let push_request = {
+        let (push_request, reset) = {
             let mut state = self.lock();
             if state.generation != generation {
                 return None;
             }
-            state.push_request(id, &self.config.currency)?
+            let push_request = state.push_request(id, &self.config.currency)?;
+            let url = state.pushes.url(id);
+            (
+                push_request,
+                url.is_some_and(|url| self.faults.resets_push(url)),
+            )
         };
-        let status = push::send_request(&self.client, self.config.push_timeout, push_request).await;
+        let status = if reset {
+            None
+        } else {
+            push::send_request(&self.client, self.config.push_timeout, push_request).await
+        };
         let mut state = self.lock();
         if state.generation != generation {
             return None;

@@ -43,7 +43,7 @@ pub(crate) enum FaultKind {
         #[serde(default)]
         burst: Option<f64>,
     },
-    /// Resets the connection before the request is processed.
+    /// Resets the connection before the request is processed. With a path that a push's URL has, its attempt fails as well.
     Reset {},
     /// Accepts a send, then closes the connection without a response.
     AcceptThenDrop {

@@ -1,17 +1,31 @@
 //! `/_sim/`: the simulator's control interface, JSON in camelCase; not a part of the API. See docs/SIMULATOR.md.
 //!
-//! Invariants: no credentials are required; no fault applies.
+//! Invariants: no credentials are required; no fault applies; an answer that the page asks for is bounded.
 //! Neighbour: `running` is the same control for the process of the simulator.
 
+mod account;
+mod bubble;
 mod clock;
+mod conversation;
+mod cursor;
 mod faults;
+mod guide;
 mod inbound;
 mod ledger;
+mod phones;
+mod requests;
+mod search;
+mod story;
+mod story_request;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use http::Method;
+use http::{
+    HeaderMap, Method, StatusCode,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -20,32 +34,49 @@ use crate::{
     engine::Engine,
     envelope::ApiError,
     http::{ApiResponse, Format, Query},
+    server::{HttpResponse, ResponseBody},
 };
 
 const CONTROL_SERIALIZES: &str =
     "control responses have only string keys and no failing serializer";
+
+/// The path of the stream of changes.
+pub const STREAM: &str = "/_sim/stream";
+
+/// The stream of changes, as server-sent events.
+pub fn stream(engine: &Arc<Engine>) -> HttpResponse {
+    let now_ms = engine.now_ms();
+    let Some(events) = engine.subscribe() else {
+        let error = ApiError::refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "TOO_MANY_LISTENERS",
+            "Too many listeners: close another page of this simulator",
+        );
+        return ApiResponse::error(Format::Json, &error).into_http(now_ms);
+    };
+    let mut response = json_response(&()).into_http(now_ms);
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream;charset=UTF-8"),
+    );
+    response.map(|_| ResponseBody::events(events))
+}
 
 /// Answers a control request.
 pub async fn handle(
     engine: &Arc<Engine>,
     method: &Method,
     path: &str,
+    headers: &HeaderMap,
     query: &Query,
     body: &Bytes,
 ) -> ApiResponse {
     let result = match (method.as_str(), path.trim_end_matches('/')) {
+        ("GET", "/_sim/phones") => phones::list(engine, query).await,
         ("GET", "/_sim/messages") => ledger::messages(engine, query),
         ("POST", "/_sim/inbound") => inbound::receive(engine, body),
-        ("GET", "/_sim/requests") => last_items(
-            query,
-            "requests",
-            &engine.request_log().iter().collect::<Vec<_>>(),
-        ),
-        ("GET", "/_sim/pushes") => last_items(
-            query,
-            "pushes",
-            &engine.lock().pushes.iter().collect::<Vec<_>>(),
-        ),
+        ("GET", "/_sim/requests") => requests::list(engine, query),
+        ("GET", "/_sim/pushes") => requests::pushes(engine, query),
         ("GET", "/_sim/clicks") => last_items(
             query,
             "clicks",
@@ -54,10 +85,13 @@ pub async fn handle(
                 .links
                 .clicks
                 .iter()
-                .map(|click| &**click)
+                .map(|recorded| &*recorded.click)
                 .collect::<Vec<_>>(),
         ),
         ("GET", "/_sim/conversions") => conversions(engine, query),
+        ("GET", "/_sim/account") => Ok(account::show(engine, headers)),
+        ("GET", "/_sim/outcomes") => Ok(guide::outcomes()),
+        ("GET", "/_sim/faults/kinds") => Ok(guide::fault_kinds()),
         ("GET", "/_sim/faults") => Ok(faults::list(engine)),
         ("POST", "/_sim/faults") => faults::add(engine, body),
         ("DELETE", "/_sim/faults") => faults::remove(engine, query),
@@ -72,13 +106,36 @@ pub async fn handle(
         }
         (
             _,
-            "/_sim/messages" | "/_sim/inbound" | "/_sim/requests" | "/_sim/pushes" | "/_sim/clicks"
-            | "/_sim/conversions" | "/_sim/faults" | "/_sim/clock" | "/_sim/keywords"
-            | "/_sim/state" | "/_sim/reset",
+            STREAM | "/_sim/phones" | "/_sim/account" | "/_sim/outcomes" | "/_sim/faults/kinds"
+            | "/_sim/messages" | "/_sim/inbound" | "/_sim/requests" | "/_sim/pushes"
+            | "/_sim/clicks" | "/_sim/conversions" | "/_sim/faults" | "/_sim/clock"
+            | "/_sim/keywords" | "/_sim/state" | "/_sim/reset",
         ) => Err(ApiError::method_not_allowed()),
-        _ => Err(ApiError::not_found("Not found")),
+        (_, path) => named(engine, method, path, query),
     };
     result.unwrap_or_else(|error| ApiResponse::error(Format::Json, &error))
+}
+
+/// Answers a request whose path ends with a name.
+fn named(
+    engine: &Arc<Engine>,
+    method: &Method,
+    path: &str,
+    query: &Query,
+) -> Result<ApiResponse, ApiError> {
+    let not_found = || ApiError::not_found("Not found");
+    let (collection, name) = path.rsplit_once('/').ok_or_else(not_found)?;
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    let show = match collection {
+        "/_sim/phones" => conversation::show,
+        "/_sim/messages" => story::show,
+        "/_sim/requests" => requests::show,
+        _ => return Err(not_found()),
+    };
+    if *method != Method::GET {
+        return Err(ApiError::method_not_allowed());
+    }
+    show(engine, &name, query)
 }
 
 fn json_response(value: &impl Serialize) -> ApiResponse {

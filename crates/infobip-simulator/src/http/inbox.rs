@@ -12,8 +12,12 @@ pub fn pull(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let limit = request.query.limit()?;
     let config = &request.engine.config;
     let mut state = request.engine.lock();
-    let oldest_ms = state.clock.now_ms() - config.log_retention_ms;
-    let (received, pending) = state.inbox.take_unread(oldest_ms, limit);
+    let now_ms = state.clock.now_ms();
+    let oldest_ms = now_ms - config.log_retention_ms;
+    let (received, pending) = state.inbox.take_unread(oldest_ms, now_ms, limit);
+    for message in &received {
+        state.phone_changed(message.phone);
+    }
     drop(state);
     let mut response = request.respond(
         "reportResponse",

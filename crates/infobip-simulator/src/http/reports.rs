@@ -12,14 +12,18 @@ pub fn pull(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let limit = request.query.limit()?;
     let config = &request.engine.config;
     let mut state = request.engine.lock();
-    let oldest_ms = state.clock.now_ms() - config.log_retention_ms;
+    let now_ms = state.clock.now_ms();
+    let oldest_ms = now_ms - config.log_retention_ms;
     let (bulk_ids, message_ids) = (
         request.query.list("bulkId"),
         request.query.list("messageId"),
     );
     let rows = state
         .messages
-        .take_unread(&bulk_ids, &message_ids, oldest_ms, limit);
+        .take_unread(&bulk_ids, &message_ids, oldest_ms, now_ms, limit);
+    for row in &rows {
+        state.message_changed(*row);
+    }
     let reports: Vec<DeliveryReport> = rows
         .into_iter()
         .filter_map(|row| {
@@ -29,6 +33,7 @@ pub fn pull(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
                 status: message.status,
                 error: message.error,
                 done_at_ms: message.done_at_ms,
+                is_final: true,
             })
         })
         .collect();

@@ -9,7 +9,7 @@ use crate::{
     envelope::ApiError,
     http::{ApiRequest, ApiResponse},
     push::PushContent,
-    state::{Click, Device, GeoLocation},
+    state::{Click, Device, GeoLocation, RecordedClick},
 };
 
 /// Redirects to the target of the link and records the click.
@@ -18,8 +18,12 @@ pub fn follow(request: &ApiRequest<'_>, path: &str) -> Result<ApiResponse, ApiEr
     let mut state = request.engine.lock();
     let now_ms = state.clock.now_ms();
     let not_found = || ApiError::not_found("Not found");
-    let link = state.links.by_path.get(path).ok_or_else(not_found)?;
-    let (row, target) = (link.row, link.target.clone());
+    let (path, link) = state
+        .links
+        .by_path
+        .get_key_value(path)
+        .ok_or_else(not_found)?;
+    let (path, row, target) = (path.clone(), link.row, link.target.clone());
     let location = HeaderValue::from_str(&target).map_err(|_| not_found())?;
     let message = state.messages.get(row).ok_or_else(not_found)?;
     let user_agent = request
@@ -49,12 +53,20 @@ pub fn follow(request: &ApiRequest<'_>, path: &str) -> Result<ApiResponse, ApiEr
         },
         clicked_at: ApiDate(now_ms),
     });
-    state.links.clicks.push_back(click.clone());
+    let push = config.clicks_url.clone().map(|url| {
+        let click = click.clone();
+        state.schedule_push(PushContent::Click { url, click }, now_ms)
+    });
+    if let Some(link) = state.links.by_path.get_mut(&path) {
+        link.clicks += 1;
+    }
+    state.message_changed(row);
+    state
+        .links
+        .clicks
+        .push_back(RecordedClick { click, path, push });
     while state.links.clicks.len() > config.bounds.clicks.max(1) {
         state.links.clicks.pop_front();
-    }
-    if let Some(url) = config.clicks_url.clone() {
-        state.schedule_push(PushContent::Click { url, click }, now_ms);
     }
     request.engine.release(state);
     Ok(ApiResponse::redirect(location))

@@ -19,6 +19,8 @@ pub(crate) struct DeliveryReport {
     pub(crate) status: u16,
     pub(crate) error: u16,
     pub(crate) done_at_ms: i64,
+    /// False: a report of a temporary error.
+    pub(crate) is_final: bool,
 }
 
 /// Reports for one URL that wait to be pushed together.

@@ -132,7 +132,13 @@ mod tests {
             hex: hex.into(),
             data_coding,
             esm_class: 0,
+            binary: false,
             unread: false,
+            pulled_at_ms: None,
+            push: None,
+            phone: None,
+            older_of_phone: None,
+            next_row: 0,
         }
     }
 

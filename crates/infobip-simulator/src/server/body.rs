@@ -1,4 +1,4 @@
-//! Response bodies: complete, or truncated by a fault.
+//! Response bodies: complete, truncated by a fault, or a stream of events.
 
 use std::{
     io,
@@ -9,13 +9,17 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
 
-/// A response body, complete or truncated.
+/// A response body: complete, truncated, or a stream of events.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     /// `None` once they are sent.
     bytes: Option<Bytes>,
-    content_length: u64,
+    /// `None`: it is not known before the end.
+    content_length: Option<u64>,
+    /// What follows `bytes`, until its sender is dropped.
+    events: Option<mpsc::Receiver<Bytes>>,
     /// Whether the body ends with an error.
     truncated: bool,
     /// Whether the connection had the time to flush the bytes.
@@ -25,8 +29,20 @@ pub(crate) struct ResponseBody {
 impl ResponseBody {
     pub(crate) fn complete(bytes: Bytes) -> Self {
         Self {
-            content_length: bytes.len() as u64,
+            content_length: Some(bytes.len() as u64),
             bytes: Some(bytes),
+            events: None,
+            truncated: false,
+            yielded: false,
+        }
+    }
+
+    /// A body that lasts until the sender of its events is dropped.
+    pub(crate) fn events(events: mpsc::Receiver<Bytes>) -> Self {
+        Self {
+            content_length: None,
+            bytes: None,
+            events: Some(events),
             truncated: false,
             yielded: false,
         }
@@ -38,7 +54,8 @@ impl ResponseBody {
             .unwrap_or(bytes.len() / 2)
             .min(bytes.len().saturating_sub(1));
         Self {
-            content_length: bytes.len() as u64,
+            content_length: Some(bytes.len() as u64),
+            events: None,
             bytes: Some(bytes.slice(..after)),
             truncated: true,
             yielded: false,
@@ -57,6 +74,11 @@ impl Body for ResponseBody {
         if let Some(bytes) = self.bytes.take().filter(|bytes| !bytes.is_empty()) {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
+        if let Some(events) = &mut self.events {
+            return events
+                .poll_recv(cx)
+                .map(|event| event.map(|event| Ok(Frame::data(event))));
+        }
         if !self.truncated {
             return Poll::Ready(None);
         }
@@ -72,11 +94,14 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.truncated && self.bytes.as_ref().is_none_or(Bytes::is_empty)
+        self.events.is_none() && !self.truncated && self.bytes.as_ref().is_none_or(Bytes::is_empty)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.content_length)
+        match self.content_length {
+            Some(length) => SizeHint::with_exact(length),
+            None => SizeHint::new(),
+        }
     }
 }
 

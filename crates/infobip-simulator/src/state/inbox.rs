@@ -3,12 +3,17 @@
 //! Invariants: the inbox is bounded; `unread` counts the messages that wait to be pulled.
 //! Neighbours: `http::inbox` reads it, `push` pushes messages.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use super::SimulatorState;
 use crate::{
     config::{InboundPush, Keyword, SimulatorConfig},
-    push::PushContent,
+    phones::{PhoneId, Phones, ReceivedId},
+    push::{PushContent, PushId},
+    store::RowId,
     text::{self, Alphabet, TextOptions},
 };
 
@@ -49,14 +54,28 @@ pub(crate) struct ReceivedMessage {
     /// GSM data coding scheme.
     pub(crate) data_coding: u8,
     pub(crate) esm_class: u8,
+    /// Whether it was given as octets.
+    pub(crate) binary: bool,
     /// Whether it waits to be pulled.
     pub(crate) unread: bool,
+    pub(crate) pulled_at_ms: Option<i64>,
+    /// The push that it is in.
+    pub(crate) push: Option<PushId>,
+    /// The phone that sent it.
+    pub(crate) phone: Option<PhoneId>,
+    /// The message before it from the same phone.
+    pub(crate) older_of_phone: Option<ReceivedId>,
+    /// The first row of the message store that came after it.
+    pub(crate) next_row: RowId,
 }
 
 /// Received messages, keywords and push settings.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     pub(crate) received: VecDeque<ReceivedMessage>,
+    /// The id of the first of them.
+    first_id: ReceivedId,
+    by_message_id: HashMap<Arc<str>, ReceivedId>,
     /// Number of unread messages, including those past the retention period.
     pub(crate) unread: usize,
     pub(crate) keywords: Vec<Keyword>,
@@ -69,6 +88,7 @@ impl SimulatorState {
     /// Receives a message: it is pushed if a push URL is configured, else it stays in the inbox until it is pulled.
     pub(crate) fn receive(&mut self, message: MoMessage, at_ms: i64) -> Arc<str> {
         let id: Arc<str> = self.next_random("received").uuid().into();
+        let binary = matches!(message.content, MoContent::Octets(..));
         let (text, hex, data_coding, parts) = match message.content {
             MoContent::Text(text) => {
                 let encoded = text::encode(&text, &TextOptions::default());
@@ -102,7 +122,7 @@ impl SimulatorState {
                 .to_owned(),
             None => text.clone(),
         };
-        let received = ReceivedMessage {
+        let mut received = ReceivedMessage {
             id: id.clone(),
             from: message.from,
             to: message.to,
@@ -114,8 +134,20 @@ impl SimulatorState {
             hex,
             data_coding,
             esm_class: message.esm_class,
+            binary,
             unread: self.inbox.push.is_none(),
+            pulled_at_ms: None,
+            push: None,
+            phone: None,
+            older_of_phone: None,
+            next_row: self.messages.rows().end,
         };
+        let added = self
+            .phones
+            .add_received(&received.from, self.inbox.next_id());
+        if let Some((phone, older)) = added {
+            (received.phone, received.older_of_phone) = (Some(phone), older);
+        }
         if let Some(push) = self.inbox.push.clone() {
             let content = match push {
                 InboundPush::Get(template) => PushContent::InboundGet {
@@ -127,9 +159,10 @@ impl SimulatorState {
                     received: Box::new(received.clone()),
                 },
             };
-            self.schedule_push(content, at_ms);
+            received.push = Some(self.schedule_push(content, at_ms));
         }
-        self.inbox.add(received);
+        self.changes.phone(&mut self.phones, received.phone);
+        self.inbox.add(received, &mut self.phones);
         id
     }
 }
@@ -138,6 +171,8 @@ impl Inbox {
     pub(super) fn new(config: &SimulatorConfig) -> Self {
         Self {
             received: VecDeque::new(),
+            first_id: 0,
+            by_message_id: HashMap::new(),
             unread: 0,
             keywords: config.keywords.clone(),
             push: config.inbound.clone(),
@@ -146,14 +181,36 @@ impl Inbox {
     }
 
     /// Adds a message and removes the oldest beyond the capacity.
-    fn add(&mut self, received: ReceivedMessage) {
+    fn add(&mut self, received: ReceivedMessage, phones: &mut Phones) {
         self.unread += usize::from(received.unread);
+        self.by_message_id
+            .insert(received.id.clone(), self.next_id());
         self.received.push_back(received);
         while self.received.len() > self.capacity {
             if let Some(removed) = self.received.pop_front() {
                 self.unread -= usize::from(removed.unread);
+                self.first_id += 1;
+                self.by_message_id.remove(&removed.id);
+                if let Some(phone) = removed.phone {
+                    phones.evict_received(phone);
+                }
             }
         }
+    }
+
+    /// The id of the next received message.
+    pub(crate) fn next_id(&self) -> ReceivedId {
+        self.first_id + self.received.len() as u64
+    }
+
+    /// A received message, if it is still stored.
+    pub(crate) fn get(&self, id: ReceivedId) -> Option<&ReceivedMessage> {
+        self.received
+            .get(usize::try_from(id.checked_sub(self.first_id)?).ok()?)
+    }
+
+    pub(crate) fn with_message_id(&self, message_id: &str) -> Option<&ReceivedMessage> {
+        self.get(*self.by_message_id.get(message_id)?)
     }
 
     /// The keyword of this number with which the text begins, as written in the text.
@@ -170,6 +227,7 @@ impl Inbox {
     pub(crate) fn take_unread(
         &mut self,
         oldest_ms: i64,
+        now_ms: i64,
         limit: usize,
     ) -> (Vec<ReceivedMessage>, usize) {
         let mut taken = Vec::new();
@@ -184,6 +242,7 @@ impl Inbox {
             } else if taken.len() < limit {
                 received.unread = false;
                 self.unread -= 1;
+                received.pulled_at_ms = Some(now_ms);
                 taken.push(received.clone());
             } else {
                 pending += 1;

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{dates::ApiDate, store::RowId};
+use crate::{dates::ApiDate, push::PushId, store::RowId};
 
 /// A short link of one message.
 #[derive(Debug)]
@@ -17,15 +17,24 @@ pub(crate) struct ShortLink {
     pub(crate) row: RowId,
     /// The URL that it redirects to.
     pub(crate) target: Arc<str>,
+    pub(crate) clicks: u64,
 }
 
 /// Short links and the clicks on them.
 #[derive(Debug, Default)]
 pub(crate) struct ShortLinks {
-    pub(crate) by_path: HashMap<String, ShortLink>,
+    pub(crate) by_path: HashMap<Arc<str>, ShortLink>,
     /// Paths, oldest first: beyond the limit the first are removed.
-    pub(crate) oldest_first: VecDeque<String>,
-    pub(crate) clicks: VecDeque<Arc<Click>>,
+    pub(crate) oldest_first: VecDeque<Arc<str>>,
+    pub(crate) clicks: VecDeque<RecordedClick>,
+}
+
+/// A click, the link that was followed, and the push that reports it.
+#[derive(Debug)]
+pub(crate) struct RecordedClick {
+    pub(crate) click: Arc<Click>,
+    pub(crate) path: Arc<str>,
+    pub(crate) push: Option<PushId>,
 }
 
 /// A click on a short link, in the JSON that is pushed and listed.

@@ -4,7 +4,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::{networks::Network, submission::MessageContent};
+use crate::{
+    codes::id::INVALID_DESTINATION, networks::Network, phones::PhoneId, push::PushId,
+    submission::MessageContent,
+};
 
 /// The number of a message's row.
 pub(crate) type RowId = u64;
@@ -30,7 +33,7 @@ pub(crate) struct Message {
     /// The content, shared with the other destinations.
     pub(crate) content: Arc<MessageContent>,
     /// The text with this message's own short links, if it has any.
-    pub(crate) shortened_text: Option<Arc<str>>,
+    pub(crate) shortened: Option<Box<ShortenedText>>,
     /// Key of the tracking process.
     pub(crate) process_key: Option<Arc<str>>,
     /// False: it was rejected at once.
@@ -38,6 +41,8 @@ pub(crate) struct Message {
     pub(crate) accepted_at_ms: i64,
     /// When it was sent, or is scheduled to be sent.
     pub(crate) sent_at_ms: i64,
+    /// When it left for the handset: with its send time, or later if its delivery window was closed.
+    pub(crate) dispatched_at_ms: Option<i64>,
     /// When the status changed last.
     pub(crate) done_at_ms: i64,
     /// From when on the logs show it.
@@ -52,10 +57,68 @@ pub(crate) struct Message {
     pub(crate) price_micros: u64,
     /// How often the handset received it.
     pub(crate) handset_deliveries: u32,
+    /// What became of its final report.
+    pub(crate) report: FinalReport,
+    /// What happens to few messages only.
+    pub(crate) rare: Option<Box<RareEvents>>,
+    /// The phone of its number.
+    pub(crate) phone: Option<PhoneId>,
+    /// The message before it to the same phone.
+    pub(crate) older_of_phone: Option<RowId>,
     /// The key of its final report among the unread ones; `None`: there is no unread report.
     pub(crate) unread_seq: Option<u64>,
     /// Estimated memory use.
     pub(crate) estimated_bytes: usize,
+}
+
+/// A text in which each tracked URL is a short link.
+#[derive(Debug)]
+pub(crate) struct ShortenedText {
+    pub(crate) text: Arc<str>,
+    /// The paths of the links, and their targets.
+    pub(crate) links: Vec<(Arc<str>, Arc<str>)>,
+    /// What comes before each path in the text.
+    pub(crate) base: Box<str>,
+}
+
+/// What became of the final report of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum FinalReport {
+    /// The message is not final.
+    #[default]
+    None,
+    /// Waits to be pulled.
+    Unread,
+    Pulled {
+        at_ms: i64,
+    },
+    /// Nobody pulled it within the retention period.
+    Dropped,
+    /// Waits for other reports to be pushed together.
+    Batched,
+    Pushed(PushId),
+}
+
+/// Events in the life of a message that most messages do not have.
+#[derive(Debug, Default)]
+pub(crate) struct RareEvents {
+    /// When its delivery window was found closed, last.
+    pub(crate) held_at_ms: Option<i64>,
+    /// A temporary error, and when.
+    pub(crate) temporary_error: Option<(i64, u16)>,
+    /// The push of its intermediate report.
+    pub(crate) intermediate_push: Option<PushId>,
+}
+
+impl Message {
+    /// Whether its destination is a number: then it is a message to a phone.
+    pub(super) fn has_number(&self) -> bool {
+        self.status != INVALID_DESTINATION
+    }
+
+    pub(crate) fn rare_mut(&mut self) -> &mut RareEvents {
+        self.rare.get_or_insert_default()
+    }
 }
 
 /// A request's messages, and its schedule if it has one.

@@ -1,6 +1,6 @@
 //! Unread final reports: each is returned once, oldest first.
 
-use super::{Bulk, MessageStore, RowId};
+use super::{Bulk, FinalReport, MessageStore, RowId};
 
 impl MessageStore {
     /// Marks the final report of a message as unread.
@@ -8,6 +8,7 @@ impl MessageStore {
         let seq = self.next_unread_seq;
         if let Some(message) = self.get_mut(row) {
             message.unread_seq = Some(seq);
+            message.report = FinalReport::Unread;
             self.next_unread_seq += 1;
             self.unread_reports.insert(seq, row);
         }
@@ -19,6 +20,7 @@ impl MessageStore {
         bulk_ids: &[&str],
         message_ids: &[&str],
         oldest_ms: i64,
+        now_ms: i64,
         limit: usize,
     ) -> Vec<RowId> {
         let mut rows: Vec<RowId> = match (message_ids, bulk_ids) {
@@ -38,6 +40,7 @@ impl MessageStore {
                     self.unread_reports.remove(&seq);
                     if let Some(message) = self.get_mut(row) {
                         message.unread_seq = None;
+                        message.report = FinalReport::Dropped;
                     }
                 }
                 self.unread_reports.values().take(limit).copied().collect()
@@ -65,10 +68,11 @@ impl MessageStore {
         rows.dedup();
         rows.truncate(limit);
         for row in &rows {
-            if let Some(seq) = self
-                .get_mut(*row)
-                .and_then(|message| message.unread_seq.take())
-            {
+            let Some(message) = self.get_mut(*row) else {
+                continue;
+            };
+            if let Some(seq) = message.unread_seq.take() {
+                message.report = FinalReport::Pulled { at_ms: now_ms };
                 self.unread_reports.remove(&seq);
             }
         }

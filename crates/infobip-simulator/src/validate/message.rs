@@ -12,7 +12,7 @@ use crate::{
     config::SimulatorConfig,
     request::MessageRequest,
     submission::{MessageBody, MessageContent, SubmissionDestination, SubmissionMessage, Tracking},
-    text,
+    text::{self, TextOptions},
 };
 
 /// More parts than this are REJECTED_MESSAGE_TOO_LONG (docs/INFOBIP_API.md#limits).
@@ -34,6 +34,7 @@ pub(super) fn check_message(
         .filter(|from| !from.is_empty())
         .unwrap_or_else(|| config.default_sender.clone());
     let mut links = Vec::new();
+    let mut text_options = TextOptions::default();
     let (body, parts) = if binary {
         content::check_binary(request.binary.as_ref(), field_path, violations)
     } else {
@@ -53,6 +54,7 @@ pub(super) fn check_message(
             text
         };
         let encoded = text::encode(&text, &options);
+        text_options = options;
         (MessageBody::Text(encoded.text.into()), encoded.parts)
     };
     let rejection = if !content::sender_is_valid(&from) {
@@ -97,6 +99,7 @@ pub(super) fn check_message(
         content: Arc::new(MessageContent {
             from,
             body,
+            text_options,
             parts,
             flash: request.flash.is_some_and(|flag| flag.0),
             intermediate_report: request.intermediate_report.is_some_and(|flag| flag.0),

@@ -261,6 +261,42 @@ async fn push_faults_duplicate_a_push_or_send_it_before_the_answer() {
 }
 
 #[tokio::test]
+async fn a_reset_with_the_path_of_a_push_makes_its_attempts_fail_and_leaves_other_pushes_alone() {
+    let (simulator, receiver) = (TestSimulator::frozen().await, PushReceiver::start().await);
+    let message = |path: &str| json!({"text": "a", "notifyUrl": receiver.url(path), "destinations": [{"to": TO}]});
+    for fault in [
+        json!({"kind": "reset", "path": "/reports", "count": 2}),
+        json!({"kind": "reset", "path": "/nowhere"}),
+    ] {
+        simulator.fault(fault).await;
+    }
+    simulator.send(message("/reports")).await;
+    simulator.send(message("/other")).await;
+    simulator.advance(Duration::from_secs(1)).await;
+    let paths = || -> Vec<_> {
+        let pushed = receiver.pushed();
+        pushed
+            .iter()
+            .map(|push| push.uri.path().to_owned())
+            .collect()
+    };
+    assert_eq!(paths(), ["/other"]);
+    simulator.advance(Duration::from_secs(3600)).await;
+    assert_eq!(paths(), ["/other", "/reports"]);
+    let pushes = simulator.get("/_sim/pushes").await;
+    let statuses: Vec<_> = pushes["pushes"][0]["attempts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|attempt| attempt["status"].clone())
+        .collect();
+    assert_eq!(statuses, [json!(null), json!(null), json!(200)]);
+    let faults = simulator.get("/_sim/faults").await;
+    assert_eq!(faults["faults"][0]["struck"], 2);
+    assert_eq!(faults["faults"][1]["matched"], 0);
+}
+
+#[tokio::test]
 async fn ids_are_forgotten_and_logs_lag() {
     let simulator = TestSimulator::frozen().await;
     simulator.fault(json!({"kind": "forget_ids"})).await;

@@ -40,6 +40,12 @@ const PATHS: &[&str] = &[
     "/_sim/faults/none",
     "/_sim/keywords",
     "/_sim/state",
+    "/_sim/phones",
+    "/_sim/phones/41793026727",
+    "/_sim/messages/m-1",
+    "/_sim/requests/0",
+    "/_sim/account",
+    "/_sim/outcomes",
     "/",
 ];
 
@@ -255,6 +261,10 @@ async fn check(simulator: &TestSimulator, fuzzed: &Fuzzed) {
         request = request.header("accept", accept);
     }
     let answer = simulator.answer(request.body(fuzzed.body.clone())).await;
+    if fuzzed.path == "/" && fuzzed.method == Method::GET {
+        assert_eq!(answer.headers["location"], "/_sim/");
+        return;
+    }
     let expected_type = if fuzzed.path.starts_with("/_sim/") || fuzzed.path.ends_with(".json") {
         Some("application/json;charset=UTF-8")
     } else if fuzzed.path.ends_with(".xml") {

@@ -10,6 +10,7 @@ mod edges;
 mod endpoints;
 mod faults;
 mod fuzz;
+mod own_interface;
 mod parameters;
 mod samples;
 mod support;

@@ -1,0 +1,209 @@
+// The view of the account: credit, counts, rate, what was refused, how to connect, and the last requests with body and answer.
+
+import * as api from "./api.js";
+import { connectLines } from "./connect-lines.js";
+import { copyBox, copyValue } from "./copy.js";
+import { fill, h, icon } from "./dom.js";
+import { count, stateIcon, STATES } from "./format.js";
+import { atMost } from "./live.js";
+import { RequestList } from "./request-list.js";
+
+export class AccountView {
+  constructor() {
+    this.title = "Account";
+    this.trouble = h("div");
+    this.numbers = h("section", { class: "card", "aria-label": "Credit and messages" });
+    this.rate = h("section", { class: "card", "aria-label": "Requests" });
+    this.refused = h("section", { class: "card", "aria-label": "What was refused" });
+    this.stored = h("section", { class: "card wide", "aria-label": "Stored" });
+    this.connect = h("section", { class: "card wide", "aria-label": "Connect" });
+    this.requests = new RequestList();
+    this.element = h(
+      "div",
+      { class: "page" },
+      h("h1", null, "Account"),
+      this.trouble,
+      h("div", { class: "cards" }, this.numbers, this.rate, this.refused, this.stored, this.connect, this.requests.element),
+    );
+    this.renewSoon = atMost(1000, () => this.#renew());
+  }
+
+  show() {
+    if (!this.drawn) fill(this.numbers, h("p", { class: "loading" }, "Loading…"));
+    this.renewSoon();
+    this.requests.change();
+  }
+
+  tick() {
+    // The rate falls while nothing happens.
+    this.renewSoon();
+  }
+
+  heard(kind, data) {
+    if (kind === "connection") return;
+    this.renewSoon();
+    if (kind !== "change" || data.requestsChanged) this.requests.change(kind === "reset");
+  }
+
+  async #renew() {
+    if (!this.element.isConnected) return;
+    try {
+      this.#draw(await api.account());
+      fill(this.trouble);
+    } catch (error) {
+      const again = h("button", { type: "button", class: "button small", on: { click: () => this.renewSoon() } }, "Try again");
+      fill(this.trouble, h("div", { class: "error-box", role: "alert" }, h("span", null, error.message), again));
+    }
+  }
+
+  #draw(account) {
+    this.drawn = true;
+    this.#drawNumbers(account);
+    this.#drawRate(account.requests);
+    this.#drawRefused(account);
+    this.#drawConnect(account);
+  }
+
+  #drawNumbers({ credit, states, stored }) {
+    const amount = credit.unlimited
+      ? "unlimited"
+      : new Intl.NumberFormat("en", { maximumFractionDigits: 4 }).format(credit.balance);
+    fill(
+      this.numbers,
+      h("h2", null, "Credit"),
+      h("p", { class: "big" }, amount, h("span", { class: "muted unit" }, credit.currency)),
+      h(
+        "ul",
+        { class: "state-counts", "aria-label": "Messages by state" },
+        STATES.map((state) =>
+          h(
+            "li",
+            null,
+            h(
+              "a",
+              { href: `#/phones?state=${state}` },
+              h("span", { class: `badge ${state}` }, icon(stateIcon(state)), state),
+              h("strong", null, count(states[state])),
+            ),
+          ),
+        ),
+      ),
+    );
+    fill(
+      this.stored,
+      h("h2", null, "Stored"),
+      h(
+        "dl",
+        { class: "stored" },
+        [
+          ["Phones", stored.phones],
+          ["Messages stored", stored.messages],
+          ["Received from phones", stored.received],
+          ["Reports to be pulled", stored.unreadReports],
+          ["Inbox to be pulled", stored.unreadReceived],
+          ["Pushes pending", stored.pendingPushes],
+          ["Short links, clicks", `${count(stored.links)}, ${count(stored.clicks)}`],
+          ["Evicted", stored.evicted],
+        ].map(([name, value]) =>
+          h("div", null, h("dt", null, name), h("dd", null, typeof value === "number" ? count(value) : value)),
+        ),
+      ),
+    );
+  }
+
+  #drawRate({ total, lastSecond, lastMinute, perSecond }) {
+    const highest = Math.max(1, ...perSecond);
+    const bars = perSecond.map((value) => {
+      const bar = h("span");
+      bar.style.height = `${Math.max(value > 0 ? 6 : 2, (100 * value) / highest)}%`;
+      return bar;
+    });
+    fill(
+      this.rate,
+      h("h2", null, "Requests"),
+      h("p", { class: "big" }, count(lastSecond), h("span", { class: "muted unit" }, "in the last second")),
+      h(
+        "div",
+        {
+          class: "bars",
+          role: "img",
+          "aria-label": `Requests in each of the last 60 seconds: ${count(lastMinute)} in all, at most ${count(Math.max(...perSecond, 0))} in one`,
+        },
+        bars,
+      ),
+      h("p", { class: "muted" }, `${count(lastMinute)} in the last minute, ${count(total)} since the start`),
+    );
+  }
+
+  #drawRefused({ requests, rejections }) {
+    const rows = [
+      ...requests.refused.map(({ status, reason, text, count: amount }) => [status ?? "no answer", reason, text, amount]),
+      ...rejections.map(({ status, count: amount }) => ["destination", status.name, status.description, amount]),
+    ];
+    fill(
+      this.refused,
+      h("h2", null, "Refused, and why"),
+      rows.length === 0
+        ? h("p", { class: "muted" }, "No request was refused, and no destination rejected.")
+        : h(
+            "div",
+            { class: "table-frame", tabindex: 0, role: "group", "aria-label": "Refused requests and destinations" },
+            h(
+              "table",
+              null,
+              h(
+                "thead",
+                null,
+                h(
+                  "tr",
+                  null,
+                  ["Answer", "Reason", "Count"].map((name) => h("th", { scope: "col" }, name)),
+                ),
+              ),
+              h(
+                "tbody",
+                null,
+                rows.map(([status, reason, text, amount]) =>
+                  h(
+                    "tr",
+                    null,
+                    h("td", null, status),
+                    h("td", null, h("code", null, reason), h("div", { class: "muted" }, text)),
+                    h("td", { class: "amount" }, count(amount)),
+                  ),
+                ),
+              ),
+            ),
+          ),
+    );
+  }
+
+  #drawConnect(account) {
+    const { credentials, bridge } = account;
+    const json = JSON.stringify([credentials, bridge, account.inbound]);
+    // Text that is being selected stays.
+    if (json === this.connectDrawn) return;
+    this.connectDrawn = json;
+    const pairs = [
+      ["Base URL", location.origin],
+      ["User name", credentials.username],
+      ["Password", credentials.password],
+      ["Authorization", credentials.basic],
+      ["API key", credentials.apiKey],
+    ];
+    fill(
+      this.connect,
+      h("h2", null, "Connect"),
+      h(
+        "dl",
+        { class: "facts centred" },
+        pairs.filter(([, value]) => value).map(([name, value]) => [h("dt", null, name), h("dd", null, copyValue(name, value))]),
+      ),
+      h(
+        "div",
+        { class: "lines" },
+        connectLines(account).map(({ name, text, note }) => copyBox(name, text, note)),
+      ),
+    );
+  }
+}

@@ -1,0 +1,121 @@
+// What the page shows when there is nothing, when an answer takes time, when an answer is an error, and when the simulator is
+// gone.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { bubble, launch, open, row, violations } from "./support/browser.js";
+import { eventually, Simulator, stopAll } from "./support/processes.js";
+
+let browser;
+
+before(async () => {
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  await stopAll();
+});
+
+test("an empty simulator says how to begin, and a text can be sent from the page", async () => {
+  const simulator = await Simulator.start();
+  const { page, close } = await open(browser, simulator, { route: "" });
+  await page.getByText("No phone yet").waitFor();
+  assert.deepEqual(await violations(page), []);
+  await page.getByRole("button", { name: "Send a text to a phone" }).first().click();
+  await page.getByRole("dialog").getByRole("button", { name: "Send" }).click();
+  await bubble(page, "Your code is 482913").getByText("delivered").waitFor();
+  await close();
+  await simulator.stop();
+});
+
+test("a slow answer shows that it loads, an error says why and can be tried again", async () => {
+  const simulator = await Simulator.start();
+  await simulator.text("41793026727", "Hello");
+  const { page, expect, close } = await open(browser, simulator, { route: "#/account" });
+  expect("500");
+  let release;
+  const slow = new Promise((resolve) => (release = resolve));
+  await page.route("**/_sim/phones?*", async (route) => {
+    await slow;
+    await route.continue();
+  });
+  await page.getByRole("link", { name: "Phones" }).click();
+  await page.getByRole("listbox").getByText("Loading…").waitFor();
+  release();
+  await row(page, "41793026727").waitFor();
+  await page.unroute("**/_sim/phones?*");
+  await page.route("**/_sim/phones/41793026727*", (route) => route.fulfill({ status: 500, body: "{}" }));
+  await row(page, "41793026727").click();
+  await page.getByText("was answered with status 500").waitFor();
+  await page.unroute("**/_sim/phones/41793026727*");
+  await page.getByRole("button", { name: "Try again" }).click();
+  await bubble(page, "Hello").waitFor();
+  expect("404");
+  await page.goto(`${simulator.url}/_sim/#/phones/4917000000`);
+  await page.getByText("No stored message was sent to this number").waitFor();
+  await close();
+  await simulator.stop();
+});
+
+test("the page says that the simulator is gone, and shows the new one when it is back", async () => {
+  const simulator = await Simulator.start();
+  const listen = new URL(simulator.url).host;
+  await simulator.text("41793026727", "Before the restart");
+  const { page, expect, close } = await open(browser, simulator, { route: "#/phones/41793026727" });
+  expect("ERR_CONNECTION_REFUSED");
+  expect("ERR_INCOMPLETE_CHUNKED_ENCODING");
+  expect("ERR_CONNECTION_RESET");
+  expect("404");
+  await bubble(page, "Before the restart").waitFor();
+  await simulator.stop();
+  await page.locator('#connection[data-state="lost"]').waitFor();
+  await page.getByText("The simulator does not answer. What you see may be old").waitFor();
+  assert.equal(await bubble(page, "Before the restart").count(), 1, "what was loaded stays");
+  assert.deepEqual(await violations(page), []);
+  const again = await Simulator.start({ listen });
+  await again.text("385911234567", "After the restart");
+  await page.locator('#connection[data-state="live"]').waitFor();
+  await row(page, "385911234567").waitFor();
+  await eventually("the old phone is gone", async () => (await row(page, "41793026727").count()) === 0);
+  await again.text("385911234567", "And live again");
+  await row(page, "385911234567").getByText("And live again").waitFor();
+  await close();
+  await again.stop();
+});
+
+test("where the stream has too many listeners, the page says so and works without it", async () => {
+  const simulator = await Simulator.start();
+  await simulator.text("41793026727", "Hello");
+  const listeners = new AbortController();
+  const streams = await Promise.all(
+    Array.from({ length: 16 }, () => fetch(`${simulator.url}/_sim/stream`, { signal: listeners.signal })),
+  );
+  assert.ok(streams.every(({ ok }) => ok));
+  const { page, expect, close } = await open(browser, simulator, { live: false });
+  expect("503");
+  await page.getByText("too many pages may be open").waitFor();
+  await row(page, "41793026727").click();
+  await bubble(page, "Hello").waitFor();
+  listeners.abort();
+  await page.locator('#connection[data-state="live"]').waitFor();
+  await close();
+  await simulator.stop();
+});
+
+test("nothing is wider than the window from 320 to 2560 pixels", async () => {
+  const simulator = await Simulator.start();
+  await simulator.text("41793026727", `A long word: ${"x".repeat(300)}`);
+  for (const width of [320, 375, 720, 900, 1180, 1440, 2560]) {
+    const { page, close } = await open(browser, simulator, { width, height: 800 });
+    await row(page, "41793026727").waitFor();
+    for (const route of ["#/phones", "#/phones/41793026727", "#/account", "#/controls"]) {
+      await page.goto(`${simulator.url}/_sim/${route}`);
+      await page.locator("main > *").first().waitFor();
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      assert.ok(over <= 0, `${route} at ${width} px is ${over} px too wide`);
+    }
+    await close();
+  }
+  await simulator.stop();
+});
