@@ -88,6 +88,7 @@ impl Setup {
 /// With 403 the commands of its request come back as well, and with 406 they wait. They are sent, and no attempt of theirs counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_is_refused_alone_while_others_are_taken_is_given_up() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     for status in [StatusCode::FORBIDDEN, StatusCode::NOT_ACCEPTABLE] {
         let broker = TestBroker::start().await;
         broker.declare_delays(DELAYS_MS).await;

@@ -22,6 +22,7 @@ async fn verbose_prints_a_line_for_each_request() {
         .split_whitespace()
         .find_map(|word| word.strip_prefix("http://"));
     let address = address.unwrap().trim_end_matches('.').to_owned();
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let sent = client
         .post(format!(
