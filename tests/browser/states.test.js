@@ -103,6 +103,71 @@ test("where the stream has too many listeners, the page says so and works withou
   await simulator.stop();
 });
 
+test("an open conversation that grows stays small: at its end it shows the newest, elsewhere what is read", async () => {
+  const simulator = await Simulator.start();
+  const number = "41793026727";
+  const send = (text) =>
+    simulator.send("/sms/1/text/advanced", {
+      messages: [{ from: "InfoSMS", destinations: Array.from({ length: 40 }, () => ({ to: number })), text }],
+    });
+  await send("Batch 0.");
+  const { page, close } = await open(browser, simulator, { route: `#/phones/${number}` });
+  const bubbles = page.locator(".bubble");
+  await bubbles.getByText("Batch 0.").last().waitFor();
+  for (let batch = 1; batch <= 8; batch += 1) {
+    await send(`Batch ${batch}.`);
+    await bubbles.getByText(`Batch ${batch}.`).last().waitFor();
+  }
+  assert.ok((await bubbles.count()) <= 300, `${await bubbles.count()} messages at the end`);
+
+  await page.locator(".talk").evaluate((element) => (element.scrollTop = element.scrollHeight / 2));
+  const oldest = page.locator(".message[data-key]").first();
+  const key = await oldest.getAttribute("data-key");
+  for (let batch = 9; batch <= 16; batch += 1) {
+    await send(`Batch ${batch}.`);
+    await row(page, number).getByText(`Batch ${batch}.`).waitFor();
+  }
+  await page.getByRole("button", { name: "Newest messages" }).waitFor();
+  assert.ok((await bubbles.count()) <= 300, `${await bubbles.count()} messages in the middle`);
+  assert.equal(await oldest.getAttribute("data-key"), key, "what is read stays");
+  await page.getByRole("button", { name: "Newest messages" }).click();
+  await bubbles.getByText("Batch 16.").last().waitFor();
+  await eventually("only the newest", async () => (await bubbles.count()) <= 50);
+  await close();
+  await simulator.stop();
+});
+
+test("an answer that comes after a later one of the same conversation changes nothing", async () => {
+  const simulator = await Simulator.start();
+  // While the clock stands, nothing changes that the stream could tell.
+  await simulator.post("clock", { frozen: true });
+  await simulator.text("385911234567", "Another phone");
+  await simulator.text("41793026727", "The first");
+  const { page, close } = await open(browser, simulator);
+  await row(page, "41793026727").waitFor();
+  let held = null;
+  await page.route("**/_sim/phones/41793026727?*", async (route) => {
+    if (held) return route.continue();
+    held = { route, response: null };
+    held.response = await route.fetch();
+  });
+  await row(page, "41793026727").click();
+  await eventually("the first answer", () => held?.response);
+  await row(page, "385911234567").click();
+  await bubble(page, "Another phone").waitFor();
+  await simulator.text("41793026727", "The second");
+  await row(page, "41793026727").getByText("The second").waitFor();
+  await row(page, "41793026727").click();
+  await bubble(page, "The second").waitFor();
+  const late = page.waitForEvent("requestfinished", (request) => request === held.route.request());
+  await held.route.fulfill({ response: held.response });
+  await late;
+  await page.evaluate(() => new Promise((resolve) => setTimeout(resolve, 100)));
+  assert.equal(await bubble(page, "The second").count(), 1);
+  await close();
+  await simulator.stop();
+});
+
 test("nothing is wider than the window from 320 to 2560 pixels", async () => {
   const simulator = await Simulator.start();
   await simulator.text("41793026727", `A long word: ${"x".repeat(300)}`);

@@ -1,7 +1,8 @@
 // The conversation of one phone, oldest message at the top, newest at the bottom, as on a phone.
 //
 // Invariants: at most MAX_BUBBLES messages are in the document: older ones replace the newest, and a button leads back to those.
-// While the newest are shown and the end is in sight, new messages scroll into sight; otherwise nothing moves.
+// While the newest are shown and the end is in sight, new messages scroll into sight; otherwise nothing moves, and new ones are
+// left out when the document is full. An answer that a later one overtook changes nothing.
 
 import * as api from "./api.js";
 import { bubbleAtMs, bubbleKey, drawBubble, party } from "./bubble.js";
@@ -21,6 +22,9 @@ export class Conversation {
     Object.assign(this, { open, loaded, failed });
     this.bubbles = [];
     this.drawn = new Map();
+    this.visit = 0;
+    this.question = 0;
+    this.answered = 0;
     this.items = h("ol", { class: "bubbles", "aria-label": "Messages, oldest first" });
     this.olderButton = h(
       "button",
@@ -56,11 +60,16 @@ export class Conversation {
   /** Shows the conversation of a number. */
   async show(number) {
     this.number = number;
+    this.visit += 1;
+    // Answers to earlier questions come too late.
+    this.question += 1;
+    this.answered = this.question;
     this.bubbles = [];
     this.drawn.clear();
     this.cursor = null;
     this.detached = false;
-    fill(this.items);
+    this.#showLoadingOlder(false);
+    fill(this.items, h("li", { class: "loading" }, "Loading…"));
     this.olderRow.hidden = true;
     this.latest.hidden = true;
     await this.#renew(true);
@@ -92,40 +101,56 @@ export class Conversation {
       this.latest.hidden = false;
       return;
     }
+    this.question += 1;
+    const { question } = this;
+    const late = () => question < this.answered || number !== this.number || this.detached;
     try {
       const limit = Math.min(MAX_PAGE, Math.max(PAGE, this.bubbles.length));
       const answer = await api.phone(number, { limit });
-      if (number !== this.number || this.detached) return;
+      if (late()) return;
+      this.answered = question;
       const fresh = answer.bubbles.toReversed();
       const keys = new Set(fresh.map(bubbleKey));
       const overlaps = this.bubbles.some((bubble) => keys.has(bubbleKey(bubble)));
-      const kept =
+      const end = first || this.#atEnd();
+      let kept =
         overlaps && answer.cursor !== null
           ? this.bubbles.slice(
               0,
               this.bubbles.findIndex((bubble) => keys.has(bubbleKey(bubble))),
             )
           : [];
+      if (kept.length + fresh.length > MAX_BUBBLES) {
+        if (!end) {
+          this.detached = true;
+          this.latest.hidden = false;
+          this.loaded(answer.phone, this.bubbles);
+          return;
+        }
+        kept = [];
+      }
       if (kept.length === 0) this.cursor = answer.cursor;
-      const end = first || this.#atEnd();
       const grown = !first && fresh.length > 0 && this.bubbles.length > 0 && !this.drawn.has(bubbleKey(fresh.at(-1)));
       this.#draw([...kept, ...fresh]);
       if (end) this.#toEnd();
       else if (grown) this.latest.hidden = false;
       this.loaded(answer.phone, this.bubbles);
     } catch (error) {
-      if (number === this.number) this.failed(error);
+      if (late()) return;
+      if (this.bubbles.length === 0) fill(this.items);
+      this.failed(error);
     }
   }
 
   async #older() {
     if (this.cursor === null || this.loadingOlder) return;
-    const { number } = this;
-    this.loadingOlder = true;
-    this.olderButton.textContent = "Loading…";
+    const { number, visit, cursor } = this;
+    // What follows the oldest message is another answer if that message has changed meanwhile.
+    const late = () => visit !== this.visit || number !== this.number || cursor !== this.cursor;
+    this.#showLoadingOlder(true);
     try {
-      const answer = await api.phone(number, { limit: PAGE, cursor: this.cursor });
-      if (number !== this.number) return;
+      const answer = await api.phone(number, { limit: PAGE, cursor });
+      if (late()) return;
       const keys = new Set(this.bubbles.map(bubbleKey));
       const older = answer.bubbles.toReversed().filter((bubble) => !keys.has(bubbleKey(bubble)));
       this.cursor = answer.cursor;
@@ -142,11 +167,15 @@ export class Conversation {
       if (anchor?.isConnected) this.talk.scrollTop += anchor.getBoundingClientRect().top - before;
       else this.talk.scrollTop = this.talk.scrollHeight - fromEnd;
     } catch (error) {
-      this.failed(error);
+      if (!late()) this.failed(error);
     } finally {
-      this.loadingOlder = false;
-      this.olderButton.textContent = "Show older messages";
+      if (visit === this.visit) this.#showLoadingOlder(false);
     }
+  }
+
+  #showLoadingOlder(loading) {
+    this.loadingOlder = loading;
+    this.olderButton.textContent = loading ? "Loading…" : "Show older messages";
   }
 
   #toLatest() {
