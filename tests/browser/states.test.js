@@ -103,6 +103,36 @@ test("where the stream has too many listeners, the page says so and works withou
   await simulator.stop();
 });
 
+test("after more phones changed than one answer holds, the list has all of them, in their order", async () => {
+  const simulator = await Simulator.start();
+  await simulator.post("clock", { frozen: true });
+  const number = (index) => `4479${String(10_000_000 + index)}`;
+  const send = (numbers, text) =>
+    simulator.send("/sms/1/text/advanced", {
+      messages: [{ from: "InfoSMS", destinations: numbers.map((to) => ({ to })), text }],
+    });
+  const old = Array.from({ length: 100 }, (_, index) => number(index));
+  await send(old, "An old one");
+  const { page, close } = await open(browser, simulator);
+  await row(page, number(99)).waitFor();
+  // One of those that are loaded moves to the top with the new ones.
+  const fresh = Array.from({ length: 99 }, (_, index) => number(1000 + index));
+  await send([...fresh, number(70)], "A new one");
+  await row(page, number(70)).getByText("A new one").waitFor();
+  const list = page.getByRole("listbox");
+  await eventually(
+    "the new phone in place 75",
+    async () => {
+      await list.evaluate((element) => (element.scrollTop = 75 * 70));
+      return (await row(page, number(1024)).count()) === 1;
+    },
+    10_000,
+  );
+  assert.equal(await row(page, number(1024)).getAttribute("aria-posinset"), "76");
+  await close();
+  await simulator.stop();
+});
+
 test("an open conversation that grows stays small: at its end it shows the newest, elsewhere what is read", async () => {
   const simulator = await Simulator.start();
   const number = "41793026727";

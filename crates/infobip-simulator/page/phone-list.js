@@ -25,6 +25,7 @@ export class PhoneList {
       rowHeight: 70,
       load: (cursor) => this.#load(cursor),
       key: (phone) => phone.number,
+      order: (phone) => phone.activity,
       draw: (phone) => drawRow(phone),
       select: (phone) => go({ view: "phones", number: phone.number, message: null, row: null }),
       open,

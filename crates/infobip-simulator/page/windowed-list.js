@@ -12,9 +12,10 @@ const MAX_LOADED = 50_000;
 
 export class WindowedList {
   /**
-   * `load(cursor)` resolves to `{ rows, cursor }`, without a cursor from the beginning; `key(row)` identifies a row, `draw(row)` gives
-   * its nodes; `select(row)` is called when a person selects one, `open(row)` on Enter, `failed(error)` when rows cannot be
-   * loaded, `changed()` when the loaded rows have changed; `total()` is the length of the list, if it is known.
+   * `load(cursor)` resolves to `{ rows, cursor }`, without a cursor from the beginning; `key(row)` identifies a row, `order(row)`
+   * differs after it has moved; `draw(row)` gives its nodes; `select(row)` is called when a person selects one, `open(row)` on
+   * Enter, `failed(error)` when rows cannot be loaded, `changed()` when the loaded rows have changed; `total()` is the length of
+   * the list, if it is known.
    */
   constructor(options) {
     const { label, rowHeight } = options;
@@ -82,14 +83,19 @@ export class WindowedList {
    */
   renew(rows, cursor, older) {
     const top = this.#topRow();
-    const fresh = new Set(rows.map(this.options.key));
-    const kept = this.rows.filter((row) => !fresh.has(this.options.key(row)) && older(row));
-    // With nothing in common, rows may be missing in between.
-    const gap = kept.length > 0 && !this.rows.some((row) => fresh.has(this.options.key(row)));
-    this.rows = gap ? rows : [...rows, ...kept];
-    if (gap || kept.length === 0) this.cursor = cursor;
-    if (gap) this.generation += 1;
-    if (gap) this.loading = null;
+    const { key, order } = this.options;
+    const fresh = new Map(rows.map((row) => [key(row), order(row)]));
+    const rest = this.outdated ? [] : this.rows.filter((row) => !fresh.has(key(row)) && older(row));
+    // Rows may be missing in between unless one is where it was: those that have moved say nothing about the others.
+    const joined = this.rows.some((row) => fresh.get(key(row)) === order(row));
+    const kept = joined ? rest : [];
+    this.rows = [...rows, ...kept];
+    if (kept.length === 0) {
+      // What is being loaded continues another list.
+      this.#begin();
+      this.cursor = cursor;
+      this.outdated = false;
+    }
     this.#keepInSight(top);
     this.#changed();
   }
