@@ -97,8 +97,47 @@ test("where the stream has too many listeners, the page says so and works withou
   await page.getByText("too many pages may be open").waitFor();
   await row(page, "41793026727").click();
   await bubble(page, "Hello").waitFor();
+  // While the clock stands, the text changes nothing later that the stream could tell.
+  await simulator.post("clock", { frozen: true });
+  await simulator.text("385911234567", "Sent before the stream was open");
   listeners.abort();
   await page.locator('#connection[data-state="live"]').waitFor();
+  await row(page, "385911234567").getByText("Sent before the stream was open").waitFor();
+  await close();
+  await simulator.stop();
+});
+
+test("a stream that is opened again after a reset keeps the phone that is shown and what is being written", async () => {
+  const simulator = await Simulator.start();
+  await simulator.text("41793026727", "Before the reset");
+  const { page, expect, close } = await open(browser, simulator);
+  expect("404");
+  await page.addInitScript(() => {
+    globalThis.streams = [];
+    globalThis.hellos = 0;
+    globalThis.EventSource = class extends EventSource {
+      constructor(address) {
+        super(address);
+        globalThis.streams.push(this);
+        this.addEventListener("hello", () => (globalThis.hellos += 1));
+      }
+    };
+  });
+  await page.reload();
+  await row(page, "41793026727").click();
+  await bubble(page, "Before the reset").waitFor();
+  await page.waitForFunction(() => globalThis.hellos === 1);
+  await simulator.post("reset", {});
+  await page.getByText("No phone yet").waitFor();
+  await simulator.text("385911234567", "After the reset");
+  await row(page, "385911234567").click();
+  await bubble(page, "After the reset").waitFor();
+  const draft = page.getByLabel("Text to send as this phone");
+  await draft.fill("A draft");
+  await page.evaluate(() => globalThis.streams[0].dispatchEvent(new Event("error")));
+  await page.waitForFunction(() => globalThis.hellos === 2);
+  assert.equal(await draft.inputValue(), "A draft");
+  await page.getByRole("heading", { name: "385911234567" }).waitFor();
   await close();
   await simulator.stop();
 });
@@ -194,6 +233,23 @@ test("an answer that comes after a later one of the same conversation changes no
   await late;
   await page.evaluate(() => new Promise((resolve) => setTimeout(resolve, 100)));
   assert.equal(await bubble(page, "The second").count(), 1);
+  await close();
+  await simulator.stop();
+});
+
+test("a connection that says nothing for long is opened again", async () => {
+  const simulator = await Simulator.start();
+  const { page, close } = await open(browser, simulator);
+  await page.clock.install();
+  await page.reload();
+  await page.locator('#connection[data-state="live"]').waitFor();
+  simulator.process.kill("SIGSTOP");
+  await page.clock.fastForward(45_000);
+  await page.locator('#connection[data-state="lost"]').waitFor();
+  simulator.process.kill("SIGCONT");
+  await page.locator('#connection[data-state="live"]').waitFor();
+  await simulator.text("41793026727", "Heard again");
+  await row(page, "41793026727").getByText("Heard again").waitFor();
   await close();
   await simulator.stop();
 });

@@ -1,11 +1,15 @@
 // Follows the simulator's server-sent events (`/_sim/stream`), and keeps what they carry: the clock, the counts, the connection.
 //
-// Invariants: a lost connection is opened again until it works; whoever listens is told to load everything again after a gap; a
-// tab that nobody sees holds no connection, because a browser opens only six to one server.
+// Invariants: a lost or silent connection is opened again until it works; whoever listens is told to load everything when it is
+// open, because of what happened before, and of each reset once; a tab that nobody sees holds no connection, because a browser
+// opens only six to one server.
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
 const HIDDEN_MS = 10_000;
+const HELLO_MS = 10_000;
+// The simulator is silent for 15 s at most.
+const SILENT_MS = 40_000;
 
 const listeners = new Set();
 let source = null;
@@ -15,6 +19,7 @@ let clockAt = { nowMs: Date.now(), speed: 1, frozen: true, read: performance.now
 
 let retry = 0;
 let hiding = 0;
+let silence = 0;
 
 /** What is known without asking: the counts, and the connection (`connecting`, `live`, `lost`, `refused`: only the stream is). */
 export const live = { connection: "connecting", counts: null };
@@ -57,15 +62,24 @@ function setConnection(state) {
 export function connect() {
   clearTimeout(retry);
   source?.close();
+  expectWithin(HELLO_MS);
   source = new EventSource("/_sim/stream");
   source.addEventListener("hello", (event) => hello(JSON.parse(event.data)));
   source.addEventListener("change", (event) => change(JSON.parse(event.data)));
-  source.addEventListener("reload", () => tell("reload"));
+  source.addEventListener("reload", reload);
+  source.addEventListener("heartbeat", () => expectWithin(SILENT_MS));
   source.addEventListener("bye", again);
   source.addEventListener("error", again);
 }
 
+// A connection that broke without a word looks like one on which nothing happens.
+function expectWithin(ms) {
+  clearTimeout(silence);
+  silence = setTimeout(again, ms);
+}
+
 function hello({ instance, generation, clock, counts }) {
+  expectWithin(SILENT_MS);
   wait = FIRST_WAIT_MS;
   live.counts = counts;
   const known = seen;
@@ -73,17 +87,27 @@ function hello({ instance, generation, clock, counts }) {
   setClockState(clock);
   setConnection("live");
   if (known && (known.instance !== instance || known.generation !== generation)) tell("reset");
-  else if (known) tell("reload");
+  // Also the first time: what was loaded before may have changed until now.
+  else tell("reload");
 }
 
 function change(data) {
+  expectWithin(SILENT_MS);
   live.counts = data.counts;
+  const reset = data.generation !== seen.generation;
+  seen.generation = data.generation;
   setClockState(data.clock);
-  tell(data.reset ? "reset" : "change", data);
+  tell(reset ? "reset" : "change", data);
+}
+
+function reload() {
+  expectWithin(SILENT_MS);
+  tell("reload");
 }
 
 async function again() {
   source.close();
+  clearTimeout(silence);
   clearTimeout(retry);
   retry = setTimeout(connect, wait);
   wait = Math.min(wait * 2, LONGEST_WAIT_MS);
@@ -100,6 +124,7 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
     hiding = setTimeout(() => {
       clearTimeout(retry);
+      clearTimeout(silence);
       source?.close();
     }, HIDDEN_MS);
   } else if (!source || source.readyState === EventSource.CLOSED) {

@@ -20,7 +20,7 @@ use crate::{changes::TakenChanges, state::SimulatorState};
 
 /// The least time between two events.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// The longest silence: a comment is sent then, so that a broken connection is noticed.
+/// The longest silence: an event without content is sent then, so that both sides notice a broken connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const MAX_LISTENERS: usize = 16;
 /// Events that wait for one listener.
@@ -149,11 +149,12 @@ impl Engine {
             drop(state);
             listeners.catch_up();
             if listeners.sent_at.elapsed() >= HEARTBEAT {
-                listeners.send(Bytes::from_static(b": heartbeat\n\n"));
+                listeners.send(Bytes::from_static(b"event: heartbeat\ndata: {}\n\n"));
             }
             return true;
         }
         let data = json!({
+            "generation": state.generation,
             "clock": clock(&state),
             "counts": self.counts(&state),
             "phones": numbers(&state, &changes),

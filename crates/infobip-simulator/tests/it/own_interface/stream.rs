@@ -119,7 +119,9 @@ async fn events_say_what_changed() {
     let reset = listener
         .until("a reset", |change| change["reset"] == true)
         .await;
-    assert_eq!(reset.last().unwrap()["counts"]["phones"], 0);
+    let reset = reset.last().unwrap();
+    assert_eq!(reset["counts"]["phones"], 0);
+    assert_eq!([&hello["generation"], &reset["generation"]], [0, 1]);
 }
 
 #[tokio::test]
