@@ -254,6 +254,32 @@ test("a connection that says nothing for long is opened again", async () => {
   await simulator.stop();
 });
 
+test("the account keeps the focus while it is drawn again every second, and an error that stays is drawn once", async () => {
+  const simulator = await Simulator.start();
+  const { page, expect, close } = await open(browser, simulator, { route: "#/account" });
+  expect("500");
+  const answered = async (times) => {
+    for (let time = 0; time < times; time += 1) await page.waitForResponse("**/_sim/account");
+  };
+  const link = page.getByRole("link", { name: /^delivered/u });
+  await link.focus();
+  await answered(3);
+  assert.ok(await link.evaluate((element) => element === document.activeElement), "nothing has changed");
+  await simulator.text("41793026727", "Hello");
+  await page.getByRole("link", { name: /^delivered ?1$/u }).waitFor();
+  assert.ok(await link.evaluate((element) => element === document.activeElement), "a count has changed");
+
+  await page.route("**/_sim/account", (route) => route.fulfill({ status: 500, body: "{}" }));
+  const again = page.getByRole("button", { name: "Try again" });
+  await again.focus();
+  await answered(3);
+  assert.ok(await again.evaluate((element) => element === document.activeElement), "the same error");
+  await page.unroute("**/_sim/account");
+  await again.waitFor({ state: "hidden" });
+  await close();
+  await simulator.stop();
+});
+
 test("nothing is wider than the window from 320 to 2560 pixels", async () => {
   const simulator = await Simulator.start();
   await simulator.text("41793026727", `A long word: ${"x".repeat(300)}`);
