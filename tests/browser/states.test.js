@@ -237,6 +237,33 @@ test("an answer that comes after a later one of the same conversation changes no
   await simulator.stop();
 });
 
+test("a reset leaves nothing of a deleted message: neither its request nor, on the way back, its story", async () => {
+  const simulator = await Simulator.start();
+  await simulator.text("41793026727", "Hello");
+  const { page, expect, close } = await open(browser, simulator, { route: "#/phones/41793026727" });
+  expect("404");
+  expect("500");
+  await bubble(page, "Hello").locator(".meta").click();
+  const story = page.getByRole("complementary");
+  await story.getByText("What happened").waitFor();
+  await page.getByRole("link", { name: "Account" }).click();
+  // What could not be loaded is loaded again.
+  await page.route("**/_sim/requests/0", (route) => route.fulfill({ status: 500, body: "{}" }));
+  const request = page.locator(".request summary").first();
+  await request.click();
+  await page.getByText("was answered with status 500").waitFor();
+  await page.unroute("**/_sim/requests/0");
+  await request.click();
+  await request.click();
+  await page.getByRole("group", { name: "Answer" }).getByText("messageId").waitFor();
+  await simulator.post("reset", {});
+  await page.getByText("No request yet.").waitFor();
+  await page.goBack();
+  await story.getByText("No stored message has this id.").waitFor();
+  await close();
+  await simulator.stop();
+});
+
 test("a connection that says nothing for long is opened again", async () => {
   const simulator = await Simulator.start();
   const { page, close } = await open(browser, simulator);

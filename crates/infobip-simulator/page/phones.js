@@ -106,6 +106,8 @@ export class PhonesView {
       this.story.change();
     } else if (kind === "reset") {
       this.list.reset();
+      // Back may lead to this message again: then its story is asked for.
+      this.story.show(null, null);
       if (this.number && this.element.isConnected) go({ number: null, message: null, row: null }, true);
       else this.#showPhone(null);
     }

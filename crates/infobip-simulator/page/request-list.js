@@ -1,6 +1,7 @@
 // The last requests, newest first; each unfolds to its body and its answer.
 //
-// Invariant: an unfolded request stays where the reader sees it; at most MAX_ROWS requests are in the document.
+// Invariants: an unfolded request stays where the reader sees it; at most MAX_ROWS requests are in the document; an answer from
+// before the list began anew changes nothing.
 
 import * as api from "./api.js";
 import { fill, h } from "./dom.js";
@@ -16,6 +17,7 @@ export class RequestList {
   constructor() {
     this.rows = new Map();
     this.wanted = PAGE;
+    this.beginnings = 0;
     this.items = h("ul", { class: "requests" });
     this.only = h("input", { type: "checkbox", on: { change: () => this.change(true) } });
     this.more = h(
@@ -43,6 +45,7 @@ export class RequestList {
   /** Requests were received; with `forget` the list begins anew. */
   change(forget = false) {
     if (forget) {
+      this.beginnings += 1;
       this.rows.clear();
       fill(this.items);
       this.wanted = PAGE;
@@ -57,10 +60,12 @@ export class RequestList {
 
   async #renew() {
     if (!this.element.isConnected) return;
+    const { beginnings } = this;
     try {
       const { requests } = await api.requests({ limit: this.wanted, refused: this.only.checked ? true : null });
-      this.#draw(requests.toReversed());
+      if (beginnings === this.beginnings) this.#draw(requests.toReversed());
     } catch (error) {
+      if (beginnings !== this.beginnings) return;
       this.none.textContent = error.message;
       this.none.hidden = false;
     }
@@ -104,8 +109,10 @@ function drawRequest(request) {
     ),
     detail,
   );
+  let loaded = false;
   element.addEventListener("toggle", async () => {
-    if (!element.open || detail.childElementCount > 0) return;
+    if (!element.open || loaded) return;
+    loaded = true;
     if (recorded === false) {
       fill(detail, h("p", { class: "muted" }, "Body and answer are not kept: only those of the newest 500 requests are."));
       return;
@@ -128,6 +135,8 @@ function drawRequest(request) {
         body("Answer", full.answer),
       );
     } catch (error) {
+      // A later unfolding tries again, unless the request is gone.
+      loaded = error.status === 404;
       fill(detail, h("p", { class: "muted" }, error.status === 404 ? "This request is no longer in the log." : error.message));
     }
   });
