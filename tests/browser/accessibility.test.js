@@ -30,6 +30,15 @@ after(async () => {
   await stopAll();
 });
 
+/** Presses a key until a condition holds. */
+async function pressUntil(page, key, what, condition) {
+  for (let press = 0; press < 100; press += 1) {
+    if (await condition()) return;
+    await page.keyboard.press(key);
+  }
+  assert.fail(`${what}: not after 100 times ${key}`);
+}
+
 for (const [name, options] of [
   ["light", {}],
   ["dark", { scheme: "dark" }],
@@ -102,14 +111,15 @@ test("a phone is found, read, answered and its story opened and closed by keyboa
   await page.keyboard.type("By keyboard");
   await page.keyboard.press("Enter");
   await bubble(page, "By keyboard").waitFor();
-  while ((await focused()) !== "talk" && !(await focused()).startsWith("meta")) await page.keyboard.press("Shift+Tab");
+  await pressUntil(page, "Shift+Tab", "the conversation", async () => /^(talk|meta.*)$/u.test(await focused()));
   await page.keyboard.press("ArrowUp");
   await page.keyboard.press("ArrowUp");
   assert.equal(await focused(), "meta");
   await page.keyboard.press("Enter");
   await page.getByRole("complementary").getByText("What happened").waitFor();
   assert.equal(await focused(), "story-title");
-  while ((await page.evaluate(() => document.activeElement.textContent)) !== "Segments") await page.keyboard.press("Tab");
+  const text = () => page.evaluate(() => document.activeElement.textContent);
+  await pressUntil(page, "Tab", "the segments", async () => (await text()) === "Segments");
   await page.keyboard.press("Enter");
   await page.locator(".segments").waitFor();
   await page.keyboard.press("Escape");
@@ -117,6 +127,14 @@ test("a phone is found, read, answered and its story opened and closed by keyboa
   assert.equal(await focused(), "meta");
   await page.keyboard.press("Escape");
   assert.equal(await focused(), "list");
+  await close();
+});
+
+test("Ctrl+K leads to the search from a conversation that fills a narrow window", async () => {
+  const { page, close } = await open(browser, simulator, { route: `#/phones/${NUMBER}`, width: 375, height: 720 });
+  await bubble(page, "Your code").waitFor();
+  await page.keyboard.press("Control+k");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "search");
   await close();
 });
 

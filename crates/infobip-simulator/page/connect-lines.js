@@ -15,7 +15,7 @@ export function curlLine({ username, password }) {
   const body = JSON.stringify({ from: "InfoSMS", to: "41793026727", text: "Hello" });
   return [
     `curl -u ${quoted(`${username}:${password}`)} -H 'Content-Type: application/json'`,
-    `${location.origin}/sms/1/text/single`,
+    quoted(`${location.origin}/sms/1/text/single`),
     `-d ${quoted(body)}`,
   ].join(CONTINUED);
 }
@@ -27,7 +27,7 @@ export function connectLines({ credentials, bridge, inbound }) {
     ...(bridge ? [] : [serveLine(credentials, inbound)]),
     grpcLine(bridge),
     amqpLine(bridge),
-    { name: "Events of this page", text: `curl -N ${location.origin}/_sim/stream` },
+    { name: "Events of this page", text: `curl -N ${quoted(`${location.origin}/_sim/stream`)}` },
   ];
 }
 
@@ -36,7 +36,7 @@ function serveLine({ username, password }, inbound) {
     name: "A bridge in front of this simulator",
     text: [
       `SMSBRIDGE_INFOBIP__USERNAME=${quoted(username)} SMSBRIDGE_INFOBIP__PASSWORD=${quoted(password)}`,
-      `smsbridge serve --infobip-base-url ${location.origin}`,
+      `smsbridge serve --infobip-base-url ${quoted(location.origin)}`,
       "--http-public-url http://127.0.0.1:8080",
     ].join(CONTINUED),
     note:
@@ -47,7 +47,7 @@ function serveLine({ username, password }, inbound) {
 }
 
 function grpcLine(bridge) {
-  const address = bridge ? `--address http://${bridge.grpc} ` : "";
+  const address = bridge ? `--address ${quoted(`http://${bridge.grpc}`)} ` : "";
   return {
     name: "gRPC, through the bridge",
     text: `${command(bridge)} send ${address}--from InfoSMS --text 'Hello by gRPC' 41793026727`,

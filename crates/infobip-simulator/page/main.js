@@ -118,8 +118,10 @@ function heard(kind, data) {
 function onKey(event) {
   if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey) {
     event.preventDefault();
-    if (route().view !== "phones") go({ view: "phones", number: null, message: null, row: null });
-    document.getElementById("search")?.focus();
+    const search = () => document.getElementById("search");
+    // Another view is shown, or a conversation that hides the list of a narrow window.
+    if (!search()?.checkVisibility()) go({ view: "phones", number: null, message: null, row: null });
+    search()?.focus();
   } else if (event.key === "F1") {
     event.preventDefault();
     showKeys();

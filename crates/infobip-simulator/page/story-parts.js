@@ -75,7 +75,7 @@ export function facts({ message: m, rows }) {
         "Short links",
         m.links?.length > 0 &&
           m.links.map((link) =>
-            h("div", null, h("code", null, link.short), ` → ${link.target}, ${plural(link.clicks, "click")}`),
+            h("div", null, h("code", null, link.short), " → ", isolated(link.target), `, ${plural(link.clicks, "click")}`),
           ),
       ],
     ]),
