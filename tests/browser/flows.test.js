@@ -204,10 +204,11 @@ test("the search finds a number, a text and a message id, and the filter a state
   await simulator.text("447700900123", "only hay");
   const { page, close } = await open(browser, simulator);
   const search = page.getByLabel("Search phones by number, text or message id");
+  // Two in a row never find the same phone: what is seen is what was searched last.
   for (const [wanted, found] of [
+    [sent.messages[0].messageId, "999020001777"],
     ["00900", "447700900123"],
     ["NEEDLE", "999020001777"],
-    [sent.messages[0].messageId, "999020001777"],
   ]) {
     await search.fill(wanted);
     await page.getByText("1 phone found").waitFor();

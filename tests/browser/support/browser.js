@@ -11,6 +11,7 @@ import { chromium } from "playwright-core";
 import { smaller } from "./png.js";
 
 const require = createRequire(import.meta.url);
+// scripts/test-browser finds it on the PATH.
 const EXECUTABLE = process.env.SMSBRIDGE_CHROMIUM ?? "/usr/bin/chromium";
 const ARGUMENTS = [
   "--disable-gpu",
