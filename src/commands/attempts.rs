@@ -27,8 +27,8 @@ pub(super) fn over_the_limit(
 ) -> Option<Invalid> {
     let attempts = attempts.filter(|attempts| *attempts >= i64::from(max_attempts))?;
     let detail = format!(
-        "nothing of it was sent: the API refused {attempts} requests with this command alone, while it took other messages; the \
-         last time: {last}"
+        "nothing of what this dead letter has was sent (other destinations of the command may have results): the API refused \
+         {attempts} requests with this command alone, just after it took other messages; the last time: {last}"
     );
     Some(Invalid::new(Reason::AttemptLimit, detail))
 }

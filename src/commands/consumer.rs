@@ -107,9 +107,10 @@ pub(super) fn requeue_unhandled(
     let source = stopped.queue.source;
     for delivery in std::mem::take(&mut stopped.unhandled) {
         let context = context.clone();
-        handlers.spawn(async move {
+        let tasks = context.commands.metrics.tasks().clone();
+        handlers.spawn(tasks.watch("handler", async move {
             handle::requeue_unchanged(&context, source, &delivery).await;
-        });
+        }));
     }
 }
 
@@ -155,10 +156,12 @@ pub(super) async fn consume_queue(
             },
         };
         let (context, source) = (context.clone(), queue.source);
-        handlers.spawn(async move {
+        let tasks = context.commands.metrics.tasks().clone();
+        // Panics while a command is carried out are caught in it. What is not would happen again with each delivery.
+        handlers.spawn(tasks.watch("handler", async move {
             handle::handle(&context, source, delivery).await;
             drop(room);
-        });
+        }));
     }
     let hold = |delivery| HeldDelivery::new(delivery, &lease);
     let received = receive_until_idle(&session, &mut consumer).await;

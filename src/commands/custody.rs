@@ -224,8 +224,9 @@ impl Context {
         if self.publish_until_confirmed(delivery, message).await {
             kill_point::reached(KillPoint::CopyConfirmed);
             self.commands.metrics.dead_letter(reason);
-            reply_dead(self, delivery, request_id, &invalid).await;
             self.acknowledge(delivery, key).await;
+            // Last, because the wait for its confirm would hold up the acknowledgement.
+            reply_dead(self, delivery, request_id, &invalid).await;
         }
     }
 

@@ -54,20 +54,21 @@ impl Invalid {
 }
 
 /// What the id of the event derives from, beside application and request id: the same for each delivery of a command, and different for
-/// publications that differ in anything that a publisher sets for one command alone.
+/// publications that differ in `correlation_id`, `reply_to` or `timestamp`.
 pub(super) fn command_key(delivery: &Delivery) -> String {
     let properties = &delivery.properties;
     let mut digest = Sha256::new();
     digest.update(&delivery.data);
     // With a request id, a repeated publication is the same command.
-    if properties.message_id().is_none() {
+    if property(properties.message_id()).is_empty() {
         let timestamp = properties.timestamp().map(|at| at.to_string());
         let told = [
             property(properties.correlation_id()),
             property(properties.reply_to()),
             timestamp.as_deref().unwrap_or_default(),
         ];
-        for text in told.into_iter().filter(|text| !text.is_empty()) {
+        for text in told {
+            digest.update(text.len().to_be_bytes());
             digest.update(text);
         }
     }

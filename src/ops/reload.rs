@@ -34,9 +34,10 @@ pub async fn keep_loaded<R: Reload>(source: Arc<R>, metrics: Metrics, stop: Canc
         .is_some()
     {
         let source = Arc::clone(&source);
-        let Ok(reloaded) = tokio::task::spawn_blocking(move || source.reload()).await else {
-            continue;
-        };
+        let reloading = tokio::task::spawn_blocking(move || source.reload());
+        let reloaded = reloading
+            .await
+            .unwrap_or_else(|_| Err("reading it panicked".to_owned()));
         match reloaded {
             Ok(changed) => {
                 if changed {

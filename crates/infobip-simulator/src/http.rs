@@ -113,6 +113,10 @@ pub async fn handle(
             .then(|| KeptBody::of(&response.body, Some(response.content_type.as_bytes()))),
     };
     let now_ms = engine.now_ms();
+    let processed = effects
+        .response_fault
+        .as_ref()
+        .is_none_or(|(_, response_fault)| response_fault.processes_request());
     let record = RequestRecord {
         seq: 0,
         at: ApiDate(now_ms),
@@ -120,19 +124,16 @@ pub async fn handle(
         status: (!no_response).then(|| response.status.as_u16()),
         path: path.into(),
         query: without_credentials(raw_query).into(),
-        processed: effects
-            .response_fault
-            .as_ref()
-            .is_none_or(|(_, response_fault)| response_fault.processes_request()),
+        processed,
         fault,
         message_ids,
         method: parts.method,
         refused: match fault {
-            Some(fault) => Some(Box::new(Refusal {
+            Some(fault) if !processed => Some(Box::new(Refusal {
                 reason: format!("fault {fault}"),
                 text: "A fault replaced the response".into(),
             })),
-            None => refused.map(Box::new),
+            Some(_) | None => refused.map(Box::new),
         },
     };
     engine.record(record, exchange);

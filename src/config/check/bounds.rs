@@ -104,7 +104,8 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         (
             "amqp.max_attempts",
             u64::from(amqp.max_attempts),
-            1,
+            // One refusal may count at the beginning of an outage.
+            5,
             1_000_000,
         ),
     ] {

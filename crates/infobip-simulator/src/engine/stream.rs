@@ -81,6 +81,8 @@ impl Engine {
         if listeners.closed || listeners.all.len() >= MAX_LISTENERS {
             return None;
         }
+        // Before the state is locked: who reads the log of requests would hold up all sends.
+        let totals = self.request_log().totals();
         let hello = {
             let mut state = self.lock();
             state.changes.listen(true);
@@ -88,11 +90,11 @@ impl Engine {
                 "instance": self.stream.instance,
                 "generation": state.generation,
                 "clock": clock(&state),
-                "counts": self.counts(&state),
+                "counts": self.counts(&state, totals),
             })
         };
         if listeners.all.is_empty() {
-            listeners.requests = self.request_log().totals().0;
+            listeners.requests = totals.0;
             listeners.faults_version = self.faults.version();
         }
         let (events, received) = mpsc::channel(MAX_WAITING_EVENTS);
@@ -135,13 +137,14 @@ impl Engine {
         listeners
             .all
             .retain(|listener| !listener.events.is_closed());
+        let totals = self.request_log().totals();
         let mut state = self.lock();
         if listeners.all.is_empty() {
             state.changes.listen(false);
             return false;
         }
         let changes = state.changes.take();
-        let requests = self.request_log().totals().0;
+        let requests = totals.0;
         let requests_changed = std::mem::replace(&mut listeners.requests, requests) != requests;
         let version = self.faults.version();
         let faults_changed = std::mem::replace(&mut listeners.faults_version, version) != version;
@@ -156,7 +159,7 @@ impl Engine {
         let data = json!({
             "generation": state.generation,
             "clock": clock(&state),
-            "counts": self.counts(&state),
+            "counts": self.counts(&state, totals),
             "phones": numbers(&state, &changes),
             "allPhones": changes.all_phones,
             "clockChanged": changes.clock,
@@ -174,8 +177,7 @@ impl Engine {
         true
     }
 
-    fn counts(&self, state: &SimulatorState) -> Value {
-        let (requests, refused) = self.request_log().totals();
+    fn counts(&self, state: &SimulatorState, (requests, refused): (u64, u64)) -> Value {
         json!({
             "phones": state.phones.len(),
             "sent": state.messages.len(),

@@ -271,7 +271,7 @@ impl Found {
             let (Some(phone), Some(text)) = (phone, text) else {
                 continue;
             };
-            let text = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
+            let text = cut(text);
             bytes += text.len();
             // A phone whose number matched was found by its number.
             let listed = |id: PhoneId| {
@@ -283,10 +283,12 @@ impl Found {
             };
             // The URLs that the short links in the text lead to.
             let targets = targets.into_iter().flat_map(|shortened| &shortened.links);
+            let mut targets = targets.map(|(_, target)| cut(target));
             let found = find(text, &self.wanted).or_else(|| {
-                targets
-                    .filter_map(|(_, target)| find(target, &self.wanted))
-                    .next()
+                targets.find_map(|target| {
+                    bytes += target.len();
+                    find(target, &self.wanted)
+                })
             });
             if let Some(excerpt) = found
                 && !listed(phone)
@@ -303,6 +305,11 @@ impl Found {
         }
         Some((row, received))
     }
+}
+
+/// The part that is searched: a text or a URL may have megabytes.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
 }
 
 /// Finds a text in lower case, whatever the case, and returns the part of the text around it.

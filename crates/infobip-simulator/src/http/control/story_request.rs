@@ -9,6 +9,8 @@ use crate::request_log::{RequestLog, RequestRecord};
 /// Requests looked at, from the acceptance of a message on, and from now back.
 const MAX_SEARCHED: usize = 20_000;
 const MAX_SEARCHED_BACK: usize = 2000;
+/// The ids of messages that are compared at most, in each direction.
+const MAX_SEARCHED_IDS: usize = 500_000;
 const MAX_OTHERS: usize = 20;
 
 /// A request without the ids of its other messages.
@@ -41,9 +43,19 @@ fn other(record: &RequestRecord) -> OtherRequest<'_> {
 /// The request that sent the message accepted at this time, and the other requests that name it, oldest first.
 pub(super) fn find(log: &RequestLog, id: &str, accepted_at_ms: Option<i64>) -> (Value, Value) {
     let names_it = |record: &&RequestRecord| record.message_ids.iter().any(|other| **other == *id);
+    // The log is locked, and a request may have thousands of ids.
+    let bounded = || {
+        let mut ids = 0;
+        move |record: &&RequestRecord| {
+            let has_room = ids < MAX_SEARCHED_IDS;
+            ids += record.message_ids.len();
+            has_room
+        }
+    };
     let sender = accepted_at_ms.and_then(|at_ms| {
         log.since(at_ms)
             .take(MAX_SEARCHED)
+            .take_while(bounded())
             .filter(|record| record.processed && is_send(&record.path))
             .find(names_it)
     });
@@ -52,6 +64,7 @@ pub(super) fn find(log: &RequestLog, id: &str, accepted_at_ms: Option<i64>) -> (
         .iter()
         .rev()
         .take(MAX_SEARCHED_BACK)
+        .take_while(bounded())
         .filter(names_it)
         .filter(|record| Some(record.seq) != sender_seq)
         .take(MAX_OTHERS)
