@@ -97,8 +97,11 @@ export class PhonesView {
     } else if (kind === "change") {
       this.list.change(data);
       const affected = data.allPhones || data.phones.includes(this.number);
-      if (affected) this.conversation.change();
-      if (affected || data.pushesChanged) this.story.change();
+      // A push is part of a bubble's state and of the story.
+      if (affected || data.pushesChanged) {
+        this.conversation.change();
+        this.story.change();
+      }
       this.#announce(data);
     } else if (kind === "reload") {
       this.list.reload();
