@@ -1,7 +1,7 @@
 //! The limit of the attempts of a command (`amqp.max_attempts`).
 //!
 //! An attempt counts if the API refused a request that carried no other command, in a way that speaks of no message, while it took other
-//! messages: then something on the way refuses this command each time, such as a firewall its text. Invariant: an outage does not count
+//! messages: then something on the way refuses this command each time, such as a firewall its text. Invariant: a total outage counts for a dozen attempts at most
 //! (`send::refusal_note`). Neighbours: `custody` keeps the count in a header of the copy; `handle` asks.
 
 use super::invalid::Invalid;
@@ -28,7 +28,7 @@ pub(super) fn over_the_limit(
     let attempts = attempts.filter(|attempts| *attempts >= i64::from(max_attempts))?;
     let detail = format!(
         "nothing of what this dead letter has was sent (other destinations of the command may have results): the API refused \
-         {attempts} requests with this command alone, just after it took other messages; the last time: {last}"
+         {attempts} requests with this command alone, while it took other messages; the last time: {last}"
     );
     Some(Invalid::new(Reason::AttemptLimit, detail))
 }

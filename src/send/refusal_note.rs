@@ -1,40 +1,10 @@
 //! How the API refused the request of a command in a way that speaks of no message (401, 403, an answer without its error envelope)
-//! just after it took other messages. The cause may be the command then, such as a text that a firewall refuses.
+//! while it took other messages. The cause may be the command then, such as a text that a firewall refuses.
 //!
-//! Invariant: an outage leaves one note at most, so no command is given up because of one (P1, docs/RELIABILITY.md).
+//! Invariant: nothing is noted once the API has taken no send for ten minutes, so a total outage gives nobody up (P1, docs/RELIABILITY.md).
 //! Neighbours: `dispatcher::failure` writes it; `commands` counts the refusals and sends the command alone the next time.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-
-use crate::infobip::BatchKind;
-
-/// Whether the API took the last request of each kind: each has an endpoint of its own, which may be down alone.
-///
-/// Only then a refusal may be due to the command. At the beginning of an outage that is so once, and while one in ten requests succeeds,
-/// for one refusal in ten.
-#[derive(Debug, Default)]
-pub(super) struct LastAnswers {
-    text_was_taken: AtomicBool,
-    binary_was_taken: AtomicBool,
-}
-
-impl LastAnswers {
-    fn of(&self, kind: BatchKind) -> &AtomicBool {
-        match kind {
-            BatchKind::Text => &self.text_was_taken,
-            BatchKind::Binary => &self.binary_was_taken,
-        }
-    }
-
-    pub(super) fn taken(&self, kind: BatchKind) {
-        self.of(kind).store(true, Ordering::Relaxed);
-    }
-
-    /// Returns whether the request before was taken.
-    pub(super) fn failed(&self, kind: BatchKind) -> bool {
-        self.of(kind).swap(false, Ordering::Relaxed)
-    }
-}
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Whether other commands were in the request, which may be the cause as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

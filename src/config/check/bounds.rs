@@ -104,8 +104,8 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         (
             "amqp.max_attempts",
             u64::from(amqp.max_attempts),
-            // One refusal may count at the beginning of an outage.
-            5,
+            // A dozen may count at the beginning of an outage.
+            20,
             1_000_000,
         ),
     ] {

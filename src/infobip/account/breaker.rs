@@ -22,6 +22,9 @@ const RECENT_ANSWERS: usize = 20;
 const WAIT: RetryPolicy = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Waits before the probes of an open breaker.
 const PROBES: RetryPolicy = RetryPolicy::new(Duration::from_millis(500), Duration::from_secs(5));
+/// A refusal says something about its messages if the API took others within this time. Longer than the delays between the attempts of a
+/// command, so that few of them are counted at the beginning of an outage.
+const LATELY: Duration = Duration::from_secs(600);
 /// The cause of a wait after a 429.
 pub const RATE_LIMIT: &str = "HTTP 429 Too Many Requests";
 
@@ -37,6 +40,7 @@ struct State {
     /// The last answers, oldest first: whether each was a failure.
     recent: VecDeque<bool>,
     failures_in_a_row: u32,
+    last_success: Option<Instant>,
     rate_limits_in_a_row: u32,
     /// No request begins before these times.
     wait_until: Option<Instant>,
@@ -138,6 +142,12 @@ impl Breaker {
         self.state().open.is_some()
     }
 
+    /// Whether the API answered a send lately: then it is not down for all of them.
+    pub fn took_sends_lately(&self) -> bool {
+        let last = self.state().last_success;
+        last.is_some_and(|at| at.elapsed() < LATELY)
+    }
+
     /// The API answered a send: it works.
     pub fn succeeded(&self) {
         let mut state = self.state();
@@ -217,6 +227,7 @@ impl State {
     /// True if this closed the breaker.
     fn succeeded(&mut self, now: Instant) -> bool {
         self.failures_in_a_row = 0;
+        self.last_success = Some(now);
         self.wait_until = None;
         if self.rate_limited_until.is_none_or(|until| until <= now) {
             self.rate_limits_in_a_row = 0;

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Dispatcher, settle_all};
 use crate::{
-    infobip::{ApiError, BatchKind, account::breaker::RATE_LIMIT, refused_credentials},
+    infobip::{ApiError, account::breaker::RATE_LIMIT, refused_credentials},
     message::reason::Reason,
     ops::milliseconds,
     proto::v1::{self, Outcome},
@@ -25,15 +25,8 @@ use crate::{
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
-    pub(super) async fn handle_error(
-        &self,
-        kind: BatchKind,
-        items: Vec<BatchItem>,
-        error: ApiError,
-    ) {
+    pub(super) async fn handle_error(&self, items: Vec<BatchItem>, error: ApiError) {
         let is_about_messages = error.is_about_the_request();
-        let says_nothing = matches!(error, ApiError::RateLimited { .. }) || is_about_messages;
-        let took_the_last = !says_nothing && self.last_answers.failed(kind);
         match error {
             ApiError::NotSent { detail } => {
                 let wait = self.account.breaker.failed(&detail, true);
@@ -45,7 +38,7 @@ impl Dispatcher {
             }
             ApiError::CredentialsRefused { http_status, text } => {
                 let detail = refused_credentials(http_status, &text);
-                note_refusal(&items, took_the_last);
+                self.note_refusal(&items);
                 self.account.breaker.failed(&detail, true);
                 self.fail(items, &SendError::CredentialsRefused { detail })
                     .await;
@@ -69,7 +62,7 @@ impl Dispatcher {
                     let detail = format!(
                         "{response}: check infobip.base_url and any proxy between the bridge and the API"
                     );
-                    let refusal = note_refusal(&items, took_the_last);
+                    let refusal = self.note_refusal(&items);
                     let wait = self.account.breaker.failed(&detail, true);
                     if refusal == Some(Refusal::Alone) {
                         // At the front of its lane it would be each probe, and keep the others waiting.
@@ -105,6 +98,25 @@ impl Dispatcher {
         );
         self.lanes.put_back(without_lost(items));
         self.fail_timed_out(wait, &unavailable(detail, wait)).await;
+    }
+
+    /// Notes with its command that the API refused the request, unless it takes nothing else either. `Alone` only for a command.
+    fn note_refusal(&self, items: &[BatchItem]) -> Option<Refusal> {
+        let first = items.first()?;
+        if !self.account.breaker.took_sends_lately() {
+            return None;
+        }
+        let is_alone = items
+            .iter()
+            .all(|item| Arc::ptr_eq(&item.call, &first.call) && item.call.is_command);
+        let refusal = match is_alone {
+            true => Refusal::Alone,
+            false => Refusal::WithOthers,
+        };
+        for item in items {
+            item.call.note_refusal(refusal);
+        }
+        Some(refusal)
     }
 
     /// Fails callers while the API is down, and items whose time is over.
@@ -203,25 +215,6 @@ impl Dispatcher {
         let detail = "it expired before it could be sent: nothing was sent";
         self.reject(&untried, Reason::Expired, detail).await;
     }
-}
-
-/// Notes with its command that the API refused the request, unless it did not take the one before either. `Alone` only for a command.
-fn note_refusal(items: &[BatchItem], took_the_last: bool) -> Option<Refusal> {
-    let first = items.first()?;
-    if !took_the_last {
-        return None;
-    }
-    let is_alone = items
-        .iter()
-        .all(|item| Arc::ptr_eq(&item.call, &first.call) && item.call.is_command);
-    let refusal = match is_alone {
-        true => Refusal::Alone,
-        false => Refusal::WithOthers,
-    };
-    for item in items {
-        item.call.note_refusal(refusal);
-    }
-    Some(refusal)
 }
 
 /// Nothing was sent, and the next request begins after `wait` at the earliest.

@@ -19,7 +19,6 @@ use smsbridge::amqp::headers::{number_header, text_header};
 use super::custody::{SEND_PATH, Setup};
 use crate::support::{
     broker::TestBroker,
-    eventually,
     simulator::{PASSWORD, USERNAME},
 };
 
@@ -112,16 +111,7 @@ async fn a_command_that_is_refused_alone_while_others_are_taken_is_given_up() {
             }
             setup.publish_command(n).await;
         }
-        // An attempt counts only if the request before it was taken, so others are sent all the time.
-        let neighbours = std::cell::Cell::new(NEIGHBOURS);
-        let dead = setup.broker.topology().dead();
-        let letter = eventually("the command is given up", async || {
-            setup.publish_command(neighbours.get()).await;
-            neighbours.set(neighbours.get() + 1);
-            setup.client.try_take(&dead).await
-        })
-        .await;
-        let neighbours = neighbours.get();
+        let letter = setup.client.take(&setup.broker.topology().dead()).await;
         let headers = letter.properties.headers().as_ref();
         let reason = text_header(headers, "smsbridge-reason").unwrap();
         let id = letter.properties.message_id().clone().unwrap().to_string();
@@ -131,13 +121,13 @@ async fn a_command_that_is_refused_alone_while_others_are_taken_is_given_up() {
             detail.contains(&format!("HTTP {}", status.as_u16())),
             "{detail}"
         );
-        setup.accepted(neighbours).await;
-        setup.assert_delivered_once(neighbours).await;
+        setup.accepted(NEIGHBOURS).await;
+        setup.assert_delivered_once(NEIGHBOURS).await;
         assert!(setup.results("send.rejected").await.is_empty());
         let refused = firewall.refused.lock().unwrap().clone();
         let alone = refused.iter().filter(|messages| **messages == 1).count();
-        // More of them if a refusal followed another one.
-        assert!(alone >= 3, "{refused:?}");
+        // One may have been a probe before the API took another message.
+        assert!((3..=4).contains(&alone), "{refused:?}");
         assert_eq!(refused[refused.len() - 2..], [1, 1], "{refused:?}");
         let dead = setup.client.try_take(&setup.broker.topology().dead()).await;
         assert!(dead.is_none(), "{dead:?}");
@@ -145,14 +135,12 @@ async fn a_command_that_is_refused_alone_while_others_are_taken_is_given_up() {
     }
 }
 
-/// The API took a message, and takes none now: that is no fault of a command.
+/// The API takes nothing: that is no fault of a command.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_attempt_in_an_outage_counts() {
     let broker = TestBroker::start().await;
     broker.declare_delays(DELAYS_MS).await;
-    let setup = Setup::start_on(broker, |config| config.amqp.max_attempts = 2).await;
-    setup.publish_command(1).await;
-    setup.accepted(1).await;
+    let setup = Setup::start_on(broker, |config| config.amqp.max_attempts = 1).await;
     setup
         .simulator
         .fault(json!({"kind": "status", "status": 401, "path": SEND_PATH}))
@@ -173,12 +161,12 @@ async fn no_attempt_in_an_outage_counts() {
         .publish(&commands, "sms.send", properties, body.as_bytes())
         .await;
     let mut attempts = 0;
-    while attempts < 8 {
+    while attempts < 6 {
         let seen = setup.sends_seen(attempts + 1).await;
         attempts = seen.len();
     }
     setup.simulator.heal().await;
-    setup.accepted(3).await;
+    setup.accepted(2).await;
     let dead = setup.client.try_take(&setup.broker.topology().dead()).await;
     assert!(dead.is_none(), "{dead:?}");
     setup.bridge.stop().await;
