@@ -1,8 +1,8 @@
 //! The limit of the attempts of a command (`amqp.max_attempts`).
 //!
 //! An attempt counts if the API refused a request that carried no other command, in a way that speaks of no message, while it took other
-//! messages: then something on the way refuses this command each time, such as a firewall its text. Invariant: a total outage counts for a dozen attempts at most
-//! (`send::refusal_note`). Neighbours: `custody` keeps the count in a header of the copy; `handle` asks.
+//! messages: then something on the way refuses this command each time, such as a firewall its text. Invariant: an outage of everything
+//! counts for a dozen attempts at most (`send::refusal_note`). Neighbours: `custody` keeps the count in a header of the copy; `handle` asks.
 
 use super::invalid::Invalid;
 use crate::{
