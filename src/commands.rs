@@ -17,6 +17,7 @@ mod invalid;
 mod lease;
 mod ledger;
 mod message_ids;
+mod panicked;
 mod redelivered_without_id;
 mod replicas;
 mod reply;

@@ -1,8 +1,8 @@
 //! The limit of the attempts of a command (`amqp.max_attempts`).
 //!
-//! An attempt counts if the API refused a request that carried no other command, in a way that speaks of no message, while it took other
-//! messages: then something on the way refuses this command each time, such as a firewall its text. Invariant: an outage of everything
-//! counts for a dozen attempts at most (`send::refusal_note`). Neighbours: `custody` keeps the count in a header of the copy; `handle` asks.
+//! An attempt counts if the API refused a request that carried no other command, in a way that speaks of no message, just after it took
+//! other messages: then something on the way refuses this command each time, such as a firewall its text. Invariant: an outage counts once
+//! at most (`send::refusal_note`). Neighbours: `custody` keeps the count in a header of the copy; `handle` asks.
 
 use super::invalid::Invalid;
 use crate::{
@@ -14,8 +14,8 @@ use crate::{
 pub(super) fn counted(before: Option<i64>, refusal: Option<Refusal>) -> Option<i64> {
     match refusal {
         None => before,
-        Some(Refusal::WithOthers) => Some(before.unwrap_or(0)),
-        Some(Refusal::Alone) => Some(before.unwrap_or(0).saturating_add(1)),
+        Some(Refusal::WithOthers | Refusal::Alone) => Some(before.unwrap_or(0)),
+        Some(Refusal::AloneAfterOthers) => Some(before.unwrap_or(0).saturating_add(1)),
     }
 }
 
@@ -28,7 +28,7 @@ pub(super) fn over_the_limit(
     let attempts = attempts.filter(|attempts| *attempts >= i64::from(max_attempts))?;
     let detail = format!(
         "nothing of what this dead letter has was sent (other destinations of the command may have results): the API refused \
-         {attempts} requests with this command alone, while it took other messages; the last time: {last}"
+         {attempts} requests with this command alone, just after it took other messages; the last time: {last}"
     );
     Some(Invalid::new(Reason::AttemptLimit, detail))
 }
@@ -45,8 +45,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_refusals_of_the_command_alone_count() {
-        let (with_others, alone) = (Some(Refusal::WithOthers), Some(Refusal::Alone));
+    fn only_refusals_of_the_command_alone_after_others_count() {
+        let (with_others, alone) = (Some(Refusal::WithOthers), Some(Refusal::AloneAfterOthers));
         let count = |refusals: &[Option<Refusal>]| {
             refusals
                 .iter()
@@ -54,6 +54,7 @@ mod tests {
         };
         assert_eq!(count(&[None, None]), None);
         assert_eq!(count(&[with_others, None, with_others]), Some(0));
+        assert_eq!(count(&[Some(Refusal::Alone); 3]), Some(0));
         assert_eq!(count(&[with_others, alone, None, alone]), Some(2));
         assert_eq!(over_the_limit(None, 1, ""), None);
         assert_eq!(over_the_limit(Some(1), 2, ""), None);

@@ -23,14 +23,14 @@ use super::{
     invalid::Invalid,
     lease::HeldDelivery,
     ledger::{Key, Redelivered},
-    message_ids,
+    message_ids, panicked,
     redelivered_without_id::report_unknown,
     reply::reply,
     returned,
     waiting::send_when_there_is_room,
 };
 use crate::{
-    amqp::headers::{PANICS, REFUSALS},
+    amqp::headers::REFUSALS,
     message::{
         id::{ApplicationName, logged_id},
         reason::Reason,
@@ -52,9 +52,6 @@ const DOUBT_RETRY_DELAY: Duration = Duration::from_secs(60);
 /// Minimum delay of a retry while the API refuses the bridge's credentials, which an operator has to correct.
 const CREDENTIALS_RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// Minimum delay before a command is tried again whose handler panicked.
-const PANIC_RETRY_DELAY: Duration = Duration::from_secs(60);
-
 pub(super) async fn handle(context: &Context, source: Source, delivery: HeldDelivery) {
     let began = Instant::now();
     let envelope = Envelope::new(&delivery);
@@ -69,7 +66,7 @@ pub(super) async fn handle(context: &Context, source: Source, delivery: HeldDeli
     if delivery.is_usable() {
         let handling = AssertUnwindSafe(carry_out(context, source, &delivery, began));
         if handling.catch_unwind().await.is_err() {
-            Box::pin(after_a_panic(context, source, &delivery)).await;
+            Box::pin(panicked::requeue_or_end(context, source, &delivery)).await;
         }
     }
     tracing::debug!(
@@ -78,32 +75,6 @@ pub(super) async fn handle(context: &Context, source: Source, delivery: HeldDeli
         ms = milliseconds(began.elapsed()),
         "a command ended"
     );
-}
-
-/// A mistake of the bridge, which this command may cause each time, so it must not end the process: all others would look tried. The
-/// command is looked up before it is sent again, and has an end.
-async fn after_a_panic(context: &Context, source: Source, delivery: &HeldDelivery) {
-    let envelope = Envelope::new(delivery);
-    context.commands.metrics.command_panic();
-    tracing::error!(
-        request_id = logged_id(envelope.request_id()),
-        "the handler of a command panicked, which is a mistake of the bridge: the command is tried again later"
-    );
-    let body = Bytes::copy_from_slice(&delivery.data);
-    let panics = envelope.panics();
-    if panics >= i64::from(context.commands.max_attempts) {
-        let detail = "the bridge panicked while it handled the command, each time: it may have been sent; please report this";
-        let invalid = Invalid::new(Reason::AttemptLimit, detail);
-        return context.dead_letter(delivery, invalid, None).await;
-    }
-    let copy = Copy {
-        body,
-        requeue: Requeue::Delayed(PANIC_RETRY_DELAY),
-        may_be_sent: true,
-        count: Some((PANICS, panics.saturating_add(1))),
-    };
-    let queue = source.queue(&context.commands.topology);
-    context.requeue(queue, delivery, copy, None).await;
 }
 
 async fn carry_out(context: &Context, source: Source, delivery: &HeldDelivery, began: Instant) {
@@ -286,8 +257,8 @@ async fn attempt(
     let refusal = again.delivery.and_then(|delivery| delivery.refusal.noted());
     let refusals = attempts::counted(Envelope::new(delivery).refusals(), refusal);
     let max_attempts = context.commands.max_attempts;
-    // One that may have been sent ends by its look-ups. One that was not refused this time is tried again, whatever its count.
-    if refusal == Some(Refusal::Alone)
+    // One whose attempt did not count this time is tried again, whatever its count, and so is one that may have been sent.
+    if refusal == Some(Refusal::AloneAfterOthers)
         && !may_be_sent
         && let Some(invalid) = attempts::over_the_limit(refusals, max_attempts, &why)
     {

@@ -33,6 +33,7 @@ use super::{
     places::Places,
     plan::Plan,
     recorder::Recorder,
+    refusal_note::LastAnswers,
     registry::Registry,
     resolver::{Resolver, ResolverHandle},
 };
@@ -154,6 +155,7 @@ impl SendCore {
             log: Arc::clone(&log),
             resolver: resolver_handle.clone(),
             latency: Latency::default(),
+            last_answers: LastAnswers::default(),
             metrics: metrics.clone(),
         });
         let resolver = Resolver {

@@ -24,6 +24,7 @@ use super::{
     outcome::{self, Verdict},
     places::Places,
     recorder::{Recorder, SlotResult},
+    refusal_note::LastAnswers,
     resolver::{InDoubtSend, ResolverHandle},
 };
 use crate::{
@@ -64,6 +65,7 @@ pub(super) struct Dispatcher {
     pub(super) log: SharedEventLog,
     pub(super) resolver: ResolverHandle,
     pub(super) latency: Latency,
+    pub(super) last_answers: LastAnswers,
     pub(super) metrics: Metrics,
 }
 
@@ -131,6 +133,7 @@ impl Dispatcher {
             message_ids = %wire_ids(&items),
             "a batch is sent"
         );
+        let kind = items[0].kind();
         let response = self.request(&items).await;
         kill_point::reached(KillPoint::RequestEnded);
         self.count_overlaps(&items);
@@ -142,6 +145,7 @@ impl Dispatcher {
         match response {
             Ok(response) => {
                 self.account.breaker.succeeded();
+                self.last_answers.taken(kind);
                 let delivered = self.handle_response(items, response).await;
                 in_flight.results_delivered(delivered, self.batching_wait());
             }
@@ -151,7 +155,7 @@ impl Dispatcher {
                     let messages = count_destinations(&items);
                     self.account.pace.give_back(share, 0, messages);
                 }
-                self.handle_error(items, error).await;
+                self.handle_error(kind, items, error).await;
             }
         }
     }

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { connectLines } from "./connect-lines.js";
 import { copyBox, copyValue } from "./copy.js";
-import { fill, h, icon } from "./dom.js";
+import { fill, h, icon, tableHead } from "./dom.js";
 import { count, stateIcon, STATES } from "./format.js";
 import { atMost } from "./live.js";
 import { RequestList } from "./request-list.js";
@@ -168,15 +168,7 @@ function refusals({ requests, rejections }) {
           h(
             "table",
             null,
-            h(
-              "thead",
-              null,
-              h(
-                "tr",
-                null,
-                ["Answer", "Reason", "Count"].map((name) => h("th", { scope: "col" }, name)),
-              ),
-            ),
+            tableHead("Answer", "Reason", "Count"),
             h(
               "tbody",
               null,

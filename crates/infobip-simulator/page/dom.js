@@ -42,6 +42,12 @@ export function fill(element, ...children) {
   return add(element, children);
 }
 
+/** The head of a table. A column without a name (null) has no heading. */
+export function tableHead(...names) {
+  const columns = names.map((name) => (name === null ? h("td") : h("th", { scope: "col" }, name)));
+  return h("thead", null, h("tr", null, columns));
+}
+
 // Strokes in a square of 24.
 const ICONS = {
   phone: "M8 2.5h8a2 2 0 0 1 2 2v15a2 2 0 0 1-2 2H8a2 2 0 0 1-2-2v-15a2 2 0 0 1 2-2zM11 18.5h2",

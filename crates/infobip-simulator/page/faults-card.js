@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { notify } from "./announce.js";
 import { field } from "./composer.js";
-import { fill, h, icon } from "./dom.js";
+import { fill, h, icon, tableHead } from "./dom.js";
 import { count } from "./format.js";
 import { atMost } from "./live.js";
 import { oneLine } from "./plain-text.js";
@@ -98,12 +98,11 @@ export class FaultsCard {
         ),
       ),
     );
-    const names = ["Kind", "With", "Matched", "Applied"].map((name) => h("th", { scope: "col" }, name));
     return [
       h(
         "div",
         { class: "table-frame", tabindex: 0, role: "group", "aria-label": "Faults that are on" },
-        h("table", null, h("thead", null, h("tr", null, names, h("td"))), h("tbody", null, rows)),
+        h("table", null, tableHead("Kind", "With", "Matched", "Applied", null), h("tbody", null, rows)),
       ),
       faults.length > 1 &&
         h(

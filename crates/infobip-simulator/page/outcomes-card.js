@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { copyValue } from "./copy.js";
 import { sendToPhone } from "./dialogs.js";
-import { fill, h, icon } from "./dom.js";
+import { fill, h, icon, tableHead } from "./dom.js";
 
 const LAST_DIGITS = "1234";
 
@@ -59,7 +59,6 @@ export class OutcomesCard {
         ),
       );
     });
-    const names = ["Pick", "What happens to the message"].map((name) => h("th", { scope: "col" }, name));
     fill(
       this.body,
       h(
@@ -70,7 +69,7 @@ export class OutcomesCard {
       h(
         "div",
         { class: "table-frame", tabindex: 0, role: "group", "aria-label": "Outcomes" },
-        h("table", null, h("thead", null, h("tr", null, names)), h("tbody", null, rows)),
+        h("table", null, tableHead("Pick", "What happens to the message"), h("tbody", null, rows)),
       ),
       this.picked,
     );

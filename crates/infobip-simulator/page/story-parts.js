@@ -3,7 +3,7 @@
 //
 // Neighbours: `story` keeps them in the document, `timeline` is the first part.
 
-import { h } from "./dom.js";
+import { h, tableHead } from "./dom.js";
 import { duration, fully, hexPairs, indented, plural, shortDay, withMilliseconds } from "./format.js";
 import { isolated, marked } from "./plain-text.js";
 import { answerWord, part } from "./timeline.js";
@@ -113,15 +113,7 @@ export function onePush(push) {
       ? h(
           "table",
           null,
-          h(
-            "thead",
-            null,
-            h(
-              "tr",
-              null,
-              ["Attempt", "Time", "Answer"].map((name) => h("th", { scope: "col" }, name)),
-            ),
-          ),
+          tableHead("Attempt", "Time", "Answer"),
           h("tbody", null, attempts),
         )
       : h("p", { class: "muted" }, "No attempt yet."),

@@ -104,8 +104,8 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         (
             "amqp.max_attempts",
             u64::from(amqp.max_attempts),
-            // A dozen may count at the beginning of an outage.
-            20,
+            // One may count at the beginning of each outage.
+            5,
             1_000_000,
         ),
     ] {

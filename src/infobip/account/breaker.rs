@@ -22,8 +22,8 @@ const RECENT_ANSWERS: usize = 20;
 const WAIT: RetryPolicy = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Waits before the probes of an open breaker.
 const PROBES: RetryPolicy = RetryPolicy::new(Duration::from_millis(500), Duration::from_secs(5));
-/// A refusal says something about its messages if the API took others within this time. Longer than the delays between the attempts of a
-/// command, so that few of them are counted at the beginning of an outage.
+/// A command that is refused alone makes room for others if the API took some within this time, which is longer than the delays between
+/// its attempts.
 const LATELY: Duration = Duration::from_secs(600);
 /// The cause of a wait after a 429.
 pub const RATE_LIMIT: &str = "HTTP 429 Too Many Requests";

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Dispatcher, settle_all};
 use crate::{
-    infobip::{ApiError, account::breaker::RATE_LIMIT, refused_credentials},
+    infobip::{ApiError, BatchKind, account::breaker::RATE_LIMIT, refused_credentials},
     message::reason::Reason,
     ops::milliseconds,
     proto::v1::{self, Outcome},
@@ -25,8 +25,15 @@ use crate::{
 const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
-    pub(super) async fn handle_error(&self, items: Vec<BatchItem>, error: ApiError) {
+    pub(super) async fn handle_error(
+        &self,
+        kind: BatchKind,
+        items: Vec<BatchItem>,
+        error: ApiError,
+    ) {
         let is_about_messages = error.is_about_the_request();
+        let is_of_the_api = !is_about_messages && !matches!(error, ApiError::RateLimited { .. });
+        let took_the_last = is_of_the_api && self.last_answers.failed(kind);
         match error {
             ApiError::NotSent { detail } => {
                 let wait = self.account.breaker.failed(&detail, true);
@@ -38,7 +45,7 @@ impl Dispatcher {
             }
             ApiError::CredentialsRefused { http_status, text } => {
                 let detail = refused_credentials(http_status, &text);
-                self.note_refusal(&items);
+                self.note_refusal(&items, took_the_last);
                 self.account.breaker.failed(&detail, true);
                 self.fail(items, &SendError::CredentialsRefused { detail })
                     .await;
@@ -62,9 +69,9 @@ impl Dispatcher {
                     let detail = format!(
                         "{response}: check infobip.base_url and any proxy between the bridge and the API"
                     );
-                    let refusal = self.note_refusal(&items);
+                    let refusal = self.note_refusal(&items, took_the_last);
                     let wait = self.account.breaker.failed(&detail, true);
-                    if refusal == Some(Refusal::Alone) {
+                    if refusal >= Some(Refusal::Alone) {
                         // At the front of its lane it would be each probe, and keep the others waiting.
                         self.fail(items, &unavailable(&detail, wait)).await;
                     } else {
@@ -101,7 +108,7 @@ impl Dispatcher {
     }
 
     /// Notes with its command that the API refused the request, unless it takes nothing else either. `Alone` only for a command.
-    fn note_refusal(&self, items: &[BatchItem]) -> Option<Refusal> {
+    fn note_refusal(&self, items: &[BatchItem], took_the_last: bool) -> Option<Refusal> {
         let first = items.first()?;
         if !self.account.breaker.took_sends_lately() {
             return None;
@@ -109,9 +116,10 @@ impl Dispatcher {
         let is_alone = items
             .iter()
             .all(|item| Arc::ptr_eq(&item.call, &first.call) && item.call.is_command);
-        let refusal = match is_alone {
-            true => Refusal::Alone,
-            false => Refusal::WithOthers,
+        let refusal = match (is_alone, took_the_last) {
+            (true, true) => Refusal::AloneAfterOthers,
+            (true, false) => Refusal::Alone,
+            (false, _) => Refusal::WithOthers,
         };
         for item in items {
             item.call.note_refusal(refusal);

@@ -12,6 +12,7 @@ mod faults;
 mod guide;
 mod inbound;
 mod ledger;
+mod phone_row;
 mod phones;
 mod requests;
 mod search;

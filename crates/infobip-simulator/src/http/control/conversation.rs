@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{
-    bubble::{self, Bubble, PhoneRow},
+    bubble::{self, Bubble},
     cursor::{self, Cursor, page_limit},
     json_response,
+    phone_row::{self, PhoneRow},
 };
 use crate::{
     engine::Engine,
@@ -73,7 +74,7 @@ pub(super) fn show(
         cursor.encode(state.generation)
     });
     Ok(json_response(&Conversation {
-        phone: bubble::phone_row(&state, phone),
+        phone: phone_row::phone_row(&state, phone),
         bubbles,
         cursor,
     }))

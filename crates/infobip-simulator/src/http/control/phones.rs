@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{
-    bubble::{self, PhoneRow},
     cursor::{self, Cursor, page_limit},
-    json_response, search,
+    json_response,
+    phone_row::{self, PhoneRow},
+    search,
 };
 use crate::{
     engine::Engine,
@@ -94,7 +95,7 @@ pub(super) async fn list(engine: &Arc<Engine>, query: &Query) -> Result<ApiRespo
         page.scanned += 1;
         last = Some(position('p', id, phone));
         if filter.has(phone) {
-            page.phones.push(bubble::phone_row(&state, phone));
+            page.phones.push(phone_row::phone_row(&state, phone));
         }
     }
     Ok(json_response(&page))

@@ -12,9 +12,10 @@ use std::{
 
 use super::{
     CONTROL_SERIALIZES,
-    bubble::{self, MAX_LISTED_CHARACTERS, Match},
+    bubble::{self, MAX_LISTED_CHARACTERS},
     cursor::{self, Cursor},
     json_response,
+    phone_row::{self, Match},
     phones::{MAX_SCANNED_PHONES, StateFilter, after, phones_after, position},
 };
 use crate::{
@@ -133,7 +134,7 @@ impl Found {
         if !self.phones.insert(id) {
             return;
         }
-        let mut row = bubble::phone_row(state, phone);
+        let mut row = phone_row::phone_row(state, phone);
         row.matched = Some(matched);
         self.rows
             .push(serde_json::to_value(row).expect(CONTROL_SERIALIZES));
