@@ -121,13 +121,13 @@ pub struct Keyword {
 pub struct BridgeAddresses {
     /// Its gRPC server, `host:port`.
     pub grpc: String,
-    /// Its webhooks.
+    /// The address of its webhooks.
     pub http: String,
-    /// Its probes and metrics.
+    /// The address of its probes and metrics.
     pub admin: String,
     /// The broker, if it may be shown, and the prefix of the names on it.
     pub amqp_url: Option<String>,
-    /// See `amqp_url`.
+    /// The prefix of its exchanges and queues, if it has a broker.
     pub amqp_prefix: Option<String>,
     /// The command by which the bridge was started.
     pub binary: String,

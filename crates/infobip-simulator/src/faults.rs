@@ -110,7 +110,7 @@ impl Faults {
         before - table.faults.len()
     }
 
-    /// Number of faults.
+    /// How many faults are on. Takes no lock.
     pub(crate) fn len(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
