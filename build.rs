@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .compile_well_known_types(true)
         .extern_path(".google.protobuf", "::pbjson_types")
+        .extern_path(".google.protobuf.Timestamp", "crate::proto::Timestamp")
         .bytes(".")
         .codec_path("crate::proto::codec::LeanCodec")
         // An event has the size of its own fields, not of the largest thing that can be in it.

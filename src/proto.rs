@@ -9,11 +9,14 @@
 )]
 
 pub mod codec;
+mod timestamp;
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
+
+pub use self::timestamp::Timestamp;
 
 /// The descriptor set of the contract, as reflection serves it.
 pub const DESCRIPTORS: &[u8] =

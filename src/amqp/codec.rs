@@ -103,7 +103,7 @@ mod tests {
             r#type: "send.accepted".into(),
             application: "billing".into(),
             request_id: "r1".into(),
-            time: Some(pbjson_types::Timestamp {
+            time: Some(crate::proto::Timestamp {
                 seconds: 1_423_731_103,
                 nanos: 123_000_000,
             }),

@@ -8,7 +8,6 @@ use std::io::{self, BufWriter, Stdout, Write};
 use serde::Serialize;
 
 pub mod colour;
-mod json;
 mod table;
 
 pub use self::table::{Column, Screen, Table};
@@ -69,7 +68,7 @@ impl Output {
     /// # Errors
     /// If stdout cannot be written.
     pub fn json<M: Serialize>(&mut self, message: &M) -> io::Result<()> {
-        json::write(&mut self.out, message)?;
+        serde_json::to_writer(&mut self.out, message)?;
         self.out.write_all(b"\n")
     }
 

@@ -34,7 +34,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Formats a time in UTC, in seconds. Empty if there is none.
 #[must_use]
-pub fn show(at: Option<&pbjson_types::Timestamp>) -> String {
+pub fn show(at: Option<&crate::proto::Timestamp>) -> String {
     at.and_then(from_proto).map_or_else(String::new, |at| {
         at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     })

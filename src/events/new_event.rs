@@ -314,7 +314,7 @@ mod tests {
     fn report(done_at_seconds: i64, callback_data: &str) -> v1::DeliveryReport {
         v1::DeliveryReport {
             bulk_id: "internal".into(),
-            done_at: Some(pbjson_types::Timestamp {
+            done_at: Some(crate::proto::Timestamp {
                 seconds: done_at_seconds,
                 nanos: 0,
             }),

@@ -102,7 +102,7 @@ fn skip(rest: &mut &[u8], any_of: &[u8]) -> Option<u8> {
 }
 
 /// `None` if the value is absent or not a timestamp.
-pub(super) fn proto_timestamp(text: &Scalar<'_>) -> Option<pbjson_types::Timestamp> {
+pub(super) fn proto_timestamp(text: &Scalar<'_>) -> Option<crate::proto::Timestamp> {
     parse_timestamp(text.as_str()?).map(time::to_proto)
 }
 

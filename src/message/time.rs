@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pbjson_types::Timestamp as ProtoTimestamp;
+use crate::proto::Timestamp as ProtoTimestamp;
 
 #[must_use]
 pub fn to_proto(at: jiff::Timestamp) -> ProtoTimestamp {

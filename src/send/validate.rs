@@ -300,7 +300,7 @@ mod tests {
                 seconds: 90,
                 nanos: 0,
             }),
-            send_at: Some(pbjson_types::Timestamp {
+            send_at: Some(crate::proto::Timestamp {
                 seconds: 1,
                 nanos: 0,
             }),
@@ -315,7 +315,7 @@ mod tests {
                     minute: 59,
                 }),
             })),
-            expires_at: Some(pbjson_types::Timestamp {
+            expires_at: Some(crate::proto::Timestamp {
                 seconds: i64::MAX,
                 nanos: 0,
             }),

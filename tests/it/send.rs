@@ -447,7 +447,7 @@ async fn an_expired_message_is_not_sent() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let mut request = text(&[TO], "your code is 1234");
-    request.message.as_mut().unwrap().expires_at = Some(pbjson_types::Timestamp {
+    request.message.as_mut().unwrap().expires_at = Some(smsbridge::proto::Timestamp {
         seconds: 1_000_000_000,
         nanos: 0,
     });
@@ -627,7 +627,7 @@ async fn a_scheduled_message_keeps_its_result_when_its_time_has_passed() {
     // One minute ago is the earliest that is accepted.
     let send_at = jiff::Timestamp::now().as_second() - 50;
     let scheduled = |mut request: v1::SendSmsRequest| {
-        request.message.as_mut().unwrap().send_at = Some(pbjson_types::Timestamp {
+        request.message.as_mut().unwrap().send_at = Some(smsbridge::proto::Timestamp {
             seconds: send_at,
             nanos: 0,
         });

@@ -69,7 +69,7 @@ impl Inbox {
         caller: &Caller,
         request: v1::ListReceivedMessagesRequest,
     ) -> Result<v1::ListReceivedMessagesResponse, Failure> {
-        let time = |field: &str, at: Option<&pbjson_types::Timestamp>| match at {
+        let time = |field: &str, at: Option<&crate::proto::Timestamp>| match at {
             None => Ok(None),
             Some(at) => time::from_proto(at)
                 .map(Some)

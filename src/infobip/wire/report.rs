@@ -128,7 +128,7 @@ mod tests {
         rows.rows.remove(0)
     }
 
-    fn moment(text: &str) -> Option<pbjson_types::Timestamp> {
+    fn moment(text: &str) -> Option<crate::proto::Timestamp> {
         Some(crate::message::time::to_proto(text.parse().unwrap()))
     }
 

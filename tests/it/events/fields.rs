@@ -1,7 +1,7 @@
 //! Every field of an event, and every way to read events, end to end (docs/CONTRACT.md).
 
-use pbjson_types::Timestamp;
 use serde_json::Value;
+use smsbridge::proto::Timestamp;
 use smsbridge::{
     grpc::auth::APPLICATION_METADATA,
     proto::v1::{

@@ -57,7 +57,7 @@ async fn events(
 ) -> Vec<Event> {
     let mut stream = EventServiceClient::new(channel.clone())
         .stream_events(request(StreamEventsRequest {
-            start: Some(Start::Since(pbjson_types::Timestamp::default())),
+            start: Some(Start::Since(smsbridge::proto::Timestamp::default())),
             end_at_head: true,
             ..Default::default()
         }))

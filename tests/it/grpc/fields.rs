@@ -1,8 +1,9 @@
 //! Every field of the API's requests and rows, end to end: from the caller to the API and back (docs/CONTRACT.md). The API is a
 //! mock server that records its requests.
 
-use pbjson_types::{Duration, Timestamp};
+use pbjson_types::Duration;
 use serde_json::{Value, json};
+use smsbridge::proto::Timestamp;
 use smsbridge::proto::v1::{
     self, account_service_client::AccountServiceClient, event::Payload,
     inbox_service_client::InboxServiceClient, lookup_service_client::LookupServiceClient,

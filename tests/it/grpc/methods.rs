@@ -10,8 +10,8 @@ mod server;
 mod sms;
 mod unresolved;
 
-use pbjson_types::Timestamp;
 use smsbridge::grpc::auth::APPLICATION_METADATA;
+use smsbridge::proto::Timestamp;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 

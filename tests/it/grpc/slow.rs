@@ -116,7 +116,7 @@ async fn slow_readers_use_bounded_memory_and_do_not_delay_others() {
     let (acknowledgements, mut deliveries) = subscribe(narrow(&bridge).await).await;
     let mut events = EventServiceClient::new(narrow(&bridge).await)
         .stream_events(v1::StreamEventsRequest {
-            start: Some(Start::Since(pbjson_types::Timestamp::default())),
+            start: Some(Start::Since(smsbridge::proto::Timestamp::default())),
             filter: of_the_writer(),
             ..Default::default()
         })

@@ -50,7 +50,7 @@ async fn a_scheduled_message_to_many_numbers_has_requests_of_ordinary_size() {
     let bridge = TestBridge::start(&simulator).await;
     let mut request = text(&[TO; 250], "Hello");
     let in_an_hour = Timestamp::now() + SignedDuration::from_hours(1);
-    request.message.as_mut().unwrap().send_at = Some(pbjson_types::Timestamp {
+    request.message.as_mut().unwrap().send_at = Some(smsbridge::proto::Timestamp {
         seconds: in_an_hour.as_second(),
         nanos: 0,
     });
@@ -134,7 +134,7 @@ async fn expired_messages_use_no_rate() {
     .await;
     let mut expired = large_bulk();
     for message in &mut expired.messages {
-        message.expires_at = Some(pbjson_types::Timestamp {
+        message.expires_at = Some(smsbridge::proto::Timestamp {
             seconds: 1_000_000_000,
             nanos: 0,
         });

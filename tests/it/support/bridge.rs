@@ -97,7 +97,7 @@ impl TestBridge {
     /// All events in the log.
     pub async fn all_events(&self) -> Vec<Event> {
         use v1::stream_events_request::Start;
-        let since = Some(Start::Since(pbjson_types::Timestamp::default()));
+        let since = Some(Start::Since(smsbridge::proto::Timestamp::default()));
         let mut reader = self
             .read(v1::StreamEventsRequest {
                 start: since,

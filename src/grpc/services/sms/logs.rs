@@ -81,7 +81,7 @@ pub(super) async fn page(
 }
 
 fn query(caller: &Caller, request: &v1::ListSmsLogsRequest) -> Result<LogsQuery, Failure> {
-    let timestamp = |field: &str, at: Option<&pbjson_types::Timestamp>| match at {
+    let timestamp = |field: &str, at: Option<&crate::proto::Timestamp>| match at {
         None => Ok(None),
         Some(at) => time::from_proto(at)
             .map(Some)

@@ -105,7 +105,7 @@ async fn nothing_is_sent_while_the_event_log_cannot_be_read() {
     );
     log_unavailable::<()>(Err(status));
     let since = v1::StreamEventsRequest {
-        start: Some(Start::Since(pbjson_types::Timestamp::default())),
+        start: Some(Start::Since(smsbridge::proto::Timestamp::default())),
         end_at_head: true,
         ..Default::default()
     };
