@@ -6,25 +6,13 @@ use crate::proto::Timestamp as ProtoTimestamp;
 
 #[must_use]
 pub fn to_proto(at: jiff::Timestamp) -> ProtoTimestamp {
-    // Both types have seconds and nanoseconds, but protobuf's nanoseconds are never negative.
-    let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
-    if nanos < 0 {
-        ProtoTimestamp {
-            seconds: seconds - 1,
-            nanos: nanos + 1_000_000_000,
-        }
-    } else {
-        ProtoTimestamp { seconds, nanos }
-    }
+    at.into()
 }
 
 /// `None` if the timestamp is out of range: before the year -9999, after 9999, or with invalid nanoseconds.
 #[must_use]
 pub fn from_proto(at: &ProtoTimestamp) -> Option<jiff::Timestamp> {
-    if !(0..1_000_000_000).contains(&at.nanos) {
-        return None;
-    }
-    jiff::Timestamp::new(at.seconds, at.nanos).ok()
+    at.to_jiff()
 }
 
 /// `None` if the duration is negative or has invalid nanoseconds.

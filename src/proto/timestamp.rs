@@ -1,10 +1,8 @@
 //! `google.protobuf.Timestamp`, in place of the one of pbjson: proto JSON writes times in UTC with a `Z`, as other languages do.
 //!
-//! Neighbour: `message::time` converts it to and from `jiff`'s.
+//! Neighbour: `message::time`, by which all other code converts it.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
-
-use crate::message::time;
 
 /// A point in time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
@@ -17,10 +15,36 @@ pub struct Timestamp {
     pub nanos: i32,
 }
 
+impl Timestamp {
+    /// `None` if it is out of range: before the year -9999, after 9999, or with invalid nanoseconds.
+    pub fn to_jiff(self) -> Option<jiff::Timestamp> {
+        if !(0..1_000_000_000).contains(&self.nanos) {
+            return None;
+        }
+        jiff::Timestamp::new(self.seconds, self.nanos).ok()
+    }
+}
+
+impl From<jiff::Timestamp> for Timestamp {
+    fn from(at: jiff::Timestamp) -> Self {
+        // Both types have seconds and nanoseconds, but protobuf's nanoseconds are never negative.
+        let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
+        if nanos < 0 {
+            Self {
+                seconds: seconds - 1,
+                nanos: nanos + 1_000_000_000,
+            }
+        } else {
+            Self { seconds, nanos }
+        }
+    }
+}
+
 impl Serialize for Timestamp {
     /// With no, 3, 6 or 9 digits of the second, as many as are needed.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let at = time::from_proto(self)
+        let at = self
+            .to_jiff()
             .ok_or_else(|| ser::Error::custom("a time before the year -9999 or after 9999"))?;
         match self.nanos {
             0 => serializer.collect_str(&format_args!("{at:.0}")),
@@ -45,7 +69,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
                 let at: jiff::Timestamp = text.parse().map_err(E::custom)?;
-                Ok(time::to_proto(at))
+                Ok(at.into())
             }
         }
 

@@ -1,5 +1,6 @@
 //! Checks documents and examples against the code: every documented name exists, and everything public is documented.
 
+mod asyncapi;
 mod contract;
 mod errors;
 mod examples;

@@ -101,7 +101,7 @@ async fn events_stops_at_the_end_of_the_log() {
     assert_eq!(
         bridge.asked_once("stream_events"),
         json!({
-            "since": "1970-01-01T00:00:00+00:00",
+            "since": "1970-01-01T00:00:00Z",
             "filter": {"types": ["report.#"], "messageIds": ["a"]},
             "endAtHead": true,
         })

@@ -74,6 +74,6 @@ async fn dead_and_quarantine_list_show_replay_and_discard() {
     assert_eq!(ended.stdout, "ROWS READ  REPORTS PUBLISHED\n12         3\n");
     assert_eq!(
         bridge.asked_once("reconcile"),
-        json!({"since": "2026-11-22T08:00:00+00:00"})
+        json!({"since": "2026-11-22T08:00:00Z"})
     );
 }

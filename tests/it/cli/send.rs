@@ -58,7 +58,7 @@ async fn send_puts_all_options_into_the_request() {
                 "text": "Hello",
                 "flash": true,
                 "validityPeriod": "1800s",
-                "sendAt": "2026-12-24T18:00:00+00:00",
+                "sendAt": "2026-12-24T18:00:00Z",
                 "priority": "PRIORITY_URGENT",
             },
         })

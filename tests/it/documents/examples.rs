@@ -1,6 +1,6 @@
 //! The programs in `examples/`, unmodified, and grpcurl by reflection, against a bridge with a simulator.
 
-mod broker;
+pub(super) mod broker;
 mod connection;
 mod language;
 

@@ -25,7 +25,10 @@ use crate::support::{
 };
 
 /// A bridge whose queues and exchanges are declared.
-async fn bridge_on(broker: &TestBroker, simulator: &TestSimulator) -> TestBridge {
+pub(in crate::documents) async fn bridge_on(
+    broker: &TestBroker,
+    simulator: &TestSimulator,
+) -> TestBridge {
     let bridge = TestBridge::with(simulator, |config| config.amqp = broker.config()).await;
     let ready = format!("http://{}/ready", bridge.addresses.admin);
     eventually("the bridge is ready", async || {
