@@ -32,6 +32,7 @@ use crate::{
         metrics::Metrics,
         readiness::Readiness,
     },
+    query::Query,
     send::{SendCore, guards::Guards},
     webhooks,
 };
@@ -195,12 +196,14 @@ impl App {
             metrics.clone(),
         );
         let intake = Intake::new(Arc::clone(&log), &config.applications);
+        let query = Arc::new(Query::new(Arc::clone(&account), metrics.clone()));
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
         let context = ServiceContext {
             sender: sender.clone(),
             log: Arc::clone(&log),
             account: Arc::clone(&account),
+            query: Arc::clone(&query),
             intake: intake.clone(),
             subscriptions: Subscriptions::new(Arc::clone(&log), tasks.clone(), closing.clone()),
             lookups_url: push_url("lookups"),
@@ -253,6 +256,10 @@ impl App {
                     account.breaker.outage()?
                 ))
             }
+        });
+        readiness.remark("look-ups", {
+            let query = Arc::clone(&query);
+            move || Some(format!("the last one failed: {}", query.lookups.outage()?))
         });
         readiness.remark("clock", {
             let account = Arc::clone(&account);

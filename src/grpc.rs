@@ -3,7 +3,7 @@
 //!
 //! Invariants: a handler answers a little before its caller's deadline; a send and a destructive read run in tasks of their
 //! own, because a handler's future is dropped when the caller goes away; a caller sees its own application's rows only.
-//! Neighbours: `send`, `intake`, `events` and `infobip` below; `app` binds and drains it.
+//! Neighbours: `send`, `query`, `intake`, `events` and `infobip` below; `app` binds and drains it.
 
 pub mod auth;
 pub mod failure;
@@ -26,6 +26,7 @@ use crate::{
     intake::Intake,
     message::id::check_caller_id,
     ops::metrics::Metrics,
+    query::Query,
     send::{SendCore, SendError},
 };
 
@@ -36,6 +37,8 @@ pub struct ServiceContext {
     pub log: SharedEventLog,
     /// The account at the API.
     pub account: Arc<Account>,
+    /// The read side: look-ups and logs.
+    pub query: Arc<Query>,
     pub intake: Intake,
     pub subscriptions: Subscriptions,
     /// The URL to which the API pushes the results of asynchronous look-ups. It contains credentials.

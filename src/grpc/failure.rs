@@ -18,7 +18,8 @@ use crate::{
         subscription::{AttachError, VisibilityDiffers},
     },
     infobip::{ApiError, account::LogsError},
-    proto::v1::{self, FieldViolation},
+    proto::v1::FieldViolation,
+    query::{logs::LogsPageError, lookup::LookupError},
     send::SendError,
 };
 
@@ -92,28 +93,6 @@ impl Failure {
             description: description.to_string(),
         }])
     }
-
-    /// Whether repeating the call for one of its destinations or numbers may succeed, after this failure of that one.
-    fn is_retryable_for_one(&self) -> bool {
-        matches!(
-            self,
-            Self::Api(ApiError::NotSent { .. } | ApiError::RateLimited { .. })
-        )
-    }
-}
-
-impl From<Failure> for v1::Refusal {
-    /// For one destination or number of a call that has several.
-    fn from(failure: Failure) -> Self {
-        let retryable = failure.is_retryable_for_one();
-        let row = status_table::row(failure);
-        Self {
-            reason: row.reason.into(),
-            detail: row.message,
-            retryable,
-            violations: row.violations,
-        }
-    }
 }
 
 impl From<Failure> for Status {
@@ -170,6 +149,28 @@ impl From<LogsError> for Failure {
         match error {
             LogsError::QuotaExhausted { retry_after } => Self::LogQuotaExhausted { retry_after },
             LogsError::Api(error) => Self::Api(error),
+        }
+    }
+}
+
+impl From<LogsPageError> for Failure {
+    fn from(error: LogsPageError) -> Self {
+        match error {
+            LogsPageError::Invalid(violation) => Self::Invalid(vec![violation]),
+            LogsPageError::Logs(error) => error.into(),
+            LogsPageError::Unreadable(error) => Self::UnreadableResponse(error.to_string()),
+        }
+    }
+}
+
+impl From<LookupError> for Failure {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::Api(error) => Self::Api(error),
+            LookupError::DeadlinePassed => Self::Deadline {
+                in_doubt: true,
+                message_ids: Vec::new(),
+            },
         }
     }
 }

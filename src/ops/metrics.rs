@@ -24,12 +24,12 @@ use prometheus_client::{
 use tonic::Code;
 
 pub use self::labels::{
-    AmqpConnection, Classification, Endpoint, GrpcMethod, Lane, ReloadedFiles, Resolution,
-    SendOutcome, Webhook, WebhookResult, code_name,
+    AmqpConnection, Classification, Endpoint, GrpcMethod, Lane, LookupOutcome, ReloadedFiles,
+    Resolution, SendOutcome, Webhook, WebhookResult, code_name,
 };
 use self::labels::{
-    CallLabels, ConnectionLabel, EndpointLabel, FilesLabel, LaneLabel, MethodLabel, OutcomeLabel,
-    ReasonLabel, RequestLabels, ResolutionLabel, TypeLabel, WebhookLabels,
+    CallLabels, ConnectionLabel, EndpointLabel, FilesLabel, LaneLabel, LookupLabel, MethodLabel,
+    OutcomeLabel, ReasonLabel, RequestLabels, ResolutionLabel, TypeLabel, WebhookLabels,
 };
 use super::task_watch::TaskWatch;
 use crate::message::{event_type::EventType, reason::Reason};
@@ -54,6 +54,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     send_results: Family<OutcomeLabel, Counter>,
+    lookup_results: Family<LookupLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<EndpointLabel, Histogram, SecondsBuckets>,
     batch_destinations: Histogram,
@@ -92,6 +93,7 @@ impl Metrics {
         let mut registry = Registry::default();
         let inner = Inner {
             send_results: Family::default(),
+            lookup_results: Family::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(SecondsBuckets),
             batch_destinations: Histogram::new([
@@ -142,6 +144,12 @@ impl Metrics {
             .send_results
             .get_or_create(&label)
             .inc_by(destinations);
+    }
+
+    /// Counts numbers of look-ups that got their result.
+    pub fn lookup_results(&self, outcome: LookupOutcome, numbers: u64) {
+        let label = LookupLabel { outcome };
+        self.0.lookup_results.get_or_create(&label).inc_by(numbers);
     }
 
     /// Counts a request to the API that ended.
@@ -311,6 +319,7 @@ mod tests {
     fn every_metric_is_encoded_with_its_labels_and_unit() {
         let metrics = Metrics::new();
         metrics.send_results(SendOutcome::Accepted, 1);
+        metrics.lookup_results(LookupOutcome::Answered, 3);
         metrics.request(
             Endpoint::Send,
             Classification::InDoubt,
@@ -343,6 +352,7 @@ mod tests {
         let text = metrics.clone().encode().unwrap();
         for line in [
             "smsbridge_send_results_total{outcome=\"accepted\"} 1",
+            "smsbridge_lookup_results_total{outcome=\"answered\"} 3",
             "smsbridge_infobip_requests_total{endpoint=\"send\",classification=\"in_doubt\"} 1",
             "smsbridge_infobip_request_seconds_bucket{le=\"0.05\",endpoint=\"send\"} 1",
             "smsbridge_infobip_request_seconds_bucket{le=\"0.025\",endpoint=\"send\"} 0",

@@ -3,7 +3,7 @@
 use tonic::Request;
 
 use super::quota::Quotas;
-use crate::message::id::ApplicationName;
+use crate::{message::id::ApplicationName, query::Viewer};
 
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -38,6 +38,15 @@ impl Caller {
     #[must_use]
     pub fn visible(&self) -> Option<&str> {
         (!self.sees_all).then(|| self.application.as_str())
+    }
+
+    /// The caller as `query` needs it.
+    #[must_use]
+    pub fn viewer(&self) -> Viewer {
+        Viewer {
+            application: self.application.clone(),
+            sees_all: self.sees_all,
+        }
     }
 
     /// Whether the caller may see rows of `application`.

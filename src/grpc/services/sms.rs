@@ -1,9 +1,8 @@
 //! `SmsService`: sends messages, lists their logs, manages scheduled bulks and confirms conversions.
 //!
-//! Neighbours: `send` sends; `infobip` has the requests of the other calls.
+//! Neighbours: `send` sends; `query` reads the logs; `infobip` has the requests of the other calls.
 
 mod bulk;
-mod logs;
 mod stream;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -120,7 +119,8 @@ impl SmsService for Sms {
     ) -> Result<Response<v1::ListSmsLogsResponse>, Status> {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
-        let page = logs::page(&self.0, &caller, request.into_inner());
+        let (viewer, request) = (caller.viewer(), request.into_inner());
+        let page = async { Ok(self.0.query.logs(&viewer, &request).await?) };
         Ok(Response::new(crate::grpc::in_time(deadline, page).await?))
     }
 

@@ -3,8 +3,9 @@
 //! Prometheus computes no `increase` for a series that begins with its first count, so the first event would raise no alert.
 
 use super::{
-    Classification, Endpoint, Inner, ReloadedFiles, SendOutcome, Webhook, WebhookResult,
-    labels::{FilesLabel, OutcomeLabel, ReasonLabel, RequestLabels, WebhookLabels},
+    Classification, Endpoint, Inner, LookupOutcome, ReloadedFiles, SendOutcome, Webhook,
+    WebhookResult,
+    labels::{FilesLabel, LookupLabel, OutcomeLabel, ReasonLabel, RequestLabels, WebhookLabels},
 };
 use crate::message::reason::Reason;
 
@@ -28,6 +29,9 @@ impl Inner {
     pub(super) fn create_initial_series(&self) {
         for outcome in SendOutcome::ALL {
             drop(self.send_results.get_or_create(&OutcomeLabel { outcome }));
+        }
+        for outcome in LookupOutcome::ALL {
+            drop(self.lookup_results.get_or_create(&LookupLabel { outcome }));
         }
         let request = |endpoint, classification| {
             let labels = RequestLabels {

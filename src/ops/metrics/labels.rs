@@ -68,6 +68,18 @@ label! {
 }
 
 label! {
+    /// The result of a number that was to be looked up.
+    LookupOutcome {
+        /// The API answered.
+        Answered = "answered",
+        /// It may have been looked up, and paid for, and there is no answer.
+        Unknown = "unknown",
+        /// Its command expired before it was asked.
+        Expired = "expired",
+    }
+}
+
+label! {
     /// An endpoint of the API.
     Endpoint {
         /// `/sms/1/text/advanced`, `/sms/1/binary/advanced`.
@@ -204,6 +216,11 @@ impl GrpcMethod {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OutcomeLabel {
     pub(super) outcome: SendOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LookupLabel {
+    pub(super) outcome: LookupOutcome,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -19,6 +19,11 @@ impl Inner {
             self.send_results.clone(),
         );
         registry.register(
+            "lookup_results",
+            "Numbers of look-ups that got their result",
+            self.lookup_results.clone(),
+        );
+        registry.register(
             "infobip_requests",
             "Requests to the API",
             self.requests.clone(),

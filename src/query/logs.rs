@@ -1,44 +1,67 @@
-//! `ListSmsLogs`: pages by time windows, because the API has no pages (docs/INFOBIP_API.md#logs).
+//! The logs of sends: pages by time windows, because the API has no pages (docs/INFOBIP_API.md#logs).
 //!
 //! The API returns the newest rows of a window, at most 1000. A page token contains the time of the oldest row of the page and
 //! the ids of the rows with that time: the next page queries up to this time and leaves these rows out. If one millisecond has
 //! more rows than one response of the API, the other rows cannot be reached; the next page then begins before the millisecond.
+//! Neighbours: `infobip::account` has the quota of log requests, and pauses it after a 429.
 
 use std::collections::HashSet;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::grpc::{ServiceContext, auth::caller::Caller, failure::Failure};
+use super::{Viewer, violation};
 use crate::{
-    infobip::{LogsQuery, limits, wire},
+    infobip::{
+        LogsQuery,
+        account::{Account, LogsError},
+        limits,
+        wire::{self, UnreadableBody},
+    },
     message::{
         id::{callers_bulk_id, check_caller_id, owner},
         time,
     },
-    proto::v1::{self, StatusGroup},
+    proto::v1::{self, FieldViolation, StatusGroup},
 };
 
 /// Ids in one request at most, so that they fit into the API's filter.
 const MAX_IDS: usize = 50;
 
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum LogsPageError {
+    #[error("a field of the request is invalid")]
+    Invalid(FieldViolation),
+    #[error("the logs were not read")]
+    Logs(LogsError),
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableBody),
+}
+
+impl LogsPageError {
+    fn invalid(field: &str, description: impl ToString) -> Self {
+        Self::Invalid(violation(field, description))
+    }
+}
+
 pub(super) async fn page(
-    context: &ServiceContext,
-    caller: &Caller,
-    request: v1::ListSmsLogsRequest,
-) -> Result<v1::ListSmsLogsResponse, Failure> {
+    account: &Account,
+    viewer: &Viewer,
+    request: &v1::ListSmsLogsRequest,
+) -> Result<v1::ListSmsLogsResponse, LogsPageError> {
     let rows = match request.page_size {
         0 => limits::DEFAULT_ROWS,
         size if (1..=limits::MAX_ROWS.cast_signed()).contains(&size) => size.unsigned_abs(),
         _ => {
-            return Err(Failure::invalid(
+            return Err(LogsPageError::invalid(
                 "page_size",
                 format!("must be between 1 and {}", limits::MAX_ROWS),
             ));
         }
     };
     let token = PageToken::parse(&request.page_token)?;
-    let mut query = query(caller, &request)?;
+    let mut query = query(viewer, request)?;
     if let Some(token) = &token {
         query.sent_until = Some(token.until);
     }
@@ -47,9 +70,8 @@ pub(super) async fn page(
     let limit = rows.saturating_add(u32::try_from(repeated).unwrap_or(u32::MAX));
     query.limit = Some(limit.min(limits::MAX_ROWS));
 
-    let response = context.account.logs_now(&query).await?;
-    let read = wire::read_logs(&response.body)
-        .map_err(|error| Failure::UnreadableResponse(error.to_string()))?;
+    let answer = account.logs_now(&query).await;
+    let read = wire::read_logs(&answer.map_err(LogsPageError::Logs)?.body)?;
     let returned = read.rows.len() + read.bad.len();
     let is_full = u32::try_from(returned).unwrap_or(u32::MAX) >= query.limit.unwrap_or_default();
 
@@ -61,7 +83,7 @@ pub(super) async fn page(
             row.log.sent_at.as_ref().and_then(time::from_proto),
         );
         let (application, message_id) = owner(&row.wire_id);
-        if !is_new || !caller.may_see(&application) {
+        if !is_new || !viewer.may_see(&application) {
             continue;
         }
         let message_id = message_id.to_owned();
@@ -80,19 +102,19 @@ pub(super) async fn page(
     })
 }
 
-fn query(caller: &Caller, request: &v1::ListSmsLogsRequest) -> Result<LogsQuery, Failure> {
+fn query(viewer: &Viewer, request: &v1::ListSmsLogsRequest) -> Result<LogsQuery, LogsPageError> {
     let timestamp = |field: &str, at: Option<&crate::proto::Timestamp>| match at {
         None => Ok(None),
         Some(at) => time::from_proto(at)
             .map(Some)
-            .ok_or_else(|| Failure::invalid(field, "is not a time")),
+            .ok_or_else(|| LogsPageError::invalid(field, "is not a time")),
     };
     for (field, ids) in [
         ("message_ids", &request.message_ids),
         ("bulk_ids", &request.bulk_ids),
     ] {
         if ids.len() > MAX_IDS {
-            return Err(Failure::invalid(
+            return Err(LogsPageError::invalid(
                 field,
                 format!("has more than {MAX_IDS} ids"),
             ));
@@ -100,19 +122,22 @@ fn query(caller: &Caller, request: &v1::ListSmsLogsRequest) -> Result<LogsQuery,
         for (index, id) in ids.iter().enumerate() {
             // Ids that the bridge derived contain `~`.
             check_caller_id(&id.replace('~', "-"))
-                .map_err(|error| Failure::invalid(&format!("{field}[{index}]"), error))?;
+                .map_err(|error| LogsPageError::invalid(&format!("{field}[{index}]"), error))?;
         }
     }
     let general_status = match StatusGroup::try_from(request.general_status) {
         Ok(StatusGroup::Unspecified) => None,
         Ok(group) => Some(group),
         Err(_) => {
-            return Err(Failure::invalid("general_status", "is not a StatusGroup"));
+            return Err(LogsPageError::invalid(
+                "general_status",
+                "is not a StatusGroup",
+            ));
         }
     };
     let wire = |ids: &[String]| {
         ids.iter()
-            .map(|id| caller.application.wire_id(id))
+            .map(|id| viewer.application.wire_id(id))
             .collect()
     };
     Ok(LogsQuery {
@@ -142,7 +167,7 @@ struct PageToken {
 }
 
 impl PageToken {
-    fn parse(token: &str) -> Result<Option<Self>, Failure> {
+    fn parse(token: &str) -> Result<Option<Self>, LogsPageError> {
         if token.is_empty() {
             return Ok(None);
         }
@@ -159,9 +184,9 @@ impl PageToken {
                     .collect(),
             })
         };
-        read()
-            .map(Some)
-            .ok_or_else(|| Failure::invalid("page_token", "is not a page token of this method"))
+        read().map(Some).ok_or_else(|| {
+            LogsPageError::invalid("page_token", "is not a page token of this method")
+        })
     }
 
     fn write(&self) -> String {
