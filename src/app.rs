@@ -218,6 +218,7 @@ impl App {
                 topology: broker.topology.clone(),
                 publisher: Arc::clone(&broker.publisher),
                 sender: Arc::new(sender.clone()),
+                query: Arc::clone(&query),
                 log: Arc::clone(&log),
                 application_from: config.amqp.application_from,
                 prefetch: config.amqp.prefetch,

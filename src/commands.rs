@@ -1,9 +1,10 @@
-//! The AMQP edge: commands from the broker's queues become sends.
+//! The AMQP edge: commands from the broker's queues become sends and look-ups of numbers.
 //!
 //! Invariant (P5): a command is acknowledged only after one of these is durable: its results, as events; its dead letter, with
 //! a `command.invalid` event; its copy in a retry queue; at shutdown, its unchanged copy in its own queue. The number of
 //! commands in flight is bounded by `amqp.prefetch` for each queue, and so are their bytes.
-//! Neighbours: `send` sends, `events` stores `command.invalid`, `amqp` has sessions and publishes.
+//! Neighbours: `send` sends, `query` looks numbers up, `events` stores `command.invalid` and the results of look-ups, `amqp` has
+//! sessions and publishes.
 
 mod attempts;
 mod command;
@@ -16,6 +17,7 @@ mod handle;
 mod invalid;
 mod lease;
 mod ledger;
+mod lookup;
 mod message_ids;
 mod panicked;
 mod redelivered_without_id;
@@ -45,6 +47,7 @@ use self::{
     consumer::{CommandQueue, consume_queue, requeue_unhandled},
     lease::SessionLease,
     ledger::Ledger,
+    lookup::asked::Asked,
     waiting::Lines,
 };
 use crate::{
@@ -55,6 +58,7 @@ use crate::{
     events::SharedEventLog,
     ops::metrics::{AmqpConnection, Metrics},
     primitives::retry::Backoff,
+    query::Query,
     send::Sender,
 };
 
@@ -70,7 +74,9 @@ pub struct Commands {
     /// Publishes replies, retries and dead letters. Its connection is not that of the consumers.
     pub publisher: Arc<Publisher>,
     pub sender: Arc<dyn Sender>,
-    /// Stores `command.invalid` events.
+    /// Looks numbers up.
+    pub query: Arc<Query>,
+    /// Stores `command.invalid` events, and the results of look-ups.
     pub log: SharedEventLog,
     /// The property that names the application.
     pub application_from: config::ApplicationFrom,
@@ -90,6 +96,7 @@ struct Context {
     commands: Commands,
     ledger: Ledger,
     lines: Lines,
+    asked: Asked,
     shutdown: CancellationToken,
     /// Cancelled after `shutdown`, when all consumers have stopped. Only then commands are requeued unchanged, because this
     /// process would otherwise receive them again.
@@ -128,6 +135,7 @@ pub async fn run(commands: Commands, shutdown: CancellationToken) {
         (Source::Urgent, prefetch),
         (Source::Normal, prefetch),
         (Source::Returned, prefetch.min(MAX_RETURNED_IN_FLIGHT)),
+        (Source::Lookup, prefetch.min(lookup::MAX_IN_FLIGHT)),
     ]
     .map(|(source, prefetch)| {
         Arc::new(CommandQueue::new(
@@ -140,6 +148,7 @@ pub async fn run(commands: Commands, shutdown: CancellationToken) {
         commands,
         ledger: Ledger::default(),
         lines: Lines::default(),
+        asked: Asked::default(),
         shutdown: shutdown.clone(),
         consumers_stopped: CancellationToken::new(),
         has_consumed: AtomicBool::new(false),

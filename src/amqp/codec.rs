@@ -16,6 +16,8 @@ use crate::{message::time, proto::v1};
 pub const SEND: &str = "sms.send";
 /// The routing key of commands that are sent before normal ones.
 pub const SEND_URGENT: &str = "sms.send.urgent";
+/// The routing key of commands that look numbers up.
+pub const LOOKUP: &str = "number.lookup";
 /// The content type of proto JSON.
 pub const JSON: &str = "application/json";
 /// The content type of binary protobuf.

@@ -78,6 +78,12 @@ impl Topology {
         self.name("send.urgent")
     }
 
+    /// The queue of commands that look numbers up.
+    #[must_use]
+    pub fn lookup(&self) -> String {
+        self.name("lookup")
+    }
+
     /// The exchange of delayed retries. A message's header [`RETRY_DELAY`](super::headers::RETRY_DELAY) selects the retry queue; its routing key is the
     /// queue that it returns to after the delay.
     #[must_use]

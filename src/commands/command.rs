@@ -13,7 +13,7 @@ use super::{
     invalid::Invalid,
 };
 use crate::{
-    amqp::{Topology, headers::property},
+    amqp::{Topology, codec, headers::property},
     message::{reason::Reason, time},
     proto::v1::{self, FieldViolation},
     send::{
@@ -23,7 +23,9 @@ use crate::{
     },
 };
 
-const REQUEST_ID: &str = "request_id";
+pub(super) const REQUEST_ID: &str = "request_id";
+/// The type of a look-up.
+pub(super) const LOOKUP_NUMBERS: &str = "LookupNumbersRequest";
 
 /// The queue that a delivery came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub(super) enum Source {
     Normal,
     Urgent,
     Returned,
+    Lookup,
 }
 
 impl Source {
@@ -40,6 +43,7 @@ impl Source {
             Self::Normal => topology.send_normal(),
             Self::Urgent => topology.send_urgent(),
             Self::Returned => topology.returned(),
+            Self::Lookup => topology.lookup(),
         }
     }
 }
@@ -67,7 +71,7 @@ impl Command {
             form,
             bulk: mut request,
         } = decode(form, encoding, envelope.body())?;
-        let found = set_request_id(&mut request, envelope.request_id());
+        let found = set_request_id(&mut request.request_id, envelope.request_id());
         check_request(&request, form, found)?;
         let history = envelope.history();
         let arrival = arrival(envelope, source, history, &request);
@@ -128,7 +132,11 @@ fn arrival(
 }
 
 /// The time after which the command is not sent any more, in milliseconds since 1970.
-fn expires_at_ms(envelope: &Envelope<'_>, source: Source, max_age: Duration) -> Option<i64> {
+pub(super) fn expires_at_ms(
+    envelope: &Envelope<'_>,
+    source: Source,
+    max_age: Duration,
+) -> Option<i64> {
     // A command that the broker returned has expired.
     let returned_at = (source == Source::Returned).then(now_ms);
     let too_old_at = (!max_age.is_zero()).then(|| {
@@ -139,13 +147,25 @@ fn expires_at_ms(envelope: &Envelope<'_>, source: Source, max_age: Duration) -> 
     all.into_iter().flatten().min()
 }
 
+/// The message that the property `type` names, without the package. Empty if there is no such property.
+pub(super) fn type_name<'a>(envelope: &Envelope<'a>) -> &'a str {
+    let name = property(envelope.properties().kind());
+    name.strip_prefix("smsbridge.v1.").unwrap_or(name)
+}
+
 /// The form that the property `type` names.
 fn form(envelope: &Envelope<'_>) -> Result<RequestForm, Invalid> {
-    let name = property(envelope.properties().kind());
-    match name.strip_prefix("smsbridge.v1.").unwrap_or(name) {
+    match type_name(envelope) {
         "" | "SendSmsRequest" => Ok(RequestForm::Single),
         "SendSmsBulkRequest" => Ok(RequestForm::Bulk),
-        _ => Err(Invalid::new(
+        LOOKUP_NUMBERS => Err(Invalid::new(
+            Reason::UnknownType,
+            format!(
+                "publish a {LOOKUP_NUMBERS} with the routing key {}",
+                codec::LOOKUP
+            ),
+        )),
+        name => Err(Invalid::new(
             Reason::UnknownType,
             format!(
                 "unknown command type `{name}`: use smsbridge.v1.SendSmsRequest or smsbridge.v1.SendSmsBulkRequest"
@@ -162,13 +182,10 @@ fn decode(form: RequestForm, encoding: Encoding, body: &[u8]) -> Result<SendRequ
 }
 
 /// Sets the request id from the property `message_id`, if the body has none. Returns a violation if both have one and they differ.
-fn set_request_id(
-    request: &mut v1::SendSmsBulkRequest,
-    from_property: &str,
-) -> Vec<FieldViolation> {
-    if request.request_id.is_empty() {
-        from_property.clone_into(&mut request.request_id);
-    } else if !from_property.is_empty() && from_property != request.request_id {
+pub(super) fn set_request_id(in_body: &mut String, from_property: &str) -> Vec<FieldViolation> {
+    if in_body.is_empty() {
+        from_property.clone_into(in_body);
+    } else if !from_property.is_empty() && from_property != in_body {
         return vec![FieldViolation {
             field: REQUEST_ID.into(),
             description: "differs from the property message_id: set only one of them".into(),

@@ -35,7 +35,7 @@ use crate::{
         session::RECONNECT,
         topology::{RETRY_DELAYS, delay_name},
     },
-    events::NewEvent,
+    events::{Batch, NewEvent},
     message::id::{ApplicationName, logged_id},
     ops::kill_point::{self, KillPoint},
     primitives::{
@@ -62,6 +62,15 @@ pub(super) enum Requeue {
     Unchanged,
 }
 
+/// Why there is no confirmed copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotRequeued {
+    /// There is none. The delivery stays unacknowledged: the broker delivers it again.
+    Untouched,
+    /// Its confirm is missing.
+    MayBeStored,
+}
+
 /// What the next delivery of a copy has to know.
 pub(super) struct Copy {
     pub(super) body: Bytes,
@@ -81,6 +90,69 @@ impl Context {
         copy: Copy,
         key: Option<&Key>,
     ) {
+        let message = self.copied(queue, delivery, copy).await;
+        if self.publish_until_confirmed(delivery, message).await {
+            self.replace_by_copy(delivery, key).await;
+        }
+    }
+
+    /// The same for a command of which no second copy may exist: it is not published again after it may have been stored.
+    pub(super) async fn requeue_once(
+        &self,
+        queue: String,
+        delivery: &HeldDelivery,
+        copy: Copy,
+        key: Option<&Key>,
+    ) -> Result<(), NotRequeued> {
+        let message = self.copied(queue, delivery, copy).await;
+        let mut backoff = Backoff::new(RECONNECT);
+        loop {
+            let is_last = self.shutdown.is_cancelled();
+            if !delivery.is_usable() {
+                return Err(NotRequeued::Untouched);
+            }
+            // Without a session nothing was published.
+            if self.commands.publisher.is_ready() {
+                match self
+                    .commands
+                    .publisher
+                    .publish_mandatory(message.clone())
+                    .await
+                {
+                    Ok(()) => {
+                        self.replace_by_copy(delivery, key).await;
+                        return Ok(());
+                    }
+                    Err(error @ (AmqpError::Nacked | AmqpError::Unroutable { .. })) => {
+                        tracing::debug!(%error, "a command could not be stored, trying again");
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "a command may have been stored");
+                        self.commands.metrics.command_twin();
+                        return Err(NotRequeued::MayBeStored);
+                    }
+                }
+            }
+            if is_last {
+                return Err(NotRequeued::Untouched);
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => {}
+                () = tokio::time::sleep(backoff.next_wait()) => {}
+            }
+        }
+    }
+
+    /// Acknowledges a delivery whose copy is confirmed.
+    async fn replace_by_copy(&self, delivery: &HeldDelivery, key: Option<&Key>) {
+        kill_point::reached(KillPoint::CopyConfirmed);
+        if !self.acknowledge(delivery, key).await {
+            self.commands.metrics.command_twin();
+        }
+    }
+
+    /// The copy of a command, for `queue`.
+    async fn copied(&self, queue: String, delivery: &HeldDelivery, copy: Copy) -> Message {
         let Copy {
             body,
             requeue,
@@ -139,17 +211,11 @@ impl Context {
                 self.commands.topology.retry()
             }
         };
-        let message = Message {
+        Message {
             exchange,
             routing_key: queue,
             properties: properties.with_headers(headers),
             body,
-        };
-        if self.publish_until_confirmed(delivery, message).await {
-            kill_point::reached(KillPoint::CopyConfirmed);
-            if !self.acknowledge(delivery, key).await {
-                self.commands.metrics.command_twin();
-            }
         }
     }
 
@@ -266,7 +332,16 @@ impl Context {
         delivery: &HeldDelivery,
         event: NewEvent,
     ) -> bool {
-        let events = Arc::new(vec![event]);
+        self.append_all_until_durable(delivery, Arc::new(vec![event]))
+            .await
+    }
+
+    /// The same with several events.
+    pub(super) async fn append_all_until_durable(
+        &self,
+        delivery: &HeldDelivery,
+        events: Batch,
+    ) -> bool {
         self.retry_until_stored(delivery, "an event", || {
             let appending = self.commands.log.append(Arc::clone(&events));
             async move { appending.await.map_err(|error| error.to_string()) }

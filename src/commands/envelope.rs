@@ -12,8 +12,8 @@ use lapin::{
 use super::{command::Source, invalid::Invalid};
 use crate::{
     amqp::headers::{
-        EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN, PANICS, REFUSALS, RETURNED, ROUTING_KEY,
-        USER_ID, broker, death, number_header, property, text_header, text_value,
+        ATTEMPT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN, PANICS, REFUSALS, RETURNED,
+        ROUTING_KEY, USER_ID, broker, death, number_header, property, text_header, text_value,
     },
     config::ApplicationFrom,
     message::{id::ApplicationName, reason::Reason},
@@ -125,6 +125,11 @@ impl<'a> Envelope<'a> {
             is_in_doubt: has_header(IN_DOUBT),
             may_have_twin: has_header(MAY_HAVE_TWIN),
         }
+    }
+
+    /// How many times the command was put into a retry queue.
+    pub(super) fn attempt(&self) -> i64 {
+        number_header(self.headers, ATTEMPT).unwrap_or(0).max(0)
     }
 
     /// How many times the handler of the command panicked.

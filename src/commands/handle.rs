@@ -1,6 +1,6 @@
 //! Handles one delivery, from decoding to its acknowledgement.
 //!
-//! Neighbours: `command` decodes, `send` sends, `custody` requeues, dead-letters and acknowledges.
+//! Neighbours: `command` decodes, `send` sends, `lookup` handles look-ups, `custody` requeues, dead-letters and acknowledges.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -22,8 +22,8 @@ use super::{
     envelope::Envelope,
     invalid::Invalid,
     lease::HeldDelivery,
-    ledger::{Key, Redelivered},
-    message_ids, panicked,
+    ledger::{InFlight, Key, Redelivered},
+    lookup, message_ids, panicked,
     redelivered_without_id::report_unknown,
     reply::reply,
     returned,
@@ -84,6 +84,11 @@ async fn carry_out(context: &Context, source: Source, delivery: &HeldDelivery, b
         context.dead_letter(delivery, invalid, None).await;
         return;
     }
+    if lookup::is_lookup(source, delivery) {
+        // Boxed: it would make the future of each command larger.
+        let looking_up = lookup::carry_out(context, source, delivery, began);
+        return Box::pin(looking_up).await;
+    }
     if let Err(TooLarge(detail)) = &delivery.decoded_bytes {
         let invalid = Invalid::new(Reason::MessageTooLarge, detail.as_str());
         context.dead_letter(delivery, invalid, None).await;
@@ -113,6 +118,9 @@ fn time_of(ms: i64) -> Timestamp {
 
 /// Requeues a delivery that was received while the process shuts down.
 pub(super) async fn requeue_unchanged(context: &Context, source: Source, delivery: &HeldDelivery) {
+    if lookup::is_lookup(source, delivery) {
+        return lookup::requeue_unchanged(context, source, delivery).await;
+    }
     let commands = &context.commands;
     let envelope = Envelope::new(delivery);
     let may_be_sent = envelope.history().may_be_sent(source);
@@ -149,15 +157,31 @@ async fn send(context: &Context, source: Source, delivery: &HeldDelivery, comman
         return;
     }
     let key: Key = (command.send.application.to_string(), request_id);
+    let is_first = command.send.arrival == Arrival::First;
+    let beginning = begin(context, delivery, &key, history.is_redelivered, is_first);
+    if let Some(_in_flight) = beginning.await {
+        attempt(context, source, delivery, command, Some(&key)).await;
+    }
+}
+
+/// Waits until no earlier delivery of the command is in flight in this process. `None`: nothing is left to do with this one, because an
+/// earlier one was handled, or its session ended.
+pub(super) async fn begin<'a>(
+    context: &'a Context,
+    delivery: &HeldDelivery,
+    key: &Key,
+    is_redelivered: bool,
+    is_first: bool,
+) -> Option<InFlight<'a>> {
     let ledger = &context.ledger;
     let beginning = async {
-        match (history.is_redelivered, command.send.arrival) {
-            (true, _) => {
-                let redelivered = ledger.begin_redelivered(key.clone(), || delivery.is_usable());
-                redelivered.await
-            }
-            (false, Arrival::First) => Redelivered::Begun(ledger.begin(key.clone())),
-            (false, _) => Redelivered::Begun(ledger.begin_copy(key.clone()).await),
+        if is_redelivered {
+            let redelivered = ledger.begin_redelivered(key.clone(), || delivery.is_usable());
+            redelivered.await
+        } else if is_first {
+            Redelivered::Begun(ledger.begin(key.clone()))
+        } else {
+            Redelivered::Begun(ledger.begin_copy(key.clone()).await)
         }
     };
     let begun = tokio::select! {
@@ -165,15 +189,14 @@ async fn send(context: &Context, source: Source, delivery: &HeldDelivery, comman
         begun = beginning => begun,
         () = delivery.lease.lost() => Redelivered::Lost,
     };
-    let _in_flight = match begun {
-        Redelivered::Begun(in_flight) => in_flight,
+    match begun {
+        Redelivered::Begun(in_flight) => Some(in_flight),
         Redelivered::Handled => {
-            context.acknowledge(delivery, Some(&key)).await;
-            return;
+            context.acknowledge(delivery, Some(key)).await;
+            None
         }
-        Redelivered::Lost => return,
-    };
-    attempt(context, source, delivery, command, Some(&key)).await;
+        Redelivered::Lost => None,
+    }
 }
 
 /// Sends the command once, then acknowledges, requeues or dead-letters it.

@@ -20,7 +20,7 @@ const MIN_UNACKNOWLEDGED: usize = 16_384;
 /// How long an unacknowledged command is remembered. One that is forgotten is looked up when the broker delivers it again.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// The application and the request id of a command.
+/// The application and the request id of a command; of a look-up with its kind.
 pub(super) type Key = (String, String);
 
 #[derive(Default)]

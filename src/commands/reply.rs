@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The largest reply. The broker ends the session on a message above its own limit (RabbitMQ 4: 16 MiB unless configured).
-const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
 /// Names of direct replies, which the broker makes, begin with it.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to.";
 /// The bytes before the node's name in an encoded process identifier: the version of Erlang's external term format, and
@@ -57,6 +57,27 @@ pub(super) async fn reply(
         encoding,
         name,
         body,
+    };
+    publish(context, delivery, reply).await;
+}
+
+/// Publishes the results of a look-up, in the encoding of the command. They are durable as events already.
+pub(super) async fn reply_lookup(
+    context: &Context,
+    delivery: &Delivery,
+    encoding: Encoding,
+    request_id: &str,
+    response: &v1::LookupNumbersResponse,
+) {
+    let Some(reply_to) = queue_of(context, delivery, request_id) else {
+        return;
+    };
+    let reply = Reply {
+        reply_to,
+        request_id,
+        encoding,
+        name: "smsbridge.v1.LookupNumbersResponse",
+        body: encoding.encode(response),
     };
     publish(context, delivery, reply).await;
 }

@@ -1,5 +1,5 @@
-//! Commands in the queue `returned`. Expired ones are passed to the sender, which refuses them as EXPIRED, so that their
-//! results are events like all others. The others are dead-lettered.
+//! Commands in the queue `returned`. Expired ones are passed to the sender, which refuses them as EXPIRED, or to `lookup`, so that
+//! their results are events like all others. The others are dead-lettered.
 //!
 //! Neighbours: `amqp::topology` says what gets there; `custody` keeps the cause on a copy.
 
@@ -40,7 +40,7 @@ pub(super) fn dead_letter_reason(context: &Context, delivery: &Delivery) -> Opti
         UNROUTABLE => Some(Invalid::new(
             Reason::Unroutable,
             format!(
-                "no queue is bound for the routing key `{}`: use sms.send or sms.send.urgent",
+                "no queue is bound for the routing key `{}`: use sms.send, sms.send.urgent or number.lookup",
                 Envelope::new(delivery).routing_key()
             ),
         )),

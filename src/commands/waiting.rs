@@ -45,7 +45,8 @@ impl Lines {
         match source {
             Source::Normal => &self.normal,
             Source::Urgent => &self.urgent,
-            Source::Returned => &self.returned,
+            // A look-up never waits for room of the sender.
+            Source::Returned | Source::Lookup => &self.returned,
         }
     }
 }

@@ -204,6 +204,33 @@ impl NewEvent {
         new
     }
 
+    /// The result of a number that a command asked for: `lookup.completed`. With a request id the event's id does not depend on the
+    /// result, so that a redelivered command, whose numbers are reported as unknown, adds no second result.
+    #[must_use]
+    pub fn lookup_result(
+        application: &ApplicationName,
+        request_id: &str,
+        lookup: v1::NumberLookup,
+    ) -> Self {
+        let fresh = request_id.is_empty().then(|| Uuid::now_v7().to_string());
+        let request = fresh.as_deref().unwrap_or(request_id);
+        let parts = [application.as_str(), request, &lookup.to];
+        let id = derive_id("lookup.command", &parts);
+        let source_payload = lookup.source_payload.clone();
+        let payload = Payload::Lookup(Box::new(lookup));
+        let event_type = EventType::LookupCompleted;
+        let mut new = Self::new(
+            Timestamp::now(),
+            event_type,
+            application.as_str(),
+            id,
+            payload,
+        );
+        new.event.source_payload = source_payload;
+        request_id.clone_into(&mut new.event.request_id);
+        new
+    }
+
     /// A command that could not be carried out: `command.invalid`. `body_key` identifies the command by its request id or
     /// by a digest of its body.
     #[must_use]
@@ -362,6 +389,23 @@ mod tests {
         let key = b"report\0\0\0\0\0\0\0\x01a\0\0\0\0\0\0\0\0";
         let id = Uuid::new_v5(&NAMESPACE, key).to_string();
         assert_eq!(derive_id("report", &["a", ""]), id);
+    }
+
+    #[test]
+    fn a_number_of_a_command_has_one_event_whatever_its_result() {
+        let shop = ApplicationName::parse("shop").unwrap();
+        let id = |request: &str, to: &str, mcc_mnc: &str| {
+            let lookup = v1::NumberLookup {
+                to: to.into(),
+                mcc_mnc: mcc_mnc.into(),
+                ..Default::default()
+            };
+            NewEvent::lookup_result(&shop, request, lookup).event.id
+        };
+        assert_eq!(id("r1", "4179", "22801"), id("r1", "4179", ""));
+        assert_ne!(id("r1", "4179", ""), id("r1", "4178", ""));
+        assert_ne!(id("r1", "4179", ""), id("r2", "4179", ""));
+        assert_ne!(id("", "4179", ""), id("", "4179", ""), "each is its own");
     }
 
     #[test]

@@ -52,7 +52,7 @@ event_types! {
     InboundReceived = "inbound.received",
     /// A shortened link was opened.
     LinkClicked = "link.clicked",
-    /// An asynchronous number look-up was answered.
+    /// A number of an asynchronous look-up or of a command was answered, or has no answer for good.
     LookupCompleted = "lookup.completed",
     /// A command could not be carried out and was dead-lettered.
     CommandInvalid = "command.invalid",

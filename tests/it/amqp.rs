@@ -14,6 +14,7 @@ mod expiry;
 mod frozen_broker;
 mod log;
 mod log_under_load;
+pub(crate) mod lookup;
 mod lost_sessions;
 mod outage;
 mod poison;

@@ -15,6 +15,7 @@ mod evidence;
 mod faults;
 mod fleet;
 mod history;
+mod lookups;
 mod oracle;
 mod outage;
 mod producer;

@@ -27,6 +27,9 @@ pub(crate) use self::{
     short_links::{Click, Device, GeoLocation, RecordedClick, ShortLink, ShortLinks},
 };
 
+/// Numbers whose look-ups are counted.
+const MAX_LOOKED_UP: usize = 200_000;
+
 /// An action at a virtual time.
 #[derive(Debug)]
 pub(crate) enum Timer {
@@ -86,6 +89,21 @@ pub(crate) struct Account {
     pub(crate) tokens: HashMap<String, i64>,
     /// Messages whose conversion was confirmed, with the time.
     pub(crate) conversions: VecDeque<(Arc<str>, i64)>,
+    /// How often each number was looked up, at most [`MAX_LOOKED_UP`] numbers: each time costs.
+    pub(crate) lookups: BTreeMap<Box<str>, u64>,
+}
+
+impl Account {
+    /// Counts look-ups of numbers.
+    pub(crate) fn count_lookups(&mut self, numbers: &[String]) {
+        for number in numbers {
+            if let Some(count) = self.lookups.get_mut(number.as_str()) {
+                *count += 1;
+            } else if self.lookups.len() < MAX_LOOKED_UP {
+                self.lookups.insert(number.as_str().into(), 1);
+            }
+        }
+    }
 }
 
 impl SimulatorState {
@@ -108,6 +126,7 @@ impl SimulatorState {
                 log_requests: VecDeque::new(),
                 tokens: HashMap::new(),
                 conversions: VecDeque::new(),
+                lookups: BTreeMap::new(),
             },
             recent_sends: HashMap::new(),
             generation: 0,

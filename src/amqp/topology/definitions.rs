@@ -92,6 +92,10 @@ impl Topology {
             },
             Queue {
                 name: self.send_urgent(),
+                arguments: command_arguments.clone(),
+            },
+            Queue {
+                name: self.lookup(),
                 arguments: command_arguments,
             },
             // Dead-letters at once: that removes the `expiration` of a message, which would expire in `returned` without a trace.
@@ -164,6 +168,7 @@ impl Topology {
                 codec::SEND_URGENT,
                 table([]),
             ),
+            binding(self.lookup(), self.commands(), codec::LOOKUP, table([])),
             binding(self.events_log(), self.events(), "#", table([])),
         ];
         bindings.extend(RETRY_DELAYS.map(|delay| {

@@ -10,7 +10,7 @@ use super::{
 use crate::message::reason::Reason;
 
 /// The reasons for which a command becomes a dead letter (docs/ERRORS.md#commands-from-the-broker).
-pub(super) const DEAD_LETTER_REASONS: [Reason; 12] = [
+pub(super) const DEAD_LETTER_REASONS: [Reason; 13] = [
     Reason::InvalidRequest,
     Reason::IdReused,
     Reason::InvalidApplication,
@@ -20,6 +20,7 @@ pub(super) const DEAD_LETTER_REASONS: [Reason; 12] = [
     Reason::UnsupportedEncoding,
     Reason::MessageTooLarge,
     Reason::Unroutable,
+    Reason::ApiRefused,
     Reason::AttemptLimit,
     Reason::DeliveryLimit,
     Reason::Returned,

@@ -23,10 +23,13 @@ use smsbridge::{
         headers::{number_header, text_header},
     },
     commands::{self, Commands},
+    config::Config,
     events::{EventLog as _, NewEvent, SharedEventLog, Start, broker::BrokerLog},
+    infobip::account::Account,
     message::id::derive_message_id,
     ops::metrics::Metrics,
     proto::v1::{self, event::Payload, outbound_message::Content},
+    query::Query,
     send::{Arrival, SendCommand, SendError, Sender, Sent},
 };
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -190,6 +193,19 @@ pub(super) struct Edge {
     pub(super) task: JoinHandle<()>,
 }
 
+/// Look-ups that reach no API.
+fn no_api() -> Arc<Query> {
+    let flags = [
+        ("infobip.base_url", "http://127.0.0.1:9"),
+        ("infobip.username", "nobody"),
+        ("infobip.password", "nobody"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let config = Config::load(None, std::iter::empty(), &flags).unwrap();
+    let account = Account::new(&config.infobip, 0, Metrics::new()).unwrap();
+    Arc::new(Query::new(Arc::new(account), Metrics::new()))
+}
+
 impl Edge {
     pub(super) async fn start() -> Self {
         let broker = TestBroker::start().await;
@@ -225,6 +241,7 @@ impl Edge {
             topology: broker.topology(),
             publisher,
             sender: sender.clone(),
+            query: no_api(),
             log: log.clone(),
             application_from: broker.config().application_from,
             prefetch: broker.config().prefetch,

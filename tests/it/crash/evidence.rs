@@ -23,9 +23,10 @@ use crate::support::{
 };
 
 /// The queues that are empty when all commands are handled.
-const COMMAND_QUEUES: [&str; 6] = [
+const COMMAND_QUEUES: [&str; 7] = [
     "send.normal",
     "send.urgent",
+    "lookup",
     "returned",
     "retry.1s",
     "retry.10s",
@@ -113,6 +114,16 @@ impl EventTail {
             Some(result.to.clone())
         });
         (numbers.collect(), events.len())
+    }
+
+    /// How many numbers have the result of a look-up.
+    pub fn looked_up(&self) -> usize {
+        let events = self.events.lock().unwrap();
+        let numbers = events.iter().filter_map(|event| match &event.payload {
+            Some(Payload::Lookup(lookup)) => Some(lookup.to.as_str()),
+            _ => None,
+        });
+        numbers.collect::<BTreeSet<_>>().len()
     }
 
     /// Reads up to the current end of the stream.

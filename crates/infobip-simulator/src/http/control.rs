@@ -90,6 +90,7 @@ pub async fn handle(
                 .collect::<Vec<_>>(),
         ),
         ("GET", "/_sim/conversions") => conversions(engine, query),
+        ("GET", "/_sim/lookups") => lookups(engine, query),
         ("GET", "/_sim/account") => Ok(account::show(engine, headers)),
         ("GET", "/_sim/outcomes") => Ok(guide::outcomes()),
         ("GET", "/_sim/faults/kinds") => Ok(guide::fault_kinds()),
@@ -109,8 +110,8 @@ pub async fn handle(
             _,
             STREAM | "/_sim/phones" | "/_sim/account" | "/_sim/outcomes" | "/_sim/faults/kinds"
             | "/_sim/messages" | "/_sim/inbound" | "/_sim/requests" | "/_sim/pushes"
-            | "/_sim/clicks" | "/_sim/conversions" | "/_sim/faults" | "/_sim/clock"
-            | "/_sim/keywords" | "/_sim/state" | "/_sim/reset",
+            | "/_sim/clicks" | "/_sim/conversions" | "/_sim/lookups" | "/_sim/faults"
+            | "/_sim/clock" | "/_sim/keywords" | "/_sim/state" | "/_sim/reset",
         ) => Err(ApiError::method_not_allowed()),
         (_, path) => named(engine, method, path, query),
     };
@@ -166,6 +167,18 @@ fn conversions(engine: &Arc<Engine>, query: &Query) -> Result<ApiResponse, ApiEr
         .map(|(id, at_ms)| json!({"messageId": &**id, "at": ApiDate(*at_ms)}))
         .collect();
     last_items(query, "conversions", &all)
+}
+
+/// How often each number was looked up.
+fn lookups(engine: &Arc<Engine>, query: &Query) -> Result<ApiResponse, ApiError> {
+    let state = engine.lock();
+    let all: Vec<_> = state
+        .account
+        .lookups
+        .iter()
+        .map(|(to, count)| json!({"to": &**to, "count": count}))
+        .collect();
+    last_items(query, "lookups", &all)
 }
 
 /// Number of stored items of each kind.

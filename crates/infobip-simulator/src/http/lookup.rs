@@ -48,6 +48,7 @@ fn take_numbers(body: &mut LookupRequest) -> Result<Vec<String>, ApiError> {
 pub fn query(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let mut body: LookupRequest = request.parse_body()?;
     let numbers = take_numbers(&mut body)?;
+    request.engine.lock().account.count_lookups(&numbers);
     let results: Vec<_> = numbers
         .iter()
         .map(|to| look_up(to, &request.engine.config))
@@ -63,6 +64,7 @@ pub fn notify(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let notify = notify.ok_or_else(|| ApiError::invalid("notifyUrl", "must be given"))?;
     let config = &request.engine.config;
     let mut state = request.engine.lock();
+    state.account.count_lookups(&numbers);
     let bulk_id = state.next_random("bulk").uuid();
     let (mut pending, mut results) = (Vec::new(), Vec::new());
     for to in numbers {

@@ -711,6 +711,10 @@ async fn numbers_are_looked_up() {
     let many: Vec<_> = (0..1001).map(|n| format!("4179302{n:04}")).collect();
     let refused = post(&simulator, "/number/1/query", json!({"to": many})).await;
     assert!(reasons(&refused)["to"].is_array());
+    let counted = simulator.get("/_sim/lookups").await;
+    let expected =
+        json!([{"to": TO, "count": 2}, {"to": "999020027", "count": 1}, {"to": "abc", "count": 1}]);
+    assert_eq!(counted["lookups"], expected, "each time costs");
 
     let moved =
         TestSimulator::with(|config| (config.lookup_ported, config.lookup_roaming) = (1.0, 1.0))

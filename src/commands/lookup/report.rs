@@ -1,0 +1,141 @@
+//! The results of a command that looks numbers up: as events, and as a reply.
+//!
+//! Invariant: what the API answered was paid for, so it is stored also after the delivery was lost. With a request id an event's id
+//! does not depend on the result: whatever a redelivery reports later is a duplicate. Neighbours: `events` stores, `reply` publishes.
+
+use std::sync::Arc;
+
+use lapin::message::Delivery;
+use prost::Message as _;
+
+use super::request::LookupCommand;
+use crate::{
+    amqp::{headers::property, session::RECONNECT},
+    commands::{Context, reply::MAX_REPLY_BYTES},
+    events::{Batch, NewEvent},
+    infobip::ApiError,
+    message::{id::logged_id, reason::Reason},
+    primitives::retry::Backoff,
+    proto::v1,
+    query::lookup::{LookupError, without_answer},
+};
+
+/// Why numbers that an earlier delivery may have asked have no answer.
+pub(super) fn may_have_been_asked() -> v1::Refusal {
+    v1::Refusal {
+        reason: Reason::OutcomeUnknown.into(),
+        detail: "the command was delivered before, and the number may have been looked up and paid for: it is not looked up again"
+            .into(),
+        ..v1::Refusal::default()
+    }
+}
+
+/// Why numbers of an expired command have no answer. `is_untouched`: no earlier delivery can have asked.
+pub(super) fn expired(is_untouched: bool) -> v1::Refusal {
+    let detail = if is_untouched {
+        "the command expired before the number was looked up"
+    } else {
+        "the command expired in its queue. If it was delivered before, the number may have been looked up then"
+    };
+    v1::Refusal {
+        reason: Reason::Expired.into(),
+        detail: detail.into(),
+        retryable: is_untouched,
+        ..v1::Refusal::default()
+    }
+}
+
+pub(super) fn refusal(error: ApiError) -> v1::Refusal {
+    LookupError::from(error).refusal()
+}
+
+pub(super) fn without_answers(numbers: &[String], refusal: &v1::Refusal) -> Vec<v1::NumberLookup> {
+    let results = numbers.iter().map(|to| without_answer(to, refusal));
+    results.collect()
+}
+
+pub(super) fn events(command: &LookupCommand, results: &[v1::NumberLookup]) -> Batch {
+    let event = |result: &v1::NumberLookup| {
+        let LookupCommand {
+            application,
+            request_id,
+            ..
+        } = command;
+        NewEvent::lookup_result(application, request_id, result.clone())
+    };
+    Arc::new(results.iter().map(event).collect())
+}
+
+/// Appends what the API answered, until `give_up_at`; at a shutdown once more. Returns whether it is durable. It does not matter whether the
+/// delivery is lost meanwhile.
+pub(super) async fn append_answers(
+    context: &Context,
+    events: Batch,
+    give_up_at: tokio::time::Instant,
+) -> bool {
+    let mut backoff = Backoff::new(RECONNECT);
+    loop {
+        let is_last = context.shutdown.is_cancelled() || tokio::time::Instant::now() > give_up_at;
+        match context.commands.log.append(Arc::clone(&events)).await {
+            Ok(()) => return true,
+            Err(error) if is_last => {
+                tracing::warn!(
+                    %error,
+                    numbers = events.len(),
+                    "answers to look-ups could not be stored: when their command is delivered again, they are unknown"
+                );
+                return false;
+            }
+            Err(error) => tracing::debug!(%error, "answers could not be stored, trying again"),
+        }
+        tokio::select! {
+            () = context.shutdown.cancelled() => {}
+            () = tokio::time::sleep(backoff.next_wait()) => {}
+        }
+    }
+}
+
+/// The results for the reply. Nothing is kept if the publisher wants none, or if they become too many.
+#[derive(Default)]
+pub(super) struct Results {
+    is_wanted: bool,
+    bytes: usize,
+    results: Vec<v1::NumberLookup>,
+}
+
+impl Results {
+    pub(super) fn new(delivery: &Delivery) -> Self {
+        Self {
+            is_wanted: !property(delivery.properties.reply_to()).is_empty(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn add(&mut self, results: Vec<v1::NumberLookup>) {
+        if !self.is_wanted || self.bytes > MAX_REPLY_BYTES {
+            return;
+        }
+        let bytes = results.iter().map(v1::NumberLookup::encoded_len);
+        self.bytes += bytes.sum::<usize>();
+        if self.bytes > MAX_REPLY_BYTES {
+            self.results = Vec::new();
+        } else {
+            self.results.extend(results);
+        }
+    }
+
+    /// `None` if no reply is published.
+    pub(super) fn into_response(self, request_id: &str) -> Option<v1::LookupNumbersResponse> {
+        if self.bytes > MAX_REPLY_BYTES {
+            tracing::warn!(
+                request_id = logged_id(request_id),
+                max = MAX_REPLY_BYTES,
+                "a reply is not published: it is too large"
+            );
+            return None;
+        }
+        let results = self.results;
+        self.is_wanted
+            .then_some(v1::LookupNumbersResponse { results })
+    }
+}

@@ -1,0 +1,628 @@
+//! Look-ups of numbers by commands: real core, broker and simulator. Each number is paid for once at most, and has one event
+//! (docs/RELIABILITY.md#look-ups).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use lapin::{
+    BasicProperties,
+    options::{BasicGetOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+use prost::Message as _;
+use serde_json::{Value, json};
+use smsbridge::{
+    amqp::headers::text_header,
+    proto::v1::{self, NumberLookup, event::Payload},
+};
+
+use super::custody::Setup;
+use crate::support::{
+    broker::{Client, TestBroker},
+    eventually,
+    simulator::TestSimulator,
+};
+
+pub(crate) const LOOKUP_PATH: &str = "/number/1/query";
+
+pub(crate) fn number(n: usize) -> String {
+    format!("41793{n:06}")
+}
+
+fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(number).collect()
+}
+
+fn with_id(request_id: &str) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_app_id("billing".into())
+        .with_message_id(request_id.into())
+}
+
+/// Publishes a command without waiting for anything but the confirm.
+async fn publish(broker: &TestBroker, client: &Client, properties: BasicProperties, to: &[String]) {
+    let body = json!({"to": to}).to_string();
+    let commands = broker.topology().commands();
+    client
+        .publish(&commands, "number.lookup", properties, body.as_bytes())
+        .await;
+}
+
+/// How often each number was paid for.
+pub(crate) async fn paid(simulator: &TestSimulator) -> BTreeMap<String, u64> {
+    let ledger = simulator.get("/_sim/lookups").await;
+    let rows = ledger["lookups"].as_array().unwrap().iter();
+    rows.map(|row| {
+        let to = row["to"].as_str().unwrap().to_owned();
+        (to, row["count"].as_u64().unwrap())
+    })
+    .collect()
+}
+
+impl Setup {
+    async fn publish_lookup(&self, properties: BasicProperties, to: &[String]) {
+        publish(&self.broker, &self.client, properties, to).await;
+    }
+
+    /// The results of numbers, by number. Events with equal ids count once, the first.
+    async fn lookups(&self) -> BTreeMap<String, NumberLookup> {
+        let (mut ids, mut results) = (BTreeSet::new(), BTreeMap::new());
+        for event in self.bridge.all_events().await {
+            if event.r#type != "lookup.completed" || !ids.insert(event.id) {
+                continue;
+            }
+            let Some(Payload::Lookup(lookup)) = event.payload else {
+                panic!("an event without a look-up")
+            };
+            assert_eq!(event.source_payload, lookup.source_payload);
+            let twice = results.insert(lookup.to.clone(), *lookup);
+            assert!(twice.is_none(), "two results: {twice:?}");
+        }
+        results
+    }
+
+    /// Waits until so many numbers have a result.
+    async fn completed(&self, count: usize) -> BTreeMap<String, NumberLookup> {
+        eventually("all have a result", async || {
+            let results = self.lookups().await;
+            (results.len() == count).then_some(results)
+        })
+        .await
+    }
+
+    async fn requests(&self) -> usize {
+        let paths = self.simulator.paths().await;
+        paths.iter().filter(|path| *path == LOOKUP_PATH).count()
+    }
+
+    /// Checks that the queues are empty when the bridge has stopped.
+    async fn stop(self) {
+        self.bridge.stop().await;
+        for queue in ["lookup", "returned", "retry.1s", "retry.10s", "retry.60s"] {
+            let queue = format!("{}.{queue}", self.broker.prefix);
+            let left = self.client.try_take(&queue).await;
+            assert!(left.is_none(), "left in {queue}: {left:?}");
+        }
+    }
+}
+
+fn reason(result: &NumberLookup) -> &str {
+    result.refusal.as_ref().map_or("", |one| &one.reason)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_of_a_command_are_answered_by_events_and_a_reply() {
+    let setup = Setup::start(|_| ()).await;
+    let replies = setup.client.bind_queue("amq.fanout", "", &[]).await;
+    let to = vec![number(0), "+41 79 300 00 01".to_owned(), number(0)];
+    let properties = with_id("r1")
+        .with_reply_to(replies.as_str().into())
+        .with_correlation_id("mine".into());
+    setup.publish_lookup(properties, &to).await;
+    let reply = setup.client.take(&replies).await;
+    let kind = reply.properties.kind().as_ref().unwrap();
+    assert_eq!(kind.as_str(), "smsbridge.v1.LookupNumbersResponse");
+    let correlation = reply.properties.correlation_id().as_ref().unwrap();
+    assert_eq!(correlation.as_str(), "mine");
+    let response: v1::LookupNumbersResponse = serde_json::from_slice(&reply.data).unwrap();
+    let answered: Vec<_> = response.results.iter().map(|one| one.to.clone()).collect();
+    assert_eq!(answered, numbers(0..2), "each once");
+
+    let results = setup.completed(2).await;
+    assert_eq!(results[&number(0)], response.results[0]);
+    for result in results.values() {
+        assert!(result.mcc_mnc.starts_with("228"), "{result:?}");
+        assert_eq!(result.refusal, None);
+    }
+    let events = setup.bridge.all_events().await;
+    let event = events.iter().find(|one| one.r#type == "lookup.completed");
+    let event = event.unwrap();
+    assert_eq!(
+        (event.application.as_str(), event.request_id.as_str()),
+        ("billing", "r1")
+    );
+
+    // In binary, with the type and the id in the body.
+    let request = v1::LookupNumbersRequest {
+        to: vec![number(2)],
+        request_id: "r2".into(),
+    };
+    let properties = BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_type("smsbridge.v1.LookupNumbersRequest".into())
+        .with_content_type("application/protobuf".into())
+        .with_reply_to(replies.as_str().into());
+    let commands = setup.broker.topology().commands();
+    setup
+        .client
+        .publish(
+            &commands,
+            "number.lookup",
+            properties,
+            &request.encode_to_vec(),
+        )
+        .await;
+    let reply = setup.client.take(&replies).await;
+    let response = v1::LookupNumbersResponse::decode(reply.data.as_slice()).unwrap();
+    assert_eq!(response.results[0].to, number(2));
+    let correlation = reply.properties.correlation_id().as_ref().unwrap();
+    assert_eq!(correlation.as_str(), "r2");
+    assert!(
+        paid(&setup.simulator)
+            .await
+            .values()
+            .all(|times| *times == 1)
+    );
+    setup.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_numbers_than_the_api_takes_are_several_requests() {
+    let setup = Setup::start(|config| {
+        config.infobip.request_timeout = Duration::from_secs(30);
+    })
+    .await;
+    setup
+        .publish_lookup(with_id("many"), &numbers(0..2_500))
+        .await;
+    let results = setup.completed(2_500).await;
+    assert!(results.values().all(|one| one.refusal.is_none()));
+    assert_eq!(setup.requests().await, 3);
+    setup.stop().await;
+}
+
+/// Takes a command of the lookup queue like a bridge that is killed before it acknowledges.
+async fn deliver_to_nobody(broker: &TestBroker) {
+    let client = broker.client().await;
+    let queue = broker.topology().lookup();
+    eventually("the command is delivered", async || {
+        let get = client
+            .channel
+            .basic_get(queue.as_str().into(), BasicGetOptions::default());
+        get.await.unwrap()
+    })
+    .await;
+    client.channel.close(200, "".into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redelivered_look_up_is_reported_as_unknown_and_not_asked() {
+    let broker = TestBroker::start().await;
+    drop(broker.publisher().await);
+    let client = broker.client().await;
+    let replies = client.bind_queue("amq.fanout", "", &[]).await;
+    let properties = with_id("r1").with_reply_to(replies.as_str().into());
+    publish(&broker, &client, properties, &numbers(0..3)).await;
+    deliver_to_nobody(&broker).await;
+
+    let setup = Setup::start_on(broker, |_| ()).await;
+    let results = setup.completed(3).await;
+    for result in results.values() {
+        let refusal = result.refusal.as_ref().unwrap();
+        assert_eq!(refusal.reason, "OUTCOME_UNKNOWN");
+        assert!(!refusal.retryable);
+    }
+    let reply = client.take(&replies).await;
+    let response: v1::LookupNumbersResponse = serde_json::from_slice(&reply.data).unwrap();
+    assert_eq!(response.results.len(), 3);
+    assert_eq!(setup.requests().await, 0);
+    // Others are not affected.
+    setup.publish_lookup(with_id("r2"), &numbers(3..4)).await;
+    assert_eq!(reason(&setup.completed(4).await[&number(3)]), "");
+    setup.stop().await;
+}
+
+/// The API answers 503 to a request that it carried out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_makes_its_numbers_unknown_and_the_others_are_asked() {
+    let setup = Setup::start(|_| ()).await;
+    setup
+        .simulator
+        .fault(json!({"kind": "status", "status": 503, "processed": true, "path": LOOKUP_PATH, "count": 1}))
+        .await;
+    setup
+        .publish_lookup(with_id("r1"), &numbers(0..1_001))
+        .await;
+    let results = setup.completed(1_001).await;
+    let lost = results
+        .values()
+        .filter(|one| reason(one) == "API_ANSWER_LOST");
+    assert_eq!(lost.count(), 1_000);
+    assert_eq!(reason(&results[&number(1_000)]), "");
+    let paid = paid(&setup.simulator).await;
+    assert!(paid.len() == 1_001 && paid.values().all(|times| *times == 1));
+    // Before the next request, something that costs nothing was asked.
+    let paths = setup.simulator.paths().await;
+    assert!(paths.iter().any(|path| path == "/account/1/balance"));
+    setup.stop().await;
+}
+
+/// An API that is down for all: only the numbers that were under way when it failed are unknown.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_in_doubt_does_not_take_the_backlog() {
+    let setup = Setup::start(|_| ()).await;
+    setup
+        .simulator
+        .fault(json!({"kind": "status", "status": 503}))
+        .await;
+    for n in 0..30 {
+        let id = format!("r{n}");
+        setup.publish_lookup(with_id(&id), &numbers(n..n + 1)).await;
+    }
+    eventually("the outage is noticed", async || {
+        let paths = setup.simulator.paths().await;
+        let asked = paths.iter().filter(|path| path.contains("balance"));
+        (asked.count() >= 2).then_some(())
+    })
+    .await;
+    assert!(setup.requests().await <= 4, "one for each place");
+    setup.simulator.heal().await;
+    let results = setup.completed(30).await;
+    let unknown = results.values().filter(|one| !reason(one).is_empty());
+    assert!(unknown.count() <= 4);
+    assert!(
+        paid(&setup.simulator)
+            .await
+            .values()
+            .all(|times| *times == 1)
+    );
+    setup.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn look_ups_wait_while_the_api_does_nothing() {
+    for fault in [
+        json!({"kind": "html", "status": 404, "path": LOOKUP_PATH, "count": 2}),
+        json!({"kind": "status", "status": 429, "path": LOOKUP_PATH, "count": 2}),
+    ] {
+        let setup = Setup::start(|_| ()).await;
+        setup.simulator.fault(fault).await;
+        for n in 0..6 {
+            let id = format!("r{n}");
+            setup.publish_lookup(with_id(&id), &numbers(n..n + 1)).await;
+        }
+        let results = setup.completed(6).await;
+        assert!(results.values().all(|one| one.refusal.is_none()));
+        assert!(
+            paid(&setup.simulator)
+                .await
+                .values()
+                .all(|times| *times == 1)
+        );
+        assert_eq!(setup.requests().await, 8, "two of them in vain");
+        setup.stop().await;
+    }
+}
+
+/// What waits for the API goes back to its queue, and looks as if it had never been delivered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_hands_look_ups_back_that_were_not_asked() {
+    let setup = Setup::start(|_| ()).await;
+    setup
+        .simulator
+        .fault(json!({"kind": "status", "status": 401, "path": LOOKUP_PATH}))
+        .await;
+    for n in 0..10 {
+        let id = format!("r{n}");
+        setup.publish_lookup(with_id(&id), &numbers(n..n + 1)).await;
+    }
+    eventually("the API was asked", async || {
+        (setup.requests().await > 0).then_some(())
+    })
+    .await;
+    let Setup { broker, bridge, .. } = setup;
+    bridge.stop().await;
+
+    let setup = Setup::start_on(broker, |_| ()).await;
+    let results = setup.completed(10).await;
+    let unknown: Vec<_> = results
+        .values()
+        .filter(|one| one.refusal.is_some())
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    setup.stop().await;
+}
+
+/// A publisher that missed the confirm publishes the command again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_up_that_is_published_again_is_paid_once() {
+    let setup = Setup::start(|_| ()).await;
+    for _ in 0..3 {
+        setup.publish_lookup(with_id("r1"), &numbers(0..2)).await;
+    }
+    setup.completed(2).await;
+    setup.publish_lookup(with_id("r2"), &numbers(2..3)).await;
+    setup.completed(3).await;
+    assert!(
+        paid(&setup.simulator)
+            .await
+            .values()
+            .all(|times| *times == 1)
+    );
+
+    // The same id for other numbers is a mistake of its publisher.
+    setup.publish_lookup(with_id("r1"), &numbers(5..6)).await;
+    let dead = setup.client.take(&setup.broker.topology().dead()).await;
+    let headers = dead.properties.headers().as_ref();
+    assert_eq!(
+        text_header(headers, "smsbridge-reason").as_deref(),
+        Some("ID_REUSED")
+    );
+    setup.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invalid_look_ups_are_dead_lettered() {
+    let setup = Setup::start(|_| ()).await;
+    let commands = setup.broker.topology().commands();
+    let publish = async |routing_key: &str, properties: BasicProperties, body: Value| {
+        let body = body.to_string();
+        setup
+            .client
+            .publish(&commands, routing_key, properties, body.as_bytes())
+            .await;
+    };
+    let typed = |name: &str| BasicProperties::default().with_type(name.into());
+    let plain = BasicProperties::default;
+    let too_long = json!({"to": [], "requestId": "x".repeat(1024 * 1024)});
+    for (routing_key, properties, body, expected, detail) in [
+        (
+            "number.lookup",
+            plain(),
+            json!({"to": []}),
+            "INVALID_REQUEST",
+            "to is empty",
+        ),
+        (
+            "number.lookup",
+            plain(),
+            json!({"to": ["41", "x"]}),
+            "INVALID_REQUEST",
+            "to[1]",
+        ),
+        (
+            "number.lookup",
+            plain(),
+            json!({"numbers": 7}),
+            "UNREADABLE_REQUEST",
+            "JSON",
+        ),
+        (
+            "number.lookup",
+            plain(),
+            too_long,
+            "MESSAGE_TOO_LARGE",
+            "split",
+        ),
+        (
+            "number.lookup",
+            with_id("no id"),
+            json!({"to": ["x"]}),
+            "INVALID_REQUEST_ID",
+            "to[0]",
+        ),
+        (
+            "number.lookup",
+            typed("SendSmsRequest"),
+            json!({"to": ["41"]}),
+            "UNKNOWN_TYPE",
+            "LookupNumbersRequest",
+        ),
+        (
+            "sms.send",
+            typed("LookupNumbersRequest"),
+            json!({"to": ["41"]}),
+            "UNKNOWN_TYPE",
+            "number.lookup",
+        ),
+    ] {
+        publish(routing_key, properties, body).await;
+        let dead = setup.client.take(&setup.broker.topology().dead()).await;
+        let headers = dead.properties.headers().as_ref();
+        let reason = text_header(headers, "smsbridge-reason").unwrap();
+        let said = text_header(headers, "smsbridge-detail").unwrap();
+        assert_eq!(reason, expected, "{said}");
+        assert!(said.contains(detail), "{detail} in {said}");
+    }
+    assert_eq!(setup.requests().await, 0);
+    setup.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_up_that_the_api_refuses_is_a_dead_letter_with_what_is_left() {
+    let setup = Setup::start(|_| ()).await;
+    let refused = json!({"requestError": {"serviceException":
+        {"messageId": "BAD_REQUEST", "text": "Bad request", "validationErrors": {"to": ["is bad"]}}}});
+    setup
+        .simulator
+        .fault(json!({"kind": "status", "status": 400, "path": LOOKUP_PATH, "body": refused, "count": 1}))
+        .await;
+    setup.publish_lookup(with_id("r1"), &numbers(0..2)).await;
+    let dead = setup.client.take(&setup.broker.topology().dead()).await;
+    let headers = dead.properties.headers().as_ref();
+    assert_eq!(
+        text_header(headers, "smsbridge-reason").as_deref(),
+        Some("API_REFUSED")
+    );
+    let events = setup.bridge.all_events().await;
+    let invalid = events.iter().find_map(|event| match &event.payload {
+        Some(Payload::InvalidCommand(invalid)) => Some(invalid),
+        _ => None,
+    });
+    let invalid = invalid.unwrap();
+    assert_eq!(invalid.routing_key, "number.lookup");
+    assert_eq!(invalid.violations[0].field, "to");
+    // Replayed, it is asked.
+    let body: Value = serde_json::from_slice(&dead.data).unwrap();
+    assert_eq!(body["to"], json!(numbers(0..2)));
+    setup.publish_lookup(with_id("r1"), &numbers(0..2)).await;
+    let results = setup.completed(2).await;
+    assert!(results.values().all(|one| one.refusal.is_none()));
+    setup.stop().await;
+}
+
+/// One expires in its queue, the other while it waits for the API.
+#[tokio::test(flavor = "multi_thread")]
+async fn look_ups_expire() {
+    let broker = TestBroker::start().await;
+    drop(broker.publisher().await);
+    let client = broker.client().await;
+    let early = with_id("r0").with_expiration("1".into());
+    publish(&broker, &client, early, &numbers(0..1)).await;
+    eventually("it expired", async || {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let queue = broker.topology().returned();
+        let queue =
+            client
+                .channel
+                .queue_declare(queue.as_str().into(), passive, FieldTable::default());
+        (queue.await.unwrap().message_count() == 1).then_some(())
+    })
+    .await;
+    let setup = Setup::start_on(broker, |_| ()).await;
+    setup
+        .simulator
+        .fault(json!({"kind": "status", "status": 401, "path": LOOKUP_PATH}))
+        .await;
+    let late = with_id("r1").with_expiration("1500".into());
+    setup.publish_lookup(late, &numbers(1..2)).await;
+    let results = setup.completed(2).await;
+    for (n, is_untouched) in [(0, false), (1, true)] {
+        let refusal = results[&number(n)].refusal.as_ref().unwrap();
+        assert_eq!(refusal.reason, "EXPIRED");
+        assert_eq!(refusal.retryable, is_untouched, "{n}");
+    }
+    assert!(paid(&setup.simulator).await.is_empty());
+    setup.stop().await;
+}
+
+/// A copy that is marked because its handler panicked may have been asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_marked_copy_is_not_asked() {
+    let setup = Setup::start(|_| ()).await;
+    let mut headers = FieldTable::default();
+    headers.insert("smsbridge-in-doubt".into(), AMQPValue::Boolean(true));
+    let properties = with_id("r1").with_headers(headers);
+    setup.publish_lookup(properties, &numbers(0..1)).await;
+    let results = setup.completed(1).await;
+    assert_eq!(reason(&results[&number(0)]), "OUTCOME_UNKNOWN");
+    assert_eq!(setup.requests().await, 0);
+    setup.stop().await;
+}
+
+/// The broker goes away while the API answers: what was paid for is stored when the broker is back, and the redelivered command is not
+/// taken for one that another process has begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_stored_although_the_delivery_was_lost() {
+    let broker = TestBroker::start().await;
+    let proxy = broker.proxy().await;
+    let url = proxy.url.clone();
+    let setup = Setup::start_on(broker, |config| {
+        config.amqp.url = Some(url.into());
+        config.infobip.request_timeout = Duration::from_secs(30);
+    })
+    .await;
+    setup
+        .simulator
+        .fault(json!({"kind": "latency", "ms": 1_500, "path": LOOKUP_PATH}))
+        .await;
+    let events = setup.broker.topology().events();
+    let bound = setup.client.bind_queue(&events, "lookup.#", &[]).await;
+    setup.publish_lookup(with_id("r1"), &numbers(0..2)).await;
+    eventually("the API has the request", async || {
+        (paid(&setup.simulator).await.len() == 2).then_some(())
+    })
+    .await;
+    proxy.cut();
+    for _ in 0..2 {
+        let event = setup.client.take(&bound).await;
+        let event: v1::Event = serde_json::from_slice(&event.data).unwrap();
+        let Some(Payload::Lookup(lookup)) = event.payload else {
+            panic!("no look-up")
+        };
+        assert_eq!(lookup.refusal, None);
+    }
+    let lookup = setup.broker.topology().lookup();
+    eventually("it is consumed again", async || {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let channel = &setup.client.channel;
+        let queue = channel.queue_declare(lookup.as_str().into(), passive, FieldTable::default());
+        let queue = queue.await.unwrap();
+        (queue.consumer_count() == 1 && queue.message_count() == 0).then_some(())
+    })
+    .await;
+    let Setup {
+        client,
+        bridge,
+        simulator,
+        ..
+    } = setup;
+    bridge.stop().await;
+    assert!(client.try_take(&lookup).await.is_none());
+    assert!(client.try_take(&bound).await.is_none(), "another result");
+    assert!(paid(&simulator).await.values().all(|times| *times == 1));
+}
+
+/// Without a request id the ids of events are random: the same question asked again is answered again.
+#[tokio::test(flavor = "multi_thread")]
+async fn look_ups_without_an_id_are_each_asked() {
+    let setup = Setup::start(|_| ()).await;
+    let plain = BasicProperties::default().with_delivery_mode(2);
+    for _ in 0..2 {
+        setup.publish_lookup(plain.clone(), &numbers(0..1)).await;
+    }
+    eventually("both are answered", async || {
+        let events = setup.bridge.all_events().await;
+        let answers = events.iter().filter(|one| one.r#type == "lookup.completed");
+        (answers.count() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(paid(&setup.simulator).await[&number(0)], 2);
+    setup.stop().await;
+}
+
+/// A broker that an earlier version declared has everything but the queue of look-ups: the rest stays as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_of_an_earlier_version_gets_the_queue_of_look_ups() {
+    let broker = TestBroker::start().await;
+    drop(broker.publisher().await);
+    let client = broker.client().await;
+    let lookup = broker.topology().lookup();
+    let deleting = client
+        .channel
+        .queue_delete(lookup.as_str().into(), Default::default());
+    deleting.await.unwrap();
+    let setup = Setup::start_on(broker, |_| ()).await;
+    setup.publish_lookup(with_id("r1"), &numbers(0..1)).await;
+    assert_eq!(setup.completed(1).await.len(), 1);
+    setup.stop().await;
+}
