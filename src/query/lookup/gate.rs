@@ -50,7 +50,6 @@ struct State {
 /// What a failure means for the next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Setback {
-    /// Nothing was done.
     NothingDone,
     Credentials,
     /// It may have been carried out, and paid for.

@@ -3,6 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,6 +26,7 @@ use super::custody::Setup;
 use crate::support::{
     broker::{Client, TestBroker},
     eventually,
+    relay::{Peer, Verdict, start_relay},
     simulator::TestSimulator,
 };
 
@@ -60,6 +65,16 @@ pub(crate) async fn paid(simulator: &TestSimulator) -> BTreeMap<String, u64> {
         (to, row["count"].as_u64().unwrap())
     })
     .collect()
+}
+
+async fn messages_in(client: &Client, queue: &str) -> u32 {
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let channel = &client.channel;
+    let queue = channel.queue_declare(queue.into(), passive, FieldTable::default());
+    queue.await.unwrap().message_count()
 }
 
 impl Setup {
@@ -492,17 +507,9 @@ async fn look_ups_expire() {
     let client = broker.client().await;
     let early = with_id("r0").with_expiration("1".into());
     publish(&broker, &client, early, &numbers(0..1)).await;
+    let returned = broker.topology().returned();
     eventually("it expired", async || {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let queue = broker.topology().returned();
-        let queue =
-            client
-                .channel
-                .queue_declare(queue.as_str().into(), passive, FieldTable::default());
-        (queue.await.unwrap().message_count() == 1).then_some(())
+        (messages_in(&client, &returned).await == 1).then_some(())
     })
     .await;
     let setup = Setup::start_on(broker, |_| ()).await;
@@ -590,6 +597,89 @@ async fn an_answer_is_stored_although_the_delivery_was_lost() {
     assert!(client.try_take(&lookup).await.is_none());
     assert!(client.try_take(&bound).await.is_none(), "another result");
     assert!(paid(&simulator).await.values().all(|times| *times == 1));
+}
+
+/// A delivery is not kept for ever: it goes over a retry queue, and does not look asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn look_ups_that_wait_long_go_over_a_retry_queue() {
+    let broker = TestBroker::start().await;
+    broker.declare_delays([1_000; 3]).await;
+    let setup = Setup::start_on(broker, |config| {
+        config.amqp.hold_for = Duration::from_millis(200);
+        config.infobip.request_timeout = Duration::from_secs(30);
+    })
+    .await;
+    setup
+        .simulator
+        .fault(json!({"kind": "html", "status": 404, "path": LOOKUP_PATH}))
+        .await;
+    for n in 0..6 {
+        let id = format!("r{n}");
+        setup.publish_lookup(with_id(&id), &numbers(n..n + 1)).await;
+    }
+    let retry = format!("{}.retry.1s", setup.broker.prefix);
+    eventually("one waits in the retry queue", async || {
+        (messages_in(&setup.client, &retry).await > 0).then_some(())
+    })
+    .await;
+    setup.simulator.heal().await;
+    let results = setup.completed(6).await;
+    assert!(results.values().all(|one| one.refusal.is_none()));
+    assert!(
+        paid(&setup.simulator)
+            .await
+            .values()
+            .all(|times| *times == 1)
+    );
+    setup.stop().await;
+}
+
+/// The connection ends before the confirm of a copy arrives. A second copy could be asked by another replica, and paid twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_without_a_confirm_is_not_published_again() {
+    let broker = TestBroker::start().await;
+    // The copies stay in the retry queue.
+    broker.declare_delays([600_000; 3]).await;
+    let has_closed = Arc::new(AtomicBool::new(false));
+    let url = start_relay(&broker.url, move |peer, bytes| {
+        let mark = b"smsbridge-first-seen";
+        let is_copy = peer == Peer::Client && bytes.windows(mark.len()).any(|seen| seen == mark);
+        match is_copy && !has_closed.swap(true, Ordering::SeqCst) {
+            true => Verdict::Close,
+            false => Verdict::Forward,
+        }
+    })
+    .await;
+    let setup = Setup::start_on(broker, |config| {
+        config.amqp.url = Some(url.into());
+        config.amqp.hold_for = Duration::from_millis(200);
+    })
+    .await;
+    setup
+        .simulator
+        .fault(json!({"kind": "html", "status": 404, "path": LOOKUP_PATH}))
+        .await;
+    let events = setup.broker.topology().events();
+    let bound = setup.client.bind_queue(&events, "lookup.#", &[]).await;
+    setup.publish_lookup(with_id("r1"), &numbers(0..2)).await;
+    for _ in 0..2 {
+        let event = setup.client.take(&bound).await;
+        let event: v1::Event = serde_json::from_slice(&event.data).unwrap();
+        let Some(Payload::Lookup(lookup)) = event.payload else {
+            panic!("no look-up")
+        };
+        assert_eq!(reason(&lookup), "OUTCOME_UNKNOWN");
+    }
+    setup.bridge.stop().await;
+    let lookup = setup.broker.topology().lookup();
+    assert!(setup.client.try_take(&lookup).await.is_none());
+    let retry = format!("{}.retry.1s", setup.broker.prefix);
+    let copies = [
+        setup.client.try_take(&retry).await,
+        setup.client.try_take(&retry).await,
+    ];
+    assert!(copies[1].is_none(), "two copies: {copies:?}");
+    assert!(paid(&setup.simulator).await.is_empty());
 }
 
 /// Without a request id the ids of events are random: the same question asked again is answered again.
