@@ -24,8 +24,17 @@ const PATH: &str = "docs/asyncapi.yaml";
 fn schemas_are_those_of_the_contract() {
     let document = read(PATH).expect(PATH);
     let (by_hand, made) = document.split_once(MADE).expect(MADE);
-    let commands = ["SendSmsRequest", "SendSmsBulkRequest"];
-    let published = ["Event", "SendSmsResponse", "SendSmsBulkResponse"];
+    let commands = [
+        "SendSmsRequest",
+        "SendSmsBulkRequest",
+        "LookupNumbersRequest",
+    ];
+    let published = [
+        "Event",
+        "SendSmsResponse",
+        "SendSmsBulkResponse",
+        "LookupNumbersResponse",
+    ];
     let schemas = Schemas::read().yaml(&commands, &published);
     if env::var_os(WRITE).is_some() {
         std::fs::write(PATH, format!("{by_hand}{MADE}{schemas}")).unwrap();

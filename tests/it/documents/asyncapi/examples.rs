@@ -225,6 +225,49 @@ async fn commands_are_carried_out_and_what_comes_back_is_as_described() {
 }
 
 #[tokio::test]
+async fn look_ups_are_carried_out_and_what_comes_back_is_as_described() {
+    let document = document();
+    let broker = TestBroker::start().await;
+    let simulator = TestSimulator::start().await;
+    let bridge = bridge_on(&broker, &simulator).await;
+    let client = broker.client().await;
+    let topology = broker.topology();
+    let events = client.bind_queue(&topology.events(), "#", &[]).await;
+    let replies = format!("replies.to.{}", broker.prefix);
+    declare(&client, &replies).await;
+    let channel = &document["channels"]["lookUp"];
+    let routing_key = text(channel, "address").unwrap();
+    for example in examples(&document, "lookupNumbers") {
+        let message = &document["components"]["messages"]["lookupNumbers"];
+        let published = to_amqp(message, example).with_reply_to(replies.as_str().into());
+        let body = example["payload"].to_string();
+        let commands = topology.commands();
+        client
+            .publish(&commands, routing_key, published, body.as_bytes())
+            .await;
+        let answer = client.take(&replies).await;
+        let (properties, headers) = of_amqp(&answer);
+        check(&document, "lookupNumbersReply", &headers, &properties);
+        let results = json_of(&answer)["results"].clone();
+        for (to, result) in example["payload"]["to"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .zip(results.as_array().unwrap())
+        {
+            assert_eq!(result["to"], *to);
+            let event = event_of(&document, &client.take(&events).await);
+            assert_eq!(event["lookup"], *result);
+            assert_eq!(
+                event["requestId"].as_str(),
+                text(given(message, example), "message_id")
+            );
+        }
+    }
+    bridge.stop().await;
+}
+
+#[tokio::test]
 async fn events_are_what_the_bridge_publishes_and_reads() {
     let document = document();
     let broker = TestBroker::start().await;
