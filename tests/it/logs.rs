@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    bridge::{text, text_with_id},
-    broker::TestBroker,
-    eventually,
-    ports::unused_address,
-    process::{BridgeProcess, parsed},
-    simulator::{PASSWORD, TestSimulator, USERNAME},
+use crate::{
+    amqp::lookup,
+    support::{
+        bridge::{text, text_with_id},
+        broker::TestBroker,
+        eventually,
+        ports::unused_address,
+        process::{BridgeProcess, parsed},
+        simulator::{PASSWORD, TestSimulator, USERNAME},
+    },
 };
 
 const NUMBER: &str = "41793026727";
@@ -298,6 +301,46 @@ async fn the_path_of_a_message_is_logged_at_debug_without_its_number_and_text() 
     for private in [NUMBER, TEXT] {
         assert!(!said.contains(private), "{private} in {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_path_of_a_look_up_is_logged_at_debug_without_its_number() {
+    let simulator = TestSimulator::start().await;
+    let broker = TestBroker::start().await;
+    let settings = [
+        ("SMSBRIDGE_AMQP__URL", broker.url.as_str()),
+        ("SMSBRIDGE_AMQP__PREFIX", &broker.prefix),
+        DEBUG,
+    ];
+    drop(broker.publisher().await);
+    let bridge = BridgeProcess::start(&simulator, &settings).await;
+    let client = broker.client().await;
+    let publish = async |request_id: &str| {
+        let properties = lookup::with_id(request_id);
+        lookup::publish(&broker, &client, properties, &[NUMBER.into()]).await;
+    };
+    publish("r-found").await;
+    repeated(&bridge, 0, "a command ended", 1).await;
+    simulator
+        .fault(json!({"kind": "status", "status": 503, "processed": true, "path": lookup::LOOKUP_PATH, "count": 1}))
+        .await;
+    publish("r-lost").await;
+    repeated(&bridge, 0, "a command ended", 2).await;
+    let (_, said) = bridge.stop().await;
+    let lines = parsed(&said);
+    let steps = |id: &str| -> Vec<&str> {
+        let of_id = lines.iter().filter(|line| line["request_id"] == id);
+        of_id.map(message).collect()
+    };
+    let (received, asked, ended) = (
+        "a command was received",
+        "numbers are looked up",
+        "a command ended",
+    );
+    let lost = "the answer to a look-up is lost: its numbers are not asked again";
+    assert_eq!(steps("r-found"), [received, asked, ended]);
+    assert_eq!(steps("r-lost"), [received, asked, lost, ended]);
+    assert!(!said.contains(NUMBER), "{said}");
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(number).collect()
 }
 
-fn with_id(request_id: &str) -> BasicProperties {
+pub(crate) fn with_id(request_id: &str) -> BasicProperties {
     BasicProperties::default()
         .with_delivery_mode(2)
         .with_app_id("billing".into())
@@ -48,7 +48,12 @@ fn with_id(request_id: &str) -> BasicProperties {
 }
 
 /// Publishes a command without waiting for anything but the confirm.
-async fn publish(broker: &TestBroker, client: &Client, properties: BasicProperties, to: &[String]) {
+pub(crate) async fn publish(
+    broker: &TestBroker,
+    client: &Client,
+    properties: BasicProperties,
+    to: &[String],
+) {
     let body = json!({"to": to}).to_string();
     let commands = broker.topology().commands();
     client
