@@ -20,6 +20,11 @@ impl Deadline {
         }))
     }
 
+    /// When the handler must answer; `None` if the caller set no deadline.
+    pub(in crate::grpc) fn at(self) -> Option<Instant> {
+        self.0
+    }
+
     /// Waits for `future`. `None` if the deadline passed first.
     pub(in crate::grpc) async fn wait<F: Future>(self, future: F) -> Option<F::Output> {
         match self.0 {

@@ -4,7 +4,7 @@
 
 use super::{
     Classification, Endpoint, Inner, ReloadedFiles, SendOutcome, Webhook, WebhookResult,
-    labels::{FilesLabel, OutcomeLabel, ReasonLabel, RequestLabels, WebhookLabels},
+    labels::{DeadLetterLabels, FilesLabel, OutcomeLabel, RequestLabels, WebhookLabels},
 };
 use crate::message::reason::Reason;
 
@@ -53,7 +53,10 @@ impl Inner {
             }
         }
         for reason in DEAD_LETTER_REASONS {
-            drop(self.dead_letters.get_or_create(&ReasonLabel { reason }));
+            drop(
+                self.dead_letters
+                    .get_or_create(&DeadLetterLabels::of(reason)),
+            );
         }
         for files in ReloadedFiles::ALL {
             drop(self.reload_failures.get_or_create(&FilesLabel { files }));
