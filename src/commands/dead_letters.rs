@@ -20,7 +20,7 @@ use futures_util::future::join_all;
 use lapin::message::Delivery;
 use prost::Message as _;
 use tokio::{
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, OwnedMutexGuard},
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -41,8 +41,9 @@ use crate::{
 
 /// How long a list holds its letters for the next page.
 const IDLE: Duration = Duration::from_secs(10);
-/// The longest wait for another list, replay or discard: longer than [`IDLE`].
-const WAIT_FOR_LOCK: Duration = Duration::from_secs(15);
+/// The longest wait for another list, replay or discard: longer than [`IDLE`] and the time in which some ten thousand letters are given
+/// back.
+const WAIT_FOR_LOCK: Duration = Duration::from_secs(20);
 /// The longest time for a page. One that found less in it has a next page.
 const PAGE_TIME: Duration = Duration::from_secs(5);
 const DEFAULT_LIMIT: usize = 50;
@@ -66,7 +67,7 @@ pub enum DeadLettersError {
     )]
     NotFound,
     #[error(
-        "the last letter of the page before is not in the queue any more, or another program holds it: list from the beginning"
+        "the last letter of the page before was removed or moved, or another program holds it: list from the beginning"
     )]
     PageTokenExpired,
     #[error(
@@ -104,8 +105,11 @@ struct Desk {
     closing: CancellationToken,
     tasks: TaskTracker,
     /// Held by the one that walks.
-    parked: Mutex<Option<Parked>>,
+    parked: Arc<Mutex<Option<Parked>>>,
 }
+
+/// What the one that walks holds.
+type DeskGuard = OwnedMutexGuard<Option<Parked>>;
 
 /// A list that waits for its next page.
 struct Parked {
@@ -140,7 +144,7 @@ impl DeadLetters {
             metrics,
             closing,
             tasks,
-            parked: Mutex::new(None),
+            parked: Arc::default(),
         }))
     }
 
@@ -175,14 +179,15 @@ impl DeadLetters {
         };
         let limit = if limit == 0 { DEFAULT_LIMIT } else { limit };
         let mut parked = self.desk(until).await?;
+        let walked = token.as_ref().map_or(0, |token| token.walked);
         let (mut walk, skipped_to) = match parked.take() {
             Some(Parked { token, walk }) if token == request.page_token => (walk, None),
             other => {
-                give_back(other).await;
-                (self.begin(until).await?, token.map(|token| token.last))
+                self.give_back(other).await;
+                (self.begin(until).await?, token)
             }
         };
-        let page = read_page(&mut walk, skipped_to, &selection, limit, until).await;
+        let page = read_page(&mut walk, skipped_to, walked, &selection, limit, until).await;
         let has_next = page
             .as_ref()
             .is_ok_and(|page| !page.next_page_token.is_empty());
@@ -191,7 +196,7 @@ impl DeadLetters {
             self.end_when_idle(token.clone());
             *parked = Some(Parked { token, walk });
         } else {
-            give_back_read(walk).await;
+            self.finish(walk, parked);
         }
         page
     }
@@ -214,7 +219,7 @@ impl DeadLetters {
         let selection = Selection::read(vec![id.to_owned()], None, visible)
             .map_err(DeadLettersError::Invalid)?;
         let mut parked = self.desk(until).await?;
-        give_back(parked.take()).await;
+        self.give_back(parked.take()).await;
         let mut walk = self.begin(until).await?;
         let looking = async {
             while let Some(delivery) = walk.next().await? {
@@ -226,7 +231,7 @@ impl DeadLetters {
             Err(DeadLettersError::NotFound)
         };
         let found = looking.await;
-        give_back_read(walk).await;
+        self.finish(walk, parked);
         found
     }
 
@@ -243,7 +248,7 @@ impl DeadLetters {
         let selection = Selection::read(request.ids, request.filter, visible)
             .map_err(DeadLettersError::Invalid)?;
         let mut parked = self.desk(until).await?;
-        give_back(parked.take()).await;
+        self.give_back(parked.take()).await;
         let mut walk = self.begin(until).await?;
         let mut progress = Progress::default();
         let replaying = self.replay_all(
@@ -254,8 +259,9 @@ impl DeadLetters {
             &mut progress,
         );
         let ended = replaying.await;
-        let given_back = walk.end().await.map_err(DeadLettersError::from);
-        let ended = ended.and(given_back);
+        let settled = walk.settle().await.map_err(DeadLettersError::from);
+        self.finish(walk, parked);
+        let ended = ended.and(settled);
         tracing::info!(
             replayed = progress.count,
             refused = progress.refused_count,
@@ -294,7 +300,7 @@ impl DeadLetters {
             return Err(DeadLettersError::Invalid(mistakes.0));
         }
         let mut parked = self.desk(until).await?;
-        give_back(parked.take()).await;
+        self.give_back(parked.take()).await;
         let mut walk = self.begin(until).await?;
         let mut progress = Progress::default();
         let discarding = async {
@@ -314,8 +320,9 @@ impl DeadLetters {
             Ok(())
         };
         let ended: Result<(), DeadLettersError> = discarding.await;
-        let given_back = walk.end().await.map_err(DeadLettersError::from);
-        let ended = ended.and(given_back);
+        let settled = walk.settle().await.map_err(DeadLettersError::from);
+        self.finish(walk, parked);
+        let ended = ended.and(settled);
         tracing::info!(
             discarded = progress.count,
             is_complete = ended.is_ok(),
@@ -334,12 +341,9 @@ impl DeadLetters {
     }
 
     /// Waits until nobody else of this process walks.
-    async fn desk(
-        &self,
-        until: Instant,
-    ) -> Result<MutexGuard<'_, Option<Parked>>, DeadLettersError> {
+    async fn desk(&self, until: Instant) -> Result<DeskGuard, DeadLettersError> {
         let until = until.min(Instant::now() + WAIT_FOR_LOCK);
-        let waiting = timeout_at(until, self.0.parked.lock()).await;
+        let waiting = timeout_at(until, Arc::clone(&self.0.parked).lock_owned()).await;
         let parked = waiting.map_err(|_| DeadLettersError::Busy)?;
         self.check_time(until)?;
         Ok(parked)
@@ -442,9 +446,31 @@ impl DeadLetters {
             }
             let mut parked = this.0.parked.lock().await;
             if parked.as_ref().is_some_and(|parked| parked.token == token) {
-                give_back(parked.take()).await;
+                this.give_back(parked.take()).await;
             }
         });
+    }
+
+    /// Ends a parked list.
+    async fn give_back(&self, parked: Option<Parked>) {
+        if let Some(Parked { walk, .. }) = parked {
+            self.end(walk).await;
+        }
+    }
+
+    /// Ends a walk after its call was answered: the next one waits for that.
+    fn finish(&self, walk: Walk, desk: DeskGuard) {
+        let this = self.clone();
+        self.0.tasks.spawn(async move {
+            this.end(walk).await;
+            drop(desk);
+        });
+    }
+
+    async fn end(&self, walk: Walk) {
+        if let Err(error) = walk.end(&self.0.closing).await {
+            tracing::debug!(%error, "the session of a walk ended, which gave its dead letters back");
+        }
     }
 }
 
@@ -467,30 +493,17 @@ impl Progress {
     }
 }
 
-/// Ends a parked list.
-async fn give_back(parked: Option<Parked>) {
-    if let Some(Parked { walk, .. }) = parked {
-        give_back_read(walk).await;
-    }
-}
-
-/// Ends a walk that removed nothing. If its session has ended, that gave the letters back.
-async fn give_back_read(walk: Walk) {
-    if let Err(error) = walk.end().await {
-        tracing::debug!(%error, "a walk through the dead letters ended with its session");
-    }
-}
-
 /// Reads a page, from the beginning of the walk or after the letter that it skips to.
 async fn read_page(
     walk: &mut Walk,
-    skipped_to: Option<String>,
+    skipped_to: Option<PageToken>,
+    mut walked: u64,
     selection: &Selection,
     limit: usize,
     until: Instant,
 ) -> Result<v1::ListDeadLettersResponse, DeadLettersError> {
-    if let Some(last) = skipped_to {
-        skip_to(walk, &last, until).await?;
+    if let Some(token) = skipped_to {
+        skip_to(walk, &token, until).await?;
     }
     let until = until.min(Instant::now() + PAGE_TIME);
     let mut page = v1::ListDeadLettersResponse::default();
@@ -501,6 +514,7 @@ async fn read_page(
             break;
         };
         let letter = letter(&delivery);
+        walked += 1;
         letter.id.clone_into(&mut last);
         if selection.selects(&letter) {
             bytes += letter.encoded_len();
@@ -511,16 +525,28 @@ async fn read_page(
         if last.is_empty() {
             return Err(DeadLettersError::TimeUp);
         }
-        let selection = selection.digest();
-        page.next_page_token = PageToken { selection, last }.write();
+        let token = PageToken {
+            selection: selection.digest(),
+            walked,
+            last,
+        };
+        page.next_page_token = token.write();
     }
     Ok(page)
 }
 
-/// Walks to the letter after the one with this id.
-async fn skip_to(walk: &mut Walk, last: &str, until: Instant) -> Result<(), DeadLettersError> {
-    while let Some(delivery) = walk.next().await? {
-        if letter::id(&delivery) == last {
+/// Walks to the letter after the last one of the page before.
+async fn skip_to(
+    walk: &mut Walk,
+    token: &PageToken,
+    until: Instant,
+) -> Result<(), DeadLettersError> {
+    // More letters before it than there were: the order has changed, and some would be left out.
+    for _ in 0..token.walked {
+        let Some(delivery) = walk.next().await? else {
+            break;
+        };
+        if letter::id(&delivery) == token.last {
             return Ok(());
         }
         if Instant::now() >= until {
@@ -554,6 +580,8 @@ struct NoPageToken;
 struct PageToken {
     /// What the list selects.
     selection: String,
+    /// The number of letters up to the last one.
+    walked: u64,
     /// The id of the last letter before it.
     last: String,
 }
@@ -566,16 +594,22 @@ impl PageToken {
         }
         let read = || {
             let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
-            let (selection, last) = text.split_once('|')?;
+            let mut parts = text.splitn(3, '|');
             Some(Self {
-                selection: selection.to_owned(),
-                last: last.to_owned(),
+                selection: parts.next()?.to_owned(),
+                walked: parts.next()?.parse().ok()?,
+                last: parts.next()?.to_owned(),
             })
         };
         read().map(Some).ok_or(NoPageToken)
     }
 
     fn write(&self) -> String {
-        URL_SAFE_NO_PAD.encode(format!("{}|{}", self.selection, self.last))
+        let Self {
+            selection,
+            walked,
+            last,
+        } = self;
+        URL_SAFE_NO_PAD.encode(format!("{selection}|{walked}|{last}"))
     }
 }

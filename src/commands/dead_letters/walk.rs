@@ -3,8 +3,9 @@
 //! A queue has no reading: what is looked at is taken from its other consumers until it is given back. So a walk is short, and there is
 //! one at a time in all replicas: an exclusive queue of the same session is the lock, so lock and letters are lost together.
 //!
-//! Invariants: a letter leaves the queue only by an acknowledgement of this module's user (a lost session gives everything back); letters
-//! are given back in the order in which they were taken; at most [`MAX_WINDOW`] bodies are in memory at a time, and [`MIN_WINDOW`] after
+//! Invariants: a letter leaves the queue only by an acknowledgement of this module's user (a lost session gives everything back); the
+//! order of the queue stays: what is given back goes behind what was given back earlier, so a walk that ends early takes that as well,
+//! and gives back all of it in the order in which it was taken; at most [`MAX_WINDOW`] bodies are in memory at a time, and [`MIN_WINDOW`] after
 //! large ones. A walk takes no more letters than the queue had when it began, so it ends although letters come back.
 //! Neighbours: `dead_letters` begins and parks walks, `replay` acts on the letters.
 
@@ -22,6 +23,7 @@ use lapin::{
     types::FieldTable,
 };
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::amqp::{AmqpError, Endpoint, Session, Topology};
 
@@ -68,6 +70,8 @@ pub(super) struct Walk {
     windows: u32,
     /// Taken and not looked at.
     taken: VecDeque<Delivery>,
+    /// Whether the last one that was taken had been taken before. Those that had not are behind all that had.
+    had_been_taken: bool,
 }
 
 impl Walk {
@@ -99,6 +103,7 @@ impl Walk {
             prefetch: MIN_WINDOW,
             windows: 0,
             taken: VecDeque::new(),
+            had_been_taken: true,
         };
         // Counted only after the first ones were taken: what another walk has just given back is counted too late otherwise.
         let begun = walk.take_first().await;
@@ -138,14 +143,25 @@ impl Walk {
         }
     }
 
-    /// Gives back what was not removed. Returns when the broker has got all acknowledgements.
-    pub(super) async fn end(mut self) -> Result<(), WalkError> {
-        let ended = self.give_back().await;
+    /// Returns when the broker has got all acknowledgements.
+    pub(super) async fn settle(&self) -> Result<(), WalkError> {
+        // Its answer follows all of them on the channel.
+        ready(&self.channel, &self.queue).await?;
+        Ok(())
+    }
+
+    /// Gives back what was not removed, in the order of the queue; at once if the process stops, whatever the order.
+    pub(super) async fn end(mut self, stop: &CancellationToken) -> Result<(), WalkError> {
+        let ended = self.give_back(stop).await;
         self.session.close().await;
         ended
     }
 
-    async fn give_back(&mut self) -> Result<(), WalkError> {
+    async fn give_back(&mut self, stop: &CancellationToken) -> Result<(), WalkError> {
+        while self.left > 0 && self.had_been_taken && !stop.is_cancelled() {
+            self.taken.clear();
+            self.take_window().await?;
+        }
         self.taken.clear();
         let all_of_the_channel = 0;
         let options = BasicNackOptions {
@@ -153,9 +169,7 @@ impl Walk {
             requeue: true,
         };
         self.channel.basic_nack(all_of_the_channel, options).await?;
-        // Its answer follows all acknowledgements of the channel.
-        ready(&self.channel, &self.queue).await?;
-        Ok(())
+        self.settle().await
     }
 
     /// Takes some letters: the next ones, because the earlier ones are unacknowledged. A consumer with a limit of its own for each
@@ -221,6 +235,9 @@ impl Walk {
         } else {
             0
         };
+        if let Some(last) = received.last() {
+            self.had_been_taken = last.redelivered;
+        }
         self.taken.extend(received);
         Ok(())
     }
