@@ -21,6 +21,7 @@ use tonic::{Code, Request, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use crate::support::{
+    DEADLINE,
     bridge::TestBridge,
     broker::{Client, TestBroker},
     eventually,
@@ -874,7 +875,7 @@ async fn a_kill_while_letters_are_replayed_loses_none_and_sends_none_twice() {
     });
     let folder = if cfg!(feature = "kill-points") {
         assert!(replaying.await.unwrap(), "it was killed");
-        bridge.kill().await
+        bridge.kill_after(DEADLINE).await.folder
     } else {
         eventually("some are sent", async || {
             (simulator.messages().await.len() > 100).then_some(())
@@ -911,7 +912,9 @@ async fn a_kill_while_letters_are_replayed_loses_none_and_sends_none_twice() {
         .into_inner();
     println!("discarded: {:?}", begun.elapsed());
     assert_eq!(gone.count as usize, discarded);
+    let begun = Instant::now();
     let left = list_in_pages(&mut admin).await;
+    println!("listed again: {:?}", begun.elapsed());
     let left: BTreeSet<_> = left.into_iter().collect();
     let removed: BTreeSet<_> = chosen.iter().chain(&listed[..discarded]).cloned().collect();
     assert_eq!(left.len(), size - replayed - discarded);
