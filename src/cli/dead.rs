@@ -1,14 +1,19 @@
 //! `smsbridge dead`: lists, shows, replays and discards dead letters: commands that could not be carried out.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use tonic::{Request, Response, Status};
+use tonic_types::StatusExt as _;
 
 use super::{
     CliError,
     connect::{Bridge, ConnectArgs, MAX_RESPONSE_BYTES, Service},
     output::{Column, Output, Table},
     replay,
-    time::{parse_past, show},
+    rpc_error::RpcError,
+    time::{parse_past, show, show_duration},
 };
 use crate::{
     message::time::to_proto,
@@ -22,6 +27,10 @@ use crate::{
 
 /// Letters per page: the limit of the contract.
 const PAGE_SIZE: usize = 1000;
+/// Calls at most while another one works on the letters.
+const MAX_CALLS: u32 = 4;
+
+type Client = AdminServiceClient<Service>;
 
 const COLUMNS: &[Column] = &[
     Column::new("TIME").left_out(4),
@@ -137,7 +146,7 @@ struct WhichArgs {
 
 struct Admin {
     bridge: Bridge,
-    client: AdminServiceClient<Service>,
+    client: Client,
     output: Output,
 }
 
@@ -172,6 +181,34 @@ pub async fn run(args: DeadArgs) -> Result<(), CliError> {
 }
 
 impl Admin {
+    /// Calls again while the bridge says that another call works on the letters.
+    async fn call<M: Clone, R>(
+        &self,
+        message: &M,
+        call: impl AsyncFn(Client, Request<M>) -> Result<Response<R>, Status>,
+    ) -> Result<R, CliError> {
+        let mut calls = 0;
+        loop {
+            calls += 1;
+            let request = self.bridge.request(message.clone());
+            let status = match call(self.client.clone(), request).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => status,
+            };
+            let info = status.get_details_error_info();
+            let is_busy = info.is_some_and(|info| info.reason == "DEAD_LETTERS_BUSY");
+            if !is_busy || calls == MAX_CALLS {
+                return Err(RpcError::from(status).into());
+            }
+            let wait = RpcError::from(status).retry_after.unwrap_or_default();
+            self.output.note(&format!(
+                "another list, replay or discard of dead letters is under way: continuing in {}",
+                show_duration(wait)
+            ))?;
+            tokio::time::sleep(wait.max(Duration::from_millis(100))).await;
+        }
+    }
+
     async fn list(mut self, args: ListArgs) -> Result<(), CliError> {
         let mut missing = if args.all { usize::MAX } else { args.limit };
         let mut table = Table::new(COLUMNS);
@@ -183,8 +220,8 @@ impl Admin {
         loop {
             let limit = missing.min(PAGE_SIZE);
             request.limit = i32::try_from(limit).expect("a page has at most 1000 letters");
-            let asked = self.bridge.request(request.clone());
-            let page = self.client.list_dead_letters(asked).await?.into_inner();
+            let list = async |mut client: Client, asked| client.list_dead_letters(asked).await;
+            let page = self.call(&request, list).await?;
             missing -= page.letters.len().min(missing);
             shown += page.letters.len();
             // Some pages of a filtered list have no letters.
@@ -210,8 +247,8 @@ impl Admin {
     }
 
     async fn show(mut self, id: String) -> Result<(), CliError> {
-        let request = self.bridge.request(GetDeadLetterRequest { id });
-        let got = self.client.get_dead_letter(request).await?.into_inner();
+        let get = async |mut client: Client, asked| client.get_dead_letter(asked).await;
+        let got = self.call(&GetDeadLetterRequest { id }, get).await?;
         let letter = got.letter.unwrap_or_default();
         self.output.message(&letter, shown)?;
         Ok(self.output.flush()?)
@@ -227,8 +264,8 @@ impl Admin {
         };
         let mut all = ReplayDeadLettersResponse::default();
         loop {
-            let asked = self.bridge.request(request.clone());
-            let one = self.client.replay_dead_letters(asked).await?.into_inner();
+            let replay = async |mut client: Client, asked| client.replay_dead_letters(asked).await;
+            let one = self.call(&request, replay).await?;
             let goes_on = one.incomplete && one.count > 0;
             all = ReplayDeadLettersResponse {
                 count: all.count + one.count,
@@ -263,8 +300,9 @@ impl Admin {
         let request = DiscardDeadLettersRequest { ids, filter };
         let mut all = DiscardDeadLettersResponse::default();
         loop {
-            let asked = self.bridge.request(request.clone());
-            let one = self.client.discard_dead_letters(asked).await?.into_inner();
+            let discard =
+                async |mut client: Client, asked| client.discard_dead_letters(asked).await;
+            let one = self.call(&request, discard).await?;
             let goes_on = one.incomplete && one.count > 0;
             all = DiscardDeadLettersResponse {
                 count: all.count + one.count,

@@ -41,9 +41,8 @@ use crate::{
 
 /// How long a list holds its letters for the next page.
 const IDLE: Duration = Duration::from_secs(10);
-/// The longest wait for another list, replay or discard: longer than [`IDLE`] and the time in which some ten thousand letters are given
-/// back.
-const WAIT_FOR_LOCK: Duration = Duration::from_secs(20);
+/// The longest wait for another list, replay or discard: longer than [`IDLE`], and than a walk through a hundred thousand letters takes.
+const WAIT_FOR_LOCK: Duration = Duration::from_secs(60);
 /// The longest time for a page. One that found less in it has a next page.
 const PAGE_TIME: Duration = Duration::from_secs(5);
 const DEFAULT_LIMIT: usize = 50;

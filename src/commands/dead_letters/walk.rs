@@ -39,6 +39,8 @@ const SILENCE: Duration = Duration::from_millis(100);
 const EMPTY_ANSWERS: u32 = 3;
 /// The longest wait for a delivery of a queue that says it has more.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The letters that are taken only to keep the order of the queue, at most: some ten seconds.
+const MAX_TAKEN_FOR_ORDER: u32 = 100_000;
 /// How often the lock is asked for while somebody else has it.
 const LOCK_CHECK: Duration = Duration::from_millis(100);
 
@@ -158,9 +160,11 @@ impl Walk {
     }
 
     async fn give_back(&mut self, stop: &CancellationToken) -> Result<(), WalkError> {
-        while self.left > 0 && self.had_been_taken && !stop.is_cancelled() {
-            self.taken.clear();
-            self.take_window().await?;
+        if self.left <= MAX_TAKEN_FOR_ORDER {
+            while self.left > 0 && self.had_been_taken && !stop.is_cancelled() {
+                self.taken.clear();
+                self.take_window().await?;
+            }
         }
         self.taken.clear();
         let all_of_the_channel = 0;

@@ -80,6 +80,21 @@ async fn dead_replays_and_discards_until_all_letters_were_looked_at() {
     assert_eq!(asked[0].request, asked[1].request, "what is dead now");
     assert!(asked[0].request["filter"]["diedBefore"].is_string());
 
+    let busy = Status::with_error_details(
+        Code::Unavailable,
+        "busy",
+        ErrorDetails::with_error_info(
+            "DEAD_LETTERS_BUSY",
+            "smsbridge",
+            std::collections::HashMap::new(),
+        ),
+    );
+    bridge
+        .refuse("replay_dead_letters", busy)
+        .answer("replay_dead_letters", json!({"count": 1}));
+    let ended = run_at(&bridge, ["dead", "replay", "a"]).await.expect(0);
+    assert!(ended.stderr.contains("is under way"), "{}", ended.stderr);
+
     let refused = json!({"count": 1, "refused": [{"id": "b", "detail": "no id"}], "refusedCount": 3, "notFound": ["c"]});
     bridge.answer("replay_dead_letters", refused);
     let ended = run_at(&bridge, ["dead", "replay", "a", "b", "c", "--allow-repeat"])
@@ -94,7 +109,7 @@ async fn dead_replays_and_discards_until_all_letters_were_looked_at() {
     }
     let asked = bridge.asked("replay_dead_letters");
     assert_eq!(
-        asked[2].request,
+        asked[4].request,
         json!({"ids": ["a", "b", "c"], "allowRepeat": true})
     );
 
