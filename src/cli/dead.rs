@@ -48,8 +48,8 @@ const COLUMNS: &[Column] = &[
 #[command(
     after_help = "A dead letter with the cause `caller` is a mistake of its publisher: it is dead again at once, unless the bridge or its \
                   configuration changed. One with the cause `given_up` may be sent after what hindered it was mended. A replay keeps the \
-                  deadline of the command, and looks up what may have been sent. Listed letters are held for other consumers of the queue \
-                  until the list ends, ten seconds at most.
+                  deadline of the command, and looks up what may have been sent. While a list waits for its next page, ten seconds at most, other \
+                  consumers of the queue do not get its letters.
 
 Examples:
   smsbridge dead
