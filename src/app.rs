@@ -5,6 +5,7 @@
 //! completed, results become durable, the log is closed. Depends on all other modules; `cli::serve` and `cli::demo` run it.
 
 mod broker;
+mod dead_letters;
 mod drain;
 mod start_log;
 
@@ -206,6 +207,9 @@ impl App {
             query: Arc::clone(&query),
             intake: intake.clone(),
             subscriptions: Subscriptions::new(Arc::clone(&log), tasks.clone(), closing.clone()),
+            dead_letters: broker
+                .as_ref()
+                .map(|broker| broker.dead_letters(&metrics, closing.clone(), tasks.clone())),
             lookups_url: push_url("lookups"),
             metrics: metrics.clone(),
             closing: closing.clone(),

@@ -96,8 +96,7 @@ enum Command {
     Statuses(statuses::StatusesArgs),
     /// Print the completions of a shell.
     Completions(completions::CompletionsArgs),
-    /// List, replay or discard dead letters: commands that could not be carried out.
-    #[command(hide = true)]
+    /// List, show, replay or discard dead letters: commands that could not be carried out.
     Dead(dead::DeadArgs),
     /// List, replay or discard quarantined bodies: what the API sent and the bridge could not parse.
     #[command(hide = true)]

@@ -10,6 +10,7 @@ mod attempts;
 mod command;
 mod consumer;
 mod custody;
+pub mod dead_letters;
 mod decoded_size;
 mod encoding;
 mod envelope;

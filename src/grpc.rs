@@ -18,8 +18,11 @@ use secrecy::SecretString;
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::server::{GrpcServer, ServeError};
 use self::{failure::Failure, middleware::deadline::Deadline};
+pub use self::{
+    server::{GrpcServer, ServeError},
+    services::admin::DeadLetterDesk,
+};
 use crate::{
     events::{SharedEventLog, subscription::Subscriptions},
     infobip::account::Account,
@@ -41,6 +44,8 @@ pub struct ServiceContext {
     pub query: Arc<Query>,
     pub intake: Intake,
     pub subscriptions: Subscriptions,
+    /// `None` without a broker.
+    pub dead_letters: Option<Arc<dyn DeadLetterDesk>>,
     /// The URL to which the API pushes the results of asynchronous look-ups. It contains credentials.
     pub lookups_url: Option<SecretString>,
     pub metrics: Metrics,

@@ -17,7 +17,7 @@ pub const REFUSALS: &str = "smsbridge-refusals";
 pub const PANICS: &str = "smsbridge-panics";
 /// On republished commands: the time of the first delivery, in milliseconds since 1970.
 pub const FIRST_SEEN: &str = "smsbridge-first-seen";
-/// On republished commands: the time at which the command expires, in milliseconds since 1970.
+/// On republished commands and dead letters: the time at which the command expires, in milliseconds since 1970.
 pub const EXPIRES_AT: &str = "smsbridge-expires-at";
 /// On republished commands: set if an SMS may have been sent already.
 pub const IN_DOUBT: &str = "smsbridge-in-doubt";
@@ -42,6 +42,12 @@ pub const APPLICATION: &str = "smsbridge-application";
 pub const DIED_AT: &str = "smsbridge-died-at";
 /// On dead letters and quarantined bodies: the mistake or error, for people.
 pub const DETAIL: &str = "smsbridge-detail";
+/// On dead letters: who has to act, `caller` or `given_up`.
+pub const CAUSE: &str = "smsbridge-cause";
+/// On dead letters: the id of the letter.
+pub const LETTER_ID: &str = "smsbridge-letter-id";
+/// On replayed commands: the id of the dead letter that they were.
+pub const REPLAYED: &str = "smsbridge-replayed";
 /// On quarantined bodies: the webhook endpoint that received the body.
 pub const ENDPOINT: &str = "smsbridge-endpoint";
 

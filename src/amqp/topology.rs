@@ -103,6 +103,12 @@ impl Topology {
         self.name("dead")
     }
 
+    /// The exclusive queue of the one that walks through the dead letters: a lock. It is declared by its holder only.
+    #[must_use]
+    pub fn dead_lock(&self) -> String {
+        self.name("lock.dead")
+    }
+
     /// The exchange of all events.
     #[must_use]
     pub fn events(&self) -> String {

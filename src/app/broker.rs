@@ -2,10 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::dead_letters::Desk;
 use crate::{
     amqp::{AmqpError, Endpoint, Publisher, Topology, status::Purpose},
+    commands::dead_letters::DeadLetters,
     config,
     events::{SharedEventLog, broker::BrokerLog},
+    grpc::DeadLetterDesk,
     ops::metrics::Metrics,
 };
 
@@ -59,6 +64,23 @@ impl Broker {
             () = failed => {}
             () = tokio::time::sleep(FIRST_ATTEMPT) => {}
         }
+    }
+
+    /// The dead letters, for the gRPC edge.
+    pub(super) fn dead_letters(
+        &self,
+        metrics: &Metrics,
+        closing: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Arc<dyn DeadLetterDesk> {
+        Arc::new(Desk(DeadLetters::new(
+            self.endpoint.clone(),
+            self.topology.clone(),
+            Arc::clone(&self.publisher),
+            metrics.clone(),
+            closing,
+            tasks,
+        )))
     }
 
     pub(super) fn event_log(&self, metrics: Metrics) -> SharedEventLog {

@@ -1,5 +1,4 @@
-//! The actions that `dead` and `quarantine` share: list, show, replay, discard. Each of the two implements [`Replayable`] for its
-//! item type and RPCs.
+//! The actions of `quarantine`: list, show, replay, discard; and how an item is shown, also of `dead`.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;

@@ -5,9 +5,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use lapin::message::Delivery;
 
 use super::{
     Commands,
+    decoded_size::decoded_bytes,
     encoding::Encoding,
     envelope::{Envelope, History, now_ms},
     invalid::Invalid,
@@ -172,6 +174,15 @@ fn form(envelope: &Envelope<'_>) -> Result<RequestForm, Invalid> {
             ),
         )),
     }
+}
+
+/// The request in the body of a dead letter; `None` if it cannot be read.
+pub(super) fn decoded(delivery: &Delivery) -> Option<SendRequest> {
+    decoded_bytes(delivery).ok()?;
+    let envelope = Envelope::new(delivery);
+    let encoding = Encoding::of(envelope.properties()).ok()?;
+    let form = form(&envelope).ok()?;
+    decode(form, encoding, envelope.body()).ok()
 }
 
 fn decode(form: RequestForm, encoding: Encoding, body: &[u8]) -> Result<SendRequest, Invalid> {

@@ -15,6 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use lapin::{options::BasicAckOptions, types::AMQPValue};
+use uuid::Uuid;
 
 use super::{
     Context,
@@ -29,14 +30,18 @@ use crate::{
     amqp::{
         AmqpError, Message, codec,
         headers::{
-            APPLICATION, ATTEMPT, DETAIL, DIED_AT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN,
-            REASON, RETRY_DELAY, RETURNED, ROUTING_KEY, bounded_text, number, number_header,
+            APPLICATION, ATTEMPT, CAUSE, DETAIL, DIED_AT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT,
+            LETTER_ID, MAY_HAVE_TWIN, REASON, RETRY_DELAY, RETURNED, ROUTING_KEY, bounded_text,
+            number, number_header,
         },
         session::RECONNECT,
         topology::{RETRY_DELAYS, delay_name},
     },
     events::{Batch, NewEvent},
-    message::id::{ApplicationName, logged_id},
+    message::{
+        cause::Cause,
+        id::{ApplicationName, logged_id, uuid_text},
+    },
     ops::kill_point::{self, KillPoint},
     primitives::{
         bounded_text::{MAX_TEXT_BYTES, cut},
@@ -247,16 +252,15 @@ impl Context {
             .unwrap_or_else(|_| ApplicationName::default_application());
         let request_id = envelope.request_id();
         let routing_key = cut(&envelope.routing_key(), MAX_TEXT_BYTES).into_owned();
-        tracing::warn!(
-            %application,
-            request_id = logged_id(request_id),
-            reason = %invalid.reason,
-            "dead-lettering an invalid command"
-        );
+        let cause = Cause::of(invalid.reason);
+        let letter_id = uuid_text(Uuid::now_v7());
+        invalid.log(&application, request_id, &letter_id);
         let mut headers = republish::headers(delivery);
         let properties = republish::properties(delivery, bridge_user, &mut headers);
         for (name, value) in [
             (REASON, invalid.reason.as_str()),
+            (CAUSE, cause.as_str()),
+            (LETTER_ID, &letter_id),
             (DETAIL, &invalid.detail),
             (APPLICATION, application.as_str()),
             (ROUTING_KEY, &routing_key),
@@ -264,6 +268,10 @@ impl Context {
             headers.insert(name.into(), bounded_text(value));
         }
         headers.insert(DIED_AT.into(), number(now_ms()));
+        if let Some(at) = envelope.expires_at_ms() {
+            // A letter has no `expiration`, and its replay shall not be sent too late.
+            headers.insert(EXPIRES_AT.into(), number(at));
+        }
 
         let reason = invalid.reason;
         let invalid = v1::InvalidCommand {

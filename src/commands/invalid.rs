@@ -5,8 +5,16 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     amqp::headers::property,
-    message::{reason::Reason, violations},
-    primitives::bounded_text::bounded,
+    message::{
+        cause::Cause,
+        id::{ApplicationName, logged_id},
+        reason::Reason,
+        violations,
+    },
+    primitives::{
+        bounded_text::bounded,
+        masked_text::{mask_digits, mask_quoted},
+    },
     proto::v1::FieldViolation,
 };
 
@@ -37,6 +45,31 @@ impl Invalid {
             reason,
             detail: violations::summary(&violations),
             violations,
+        }
+    }
+
+    /// Logs that the command becomes a dead letter. A mistake of its publisher is no warning for the operator.
+    pub(super) fn log(&self, application: &ApplicationName, request_id: &str, letter_id: &str) {
+        let request_id = logged_id(request_id);
+        let cause = Cause::of(self.reason).as_str();
+        let (reason, detail) = (self.reason.as_str(), self.logged_detail());
+        match Cause::of(self.reason) {
+            Cause::Caller => tracing::info!(
+                %application, request_id, letter_id, cause, reason, detail,
+                "dead-lettering an invalid command"
+            ),
+            Cause::GivenUp => tracing::warn!(
+                %application, request_id, letter_id, cause, reason, detail,
+                "dead-lettering a command that was given up"
+            ),
+        }
+    }
+
+    /// The detail without what may be a number or a text of the publisher.
+    fn logged_detail(&self) -> String {
+        match self.reason {
+            Reason::UnreadableRequest => mask_quoted(&self.detail),
+            _ => mask_digits(&self.detail),
         }
     }
 

@@ -14,16 +14,16 @@ use crate::{
         codec,
         frame::{MAX_FOREIGN_BYTES, encoded_bytes},
         headers::{
-            APPLICATION, ATTEMPT, DETAIL, DIED_AT, DROPPED, EXPIRES_AT, FIRST_SEEN, IN_DOUBT,
-            MAY_HAVE_TWIN, PANICS, REASON, REFUSALS, RETRY_DELAY, RETURNED, ROUTING_KEY, USER_ID,
-            bounded_text, broker, number, number_header,
+            APPLICATION, ATTEMPT, CAUSE, DETAIL, DIED_AT, DROPPED, EXPIRES_AT, FIRST_SEEN,
+            IN_DOUBT, LETTER_ID, MAY_HAVE_TWIN, PANICS, REASON, REFUSALS, REPLAYED, RETRY_DELAY,
+            RETURNED, ROUTING_KEY, USER_ID, bounded_text, broker, number, number_header,
         },
     },
     primitives::bounded_text::MAX_TEXT_BYTES,
 };
 
 /// The bridge's headers that every copy keeps, because the next delivery depends on them.
-const KEPT: [&str; 11] = [
+const KEPT: [&str; 12] = [
     ATTEMPT,
     PANICS,
     REFUSALS,
@@ -35,9 +35,11 @@ const KEPT: [&str; 11] = [
     ROUTING_KEY,
     USER_ID,
     DROPPED,
+    REPLAYED,
 ];
 /// The bridge's headers that only dead letters have.
-const OF_DEAD_LETTERS: [&str; 4] = [REASON, DETAIL, APPLICATION, DIED_AT];
+pub(super) const OF_DEAD_LETTERS: [&str; 6] =
+    [REASON, CAUSE, DETAIL, APPLICATION, DIED_AT, LETTER_ID];
 /// Maximum encoded size of one of the bridge's headers: a text and the name. A larger one was set by somebody else.
 const MAX_OWN_BYTES: usize = MAX_TEXT_BYTES + 128;
 

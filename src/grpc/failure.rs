@@ -78,11 +78,29 @@ pub enum Failure {
         /// Why the method needs it.
         detail: &'static str,
     },
+    /// The dead letters cannot be read, or not as asked for.
+    DeadLetters {
+        problem: DeadLettersProblem,
+        /// For people.
+        detail: String,
+    },
     /// The method is in the contract and not in this version.
     Unimplemented {
         /// What works instead.
         detail: &'static str,
     },
+}
+
+/// Why a call about dead letters failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadLettersProblem {
+    NotFound,
+    PageTokenExpired,
+    /// Somebody else reads or changes them.
+    Busy,
+    BrokerUnavailable,
+    /// The deadline is about to pass, and nothing was done.
+    TimeUp,
 }
 
 impl Failure {

@@ -183,7 +183,7 @@ impl GrpcServer {
             .with(limited!(AccountServiceServer::new(Account(
                 context.clone()
             ))))
-            .with(limited!(AdminServiceServer::new(Admin)));
+            .with(limited!(AdminServiceServer::new(Admin(context.clone()))));
         if self.config.reflection {
             let build = || {
                 tonic_reflection::server::Builder::configure()

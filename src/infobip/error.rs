@@ -9,6 +9,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::wire::scalar::Scalar;
+use crate::primitives::masked_text::mask_digits;
 
 /// The code of a refusal because of a redirect, which the bridge sets itself.
 pub(super) const REDIRECTED: &str = "REDIRECTED";
@@ -260,30 +261,6 @@ fn mask_urls(text: &str) -> String {
     }
     masked.push_str(rest);
     masked
-}
-
-/// Masks runs of five or more digits, and replaces control characters.
-fn mask_digits(text: &str) -> String {
-    let mut clean = String::new();
-    let mut digits = String::new();
-    let end = |clean: &mut String, digits: &mut String| {
-        if digits.len() < 5 {
-            clean.push_str(digits);
-        } else {
-            clean.push('…');
-        }
-        digits.clear();
-    };
-    for c in text.chars() {
-        if c.is_ascii_digit() {
-            digits.push(c);
-            continue;
-        }
-        end(&mut clean, &mut digits);
-        clean.push(if c.is_control() { ' ' } else { c });
-    }
-    end(&mut clean, &mut digits);
-    clean
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub enum KillPoint {
     ResultsStored,
     /// A copy of the command is confirmed, in a retry queue or as a dead letter, and the command is not acknowledged.
     CopyConfirmed,
+    /// The copy of a dead letter is confirmed, and the letter is not acknowledged.
+    ReplayConfirmed,
 }
 
 impl KillPoint {
@@ -26,6 +28,7 @@ impl KillPoint {
             Self::RequestEnded => "request-ended",
             Self::ResultsStored => "results-stored",
             Self::CopyConfirmed => "copy-confirmed",
+            Self::ReplayConfirmed => "replay-confirmed",
         }
     }
 }

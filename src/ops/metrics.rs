@@ -24,12 +24,13 @@ use prometheus_client::{
 use tonic::Code;
 
 pub use self::labels::{
-    AmqpConnection, Classification, Endpoint, GrpcMethod, Lane, LookupOutcome, ReloadedFiles,
-    Resolution, SendOutcome, Webhook, WebhookResult, code_name,
+    AmqpConnection, Classification, Endpoint, GrpcMethod, Lane, LetterEnd, LookupOutcome,
+    ReloadedFiles, Resolution, SendOutcome, Webhook, WebhookResult, code_name,
 };
 use self::labels::{
-    CallLabels, ConnectionLabel, EndpointLabel, FilesLabel, LaneLabel, LookupLabel, MethodLabel,
-    OutcomeLabel, ReasonLabel, RequestLabels, ResolutionLabel, TypeLabel, WebhookLabels,
+    CallLabels, ConnectionLabel, DeadLetterLabels, EndpointLabel, FilesLabel, LaneLabel,
+    LetterEndLabel, LookupLabel, MethodLabel, OutcomeLabel, RequestLabels, ResolutionLabel,
+    TypeLabel, WebhookLabels,
 };
 use super::task_watch::TaskWatch;
 use crate::message::{event_type::EventType, reason::Reason};
@@ -71,7 +72,8 @@ struct Inner {
     webhook_bodies: Family<WebhookLabels, Counter>,
     amqp_reconnects: Counter,
     amqp_connected: Family<ConnectionLabel, Gauge>,
-    dead_letters: Family<ReasonLabel, Counter>,
+    dead_letters: Family<DeadLetterLabels, Counter>,
+    dead_letters_ended: Family<LetterEndLabel, Counter>,
     reload_failures: Family<FilesLabel, Counter>,
     grpc_calls: Family<CallLabels, Counter>,
     grpc_call_seconds: Family<MethodLabel, Histogram, SecondsBuckets>,
@@ -113,6 +115,7 @@ impl Metrics {
             amqp_reconnects: Counter::default(),
             amqp_connected: Family::default(),
             dead_letters: Family::default(),
+            dead_letters_ended: Family::default(),
             reload_failures: Family::default(),
             grpc_calls: Family::default(),
             grpc_call_seconds: Family::new_with_constructor(SecondsBuckets),
@@ -259,8 +262,14 @@ impl Metrics {
             initial::DEAD_LETTER_REASONS.contains(&reason),
             "{reason} has no series before its first count"
         );
-        let label = ReasonLabel { reason };
-        self.0.dead_letters.get_or_create(&label).inc();
+        let labels = DeadLetterLabels::of(reason);
+        self.0.dead_letters.get_or_create(&labels).inc();
+    }
+
+    /// Counts a dead letter that an operator replayed or discarded.
+    pub fn dead_letter_ended(&self, action: LetterEnd) {
+        let label = LetterEndLabel { action };
+        self.0.dead_letters_ended.get_or_create(&label).inc();
     }
 
     /// Counts an attempt to reload files that cannot be used.
@@ -342,6 +351,7 @@ mod tests {
         metrics.amqp_connected(AmqpConnection::Publisher, true);
         metrics.amqp_connected(AmqpConnection::Commands, false);
         metrics.dead_letter(Reason::InvalidRequest);
+        metrics.dead_letter_ended(LetterEnd::Replayed);
         metrics.command_panic();
         metrics.reload_failed(ReloadedFiles::Tls);
         metrics.queued(Lane::Urgent, 10);
@@ -371,7 +381,8 @@ mod tests {
             "smsbridge_amqp_reconnects_total 1",
             "smsbridge_amqp_connected{connection=\"publisher\"} 1",
             "smsbridge_amqp_connected{connection=\"commands\"} 0",
-            "smsbridge_dead_letters_total{reason=\"INVALID_REQUEST\"} 1",
+            "smsbridge_dead_letters_total{cause=\"caller\",reason=\"INVALID_REQUEST\"} 1",
+            "smsbridge_dead_letters_ended_total{action=\"replayed\"} 1",
             "smsbridge_command_panics_total 1",
             "smsbridge_reload_failures_total{files=\"tls\"} 1",
             "smsbridge_grpc_calls_total{method=\"smsbridge.v1.SmsService/SendSms\",code=\"UNAVAILABLE\"} 1",
@@ -398,8 +409,8 @@ mod tests {
             "smsbridge_webhook_bodies_total{endpoint=\"reports\",result=\"quarantined\"}",
             "smsbridge_webhook_bodies_total{endpoint=\"inbound\",result=\"unavailable\"}",
             "smsbridge_webhook_bodies_total{endpoint=\"lookups\",result=\"refused\"}",
-            "smsbridge_dead_letters_total{reason=\"INVALID_REQUEST\"}",
-            "smsbridge_dead_letters_total{reason=\"DELIVERY_LIMIT\"}",
+            "smsbridge_dead_letters_total{cause=\"caller\",reason=\"INVALID_REQUEST\"}",
+            "smsbridge_dead_letters_total{cause=\"given_up\",reason=\"DELIVERY_LIMIT\"}",
             "smsbridge_reload_failures_total{files=\"tokens\"}",
             "smsbridge_reload_failures_total{files=\"tls\"}",
         ] {

@@ -9,6 +9,7 @@ mod commands;
 mod custody;
 mod custody_of_copies;
 mod dead_letters;
+mod dead_letters_for_operators;
 mod doubts;
 mod expiry;
 mod frozen_broker;

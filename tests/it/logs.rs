@@ -435,8 +435,9 @@ async fn a_line_about_a_request_without_an_id_has_no_field_for_it() {
             "" => properties,
             id => properties.with_message_id(id.into()),
         };
+        let body = format!(r#"{{"message": "{TEXT} {NUMBER}"}}"#);
         client
-            .publish(&commands, "sms.send", properties, b"{")
+            .publish(&commands, "sms.send", properties, body.as_bytes())
             .await;
     }
     let sms = text(&[NUMBER], TEXT);
@@ -451,6 +452,16 @@ async fn a_line_about_a_request_without_an_id_has_no_field_for_it() {
         .collect();
     ids.sort_by_key(Option::is_some);
     assert_eq!(ids, [None, Some(json!("r-dead"))], "{said}");
+    // It says what is wrong, and not what was in the body.
+    for line in with_message(&lines, dead) {
+        assert_eq!(
+            (&line["level"], &line["cause"]),
+            (&json!("INFO"), &json!("caller"))
+        );
+        let detail = line["detail"].as_str().unwrap();
+        assert!(detail.contains("invalid type: string \"…\""), "{detail}");
+    }
+    assert!(!said.contains(TEXT) && !said.contains(NUMBER), "{said}");
     assert!(!with_message(&lines, "a send was answered").is_empty());
     for line in &lines {
         assert_ne!(line.get("request_id"), Some(&json!("")), "{line}");

@@ -128,7 +128,7 @@ async fn the_broker_dead_letters_and_reloads_are_counted() {
         .await;
     shown(
         &bridge,
-        &[r#"smsbridge_dead_letters_total{reason="UNREADABLE_REQUEST"} 1"#],
+        &[r#"smsbridge_dead_letters_total{cause="caller",reason="UNREADABLE_REQUEST"} 1"#],
     )
     .await;
     eventually("failed reloads are counted", async || {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::Code;
 
-use super::{Failure, bounds};
+use super::{DeadLettersProblem, Failure, bounds};
 use crate::{
     events::ReadError,
     grpc::auth::Denied,
@@ -16,6 +16,9 @@ use crate::{
 
 /// The RetryInfo of errors whose cause tells no delay.
 pub(super) const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// That of a call that somebody else's walk through the dead letters refuses.
+const DEAD_LETTERS_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 pub(super) struct Row {
     pub(super) code: Code,
@@ -146,6 +149,7 @@ pub(super) fn row(failure: Failure) -> Row {
             format!("{detail}: set {key}"),
         )
         .with("key", key),
+        Failure::DeadLetters { problem, detail } => dead_letters_row(problem, &detail),
         Failure::Unimplemented { detail } => Row::new(
             Code::Unimplemented,
             Reason::NotBuiltYet,
@@ -251,6 +255,27 @@ fn denied_row(denied: &Denied) -> Row {
         Denied::QuotaExceeded { retry_after, .. } => {
             Row::new(Code::ResourceExhausted, Reason::QuotaExceeded, denied)
                 .retry_after(*retry_after)
+        }
+    }
+}
+
+fn dead_letters_row(problem: DeadLettersProblem, detail: &str) -> Row {
+    match problem {
+        DeadLettersProblem::NotFound => {
+            Row::new(Code::NotFound, Reason::DeadLetterNotFound, detail)
+        }
+        DeadLettersProblem::PageTokenExpired => {
+            Row::new(Code::FailedPrecondition, Reason::PageTokenExpired, detail)
+        }
+        DeadLettersProblem::Busy => Row::new(Code::Unavailable, Reason::DeadLettersBusy, detail)
+            .retry_after(DEAD_LETTERS_RETRY_DELAY),
+        DeadLettersProblem::BrokerUnavailable => {
+            Row::new(Code::Unavailable, Reason::BrokerUnavailable, detail)
+                .retry_after(DEFAULT_RETRY_DELAY)
+        }
+        DeadLettersProblem::TimeUp => {
+            Row::new(Code::DeadlineExceeded, Reason::DeadlineExceeded, detail)
+                .with("in_doubt", false)
         }
     }
 }

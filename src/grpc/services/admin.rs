@@ -1,23 +1,75 @@
-//! `AdminService`: part of the contract, not of this version. Every method answers UNIMPLEMENTED.
+//! `AdminService`: dead letters. Quarantine and reconciliation are part of the contract, not of this version: they answer UNIMPLEMENTED.
+//!
+//! The queue of dead letters belongs to another edge, so the service asks for it through [`DeadLetterDesk`], which `app` connects.
+//! Invariant: a call goes on in a task of its own when its caller goes away, because it has letters to give back.
 
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::grpc::failure::Failure;
+use crate::grpc::{
+    ServiceContext, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline,
+};
 use crate::proto::v1::{self, admin_service_server::AdminService};
 
-#[derive(Clone, Copy)]
-pub(in crate::grpc) struct Admin;
+/// The longest time for a call without a deadline.
+const LONGEST: Duration = Duration::from_secs(600);
 
-const DEAD_LETTERS: &str = "take the messages of the queue smsbridge.dead (with another amqp.prefix: its queue `dead`) \
-                            with RabbitMQ's tools, and publish them again";
+/// The dead letters. `visible` is the only application whose letters the caller may see. What is not done by `until` is left out, and the
+/// response says so.
+#[tonic::async_trait]
+pub trait DeadLetterDesk: Send + Sync {
+    async fn list(
+        &self,
+        request: v1::ListDeadLettersRequest,
+        visible: Option<String>,
+        until: Instant,
+    ) -> Result<v1::ListDeadLettersResponse, Failure>;
+    async fn get(
+        &self,
+        request: v1::GetDeadLetterRequest,
+        visible: Option<String>,
+        until: Instant,
+    ) -> Result<v1::GetDeadLetterResponse, Failure>;
+    async fn replay(
+        &self,
+        request: v1::ReplayDeadLettersRequest,
+        visible: Option<String>,
+        until: Instant,
+    ) -> Result<v1::ReplayDeadLettersResponse, Failure>;
+    async fn discard(
+        &self,
+        request: v1::DiscardDeadLettersRequest,
+        visible: Option<String>,
+        until: Instant,
+    ) -> Result<v1::DiscardDeadLettersResponse, Failure>;
+}
+
+#[derive(Clone)]
+pub(in crate::grpc) struct Admin(pub(in crate::grpc) ServiceContext);
+
 const QUARANTINE: &str = "quarantined bodies are kept for a later version: in the embedded log, or in the queue \
                           smsbridge.quarantine, which RabbitMQ's tools can read";
 const RECONCILIATION: &str = "compare ListSmsLogs with the events of StreamEvents";
 
-macro_rules! unimplemented_methods {
-    ($($method:ident($request:ident) -> $response:ident: $detail:ident;)*) => {
+macro_rules! admin_methods {
+    (
+        dead_letters { $($dead:ident($dead_request:ident) -> $dead_response:ident: $call:ident;)* }
+        unimplemented { $($method:ident($request:ident) -> $response:ident: $detail:ident;)* }
+    ) => {
         #[tonic::async_trait]
         impl AdminService for Admin {
+            $(async fn $dead(&self, request: Request<v1::$dead_request>) -> Result<Response<v1::$dead_response>, Status> {
+                let deadline = Deadline::of(request.metadata());
+                let visible = Caller::of(&request).visible().map(str::to_owned);
+                let desk = self.desk()?;
+                let request = request.into_inner();
+                let until = until(deadline);
+                let working = self.0.tasks.spawn(async move { desk.$call(request, visible, until).await });
+                let done = crate::grpc::in_time(deadline, crate::grpc::joined(working)).await?;
+                Ok(Response::new(done))
+            })*
             $(async fn $method(&self, _: Request<v1::$request>) -> Result<Response<v1::$response>, Status> {
                 Err(Failure::Unimplemented { detail: $detail }.into())
             })*
@@ -25,12 +77,34 @@ macro_rules! unimplemented_methods {
     };
 }
 
-unimplemented_methods! {
-    list_dead_letters(ListDeadLettersRequest) -> ListDeadLettersResponse: DEAD_LETTERS;
-    replay_dead_letters(ReplayDeadLettersRequest) -> ReplayDeadLettersResponse: DEAD_LETTERS;
-    discard_dead_letters(DiscardDeadLettersRequest) -> DiscardDeadLettersResponse: DEAD_LETTERS;
-    list_quarantined(ListQuarantinedRequest) -> ListQuarantinedResponse: QUARANTINE;
-    replay_quarantined(ReplayQuarantinedRequest) -> ReplayQuarantinedResponse: QUARANTINE;
-    discard_quarantined(DiscardQuarantinedRequest) -> DiscardQuarantinedResponse: QUARANTINE;
-    reconcile(ReconcileRequest) -> ReconcileResponse: RECONCILIATION;
+admin_methods! {
+    dead_letters {
+        list_dead_letters(ListDeadLettersRequest) -> ListDeadLettersResponse: list;
+        get_dead_letter(GetDeadLetterRequest) -> GetDeadLetterResponse: get;
+        replay_dead_letters(ReplayDeadLettersRequest) -> ReplayDeadLettersResponse: replay;
+        discard_dead_letters(DiscardDeadLettersRequest) -> DiscardDeadLettersResponse: discard;
+    }
+    unimplemented {
+        list_quarantined(ListQuarantinedRequest) -> ListQuarantinedResponse: QUARANTINE;
+        replay_quarantined(ReplayQuarantinedRequest) -> ReplayQuarantinedResponse: QUARANTINE;
+        discard_quarantined(DiscardQuarantinedRequest) -> DiscardQuarantinedResponse: QUARANTINE;
+        reconcile(ReconcileRequest) -> ReconcileResponse: RECONCILIATION;
+    }
+}
+
+impl Admin {
+    fn desk(&self) -> Result<Arc<dyn DeadLetterDesk>, Failure> {
+        let desk = self.0.dead_letters.clone();
+        desk.ok_or(Failure::NotConfigured {
+            key: "amqp.url",
+            detail: "dead letters are commands of a broker, and this bridge has none",
+        })
+    }
+}
+
+/// Before the deadline, so that the letters are given back and the response comes in time.
+fn until(deadline: Deadline) -> Instant {
+    let now = Instant::now();
+    let left = deadline.at().map(|at| at.saturating_duration_since(now));
+    now + left.map_or(LONGEST, |left| left.min(LONGEST) * 4 / 5)
 }

@@ -5,7 +5,9 @@
 use super::{
     Classification, Endpoint, Inner, LookupOutcome, ReloadedFiles, SendOutcome, Webhook,
     WebhookResult,
-    labels::{FilesLabel, LookupLabel, OutcomeLabel, ReasonLabel, RequestLabels, WebhookLabels},
+    labels::{
+        DeadLetterLabels, FilesLabel, LookupLabel, OutcomeLabel, RequestLabels, WebhookLabels,
+    },
 };
 use crate::message::reason::Reason;
 
@@ -58,7 +60,10 @@ impl Inner {
             }
         }
         for reason in DEAD_LETTER_REASONS {
-            drop(self.dead_letters.get_or_create(&ReasonLabel { reason }));
+            drop(
+                self.dead_letters
+                    .get_or_create(&DeadLetterLabels::of(reason)),
+            );
         }
         for files in ReloadedFiles::ALL {
             drop(self.reload_failures.get_or_create(&FilesLabel { files }));

@@ -9,7 +9,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 use tonic::Code;
 
 use crate::{
-    message::{event_type::EventType, reason::Reason},
+    message::{cause::Cause, event_type::EventType, reason::Reason},
     proto,
 };
 
@@ -251,9 +251,40 @@ impl EncodeLabelValue for Reason {
     }
 }
 
+impl EncodeLabelValue for Cause {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct ReasonLabel {
+pub(super) struct DeadLetterLabels {
+    pub(super) cause: Cause,
     pub(super) reason: Reason,
+}
+
+impl DeadLetterLabels {
+    pub(super) fn of(reason: Reason) -> Self {
+        Self {
+            cause: Cause::of(reason),
+            reason,
+        }
+    }
+}
+
+label! {
+    /// What an operator did with a dead letter.
+    LetterEnd {
+        /// Published again as a command.
+        Replayed = "replayed",
+        /// Deleted.
+        Discarded = "discarded",
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LetterEndLabel {
+    pub(super) action: LetterEnd,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -129,6 +129,11 @@ impl Inner {
             self.dead_letters.clone(),
         );
         registry.register(
+            "dead_letters_ended",
+            "Dead letters that an operator replayed or discarded",
+            self.dead_letters_ended.clone(),
+        );
+        registry.register(
             "command_panics",
             "Commands whose handler panicked",
             self.command_panics.clone(),

@@ -3,45 +3,130 @@
 use super::*;
 
 #[tokio::test]
-async fn dead_and_quarantine_list_show_replay_and_discard() {
+async fn dead_lists_in_pages_shows_replays_and_discards() {
     let bridge = ScriptedBridge::start().await;
     let letter = json!({
-        "id": "order-17", "time": "2026-11-22T14:00:00Z", "reason": "INVALID_REQUEST", "detail": "no text",
-        "application": "billing", "routingKey": "sms.send", "body": "eyJhIjox\nfQ==".replace('\n', ""),
-        "contentType": "application/json",
+        "id": "l-17", "time": "2026-11-22T14:00:00Z", "reason": "INVALID_REQUEST", "detail": "no text",
+        "application": "billing", "routingKey": "sms.send", "requestId": "order-17", "bodyBytes": "7",
+        "cause": "DEAD_LETTER_CAUSE_CALLER",
     });
-    for _ in 0..3 {
-        bridge.answer("list_dead_letters", json!({"letters": [letter]}));
-    }
-    bridge
-        .answer("replay_dead_letters", json!({"count": 2}))
-        .answer("discard_dead_letters", json!({"count": 1}));
+    let page = |token: &str| json!({"letters": [letter], "nextPageToken": token});
+    bridge.answer("list_dead_letters", page(""));
     let ended = run_at(&bridge, ["dead"]).await.expect(0);
     assert!(
-        ended.stdout.contains("order-17  billing      sms.send"),
+        ended
+            .stdout
+            .contains("l-17  caller  billing      sms.send     order-17"),
         "{}",
         ended.stdout
     );
-    let ended = run_at(&bridge, ["dead", "show", "order-17"])
-        .await
-        .expect(0);
+    assert_eq!(bridge.asked_once("list_dead_letters"), json!({"limit": 50}));
+
+    let bridge = ScriptedBridge::start().await;
+    for answer in [page("t1"), json!({"nextPageToken": "t2"}), page("t3")] {
+        bridge.answer("list_dead_letters", answer);
+    }
+    let listing = [
+        "dead", "list", "--limit", "2", "--cause", "given_up", "--reason", "RETURNED", "--json",
+    ];
+    let ended = run_at(&bridge, listing).await.expect(0);
+    assert_eq!(ended.json_lines(), [letter.clone(), letter.clone()]);
     assert!(
-        ended.stdout.starts_with("id: order-17\n") && ended.stdout.ends_with("\n\n{\"a\":1}\n"),
+        ended.stderr.contains("the oldest 2 letters"),
+        "{}",
+        ended.stderr
+    );
+    let filter = json!({"reasons": ["RETURNED"], "cause": "DEAD_LETTER_CAUSE_GIVEN_UP"});
+    let asked = bridge.asked("list_dead_letters");
+    let told: Vec<_> = asked.into_iter().map(|one| one.request).collect();
+    assert_eq!(
+        told,
+        [
+            json!({"limit": 2, "filter": filter}),
+            json!({"limit": 1, "filter": filter, "pageToken": "t1"}),
+            json!({"limit": 1, "filter": filter, "pageToken": "t2"}),
+        ]
+    );
+
+    let mut whole = letter.clone();
+    whole["body"] = json!("eyJhIjoxfQ==");
+    bridge.answer("get_dead_letter", json!({"letter": whole}));
+    let ended = run_at(&bridge, ["dead", "show", "l-17"]).await.expect(0);
+    assert!(
+        ended.stdout.starts_with("id: l-17\n") && ended.stdout.ends_with("\n\n{\"a\":1}\n"),
         "{}",
         ended.stdout
     );
-    run_at(&bridge, ["dead", "show", "other"]).await.expect(1);
+    assert_eq!(bridge.asked_once("get_dead_letter"), json!({"id": "l-17"}));
+}
+
+#[tokio::test]
+async fn dead_replays_and_discards_until_all_letters_were_looked_at() {
+    let bridge = ScriptedBridge::start().await;
+    for action in ["replay", "discard"] {
+        let ended = run_at(&bridge, ["dead", action]).await.expect(64);
+        assert!(ended.stderr.contains("--all"), "{}", ended.stderr);
+    }
+    bridge
+        .answer(
+            "replay_dead_letters",
+            json!({"count": 2, "incomplete": true}),
+        )
+        .answer("replay_dead_letters", json!({"count": 1}));
     let ended = run_at(&bridge, ["dead", "replay", "--all"]).await.expect(0);
-    assert_eq!(ended.stdout, "replayed 2\n");
-    assert_eq!(bridge.asked_once("replay_dead_letters"), json!({}));
-    run_at(&bridge, ["dead", "discard", "a", "b"])
+    assert_eq!(ended.stdout, "replayed 3\n");
+    let asked = bridge.asked("replay_dead_letters");
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[0].request, asked[1].request, "what is dead now");
+    assert!(asked[0].request["filter"]["diedBefore"].is_string());
+
+    let busy = Status::with_error_details(
+        Code::Unavailable,
+        "busy",
+        ErrorDetails::with_error_info(
+            "DEAD_LETTERS_BUSY",
+            "smsbridge",
+            std::collections::HashMap::new(),
+        ),
+    );
+    bridge
+        .refuse("replay_dead_letters", busy)
+        .answer("replay_dead_letters", json!({"count": 1}));
+    let ended = run_at(&bridge, ["dead", "replay", "a"]).await.expect(0);
+    assert!(ended.stderr.contains("is under way"), "{}", ended.stderr);
+
+    let refused = json!({"count": 1, "refused": [{"id": "b", "detail": "no id"}], "refusedCount": 3, "notFound": ["c"]});
+    bridge.answer("replay_dead_letters", refused);
+    let ended = run_at(&bridge, ["dead", "replay", "a", "b", "c", "--allow-repeat"])
+        .await
+        .expect(1);
+    for said in [
+        "not replayed: b: no id",
+        "not replayed: 2 more",
+        "not found: c",
+    ] {
+        assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    }
+    let asked = bridge.asked("replay_dead_letters");
+    assert_eq!(
+        asked[4].request,
+        json!({"ids": ["a", "b", "c"], "allowRepeat": true})
+    );
+
+    bridge.answer("discard_dead_letters", json!({"count": 2}));
+    let ended = run_at(&bridge, ["dead", "discard", "a", "b"])
         .await
         .expect(0);
+    assert_eq!(ended.stdout, "discarded 2\n");
     assert_eq!(
         bridge.asked_once("discard_dead_letters"),
         json!({"ids": ["a", "b"]})
     );
+}
 
+#[tokio::test]
+async fn quarantine_lists_shows_replays_and_discards() {
+    let bridge = ScriptedBridge::start().await;
     let body = json!({"id": "3", "endpoint": "reports", "body": "/w==", "detail": "no JSON"});
     for _ in 0..2 {
         bridge.answer("list_quarantined", json!({"bodies": [body]}));

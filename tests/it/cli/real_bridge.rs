@@ -1,7 +1,9 @@
 //! The commands against a bridge with a simulator: one command finds what another one did.
 
 use super::*;
-use crate::support::{bridge::TestBridge, eventually, simulator::TestSimulator};
+use crate::support::{
+    bridge::TestBridge, broker::TestBroker, eventually, simulator::TestSimulator,
+};
 
 async fn run_at<'a>(bridge: &TestBridge, args: impl AsRef<[&'a str]>) -> Ended {
     end(smsbridge()
@@ -123,5 +125,55 @@ async fn a_repeated_file_is_sent_once() {
         );
     }
     assert_eq!(simulator.messages().await.len(), 2000);
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_found_shown_replayed_and_discarded() {
+    let broker = TestBroker::start().await;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;
+    drop(broker.publisher().await);
+    let client = broker.client().await;
+    let commands = broker.topology().commands();
+    for (request_id, body) in [("empty", "{}"), ("broken", "{")] {
+        let properties = lapin::BasicProperties::default().with_message_id(request_id.into());
+        client
+            .publish(&commands, "sms.send", properties, body.as_bytes())
+            .await;
+    }
+    let letters = eventually("both are dead", async || {
+        let args = ["dead", "--cause", "caller", "--json"];
+        let letters = run_at(&bridge, args).await.expect(0).json_lines();
+        (letters.len() == 2).then_some(letters)
+    })
+    .await;
+    let letter = |request_id: &str| {
+        let of_request = |one: &&Value| one["requestId"] == request_id;
+        let found = letters.iter().find(of_request).unwrap();
+        found["id"].as_str().unwrap()
+    };
+    let shown = run_at(&bridge, ["dead", "show", letter("broken")])
+        .await
+        .expect(0)
+        .stdout;
+    assert!(shown.contains("reason: UNREADABLE_REQUEST\n"), "{shown}");
+    assert!(shown.ends_with("\n\n{\n"), "{shown}");
+
+    let discarded = run_at(&bridge, ["dead", "discard", letter("broken")]).await;
+    assert_eq!(discarded.expect(0).stdout, "discarded 1\n");
+    let gone = run_at(&bridge, ["dead", "show", letter("broken")]).await;
+    let said = gone.expect(1).stderr;
+    assert!(said.contains("DEAD_LETTER_NOT_FOUND"), "{said}");
+
+    // Its mistake is still there.
+    let replayed = run_at(&bridge, ["dead", "replay", "--all"]).await;
+    assert_eq!(replayed.expect(0).stdout, "replayed 1\n");
+    let again = eventually("it is dead again", async || {
+        let listed = run_at(&bridge, ["dead", "list", "--all", "--json"]).await;
+        listed.expect(0).json_lines().pop()
+    })
+    .await;
+    assert_eq!(again["replayedFrom"], letter("empty"));
     bridge.stop().await;
 }

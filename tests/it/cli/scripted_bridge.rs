@@ -376,6 +376,13 @@ impl admin_service_server::AdminService for Service {
         self.unary("list_dead_letters", &request)
     }
 
+    async fn get_dead_letter(
+        &self,
+        request: Request<GetDeadLetterRequest>,
+    ) -> Result<Response<GetDeadLetterResponse>, Status> {
+        self.unary("get_dead_letter", &request)
+    }
+
     async fn replay_dead_letters(
         &self,
         request: Request<ReplayDeadLettersRequest>,

@@ -150,10 +150,10 @@ fn comments() -> BTreeMap<String, String> {
 #[test]
 fn methods_that_are_not_built_are_marked_in_the_contract() {
     let comments = comments();
-    let unbuilt = comments
-        .iter()
-        .filter(|(method, _)| method.starts_with("AdminService."));
-    assert_eq!(unbuilt.clone().count(), 7);
+    let unbuilt = comments.iter().filter(|(method, _)| {
+        method.starts_with("AdminService.") && !method.contains("DeadLetter")
+    });
+    assert_eq!(unbuilt.clone().count(), 4);
     for (method, comment) in unbuilt {
         let marked = ["NOT_BUILT_YET", "Not built yet:"];
         assert!(
