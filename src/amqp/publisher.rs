@@ -151,6 +151,9 @@ impl Publisher {
     /// [`AmqpError`]. The message may be stored nevertheless, unless the error is [`AmqpError::Unroutable`] or
     /// [`AmqpError::Nacked`].
     pub async fn publish_mandatory(&self, message: Message) -> Result<(), AmqpError> {
+        // Names that do not fit into a frame fail this message, not the session.
+        let exchange = short(&message.exchange)?;
+        let routing_key = short(&message.routing_key)?;
         let deadline = Instant::now() + self.confirm_timeout;
         let current = self.session(deadline).await?;
         let index = current.next_mandatory.fetch_add(1, Ordering::Relaxed) % MANDATORY_CHANNELS;
@@ -192,8 +195,8 @@ impl Publisher {
             };
             let confirm = channel
                 .basic_publish(
-                    short(&message.exchange)?,
-                    short(&message.routing_key)?,
+                    exchange,
+                    routing_key,
                     options,
                     &message.body,
                     message.properties,

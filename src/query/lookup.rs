@@ -6,7 +6,10 @@
 
 mod gate;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -294,11 +297,14 @@ impl Lookups {
 
 /// One result for each number. A number without a readable row was paid for, and has no answer.
 fn matched(numbers: &[String], rows: Rows<LookupRow>) -> Vec<v1::NumberLookup> {
-    let mut by_number: HashMap<String, v1::NumberLookup> = HashMap::with_capacity(numbers.len());
+    // The API may answer a number without the zeros that it was asked with.
+    let significant = |number: &str| number.trim_start_matches('0').to_owned();
+    let mut by_number: HashMap<String, VecDeque<v1::NumberLookup>> =
+        HashMap::with_capacity(numbers.len());
     for row in rows.rows {
-        let digits =
-            normalize_number(&row.lookup.to).map_or_else(|_| row.lookup.to.clone(), Into::into);
-        by_number.entry(digits).or_insert(row.lookup);
+        let digits = normalize_number(&row.lookup.to);
+        let digits = digits.map_or_else(|_| significant(&row.lookup.to), |to| significant(&to));
+        by_number.entry(digits).or_default().push_back(row.lookup);
     }
     let unreadable = v1::Refusal {
         reason: Reason::ApiAnswerUnreadable.into(),
@@ -306,7 +312,8 @@ fn matched(numbers: &[String], rows: Rows<LookupRow>) -> Vec<v1::NumberLookup> {
             .into(),
         ..v1::Refusal::default()
     };
-    let results = numbers.iter().map(|number| match by_number.remove(number) {
+    let mut row_of = |number: &str| by_number.get_mut(&significant(number))?.pop_front();
+    let results = numbers.iter().map(|number| match row_of(number) {
         Some(row) => v1::NumberLookup {
             to: number.clone(),
             ..row
@@ -350,6 +357,21 @@ mod tests {
         let refusal = results[1].refusal.as_ref().unwrap();
         assert_eq!(refusal.reason, "API_ANSWER_UNREADABLE");
         assert!(!refusal.retryable);
+    }
+
+    #[test]
+    fn a_number_that_is_answered_without_its_zeros_has_its_row() {
+        let numbers = ["00411", "411", "0412"].map(str::to_owned);
+        let rows = Rows {
+            rows: vec![row("411"), row("411"), row("412")],
+            bad: Vec::new(),
+            message_count: None,
+            pending_message_count: None,
+        };
+        for (number, result) in numbers.iter().zip(matched(&numbers, rows)) {
+            assert_eq!(result.refusal, None, "{number}");
+            assert_eq!(&result.to, number);
+        }
     }
 
     #[test]

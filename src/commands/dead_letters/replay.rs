@@ -24,10 +24,14 @@ use crate::{
 /// What the copy starts anew.
 const LEFT_OUT: [&str; 5] = [ATTEMPT, PANICS, REFUSALS, RETURNED, ROUTING_KEY];
 
+/// AMQP's limit of a routing key.
+const MAX_SHORT_BYTES: usize = 255;
+
 const NOT_OURS: &str = "no bridge published it here (it has no header smsbridge-routing-key): publish it yourself, or discard it";
 const NO_ID: &str = "it may have been sent, and has neither a request id nor message ids to look it up by: read the events of its numbers, \
                      then discard it, or replay it with allow_repeat, which may send it a second time";
 
+const LONG_KEY: &str = "its routing key is longer than 255 bytes, so no publisher can use it: publish it yourself, or discard it";
 const LOOKS_UP: &str = "each look-up of a number costs, and nothing tells whether one was asked: discard it, or replay it with allow_repeat, \
                         which may ask its numbers a second time";
 
@@ -41,6 +45,9 @@ pub(super) fn copy(
 ) -> Result<Message, &'static str> {
     if letter.routing_key.is_empty() {
         return Err(NOT_OURS);
+    }
+    if letter.routing_key.len() > MAX_SHORT_BYTES {
+        return Err(LONG_KEY);
     }
     let has_ids = has_ids(delivery);
     if letter.may_be_sent && !has_ids && !allow_repeat {

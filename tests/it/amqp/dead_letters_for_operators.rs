@@ -664,6 +664,38 @@ async fn what_may_have_been_sent_and_has_no_id_is_replayed_only_if_that_is_allow
     operated.bridge.stop().await;
 }
 
+/// It would end the session of everything that is published, and each next replay would end there again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_that_cannot_be_published_stays_and_those_behind_it_are_replayed() {
+    let operated = Operated::start().await;
+    let mut headers = FieldTable::default();
+    let long = AMQPValue::LongString("k".repeat(300).into());
+    headers.insert("smsbridge-routing-key".into(), long);
+    let invalid = BasicProperties::default()
+        .with_type("nothing".into())
+        .with_headers(headers);
+    let commands = operated.broker.topology().commands();
+    let publishing = operated
+        .client
+        .publish(&commands, "sms.send", invalid, VALID.as_bytes());
+    publishing.await;
+    operated.has_letters(1).await;
+    operated
+        .put_letter(&Letter {
+            id: "behind",
+            ..GIVEN_UP
+        })
+        .await;
+    let replayed = operated
+        .replay(v1::ReplayDeadLettersRequest::default())
+        .await;
+    assert_eq!((replayed.count, replayed.refused_count), (1, 1));
+    let detail = &replayed.refused[0].detail;
+    assert!(detail.contains("255 bytes"), "{detail}");
+    operated.has_letters(1).await;
+    operated.bridge.stop().await;
+}
+
 /// Nothing tells whether the number was asked, and a mark of doubt would only report it as unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_up_is_replayed_only_if_it_may_be_paid_twice() {
