@@ -263,22 +263,21 @@ impl Lookups {
             Way::Answer => client.lookup(numbers).await,
             Way::Push { notify_url } => client.lookup_async(numbers, notify_url).await,
         };
+        // Commands wait for the endpoint that answers: the other one may be refused to the account.
+        let moves_gate = matches!(way, Way::Answer);
         match &outcome {
-            Ok(_) => {
-                self.gate.succeeded();
-                if matches!(way, Way::Answer) {
-                    self.count(LookupOutcome::Answered, numbers.len());
-                }
-            }
             Err(ApiError::RateLimited { retry_after }) => self.gate.rate_limited(*retry_after),
-            // The API works: it judged the request.
-            Err(error) if error.is_about_the_request() => self.gate.succeeded(),
-            Err(error) => {
-                self.gate.failed(Setback::of(error), &error.to_string());
-                if matches!(error, ApiError::InDoubt { .. }) {
-                    self.count(LookupOutcome::Unknown, numbers.len());
-                }
+            Ok(_) if moves_gate => {
+                self.gate.succeeded();
+                self.count(LookupOutcome::Answered, numbers.len());
             }
+            // The API works: it judged the request.
+            Err(error) if moves_gate && error.is_about_the_request() => self.gate.succeeded(),
+            Err(error) if moves_gate => self.gate.failed(Setback::of(error), &error.to_string()),
+            _ => {}
+        }
+        if matches!(outcome, Err(ApiError::InDoubt { .. })) {
+            self.count(LookupOutcome::Unknown, numbers.len());
         }
         outcome
     }

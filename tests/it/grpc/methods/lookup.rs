@@ -110,3 +110,29 @@ async fn a_requested_lookup_becomes_an_event_of_the_application_that_asked() {
     };
     assert_eq!(lookup.to, TO);
 }
+
+/// The account may look up, and not be allowed to be answered by a push.
+#[tokio::test]
+async fn a_refused_request_for_a_push_is_no_outage_of_look_ups() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let mut client = LookupServiceClient::new(bridge.channel.clone());
+    let forbidden = json!({"kind": "status", "status": 403, "path": "/number/1/notify"});
+    simulator.fault(forbidden).await;
+    let request = v1::RequestNumberLookupRequest {
+        to: vec![TO.into()],
+    };
+    client.request_number_lookup(request).await.unwrap_err();
+    let ready = format!("http://{}/ready", bridge.addresses.admin);
+    let ready = async || reqwest::get(&ready).await.unwrap().text().await.unwrap();
+    assert!(!ready().await.contains("look-ups"), "{}", ready().await);
+
+    let forbidden = json!({"kind": "status", "status": 403, "path": "/number/1/query"});
+    simulator.fault(forbidden).await;
+    let request = v1::LookupNumbersRequest {
+        to: vec![TO.into()],
+        ..Default::default()
+    };
+    client.lookup_numbers(request).await.unwrap_err();
+    assert!(ready().await.contains("look-ups"), "{}", ready().await);
+}
