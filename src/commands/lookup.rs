@@ -317,8 +317,10 @@ impl<'a> Run<'a> {
             violations: refusal.violations,
         };
         if let Some(key) = &self.key {
-            // Nothing stands against the same command after the cause is gone.
-            self.context.asked.forget(key);
+            // What is left may be asked after the cause is gone.
+            let attempt = Envelope::new(self.delivery).attempt();
+            let left = &self.command.numbers;
+            self.context.asked.died(key, attempt, left);
         }
         let body = self.command.body(self.delivery);
         let (delivery, key) = (self.delivery, self.key.as_ref());

@@ -1,6 +1,8 @@
 //! Look-ups of numbers by commands: real core, broker and simulator. Each number is paid for once at most, and has one event
 //! (docs/RELIABILITY.md#look-ups).
 
+mod repeated;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
