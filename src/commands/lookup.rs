@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
             Err(ApiError::Refused { .. }) => return true,
         };
         let events = report::events(&self.command, &results);
-        if !report::append_answers(context, events, self.hold_until).await {
+        if !report::append_answers(context, self.delivery, events, self.hold_until).await {
             return false;
         }
         kill_point::reached(KillPoint::ResultsStored);

@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::request::LookupCommand;
 use crate::{
     amqp::{headers::property, session::RECONNECT},
-    commands::{Context, reply::MAX_REPLY_BYTES},
+    commands::{Context, lease::HeldDelivery, reply::MAX_REPLY_BYTES},
     events::{Batch, NewEvent},
     infobip::ApiError,
     message::{id::logged_id, reason::Reason},
@@ -66,16 +66,18 @@ pub(super) fn events(command: &LookupCommand, results: &[v1::NumberLookup]) -> B
     Arc::new(results.iter().map(event).collect())
 }
 
-/// Appends what the API answered, until `give_up_at`; at a shutdown once more. Returns whether it is durable. It does not matter whether the
-/// delivery is lost meanwhile.
+/// Appends what the API answered: while the delivery is this process's without an end, because it keeps its place until it is
+/// acknowledged; after it was lost until `give_up_at`; at a shutdown once more. Returns whether it is durable.
 pub(super) async fn append_answers(
     context: &Context,
+    delivery: &HeldDelivery,
     events: Batch,
     give_up_at: tokio::time::Instant,
 ) -> bool {
     let mut backoff = Backoff::new(RECONNECT);
     loop {
-        let is_last = context.shutdown.is_cancelled() || tokio::time::Instant::now() > give_up_at;
+        let is_over = tokio::time::Instant::now() > give_up_at && !delivery.is_usable();
+        let is_last = context.shutdown.is_cancelled() || is_over;
         match context.commands.log.append(Arc::clone(&events)).await {
             Ok(()) => return true,
             Err(error) if is_last => {

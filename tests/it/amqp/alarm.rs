@@ -36,15 +36,15 @@ const BLOCKED: [u8; 13] = [1, 0, 0, 0, 0, 0, 5, 0, 10, 0, 60, 0, 0xCE];
 const UNBLOCKED: [u8; 12] = [1, 0, 0, 0, 0, 0, 4, 0, 10, 0, 61, 0xCE];
 
 /// A relay in front of the broker with an alarm that a test sets.
-struct Relay {
-    url: String,
-    alarm: watch::Sender<bool>,
+pub(super) struct Relay {
+    pub(super) url: String,
+    pub(super) alarm: watch::Sender<bool>,
     /// Connections so far.
     accepted: Arc<AtomicUsize>,
 }
 
 impl Relay {
-    async fn start(broker_url: &str) -> Self {
+    pub(super) async fn start(broker_url: &str) -> Self {
         let (alarm, alarms) = watch::channel(false);
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = accepted.clone();

@@ -1,6 +1,7 @@
 //! Look-ups of numbers by commands: real core, broker and simulator. Each number is paid for once at most, and has one event
 //! (docs/RELIABILITY.md#look-ups).
 
+mod broker_alarm;
 mod repeated;
 
 use std::{
