@@ -18,7 +18,7 @@ use tokio::time::sleep_until;
 
 use self::{
     asked::Noted,
-    report::{Results, expired, may_have_been_asked},
+    report::{Results, expired, may_have_been_asked, published_before},
     request::LookupCommand,
 };
 use super::{
@@ -141,14 +141,7 @@ impl<'a> Run<'a> {
                     let refusal = may_have_been_asked();
                     self.end_all(LookupOutcome::Unknown, &refusal).await;
                 }
-                Ok(Noted::Repeated) => {
-                    tracing::debug!(
-                        request_id = logged_id(&self.command.request_id),
-                        "a look-up was published again: its results are events, or will be"
-                    );
-                    // Without the key: a failure would be taken for that of the first publication.
-                    self.context.acknowledge(self.delivery, None).await;
-                }
+                Ok(Noted::Repeated) => self.end_repeated().await,
                 Err(invalid) => self.context.dead_letter(self.delivery, invalid, None).await,
             }
         }
@@ -270,9 +263,32 @@ impl<'a> Run<'a> {
         self.finish().await;
     }
 
+    /// Ends a command that was published before, without events: the first publication has them.
+    async fn end_repeated(&mut self) {
+        tracing::debug!(
+            request_id = logged_id(&self.command.request_id),
+            "a look-up was published again: its results are events, or will be"
+        );
+        // The publisher waits for it. It did not publish a copy.
+        if !self.command.history.may_have_twin {
+            let refusal = published_before();
+            let results = report::without_answers(&self.command.numbers, &refusal);
+            self.results.add(results);
+            self.reply().await;
+        }
+        // Without the key: a failure would be taken for that of the first publication.
+        self.context.acknowledge(self.delivery, None).await;
+    }
+
     /// Replies, and acknowledges the delivery.
     async fn finish(&mut self) {
         kill_point::reached(KillPoint::ResultsStored);
+        self.reply().await;
+        let (delivery, key) = (self.delivery, self.key.as_ref());
+        self.context.acknowledge(delivery, key).await;
+    }
+
+    async fn reply(&mut self) {
         let results = std::mem::take(&mut self.results);
         if let Some(response) = results.into_response(&self.command.request_id) {
             let (context, delivery) = (self.context, self.delivery);
@@ -283,8 +299,6 @@ impl<'a> Run<'a> {
             } = &self.command;
             reply_lookup(context, delivery, *encoding, request_id, &response).await;
         }
-        let (delivery, key) = (self.delivery, self.key.as_ref());
-        self.context.acknowledge(delivery, key).await;
     }
 
     /// Publishes the numbers without a result again. Where it is unknown whether the copy is stored, they are not published twice: they

@@ -30,17 +30,29 @@ pub(super) fn may_have_been_asked() -> v1::Refusal {
     }
 }
 
-/// Why numbers of an expired command have no answer. `is_untouched`: no earlier delivery can have asked.
+/// Why numbers of a command that was published before are not asked. Their results are events of the first publication.
+pub(super) fn published_before() -> v1::Refusal {
+    v1::Refusal {
+        reason: Reason::OutcomeUnknown.into(),
+        detail: "a command with this request id was published before: the number is not looked up again. Its result is the \
+                 lookup.completed event of the first publication, which may still come. To look it up again, use a new request id"
+            .into(),
+        ..v1::Refusal::default()
+    }
+}
+
+/// Why numbers of an expired command have no answer. `is_untouched`: no earlier delivery can have asked. It is never retryable: the
+/// event is the result of the number under this request id, for good.
 pub(super) fn expired(is_untouched: bool) -> v1::Refusal {
     let detail = if is_untouched {
-        "the command expired before the number was looked up"
+        "the command expired before the number was looked up: to look it up, use a new request id"
     } else {
-        "the command expired in its queue. If it was delivered before, the number may have been looked up then"
+        "the command expired in its queue. If it was delivered before, the number may have been looked up and paid for then. To look \
+         it up, use a new request id"
     };
     v1::Refusal {
         reason: Reason::Expired.into(),
         detail: detail.into(),
-        retryable: is_untouched,
         ..v1::Refusal::default()
     }
 }

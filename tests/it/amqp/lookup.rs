@@ -528,10 +528,12 @@ async fn look_ups_expire() {
     let late = with_id("r1").with_expiration("1500".into());
     setup.publish_lookup(late, &numbers(1..2)).await;
     let results = setup.completed(2).await;
-    for (n, is_untouched) in [(0, false), (1, true)] {
+    for n in 0..2 {
         let refusal = results[&number(n)].refusal.as_ref().unwrap();
         assert_eq!(refusal.reason, "EXPIRED");
-        assert_eq!(refusal.retryable, is_untouched, "{n}");
+        // Its event is final: under the same id nothing is asked.
+        assert!(!refusal.retryable, "{n}");
+        assert!(refusal.detail.contains("new request id"), "{refusal:?}");
     }
     assert!(paid(&setup.simulator).await.is_empty());
     setup.stop().await;
