@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::{
     Context,
+    command::Source,
     envelope::{Envelope, now_ms},
     invalid::{Invalid, command_key},
     lease::HeldDelivery,
@@ -227,17 +228,20 @@ impl Context {
     /// Appends the event `command.invalid`, publishes the command to `dead`, replies, and acknowledges the delivery.
     pub(super) async fn dead_letter(
         &self,
+        source: Source,
         delivery: &HeldDelivery,
         invalid: Invalid,
         key: Option<&Key>,
     ) {
         let body = Bytes::copy_from_slice(&delivery.data);
-        self.dead_letter_with(delivery, body, invalid, key).await;
+        self.dead_letter_with(source, delivery, body, invalid, key)
+            .await;
     }
 
     /// The same with another body: what is left of the command.
     pub(super) async fn dead_letter_with(
         &self,
+        source: Source,
         delivery: &HeldDelivery,
         body: Bytes,
         invalid: Invalid,
@@ -268,6 +272,10 @@ impl Context {
             headers.insert(name.into(), bounded_text(value));
         }
         headers.insert(DIED_AT.into(), number(now_ms()));
+        // An earlier delivery may be a letter already, or another version may have sent it.
+        if envelope.history().may_be_sent(source) {
+            headers.insert(IN_DOUBT.into(), AMQPValue::Boolean(true));
+        }
         if let Some(at) = envelope.expires_at_ms() {
             // A letter has no `expiration`, and its replay shall not be sent too late.
             headers.insert(EXPIRES_AT.into(), number(at));

@@ -81,7 +81,7 @@ async fn carry_out(context: &Context, source: Source, delivery: &HeldDelivery, b
     if source == Source::Returned
         && let Some(invalid) = returned::dead_letter_reason(context, delivery)
     {
-        context.dead_letter(delivery, invalid, None).await;
+        context.dead_letter(source, delivery, invalid, None).await;
         return;
     }
     if lookup::is_lookup(source, delivery) {
@@ -91,7 +91,7 @@ async fn carry_out(context: &Context, source: Source, delivery: &HeldDelivery, b
     }
     if let Err(TooLarge(detail)) = &delivery.decoded_bytes {
         let invalid = Invalid::new(Reason::MessageTooLarge, detail.as_str());
-        context.dead_letter(delivery, invalid, None).await;
+        context.dead_letter(source, delivery, invalid, None).await;
         return;
     }
     let commands = &context.commands;
@@ -108,7 +108,7 @@ async fn carry_out(context: &Context, source: Source, delivery: &HeldDelivery, b
             });
             send(context, source, delivery, command).await;
         }
-        Err(invalid) => context.dead_letter(delivery, invalid, None).await,
+        Err(invalid) => context.dead_letter(source, delivery, invalid, None).await,
     }
 }
 
@@ -272,7 +272,7 @@ async fn attempt(
                 (body, requeue, may_be_sent, error.to_string())
             }
             Err(invalid) => {
-                context.dead_letter(delivery, invalid, key).await;
+                context.dead_letter(source, delivery, invalid, key).await;
                 return;
             }
         },
@@ -285,7 +285,7 @@ async fn attempt(
         && !may_be_sent
         && let Some(invalid) = attempts::over_the_limit(refusals, max_attempts, &why)
     {
-        let dying = context.dead_letter_with(delivery, body, invalid, key);
+        let dying = context.dead_letter_with(source, delivery, body, invalid, key);
         return Box::pin(dying).await;
     }
     let copy = Copy {

@@ -83,7 +83,7 @@ pub(super) async fn carry_out(
     let envelope = Envelope::new(delivery);
     let command = match LookupCommand::read(&envelope, source, &context.commands) {
         Ok(command) => command,
-        Err(invalid) => return context.dead_letter(delivery, invalid, None).await,
+        Err(invalid) => return context.dead_letter(source, delivery, invalid, None).await,
     };
     let mut run = Run {
         context,
@@ -142,7 +142,11 @@ impl<'a> Run<'a> {
                     self.end_all(LookupOutcome::Unknown, &refusal).await;
                 }
                 Ok(Noted::Repeated) => self.end_repeated().await,
-                Err(invalid) => self.context.dead_letter(self.delivery, invalid, None).await,
+                Err(invalid) => {
+                    self.context
+                        .dead_letter(self.source, self.delivery, invalid, None)
+                        .await;
+                }
             }
         }
     }
@@ -339,7 +343,7 @@ impl<'a> Run<'a> {
         let body = self.command.body(self.delivery);
         let (delivery, key) = (self.delivery, self.key.as_ref());
         self.context
-            .dead_letter_with(delivery, body, invalid, key)
+            .dead_letter_with(self.source, delivery, body, invalid, key)
             .await;
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn requeue_or_end(context: &Context, source: Source, delivery: 
     if panics >= i64::from(context.commands.max_attempts) {
         let detail = "the bridge panicked while it handled the command, each time: it may have been sent; please report this";
         let invalid = Invalid::new(Reason::AttemptLimit, detail);
-        return context.dead_letter(delivery, invalid, None).await;
+        return context.dead_letter(source, delivery, invalid, None).await;
     }
     let copy = Copy {
         body,

@@ -49,13 +49,13 @@ pub(super) fn copy(
     if letter.routing_key.len() > MAX_SHORT_BYTES {
         return Err(LONG_KEY);
     }
-    let has_ids = has_ids(delivery);
-    if letter.may_be_sent && !has_ids && !allow_repeat {
-        return Err(NO_ID);
-    }
     let looks_up = letter.routing_key == codec::LOOKUP;
     if looks_up && !allow_repeat {
         return Err(LOOKS_UP);
+    }
+    let has_ids = has_ids(delivery);
+    if letter.may_be_sent && !has_ids && !allow_repeat {
+        return Err(NO_ID);
     }
     let mut copied = republish::headers(delivery);
     let mut properties = republish::properties(delivery, bridge_user, &mut copied);

@@ -8,8 +8,10 @@ use lapin::{
 use prost::Message as _;
 use smsbridge::{
     amqp::headers::text_header,
+    config::ApplicationFrom,
     proto::v1::{
-        FieldViolation, InvalidCommand, Outcome, SendResult, SendSmsBulkResponse, event::Payload,
+        FieldViolation, InvalidCommand, ListDeadLettersRequest, Outcome, ReplayDeadLettersRequest,
+        SendResult, SendSmsBulkResponse, admin_service_client::AdminServiceClient, event::Payload,
     },
 };
 
@@ -334,4 +336,63 @@ async fn invalid_commands_without_ids_have_events_of_their_own_if_their_publishe
     .await;
     assert_eq!(ids.len(), 2);
     bridge.stop().await;
+}
+
+/// The acknowledgement of the first letter was lost, or another version sent the command, was killed, and this one cannot read it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_letter_of_a_redelivered_command_without_ids_is_not_replayed() {
+    let broker = TestBroker::start().await;
+    drop(broker.publisher().await);
+    let client = broker.client().await;
+    let topology = broker.topology();
+    let publish = async || {
+        let properties = BasicProperties::default().with_app_id("not a name!".into());
+        let commands = topology.commands();
+        client
+            .publish(&commands, "sms.send", properties, COMMAND)
+            .await;
+    };
+    publish().await;
+    eventually("it is delivered once", async || {
+        let refused = refuse(&client, &topology.send_normal(), true).await;
+        refused.then_some(())
+    })
+    .await;
+    publish().await;
+
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;
+    let series = r#"smsbridge_dead_letters_total{cause="caller",reason="INVALID_APPLICATION"}"#;
+    eventually("both are dead", async || {
+        (bridge.metric(series).await == Some(2.0)).then_some(())
+    })
+    .await;
+    bridge.stop().await;
+
+    // What made it invalid is mended.
+    let mut amqp = broker.config();
+    amqp.application_from = ApplicationFrom::UserId;
+    let bridge = TestBridge::with(&simulator, |config| config.amqp = amqp).await;
+    let mut admin = AdminServiceClient::new(bridge.channel.clone());
+    let request = ListDeadLettersRequest::default();
+    let letters = admin.list_dead_letters(request).await.unwrap().into_inner();
+    let letters = letters.letters;
+    let in_doubt: Vec<_> = letters.iter().filter(|one| one.may_be_sent).collect();
+    let request = ReplayDeadLettersRequest::default();
+    let replayed = admin.replay_dead_letters(request).await.unwrap();
+    let replayed = replayed.into_inner();
+    eventually("the first letter is sent", async || {
+        let results = bridge.all_events().await;
+        let accepted = results.iter().filter(|one| one.r#type == "send.accepted");
+        (accepted.count() >= usize::try_from(replayed.count).unwrap()).then_some(())
+    })
+    .await;
+    bridge.stop().await;
+    assert_eq!(simulator.messages().await.len(), 1, "{replayed:?}");
+    assert_eq!((replayed.count, replayed.refused_count), (1, 1));
+    let [in_doubt] = in_doubt.as_slice() else {
+        panic!("{letters:?}")
+    };
+    assert_eq!(replayed.refused[0].id, in_doubt.id);
+    assert!(replayed.refused[0].detail.contains("may have been sent"));
 }
