@@ -10,6 +10,7 @@ use lapin::{
     options::{BasicPublishOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
+use serde_json::json;
 use smsbridge::{
     amqp::headers::{number_header, text_header},
     proto::v1::{
@@ -61,6 +62,14 @@ impl Operated {
             client,
             admin,
         }
+    }
+
+    /// With an empty folder.
+    async fn restart(&mut self) {
+        let amqp = self.broker.config();
+        let bridge = TestBridge::with(&self.simulator, |config| config.amqp = amqp).await;
+        self.admin = AdminServiceClient::new(bridge.channel.clone());
+        std::mem::replace(&mut self.bridge, bridge).stop().await;
     }
 
     /// Publishes a command that becomes a dead letter at once.
@@ -539,7 +548,10 @@ async fn a_busy_queue_and_an_absent_broker_are_told() {
 /// Also where the letter is there twice: a kill between the confirm of a copy and its acknowledgement leaves both.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_that_is_replayed_twice_is_sent_once() {
-    let operated = Operated::start().await;
+    let mut operated = Operated::start().await;
+    // Only the mark of a twin keeps a copy from being sent again.
+    let forgetting = json!({"kind": "forget_ids"});
+    operated.simulator.fault(forgetting).await;
     let twice = Letter {
         id: "l-1",
         ..GIVEN_UP
@@ -577,6 +589,8 @@ async fn a_letter_that_is_replayed_twice_is_sent_once() {
     request_ids.sort();
     assert_eq!(request_ids, ["dead-l-1", "r2"]);
 
+    // The next process knows nothing of the requests of this one.
+    operated.restart().await;
     for letter in [&twice, &twice, &with_request_id] {
         operated.put_letter(letter).await;
     }
@@ -898,6 +912,8 @@ async fn a_kill_while_letters_are_replayed_loses_none_and_sends_none_twice() {
     let (replayed, discarded) = (size / 100, size / 200);
     let broker = TestBroker::start().await;
     let simulator = TestSimulator::start().await;
+    // Only the mark of a twin keeps a copy from being sent again.
+    simulator.fault(json!({"kind": "forget_ids"})).await;
     drop(broker.publisher().await);
     let client = broker.client().await;
     let dead = broker.topology().dead();
@@ -963,6 +979,14 @@ async fn a_kill_while_letters_are_replayed_loses_none_and_sends_none_twice() {
     println!("replay until the kill: {:?}", begun.elapsed());
     settings.pop();
     let bridge = BridgeProcess::start_in(folder, &simulator, &settings).await;
+    eventually("the copies are sent", async || {
+        let queued = waiting(&client, &broker.topology().send_normal()).await;
+        (queued == 0 && simulator.messages().await.len() > 100).then_some(())
+    })
+    .await;
+    bridge.stop().await;
+    // The next process knows nothing of the requests of the earlier ones.
+    let bridge = BridgeProcess::start(&simulator, &settings).await;
     let mut admin = Admin::new(bridge.connect().await).max_decoding_message_size(64 << 20);
     let begun = Instant::now();
     let again = eventually("the killed session has ended", async || {
