@@ -13,7 +13,7 @@ use crate::{
     },
     primitives::{
         bounded_text::bounded,
-        masked_text::{mask_digits, mask_quoted},
+        masked_text::{mask_quoted, position},
     },
     proto::v1::FieldViolation,
 };
@@ -65,11 +65,14 @@ impl Invalid {
         }
     }
 
-    /// The detail without what may be a number or a text of the publisher.
+    /// The detail without what may be a number or a text of the publisher. Of a body that cannot be read, only the position is
+    /// certain to be neither.
     fn logged_detail(&self) -> String {
         match self.reason {
-            Reason::UnreadableRequest => mask_quoted(&self.detail),
-            _ => mask_digits(&self.detail),
+            Reason::UnreadableRequest | Reason::UnknownType => {
+                position(&self.detail).unwrap_or_default().to_owned()
+            }
+            _ => mask_quoted(&self.detail),
         }
     }
 
@@ -106,4 +109,42 @@ pub(super) fn command_key(delivery: &Delivery) -> String {
         }
     }
     hex::encode(digest.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{commands::encoding::Encoding, proto::v1::SendSmsRequest};
+
+    #[test]
+    fn what_a_publisher_wrote_is_not_logged() {
+        let logged = |body: &str| {
+            let read = Encoding::Json.decode::<SendSmsRequest>(body.as_bytes());
+            let invalid = read.unwrap_err();
+            assert!(invalid.detail.len() > 30, "{invalid:?}");
+            invalid.logged_detail()
+        };
+        for (body, position) in [
+            (r#"{"message": {"text": 4711}}"#, "line 1 column 25"),
+            (
+                r#"{"message": {"priority": "Dear Anna"}}"#,
+                "line 1 column 36",
+            ),
+            (r#"{"Dear Anna": 1}"#, "line 1 column 12"),
+            ("{\n \"message\": true}", "line 2 column 16"),
+        ] {
+            assert_eq!(logged(body), position);
+        }
+        let unknown = "unknown command type `Dear Anna at line 47 column 11`: use another";
+        let invalid = Invalid::new(Reason::UnknownType, unknown);
+        assert_eq!(invalid.logged_detail(), "");
+        let invalid = Invalid::new(Reason::UnreadableRequest, "not protobuf: Dear Anna");
+        assert_eq!(invalid.logged_detail(), "");
+        let unroutable = "no queue is bound for the routing key `4711`: use sms.send";
+        let invalid = Invalid::new(Reason::Unroutable, unroutable);
+        assert_eq!(
+            invalid.logged_detail(),
+            "no queue is bound for the routing key …: use sms.send"
+        );
+    }
 }

@@ -452,14 +452,15 @@ async fn a_line_about_a_request_without_an_id_has_no_field_for_it() {
         .collect();
     ids.sort_by_key(Option::is_some);
     assert_eq!(ids, [None, Some(json!("r-dead"))], "{said}");
-    // It says what is wrong, and not what was in the body.
+    // It says where the mistake is, and not what was in the body.
     for line in with_message(&lines, dead) {
         assert_eq!(
             (&line["level"], &line["cause"]),
             (&json!("INFO"), &json!("caller"))
         );
         let detail = line["detail"].as_str().unwrap();
-        assert!(detail.contains("invalid type: string \"…\""), "{detail}");
+        assert!(detail.starts_with("line 1 column "), "{detail}");
+        assert_eq!(line["reason"], "UNREADABLE_REQUEST");
     }
     assert!(!said.contains(TEXT) && !said.contains(NUMBER), "{said}");
     assert!(!with_message(&lines, "a send was answered").is_empty());
