@@ -144,6 +144,21 @@ struct WhichArgs {
     all: bool,
 }
 
+/// How many of the ids that are not found were removed by earlier calls of this command, which did not name them.
+#[derive(Debug, Clone, Copy)]
+struct Removed(usize);
+
+impl Removed {
+    /// Empties the list if all of them were.
+    fn forget_in(not_found: &mut Vec<String>, removed_before: i32) -> Self {
+        let removed = usize::try_from(removed_before).unwrap_or(0);
+        if not_found.len() <= removed {
+            not_found.clear();
+        }
+        Self(removed.min(not_found.len()))
+    }
+}
+
 struct Admin {
     bridge: Bridge,
     client: Client,
@@ -263,10 +278,12 @@ impl Admin {
             allow_repeat,
         };
         let mut all = ReplayDeadLettersResponse::default();
+        let mut removed_before;
         loop {
             let replay = async |mut client: Client, asked| client.replay_dead_letters(asked).await;
             let one = self.call(&request, replay).await?;
             let goes_on = one.incomplete && one.count > 0;
+            removed_before = all.count;
             all = ReplayDeadLettersResponse {
                 count: all.count + one.count,
                 ..one
@@ -275,6 +292,7 @@ impl Admin {
                 break;
             }
         }
+        let removed = Removed::forget_in(&mut all.not_found, removed_before);
         let said = |all: &ReplayDeadLettersResponse| format!("replayed {}", all.count);
         self.output.message(&all, said)?;
         for refusal in &all.refused {
@@ -289,6 +307,7 @@ impl Admin {
         let is_refused = all.refused_count > 0;
         self.finish(
             &all.not_found,
+            removed,
             all.incomplete,
             &all.incomplete_detail,
             is_refused,
@@ -299,11 +318,13 @@ impl Admin {
         let (ids, filter) = which.into_proto();
         let request = DiscardDeadLettersRequest { ids, filter };
         let mut all = DiscardDeadLettersResponse::default();
+        let mut removed_before;
         loop {
             let discard =
                 async |mut client: Client, asked| client.discard_dead_letters(asked).await;
             let one = self.call(&request, discard).await?;
             let goes_on = one.incomplete && one.count > 0;
+            removed_before = all.count;
             all = DiscardDeadLettersResponse {
                 count: all.count + one.count,
                 ..one
@@ -312,10 +333,12 @@ impl Admin {
                 break;
             }
         }
+        let removed = Removed::forget_in(&mut all.not_found, removed_before);
         let said = |all: &DiscardDeadLettersResponse| format!("discarded {}", all.count);
         self.output.message(&all, said)?;
         self.finish(
             &all.not_found,
+            removed,
             all.incomplete,
             &all.incomplete_detail,
             false,
@@ -325,17 +348,31 @@ impl Admin {
     fn finish(
         &mut self,
         not_found: &[String],
+        removed: Removed,
         is_incomplete: bool,
         detail: &str,
         is_refused: bool,
     ) -> Result<(), CliError> {
+        let Removed(removed) = removed;
+        let said = match removed {
+            0 => "not found",
+            _ => "not in the queue",
+        };
         for id in not_found {
-            self.output.note(&format!("not found: {id}"))?;
+            self.output.note(&format!("{said}: {id}"))?;
+        }
+        if removed > 0 {
+            let ids = not_found.len();
+            self.output.note(&format!(
+                "{removed} of these {ids} were removed by this command: {} was not found",
+                ids - removed
+            ))?;
         }
         self.output.flush()?;
         if is_incomplete {
+            // Each call begins at the oldest letter.
             return Err(CliError::Failed(format!(
-                "not all letters were looked at: {detail}. Repeat the command for the others"
+                "not all letters were looked at: {detail}. The last call removed none: repeat the command with a longer --timeout"
             )));
         }
         if is_refused || !not_found.is_empty() {

@@ -124,6 +124,56 @@ async fn dead_replays_and_discards_until_all_letters_were_looked_at() {
     );
 }
 
+/// A call that ends early does not name the letters that it removed.
+#[tokio::test]
+async fn dead_does_not_call_missing_what_an_earlier_call_of_it_removed() {
+    let bridge = ScriptedBridge::start().await;
+    for (action, method) in [
+        ("replay", "replay_dead_letters"),
+        ("discard", "discard_dead_letters"),
+    ] {
+        let early = json!({"count": 2, "incomplete": true});
+        bridge
+            .answer(method, early.clone())
+            .answer(method, json!({"count": 1, "notFound": ["a", "b"]}));
+        let args = ["dead", action, "a", "b", "c", "--json"];
+        let ended = run_at(&bridge, args).await.expect(0);
+        assert!(!ended.stderr.contains("not found"), "{}", ended.stderr);
+        assert!(!ended.stdout.contains("notFound"), "{}", ended.stdout);
+
+        bridge
+            .answer(method, early)
+            .answer(method, json!({"notFound": ["a", "b", "c"]}));
+        let ended = run_at(&bridge, ["dead", action, "a", "b", "c"])
+            .await
+            .expect(1);
+        for said in [
+            "not in the queue: a",
+            "not in the queue: c",
+            "2 of these 3 were removed by this command: 1 was not found",
+        ] {
+            assert!(ended.stderr.contains(said), "{}", ended.stderr);
+        }
+    }
+}
+
+/// Each call walks from the beginning of the queue.
+#[tokio::test]
+async fn dead_asks_for_more_time_if_a_call_removed_nothing_in_its_time() {
+    let bridge = ScriptedBridge::start().await;
+    for (action, method) in [
+        ("replay", "replay_dead_letters"),
+        ("discard", "discard_dead_letters"),
+    ] {
+        let none = json!({"incomplete": true, "incompleteDetail": "the time was up"});
+        bridge.answer(method, none);
+        let args = ["dead", action, "--cause", "caller"];
+        let ended = run_at(&bridge, args).await.expect(1);
+        assert!(ended.stderr.contains("the time was up"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("--timeout"), "{}", ended.stderr);
+    }
+}
+
 #[tokio::test]
 async fn quarantine_lists_shows_replays_and_discards() {
     let bridge = ScriptedBridge::start().await;
