@@ -65,7 +65,9 @@ fn failure(error: DeadLettersError) -> Failure {
         DeadLettersError::NotFound => DeadLettersProblem::NotFound,
         DeadLettersError::PageTokenExpired => DeadLettersProblem::PageTokenExpired,
         DeadLettersError::Busy => DeadLettersProblem::Busy,
-        DeadLettersError::Broker(_) => DeadLettersProblem::BrokerUnavailable,
+        DeadLettersError::Broker(_) | DeadLettersError::CutShort => {
+            DeadLettersProblem::BrokerUnavailable
+        }
         DeadLettersError::TimeUp => DeadLettersProblem::TimeUp,
     };
     Failure::DeadLetters { problem, detail }

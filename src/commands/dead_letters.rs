@@ -77,6 +77,10 @@ pub enum DeadLettersError {
     Broker(AmqpError),
     #[error("the time for the call was up before the letter was found")]
     TimeUp,
+    #[error(
+        "the broker did not deliver all dead letters that it had counted: it is busy, or another program took them"
+    )]
+    CutShort,
     #[error("this process is shutting down")]
     ShuttingDown,
 }
@@ -85,6 +89,7 @@ impl From<WalkError> for DeadLettersError {
     fn from(error: WalkError) -> Self {
         match error {
             WalkError::Busy => Self::Busy,
+            WalkError::CutShort => Self::CutShort,
             WalkError::Broker(error) => Self::Broker(error),
         }
     }
@@ -190,7 +195,8 @@ impl DeadLetters {
         let has_next = page
             .as_ref()
             .is_ok_and(|page| !page.next_page_token.is_empty());
-        if let (Ok(page), true) = (&page, has_next && !self.0.closing.is_cancelled()) {
+        let can_go_on = has_next && !walk.is_exhausted() && !self.0.closing.is_cancelled();
+        if let (Ok(page), true) = (&page, can_go_on) {
             let token = page.next_page_token.clone();
             self.end_when_idle(token.clone());
             *parked = Some(Parked { token, walk });
@@ -227,6 +233,7 @@ impl DeadLetters {
                 }
                 self.check_time(until)?;
             }
+            walk.check_end()?;
             Err(DeadLettersError::NotFound)
         };
         let found = looking.await;
@@ -315,6 +322,9 @@ impl DeadLetters {
                     }
                 }
                 self.check_time(until)?;
+            }
+            if !selection.has_found_all(&progress.found) {
+                walk.check_end()?;
             }
             Ok(())
         };
@@ -405,7 +415,11 @@ impl DeadLetters {
             }
             self.check_time(until)?;
         }
-        self.publish(walk, copies, progress).await
+        self.publish(walk, copies, progress).await?;
+        if !selection.has_found_all(&progress.found) {
+            walk.check_end()?;
+        }
+        Ok(())
     }
 
     /// Publishes copies, and removes each letter whose copy is confirmed. An error is that of the first that is not.
@@ -522,6 +536,7 @@ async fn read_page(
     }
     if !walk.is_at_end() {
         if last.is_empty() {
+            walk.check_end()?;
             return Err(DeadLettersError::TimeUp);
         }
         let token = PageToken {
@@ -552,6 +567,7 @@ async fn skip_to(
             return Err(DeadLettersError::TimeUp);
         }
     }
+    walk.check_end()?;
     Err(DeadLettersError::PageTokenExpired)
 }
 
@@ -563,6 +579,7 @@ fn incomplete(
     match ended {
         Ok(()) => Ok((false, String::new())),
         Err(DeadLettersError::TimeUp) => Ok((true, "the time for the call was up".to_owned())),
+        Err(error @ DeadLettersError::CutShort) => Ok((true, error.to_string())),
         Err(error) if progress.count == 0 => Err(error),
         Err(error) => Ok((true, error.to_string())),
     }

@@ -37,6 +37,9 @@ const LARGE_WINDOW_BYTES: usize = 1024 * 1024;
 const SILENCE: Duration = Duration::from_millis(100);
 /// The queue is empty if it said so this many times: what is on its way to this consumer is no longer in it.
 const EMPTY_ANSWERS: u32 = 3;
+/// The time between these answers after a full window, when more letters are likely: a busy quorum queue that does not count within
+/// 250 ms says that it has none.
+const BETWEEN_EMPTY_ANSWERS: Duration = Duration::from_millis(300);
 /// The longest wait for a delivery of a queue that says it has more.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The letters that are taken only to keep the order of the queue, at most: some ten seconds.
@@ -49,6 +52,10 @@ const LOCK_CHECK: Duration = Duration::from_millis(100);
 pub(super) enum WalkError {
     #[error("another list, replay or discard of dead letters is under way")]
     Busy,
+    #[error(
+        "the broker did not deliver all letters that it had counted: it is busy, or another program took them"
+    )]
+    CutShort,
     #[error(transparent)]
     Broker(#[from] AmqpError),
 }
@@ -72,6 +79,8 @@ pub(super) struct Walk {
     windows: u32,
     /// Taken and not looked at.
     taken: VecDeque<Delivery>,
+    /// Whether it ended although the queue had said that it has more.
+    is_cut_short: bool,
     /// Whether the last one that was taken had been taken before. Those that had not are behind all that had.
     had_been_taken: bool,
 }
@@ -105,6 +114,7 @@ impl Walk {
             prefetch: MIN_WINDOW,
             windows: 0,
             taken: VecDeque::new(),
+            is_cut_short: false,
             had_been_taken: true,
         };
         // Counted only after the first ones were taken: what another walk has just given back is counted too late otherwise.
@@ -119,7 +129,8 @@ impl Walk {
     async fn take_first(&mut self) -> Result<(), WalkError> {
         self.take_window().await?;
         if self.taken.len() >= usize::from(MIN_WINDOW) {
-            self.left = ready(&self.channel, &self.queue).await?;
+            let count = || ready(&self.channel, &self.queue);
+            self.left = counted(count, BETWEEN_EMPTY_ANSWERS).await?;
         }
         Ok(())
     }
@@ -134,7 +145,21 @@ impl Walk {
 
     /// Whether there is no further letter.
     pub(super) fn is_at_end(&self) -> bool {
+        self.is_exhausted() && !self.is_cut_short
+    }
+
+    /// Whether this walk has no further letter, although the queue may have some.
+    pub(super) fn is_exhausted(&self) -> bool {
         self.taken.is_empty() && self.left == 0
+    }
+
+    /// # Errors
+    /// If it ended before it had as many letters as the queue had counted.
+    pub(super) fn check_end(&self) -> Result<(), WalkError> {
+        match self.is_exhausted() && self.is_cut_short {
+            true => Err(WalkError::CutShort),
+            false => Ok(()),
+        }
     }
 
     /// Removes a letter of this walk from the queue.
@@ -201,8 +226,14 @@ impl Walk {
         let mut received = Vec::with_capacity(size as usize);
         let mut last = Instant::now();
         let mut empty_answers = 0;
+        // The first window is taken before the letters are counted.
+        let is_counted = self.windows > 1;
+        let silence = match is_counted {
+            true => BETWEEN_EMPTY_ANSWERS,
+            false => SILENCE,
+        };
         while received.len() < size as usize {
-            match timeout(SILENCE, consumer.next()).await {
+            match timeout(silence, consumer.next()).await {
                 Ok(Some(Ok(delivery))) => {
                     received.push(delivery);
                     last = Instant::now();
@@ -232,7 +263,7 @@ impl Walk {
             true => MIN_WINDOW,
             false => self.window.saturating_mul(2).min(MAX_WINDOW),
         };
-        // Others have taken the rest.
+        self.is_cut_short |= is_counted && !is_whole;
         let taken = u32::try_from(received.len()).unwrap_or(u32::MAX);
         self.left = if is_whole {
             self.left.saturating_sub(taken)
@@ -286,7 +317,22 @@ async fn lock(session: &Session, name: &str) -> Result<bool, WalkError> {
     }
 }
 
-/// The number of letters that nobody has taken.
+/// The count; 0 only if the queue says so several times.
+async fn counted<F, E>(count: impl Fn() -> F, between: Duration) -> Result<u32, E>
+where
+    F: Future<Output = Result<u32, E>>,
+{
+    for _ in 1..EMPTY_ANSWERS {
+        let letters = count().await?;
+        if letters > 0 {
+            return Ok(letters);
+        }
+        sleep(between).await;
+    }
+    count().await
+}
+
+/// The number of letters that nobody has taken; 0 also if the broker is busy.
 async fn ready(channel: &Channel, queue: &str) -> Result<u32, WalkError> {
     let options = QueueDeclareOptions {
         passive: true,
@@ -295,4 +341,30 @@ async fn ready(channel: &Channel, queue: &str) -> Result<u32, WalkError> {
     };
     let declared = channel.queue_declare(queue.into(), options, FieldTable::default());
     Ok(declared.await?.message_count())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    async fn counted_of(answers: &[u32]) -> (u32, usize) {
+        let left = Mutex::new(answers.iter().copied());
+        let count = || {
+            let next = left.lock().unwrap().next().unwrap();
+            std::future::ready(Ok::<_, ()>(next))
+        };
+        let letters = counted(count, Duration::from_millis(1)).await.unwrap();
+        (letters, left.into_inner().unwrap().len())
+    }
+
+    #[tokio::test]
+    async fn one_zero_of_a_busy_broker_does_not_end_a_walk() {
+        assert_eq!(counted_of(&[0, 0, 500]).await, (500, 0));
+        assert_eq!(counted_of(&[0, 500, 7]).await, (500, 1));
+        assert_eq!(counted_of(&[500, 7]).await, (500, 1));
+        assert_eq!(counted_of(&[0, 0, 0, 7]).await, (0, 1));
+        assert!(BETWEEN_EMPTY_ANSWERS > Duration::from_millis(250));
+    }
 }
