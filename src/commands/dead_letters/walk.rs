@@ -29,8 +29,8 @@ use crate::amqp::{AmqpError, Endpoint, Session, Topology};
 
 /// The letters that are taken at once, at first and after large ones.
 const MIN_WINDOW: u16 = 4;
-/// The letters that are taken at once at most.
-const MAX_WINDOW: u16 = 64;
+/// The letters that are taken at once at most. Each may be as long as the broker allows, so 16 of them take 256 MiB (RabbitMQ 4.x).
+const MAX_WINDOW: u16 = 16;
 /// After a window with more bytes than this in its bodies, the next one is a small one.
 const LARGE_WINDOW_BYTES: usize = 1024 * 1024;
 /// After this time without a delivery, the queue is asked whether it has more.
@@ -42,7 +42,7 @@ const EMPTY_ANSWERS: u32 = 3;
 const BETWEEN_EMPTY_ANSWERS: Duration = Duration::from_millis(300);
 /// The longest wait for a delivery of a queue that says it has more.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The letters that are taken only to keep the order of the queue, at most: some ten seconds.
+/// The letters that are taken only to keep the order of the queue, at most: some 25 seconds.
 const MAX_TAKEN_FOR_ORDER: u32 = 100_000;
 /// How often the lock is asked for while somebody else has it.
 const LOCK_CHECK: Duration = Duration::from_millis(100);
