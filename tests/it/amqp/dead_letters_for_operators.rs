@@ -925,6 +925,9 @@ async fn a_kill_while_letters_are_replayed_loses_none_and_sends_none_twice() {
     let mut settings = vec![
         ("SMSBRIDGE_AMQP__URL", broker.url.as_str()),
         ("SMSBRIDGE_AMQP__PREFIX", broker.prefix.as_str()),
+        // What was delivered before the kill is looked up after this time.
+        ("SMSBRIDGE_INFOBIP__REQUEST_TIMEOUT", "2s"),
+        ("SMSBRIDGE_INFOBIP__CONNECT_TIMEOUT", "1s"),
         ("SMSBRIDGE_KILL_AT", kill_at.as_str()),
     ];
     let bridge = BridgeProcess::start(&simulator, &settings).await;
