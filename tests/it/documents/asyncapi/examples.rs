@@ -7,12 +7,13 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use serde_json::{Map, Value, json};
-use smsbridge::proto::v1;
+use smsbridge::{amqp::Topology, proto::v1};
 
 use super::document;
 use crate::{
     documents::examples::broker::bridge_on,
     support::{
+        bridge::TestBridge,
         broker::{Client, TestBroker},
         simulator::TestSimulator,
     },
@@ -180,17 +181,48 @@ async fn declare(client: &Client, name: &str) {
     declaring.await.unwrap();
 }
 
+/// A bridge on a broker, with a queue of all events and one for replies.
+struct Published {
+    bridge: TestBridge,
+    client: Client,
+    topology: Topology,
+    events: String,
+    replies: String,
+    _simulator: TestSimulator,
+}
+
+impl Published {
+    async fn start() -> Self {
+        let broker = TestBroker::start().await;
+        let simulator = TestSimulator::start().await;
+        let bridge = bridge_on(&broker, &simulator).await;
+        let client = broker.client().await;
+        let topology = broker.topology();
+        let events = client.bind_queue(&topology.events(), "#", &[]).await;
+        let replies = format!("replies.to.{}", broker.prefix);
+        declare(&client, &replies).await;
+        Self {
+            bridge,
+            client,
+            topology,
+            events,
+            replies,
+            _simulator: simulator,
+        }
+    }
+}
+
 #[tokio::test]
 async fn commands_are_carried_out_and_what_comes_back_is_as_described() {
     let document = document();
-    let broker = TestBroker::start().await;
-    let simulator = TestSimulator::start().await;
-    let bridge = bridge_on(&broker, &simulator).await;
-    let client = broker.client().await;
-    let topology = broker.topology();
-    let events = client.bind_queue(&topology.events(), "#", &[]).await;
-    let replies = format!("replies.to.{}", broker.prefix);
-    declare(&client, &replies).await;
+    let Published {
+        bridge,
+        client,
+        topology,
+        events,
+        replies,
+        _simulator,
+    } = Published::start().await;
     for (message, reply) in [
         ("sendSms", "sendSmsReply"),
         ("sendSmsBulk", "sendSmsBulkReply"),
@@ -227,14 +259,14 @@ async fn commands_are_carried_out_and_what_comes_back_is_as_described() {
 #[tokio::test]
 async fn look_ups_are_carried_out_and_what_comes_back_is_as_described() {
     let document = document();
-    let broker = TestBroker::start().await;
-    let simulator = TestSimulator::start().await;
-    let bridge = bridge_on(&broker, &simulator).await;
-    let client = broker.client().await;
-    let topology = broker.topology();
-    let events = client.bind_queue(&topology.events(), "#", &[]).await;
-    let replies = format!("replies.to.{}", broker.prefix);
-    declare(&client, &replies).await;
+    let Published {
+        bridge,
+        client,
+        topology,
+        events,
+        replies,
+        _simulator,
+    } = Published::start().await;
     let channel = &document["channels"]["lookUp"];
     let routing_key = text(channel, "address").unwrap();
     for example in examples(&document, "lookupNumbers") {
@@ -311,14 +343,14 @@ async fn events_are_what_the_bridge_publishes_and_reads() {
 #[tokio::test]
 async fn a_dead_letter_and_what_tells_of_it_are_as_described() {
     let document = document();
-    let broker = TestBroker::start().await;
-    let simulator = TestSimulator::start().await;
-    let bridge = bridge_on(&broker, &simulator).await;
-    let client = broker.client().await;
-    let topology = broker.topology();
-    let events = client.bind_queue(&topology.events(), "#", &[]).await;
-    let replies = format!("replies.to.{}", broker.prefix);
-    declare(&client, &replies).await;
+    let Published {
+        bridge,
+        client,
+        topology,
+        events,
+        replies,
+        _simulator,
+    } = Published::start().await;
     let example = &examples(&document, "deadLetter")[0];
     let properties = BasicProperties::default()
         .with_message_id("order-4713".into())
