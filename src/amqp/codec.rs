@@ -12,6 +12,8 @@ use super::{
 };
 use crate::{message::time, proto::v1};
 
+/// The property `type` that RabbitMQ sets where the body of an AMQP 1.0 message is a value or a sequence.
+pub const AMQP_1_0: &str = "amqp-1.0";
 /// The routing key of commands that are sent with normal priority.
 pub const SEND: &str = "sms.send";
 /// The routing key of commands that are sent before normal ones.

@@ -167,6 +167,7 @@ fn form(envelope: &Envelope<'_>) -> Result<RequestForm, Invalid> {
                 codec::LOOKUP
             ),
         )),
+        codec::AMQP_1_0 => Err(Invalid::not_a_data_section()),
         name => Err(Invalid::new(
             Reason::UnknownType,
             format!(

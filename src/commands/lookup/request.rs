@@ -110,6 +110,9 @@ fn check_type(name: &str) -> Result<(), Invalid> {
     if name.is_empty() || name == LOOKUP_NUMBERS {
         return Ok(());
     }
+    if name == codec::AMQP_1_0 {
+        return Err(Invalid::not_a_data_section());
+    }
     Err(Invalid::new(
         Reason::UnknownType,
         format!(
