@@ -306,6 +306,21 @@ async fn invalid_look_ups_are_dead_lettered() {
             "UNKNOWN_TYPE",
             "LookupNumbersRequest",
         ),
+        // What RabbitMQ makes of the body of an AMQP 1.0 message that is a value.
+        (
+            "number.lookup",
+            plain().with_type("amqp-1.0".into()),
+            json!({"to": ["41"]}),
+            "UNKNOWN_TYPE",
+            "one data section",
+        ),
+        (
+            "sms.send",
+            plain().with_type("amqp-1.0".into()),
+            json!({}),
+            "UNKNOWN_TYPE",
+            "one data section",
+        ),
         (
             "sms.send",
             typed("LookupNumbersRequest"),
