@@ -62,6 +62,7 @@ pub struct Infobip {
     #[serde(with = "duration")]
     pub log_lag: Duration,
     pub replicas: u32,
+    pub send_traceparent: bool,
     pub max_response_bytes: usize,
 }
 

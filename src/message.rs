@@ -1,4 +1,4 @@
-//! The vocabulary of messages: ids, phone numbers and senders, status and error codes, reasons, violations, timestamps.
+//! The vocabulary of messages: ids, phone numbers and senders, status and error codes, reasons, violations, timestamps, traces.
 //!
 //! Invariant: pure functions and plain values; depends only on the generated contract (`proto`).
 
@@ -9,6 +9,7 @@ pub mod event_type;
 pub mod id;
 pub mod reason;
 pub mod time;
+pub mod traceparent;
 pub mod violations;
 
 /// Longest `notifyUrl` that the API takes (docs/INFOBIP_API.md#limits).

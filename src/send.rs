@@ -44,7 +44,7 @@ pub use self::core::{SendCore, SendHandle};
 
 use self::{refusal_note::RefusalNote, request::RequestForm};
 use crate::{
-    message::{id::ApplicationName, reason::Reason, violations},
+    message::{id::ApplicationName, reason::Reason, traceparent::Traceparent, violations},
     ops::metrics::Lane,
     proto::v1::{self, FieldViolation},
 };
@@ -64,6 +64,8 @@ pub struct SendCommand {
     /// Mistakes that the edge found in what comes with the request. If there are any the request is invalid.
     pub violations: Vec<FieldViolation>,
     pub arrival: Arrival,
+    /// The trace of the caller or publisher, for the events of the results.
+    pub traceparent: Option<Traceparent>,
     /// What its queue tells of it. `None` for the request of a caller.
     pub delivery: Option<QueueDelivery>,
 }

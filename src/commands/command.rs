@@ -96,6 +96,7 @@ impl Command {
                 request,
                 violations: Vec::new(),
                 arrival,
+                traceparent: envelope.traceparent(),
                 delivery: None,
             },
         })

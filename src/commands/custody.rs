@@ -293,7 +293,8 @@ impl Context {
             request_id,
             &command_key(delivery),
             invalid.clone(),
-        );
+        )
+        .caused_by(envelope.traceparent());
         if !self.append_until_durable(delivery, event).await {
             return;
         }

@@ -16,7 +16,11 @@ use crate::{
         ROUTING_KEY, USER_ID, broker, death, number_header, property, text_header, text_value,
     },
     config::ApplicationFrom,
-    message::{id::ApplicationName, reason::Reason},
+    message::{
+        id::ApplicationName,
+        reason::Reason,
+        traceparent::{TRACEPARENT, Traceparent},
+    },
 };
 
 pub(super) struct Envelope<'a> {
@@ -102,6 +106,11 @@ impl<'a> Envelope<'a> {
     /// The property `message_id`, which is not validated.
     pub(super) fn request_id(&self) -> &'a str {
         property(self.properties().message_id())
+    }
+
+    /// The trace of the publisher. Copies keep the header. An invalid one counts as none.
+    pub(super) fn traceparent(&self) -> Option<Traceparent> {
+        Traceparent::parse(&text_header(self.headers, TRACEPARENT)?)
     }
 
     /// The routing key with which the client published the command.

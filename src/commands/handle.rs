@@ -34,6 +34,7 @@ use crate::{
     message::{
         id::{ApplicationName, logged_id},
         reason::Reason,
+        traceparent::Traceparent,
     },
     ops::{
         kill_point::{self, KillPoint},
@@ -302,6 +303,7 @@ async fn attempt(
 pub(super) struct SendTerms {
     application: ApplicationName,
     arrival: Arrival,
+    traceparent: Option<Traceparent>,
     delivery: Option<QueueDelivery>,
 }
 
@@ -310,6 +312,7 @@ impl SendTerms {
         Self {
             application: command.application.clone(),
             arrival: command.arrival,
+            traceparent: command.traceparent,
             delivery: command.delivery.clone(),
         }
     }
@@ -333,6 +336,7 @@ impl SendTerms {
             // One with violations is invalid, and does not wait.
             violations: Vec::new(),
             arrival: self.arrival,
+            traceparent: self.traceparent,
             delivery: self.delivery.clone(),
         }
     }

@@ -16,6 +16,7 @@ use crate::{
         id::{ApplicationName, callers_bulk_id, owner, uuid_text},
         reason::Reason,
         time,
+        traceparent::Traceparent,
     },
     proto::v1::{self, event::Payload},
 };
@@ -67,6 +68,15 @@ impl NewEvent {
             wire_id: String::new(),
             digest: None,
         }
+    }
+
+    /// Sets the trace of the command or call that caused it. The id does not depend on it: a duplicate may have another.
+    #[must_use]
+    pub fn caused_by(mut self, traceparent: Option<Traceparent>) -> Self {
+        if let Some(traceparent) = traceparent {
+            self.event.traceparent = traceparent.to_string();
+        }
+        self
     }
 
     /// The result for one destination, or for a message without destinations, known since `at`: `send.accepted`,

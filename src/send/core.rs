@@ -279,6 +279,7 @@ impl Inner {
                 },
             places,
             arrival,
+            traceparent,
             delivery,
         } = admitted;
         let call = Call::new(
@@ -290,7 +291,7 @@ impl Inner {
             places,
             reply_to,
         );
-        let call = Arc::new(call.of_queue(delivery));
+        let call = Arc::new(call.of_queue(delivery).of_trace(traceparent));
         let core = Arc::clone(self);
         if call.slots.iter().all(|slot| slot.digest.is_none()) {
             // All ids were derived just now, so no earlier send has used them, and the event log is not asked.

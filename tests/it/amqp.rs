@@ -26,5 +26,6 @@ mod replicas;
 mod stuck_queue;
 mod tls;
 mod topology;
+mod traceparent;
 mod untried_copies;
 mod urgent_share;

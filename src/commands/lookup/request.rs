@@ -18,6 +18,7 @@ use crate::{
     message::{
         id::{ApplicationName, check_caller_id},
         reason::Reason,
+        traceparent::Traceparent,
     },
     proto::v1::{self, FieldViolation},
     query::lookup::Numbers,
@@ -38,6 +39,7 @@ pub(super) struct LookupCommand {
     pub(super) encoding: Encoding,
     pub(super) history: History,
     pub(super) expires_at_ms: Option<i64>,
+    pub(super) traceparent: Option<Traceparent>,
 }
 
 impl LookupCommand {
@@ -82,6 +84,7 @@ impl LookupCommand {
             encoding,
             history: envelope.history(),
             expires_at_ms: expires_at_ms(envelope, source, commands.max_age),
+            traceparent: envelope.traceparent(),
         })
     }
 
