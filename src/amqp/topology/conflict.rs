@@ -61,8 +61,11 @@ pub(in crate::amqp) fn explain(name: &str, detail: &str) -> String {
         received,
         current,
     } = difference;
-    let shown =
-        |value: Option<&str>| value.map_or("absent".to_owned(), |value| format!("`{value}`"));
+    let shown = |value: Option<&str>| match value {
+        None => "absent".to_owned(),
+        Some("") => "empty".to_owned(),
+        Some(value) => format!("`{value}`"),
+    };
     let problem = format!(
         "the {kind} `{name}` already exists with another argument: `{argument}` is {} there, and the bridge declares {}",
         shown(current),

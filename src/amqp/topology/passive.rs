@@ -8,6 +8,9 @@ use lapin::types::FieldTable;
 use super::{Exchange, Queue, Topology};
 use crate::amqp::{AmqpError, Session};
 
+/// How the broker's text begins if something does not exist.
+const NOT_FOUND: &str = "NOT_FOUND";
+
 impl Topology {
     /// # Errors
     /// [`AmqpError::Missing`] with all that does not exist; else as [`Topology::declare`].
@@ -22,7 +25,7 @@ impl Topology {
                 ..exchange
             };
             match self.declare_exchange(&channel, exchange, true).await {
-                Err(AmqpError::Undeclared { .. }) if session.is_open() => {
+                Err(AmqpError::Undeclared { detail, .. }) if detail.starts_with(NOT_FOUND) => {
                     missing.push(named);
                     channel = session.consuming_channel(1).await?;
                 }
@@ -36,7 +39,7 @@ impl Topology {
                 ..queue
             };
             match self.declare_queue(&channel, queue, true).await {
-                Err(AmqpError::Undeclared { .. }) if session.is_open() => {
+                Err(AmqpError::Undeclared { detail, .. }) if detail.starts_with(NOT_FOUND) => {
                     missing.push(named);
                     channel = session.consuming_channel(1).await?;
                 }

@@ -50,7 +50,7 @@ fn table() -> BTreeMap<String, [String; 3]> {
             permissions.try_into().expect("three permissions"),
         )
     };
-    rows(section.split("\n\n").nth(1).unwrap())
+    rows(section.split("\n\n").next().unwrap())
         .map(of_row)
         .collect()
 }
@@ -91,7 +91,8 @@ impl Users {
 
     /// A channel of its own for each attempt, because a refusal closes it.
     async fn channel(&self, user: &str) -> (Channel, Connection) {
-        let connecting = Connection::connect(&self.url(user), ConnectionProperties::default());
+        let url = self.url(user);
+        let connecting = Connection::connect(&url, ConnectionProperties::default());
         let connection = connecting.await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         let confirms = channel.confirm_select(ConfirmSelectOptions::default());

@@ -237,7 +237,7 @@ async fn a_conflict_is_explained_with_its_way_out() {
     };
 
     let broker = TestBroker::start().await;
-    let queue = broker.topology().send_normal();
+    let queue = broker.topology().returned();
     declare(&broker, &queue, &[]).await;
     let named = format!("the queue `{queue}` already exists");
     let delete = format!("rabbitmqctl delete_queue -p '/' --if-empty '{queue}'");
