@@ -28,6 +28,10 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same where another node can be tried.
 const CONNECT_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(4);
+/// Timeout of all declarations of a session with the only node.
+const DECLARE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same where another node can be tried.
+const DECLARE_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(10);
 /// The heartbeat interval, unless the URL sets one (`?heartbeat=`).
 const HEARTBEAT_SECONDS: u16 = 15;
 /// The length of what one of several nodes said, in the error that has all.
@@ -172,6 +176,15 @@ impl Endpoint {
         match self.nodes.len() {
             1 => CONNECT_TIMEOUT,
             _ => CONNECT_TIMEOUT_OF_SEVERAL,
+        }
+    }
+
+    /// How long the declarations of a session with one node may take. Those that the broker carried out stay, so the next attempt has
+    /// less to do.
+    pub(super) fn declare_timeout(&self) -> Duration {
+        match self.nodes.len() {
+            1 => DECLARE_TIMEOUT,
+            _ => DECLARE_TIMEOUT_OF_SEVERAL,
         }
     }
 

@@ -24,8 +24,6 @@ use crate::{
     config::TopologyMode,
 };
 
-/// How long all declarations of a session may take.
-const DECLARE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The arguments that may differ: how much is kept, how long, and how often it is delivered.
 const MAY_DIFFER: [&str; 4] = [
     arguments::MAX_AGE,
@@ -101,9 +99,10 @@ impl Topology {
         node: &Node,
         purpose: &str,
     ) -> Result<Session, AmqpError> {
+        let timeout = endpoint.declare_timeout();
         if self.mode == TopologyMode::Passive {
             let session = Session::open_at(endpoint, node, purpose).await?;
-            let checked = in_time(&self.name("*"), self.check(&session)).await;
+            let checked = in_time(&self.name("*"), timeout, self.check(&session)).await;
             return match checked {
                 Ok(()) => Ok(session),
                 Err(error) => {
@@ -116,7 +115,7 @@ impl Topology {
         for _ in 0..=self.queues().len() * MAY_DIFFER.len() {
             let session = Session::open_at(endpoint, node, purpose).await?;
             let channel = session.consuming_channel(1).await?;
-            match in_time(&self.name("*"), self.declare(&channel)).await {
+            match in_time(&self.name("*"), timeout, self.declare(&channel)).await {
                 Ok(()) => {
                     for (name, detail) in new {
                         log_difference(&name, &detail);
@@ -242,13 +241,14 @@ impl Topology {
 /// A broker without a majority may not answer at all.
 async fn in_time(
     name: &str,
+    timeout: Duration,
     declaring: impl Future<Output = Result<(), AmqpError>>,
 ) -> Result<(), AmqpError> {
-    let declared = tokio::time::timeout(DECLARE_TIMEOUT, declaring).await;
+    let declared = tokio::time::timeout(timeout, declaring).await;
     declared.unwrap_or_else(|_| {
         Err(AmqpError::Undeclared {
             name: name.to_owned(),
-            detail: format!("the broker does not answer within {DECLARE_TIMEOUT:?}"),
+            detail: format!("the broker does not answer within {timeout:?}"),
         })
     })
 }
