@@ -27,6 +27,7 @@ use crate::support::{
     simulator::TestSimulator,
 };
 
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
 const DECLARING: &str = "the bridge, or an operator who declares for it";
 const PASSIVE: &str = "the bridge with `amqp.topology = \"passive\"`";
 /// As in [`TestBroker::config`].
@@ -159,7 +160,11 @@ impl Users {
         let consumed = channel.basic_consume(
             queue.into(),
             "".into(),
-            BasicConsumeOptions::default(),
+            // Direct reply-to takes no acknowledgements.
+            BasicConsumeOptions {
+                no_ack: queue == DIRECT_REPLY,
+                ..Default::default()
+            },
             FieldTable::default(),
         );
         consumed.await.is_ok()
@@ -227,7 +232,7 @@ impl Users {
             }
             "a publisher, also one with direct reply-to" => {
                 assert!(self.publishes(user, "smsbridge.commands").await);
-                assert!(self.consumes(user, "amq.rabbitmq.reply-to").await);
+                assert!(self.consumes(user, DIRECT_REPLY).await);
                 assert!(!self.publishes(user, "smsbridge.events").await);
                 assert_eq!(self.declares(user, "", true).await, None);
             }
