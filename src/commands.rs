@@ -107,7 +107,7 @@ struct Context {
 }
 
 impl Context {
-    fn has_session(&self) {
+    fn has_session(&self, session: &Session) {
         let Commands {
             endpoint, metrics, ..
         } = &self.commands;
@@ -117,7 +117,7 @@ impl Context {
         metrics.amqp_connected(AmqpConnection::Commands, true);
         endpoint
             .status()
-            .opened(endpoint.address(), Purpose::Commands);
+            .opened(session.address(), Purpose::Commands);
     }
 
     fn has_no_session(&self, error: &AmqpError) {
@@ -221,7 +221,7 @@ async fn consume(
             handlers.clone(),
         ));
     }
-    context.has_session();
+    context.has_session(&session);
     let counting = tokio::spawn(replicas::count(context.clone(), session.clone()));
     let _counting = AbortOnDropHandle::new(counting);
     let using = async {

@@ -7,6 +7,7 @@
 //! found again (`history`).
 //! Neighbours: `amqp` publishes; `reader` reads.
 
+mod confirms;
 mod cursor;
 mod history;
 mod reader;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{
+    confirms::Confirms,
     history::History,
     reader::Readers,
     stuck_routes::{Republisher, StuckRoutes},
@@ -51,6 +53,7 @@ pub struct BrokerLog {
     history: Arc<Mutex<History>>,
     stuck: Arc<Mutex<StuckRoutes>>,
     republisher: Mutex<Option<JoinHandle<()>>>,
+    confirms: Confirms,
     closed: CancellationToken,
     /// No attempt starts later than this after the first one.
     append_timeout: Duration,
@@ -87,6 +90,7 @@ impl BrokerLog {
             history,
             stuck,
             republisher: Mutex::new(Some(tokio::spawn(republishing))),
+            confirms: Confirms::default(),
             closed,
             append_timeout,
             metrics,
@@ -105,6 +109,22 @@ impl BrokerLog {
     }
 
     async fn publish(&self, events: &[&NewEvent]) -> Result<(), AppendError> {
+        let mut refusal = None;
+        let published = self.try_publish(events, &mut refusal).await;
+        match (&published, refusal) {
+            (Ok(()), _) if !events.is_empty() => self.confirms.succeeded(),
+            (Err(AppendError::Unavailable(_)), Some(refusal)) => self.confirms.failed(refusal),
+            _ => {}
+        }
+        published
+    }
+
+    /// `refusal` becomes why the broker did not store an event although the session was open.
+    async fn try_publish(
+        &self,
+        events: &[&NewEvent],
+        refusal: &mut Option<String>,
+    ) -> Result<(), AppendError> {
         let mut unconfirmed = Vec::with_capacity(events.len());
         for &new in events {
             let body = codec::event_body(&new.event).map_err(|error| {
@@ -153,6 +173,9 @@ impl BrokerLog {
                         }
                     }
                     Err(error) => {
+                        if is_refusal(&error) {
+                            *refusal = Some(error.to_string());
+                        }
                         if let (AmqpError::TimedOut(_), Route::Exchange) = (&error, event.route) {
                             let retry_at = Instant::now() + self.append_timeout;
                             self.stuck.lock().stuck(event.routing_key.clone(), retry_at);
@@ -197,6 +220,15 @@ impl BrokerLog {
                  ready yet after a restart of the broker) or does not confirm them"
             );
         }
+    }
+}
+
+/// Whether the broker did not store a message although the session was open and not blocked. A refused permission ends its channel.
+fn is_refusal(error: &AmqpError) -> bool {
+    match error {
+        AmqpError::Nacked | AmqpError::TimedOut(_) => true,
+        AmqpError::Lost(text) | AmqpError::EndedInFlight(text) => text.contains("ACCESS_REFUSED"),
+        _ => false,
     }
 }
 
@@ -320,7 +352,7 @@ impl EventLog for BrokerLog {
     }
 
     fn outage(&self) -> Option<String> {
-        self.publisher.outage()
+        self.publisher.outage().or_else(|| self.confirms.problem())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -136,6 +136,8 @@ impl TestBroker {
         config::Amqp {
             url: Some(self.url.clone().into()),
             url_file: None,
+            other_nodes: Vec::new(),
+            topology: config::TopologyMode::Declare,
             tls_ca_file: None,
             tls_cert_file: None,
             tls_key_file: None,
