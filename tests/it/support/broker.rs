@@ -3,7 +3,7 @@
 //! The node is the first available of: `SMSBRIDGE_TEST_AMQP_URL`; a container (image `SMSBRIDGE_TEST_RABBITMQ_IMAGE`) of a Docker
 //! engine; a private node of an installed `rabbitmq-server`. The latter two are started by `scripts/broker run`, which reads a
 //! pipe from this process and removes everything when the process ends, even if it is killed. Without any of them the test fails
-//! and prints what to install.
+//! and prints what to install. `SMSBRIDGE_TEST_RABBITMQ_VERSION` names the version that it runs.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
