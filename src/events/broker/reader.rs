@@ -1,7 +1,7 @@
 //! Attaches readers to the stream at a cursor, at a time, or at its end.
 //!
 //! The broker silently starts later if the stream no longer has the requested offset, so the first offset is queried before.
-//! The ends of the stream are found with a consumer at `first` or `last`, followed by a request on the same channel: the broker
+//! The end of the stream is found with a consumer at `last`, followed by a request on the same channel: the broker
 //! delivers the messages that exist before it replies to that request. The message count of a stream is not used, because it
 //! is seconds old.
 //! Neighbours: `stream_reader` reads the deliveries, `cursor` has the format of cursors.
@@ -38,6 +38,8 @@ const CLOCK_SKEW_SECONDS: i64 = 60;
 const MAX_ROUNDS: usize = 64;
 /// How long a cursor may be past the end of the log, because a replica of the stream lags behind its leader.
 const REPLICA_LAG: Duration = Duration::from_secs(2);
+/// How long the oldest event is waited for.
+const FIRST_DELIVERY: Duration = Duration::from_secs(5);
 
 /// All readers of this process. They share one connection, which is not the publisher's.
 pub(super) struct Readers {
@@ -168,7 +170,7 @@ impl Readers {
             tokio::time::sleep(backoff.next_wait()).await;
         }
         match self.first_offset(session).await? {
-            Some(oldest) if oldest > offset + 1 => Err(ReadError::OutOfRange {
+            oldest if oldest > offset + 1 => Err(ReadError::OutOfRange {
                 cursor: cursor.to_owned(),
                 oldest_cursor: format_cursor(oldest - 1),
             }),
@@ -176,13 +178,17 @@ impl Readers {
         }
     }
 
-    /// The first offset. `None` if the stream is empty.
-    async fn first_offset(&self, session: &Session) -> Result<Option<i64>, ReadError> {
+    /// The first offset of a stream that is not empty. While the broker truncates the stream, the delivery may come a moment after the
+    /// replies to later requests.
+    async fn first_offset(&self, session: &Session) -> Result<i64, ReadError> {
         let channel = session.consuming_channel(1).await.map_err(unavailable)?;
         let mut consumer = self.attach(&channel, text("first")).await?;
-        self.wait_for_deliveries(&channel).await?;
-        let first = consumer.next().now_or_never().map(delivered).transpose()?;
-        first.as_ref().map(offset_of).transpose()
+        match tokio::time::timeout(FIRST_DELIVERY, consumer.next()).await {
+            Ok(first) => offset_of(&delivered(first)?),
+            Err(_) => Err(ReadError::Unavailable(
+                "the broker did not deliver the oldest event in time".into(),
+            )),
+        }
     }
 
     /// The last offset, or a later one if events are appended meanwhile; the offset `enough` or a later one is as good.
