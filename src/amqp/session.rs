@@ -243,6 +243,12 @@ impl Session {
         self.ended.cancel();
     }
 
+    /// The same, and notes why, unless a cause is known.
+    pub fn give_up_because(&self, why: String) {
+        let _ = self.cause.set(why);
+        self.give_up();
+    }
+
     /// Waits until the session has ended.
     pub async fn ended(&self) {
         // If the broker closes the connection without an error, nothing cancels `ended`, so the state is also checked every second.

@@ -126,9 +126,10 @@ impl<'a> Envelope<'a> {
             self.headers
                 .is_some_and(|headers| headers.contains_key(name))
         };
-        let delivery_count = number_header(self.headers, broker::DELIVERY_COUNT);
-        let is_redelivered =
-            self.delivery.redelivered || delivery_count.is_some_and(|count| count > 0);
+        // From RabbitMQ 4.3 on the first does not count each delivery; the second one, which is new there, does.
+        let counts = [broker::DELIVERY_COUNT, broker::ACQUIRED_COUNT];
+        let was_counted = |name| number_header(self.headers, name).is_some_and(|count| count > 0);
+        let is_redelivered = self.delivery.redelivered || counts.into_iter().any(was_counted);
         History {
             is_redelivered,
             is_in_doubt: has_header(IN_DOUBT),

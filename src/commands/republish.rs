@@ -96,7 +96,8 @@ fn routes(name: &str) -> bool {
     [broker::CC, broker::BCC, RETRY_DELAY].contains(&name)
 }
 
-/// The properties of a copy, without headers and `expiration`. The broker lets the bridge publish with its own `user_id` only:
+/// The properties of a copy, without headers, `expiration` and `priority`: RabbitMQ 4 would deliver a copy before older ones, and a dead
+/// letter too. The broker lets the bridge publish with its own `user_id` only:
 /// that of the publisher moves to the header [`USER_ID`].
 pub(super) fn properties(
     delivery: &Delivery,
@@ -136,9 +137,6 @@ pub(super) fn properties(
     }
     if let Some(value) = original.timestamp() {
         copied = copied.with_timestamp(*value);
-    }
-    if let Some(value) = original.priority() {
-        copied = copied.with_priority(*value);
     }
     copied
 }

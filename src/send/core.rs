@@ -57,6 +57,7 @@ pub struct SendCore(Arc<Inner>);
 struct Inner {
     config: config::Send,
     request_timeout: Duration,
+    log_lag: Duration,
     notify_url: Option<SecretString>,
     guards: Guards,
     log: SharedEventLog,
@@ -178,6 +179,7 @@ impl SendCore {
         Self(Arc::new(Inner {
             config: config.clone(),
             request_timeout: infobip.request_timeout,
+            log_lag,
             notify_url,
             guards,
             log,

@@ -1,21 +1,23 @@
 //! Attaches readers to the stream at a cursor, at a time, or at its end.
 //!
 //! The broker silently starts later if the stream no longer has the requested offset, so the first offset is queried before.
-//! The ends of the stream are found with a consumer at `first` or `last`, followed by a request on the same channel: the broker
-//! delivers the messages that exist before it replies to that request. The message count of a stream is not used, because it
-//! is seconds old.
+//! The ends of the stream are found with a consumer at `first` or `last`. From RabbitMQ 4.0 on deliveries may come after the replies to later
+//! requests, so they are waited for. The message count of a stream only tells that it is not empty, because it is seconds old.
 //! Neighbours: `stream_reader` reads the deliveries, `cursor` has the format of cursors.
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use lapin::{
     Channel, Consumer,
     message::Delivery,
     options::{BasicConsumeOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
-use tokio::sync::Mutex;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -34,11 +36,16 @@ use crate::{
 
 /// How much the broker's clock may be behind the bridge's when a reader starts at a time.
 const CLOCK_SKEW_SECONDS: i64 = 60;
-/// Rounds in which the end of the log is looked for: far more than the chunk of the stream in which it is can have events.
-const MAX_ROUNDS: usize = 64;
+/// How long a delivery of a stream that has messages is waited for.
+const FIRST_DELIVERY: Duration = Duration::from_secs(5);
+/// How long one is waited for where there may be none: the broker's count of messages is seconds old.
+const MAYBE_EMPTY: Duration = Duration::from_secs(1);
+/// Deliveries of one chunk of the stream follow each other more closely than this.
+const QUIET: Duration = Duration::from_millis(50);
+/// How long deliveries of the last chunk are received.
+const LAST_CHUNK: Duration = Duration::from_secs(2);
 /// How long a cursor may be past the end of the log, because a replica of the stream lags behind its leader.
 const REPLICA_LAG: Duration = Duration::from_secs(2);
-
 /// All readers of this process. They share one connection, which is not the publisher's.
 pub(super) struct Readers {
     endpoint: Endpoint,
@@ -102,9 +109,8 @@ impl Readers {
         let mut received = None;
         if head.is_some() && since.is_some() {
             // A start after the last event attaches after the head, where no delivery arrives until another event is appended.
-            self.wait_for_deliveries(&channel).await?;
-            match consumer.next().now_or_never() {
-                Some(first) => received = Some(delivered(first)?),
+            match Self::first_delivery(&mut consumer, MAYBE_EMPTY).await? {
+                Some(first) => received = Some(first),
                 None => return Ok(stream::empty().boxed()),
             }
         }
@@ -155,20 +161,20 @@ impl Readers {
         };
         let offset = parse_cursor(cursor).ok_or_else(bad_cursor)?;
         let mut backoff = Backoff::new(RECONNECT);
-        let deadline = tokio::time::Instant::now() + REPLICA_LAG;
+        let deadline = Instant::now() + REPLICA_LAG;
         while self
             .last_offset(session, Some(offset))
             .await?
             .is_none_or(|last| last < offset)
         {
             // Past the end of the log: a cursor of another log, or of one that was deleted.
-            if tokio::time::Instant::now() >= deadline {
+            if Instant::now() >= deadline {
                 return Err(bad_cursor());
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
         match self.first_offset(session).await? {
-            Some(oldest) if oldest > offset + 1 => Err(ReadError::OutOfRange {
+            oldest if oldest > offset + 1 => Err(ReadError::OutOfRange {
                 cursor: cursor.to_owned(),
                 oldest_cursor: format_cursor(oldest - 1),
             }),
@@ -176,13 +182,16 @@ impl Readers {
         }
     }
 
-    /// The first offset. `None` if the stream is empty.
-    async fn first_offset(&self, session: &Session) -> Result<Option<i64>, ReadError> {
+    /// The first offset of a stream that is not empty.
+    async fn first_offset(&self, session: &Session) -> Result<i64, ReadError> {
         let channel = session.consuming_channel(1).await.map_err(unavailable)?;
         let mut consumer = self.attach(&channel, text("first")).await?;
-        self.wait_for_deliveries(&channel).await?;
-        let first = consumer.next().now_or_never().map(delivered).transpose()?;
-        first.as_ref().map(offset_of).transpose()
+        match Self::first_delivery(&mut consumer, FIRST_DELIVERY).await? {
+            Some(first) => offset_of(&first),
+            None => Err(ReadError::Unavailable(
+                "the broker did not deliver the oldest event in time".into(),
+            )),
+        }
     }
 
     /// The last offset, or a later one if events are appended meanwhile; the offset `enough` or a later one is as good.
@@ -197,39 +206,57 @@ impl Readers {
             .await
             .map_err(unavailable)?;
         let mut consumer = self.attach(&channel, text("last")).await?;
+        let mut next = Self::first_delivery(&mut consumer, self.patience(&channel).await?).await?;
         let mut found = None;
-        for _ in 0..MAX_ROUNDS {
-            self.wait_for_deliveries(&channel).await?;
-            let mut received = 0;
-            let mut newest: Option<Delivery> = None;
-            while let Some(next) = consumer.next().now_or_never() {
-                newest = Some(delivered(next)?);
-                received += 1;
-            }
-            let Some(newest) = newest else { break };
+        let mut unacknowledged = 0;
+        let latest = Instant::now() + LAST_CHUNK;
+        while let Some(newest) = next {
             let offset = offset_of(&newest)?;
             found = Some(offset);
-            // The broker could have delivered more and had no more. A round that waits for none would not end under load.
-            if received < PREFETCH || enough.is_some_and(|enough| offset >= enough) {
+            if enough.is_some_and(|enough| offset >= enough) {
                 break;
             }
-            // `last` attaches to the last chunk, of which more deliveries may follow.
-            acknowledge_up_to(&newest).await?;
+            unacknowledged += 1;
+            if unacknowledged == PREFETCH {
+                // `last` attaches to the last chunk, of which more deliveries may follow.
+                acknowledge_up_to(&newest).await?;
+                unacknowledged = 0;
+            }
+            // Under load there is no quiet moment: what is appended meanwhile need not be in the log's end.
+            let until = latest.min(Instant::now() + QUIET);
+            next = match timeout_at(until, consumer.next()).await {
+                Ok(next) => Some(delivered(next)?),
+                Err(_) => None,
+            };
         }
         Ok(found)
     }
 
-    /// Returns when every delivery that the broker had for the channel has arrived: the broker sends them before its reply.
-    async fn wait_for_deliveries(&self, channel: &Channel) -> Result<(), ReadError> {
+    /// How long the first delivery of a consumer is waited for: longer if the broker has counted messages.
+    async fn patience(&self, channel: &Channel) -> Result<Duration, ReadError> {
         let passive = QueueDeclareOptions {
             passive: true,
             ..Default::default()
         };
-        channel
+        let declared = channel
             .queue_declare(self.stream.as_str().into(), passive, FieldTable::default())
             .await
             .map_err(unavailable)?;
-        Ok(())
+        Ok(match declared.message_count() {
+            0 => MAYBE_EMPTY,
+            _ => FIRST_DELIVERY,
+        })
+    }
+
+    /// The first delivery of a consumer; `None` if there is none in this time.
+    async fn first_delivery(
+        consumer: &mut Consumer,
+        patience: Duration,
+    ) -> Result<Option<Delivery>, ReadError> {
+        match tokio::time::timeout(patience, consumer.next()).await {
+            Ok(first) => delivered(first).map(Some),
+            Err(_) => Ok(None),
+        }
     }
 
     async fn attach(&self, channel: &Channel, offset: AMQPValue) -> Result<Consumer, ReadError> {

@@ -183,6 +183,10 @@ fn send_row(error: SendError) -> Row {
         SendError::Withdrawn | SendError::ShuttingDown => {
             Row::new(Code::Unavailable, reason, message).retry_after(DEFAULT_RETRY_DELAY)
         }
+        // The call shared a message with a command that its queue had given up.
+        SendError::NotSent => {
+            Row::new(Code::Unavailable, Reason::Withdrawn, message).retry_after(DEFAULT_RETRY_DELAY)
+        }
         SendError::LogUnreadable(_) => Row::new(Code::Unavailable, reason, message)
             .retry_after(DEFAULT_RETRY_DELAY)
             .with("in_doubt", false),

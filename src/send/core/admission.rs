@@ -191,7 +191,7 @@ impl Inner {
                 checked.map(|()| None)
             }
             // It is not sent.
-            Arrival::Returned { .. } => return None,
+            Arrival::Returned { .. } | Arrival::GivenUp { .. } => return None,
         };
         let refusal = match checked {
             Ok(counted) => {
