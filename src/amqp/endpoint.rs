@@ -52,7 +52,6 @@ pub struct Endpoint {
 /// One address of the broker.
 pub(super) struct Node {
     pub(super) uri: AMQPUri,
-    /// Host and port.
     host_and_port: String,
     /// Host, port and virtual host.
     pub(super) address: Arc<str>,
