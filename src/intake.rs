@@ -12,7 +12,10 @@ use crate::{
     config,
     events::{AppendError, NewEvent, Quarantined, SharedEventLog},
     infobip::wire::{self, BadRow, InboxRow, LookupRow, Rows, UnreadableBody},
-    message::id::ApplicationName,
+    message::{
+        applications::Applications,
+        id::{ApplicationName, FOREIGN_APPLICATION},
+    },
     primitives::joined::Joined,
     proto::v1::{self, ReportSource},
 };
@@ -41,6 +44,7 @@ pub struct StoredMessages {
 pub struct Intake {
     log: SharedEventLog,
     routes: Arc<Vec<Route>>,
+    applications: Applications,
 }
 
 /// Assigns received messages to an application. An absent number or keyword matches everything.
@@ -58,10 +62,11 @@ impl Intake {
     #[must_use]
     pub fn new<'a>(
         log: SharedEventLog,
-        applications: impl IntoIterator<Item = (&'a String, &'a config::Application)>,
+        configured: impl IntoIterator<Item = (&'a String, &'a config::Application)>,
+        applications: Applications,
     ) -> Self {
         let mut routes = Vec::new();
-        for (name, application) in applications {
+        for (name, application) in configured {
             let name = ApplicationName::parse(name)
                 .expect("the check of the configuration refuses invalid application names");
             for route in &application.inbound {
@@ -79,6 +84,7 @@ impl Intake {
         Self {
             log,
             routes: Arc::new(routes),
+            applications,
         }
     }
 
@@ -124,7 +130,7 @@ impl Intake {
                 source: source.into(),
                 ..row.report
             };
-            NewEvent::report(&row.wire_id, report, row.source_payload)
+            NewEvent::report(&self.applications, &row.wire_id, report, row.source_payload)
         });
         self.append(events.collect()).await
     }
@@ -182,14 +188,15 @@ impl Intake {
     ) -> Result<Vec<v1::Event>, IntakeError> {
         let read = wire::read_clicks(&body);
         let rows = self.readable("clicks", content_type, body, read).await?;
-        let events = rows
-            .rows
-            .into_iter()
-            .map(|row| NewEvent::click(&row.wire_id, row.click, row.source_payload));
+        let applications = &self.applications;
+        let events = rows.rows.into_iter().map(|row| {
+            NewEvent::click(applications, &row.wire_id, row.click, row.source_payload)
+        });
         self.append(events.collect()).await
     }
 
-    /// Stores the results of an asynchronous look-up for the application that requested it.
+    /// Stores the results of an asynchronous look-up for the application that requested it. One that does not exist any more has
+    /// none: its results are `foreign`.
     ///
     /// # Errors
     /// As [`Intake::reports`].
@@ -201,6 +208,11 @@ impl Intake {
     ) -> Result<Vec<v1::Event>, IntakeError> {
         let read = wire::read_lookups(&body);
         let rows = self.readable("lookups", content_type, body, read).await?;
+        let application = if self.applications.exists(application) {
+            application.as_str()
+        } else {
+            FOREIGN_APPLICATION
+        };
         let event = |row: LookupRow| NewEvent::lookup(application, row.lookup, row.source_payload);
         self.append(rows.rows.into_iter().map(event).collect())
             .await

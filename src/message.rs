@@ -3,6 +3,7 @@
 //! Invariant: pure functions and plain values; depends only on the generated contract (`proto`).
 
 pub mod address;
+pub mod applications;
 pub mod cause;
 pub mod codes;
 pub mod event_type;

@@ -16,7 +16,8 @@ use crate::{
         wire::{self, UnreadableBody},
     },
     message::{
-        id::{callers_bulk_id, check_caller_id, owner},
+        applications::Applications,
+        id::check_caller_id,
         time,
     },
     proto::v1::{self, FieldViolation, StatusGroup},
@@ -44,6 +45,7 @@ impl LogsPageError {
 
 pub(super) async fn page(
     account: &Account,
+    applications: &Applications,
     viewer: &Viewer,
     request: &v1::ListSmsLogsRequest,
 ) -> Result<v1::ListSmsLogsResponse, LogsPageError> {
@@ -77,14 +79,14 @@ pub(super) async fn page(
     let mut next = NextPage::new(token.as_ref());
     let mut logs = Vec::new();
     for row in read.rows {
-        let (application, message_id) = owner(&row.wire_id);
+        let (application, message_id) = applications.owner(&row.wire_id);
         let visible_id = viewer.may_see(&application).then_some(&*row.wire_id);
         let sent_at = row.log.sent_at.as_ref().and_then(time::from_proto);
         if !next.note_row(visible_id, sent_at) || visible_id.is_none() {
             continue;
         }
         let message_id = message_id.to_owned();
-        let bulk_id = callers_bulk_id(&row.log.bulk_id);
+        let bulk_id = applications.callers_bulk_id(&row.log.bulk_id);
         logs.push(v1::SmsLog {
             message_id,
             bulk_id,

@@ -1,4 +1,5 @@
 //! Events on the embedded engine: their fields and ids, and subscriptions.
 
+mod applications;
 mod fields;
 mod subscribe;

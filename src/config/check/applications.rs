@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     message::{
         address::check_sender,
-        id::{ApplicationName, FOREIGN_APPLICATION},
+        id::ApplicationName,
     },
 };
 
@@ -20,12 +20,6 @@ pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {
         let key = format!("applications.{name}");
         if let Err(error) = ApplicationName::parse(name) {
             checks.reject(&[&key], error.to_string(), "rename it");
-        } else if name == FOREIGN_APPLICATION {
-            checks.reject(
-                &[&key],
-                "this name is reserved for messages that were not sent through the bridge",
-                "rename it",
-            );
         }
         let senders_key = format!("{key}.allowed_senders");
         let default_key = format!("{key}.default_sender");
