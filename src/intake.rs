@@ -94,7 +94,9 @@ impl Intake {
         self.log.is_ready()
     }
 
-    /// The application of a received message: the first route that matches its number and keyword, else `default`.
+    /// The application of a received message: the first route that matches its number and keyword, else `default`. A push by GET
+    /// has no keyword, and must go to the same application as the same message pulled: its keyword is the first word of its text,
+    /// as it is for the API.
     #[must_use]
     pub fn owner_of(&self, received: &v1::ReceivedMessage) -> ApplicationName {
         let matches = |wanted: &Option<String>, value: &str| {
@@ -102,11 +104,15 @@ impl Intake {
                 .as_deref()
                 .is_none_or(|wanted| wanted.eq_ignore_ascii_case(value))
         };
+        let keyword = match received.keyword.as_str() {
+            "" => received.text.split_whitespace().next().unwrap_or_default(),
+            found => found,
+        };
         self.routes
             .iter()
             .find(|route| {
                 matches(&route.number, received.to.trim_start_matches('+'))
-                    && matches(&route.keyword, &received.keyword)
+                    && matches(&route.keyword, keyword)
             })
             .map_or_else(ApplicationName::default_application, |route| {
                 route.application.clone()

@@ -2,4 +2,5 @@
 
 mod applications;
 mod fields;
+mod inbound_routes;
 mod subscribe;
