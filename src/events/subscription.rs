@@ -35,7 +35,7 @@ pub struct Subscriptions {
 /// A subscriber that wants to attach.
 #[derive(Clone)]
 pub struct Subscriber {
-    /// Replaces the filter of the subscription. `None` keeps it while other subscribers are attached, and removes it otherwise.
+    /// Replaces the filter of the subscription, for all of its subscribers. `None` keeps it.
     pub filter: Option<v1::EventFilter>,
     /// The events that the subscriber may see. Must equal the visibility of the subscription.
     pub visibility: Visibility,
@@ -224,27 +224,26 @@ impl Subscriptions {
     ) -> Result<mpsc::Sender<Command>, AttachError> {
         let saved = self.log.find_subscription(key.clone()).await?;
         let created = saved.is_none();
-        let position = match saved {
+        let saved = match saved {
             Some(saved) => {
                 if let Some(visibility) = saved.visibility {
                     VisibilityDiffers::check(&key, visibility, subscriber.visibility)?;
                 }
-                saved.cursor
+                saved
             }
             None => {
-                let cursor = self.log.head_cursor()?;
                 let new = SavedSubscription {
                     key: key.clone(),
                     visibility: Some(subscriber.visibility),
                     filter: subscriber.filter.clone(),
-                    cursor: cursor.clone(),
+                    cursor: self.log.head_cursor()?,
                 };
-                let stored = self.log.save_subscription(new).await;
+                let stored = self.log.save_subscription(new.clone()).await;
                 stored.map_err(|error| ReadError::Unavailable(error.to_string()))?;
-                cursor
+                new
             }
         };
-        let (events, position) = self.events_after(position).await?;
+        let (events, position) = self.events_after(saved.cursor).await?;
         let (commands, received) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let mut running = self.running();
         if let Some(existing) = running.get(&key).filter(|commands| !commands.is_closed()) {
@@ -257,6 +256,7 @@ impl Subscriptions {
             log,
             key.clone(),
             subscriber.visibility,
+            saved.filter,
             events,
             position,
             created,

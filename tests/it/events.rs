@@ -3,4 +3,5 @@
 mod applications;
 mod fields;
 mod inbound_routes;
+mod kept_filter;
 mod subscribe;

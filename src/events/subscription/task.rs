@@ -46,7 +46,7 @@ pub(super) struct Task {
     key: SubscriptionKey,
     visibility: Visibility,
     filter: Filter,
-    /// `filter` as the subscriber sent it, to be saved.
+    /// `filter` as a subscriber sent it, to be saved.
     requested_filter: Option<v1::EventFilter>,
     events: EventStream,
     /// Read from the log, but not filtered yet.
@@ -63,21 +63,23 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// A subscription without subscribers. `events` are those after `position`; `created` tells whether it is a new one.
+    /// A subscription without subscribers, with the filter that was saved. `events` are those after `position`; `created` tells whether
+    /// it is a new one.
     pub(super) fn new(
         log: SharedEventLog,
         key: SubscriptionKey,
         visibility: Visibility,
+        requested_filter: Option<v1::EventFilter>,
         events: EventStream,
         position: String,
         created: bool,
     ) -> Self {
         Self {
             log,
-            filter: Filter::new(None, key.visible(visibility)),
+            filter: Filter::new(requested_filter.as_ref(), key.visible(visibility)),
             key,
             visibility,
-            requested_filter: None,
+            requested_filter,
             events,
             read: VecDeque::new(),
             redeliveries: VecDeque::new(),
@@ -172,12 +174,9 @@ impl Task {
             let _ = reply.send(Err(differs));
             return;
         }
-        if subscriber.filter.is_some() || self.subscribers.is_empty() {
-            self.requested_filter.clone_from(&subscriber.filter);
-            self.filter = Filter::new(
-                subscriber.filter.as_ref(),
-                self.key.visible(self.visibility),
-            );
+        if let Some(filter) = subscriber.filter {
+            self.filter = Filter::new(Some(&filter), self.key.visible(self.visibility));
+            self.requested_filter = Some(filter);
             self.unsaved = true;
         }
         let id = self.next_subscriber;
@@ -261,7 +260,7 @@ mod tests {
         let visibility = Visibility::OwnApplication;
         let none = futures_util::stream::pending().boxed();
         let log = std::sync::Arc::new(log.unwrap());
-        let mut task = Task::new(log, key, visibility, none, "0".into(), true);
+        let mut task = Task::new(log, key, visibility, None, none, "0".into(), true);
         let (commands, _received) = mpsc::channel(8);
         let commands = commands.downgrade();
         let kept = commands.upgrade();
