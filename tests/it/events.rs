@@ -4,4 +4,5 @@ mod applications;
 mod fields;
 mod inbound_routes;
 mod kept_filter;
+mod rejected;
 mod subscribe;

@@ -51,10 +51,12 @@ pub(super) struct Task {
     events: EventStream,
     /// Read from the log, but not filtered yet.
     read: VecDeque<v1::Event>,
+    /// Deliveries whose subscribers have detached, and rejected ones after their wait.
     redeliveries: VecDeque<Outstanding>,
+    /// Rejected deliveries that wait, by the end of the wait.
+    rejected: BTreeMap<(Instant, u64), Outstanding>,
     subscribers: BTreeMap<u64, SubscriberState>,
-    /// In the order of the log, from the first event that is not done.
-    unsettled: VecDeque<Unsettled>,
+    unsettled: Unsettled,
     position: String,
     saved_at: Instant,
     unsaved: bool,
@@ -83,8 +85,9 @@ impl Task {
             events,
             read: VecDeque::new(),
             redeliveries: VecDeque::new(),
+            rejected: BTreeMap::new(),
             subscribers: BTreeMap::new(),
-            unsettled: VecDeque::new(),
+            unsettled: Unsettled::default(),
             position,
             saved_at: Instant::now(),
             unsaved: false,
@@ -106,6 +109,8 @@ impl Task {
                 && self.redeliveries.is_empty()
                 && self.unsettled.len() < MAX_UNSETTLED
                 && self.has_room();
+            let next_due = self.next_due().filter(|_| self.has_room());
+            let due = next_due.unwrap_or_else(Instant::now);
             tokio::select! {
                 () = closing.cancelled() => break,
                 command = commands.recv() => match command {
@@ -120,6 +125,7 @@ impl Task {
                     }
                     None => break,
                 },
+                () = tokio::time::sleep_until(due), if next_due.is_some() => {}
                 () = tokio::time::sleep_until(self.saved_at + SAVE_INTERVAL), if self.unsaved => self.save().await,
             }
             if self.subscribers.is_empty() && self.next_subscriber > 0 {
@@ -149,8 +155,8 @@ impl Task {
                         .get_mut(&subscriber)
                         .and_then(|state| state.outstanding.remove(&id));
                     match outstanding {
-                        Some(outstanding) if done => self.settle(&outstanding.event.cursor),
-                        Some(outstanding) => self.redeliveries.push_back(outstanding),
+                        Some(outstanding) if done => self.settle(&outstanding),
+                        Some(outstanding) => self.reject(outstanding),
                         None => {}
                     }
                 }
