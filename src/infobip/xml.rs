@@ -292,6 +292,28 @@ mod tests {
     }
 
     #[test]
+    fn an_error_outside_the_lists_does_not_end_the_reading() {
+        let row = |id: u8| format!("<results><messageId>{id}</messageId></results>");
+        for (between, bad) in [
+            ("</x>", 0),
+            ("</r>", 0),
+            ("</r><r>", 1),
+            ("<y><z></y>", 1),
+            ("<y", 1),
+        ] {
+            let text = format!("<r>{}{between}{}{}</r>", row(1), row(2), row(3));
+            let split = split(&text).unwrap();
+            assert_eq!(split.rows.len(), 3, "{text}");
+            assert_eq!(split.bad.len(), bad, "{text}: {:?}", split.bad);
+        }
+        // What follows the last row and cannot be read is kept.
+        let text = format!("<r>{}</x><row>2</row></r>", row(1));
+        let split = split(&text).unwrap();
+        assert_eq!((split.rows.len(), split.bad.len()), (1, 1));
+        assert_eq!(split.bad[0].payload, "</x><row>2</row></r>");
+    }
+
+    #[test]
     fn html_pages_and_oversized_documents_are_unreadable() {
         assert!(rows("<").is_err());
         assert!(
