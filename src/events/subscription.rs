@@ -3,9 +3,11 @@
 //!
 //! Invariants: a subscription has the visibility of the caller that created it, and subscribers with another one are refused,
 //! because they would take events from the others or see events that they must not; the saved position never passes an
-//! unacknowledged event; a subscriber has at most `max_outstanding` unacknowledged deliveries.
+//! unacknowledged event; a subscriber has at most `max_outstanding` unacknowledged deliveries, and those of an application take no
+//! more memory than `memory` allows.
 //! Neighbours: `task` holds the state of one subscription, `grpc` attaches subscribers, the log stores positions.
 
+mod memory;
 mod task;
 
 use std::{collections::HashMap, sync::Arc};
@@ -14,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::task::Task;
+use self::{memory::Memories, task::Task};
 use super::{
     EventStream, ReadError, SavedSubscription, SharedEventLog, Start, SubscriptionKey, Visibility,
 };
@@ -30,6 +32,7 @@ pub struct Subscriptions {
     tasks: TaskTracker,
     closing: CancellationToken,
     running: Arc<Mutex<HashMap<SubscriptionKey, mpsc::Sender<Command>>>>,
+    memories: Arc<Memories>,
 }
 
 /// A subscriber that wants to attach.
@@ -175,6 +178,7 @@ impl Subscriptions {
             tasks,
             closing,
             running: Arc::default(),
+            memories: Arc::default(),
         }
     }
 
@@ -243,7 +247,7 @@ impl Subscriptions {
                 new
             }
         };
-        let (events, position) = self.events_after(saved.cursor).await?;
+        let (events, position) = self.events_after(saved.cursor.clone()).await?;
         let (commands, received) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let mut running = self.running();
         if let Some(existing) = running.get(&key).filter(|commands| !commands.is_closed()) {
@@ -251,16 +255,13 @@ impl Subscriptions {
         }
         running.insert(key.clone(), commands.clone());
         drop(running);
-        let log = Arc::clone(&self.log);
-        let task = Task::new(
-            log,
-            key.clone(),
-            subscriber.visibility,
-            saved.filter,
-            events,
-            position,
-            created,
-        );
+        let saved = SavedSubscription {
+            visibility: Some(subscriber.visibility),
+            cursor: position,
+            ..saved
+        };
+        let memory = self.memories.of(&key.application);
+        let task = Task::new(Arc::clone(&self.log), memory, saved, events, created);
         let subscriptions = self.clone();
         // The task holds no sender, so that it ends when every handle is dropped.
         let weak = commands.downgrade();

@@ -21,7 +21,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::delivery::{Outstanding, Unsettled};
-use super::{Attached, Command, Subscriber, SubscriberHandle, VisibilityDiffers};
+use super::{
+    Attached, Command, Subscriber, SubscriberHandle, VisibilityDiffers, memory::DeliveryMemory,
+};
 use crate::{
     events::{EventStream, Filter, SavedSubscription, SharedEventLog, SubscriptionKey, Visibility},
     proto::v1,
@@ -29,6 +31,8 @@ use crate::{
 
 /// Minimum time between two saves of the position.
 const SAVE_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a subscription asks for memory that the others of its application hold.
+const MEMORY_WAIT: Duration = Duration::from_millis(50);
 /// Maximum number of events from the first unacknowledged one on, because acknowledgements after it must be kept in memory. So a subscriber
 /// that never acknowledges a delivery stops its subscription after this many events.
 const MAX_UNSETTLED: usize = 100_000;
@@ -43,6 +47,7 @@ struct SubscriberState {
 /// The state of one subscription.
 pub(super) struct Task {
     log: SharedEventLog,
+    memory: DeliveryMemory,
     key: SubscriptionKey,
     visibility: Visibility,
     filter: Filter,
@@ -62,22 +67,31 @@ pub(super) struct Task {
     unsaved: bool,
     created: bool,
     next_subscriber: u64,
+    /// The number of deliveries that are not acknowledged, wherever they are.
+    open: usize,
+    /// Whether the next event waits for memory.
+    waits_for_memory: bool,
 }
 
 impl Task {
-    /// A subscription without subscribers, with the filter that was saved. `events` are those after `position`; `created` tells whether
-    /// it is a new one.
+    /// A subscription without subscribers. `events` are those after its cursor; `created` tells whether it is a new one.
     pub(super) fn new(
         log: SharedEventLog,
-        key: SubscriptionKey,
-        visibility: Visibility,
-        requested_filter: Option<v1::EventFilter>,
+        memory: DeliveryMemory,
+        saved: SavedSubscription,
         events: EventStream,
-        position: String,
         created: bool,
     ) -> Self {
+        let SavedSubscription {
+            key,
+            visibility,
+            filter: requested_filter,
+            cursor: position,
+        } = saved;
+        let visibility = visibility.unwrap_or(Visibility::OwnApplication);
         Self {
             log,
+            memory,
             filter: Filter::new(requested_filter.as_ref(), key.visible(visibility)),
             key,
             visibility,
@@ -93,6 +107,8 @@ impl Task {
             unsaved: false,
             created,
             next_subscriber: 0,
+            open: 0,
+            waits_for_memory: false,
         }
     }
 
@@ -126,6 +142,7 @@ impl Task {
                     None => break,
                 },
                 () = tokio::time::sleep_until(due), if next_due.is_some() => {}
+                () = tokio::time::sleep(MEMORY_WAIT), if self.waits_for_memory => {}
                 () = tokio::time::sleep_until(self.saved_at + SAVE_INTERVAL), if self.unsaved => self.save().await,
             }
             if self.subscribers.is_empty() && self.next_subscriber > 0 {
@@ -155,7 +172,7 @@ impl Task {
                         .get_mut(&subscriber)
                         .and_then(|state| state.outstanding.remove(&id));
                     match outstanding {
-                        Some(outstanding) if done => self.settle(&outstanding),
+                        Some(outstanding) if done => self.settle(outstanding),
                         Some(outstanding) => self.reject(outstanding),
                         None => {}
                     }
@@ -231,68 +248,4 @@ impl Task {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{events::embedded::EmbeddedLog, ops::metrics::Metrics};
-
-    fn event(cursor: u64, application: &str) -> v1::Event {
-        v1::Event {
-            cursor: cursor.to_string(),
-            application: application.into(),
-            ..Default::default()
-        }
-    }
-
-    /// Attaches a subscriber with room for one delivery.
-    fn attach(task: &mut Task, commands: &mpsc::WeakSender<Command>) -> Attached {
-        let subscriber = Subscriber {
-            filter: None,
-            visibility: task.visibility,
-            max_outstanding: 1,
-        };
-        let (reply, attached) = oneshot::channel();
-        task.attach(subscriber, reply, commands);
-        attached.now_or_never().unwrap().unwrap().unwrap()
-    }
-
-    #[tokio::test]
-    async fn delivering_ends_when_subscribers_are_full_or_gone() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
-        let key = SubscriptionKey {
-            application: "ops".into(),
-            name: "x".into(),
-        };
-        let visibility = Visibility::OwnApplication;
-        let none = futures_util::stream::pending().boxed();
-        let log = std::sync::Arc::new(log.unwrap());
-        let mut task = Task::new(log, key, visibility, None, none, "0".into(), true);
-        let (commands, _received) = mpsc::channel(8);
-        let commands = commands.downgrade();
-        let kept = commands.upgrade();
-
-        let mut full = attach(&mut task, &commands);
-        let of_others = event(2, "shop");
-        task.read
-            .extend([event(1, "ops"), of_others, event(3, "ops"), event(4, "ops")]);
-        task.deliver();
-        let first = full.deliveries.try_recv().unwrap();
-        assert_eq!((first.delivery_id.as_str(), first.attempt), ("1", 1));
-        assert!(full.deliveries.try_recv().is_err(), "it is full");
-        assert_eq!(task.read.len(), 3, "the rest waits");
-
-        // A subscriber that has gone away gets no delivery, and keeps none from the others.
-        drop(attach(&mut task, &commands).deliveries);
-        task.deliver();
-        assert_eq!(task.subscribers.len(), 1);
-        let mut next = attach(&mut task, &commands);
-        task.deliver();
-        let third = next.deliveries.try_recv().unwrap();
-        assert_eq!(
-            third.delivery_id, "3",
-            "not the event of another application"
-        );
-        assert!(next.deliveries.try_recv().is_err());
-        drop(kept);
-    }
-}
+mod tests;

@@ -23,7 +23,7 @@ type IdDigest = [u8; 8];
 /// Where the next page begins.
 pub(super) struct PageToken {
     /// The time of the oldest row so far, in whole milliseconds.
-    until: Timestamp,
+    pub(super) until: Timestamp,
     /// The rows with that time that the caller may see, by the digests of their wire ids.
     visible: HashSet<IdDigest>,
     /// The number of the other rows with that time.

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
 use super::Task;
-use crate::proto::v1;
+use crate::{events::subscription::memory::Reserved, proto::v1};
 
 /// How long a delivery that was rejected for the first time waits. The wait doubles with each further one, because a subscriber
 /// that cannot process an event would otherwise get it again without a pause.
@@ -21,6 +21,8 @@ pub(super) struct Outstanding {
     number: u64,
     pub(super) event: v1::Event,
     pub(super) attempt: i32,
+    /// `None`: the subscription had no other open delivery, and there was no memory.
+    _memory: Option<Reserved>,
 }
 
 /// The events from the first unacknowledged one on, in the order of the log. They are numbered, so that one is found at once.
@@ -108,6 +110,7 @@ impl Task {
 
     /// Delivers events while there are some and a subscriber has room.
     pub(super) fn deliver(&mut self) {
+        self.waits_for_memory = false;
         self.redeliver_due();
         while let Some(subscriber) = self.least_loaded() {
             let next = match self.redeliveries.pop_front() {
@@ -124,17 +127,25 @@ impl Task {
         }
     }
 
-    /// The next event that matches the filter. Others are done at once.
+    /// The next event that matches the filter, if there is memory for it. Others are done at once.
     fn next_new(&mut self) -> Option<Outstanding> {
         loop {
+            let next = self.read.front()?;
+            let wanted = self.filter.wants(next);
+            let memory = wanted.then(|| self.memory.reserve(next)).flatten();
+            if wanted && memory.is_none() && self.open > 0 {
+                self.waits_for_memory = true;
+                return None;
+            }
             let event = self.read.pop_front()?;
-            let wanted = self.filter.wants(&event);
             let number = self.unsettled.push(event.cursor.clone(), !wanted);
             if wanted {
+                self.open += 1;
                 return Some(Outstanding {
                     number,
                     event,
                     attempt: 1,
+                    _memory: memory,
                 });
             }
             self.advance();
@@ -160,8 +171,12 @@ impl Task {
     }
 
     /// An acknowledged delivery is done.
-    pub(super) fn settle(&mut self, outstanding: &Outstanding) {
-        self.unsettled.set_done(outstanding.number);
+    pub(super) fn settle(&mut self, outstanding: Outstanding) {
+        let number = outstanding.number;
+        // Gives its memory back.
+        drop(outstanding);
+        self.open -= 1;
+        self.unsettled.set_done(number);
         self.advance();
     }
 
