@@ -12,6 +12,7 @@ mod task;
 
 use std::{collections::HashMap, sync::Arc};
 
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -24,6 +25,11 @@ use crate::proto::v1;
 
 /// Length of the queue of commands to the task of a subscription. Subscribers wait while it is full.
 const MAX_QUEUED_COMMANDS: usize = 256;
+
+/// Maximum number of subscriptions of an application, because each one is kept, with its filter.
+pub const MAX_SUBSCRIPTIONS: usize = 100;
+/// At the limit, subscriptions that nobody has used for so long are deleted.
+const UNUSED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The subscriptions that have subscribers. Cheap to clone.
 #[derive(Clone)]
@@ -55,6 +61,12 @@ pub enum AttachError {
     /// The subscriber may see other events than the subscription receives.
     #[error(transparent)]
     VisibilityDiffers(#[from] VisibilityDiffers),
+    /// A new subscription would be one too many.
+    #[error(
+        "the application has {MAX_SUBSCRIPTIONS} subscriptions, and each was used within the last {} days: use one of them",
+        UNUSED_FOR.as_hours() / 24
+    )]
+    TooMany,
 }
 
 /// The subscriber may see more or fewer applications than the subscription.
@@ -236,6 +248,7 @@ impl Subscriptions {
                 saved
             }
             None => {
+                self.check_room(&key.application).await?;
                 let new = SavedSubscription {
                     key: key.clone(),
                     visibility: Some(subscriber.visibility),
@@ -274,6 +287,27 @@ impl Subscriptions {
             }
         });
         Ok(commands)
+    }
+
+    /// Whether the application may have one more subscription.
+    async fn check_room(&self, application: &str) -> Result<(), AttachError> {
+        let count = async || self.log.count_subscriptions(application.to_owned()).await;
+        if count().await? < MAX_SUBSCRIPTIONS {
+            return Ok(());
+        }
+        let unused_since = Timestamp::now()
+            .checked_sub(UNUSED_FOR)
+            .unwrap_or(Timestamp::UNIX_EPOCH);
+        let forgotten = self
+            .log
+            .forget_subscriptions(application.to_owned(), unused_since)
+            .await;
+        forgotten.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+        if count().await? < MAX_SUBSCRIPTIONS {
+            Ok(())
+        } else {
+            Err(AttachError::TooMany)
+        }
     }
 
     async fn events_after(&self, position: String) -> Result<(EventStream, String), ReadError> {
@@ -334,5 +368,50 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(queue().is_some_and(|commands| commands.same_channel(&successor)));
+    }
+
+    #[tokio::test]
+    async fn at_the_limit_subscriptions_that_nobody_used_for_long_are_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
+        let log: SharedEventLog = Arc::new(log.unwrap());
+        let of = |application: &str, number: usize| SavedSubscription {
+            key: SubscriptionKey {
+                application: application.into(),
+                name: format!("s-{number}"),
+            },
+            visibility: Some(Visibility::OwnApplication),
+            filter: None,
+            cursor: log.head_cursor().unwrap(),
+        };
+        for number in 0..MAX_SUBSCRIPTIONS {
+            log.save_subscription(of("ops", number)).await.unwrap();
+        }
+        log.save_subscription(of("shop", 0)).await.unwrap();
+        let subscriptions = Subscriptions::new(
+            Arc::clone(&log),
+            TaskTracker::new(),
+            CancellationToken::new(),
+        );
+        let attach = async || {
+            let subscriber = Subscriber {
+                filter: None,
+                visibility: Visibility::OwnApplication,
+                max_outstanding: 1,
+            };
+            let key = SubscriptionKey {
+                application: "ops".into(),
+                name: "new".into(),
+            };
+            subscriptions.attach(key, subscriber).await
+        };
+        assert!(matches!(attach().await, Err(AttachError::TooMany)));
+        let file = rusqlite::Connection::open(folder.path().join("events.sqlite")).unwrap();
+        let long_ago = "UPDATE subscription SET used_at_ms = 1 WHERE name IN ('s-0', 's-7')";
+        assert_eq!(file.execute(long_ago, []).unwrap(), 3);
+        attach().await.unwrap().handle.detach().await;
+        let left = |application: &str| log.count_subscriptions(application.into());
+        assert_eq!(left("ops").await.unwrap(), MAX_SUBSCRIPTIONS - 1);
+        assert_eq!(left("shop").await.unwrap(), 1, "of another application");
     }
 }

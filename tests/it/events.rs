@@ -1,6 +1,7 @@
 //! Events on the embedded engine: their fields and ids, and subscriptions.
 
 mod applications;
+mod bounds;
 mod fields;
 mod inbound_routes;
 mod kept_filter;

@@ -94,6 +94,21 @@ impl Readers {
         .await
     }
 
+    /// See [`super::super::EventLog::count_subscriptions`].
+    pub(super) async fn count_subscriptions(
+        self: &Arc<Self>,
+        application: String,
+    ) -> Result<usize, ReadError> {
+        self.query(move |connection| {
+            connection.query_row(
+                "SELECT count(*) FROM subscription WHERE application = ?1",
+                [application],
+                |row| row.get(0),
+            )
+        })
+        .await
+    }
+
     /// One batch of the events after `after`, and the last sequence number that it covers.
     async fn after(
         self: &Arc<Self>,

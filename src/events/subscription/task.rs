@@ -64,7 +64,10 @@ pub(super) struct Task {
     unsettled: Unsettled,
     position: String,
     saved_at: Instant,
+    /// Whether the position has moved since it was saved.
     unsaved: bool,
+    /// Whether more than the position is to be saved.
+    is_changed: bool,
     created: bool,
     next_subscriber: u64,
     /// The number of deliveries that are not acknowledged, wherever they are.
@@ -105,6 +108,7 @@ impl Task {
             position,
             saved_at: Instant::now(),
             unsaved: false,
+            is_changed: false,
             created,
             next_subscriber: 0,
             open: 0,
@@ -200,8 +204,9 @@ impl Task {
         if let Some(filter) = subscriber.filter {
             self.filter = Filter::new(Some(&filter), self.key.visible(self.visibility));
             self.requested_filter = Some(filter);
-            self.unsaved = true;
         }
+        // Also without another filter: the log notes when the subscription was used.
+        (self.unsaved, self.is_changed) = (true, true);
         let id = self.next_subscriber;
         self.next_subscriber += 1;
         let (deliveries, waiting) = mpsc::channel(subscriber.max_outstanding);
@@ -232,14 +237,21 @@ impl Task {
             return;
         }
         self.saved_at = Instant::now();
-        let saved = SavedSubscription {
-            key: self.key.clone(),
-            visibility: Some(self.visibility),
-            filter: self.requested_filter.clone(),
-            cursor: self.position.clone(),
+        let (key, cursor) = (self.key.clone(), self.position.clone());
+        let saved = if self.is_changed {
+            let subscription = SavedSubscription {
+                key,
+                visibility: Some(self.visibility),
+                filter: self.requested_filter.clone(),
+                cursor,
+            };
+            self.log.save_subscription(subscription).await
+        } else {
+            // Without the filter, which may be long, several times a second.
+            self.log.save_position(key, cursor).await
         };
-        match self.log.save_subscription(saved).await {
-            Ok(()) => self.unsaved = false,
+        match saved {
+            Ok(()) => (self.unsaved, self.is_changed) = (false, false),
             Err(error) => {
                 tracing::warn!(%error, "saving the position of a subscription failed, trying again");
             }
