@@ -146,6 +146,12 @@ impl Webhooks {
         request: Request,
         deadline: Instant,
     ) -> Result<(String, Bytes), WebhookOutcome> {
+        let encoding = request.headers().get(header::CONTENT_ENCODING);
+        if encoding.is_some_and(|encoding| encoding != "identity") {
+            tracing::warn!(%endpoint, "a push was refused: its body is compressed, which the bridge does not read");
+            let response = StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+            return Err((WebhookResult::Refused, response));
+        }
         let content_type = request
             .headers()
             .get(header::CONTENT_TYPE)
