@@ -140,6 +140,53 @@ impl LoadedTokens {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_changed_file_does_not_give_quotas_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        let entry = |name: &str, digit: char, rate: u32| {
+            let hash = digit.to_string().repeat(64);
+            format!(
+                "[[token]]\nname = \"{name}\"\nhash = \"sha256:{hash}\"\napplication = \"shop\"\ncalls_per_second = {rate}\n"
+            )
+        };
+        fs::write(&path, entry("one", '0', 1)).unwrap();
+        let file = TokensFile::read(&path, Applications::default()).unwrap();
+        let limit = || Arc::clone(&file.known().limits["one"]);
+        limit().take().unwrap();
+        fs::write(&path, entry("one", '0', 1) + &entry("two", '1', 5)).unwrap();
+        assert_eq!(file.reload(), Ok(true));
+        assert!(limit().take().is_err(), "it is used up");
+        fs::write(&path, entry("one", '0', 7)).unwrap();
+        assert_eq!(file.reload(), Ok(true));
+        limit().take().expect("another rate is a new quota");
+    }
+
+    /// Without a change of its time or size, as after a repair of its mode.
+    #[test]
+    fn a_file_that_could_not_be_read_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        let entry = |name: &str| {
+            let hash = "0".repeat(64);
+            format!(
+                "[[token]]\nname = \"{name}\"\nhash = \"sha256:{hash}\"\napplication = \"shop\"\n"
+            )
+        };
+        fs::write(&path, entry("one")).unwrap();
+        let file = TokensFile::read(&path, Applications::default()).unwrap();
+        let repaired = folder.path().join("repaired");
+        fs::write(&repaired, entry("two")).unwrap();
+        fs::remove_file(&path).unwrap();
+        // Reading a folder fails.
+        fs::create_dir(&path).unwrap();
+        assert!(file.reload().is_err());
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&repaired, &path).unwrap();
+        assert_eq!(file.reload(), Ok(true));
+        assert_eq!(file.known().tokens.grants().next().unwrap().name, "two");
+    }
+
     /// A file that is written in two steps is empty between them.
     #[test]
     fn a_file_without_tokens_changes_nothing() {
