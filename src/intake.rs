@@ -1,7 +1,8 @@
 //! Turns reports, received messages, clicks and look-ups of the API into durable events, for pushes and pulls alike.
 //!
 //! Invariants: `Ok` means that the events are durable (docs/RELIABILITY.md); a body that cannot be read is quarantined, and a
-//! malformed row is quarantined alone, without affecting the other rows.
+//! malformed row is quarantined alone, without affecting the other rows; no byte of a body is lost: one that is not UTF-8 is quarantined
+//! beside the events of its rows, which have U+FFFD in its place.
 //! Neighbours: `infobip::wire` reads the rows, `events` stores them; `webhooks` (push) and `grpc` (pull) call this module.
 
 use std::sync::Arc;
@@ -160,25 +161,28 @@ impl Intake {
         })
     }
 
-    /// Stores one received message that was pushed by GET, from its decoded parameters.
+    /// Stores one received message that was pushed by GET, from the query of its URL and its decoded parameters.
     ///
     /// # Errors
     /// As [`Intake::reports`].
     pub async fn received_by_query(
         &self,
+        query: &str,
         parameters: &[(String, String)],
     ) -> Result<Vec<v1::Event>, IntakeError> {
+        const FORM: &str = "application/x-www-form-urlencoded";
+        let raw = || Bytes::copy_from_slice(query.as_bytes());
         match wire::received_from_query(parameters.iter().map(|(name, value)| (name, value))) {
-            Ok(row) => self.append(vec![self.received_event(row)]).await,
+            Ok(row) => {
+                let decoded: Vec<u8> = percent_encoding::percent_decode_str(query).collect();
+                if std::str::from_utf8(&decoded).is_err() {
+                    self.keep_bytes("inbound", FORM, raw()).await?;
+                }
+                self.append(vec![self.received_event(row)]).await
+            }
             Err(unreadable) => {
-                let body = serde_json::to_vec(parameters).expect("pairs of strings are valid JSON");
-                self.quarantine(
-                    "inbound",
-                    "application/json",
-                    body.into(),
-                    unreadable.to_string(),
-                )
-                .await
+                self.quarantine("inbound", FORM, raw(), unreadable.to_string())
+                    .await
             }
         }
     }
@@ -252,7 +256,12 @@ impl Intake {
         read: Result<Rows<T>, UnreadableBody>,
     ) -> Result<Rows<T>, IntakeError> {
         let rows = match read {
-            Ok(rows) => rows,
+            Ok(rows) => {
+                if std::str::from_utf8(&body).is_err() {
+                    self.keep_bytes(endpoint, content_type, body).await?;
+                }
+                rows
+            }
             Err(unreadable) => {
                 return self
                     .quarantine(endpoint, content_type, body, unreadable.to_string())
@@ -273,6 +282,21 @@ impl Intake {
             }
         }
         Ok(rows)
+    }
+
+    /// Quarantines a body that was read although it is not UTF-8.
+    async fn keep_bytes(
+        &self,
+        endpoint: &'static str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<(), IntakeError> {
+        let detail = "it is not UTF-8: its rows are events, with U+FFFD in place of the other bytes";
+        let quarantined = self.quarantine::<()>(endpoint, content_type, body, detail.to_owned());
+        match quarantined.await {
+            Err(error @ IntakeError::Log(_)) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Quarantines an unreadable body or row. Always an error: [`IntakeError::Unreadable`] once it is in quarantine.

@@ -271,6 +271,18 @@ mod tests {
     }
 
     #[test]
+    fn spaces_around_the_text_of_a_message_are_kept() {
+        let (found, _) = rows(
+            "<r><results><result><messageId> 1\n</messageId><text> YES </text><cleanText> </cleanText></result></results></r>",
+        )
+        .unwrap();
+        assert_eq!(
+            found,
+            [r#"{"cleanText":" ","messageId":"1","text":" YES "}"#]
+        );
+    }
+
+    #[test]
     fn a_malformed_row_does_not_affect_its_neighbours() {
         for (row, bad) in [
             ("<result><messageId>2</messageId><to></result>", 1),

@@ -2,6 +2,7 @@
 
 mod applications;
 mod bounds;
+mod bytes_kept;
 mod fields;
 mod inbound_routes;
 mod kept_filter;
