@@ -10,7 +10,10 @@
 mod memory;
 mod task;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::{Mutex, MutexGuard};
@@ -37,8 +40,16 @@ pub struct Subscriptions {
     log: SharedEventLog,
     tasks: TaskTracker,
     closing: CancellationToken,
-    running: Arc<Mutex<HashMap<SubscriptionKey, mpsc::Sender<Command>>>>,
+    running: Arc<Mutex<HashMap<SubscriptionKey, RunningTask>>>,
     memories: Arc<Memories>,
+}
+
+/// The task of a subscription.
+#[derive(Clone)]
+struct RunningTask {
+    commands: mpsc::Sender<Command>,
+    /// Cancelled when it has saved its position and ended.
+    ended: CancellationToken,
 }
 
 /// A subscriber that wants to attach.
@@ -117,11 +128,15 @@ pub struct Attached {
     pub handle: SubscriberHandle,
 }
 
+/// Why the task of a subscription ended, if it could not go on.
+pub(super) type TaskFailure = Arc<OnceLock<ReadError>>;
+
 /// Settles deliveries and detaches. If it is dropped without [`SubscriberHandle::detach`], deliveries stay outstanding until
 /// the next delivery to the subscriber fails or the task ends.
 pub struct SubscriberHandle {
     subscriber: u64,
     commands: mpsc::Sender<Command>,
+    failure: TaskFailure,
 }
 
 impl SubscriberHandle {
@@ -150,8 +165,12 @@ impl SubscriberHandle {
     }
 
     /// Waits until the task of the subscription has ended.
-    pub async fn ended(&self) {
+    ///
+    /// # Errors
+    /// Why it could not go on.
+    pub async fn ended(&self) -> Result<(), ReadError> {
         self.commands.closed().await;
+        self.failure.get().cloned().map_or(Ok(()), Err)
     }
 
     /// Detaches the subscriber and requeues its unacknowledged deliveries.
@@ -205,8 +224,10 @@ impl Subscriptions {
     ) -> Result<Attached, AttachError> {
         loop {
             let running = self.running().get(&key).cloned();
-            let commands = match running {
-                Some(commands) => commands,
+            // A task that panicked has left its entry.
+            let running = running.filter(|task| !task.ended.is_cancelled());
+            let RunningTask { commands, ended } = match running {
+                Some(running) => running,
                 None => self.open(key.clone(), &subscriber).await?,
             };
             let (reply, attached) = oneshot::channel();
@@ -223,12 +244,12 @@ impl Subscriptions {
                 let ending = "the process is shutting down".to_owned();
                 return Err(ReadError::Unavailable(ending).into());
             }
-            // The last subscriber detached meanwhile: try again until the task has ended.
-            tokio::task::yield_now().await;
+            // The last subscriber detached meanwhile: the next task begins where this one ends.
+            ended.cancelled().await;
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<SubscriptionKey, mpsc::Sender<Command>>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<SubscriptionKey, RunningTask>> {
         self.running.lock()
     }
 
@@ -237,7 +258,7 @@ impl Subscriptions {
         &self,
         key: SubscriptionKey,
         subscriber: &Subscriber,
-    ) -> Result<mpsc::Sender<Command>, AttachError> {
+    ) -> Result<RunningTask, AttachError> {
         let saved = self.log.find_subscription(key.clone()).await?;
         let created = saved.is_none();
         let saved = match saved {
@@ -263,10 +284,14 @@ impl Subscriptions {
         let (events, position) = self.events_after(saved.cursor.clone()).await?;
         let (commands, received) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let mut running = self.running();
-        if let Some(existing) = running.get(&key).filter(|commands| !commands.is_closed()) {
+        if let Some(existing) = running.get(&key).filter(|task| !task.commands.is_closed()) {
             return Ok(existing.clone());
         }
-        running.insert(key.clone(), commands.clone());
+        let started = RunningTask {
+            commands,
+            ended: CancellationToken::new(),
+        };
+        running.insert(key.clone(), started.clone());
         drop(running);
         let saved = SavedSubscription {
             visibility: Some(subscriber.visibility),
@@ -277,16 +302,20 @@ impl Subscriptions {
         let task = Task::new(Arc::clone(&self.log), memory, saved, events, created);
         let subscriptions = self.clone();
         // The task holds no sender, so that it ends when every handle is dropped.
-        let weak = commands.downgrade();
+        let weak = started.commands.downgrade();
+        let ended = started.ended.clone().drop_guard();
         self.tasks.spawn(async move {
             task.run(received, weak, &subscriptions.closing).await;
             // A task that was started since this one closed its queue stays: two tasks would deliver each event twice.
             let mut running = subscriptions.running();
-            if running.get(&key).is_some_and(mpsc::Sender::is_closed) {
+            if running.get(&key).is_some_and(|task| task.commands.is_closed()) {
                 running.remove(&key);
             }
+            drop(running);
+            // Also if the task panics.
+            drop(ended);
         });
-        Ok(commands)
+        Ok(started)
     }
 
     /// Whether the application may have one more subscription.
@@ -359,7 +388,7 @@ mod tests {
         first.await.unwrap().handle.detach().await;
         // The first task has closed its queue of commands, and is saving or has ended.
         let queue = || subscriptions.running().get(&key).cloned();
-        while queue().is_some_and(|commands| !commands.is_closed()) {
+        while queue().is_some_and(|task| !task.commands.is_closed()) {
             tokio::task::yield_now().await;
         }
         let successor = subscriptions.open(key.clone(), &subscriber).await.unwrap();
@@ -367,7 +396,7 @@ mod tests {
         while subscriptions.tasks.len() > 1 {
             tokio::task::yield_now().await;
         }
-        assert!(queue().is_some_and(|commands| commands.same_channel(&successor)));
+        assert!(queue().is_some_and(|task| task.commands.same_channel(&successor.commands)));
     }
 
     #[tokio::test]

@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::delivery::{Outstanding, Unsettled};
 use super::{
-    Attached, Command, Subscriber, SubscriberHandle, VisibilityDiffers, memory::DeliveryMemory,
+    Attached, Command, Subscriber, SubscriberHandle, TaskFailure, VisibilityDiffers,
+    memory::DeliveryMemory,
 };
 use crate::{
     events::{EventStream, Filter, SavedSubscription, SharedEventLog, SubscriptionKey, Visibility},
@@ -31,8 +32,10 @@ use crate::{
 
 /// Minimum time between two saves of the position.
 const SAVE_INTERVAL: Duration = Duration::from_millis(200);
-/// How often a subscription asks for memory that the others of its application hold.
-const MEMORY_WAIT: Duration = Duration::from_millis(50);
+/// How often a subscription asks for memory that the others of its application hold, or for room at a subscriber that reads slowly.
+const ROOM_WAIT: Duration = Duration::from_millis(50);
+/// How long a task waits for its first subscriber, which attaches at once.
+const FIRST_ATTACH_WAIT: Duration = Duration::from_secs(30);
 /// Maximum number of events from the first unacknowledged one on, because acknowledgements after it must be kept in memory. So a subscriber
 /// that never acknowledges a delivery stops its subscription after this many events.
 const MAX_UNSETTLED: usize = 100_000;
@@ -42,6 +45,14 @@ struct SubscriberState {
     max_outstanding: usize,
     /// By delivery id.
     outstanding: HashMap<String, Outstanding>,
+}
+
+impl SubscriberState {
+    /// Whether its channel takes a delivery, or tells that the subscriber has gone away. A subscriber may acknowledge deliveries that
+    /// it has not read: they are in the channel still.
+    fn can_take(&self) -> bool {
+        self.deliveries.capacity() > 0 || self.deliveries.is_closed()
+    }
 }
 
 /// The state of one subscription.
@@ -72,8 +83,9 @@ pub(super) struct Task {
     next_subscriber: u64,
     /// The number of deliveries that are not acknowledged, wherever they are.
     open: usize,
-    /// Whether the next event waits for memory.
-    waits_for_memory: bool,
+    /// Whether the next event waits for memory, or for a subscriber to read what it has acknowledged already.
+    waits: bool,
+    failure: TaskFailure,
 }
 
 impl Task {
@@ -112,7 +124,8 @@ impl Task {
             created,
             next_subscriber: 0,
             open: 0,
-            waits_for_memory: false,
+            waits: false,
+            failure: TaskFailure::default(),
         }
     }
 
@@ -123,6 +136,7 @@ impl Task {
         sender: mpsc::WeakSender<Command>,
         closing: &CancellationToken,
     ) {
+        let first_attach_by = Instant::now() + FIRST_ATTACH_WAIT;
         loop {
             self.deliver();
             let wants_more = self.read.is_empty()
@@ -141,12 +155,16 @@ impl Task {
                     Some(Ok(events)) => self.read.extend(events),
                     Some(Err(error)) => {
                         tracing::warn!(%error, "reading the log for a subscription failed: its subscribers must attach again");
+                        // Set before the queue of commands is closed, which tells the subscribers.
+                        let _ = self.failure.set(error);
                         break;
                     }
                     None => break,
                 },
                 () = tokio::time::sleep_until(due), if next_due.is_some() => {}
-                () = tokio::time::sleep(MEMORY_WAIT), if self.waits_for_memory => {}
+                () = tokio::time::sleep(ROOM_WAIT), if self.waits => {}
+                // The caller that opened it has gone away.
+                () = tokio::time::sleep_until(first_attach_by), if self.next_subscriber == 0 => break,
                 () = tokio::time::sleep_until(self.saved_at + SAVE_INTERVAL), if self.unsaved => self.save().await,
             }
             if self.subscribers.is_empty() && self.next_subscriber > 0 {
@@ -225,6 +243,7 @@ impl Task {
             handle: SubscriberHandle {
                 subscriber: id,
                 commands,
+                failure: TaskFailure::clone(&self.failure),
             },
         };
         if reply.send(Ok(attached)).is_err() {

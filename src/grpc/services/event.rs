@@ -195,7 +195,7 @@ async fn handle_requests(
     let ended = loop {
         let request = tokio::select! {
             () = closing.cancelled() => break Ok(()),
-            () = subscriber.ended() => break Ok(()),
+            ended = subscriber.ended() => break ended.map_err(|error| Failure::Read(error).into()),
             request = requests.message() => request,
         };
         match request {

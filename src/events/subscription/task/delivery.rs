@@ -74,7 +74,9 @@ impl Task {
     fn least_loaded(&self) -> Option<u64> {
         self.subscribers
             .iter()
-            .filter(|(_, subscriber)| subscriber.outstanding.len() < subscriber.max_outstanding)
+            .filter(|(_, subscriber)| {
+                subscriber.outstanding.len() < subscriber.max_outstanding && subscriber.can_take()
+            })
             .min_by_key(|(_, subscriber)| subscriber.outstanding.len())
             .map(|(id, _)| *id)
     }
@@ -110,7 +112,7 @@ impl Task {
 
     /// Delivers events while there are some and a subscriber has room.
     pub(super) fn deliver(&mut self) {
-        self.waits_for_memory = false;
+        self.waits = false;
         self.redeliver_due();
         while let Some(subscriber) = self.least_loaded() {
             let next = match self.redeliveries.pop_front() {
@@ -125,6 +127,10 @@ impl Task {
             };
             self.deliver_to(subscriber, next);
         }
+        // Nothing else tells when it has read.
+        self.waits = self.subscribers.values().any(|subscriber| {
+            subscriber.outstanding.len() < subscriber.max_outstanding && !subscriber.can_take()
+        });
     }
 
     /// The next event that matches the filter, if there is memory for it. Others are done at once.
@@ -134,7 +140,7 @@ impl Task {
             let wanted = self.filter.wants(next);
             let memory = wanted.then(|| self.memory.reserve(next)).flatten();
             if wanted && memory.is_none() && self.open > 0 {
-                self.waits_for_memory = true;
+                self.waits = true;
                 return None;
             }
             let event = self.read.pop_front()?;
@@ -164,7 +170,7 @@ impl Task {
         subscriber
             .outstanding
             .insert(outstanding.event.cursor.clone(), outstanding);
-        // The channel has room for `max_outstanding` deliveries, so this fails only if the subscriber has gone away.
+        // The channel has room, so this fails only if the subscriber has gone away.
         if subscriber.deliveries.try_send(delivery).is_err() {
             self.detach(id);
         }

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{events::embedded::EmbeddedLog, ops::metrics::Metrics};
+use crate::{
+    events::{ReadError, embedded::EmbeddedLog},
+    ops::metrics::Metrics,
+};
 
 fn event(cursor: u64, application: &str) -> v1::Event {
     v1::Event {
@@ -107,7 +110,7 @@ async fn deliveries_wait_for_memory_but_a_subscription_without_any_gets_one() {
     let first = attached.deliveries.try_recv().unwrap();
     attached.deliveries.try_recv().unwrap();
     assert!(attached.deliveries.try_recv().is_err(), "the memory is full");
-    assert!(test.task.waits_for_memory);
+    assert!(test.task.waits);
     test.settle(&first);
     let third = attached.deliveries.try_recv().unwrap();
     assert_eq!(third.delivery_id, "3");
@@ -121,6 +124,43 @@ async fn deliveries_wait_for_memory_but_a_subscription_without_any_gets_one() {
     let only = attached.deliveries.try_recv().unwrap();
     assert!(attached.deliveries.try_recv().is_err());
     poor.settle(&only);
-    assert!(!poor.task.waits_for_memory);
+    assert!(!poor.task.waits);
     assert_eq!(attached.deliveries.try_recv().unwrap().delivery_id, "2");
+}
+
+#[tokio::test]
+async fn a_subscriber_that_acknowledges_before_it_reads_stays_attached() {
+    let mut test = TestTask::new(DeliveryMemory::of_bytes(1 << 20));
+    let mut attached = test.attach(1);
+    test.task.read.extend((1..=3).map(|n| event(n, "ops")));
+    test.task.deliver();
+    // The second delivery has no room in the channel, in which the first one still is.
+    test.settle(&v1::Delivery {
+        delivery_id: "1".into(),
+        ..Default::default()
+    });
+    assert_eq!(test.task.subscribers.len(), 1, "it is attached");
+    assert!(test.task.waits);
+    assert_eq!(attached.deliveries.try_recv().unwrap().delivery_id, "1");
+    test.task.deliver();
+    assert_eq!(attached.deliveries.try_recv().unwrap().delivery_id, "2");
+}
+
+#[tokio::test]
+async fn a_subscriber_is_told_that_the_log_could_not_be_read() {
+    let mut test = TestTask::new(DeliveryMemory::of_bytes(1 << 20));
+    let unreadable = || ReadError::Unavailable("the disk is gone".into());
+    let failing = futures_util::stream::once(std::future::ready(Err(unreadable())));
+    test.task.events = failing.boxed();
+    let attached = test.attach(1);
+    let TestTask {
+        task,
+        commands,
+        _received: received,
+        _folder,
+    } = test;
+    let closing = CancellationToken::new();
+    task.run(received, commands.downgrade(), &closing).await;
+    let ended = attached.handle.ended().await;
+    assert_eq!(ended.unwrap_err().cause(), unreadable().cause());
 }
