@@ -100,11 +100,9 @@ impl Readers {
         application: String,
     ) -> Result<usize, ReadError> {
         self.query(move |connection| {
-            connection.query_row(
-                "SELECT count(*) FROM subscription WHERE application = ?1",
-                [application],
-                |row| row.get(0),
-            )
+            let sql = "SELECT count(*) FROM subscription WHERE application = ?1";
+            let count: u32 = connection.query_row(sql, [application], |row| row.get(0))?;
+            Ok(count as usize)
         })
         .await
     }
