@@ -207,11 +207,7 @@ impl App {
             Arc::clone(&log),
             metrics.clone(),
         );
-        let intake = Intake::new(
-            Arc::clone(&log),
-            &config.applications,
-            applications.clone(),
-        );
+        let intake = Intake::new(Arc::clone(&log), &config.applications, applications.clone());
         let query = Arc::new(Query::new(
             Arc::clone(&account),
             applications.clone(),

@@ -199,9 +199,10 @@ impl Intake {
         let read = wire::read_clicks(&body);
         let rows = self.readable("clicks", content_type, body, read).await?;
         let applications = &self.applications;
-        let events = rows.rows.into_iter().map(|row| {
-            NewEvent::click(applications, &row.wire_id, row.click, row.source_payload)
-        });
+        let events = rows
+            .rows
+            .into_iter()
+            .map(|row| NewEvent::click(applications, &row.wire_id, row.click, row.source_payload));
         self.append(events.collect()).await
     }
 
@@ -291,7 +292,8 @@ impl Intake {
         content_type: &str,
         body: Bytes,
     ) -> Result<(), IntakeError> {
-        let detail = "it is not UTF-8: its rows are events, with U+FFFD in place of the other bytes";
+        let detail =
+            "it is not UTF-8: its rows are events, with U+FFFD in place of the other bytes";
         let quarantined = self.quarantine::<()>(endpoint, content_type, body, detail.to_owned());
         match quarantined.await {
             Err(error @ IntakeError::Log(_)) => Err(error),

@@ -71,10 +71,7 @@ impl<'a> Envelope<'a> {
 
     /// The application of the publisher. A republished command has the original `user_id` in a header. The header counts only
     /// if the broker has verified that the bridge published the message.
-    pub(super) fn application(
-        &self,
-        commands: &Commands,
-    ) -> Result<ApplicationName, Invalid> {
+    pub(super) fn application(&self, commands: &Commands) -> Result<ApplicationName, Invalid> {
         let name = match commands.application_from {
             ApplicationFrom::AppId => property(self.properties().app_id()).to_owned(),
             ApplicationFrom::UserId => {

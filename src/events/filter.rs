@@ -22,7 +22,9 @@ pub enum FilterError {
     TooManyTypes,
     #[error("has a pattern of more than {MAX_PATTERN_WORDS} words in `types`")]
     TooManyWords,
-    #[error("has {bytes} bytes and may have {MAX_FILTER_BYTES}: leave names and ids out, and skip what you do not want")]
+    #[error(
+        "has {bytes} bytes and may have {MAX_FILTER_BYTES}: leave names and ids out, and skip what you do not want"
+    )]
     TooLong { bytes: usize },
 }
 

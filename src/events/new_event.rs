@@ -198,11 +198,7 @@ impl NewEvent {
 
     /// The answer to an asynchronous number look-up: `lookup.completed`.
     #[must_use]
-    pub fn lookup(
-        application: &str,
-        lookup: v1::NumberLookup,
-        source_payload: String,
-    ) -> Self {
+    pub fn lookup(application: &str, lookup: v1::NumberLookup, source_payload: String) -> Self {
         let id = derive_id("lookup", &[&lookup.to, &source_payload]);
         let mut new = Self::new(
             Timestamp::now(),
@@ -370,20 +366,40 @@ mod tests {
 
     #[test]
     fn reports_from_different_sources_have_the_same_id() {
-        let pushed = NewEvent::report(&Applications::default(), "billing.m1", report(7, "mine"), "{}".into());
-        let logged = NewEvent::report(&Applications::default(), "billing.m1", report(7, ""), String::new());
+        let pushed = NewEvent::report(
+            &Applications::default(),
+            "billing.m1",
+            report(7, "mine"),
+            "{}".into(),
+        );
+        let logged = NewEvent::report(
+            &Applications::default(),
+            "billing.m1",
+            report(7, ""),
+            String::new(),
+        );
         assert_eq!(pushed.event.id, logged.event.id);
         assert_ne!(
             pushed.event.id,
-            NewEvent::report(&Applications::default(), "billing.m1", report(8, ""), String::new())
-                .event
-                .id
+            NewEvent::report(
+                &Applications::default(),
+                "billing.m1",
+                report(8, ""),
+                String::new()
+            )
+            .event
+            .id
         );
         assert_ne!(
             pushed.event.id,
-            NewEvent::report(&Applications::default(), "shop.m1", report(7, ""), String::new())
-                .event
-                .id
+            NewEvent::report(
+                &Applications::default(),
+                "shop.m1",
+                report(7, ""),
+                String::new()
+            )
+            .event
+            .id
         );
         assert_eq!(
             (
@@ -421,7 +437,12 @@ mod tests {
 
     #[test]
     fn messages_with_other_ids_belong_to_foreign() {
-        let event = NewEvent::report(&Applications::default(), "2250be2d4219-3af1", report(7, ""), String::new());
+        let event = NewEvent::report(
+            &Applications::default(),
+            "2250be2d4219-3af1",
+            report(7, ""),
+            String::new(),
+        );
         assert_eq!(event.event.application, "foreign");
         assert!(
             matches!(event.event.payload, Some(Payload::Report(report)) if report.message_id == "2250be2d4219-3af1")

@@ -308,7 +308,10 @@ impl Subscriptions {
             task.run(received, weak, &subscriptions.closing).await;
             // A task that was started since this one closed its queue stays: two tasks would deliver each event twice.
             let mut running = subscriptions.running();
-            if running.get(&key).is_some_and(|task| task.commands.is_closed()) {
+            if running
+                .get(&key)
+                .is_some_and(|task| task.commands.is_closed())
+            {
                 running.remove(&key);
             }
             drop(running);

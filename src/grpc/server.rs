@@ -180,7 +180,9 @@ impl GrpcServer {
             .with(limited!(ReportServiceServer::new(Reports(context.clone()))))
             .with(limited!(InboxServiceServer::new(Inbox(context.clone()))))
             .with(limited!(LookupServiceServer::new(Lookup(context.clone()))))
-            .with(limited!(EventServiceServer::new(Events::new(context.clone()))))
+            .with(limited!(EventServiceServer::new(Events::new(
+                context.clone()
+            ))))
             .with(limited!(ReferenceServiceServer::new(Reference)))
             .with(limited!(AccountServiceServer::new(Account(
                 context.clone()

@@ -9,7 +9,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use parking_lot::RwLock;
 
-use super::id::{ApplicationName, DEFAULT_APPLICATION, FOREIGN_APPLICATION, IdError, split_wire_id};
+use super::id::{
+    ApplicationName, DEFAULT_APPLICATION, FOREIGN_APPLICATION, IdError, split_wire_id,
+};
 
 /// Why a text names no application.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -33,7 +33,9 @@ pub fn logged_id(id: &str) -> Option<&str> {
 pub enum IdError {
     #[error("must be 1 to 32 characters: a-z, 0-9, -")]
     Application,
-    #[error("must not be `{FOREIGN_APPLICATION}`, which is reserved for messages that were not sent through the bridge")]
+    #[error(
+        "must not be `{FOREIGN_APPLICATION}`, which is reserved for messages that were not sent through the bridge"
+    )]
     Reserved,
     #[error("must be 1 to {max} characters: A-Z, a-z, 0-9, _ . : -")]
     Caller { max: usize },

@@ -15,11 +15,7 @@ use crate::{
         limits,
         wire::{self, UnreadableBody},
     },
-    message::{
-        applications::Applications,
-        id::check_caller_id,
-        time,
-    },
+    message::{applications::Applications, id::check_caller_id, time},
     proto::v1::{self, FieldViolation, StatusGroup},
 };
 
@@ -59,9 +55,8 @@ pub(super) async fn page(
             ));
         }
     };
-    let token = PageToken::parse(&request.page_token).map_err(|()| {
-        LogsPageError::invalid("page_token", "is not a page token of this method")
-    })?;
+    let token = PageToken::parse(&request.page_token)
+        .map_err(|()| LogsPageError::invalid("page_token", "is not a page token of this method"))?;
     let mut query = query(viewer, request)?;
     if let Some(token) = &token {
         query.sent_until = Some(token.until);

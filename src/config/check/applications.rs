@@ -8,10 +8,7 @@ use std::collections::BTreeMap;
 use super::Checks;
 use crate::{
     config::Config,
-    message::{
-        address::check_sender,
-        id::ApplicationName,
-    },
+    message::{address::check_sender, id::ApplicationName},
 };
 
 pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {

@@ -265,7 +265,11 @@ mod tests {
     fn a_send_that_is_begun_already_does_not_grow_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path(), |_| false);
-        let bytes = || fs::metadata(folder.path().join("sends.begun")).unwrap().len();
+        let bytes = || {
+            fs::metadata(folder.path().join("sends.begun"))
+                .unwrap()
+                .len()
+        };
         assert_eq!(begin(&journal, "a.open"), None);
         let before = bytes();
         assert_eq!(begin(&journal, "a.open"), Some(DIGEST));

@@ -32,7 +32,9 @@ impl Element {
 
     pub(super) fn into_json(self) -> Value {
         if self.children.is_empty() {
-            let is_verbatim = VERBATIM.iter().any(|name| self.name.eq_ignore_ascii_case(name));
+            let is_verbatim = VERBATIM
+                .iter()
+                .any(|name| self.name.eq_ignore_ascii_case(name));
             let text = if is_verbatim {
                 &self.text
             } else {

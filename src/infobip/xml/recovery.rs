@@ -65,12 +65,7 @@ impl Parser<'_> {
 
     /// Keeps the text from `start` to the next row, which is searched from `search_from` on, as a malformed row. Returns the offset
     /// of the next row, if there is one.
-    fn keep_malformed(
-        &mut self,
-        start: usize,
-        search_from: usize,
-        detail: &str,
-    ) -> Option<usize> {
+    fn keep_malformed(&mut self, start: usize, search_from: usize, detail: &str) -> Option<usize> {
         let next = (self.bad.len() + 1 < MAX_BROKEN_ROWS)
             .then(|| next_row(self.text, search_from))
             .flatten();

@@ -119,8 +119,8 @@ impl<'a> NextPage<'a> {
         sent_at: Option<Timestamp>,
     ) -> bool {
         let visible = visible_id.map(digest);
-        let millisecond = sent_at
-            .map(|at| Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at));
+        let millisecond =
+            sent_at.map(|at| Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at));
         let is_new = !self.is_repeated(visible, millisecond);
         self.new_rows += usize::from(is_new);
         if let Some(millisecond) = millisecond {

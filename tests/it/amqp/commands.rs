@@ -203,7 +203,11 @@ fn no_api() -> Arc<Query> {
     .map(|(key, value)| (key.to_owned(), value.to_owned()));
     let config = Config::load(None, std::iter::empty(), &flags).unwrap();
     let account = Account::new(&config.infobip, 0, Metrics::new()).unwrap();
-    Arc::new(Query::new(Arc::new(account), Applications::default(), Metrics::new()))
+    Arc::new(Query::new(
+        Arc::new(account),
+        Applications::default(),
+        Metrics::new(),
+    ))
 }
 
 impl Edge {

@@ -22,7 +22,8 @@ async fn bytes_that_are_not_utf8_are_in_quarantine_beside_their_event() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::start(&simulator).await;
     let client = Client::new();
-    let latin1 = b"{\"results\":[{\"messageId\":\"1\",\"from\":\"41793026727\",\"text\":\"Z\xfcrich\"}]}";
+    let latin1 =
+        b"{\"results\":[{\"messageId\":\"1\",\"from\":\"41793026727\",\"text\":\"Z\xfcrich\"}]}";
     let pushed = client
         .post(bridge.webhook("inbound"))
         .body(latin1.to_vec())

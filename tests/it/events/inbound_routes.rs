@@ -60,7 +60,10 @@ async fn a_keyword_route_matches_messages_that_are_pushed_by_get() {
         .iter()
         .map(|event| event.application.as_str())
         .collect();
-    let expected: Vec<_> = cases.iter().map(|(_, _, application)| *application).collect();
+    let expected: Vec<_> = cases
+        .iter()
+        .map(|(_, _, application)| *application)
+        .collect();
     assert_eq!(of[..cases.len()], expected);
     assert_eq!(of[cases.len()..], ["billing"]);
     bridge.stop().await;

@@ -109,7 +109,10 @@ async fn deliveries_wait_for_memory_but_a_subscription_without_any_gets_one() {
     test.task.deliver();
     let first = attached.deliveries.try_recv().unwrap();
     attached.deliveries.try_recv().unwrap();
-    assert!(attached.deliveries.try_recv().is_err(), "the memory is full");
+    assert!(
+        attached.deliveries.try_recv().is_err(),
+        "the memory is full"
+    );
     assert!(test.task.waits);
     test.settle(&first);
     let third = attached.deliveries.try_recv().unwrap();
