@@ -222,8 +222,8 @@ mod tests {
         for number in &numbers[1..] {
             unsettled.set_done(*number);
             assert_eq!(unsettled.pop_done(), None, "the first one is open");
+            assert!(began.elapsed() < Duration::from_secs(10));
         }
-        assert!(began.elapsed() < Duration::from_secs(2));
         unsettled.set_done(numbers[0]);
         for cursor in 0..numbers.len() {
             assert_eq!(unsettled.pop_done(), Some(cursor.to_string()));
