@@ -335,7 +335,10 @@ mod tests {
         }
         let reserved = entry("d", &token, "").replace("billing", "foreign");
         let report = Tokens::parse(&reserved).err().unwrap().to_string();
-        assert!(report.contains("`application`: must not be `foreign`"), "{report}");
+        assert!(
+            report.contains("`application`: must not be `foreign`"),
+            "{report}"
+        );
         let unknown = Tokens::parse("[[token]]\nname = \"a\"\nmethod = []\n");
         let report = unknown.err().unwrap().to_string();
         assert!(
