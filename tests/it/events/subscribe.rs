@@ -210,6 +210,9 @@ async fn rejected_deliveries_are_redelivered_and_filters_are_saved() {
     let again = subscriber.next().await;
     assert_eq!((request_id(&again).as_str(), again.attempt), ("b", 2));
     subscriber.acknowledge(&again).await;
+    // There is room for it only when the acknowledgement has come.
+    send(&bridge, ["d"]).await;
+    assert_eq!(request_id(&subscriber.next().await), "d");
     let done = number(&again.event.unwrap().cursor);
     drop(subscriber);
     let mut later = Subscriber::attach(&bridge, 10).await;
