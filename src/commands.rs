@@ -57,6 +57,7 @@ use crate::{
     },
     config,
     events::SharedEventLog,
+    message::applications::Applications,
     ops::metrics::{AmqpConnection, Metrics},
     primitives::retry::Backoff,
     query::Query,
@@ -79,6 +80,7 @@ pub struct Commands {
     pub query: Arc<Query>,
     /// Stores `command.invalid` events, and the results of look-ups.
     pub log: SharedEventLog,
+    pub applications: Applications,
     /// The property that names the application.
     pub application_from: config::ApplicationFrom,
     /// Commands in flight at most, for each queue.

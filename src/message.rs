@@ -1,8 +1,10 @@
 //! The vocabulary of messages: ids, phone numbers and senders, status and error codes, reasons, violations, timestamps, traces.
 //!
-//! Invariant: pure functions and plain values; depends only on the generated contract (`proto`).
+//! Invariant: pure functions and plain values, except `applications`, whose set follows the tokens file; depends only on the generated
+//! contract (`proto`).
 
 pub mod address;
+pub mod applications;
 pub mod cause;
 pub mod codes;
 pub mod event_type;

@@ -68,8 +68,7 @@ impl Command {
         source: Source,
         commands: &Commands,
     ) -> Result<Self, Invalid> {
-        let bridge_user = commands.endpoint.username();
-        let application = envelope.application(commands.application_from, bridge_user)?;
+        let application = envelope.application(commands)?;
         let encoding = Encoding::of(envelope.properties())?;
         let form = form(envelope)?;
         let SendRequest {

@@ -9,7 +9,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::{command::Source, invalid::Invalid};
+use super::{Commands, command::Source, invalid::Invalid};
 use crate::{
     amqp::headers::{
         ATTEMPT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN, PANICS, REFUSALS, RETURNED,
@@ -75,16 +75,12 @@ impl<'a> Envelope<'a> {
 
     /// The application of the publisher. A republished command has the original `user_id` in a header. The header counts only
     /// if the broker has verified that the bridge published the message.
-    pub(super) fn application(
-        &self,
-        from: ApplicationFrom,
-        bridge_user: &str,
-    ) -> Result<ApplicationName, Invalid> {
-        let name = match from {
+    pub(super) fn application(&self, commands: &Commands) -> Result<ApplicationName, Invalid> {
+        let name = match commands.application_from {
             ApplicationFrom::AppId => property(self.properties().app_id()).to_owned(),
             ApplicationFrom::UserId => {
                 let user = property(self.properties().user_id());
-                let original = if user == bridge_user {
+                let original = if user == commands.endpoint.username() {
                     text_header(self.headers, USER_ID)
                 } else {
                     None
@@ -95,7 +91,7 @@ impl<'a> Envelope<'a> {
         if name.is_empty() {
             return Ok(ApplicationName::default_application());
         }
-        ApplicationName::parse(&name).map_err(|error| {
+        commands.applications.named(&name).map_err(|error| {
             Invalid::new(
                 Reason::InvalidApplication,
                 format!("the application name {error}"),

@@ -12,8 +12,9 @@ use uuid::{Builder, Uuid};
 use super::ContentDigest;
 use crate::{
     message::{
+        applications::Applications,
         event_type::EventType,
-        id::{ApplicationName, callers_bulk_id, owner, uuid_text},
+        id::{ApplicationName, uuid_text},
         reason::Reason,
         time,
         traceparent::Traceparent,
@@ -126,12 +127,17 @@ impl NewEvent {
     }
 
     /// A delivery report: `report.*`, by the group of its status. `wire_id` is the message's id as Infobip sent it; the
-    /// event gets the caller's id. A message whose id the bridge did not make belongs to the application `foreign`.
+    /// event gets the caller's id. A message whose id none of the applications made belongs to the application `foreign`.
     #[must_use]
-    pub fn report(wire_id: &str, mut report: v1::DeliveryReport, source_payload: String) -> Self {
-        let (application, message_id) = owner(wire_id);
+    pub fn report(
+        applications: &Applications,
+        wire_id: &str,
+        mut report: v1::DeliveryReport,
+        source_payload: String,
+    ) -> Self {
+        let (application, message_id) = applications.owner(wire_id);
         report.message_id = message_id.to_owned();
-        report.bulk_id = callers_bulk_id(&report.bulk_id);
+        report.bulk_id = applications.callers_bulk_id(&report.bulk_id);
         let status = report
             .status
             .as_ref()
@@ -176,10 +182,15 @@ impl NewEvent {
     /// A click: `link.clicked`. `wire_id` is the message's id as Infobip sent it. A push carries neither an id nor the time
     /// of the click, so the id is derived from the whole payload (`docs/INFOBIP_API.md`).
     #[must_use]
-    pub fn click(wire_id: &str, mut click: v1::LinkClick, source_payload: String) -> Self {
-        let (application, message_id) = owner(wire_id);
+    pub fn click(
+        applications: &Applications,
+        wire_id: &str,
+        mut click: v1::LinkClick,
+        source_payload: String,
+    ) -> Self {
+        let (application, message_id) = applications.owner(wire_id);
         click.message_id = message_id.to_owned();
-        click.bulk_id = callers_bulk_id(&click.bulk_id);
+        click.bulk_id = applications.callers_bulk_id(&click.bulk_id);
         let id = derive_id("click", &[wire_id, &source_payload]);
         let mut new = Self::new(
             Timestamp::now(),
@@ -197,16 +208,12 @@ impl NewEvent {
 
     /// The answer to an asynchronous number look-up: `lookup.completed`.
     #[must_use]
-    pub fn lookup(
-        application: &ApplicationName,
-        lookup: v1::NumberLookup,
-        source_payload: String,
-    ) -> Self {
+    pub fn lookup(application: &str, lookup: v1::NumberLookup, source_payload: String) -> Self {
         let id = derive_id("lookup", &[&lookup.to, &source_payload]);
         let mut new = Self::new(
             Timestamp::now(),
             EventType::LookupCompleted,
-            application.as_str(),
+            application,
             id,
             Payload::Lookup(Box::new(lookup)),
         );
@@ -369,20 +376,40 @@ mod tests {
 
     #[test]
     fn reports_from_different_sources_have_the_same_id() {
-        let pushed = NewEvent::report("billing.m1", report(7, "mine"), "{}".into());
-        let logged = NewEvent::report("billing.m1", report(7, ""), String::new());
+        let pushed = NewEvent::report(
+            &Applications::default(),
+            "billing.m1",
+            report(7, "mine"),
+            "{}".into(),
+        );
+        let logged = NewEvent::report(
+            &Applications::default(),
+            "billing.m1",
+            report(7, ""),
+            String::new(),
+        );
         assert_eq!(pushed.event.id, logged.event.id);
         assert_ne!(
             pushed.event.id,
-            NewEvent::report("billing.m1", report(8, ""), String::new())
-                .event
-                .id
+            NewEvent::report(
+                &Applications::default(),
+                "billing.m1",
+                report(8, ""),
+                String::new()
+            )
+            .event
+            .id
         );
         assert_ne!(
             pushed.event.id,
-            NewEvent::report("shop.m1", report(7, ""), String::new())
-                .event
-                .id
+            NewEvent::report(
+                &Applications::default(),
+                "shop.m1",
+                report(7, ""),
+                String::new()
+            )
+            .event
+            .id
         );
         assert_eq!(
             (
@@ -420,7 +447,12 @@ mod tests {
 
     #[test]
     fn messages_with_other_ids_belong_to_foreign() {
-        let event = NewEvent::report("2250be2d4219-3af1", report(7, ""), String::new());
+        let event = NewEvent::report(
+            &Applications::default(),
+            "2250be2d4219-3af1",
+            report(7, ""),
+            String::new(),
+        );
         assert_eq!(event.event.application, "foreign");
         assert!(
             matches!(event.event.payload, Some(Payload::Report(report)) if report.message_id == "2250be2d4219-3af1")

@@ -48,8 +48,7 @@ impl LookupCommand {
         source: Source,
         commands: &Commands,
     ) -> Result<Self, Invalid> {
-        let bridge_user = commands.endpoint.username();
-        let application = envelope.application(commands.application_from, bridge_user)?;
+        let application = envelope.application(commands)?;
         let encoding = Encoding::of(envelope.properties())?;
         check_type(type_name(envelope))?;
         let body = envelope.body();

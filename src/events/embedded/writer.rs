@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::registration::{Registration, register};
 use super::{
-    super::{AppendError, Batch, Quarantined, SavedSubscription, Visibility},
+    super::{AppendError, Batch, Quarantined, SavedSubscription, SubscriptionKey, Visibility},
     chunk::Chunk,
     health::Health,
     schema,
@@ -45,6 +45,16 @@ pub(super) enum Job {
     },
     SaveSubscription {
         subscription: SavedSubscription,
+        reply: Reply,
+    },
+    SavePosition {
+        key: SubscriptionKey,
+        cursor: String,
+        reply: Reply,
+    },
+    ForgetSubscriptions {
+        application: String,
+        unused_since_ms: i64,
         reply: Reply,
     },
     /// Removes up to [`EVENTS_PER_TRIM`] events that are older than the retention.
@@ -134,7 +144,10 @@ impl Writer {
                     drop(events);
                     reply
                 }
-                Job::Quarantine { reply, .. } | Job::SaveSubscription { reply, .. } => reply,
+                Job::Quarantine { reply, .. }
+                | Job::SaveSubscription { reply, .. }
+                | Job::SavePosition { reply, .. }
+                | Job::ForgetSubscriptions { reply, .. } => reply,
                 Job::Trim { more } => {
                     let _ = more.send(result.is_ok() && self.more_to_trim);
                     continue;
@@ -213,6 +226,25 @@ impl Writer {
                                 .map(|visibility| visibility == Visibility::AllApplications)
                         ])?;
                 }
+                Job::SavePosition { key, cursor, .. } => {
+                    transaction
+                        .prepare_cached(
+                            "UPDATE subscription SET cursor = ?3, used_at_ms = ?4
+                             WHERE application = ?1 AND name = ?2",
+                        )?
+                        .execute(params![key.application, key.name, cursor, self.newest_ms])?;
+                }
+                Job::ForgetSubscriptions {
+                    application,
+                    unused_since_ms,
+                    ..
+                } => {
+                    transaction
+                        .prepare_cached(
+                            "DELETE FROM subscription WHERE application = ?1 AND used_at_ms < ?2",
+                        )?
+                        .execute(params![application, unused_since_ms])?;
+                }
                 Job::Probe => probe(&transaction, self.failed_bytes.max(MIN_PROBE_BYTES))?,
                 Job::Trim { .. } => {
                     self.more_to_trim = trim(&transaction, oldest_ms, EVENTS_PER_TRIM)?;
@@ -239,7 +271,12 @@ impl Writer {
 fn size(job: &Job) -> usize {
     match job {
         Job::Append { events, .. } => events.len(),
-        Job::Quarantine { .. } | Job::SaveSubscription { .. } | Job::Trim { .. } | Job::Probe => 1,
+        Job::Quarantine { .. }
+        | Job::SaveSubscription { .. }
+        | Job::SavePosition { .. }
+        | Job::ForgetSubscriptions { .. }
+        | Job::Trim { .. }
+        | Job::Probe => 1,
     }
 }
 
@@ -251,7 +288,11 @@ fn bytes(job: &Job) -> usize {
             .map(|new| new.event.encoded_len() + EVENT_ROW_BYTES)
             .sum(),
         Job::Quarantine { body, .. } => body.body.len(),
-        Job::SaveSubscription { .. } | Job::Trim { .. } | Job::Probe => 0,
+        Job::SaveSubscription { .. }
+        | Job::SavePosition { .. }
+        | Job::ForgetSubscriptions { .. }
+        | Job::Trim { .. }
+        | Job::Probe => 0,
     }
 }
 

@@ -90,6 +90,15 @@ pub(super) fn row(failure: Failure) -> Row {
             &differs,
         )
         .with("subscription", &differs.name),
+        Failure::SubscriptionLimit(detail) => {
+            Row::new(Code::ResourceExhausted, Reason::SubscriptionLimit, detail)
+        }
+        Failure::EventStreamLimit { max } => Row::new(
+            Code::ResourceExhausted,
+            Reason::Overloaded,
+            format!("the application has {max} streams of events: end some, or try again later"),
+        )
+        .retry_after(DEFAULT_RETRY_DELAY),
         Failure::Append(error) => {
             Row::new(Code::Unavailable, Reason::EventLogUnavailable, error).retry_after(DEFAULT_RETRY_DELAY)
         }
