@@ -113,7 +113,7 @@ impl BrokerLog {
         let published = self.try_publish(events, &mut refusal).await;
         match (&published, refusal) {
             (Ok(()), _) if !events.is_empty() => self.confirms.succeeded(),
-            (Err(AppendError::Unavailable(_)), Some(refusal)) => self.confirms.failed(refusal),
+            (Err(AppendError::Unavailable(_)), Some(refusal)) => self.confirms.failed(&refusal),
             _ => {}
         }
         published
@@ -123,7 +123,7 @@ impl BrokerLog {
     async fn try_publish(
         &self,
         events: &[&NewEvent],
-        refusal: &mut Option<String>,
+        refusal: &mut Option<AmqpError>,
     ) -> Result<(), AppendError> {
         let mut unconfirmed = Vec::with_capacity(events.len());
         for &new in events {
@@ -174,7 +174,7 @@ impl BrokerLog {
                     }
                     Err(error) => {
                         if is_refusal(&error) {
-                            *refusal = Some(error.to_string());
+                            *refusal = Some(error.clone());
                         }
                         if let (AmqpError::TimedOut(_), Route::Exchange) = (&error, event.route) {
                             let retry_at = Instant::now() + self.append_timeout;
@@ -352,7 +352,9 @@ impl EventLog for BrokerLog {
     }
 
     fn outage(&self) -> Option<String> {
-        self.publisher.outage().or_else(|| self.confirms.problem())
+        let refusal = self.confirms.refusal();
+        let outage = || self.publisher.outage();
+        refusal.or_else(outage).or_else(|| self.confirms.problem())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
