@@ -185,33 +185,3 @@ async fn the_age_of_a_command_that_was_given_up_counts_from_when_the_broker_gave
     );
     setup.bridge.stop().await;
 }
-
-/// The process that receives the copies must not take them for commands that can be looked up, or that have a deadline.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_shutdown_gives_commands_that_were_given_up_neither_ids_nor_a_deadline() {
-    const COMMANDS: u32 = 400;
-    let broker = TestBroker::start().await;
-    drop(broker.publisher().await);
-    let client = broker.client().await;
-    let queue = broker.topology().send_normal();
-    let body = to(json!([{"to": TO}])).to_string();
-    for _ in 0..COMMANDS {
-        let properties = BasicProperties::default();
-        client
-            .publish("", &queue, properties, body.as_bytes())
-            .await;
-        assert!(refuse(&client, &queue, false).await);
-    }
-    let dead = broker.topology().dead();
-    for goal in [40, 120, 200, 280, COMMANDS] {
-        let broker = broker.clone();
-        let setup = Setup::start_on(broker, |config| config.amqp.prefetch = 8).await;
-        let client = &setup.client;
-        eventually("some are dead letters", async || {
-            (waiting(client, &dead).await >= goal).then_some(())
-        })
-        .await;
-        assert!(setup.results("send.rejected").await.is_empty());
-        setup.bridge.stop().await;
-    }
-}
