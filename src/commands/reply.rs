@@ -110,7 +110,11 @@ pub(super) async fn reply_dead(
 }
 
 /// The queue that the reply goes to, if the publisher named one that may get it.
-fn queue_of<'a>(context: &Context, delivery: &'a Delivery, request_id: &str) -> Option<Cow<'a, str>> {
+fn queue_of<'a>(
+    context: &Context,
+    delivery: &'a Delivery,
+    request_id: &str,
+) -> Option<Cow<'a, str>> {
     let reply_to = property(delivery.properties.reply_to());
     if reply_to.is_empty() {
         return None;
