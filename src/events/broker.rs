@@ -11,6 +11,7 @@ mod confirms;
 mod cursor;
 mod history;
 mod reader;
+mod stream_ends;
 mod stream_reader;
 mod stuck_routes;
 

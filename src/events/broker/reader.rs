@@ -1,51 +1,32 @@
 //! Attaches readers to the stream at a cursor, at a time, or at its end.
 //!
 //! The broker silently starts later if the stream no longer has the requested offset, so the first offset is queried before.
-//! The ends of the stream are found with a consumer at `first` or `last`. From RabbitMQ 4.0 on deliveries may come after the replies to later
-//! requests, so they are waited for. The message count of a stream only tells that it is not empty, because it is seconds old.
-//! Neighbours: `stream_reader` reads the deliveries, `cursor` has the format of cursors.
+//! Invariant: a read up to the end attaches where the stream has an event, so that a missing delivery is an error and not the end.
+//! Neighbours: `stream_ends` finds the ends of the stream, `stream_reader` reads the deliveries, `cursor` has the format of cursors.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use lapin::{
-    Channel, Consumer,
-    message::Delivery,
-    options::{BasicConsumeOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable},
-};
-use tokio::{
-    sync::Mutex,
-    time::{Instant, timeout_at},
-};
+use lapin::types::AMQPValue;
+use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     cursor::{format_cursor, parse_cursor},
-    stream_reader::{PREFETCH, StreamReader, acknowledge_up_to, delivered, offset_of, unavailable},
+    stream_ends::{attach, certain_delivery, first_offset, last_event, message_count},
+    stream_reader::{PREFETCH, StreamReader, unavailable},
 };
 use crate::{
-    amqp::{
-        AmqpError, Endpoint, Session, Topology,
-        headers::{broker::STREAM_OFFSET, text},
-        session::RECONNECT,
-    },
+    amqp::{AmqpError, Endpoint, Session, Topology, headers::text, session::RECONNECT},
     events::{EventStream, ReadError, Start},
     primitives::retry::Backoff,
 };
 
 /// How much the broker's clock may be behind the bridge's when a reader starts at a time.
 const CLOCK_SKEW_SECONDS: i64 = 60;
-/// How long a delivery of a stream that has messages is waited for.
-const FIRST_DELIVERY: Duration = Duration::from_secs(5);
-/// How long one is waited for where there may be none: the broker's count of messages is seconds old.
-const MAYBE_EMPTY: Duration = Duration::from_secs(1);
-/// Deliveries of one chunk of the stream follow each other more closely than this.
-const QUIET: Duration = Duration::from_millis(50);
-/// How long deliveries of the last chunk are received.
-const LAST_CHUNK: Duration = Duration::from_secs(2);
 /// How long a cursor may be past the end of the log, because a replica of the stream lags behind its leader.
 const REPLICA_LAG: Duration = Duration::from_secs(2);
+
 /// All readers of this process. They share one connection, which is not the publisher's.
 pub(super) struct Readers {
     endpoint: Endpoint,
@@ -77,7 +58,7 @@ impl Readers {
         }
         let session = self.session().await?;
         let head = if end_at_head {
-            match self.last_offset(&session, None).await? {
+            match last_event(&session, &self.stream, None).await? {
                 Some(head) if start != Start::Now => Some(head),
                 _ => return Ok(stream::empty().boxed()),
             }
@@ -90,12 +71,15 @@ impl Readers {
             Start::Now => text("next"),
             Start::Since(at) => {
                 since = Some(*at);
-                let seconds = at.as_second() - CLOCK_SKEW_SECONDS;
+                // A start after the last event would attach after the head, where no delivery arrives until another event is appended.
+                // Where the last message has no time, all messages are read.
+                let from = head.map_or(*at, |head| head.at.unwrap_or_default().min(*at));
+                let seconds = from.as_second() - CLOCK_SKEW_SECONDS;
                 AMQPValue::Timestamp(seconds.max(0).unsigned_abs())
             }
             Start::After(cursor) => {
                 first_offset = self.check_cursor(&session, cursor).await? + 1;
-                if head.is_some_and(|head| head < first_offset) {
+                if head.is_some_and(|head| head.offset < first_offset) {
                     return Ok(stream::empty().boxed());
                 }
                 AMQPValue::LongLongInt(first_offset)
@@ -105,15 +89,11 @@ impl Readers {
             .consuming_channel(PREFETCH)
             .await
             .map_err(unavailable)?;
-        let mut consumer = self.attach(&channel, offset).await?;
-        let mut received = None;
-        if head.is_some() && since.is_some() {
-            // A start after the last event attaches after the head, where no delivery arrives until another event is appended.
-            match Self::first_delivery(&mut consumer, MAYBE_EMPTY).await? {
-                Some(first) => received = Some(first),
-                None => return Ok(stream::empty().boxed()),
-            }
-        }
+        let mut consumer = attach(&channel, &self.stream, offset).await?;
+        let received = match head {
+            Some(_) => Some(certain_delivery(&mut consumer, "the first event to read").await?),
+            None => None,
+        };
         let reader = StreamReader {
             _channel: channel,
             session,
@@ -122,7 +102,7 @@ impl Readers {
             closed: self.closed.clone(),
             first_offset,
             since,
-            head,
+            head: head.map(|head| head.offset),
             ended: false,
         };
         Ok(stream::unfold(reader, |mut reader| async move {
@@ -144,14 +124,33 @@ impl Readers {
         if let Some(session) = slot.as_ref().filter(|session| session.is_open()) {
             return Ok(session.clone());
         }
-        // The first reader may start before the publisher has declared the stream. A stream with different arguments can still be
-        // read; the publisher reports the conflict.
+        // The first reader may start before the publisher has declared the stream. A stream can be read although it has different
+        // arguments, or another queue is missing or may not be declared; the publisher reports these.
         let session = match self.topology.open_session(&self.endpoint, "reader").await {
-            Err(AmqpError::Conflict { .. }) => Session::open(&self.endpoint, "reader").await,
-            opened => opened,
+            Err(
+                error @ (AmqpError::Conflict { .. }
+                | AmqpError::Missing { .. }
+                | AmqpError::NoPermission { .. }),
+            ) => self.session_without_declaring(error).await?,
+            opened => opened.map_err(unavailable)?,
         };
-        let session = session.map_err(unavailable)?;
         Ok(slot.insert(Arc::new(session)).clone())
+    }
+
+    /// A session, if the stream exists; else the error of its declaration.
+    async fn session_without_declaring(&self, undeclared: AmqpError) -> Result<Session, ReadError> {
+        let session = Session::open(&self.endpoint, "reader")
+            .await
+            .map_err(unavailable)?;
+        let checked = async {
+            let channel = session.consuming_channel(1).await.map_err(unavailable)?;
+            message_count(&channel, &self.stream).await
+        };
+        if checked.await.is_ok() {
+            return Ok(session);
+        }
+        session.close().await;
+        Err(unavailable(undeclared))
     }
 
     /// The offset of a cursor. Fails if the log no longer has the events after it, or never had it.
@@ -162,10 +161,9 @@ impl Readers {
         let offset = parse_cursor(cursor).ok_or_else(bad_cursor)?;
         let mut backoff = Backoff::new(RECONNECT);
         let deadline = Instant::now() + REPLICA_LAG;
-        while self
-            .last_offset(session, Some(offset))
+        while last_event(session, &self.stream, Some(offset))
             .await?
-            .is_none_or(|last| last < offset)
+            .is_none_or(|last| last.offset < offset)
         {
             // Past the end of the log: a cursor of another log, or of one that was deleted.
             if Instant::now() >= deadline {
@@ -173,103 +171,12 @@ impl Readers {
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
-        match self.first_offset(session).await? {
+        match first_offset(session, &self.stream).await? {
             oldest if oldest > offset + 1 => Err(ReadError::OutOfRange {
                 cursor: cursor.to_owned(),
                 oldest_cursor: format_cursor(oldest - 1),
             }),
             _ => Ok(offset),
         }
-    }
-
-    /// The first offset of a stream that is not empty.
-    async fn first_offset(&self, session: &Session) -> Result<i64, ReadError> {
-        let channel = session.consuming_channel(1).await.map_err(unavailable)?;
-        let mut consumer = self.attach(&channel, text("first")).await?;
-        match Self::first_delivery(&mut consumer, FIRST_DELIVERY).await? {
-            Some(first) => offset_of(&first),
-            None => Err(ReadError::Unavailable(
-                "the broker did not deliver the oldest event in time".into(),
-            )),
-        }
-    }
-
-    /// The last offset, or a later one if events are appended meanwhile; the offset `enough` or a later one is as good.
-    /// `None` if the stream is empty.
-    async fn last_offset(
-        &self,
-        session: &Session,
-        enough: Option<i64>,
-    ) -> Result<Option<i64>, ReadError> {
-        let channel = session
-            .consuming_channel(PREFETCH)
-            .await
-            .map_err(unavailable)?;
-        let mut consumer = self.attach(&channel, text("last")).await?;
-        let mut next = Self::first_delivery(&mut consumer, self.patience(&channel).await?).await?;
-        let mut found = None;
-        let mut unacknowledged = 0;
-        let latest = Instant::now() + LAST_CHUNK;
-        while let Some(newest) = next {
-            let offset = offset_of(&newest)?;
-            found = Some(offset);
-            if enough.is_some_and(|enough| offset >= enough) {
-                break;
-            }
-            unacknowledged += 1;
-            if unacknowledged == PREFETCH {
-                // `last` attaches to the last chunk, of which more deliveries may follow.
-                acknowledge_up_to(&newest).await?;
-                unacknowledged = 0;
-            }
-            // Under load there is no quiet moment: what is appended meanwhile need not be in the log's end.
-            let until = latest.min(Instant::now() + QUIET);
-            next = match timeout_at(until, consumer.next()).await {
-                Ok(next) => Some(delivered(next)?),
-                Err(_) => None,
-            };
-        }
-        Ok(found)
-    }
-
-    /// How long the first delivery of a consumer is waited for: longer if the broker has counted messages.
-    async fn patience(&self, channel: &Channel) -> Result<Duration, ReadError> {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let declared = channel
-            .queue_declare(self.stream.as_str().into(), passive, FieldTable::default())
-            .await
-            .map_err(unavailable)?;
-        Ok(match declared.message_count() {
-            0 => MAYBE_EMPTY,
-            _ => FIRST_DELIVERY,
-        })
-    }
-
-    /// The first delivery of a consumer; `None` if there is none in this time.
-    async fn first_delivery(
-        consumer: &mut Consumer,
-        patience: Duration,
-    ) -> Result<Option<Delivery>, ReadError> {
-        match tokio::time::timeout(patience, consumer.next()).await {
-            Ok(first) => delivered(first).map(Some),
-            Err(_) => Ok(None),
-        }
-    }
-
-    async fn attach(&self, channel: &Channel, offset: AMQPValue) -> Result<Consumer, ReadError> {
-        let mut arguments = FieldTable::default();
-        arguments.insert(STREAM_OFFSET.into(), offset);
-        channel
-            .basic_consume(
-                self.stream.as_str().into(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                arguments,
-            )
-            .await
-            .map_err(unavailable)
     }
 }

@@ -20,7 +20,7 @@ use smsbridge::{
 
 use crate::support::broker::{Client, TestBroker};
 
-async fn log(broker: &TestBroker) -> BrokerLog {
+pub(super) async fn log(broker: &TestBroker) -> BrokerLog {
     BrokerLog::new(
         broker.publisher().await,
         broker.endpoint(),
@@ -59,7 +59,7 @@ fn report(wire_id: &str, group: v1::StatusGroup, is_final: bool) -> NewEvent {
     NewEvent::report(&Applications::default(), wire_id, report, String::new())
 }
 
-async fn read_to_head(log: &BrokerLog, start: Start) -> Vec<v1::Event> {
+pub(super) async fn read_to_head(log: &BrokerLog, start: Start) -> Vec<v1::Event> {
     let mut stream = log.read(start, true).await.unwrap();
     let mut events = Vec::new();
     let reading = async {
@@ -73,7 +73,7 @@ async fn read_to_head(log: &BrokerLog, start: Start) -> Vec<v1::Event> {
     events
 }
 
-fn ids(events: &[v1::Event]) -> Vec<&str> {
+pub(super) fn ids(events: &[v1::Event]) -> Vec<&str> {
     events
         .iter()
         .map(|event| match event.payload.as_ref().unwrap() {
