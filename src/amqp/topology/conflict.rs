@@ -61,9 +61,12 @@ pub(in crate::amqp) fn explain(name: &str, detail: &str) -> String {
         received,
         current,
     } = difference;
+    // RabbitMQ 4.3 tells the retention in milliseconds, without a unit.
+    let is_time = |value: &str| argument == arguments::MAX_AGE && value.parse::<u64>().is_ok();
     let shown = |value: Option<&str>| match value {
         None => "absent".to_owned(),
         Some("") => "empty".to_owned(),
+        Some(value) if is_time(value) => format!("`{value}ms`"),
         Some(value) => format!("`{value}`"),
     };
     let problem = format!(
