@@ -144,7 +144,7 @@ async fn last_chunk(connection: &Connection, stream: &str, last_event: &str) -> 
         .expect("the last event is delivered")
 }
 
-/// The broker delivers no more than the prefetch without an acknowledgement, which takes a round trip.
+/// RabbitMQ 4 delivers no more than the prefetch without an acknowledgement, which takes a round trip; RabbitMQ 3.10 whole chunks.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_long_last_chunk_is_found_over_a_slow_network() {
     let broker = TestBroker::start().await;
@@ -227,7 +227,7 @@ impl Withholding {
     }
 }
 
-/// A slow network or a busy broker.
+/// A slow network or a busy broker. On RabbitMQ 3.10 the chunk precedes the reply to the count of the messages.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_in_the_last_chunk_is_not_its_end() {
     let broker = TestBroker::start().await;
