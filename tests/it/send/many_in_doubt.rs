@@ -11,6 +11,8 @@ use crate::support::{
 };
 
 const SENDS: usize = 500;
+/// Their ids take three requests to the logs.
+const IN_ONE_REQUEST: usize = 100;
 
 #[tokio::test]
 async fn many_sends_in_doubt_are_found_with_few_requests() {
@@ -49,4 +51,33 @@ async fn many_sends_that_the_logs_do_not_have_are_sent_again() {
     let accepted = |result: &v1::SendResult| result.outcome() == Outcome::Accepted;
     assert!(results.iter().all(accepted));
     assert_eq!(simulator.messages().await.len(), SENDS);
+}
+
+#[tokio::test]
+async fn a_search_among_the_latest_rows_that_fails_is_not_repeated() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    simulator
+        .fault(json!({"kind": "accept_then_drop", "count": 1, "path": SEND}))
+        .await;
+    simulator
+        .fault(json!({"kind": "status", "status": 500, "count": 1, "path": LOGS}))
+        .await;
+    let numbers: Vec<_> = (0..IN_ONE_REQUEST)
+        .map(|n| format!("41793{n:06}"))
+        .collect();
+    let numbers: Vec<_> = numbers.iter().map(String::as_str).collect();
+    let request = v1::SendSmsRequest {
+        request_id: "a-request-id-as-long-as-those-of-many-systems".into(),
+        ..text(&numbers, "Hello")
+    };
+    let sent = bridge.sms().send_sms(request).await.unwrap().into_inner();
+    let accepted = |result: &v1::SendResult| result.outcome() == Outcome::Accepted;
+    assert!(sent.results.iter().all(accepted));
+    let requests = simulator.requests().await;
+    let look_ups = requests.iter().filter(|request| request["path"] == LOGS);
+    let (by_id, searches): (Vec<_>, Vec<_>) =
+        look_ups.partition(|request| request["query"].to_string().contains("messageId"));
+    // By id a failing row, or a slow search, stands in nobody's way.
+    assert_eq!((searches.len(), by_id.len()), (1, 3), "{requests:?}");
 }
