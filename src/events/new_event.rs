@@ -281,10 +281,11 @@ impl NewEvent {
         matches!(&self.event.payload, Some(Payload::Report(report)) if report.r#final)
     }
 
-    /// Whether this is a report that must not follow a final one of the same message (P6).
+    /// Whether this is a report that must not follow a final one of the same message (P6). A report of an unknown group is none:
+    /// its status may be final.
     #[must_use]
     pub fn is_pending_report(&self) -> bool {
-        matches!(&self.event.payload, Some(Payload::Report(report)) if !report.r#final)
+        self.event_type == EventType::ReportPending && !self.is_final_report()
     }
 }
 

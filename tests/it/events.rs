@@ -1,4 +1,5 @@
-//! Events on the embedded engine: their fields and ids, and subscriptions.
+//! Events: their fields, ids and order, look-ups, retention, and subscriptions. On the embedded engine where nothing else is said.
 
+mod engines;
 mod fields;
 mod subscribe;
