@@ -189,19 +189,30 @@ impl Intake {
         self.append(events.collect()).await
     }
 
-    /// Stores the results of an asynchronous look-up for the application that requested it.
+    /// Stores the results of an asynchronous look-up for the application that requested it. `request` identifies the request; where
+    /// it is empty, the API's ids do: that of the request, which it leaves out for one number, or that of the row.
     ///
     /// # Errors
     /// As [`Intake::reports`].
     pub async fn lookups(
         &self,
         application: &ApplicationName,
+        request: &str,
         content_type: &str,
         body: Bytes,
     ) -> Result<Vec<v1::Event>, IntakeError> {
         let read = wire::read_lookups(&body);
         let rows = self.readable("lookups", content_type, body, read).await?;
-        let event = |row: LookupRow| NewEvent::lookup(application, row.lookup, row.source_payload);
+        let event = |row: LookupRow| {
+            let ids = [request, &rows.bulk_id, &row.lookup_id];
+            let request = ids.into_iter().find(|id| !id.is_empty());
+            NewEvent::lookup(
+                application,
+                request.unwrap_or_default(),
+                row.lookup,
+                row.source_payload,
+            )
+        };
         self.append(rows.rows.into_iter().map(event).collect())
             .await
     }

@@ -185,14 +185,20 @@ impl NewEvent {
         }
     }
 
-    /// The answer to an asynchronous number look-up: `lookup.completed`.
+    /// The answer to an asynchronous number look-up: `lookup.completed`. `request` identifies the request, because the API's row
+    /// does not: the answer of today may equal that of yesterday. If it is empty, the id is derived from the row.
     #[must_use]
     pub fn lookup(
         application: &ApplicationName,
+        request: &str,
         lookup: v1::NumberLookup,
         source_payload: String,
     ) -> Self {
-        let id = derive_id("lookup", &[&lookup.to, &source_payload]);
+        let id = if request.is_empty() {
+            derive_id("lookup", &[&lookup.to, &source_payload])
+        } else {
+            derive_id("lookup.request", &[request, &lookup.to])
+        };
         let mut new = Self::new(
             Timestamp::now(),
             EventType::LookupCompleted,

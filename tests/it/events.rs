@@ -2,4 +2,5 @@
 
 mod engines;
 mod fields;
+mod lookups;
 mod subscribe;
