@@ -104,9 +104,10 @@ impl BrokerLog {
         self.history.lock()
     }
 
-    async fn publish(&self, events: &[&NewEvent]) -> Result<(), AppendError> {
+    /// Publishes the events in their order, without the pending reports that would follow a final one.
+    async fn publish(&self, events: &[NewEvent]) -> Result<(), AppendError> {
         let mut unconfirmed = Vec::with_capacity(events.len());
-        for &new in events {
+        for new in events {
             let body = codec::event_body(&new.event).map_err(|error| {
                 AppendError::Unavailable(format!("an event cannot be encoded as JSON: {error}"))
             })?;
@@ -136,11 +137,16 @@ impl BrokerLog {
                 .iter()
                 .map(|event| event.message(&self.topology))
                 .collect();
-            let confirms = self.publisher.publish_all(messages).await;
+            let allows = |index| {
+                let event: Option<&Unconfirmed<'_>> = unconfirmed.get(index);
+                event.is_none_or(|event| self.history().allows(event.new))
+            };
+            let confirms = self.publisher.publish_allowed(messages, allows).await;
             let mut retries = Vec::new();
             for (mut event, confirm) in unconfirmed.into_iter().zip(confirms) {
                 match confirm {
-                    Ok(()) => {
+                    None => self.metrics.late_pending_dropped(),
+                    Some(Ok(())) => {
                         self.metrics.events_appended(event.new.event_type, 1);
                         match event.route {
                             Route::Exchange => {}
@@ -152,7 +158,7 @@ impl BrokerLog {
                             }
                         }
                     }
-                    Err(error) => {
+                    Some(Err(error)) => {
                         if let (AmqpError::TimedOut(_), Route::Exchange) = (&error, event.route) {
                             let retry_at = Instant::now() + self.append_timeout;
                             self.stuck.lock().stuck(event.routing_key.clone(), retry_at);
@@ -168,25 +174,12 @@ impl BrokerLog {
             if Instant::now() >= deadline {
                 break;
             }
-            // A final report of the same message may have been published since the last attempt.
-            let history = self.history();
-            retries.retain(|event| self.allows(&history, event.new));
-            drop(history);
             unconfirmed = retries;
         }
         Err(AppendError::Unavailable(format!(
             "the broker did not confirm the event after {MAX_ATTEMPTS} attempts or {:?}",
             self.append_timeout
         )))
-    }
-
-    /// Whether an event may be published; counts the others.
-    fn allows(&self, history: &History, new: &NewEvent) -> bool {
-        let allowed = history.allows(new);
-        if !allowed {
-            self.metrics.late_pending_dropped();
-        }
-        allowed
     }
 
     fn count_stream_only(&self) {
@@ -255,16 +248,9 @@ impl Unconfirmed<'_> {
 impl EventLog for BrokerLog {
     fn append(&self, events: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
-            let allowed: Vec<&NewEvent> = {
-                let mut history = self.history();
-                // Before publishing, so that a concurrent pending report is not published after the final one.
-                events.iter().for_each(|new| history.note_final(new));
-                let allowed = |new: &&NewEvent| self.allows(&history, new);
-                events.iter().filter(allowed).collect()
-            };
-            self.publish(&allowed).await?;
+            self.publish(&events).await?;
             let mut history = self.history();
-            allowed.iter().for_each(|new| history.note_send(new));
+            events.iter().for_each(|new| history.note_send(new));
             Ok(())
         })
     }

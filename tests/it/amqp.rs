@@ -23,6 +23,7 @@ mod promises;
 mod publisher;
 mod reconnect;
 mod replicas;
+mod report_order;
 mod stuck_queue;
 mod tls;
 mod topology;

@@ -20,7 +20,7 @@ use smsbridge::{
 
 use crate::support::broker::{Client, TestBroker};
 
-async fn log(broker: &TestBroker) -> BrokerLog {
+pub(super) async fn log(broker: &TestBroker) -> BrokerLog {
     BrokerLog::new(
         broker.publisher().await,
         broker.endpoint(),
@@ -46,7 +46,7 @@ pub(super) fn accepted(message_id: &str) -> NewEvent {
     )
 }
 
-fn report(wire_id: &str, group: v1::StatusGroup, is_final: bool) -> NewEvent {
+pub(super) fn report(wire_id: &str, group: v1::StatusGroup, is_final: bool) -> NewEvent {
     let report = v1::DeliveryReport {
         status: Some(v1::Status {
             name: group.as_str_name().into(),
@@ -59,7 +59,7 @@ fn report(wire_id: &str, group: v1::StatusGroup, is_final: bool) -> NewEvent {
     NewEvent::report(wire_id, report, String::new())
 }
 
-async fn read_to_head(log: &BrokerLog, start: Start) -> Vec<v1::Event> {
+pub(super) async fn read_to_head(log: &BrokerLog, start: Start) -> Vec<v1::Event> {
     let mut stream = log.read(start, true).await.unwrap();
     let mut events = Vec::new();
     let reading = async {
@@ -73,7 +73,7 @@ async fn read_to_head(log: &BrokerLog, start: Start) -> Vec<v1::Event> {
     events
 }
 
-fn ids(events: &[v1::Event]) -> Vec<&str> {
+pub(super) fn ids(events: &[v1::Event]) -> Vec<&str> {
     events
         .iter()
         .map(|event| match event.payload.as_ref().unwrap() {
@@ -151,7 +151,7 @@ async fn a_cursor_before_a_truncated_stream_is_out_of_range() {
     let client = broker.client().await;
     // Opens the readers' session now, because a new session declares the stream with its usual arguments.
     read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
-    small_stream(&client, &broker).await;
+    small_stream(&client, &broker, 2_000_000, 1_000_000).await;
 
     log.append(Arc::new(vec![accepted("oldest")]))
         .await
@@ -186,8 +186,13 @@ async fn a_cursor_before_a_truncated_stream_is_out_of_range() {
     log.close().await;
 }
 
-/// Replaces the stream of the bridge with one that is truncated early.
-async fn small_stream(client: &Client, broker: &TestBroker) {
+/// Replaces the stream of the bridge with an empty one that is truncated early.
+pub(super) async fn small_stream(
+    client: &Client,
+    broker: &TestBroker,
+    max_bytes: i64,
+    segment_bytes: i64,
+) {
     let stream = broker.topology().events_log();
     client
         .channel
@@ -198,11 +203,11 @@ async fn small_stream(client: &Client, broker: &TestBroker) {
     arguments.insert("x-queue-type".into(), text("stream"));
     arguments.insert(
         "x-max-length-bytes".into(),
-        AMQPValue::LongLongInt(2_000_000),
+        AMQPValue::LongLongInt(max_bytes),
     );
     arguments.insert(
         "x-stream-max-segment-size-bytes".into(),
-        AMQPValue::LongLongInt(1_000_000),
+        AMQPValue::LongLongInt(segment_bytes),
     );
     let options = QueueDeclareOptions {
         durable: true,
