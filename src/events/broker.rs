@@ -9,6 +9,7 @@
 
 mod cursor;
 mod history;
+mod probe;
 mod reader;
 mod stream_reader;
 mod stuck_routes;

@@ -27,5 +27,6 @@ mod report_order;
 mod stuck_queue;
 mod tls;
 mod topology;
+mod truncated_stream;
 mod untried_copies;
 mod urgent_share;

@@ -1,41 +1,28 @@
 //! Attaches readers to the stream at a cursor, at a time, or at its end.
 //!
 //! The broker silently starts later if the stream no longer has the requested offset, so the first offset is queried before.
-//! The ends of the stream are found with a consumer at `first` or `last`, followed by a request on the same channel: the broker
-//! delivers the messages that exist before it replies to that request. The message count of a stream is not used, because it
-//! is seconds old.
-//! Neighbours: `stream_reader` reads the deliveries, `cursor` has the format of cursors.
+//! Neighbours: `stream_reader` reads the deliveries, `probe` finds the ends of the stream, `cursor` has the format of cursors.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use lapin::{
-    Channel, Consumer,
-    message::Delivery,
-    options::{BasicConsumeOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable},
-};
+use lapin::types::AMQPValue;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cursor::{format_cursor, parse_cursor},
-    stream_reader::{PREFETCH, StreamReader, acknowledge_up_to, delivered, offset_of, unavailable},
+    cursor::{Cursor, Mark},
+    probe::{Probe, attach, wait_for_deliveries},
+    stream_reader::{PREFETCH, StreamReader, delivered, unavailable},
 };
 use crate::{
-    amqp::{
-        AmqpError, Endpoint, Session, Topology,
-        headers::{broker::STREAM_OFFSET, text},
-        session::RECONNECT,
-    },
+    amqp::{AmqpError, Endpoint, Session, Topology, headers::text, session::RECONNECT},
     events::{EventStream, ReadError, Start},
     primitives::retry::Backoff,
 };
 
 /// How much the broker's clock may be behind the bridge's when a reader starts at a time.
 const CLOCK_SKEW_SECONDS: i64 = 60;
-/// Rounds in which the end of the log is looked for: far more than the chunk of the stream in which it is can have events.
-const MAX_ROUNDS: usize = 64;
 /// How long a cursor may be past the end of the log, because a replica of the stream lags behind its leader.
 const REPLICA_LAG: Duration = Duration::from_secs(2);
 
@@ -70,14 +57,14 @@ impl Readers {
         }
         let session = self.session().await?;
         let head = if end_at_head {
-            match self.last_offset(&session, None).await? {
+            match self.probe(&session).last_offset(None).await? {
                 Some(head) if start != Start::Now => Some(head),
                 _ => return Ok(stream::empty().boxed()),
             }
         } else {
             None
         };
-        let mut first_offset = 0;
+        let mut next_offset = None;
         let mut since = None;
         let offset = match &start {
             Start::Now => text("next"),
@@ -87,7 +74,8 @@ impl Readers {
                 AMQPValue::Timestamp(seconds.max(0).unsigned_abs())
             }
             Start::After(cursor) => {
-                first_offset = self.check_cursor(&session, cursor).await? + 1;
+                let first_offset = self.check_cursor(&session, cursor).await? + 1;
+                next_offset = Some(first_offset);
                 if head.is_some_and(|head| head < first_offset) {
                     return Ok(stream::empty().boxed());
                 }
@@ -98,11 +86,11 @@ impl Readers {
             .consuming_channel(PREFETCH)
             .await
             .map_err(unavailable)?;
-        let mut consumer = self.attach(&channel, offset).await?;
+        let mut consumer = attach(&channel, &self.stream, offset).await?;
         let mut received = None;
         if head.is_some() && since.is_some() {
             // A start after the last event attaches after the head, where no delivery arrives until another event is appended.
-            self.wait_for_deliveries(&channel).await?;
+            wait_for_deliveries(&channel, &self.stream).await?;
             match consumer.next().now_or_never() {
                 Some(first) => received = Some(delivered(first)?),
                 None => return Ok(stream::empty().boxed()),
@@ -114,9 +102,15 @@ impl Readers {
             consumer,
             received,
             closed: self.closed.clone(),
-            first_offset,
+            stream: self.stream.clone(),
+            next_offset,
+            cursor: match start {
+                Start::After(cursor) => cursor,
+                Start::Since(_) | Start::Now => String::new(),
+            },
             since,
             head,
+            gap: None,
             ended: false,
         };
         Ok(stream::unfold(reader, |mut reader| async move {
@@ -149,15 +143,17 @@ impl Readers {
     }
 
     /// The offset of a cursor. Fails if the log no longer has the events after it, or never had it.
-    async fn check_cursor(&self, session: &Session, cursor: &str) -> Result<i64, ReadError> {
+    async fn check_cursor(&self, session: &Session, text: &str) -> Result<i64, ReadError> {
         let bad_cursor = || ReadError::BadCursor {
-            cursor: cursor.to_owned(),
+            cursor: text.to_owned(),
         };
-        let offset = parse_cursor(cursor).ok_or_else(bad_cursor)?;
+        let cursor = Cursor::parse(text).ok_or_else(bad_cursor)?;
+        let offset = cursor.offset;
+        let probe = self.probe(session);
         let mut backoff = Backoff::new(RECONNECT);
         let deadline = tokio::time::Instant::now() + REPLICA_LAG;
-        while self
-            .last_offset(session, Some(offset))
+        while probe
+            .last_offset(Some(offset))
             .await?
             .is_none_or(|last| last < offset)
         {
@@ -167,82 +163,33 @@ impl Readers {
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
-        match self.first_offset(session).await? {
-            Some(oldest) if oldest > offset + 1 => Err(ReadError::OutOfRange {
-                cursor: cursor.to_owned(),
-                oldest_cursor: format_cursor(oldest - 1),
-            }),
-            _ => Ok(offset),
+        let oldest = probe.oldest().await?;
+        if let Some(oldest) = oldest.as_ref().filter(|oldest| oldest.offset > offset + 1) {
+            return Err(ReadError::OutOfRange {
+                cursor: text.to_owned(),
+                oldest_cursor: oldest.cursor_before(),
+            });
         }
-    }
-
-    /// The first offset. `None` if the stream is empty.
-    async fn first_offset(&self, session: &Session) -> Result<Option<i64>, ReadError> {
-        let channel = session.consuming_channel(1).await.map_err(unavailable)?;
-        let mut consumer = self.attach(&channel, text("first")).await?;
-        self.wait_for_deliveries(&channel).await?;
-        let first = consumer.next().now_or_never().map(delivered).transpose()?;
-        first.as_ref().map(offset_of).transpose()
-    }
-
-    /// The last offset, or a later one if events are appended meanwhile; the offset `enough` or a later one is as good.
-    /// `None` if the stream is empty.
-    async fn last_offset(
-        &self,
-        session: &Session,
-        enough: Option<i64>,
-    ) -> Result<Option<i64>, ReadError> {
-        let channel = session
-            .consuming_channel(PREFETCH)
-            .await
-            .map_err(unavailable)?;
-        let mut consumer = self.attach(&channel, text("last")).await?;
-        let mut found = None;
-        for _ in 0..MAX_ROUNDS {
-            self.wait_for_deliveries(&channel).await?;
-            let mut received = 0;
-            let mut newest: Option<Delivery> = None;
-            while let Some(next) = consumer.next().now_or_never() {
-                newest = Some(delivered(next)?);
-                received += 1;
+        let belongs = match cursor.mark {
+            Mark::None => true,
+            // The cursor's own event may be the newest of those that the log no longer has. Then none is missing.
+            Mark::Event(mark) => {
+                let found = probe.mark_at(offset).await?;
+                found.is_none_or(|found| found == mark)
             }
-            let Some(newest) = newest else { break };
-            let offset = offset_of(&newest)?;
-            found = Some(offset);
-            // The broker could have delivered more and had no more. A round that waits for none would not end under load.
-            if received < PREFETCH || enough.is_some_and(|enough| offset >= enough) {
-                break;
-            }
-            // `last` attaches to the last chunk, of which more deliveries may follow.
-            acknowledge_up_to(&newest).await?;
-        }
-        Ok(found)
-    }
-
-    /// Returns when every delivery that the broker had for the channel has arrived: the broker sends them before its reply.
-    async fn wait_for_deliveries(&self, channel: &Channel) -> Result<(), ReadError> {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
+            Mark::NextEvent(mark) => probe.mark_at(offset + 1).await? == Some(mark),
         };
-        channel
-            .queue_declare(self.stream.as_str().into(), passive, FieldTable::default())
-            .await
-            .map_err(unavailable)?;
-        Ok(())
+        if belongs {
+            Ok(offset)
+        } else {
+            Err(bad_cursor())
+        }
     }
 
-    async fn attach(&self, channel: &Channel, offset: AMQPValue) -> Result<Consumer, ReadError> {
-        let mut arguments = FieldTable::default();
-        arguments.insert(STREAM_OFFSET.into(), offset);
-        channel
-            .basic_consume(
-                self.stream.as_str().into(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                arguments,
-            )
-            .await
-            .map_err(unavailable)
+    fn probe<'a>(&'a self, session: &'a Session) -> Probe<'a> {
+        Probe {
+            session,
+            stream: &self.stream,
+        }
     }
 }

@@ -176,7 +176,8 @@ async fn a_cursor_before_a_truncated_stream_is_out_of_range() {
             Err(error) => panic!("{error}"),
             Ok(mut events) => {
                 let first = events.next().await.unwrap().unwrap();
-                assert_eq!(first[0].cursor, "stream:1", "no event was skipped silently");
+                let is_next = first[0].cursor.starts_with("stream:1-");
+                assert!(is_next, "no event was skipped silently");
             }
         }
     }
