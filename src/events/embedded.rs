@@ -245,13 +245,20 @@ impl EventLog for EmbeddedLog {
     }
 
     fn is_ready(&self) -> bool {
-        self.health.is_ok() && self.jobs.lock().is_some()
+        self.health.is_ok()
+            && self
+                .jobs
+                .lock()
+                .as_ref()
+                .is_some_and(|jobs| !jobs.is_closed())
     }
 
     fn outage(&self) -> Option<String> {
-        let is_closed = self.jobs.lock().is_none();
-        let closed = is_closed.then(|| AppendError::Closed.to_string());
-        closed.or_else(|| self.health.outage())
+        match self.jobs.lock().as_ref() {
+            None => Some(AppendError::Closed.to_string()),
+            Some(jobs) if jobs.is_closed() => Some("its writing thread has ended".to_owned()),
+            Some(_) => self.health.outage(),
+        }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -276,6 +283,21 @@ impl EventLog for EmbeddedLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_log_whose_writer_has_ended_is_not_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
+        let log = log.unwrap();
+        assert!(log.is_ready());
+        let (jobs, of_ended_writer) = mpsc::channel(1);
+        drop(of_ended_writer);
+        let kept = log.jobs.lock().replace(jobs);
+        assert!(!log.is_ready());
+        assert!(log.outage().is_some());
+        *log.jobs.lock() = kept;
+        log.close().await;
+    }
 
     #[tokio::test]
     async fn a_closed_log_leaves_its_folder_to_others() {

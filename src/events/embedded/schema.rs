@@ -64,7 +64,17 @@ const TABLES: &str = "
 /// Opens the file for the writer, and creates the tables of a new one.
 pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open(path)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // Where the file system has no shared memory, SQLite stays with another mode, without an error.
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+            Some(format!(
+                "the file system does not allow a write-ahead log (journal mode {mode}); use a local disk"
+            )),
+        ));
+    }
     // A commit is on the disk when it returns: custody depends on it (P5, docs/RELIABILITY.md).
     connection.pragma_update(None, "synchronous", "FULL")?;
     // Negative: in KiB. Appends go to the end of the file, and the index has few recent pages.
@@ -167,6 +177,13 @@ mod tests {
         },
         ops::metrics::Metrics,
     };
+
+    /// SQLite keeps a database in memory in another mode, as it does where the file system has no shared memory.
+    #[test]
+    fn a_log_that_cannot_have_a_write_ahead_log_is_not_opened() {
+        let error = open_for_writing(Path::new(":memory:")).unwrap_err();
+        assert!(error.to_string().contains("write-ahead log"), "{error}");
+    }
 
     #[tokio::test]
     async fn an_old_subscription_has_no_visibility_until_it_is_saved() {
