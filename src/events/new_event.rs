@@ -12,6 +12,7 @@ use uuid::{Builder, Uuid};
 use super::ContentDigest;
 use crate::{
     message::{
+        codes,
         event_type::EventType,
         id::{ApplicationName, callers_bulk_id, owner, uuid_text},
         reason::Reason,
@@ -122,14 +123,9 @@ impl NewEvent {
         let (application, message_id) = owner(wire_id);
         report.message_id = message_id.to_owned();
         report.bulk_id = callers_bulk_id(&report.bulk_id);
-        let status = report
-            .status
-            .as_ref()
-            .map_or_else(String::new, |status| code_key(status.id, &status.name));
-        let error = report
-            .error
-            .as_ref()
-            .map_or_else(String::new, |error| code_key(error.id, &error.name));
+        let status = report.status.as_ref().map(codes::status_key);
+        let status = status.unwrap_or_default();
+        let error = codes::error_key(report.error.as_ref());
         let done_at_ms = report.done_at.as_ref().map_or_else(String::new, |at| {
             (at.seconds * 1000 + i64::from(at.nanos) / 1_000_000).to_string()
         });
@@ -317,16 +313,6 @@ fn report_type(report: &v1::DeliveryReport) -> EventType {
     }
 }
 
-/// The name of a code, or its id if it has no name: the API's sources differ in ids more often than in names
-/// (`docs/INFOBIP_API.md`).
-fn code_key(id: i32, name: &str) -> String {
-    if name.is_empty() {
-        id.to_string()
-    } else {
-        name.to_owned()
-    }
-}
-
 /// A UUID of version 5. `Uuid::new_v5` computes SHA-1 without the processor's SHA instructions; this does not.
 fn derive_id(kind: &str, parts: &[&str]) -> String {
     let mut hash = Sha1::new();
@@ -388,6 +374,51 @@ mod tests {
             ),
             ("billing", "report.delivered")
         );
+    }
+
+    /// The API's logs of 2015 have a group instead of the error NO_ERROR, and some sources no error at all.
+    #[test]
+    fn reports_whose_codes_are_written_differently_have_the_same_id() {
+        let id = |status: &str, error: Option<v1::Error>| {
+            let mut report = report(7, "");
+            report.status.as_mut().unwrap().name = status.into();
+            report.error = error;
+            NewEvent::report("billing.m1", report, String::new())
+                .event
+                .id
+        };
+        let no_error = v1::Error {
+            name: "NO_ERROR".into(),
+            group: v1::ErrorGroup::Ok.into(),
+            ..Default::default()
+        };
+        let group_alone = v1::Error {
+            group_name: "Ok".into(),
+            group: v1::ErrorGroup::Ok.into(),
+            ..Default::default()
+        };
+        let expected = id("DELIVERED_TO_HANDSET", Some(no_error));
+        assert_eq!(id("DELIVERED_TO_HANDSET", Some(group_alone)), expected);
+        assert_eq!(id("DELIVERED_TO_HANDSET", None), expected);
+        assert_eq!(id("", None), expected);
+        assert_eq!(id("Delivered to handset", None), expected);
+        assert_ne!(id("DELIVERED_TO_OPERATOR", None), expected);
+    }
+
+    /// Some rows have only the name of the group.
+    #[test]
+    fn reports_with_a_group_alone_have_an_id_for_each_group() {
+        let id = |group: v1::StatusGroup| {
+            let mut report = report(7, "");
+            report.status = Some(v1::Status {
+                group: group.into(),
+                ..Default::default()
+            });
+            NewEvent::report("billing.m1", report, String::new())
+                .event
+                .id
+        };
+        assert_ne!(id(v1::StatusGroup::Pending), id(v1::StatusGroup::Delivered));
     }
 
     /// Consumers store ids, so the next version must derive the same ones.
