@@ -10,13 +10,13 @@ mod cursor;
 mod health;
 mod lookup_batcher;
 mod maintenance;
+mod private;
 mod reader;
 mod schema;
 mod send_journal;
 mod writer;
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -88,8 +88,8 @@ impl EmbeddedLog {
             path: folder.to_owned(),
             source,
         };
-        std::fs::create_dir_all(folder).map_err(in_folder)?;
-        let lock = File::create(folder.join("lock")).map_err(in_folder)?;
+        private::create_folder(folder).map_err(in_folder)?;
+        let lock = private::create_file(&folder.join("lock")).map_err(in_folder)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
@@ -105,6 +105,7 @@ impl EmbeddedLog {
             path: path.clone(),
             detail: error.to_string(),
         };
+        private::create_database(&path).map_err(in_folder)?;
         let connection = schema::open_for_writing(&path).map_err(in_database)?;
         let id = schema::log_id(&connection).map_err(in_database)?;
         let head_seq = schema::head(&connection).map_err(in_database)?;

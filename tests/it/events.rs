@@ -2,5 +2,6 @@
 
 mod engines;
 mod fields;
+mod files;
 mod lookups;
 mod subscribe;
