@@ -8,6 +8,7 @@
 mod chunk;
 mod cursor;
 mod health;
+mod log_clock;
 mod lookup_batcher;
 mod maintenance;
 mod private;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::{
     cursor::LogId,
     health::Health,
+    log_clock::{LogClock, Reading},
     lookup_batcher::LookupBatcher,
     reader::Readers,
     send_journal::SendJournal,
@@ -46,6 +48,10 @@ const WRITER: &str = "event log";
 
 /// Length of the queue to the writer. Callers wait while it is full.
 const MAX_QUEUED_JOBS: usize = 1024;
+/// How long ids, final reports and begun sends are at least remembered, however short the retention is: the API repeats pushes for
+/// 41.5 hours, and its logs tell the outcome of a send for 48.
+const MEMORY: Duration = Duration::from_hours(48);
+
 /// Why the embedded log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -109,7 +115,8 @@ impl EmbeddedLog {
         let connection = schema::open_for_writing(&path).map_err(in_database)?;
         let id = schema::log_id(&connection).map_err(in_database)?;
         let head_seq = schema::head(&connection).map_err(in_database)?;
-        let oldest = Timestamp::now() - retention;
+        let newest_ms = schema::newest_stamp(&connection).map_err(in_database)?;
+        let oldest = Timestamp::now() - retention.max(MEMORY);
         // If the lookup fails, the send counts as not ended. That costs a lookup in the API's logs at most.
         let is_known =
             |wire_id: &str| matches!(reader::find_send(&connection, wire_id), Ok(Some(_)));
@@ -124,6 +131,7 @@ impl EmbeddedLog {
             head_sender,
             Arc::clone(&health),
             retention,
+            LogClock::new(newest_ms, Reading::now()),
             metrics.clone(),
         );
         let guard = metrics.tasks().guard(WRITER);

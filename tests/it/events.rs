@@ -4,4 +4,5 @@ mod engines;
 mod fields;
 mod files;
 mod lookups;
+mod retention;
 mod subscribe;

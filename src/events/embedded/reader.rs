@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use futures_util::stream;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -10,8 +11,8 @@ use tokio::sync::watch;
 
 use super::{
     super::{
-        ContentDigest, EventStream, ReadError, RecordedSend, SavedSubscription, SubscriptionKey,
-        Visibility,
+        ContentDigest, EarlierSend, EventStream, ReadError, RecordedSend, SavedSubscription,
+        SubscriptionKey, Visibility,
     },
     chunk::encoded_events,
     cursor::LogId,
@@ -48,19 +49,8 @@ impl Readers {
 
     /// The sequence number before the first event that was appended at `at_ms` or later.
     pub(super) async fn before(self: &Arc<Self>, at_ms: i64, head: i64) -> Result<i64, ReadError> {
-        self.query(move |connection| {
-            // Append times grow with the sequence numbers, so a binary search needs no index on them.
-            let (mut low, mut high) = (0, head);
-            while low < high {
-                let middle = low + (high - low) / 2;
-                match schema::chunk_at_or_after(connection, middle + 1)? {
-                    Some(chunk) if chunk.appended_at_ms < at_ms => low = chunk.last_seq,
-                    _ => high = middle,
-                }
-            }
-            Ok(low)
-        })
-        .await
+        self.query(move |connection| schema::seq_before(connection, at_ms, head))
+            .await
     }
 
     /// See [`super::super::EventLog::find_subscription`].
@@ -173,11 +163,12 @@ pub(super) fn unavailable(error: &rusqlite::Error) -> ReadError {
     ReadError::Unavailable(error.to_string())
 }
 
-/// The recorded result of a send that its caller can repeat.
+/// An earlier send that its caller can repeat. If its result was removed with the old events, it is in doubt: the API's logs may
+/// have it.
 pub(super) fn find_send(
     connection: &Connection,
     wire_id: &str,
-) -> rusqlite::Result<Option<RecordedSend>> {
+) -> rusqlite::Result<Option<EarlierSend>> {
     let found: Option<(Option<ContentDigest>, i64)> = connection
         .prepare_cached(
             "SELECT digest, seq FROM known WHERE wire_id = ?1 AND kind = ?2
@@ -190,7 +181,18 @@ pub(super) fn find_send(
     let Some((Some(digest), seq)) = found else {
         return Ok(None);
     };
-    Ok(result(connection, seq)?.map(|result| RecordedSend { digest, result }))
+    if let Some(result) = result(connection, seq)? {
+        let recorded = RecordedSend { digest, result };
+        return Ok(Some(EarlierSend::Done(Box::new(recorded))));
+    }
+    let appended_at_ms: Option<i64> = connection
+        .prepare_cached(
+            "SELECT appended_at_ms FROM trimmed WHERE last_seq >= ?1 ORDER BY last_seq LIMIT 1",
+        )?
+        .query_row([seq], |row| row.get(0))
+        .optional()?;
+    let at = appended_at_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    Ok(at.map(|at| EarlierSend::Interrupted { at, digest }))
 }
 
 /// The result in the event with this sequence number.
