@@ -33,7 +33,7 @@ use self::{
     health::Health,
     log_clock::{LogClock, Reading},
     lookup_batcher::LookupBatcher,
-    reader::Readers,
+    reader::{Position, Readers},
     send_journal::SendJournal,
     writer::{Job, Writer},
 };
@@ -190,6 +190,8 @@ impl EventLog for EmbeddedLog {
     ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
         async move {
             let head = *self.head.borrow();
+            // A reader that starts at a time takes the oldest event if an older one was removed.
+            let may_skip = matches!(start, Start::Since(_));
             let after = match start {
                 Start::Now => head,
                 Start::After(cursor) => {
@@ -212,7 +214,7 @@ impl EventLog for EmbeddedLog {
                 Arc::clone(&self.readers),
                 self.id,
                 self.head.clone(),
-                after,
+                Position { after, may_skip },
                 end,
             ))
         }

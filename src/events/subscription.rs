@@ -224,27 +224,26 @@ impl Subscriptions {
     ) -> Result<mpsc::Sender<Command>, AttachError> {
         let saved = self.log.find_subscription(key.clone()).await?;
         let created = saved.is_none();
-        let position = match saved {
+        let saved = match saved {
             Some(saved) => {
                 if let Some(visibility) = saved.visibility {
                     VisibilityDiffers::check(&key, visibility, subscriber.visibility)?;
                 }
-                saved.cursor
+                saved
             }
             None => {
-                let cursor = self.log.head_cursor()?;
                 let new = SavedSubscription {
                     key: key.clone(),
                     visibility: Some(subscriber.visibility),
                     filter: subscriber.filter.clone(),
-                    cursor: cursor.clone(),
+                    cursor: self.log.head_cursor()?,
                 };
-                let stored = self.log.save_subscription(new).await;
-                stored.map_err(|error| ReadError::Unavailable(error.to_string()))?;
-                cursor
+                self.save(new.clone()).await?;
+                new
             }
         };
-        let (events, position) = self.events_after(position).await?;
+        let position = saved.cursor.clone();
+        let events = self.events_after(saved).await?;
         let (commands, received) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let mut running = self.running();
         if let Some(existing) = running.get(&key).filter(|commands| !commands.is_closed()) {
@@ -275,21 +274,25 @@ impl Subscriptions {
         Ok(commands)
     }
 
-    async fn events_after(&self, position: String) -> Result<(EventStream, String), ReadError> {
-        match self.log.read(Start::After(position.clone()), false).await {
-            Err(ReadError::OutOfRange { oldest_cursor, .. }) => {
-                tracing::warn!(
-                    oldest_cursor,
-                    "the log no longer has the events after the position of a subscription: it continues with the oldest event"
-                );
-                let events = self
-                    .log
-                    .read(Start::After(oldest_cursor.clone()), false)
-                    .await?;
-                Ok((events, oldest_cursor))
-            }
-            read => Ok((read?, position)),
+    /// The events that the subscription has not passed. If the log no longer has all of them, this fails once: the next subscriber
+    /// gets those that are left, so that none is skipped without an error.
+    async fn events_after(&self, saved: SavedSubscription) -> Result<EventStream, ReadError> {
+        let start = Start::After(saved.cursor.clone());
+        let read = self.log.read(start, false).await;
+        if let Err(ReadError::OutOfRange { oldest_cursor, .. }) = &read {
+            tracing::warn!(
+                oldest_cursor,
+                "the log no longer has the events after the position of a subscription: its next subscriber gets the oldest event"
+            );
+            let cursor = oldest_cursor.clone();
+            self.save(SavedSubscription { cursor, ..saved }).await?;
         }
+        read
+    }
+
+    async fn save(&self, subscription: SavedSubscription) -> Result<(), ReadError> {
+        let stored = self.log.save_subscription(subscription).await;
+        stored.map_err(|error| ReadError::Unavailable(error.to_string()))
     }
 }
 

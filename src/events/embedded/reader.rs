@@ -25,6 +25,25 @@ const EVENTS_PER_BATCH: usize = 256;
 /// Idle connections that are kept open. More are opened on demand.
 const KEPT_CONNECTIONS: usize = 3;
 
+/// Consecutive events that were read at once.
+struct Batch {
+    /// The first sequence number of the oldest chunk that was found.
+    first: Option<i64>,
+    events: Vec<v1::Event>,
+    /// The last sequence number that it covers.
+    last: i64,
+}
+
+/// Where a reader is in the log.
+#[derive(Clone, Copy)]
+pub(super) struct Position {
+    /// The next event is the one after this sequence number.
+    pub(super) after: i64,
+    /// Whether the next event may be a later one, because the reader asked for no particular one. Otherwise that is a gap: the
+    /// events in between were removed before they were read.
+    pub(super) may_skip: bool,
+}
+
 /// A pool of read-only connections.
 pub(super) struct Readers {
     path: PathBuf,
@@ -82,15 +101,16 @@ impl Readers {
         .await
     }
 
-    /// One batch of the events after `after`, and the last sequence number that it covers.
+    /// One batch of the events after `after`.
     async fn after(
         self: &Arc<Self>,
         id: LogId,
         after: i64,
         end: Option<i64>,
-    ) -> Result<(Vec<v1::Event>, i64), ReadError> {
+    ) -> Result<Batch, ReadError> {
         self.query(move |connection| {
             let end = end.unwrap_or(i64::MAX);
+            let mut first = None;
             let mut query = connection.prepare_cached(
                 "SELECT first_seq, last_seq, events FROM chunk WHERE last_seq > ?1 ORDER BY last_seq",
             )?;
@@ -99,6 +119,8 @@ impl Readers {
             let mut last = after;
             'chunks: while let Some(chunk) = chunks.next()? {
                 let (first_seq, last_seq): (i64, i64) = (chunk.get(0)?, chunk.get(1)?);
+                // Only the oldest events are ever removed, so the other chunks follow without a gap.
+                first.get_or_insert(first_seq);
                 let encoded = chunk.get_ref(2)?.as_blob().unwrap_or_default();
                 for (seq, event) in encoded_events(first_seq, encoded) {
                     if seq <= after {
@@ -121,7 +143,11 @@ impl Readers {
                 // Continue after a damaged chunk.
                 last = last.max(last_seq.min(end));
             }
-            Ok((events, last))
+            Ok(Batch {
+                first,
+                events,
+                last,
+            })
         })
         .await
     }
@@ -213,27 +239,41 @@ fn result(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Box<v1::
     }))
 }
 
-/// Streams the events after `after`, up to `end` or without end.
+/// Streams the events after a position, up to `end` or without end. Ends with [`ReadError::OutOfRange`] where events are removed
+/// before they are read.
 pub(super) fn stream(
     readers: Arc<Readers>,
     id: LogId,
     head: watch::Receiver<i64>,
-    after: i64,
+    position: Position,
     end: Option<i64>,
 ) -> EventStream {
-    let state = (readers, head, after);
+    let state = (readers, head, position);
     Box::pin(stream::try_unfold(
         state,
-        move |(readers, mut head, after)| async move {
+        move |(readers, mut head, position)| async move {
+            let Position { after, may_skip } = position;
             loop {
                 if end.is_some_and(|end| after >= end) {
                     return Ok(None);
                 }
                 let head_now = *head.borrow_and_update();
                 if after < head_now {
-                    let (events, last) = readers.after(id, after, end).await?;
-                    if last > after {
-                        return Ok(Some((events, (readers, head, last))));
+                    let batch = readers.after(id, after, end).await?;
+                    // If there is no chunk, every event up to the head was removed.
+                    let oldest = batch.first.unwrap_or(head_now + 1);
+                    if oldest > after + 1 && !may_skip {
+                        return Err(ReadError::OutOfRange {
+                            cursor: id.cursor(after),
+                            oldest_cursor: id.cursor(oldest - 1),
+                        });
+                    }
+                    if batch.last > after {
+                        let next = Position {
+                            after: batch.last,
+                            may_skip: false,
+                        };
+                        return Ok(Some((batch.events, (readers, head, next))));
                     }
                     if end.is_some() {
                         return Ok(None);

@@ -109,6 +109,87 @@ fn age(folder: &Path, by: SignedDuration) {
     );
 }
 
+#[tokio::test]
+async fn a_reader_whose_next_events_were_removed_is_out_of_range() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path(), HOUR);
+    // More than one batch of a reader.
+    append(&log, 0..256).await;
+    append(&log, 256..300).await;
+    append(&log, 300..303).await;
+    let mut slow = log
+        .read(Start::Since(Timestamp::UNIX_EPOCH), false)
+        .await
+        .unwrap();
+    let first = slow.next().await.unwrap().unwrap();
+    assert_eq!(first.len(), 256);
+    remove_the_first_chunk(folder.path());
+    remove_the_first_chunk(folder.path());
+
+    let Some(Err(ReadError::OutOfRange {
+        cursor,
+        oldest_cursor,
+    })) = slow.next().await
+    else {
+        panic!("events were skipped")
+    };
+    assert_eq!(cursor, first[255].cursor);
+    let rest = read(&log, Start::After(oldest_cursor)).await;
+    assert_eq!(numbers(&rest), ["300", "301", "302"]);
+    let rest = read_all(&log).await;
+    assert_eq!(
+        numbers(&rest),
+        ["300", "301", "302"],
+        "no particular one was asked for"
+    );
+
+    let mut follower = log.read(Start::Now, false).await.unwrap();
+    append(&log, 303..304).await;
+    for _ in 0..2 {
+        remove_the_first_chunk(folder.path());
+    }
+    assert!(
+        matches!(
+            follower.next().await,
+            Some(Err(ReadError::OutOfRange { .. }))
+        ),
+        "all of them are gone"
+    );
+    log.close().await;
+}
+
+#[tokio::test]
+async fn a_subscription_whose_next_events_were_removed_says_so_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Arc::new(open(folder.path(), HOUR));
+    let shared: SharedEventLog = log.clone();
+    let subscriptions = Subscriptions::new(shared, TaskTracker::new(), CancellationToken::new());
+    let key = SubscriptionKey {
+        application: "shop".into(),
+        name: "x".into(),
+    };
+    let subscriber = Subscriber {
+        filter: None,
+        visibility: Visibility::OwnApplication,
+        max_outstanding: 10,
+    };
+    let attach = async || subscriptions.attach(key.clone(), subscriber.clone()).await;
+    attach().await.unwrap().handle.detach().await;
+    append(&log, 0..2).await;
+    append(&log, 2..4).await;
+    remove_the_first_chunk(folder.path());
+    let refused = attach().await.err();
+    let Some(AttachError::Log(ReadError::OutOfRange { oldest_cursor, .. })) = refused else {
+        panic!("{refused:?}")
+    };
+    let mut attached = attach().await.unwrap();
+    assert_eq!((attached.created, attached.cursor), (false, oldest_cursor));
+    let first = attached.deliveries.recv().await.unwrap();
+    assert_eq!(numbers(&[first.event.unwrap()]), ["2"]);
+    attached.handle.detach().await;
+    log.close().await;
+}
+
 /// Also tests that a file without the table of removed events, of an earlier version, can be opened.
 #[tokio::test]
 async fn ids_and_final_reports_are_known_for_longer_than_a_short_retention() {
