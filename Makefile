@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo quick test test-browser check bench fuzz crash-test crash-seeds outage-test fleet-test dead-letter-test mutants setup clean
+.PHONY: help demo quick test test-browser test-clients check bench fuzz crash-test crash-seeds outage-test fleet-test dead-letter-test version-test mutants setup clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: ## Run all tests and count them; TEST=name runs those whose name contains 
 
 test-browser: ## Test the simulator's page in Chromium; TEST=flows.test.js runs one file, PICTURES=1 renews the pictures of the documents
 	@scripts/test-browser $(if $(filter-out 0,$(PICTURES)),--pictures) $(TEST)
+
+test-clients: ## Run the examples in five AMQP clients against RabbitMQ 4.3 and the installed one; CLIENT=amqp091-go runs one
+	@scripts/test-clients $(CLIENT)
 
 check: ## Format, lints, contract, scripts, documents, chart; HELM=path names the helm to use, HELM=skip skips the chart
 	@scripts/setup build check
@@ -67,6 +70,10 @@ dead-letter-test: export SMSBRIDGE_DEAD_LETTERS = $(or $(LETTERS),100000)
 dead-letter-test: ## List LETTERS=n dead letters (100000), replay and discard some, kill the bridge meanwhile, and count
 	@scripts/setup build test
 	@scripts/test dead_letters_for_operators::a_kill -- --nocapture
+
+version-test: ## Run the tests of the AMQP interface and the short crash test on several brokers; VERSIONS="3.10 4.0 4.3"
+	@scripts/setup build test
+	@scripts/version-test $(VERSIONS)
 
 mutants: ## Undo one mend of a severe defect after the other, and require that the tests notice each
 	@scripts/setup build test

@@ -6,6 +6,7 @@
 
 pub mod codec;
 mod connect_error;
+mod endpoint;
 pub mod frame;
 pub mod headers;
 pub mod publisher;
@@ -16,8 +17,9 @@ pub mod topology;
 use std::time::Duration;
 
 pub use self::{
+    endpoint::Endpoint,
     publisher::{Message, Publisher},
-    session::{Endpoint, Session},
+    session::Session,
     topology::Topology,
 };
 use crate::config::{BROKER_URL_REMEDY, BrokerUrlError};
@@ -47,18 +49,36 @@ pub enum AmqpError {
         /// With the remedy.
         problem: String,
     },
+    /// None of several nodes gave a session.
+    #[error("no node of the broker can be used: {detail}")]
+    NoNode {
+        /// As [`AmqpError::cause`], if it is the same for all nodes.
+        cause: &'static str,
+        /// What each node said.
+        detail: String,
+    },
     /// A queue or exchange exists with different arguments.
-    #[error(
-        "`{name}` already exists with different arguments: {detail}. Restore the setting, or delete `{name}` once its messages \
-         are not needed, or set another amqp.prefix"
-    )]
-    Conflict { name: String, detail: String },
+    #[error("cannot declare: {}", topology::conflict::explain(.name, .detail))]
+    Conflict {
+        name: String,
+        /// The text of the broker.
+        detail: String,
+    },
     /// The broker's user lacks a permission that a declaration or a binding needs.
-    #[error("{problem}")]
+    #[error("cannot declare: {problem}")]
     NoPermission {
         /// With the remedy.
         problem: String,
     },
+    /// The operator owns the topology, and something is missing in it.
+    #[error("cannot declare: {problem}")]
+    Missing {
+        /// With the remedy.
+        problem: String,
+    },
+    /// A declaration failed for a reason that may end: the broker has no majority, shuts down, or does not answer.
+    #[error("cannot declare `{name}`: {detail}")]
+    Undeclared { name: String, detail: String },
     /// Why an ended session ended: made by `Session::end`.
     #[error("the session with the broker at {address} ended: {detail}")]
     Ended {
@@ -97,10 +117,35 @@ impl AmqpError {
     /// What kind of outage it is. A session that ended and a broker that cannot be reached are one.
     fn cause(&self) -> &'static str {
         match self {
-            Self::Refused { cause, .. } => cause,
+            Self::Refused { cause, .. } | Self::NoNode { cause, .. } => cause,
             Self::Conflict { .. } => "conflict",
             Self::NoPermission { .. } => "permission",
+            Self::Missing { .. } => "missing",
+            Self::Undeclared { .. } => "declaration",
             _ => "away",
+        }
+    }
+
+    /// Whether every node of a cluster would answer an attempt to open a session with it.
+    fn is_of_every_node(&self) -> bool {
+        matches!(
+            self,
+            Self::Conflict { .. }
+                | Self::NoPermission { .. }
+                | Self::Missing { .. }
+                | Self::Refused {
+                    cause: "login" | "vhost",
+                    ..
+                }
+        )
+    }
+
+    /// Without the address and the remedy, for a text that has the errors of several nodes.
+    fn short(&self) -> String {
+        match self {
+            Self::Unreachable { detail, .. } => format!("cannot be reached: {detail}"),
+            Self::Refused { problem, .. } => problem.clone(),
+            other => other.to_string(),
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     grpc::{GrpcServer, ServeError, ServiceContext},
     infobip::{ClientBuildError, account::Account},
     intake::Intake,
+    message::applications::Applications,
     ops::{
         self,
         listen::{self, BindError},
@@ -89,6 +90,7 @@ pub struct App {
     log: SharedEventLog,
     broker: Option<Broker>,
     account: Arc<Account>,
+    applications: Applications,
     metrics: Metrics,
 }
 
@@ -100,7 +102,14 @@ impl App {
     pub async fn bind(config: Config) -> Result<Self, AppError> {
         ops::open_files::raise_limit();
         let other_connections = config.http.max_connections + ops::admin::LIMITS.max_connections;
-        let grpc = GrpcServer::bind(&config.grpc, &config.applications, other_connections).await?;
+        let applications = Applications::new(config.applications.keys());
+        let grpc = GrpcServer::bind(
+            &config.grpc,
+            &config.applications,
+            applications.clone(),
+            other_connections,
+        )
+        .await?;
         let http = listen::bind(config.http.listen, "http.listen").await?;
         let admin = listen::bind(config.admin.listen, "admin.listen").await?;
         let addresses = Addresses {
@@ -134,6 +143,7 @@ impl App {
             log,
             broker,
             account: Arc::new(account),
+            applications,
             metrics,
         })
     }
@@ -184,6 +194,7 @@ impl App {
             log,
             broker,
             account,
+            applications,
             metrics,
         } = self;
         let push_url = |endpoint| config.http.push_url(endpoint, addresses.http.port());
@@ -196,8 +207,12 @@ impl App {
             Arc::clone(&log),
             metrics.clone(),
         );
-        let intake = Intake::new(Arc::clone(&log), &config.applications);
-        let query = Arc::new(Query::new(Arc::clone(&account), metrics.clone()));
+        let intake = Intake::new(Arc::clone(&log), &config.applications, applications.clone());
+        let query = Arc::new(Query::new(
+            Arc::clone(&account),
+            applications.clone(),
+            metrics.clone(),
+        ));
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
         let context = ServiceContext {
@@ -224,6 +239,7 @@ impl App {
                 sender: Arc::new(sender.clone()),
                 query: Arc::clone(&query),
                 log: Arc::clone(&log),
+                applications: applications.clone(),
                 application_from: config.amqp.application_from,
                 prefetch: config.amqp.prefetch,
                 hold_for: config.amqp.hold_for,

@@ -13,7 +13,8 @@ use std::{ffi::OsString, io};
 use clap::{Parser, Subcommand};
 use infobip_simulator::args::SimulateArgs;
 
-pub mod balance;
+pub mod amqp_url;
+mod balance;
 pub mod check_config;
 pub mod codes;
 pub mod completions;

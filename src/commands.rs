@@ -57,6 +57,7 @@ use crate::{
     },
     config,
     events::SharedEventLog,
+    message::applications::Applications,
     ops::metrics::{AmqpConnection, Metrics},
     primitives::retry::Backoff,
     query::Query,
@@ -79,6 +80,7 @@ pub struct Commands {
     pub query: Arc<Query>,
     /// Stores `command.invalid` events, and the results of look-ups.
     pub log: SharedEventLog,
+    pub applications: Applications,
     /// The property that names the application.
     pub application_from: config::ApplicationFrom,
     /// Commands in flight at most, for each queue.
@@ -107,7 +109,7 @@ struct Context {
 }
 
 impl Context {
-    fn has_session(&self) {
+    fn has_session(&self, session: &Session) {
         let Commands {
             endpoint, metrics, ..
         } = &self.commands;
@@ -117,7 +119,7 @@ impl Context {
         metrics.amqp_connected(AmqpConnection::Commands, true);
         endpoint
             .status()
-            .opened(endpoint.address(), Purpose::Commands);
+            .opened(session.address(), Purpose::Commands);
     }
 
     fn has_no_session(&self, error: &AmqpError) {
@@ -221,7 +223,7 @@ async fn consume(
             handlers.clone(),
         ));
     }
-    context.has_session();
+    context.has_session(&session);
     let counting = tokio::spawn(replicas::count(context.clone(), session.clone()));
     let _counting = AbortOnDropHandle::new(counting);
     let using = async {

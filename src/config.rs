@@ -4,6 +4,7 @@
 //! Invariants: a [`Config`] has passed every check; `Debug` redacts secrets; files are read only while the configuration is
 //! loaded and validated. Neighbours: `cli` names the layers, `app` reads the result.
 
+mod broker_node;
 mod broker_url;
 mod check;
 mod effective;
@@ -21,8 +22,10 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use self::{
+    broker_node::{BROKER_NODE_REMEDY, NotANode, parse_broker_node},
     broker_url::{BROKER_URL_REMEDY, BrokerUrlError, parse_broker_url},
     effective::EffectiveValue,
+    layers::list_of_text,
     load::{DEFAULTS, Loaded},
     mistake::{ConfigErrors, Mistake, Origin},
 };
@@ -62,6 +65,7 @@ pub struct Infobip {
     #[serde(with = "duration")]
     pub log_lag: Duration,
     pub replicas: u32,
+    pub send_traceparent: bool,
     pub max_response_bytes: usize,
 }
 
@@ -142,10 +146,13 @@ pub struct Admin {
 pub struct Amqp {
     pub url: Option<SecretString>,
     pub url_file: Option<PathBuf>,
+    /// Each as [`parse_broker_node`] reads it.
+    pub other_nodes: Vec<String>,
     pub tls_ca_file: Option<PathBuf>,
     pub tls_cert_file: Option<PathBuf>,
     pub tls_key_file: Option<PathBuf>,
     pub prefix: String,
+    pub topology: TopologyMode,
     pub application_from: ApplicationFrom,
     pub prefetch: u16,
     /// How long a command stays unacknowledged at most.
@@ -169,10 +176,12 @@ impl Amqp {
         Self {
             url: None,
             url_file: None,
+            other_nodes: Vec::new(),
             tls_ca_file: None,
             tls_cert_file: None,
             tls_key_file: None,
             prefix: prefix.to_owned(),
+            topology: TopologyMode::Declare,
             application_from: ApplicationFrom::AppId,
             prefetch: 1,
             hold_for: Duration::ZERO,
@@ -182,6 +191,16 @@ impl Amqp {
             stream_retention: Duration::ZERO,
         }
     }
+}
+
+/// Who owns the exchanges, queues and bindings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TopologyMode {
+    /// The bridge declares them in each session.
+    Declare,
+    /// An operator declares them; the bridge checks that they exist.
+    Passive,
 }
 
 /// The AMQP property that names the application of a command.

@@ -62,6 +62,29 @@ pub trait EventLog: Send + Sync + 'static {
         Box::pin(std::future::ready(Err(ReadError::NoSubscriptions)))
     }
 
+    /// The number of subscriptions of an application.
+    fn count_subscriptions(&self, _application: String) -> BoxFuture<'_, Result<usize, ReadError>> {
+        Box::pin(std::future::ready(Err(ReadError::NoSubscriptions)))
+    }
+
+    /// Deletes the subscriptions of an application that nobody has used since.
+    fn forget_subscriptions(
+        &self,
+        _application: String,
+        _unused_since: jiff::Timestamp,
+    ) -> BoxFuture<'_, Result<(), AppendError>> {
+        Box::pin(std::future::ready(Err(AppendError::Closed)))
+    }
+
+    /// Saves the cursor of a saved subscription. Durable on success.
+    fn save_position(
+        &self,
+        _key: SubscriptionKey,
+        _cursor: String,
+    ) -> BoxFuture<'_, Result<(), AppendError>> {
+        Box::pin(std::future::ready(Err(AppendError::Closed)))
+    }
+
     /// Saves a subscription. Durable on success.
     fn save_subscription(
         &self,

@@ -1,7 +1,8 @@
 //! Turns reports, received messages, clicks and look-ups of the API into durable events, for pushes and pulls alike.
 //!
 //! Invariants: `Ok` means that the events are durable (docs/RELIABILITY.md); a body that cannot be read is quarantined, and a
-//! malformed row is quarantined alone, without affecting the other rows.
+//! malformed row is quarantined alone, without affecting the other rows; no byte of a body is lost: one that is not UTF-8 is quarantined
+//! beside the events of its rows, which have U+FFFD in its place.
 //! Neighbours: `infobip::wire` reads the rows, `events` stores them; `webhooks` (push) and `grpc` (pull) call this module.
 
 use std::sync::Arc;
@@ -12,7 +13,10 @@ use crate::{
     config,
     events::{AppendError, NewEvent, Quarantined, SharedEventLog},
     infobip::wire::{self, BadRow, InboxRow, LookupRow, Rows, UnreadableBody},
-    message::id::ApplicationName,
+    message::{
+        applications::Applications,
+        id::{ApplicationName, FOREIGN_APPLICATION},
+    },
     primitives::joined::Joined,
     proto::v1::{self, ReportSource},
 };
@@ -41,6 +45,7 @@ pub struct StoredMessages {
 pub struct Intake {
     log: SharedEventLog,
     routes: Arc<Vec<Route>>,
+    applications: Applications,
 }
 
 /// Assigns received messages to an application. An absent number or keyword matches everything.
@@ -58,10 +63,11 @@ impl Intake {
     #[must_use]
     pub fn new<'a>(
         log: SharedEventLog,
-        applications: impl IntoIterator<Item = (&'a String, &'a config::Application)>,
+        configured: impl IntoIterator<Item = (&'a String, &'a config::Application)>,
+        applications: Applications,
     ) -> Self {
         let mut routes = Vec::new();
-        for (name, application) in applications {
+        for (name, application) in configured {
             let name = ApplicationName::parse(name)
                 .expect("the check of the configuration refuses invalid application names");
             for route in &application.inbound {
@@ -79,6 +85,7 @@ impl Intake {
         Self {
             log,
             routes: Arc::new(routes),
+            applications,
         }
     }
 
@@ -88,7 +95,9 @@ impl Intake {
         self.log.is_ready()
     }
 
-    /// The application of a received message: the first route that matches its number and keyword, else `default`.
+    /// The application of a received message: the first route that matches its number and keyword, else `default`. A push by GET
+    /// has no keyword, and must go to the same application as the same message pulled: its keyword is the first word of its text,
+    /// as it is for the API.
     #[must_use]
     pub fn owner_of(&self, received: &v1::ReceivedMessage) -> ApplicationName {
         let matches = |wanted: &Option<String>, value: &str| {
@@ -96,11 +105,15 @@ impl Intake {
                 .as_deref()
                 .is_none_or(|wanted| wanted.eq_ignore_ascii_case(value))
         };
+        let keyword = match received.keyword.as_str() {
+            "" => received.text.split_whitespace().next().unwrap_or_default(),
+            found => found,
+        };
         self.routes
             .iter()
             .find(|route| {
                 matches(&route.number, received.to.trim_start_matches('+'))
-                    && matches(&route.keyword, &received.keyword)
+                    && matches(&route.keyword, keyword)
             })
             .map_or_else(ApplicationName::default_application, |route| {
                 route.application.clone()
@@ -124,7 +137,7 @@ impl Intake {
                 source: source.into(),
                 ..row.report
             };
-            NewEvent::report(&row.wire_id, report, row.source_payload)
+            NewEvent::report(&self.applications, &row.wire_id, report, row.source_payload)
         });
         self.append(events.collect()).await
     }
@@ -148,25 +161,28 @@ impl Intake {
         })
     }
 
-    /// Stores one received message that was pushed by GET, from its decoded parameters.
+    /// Stores one received message that was pushed by GET, from the query of its URL and its decoded parameters.
     ///
     /// # Errors
     /// As [`Intake::reports`].
     pub async fn received_by_query(
         &self,
+        query: &str,
         parameters: &[(String, String)],
     ) -> Result<Vec<v1::Event>, IntakeError> {
+        const FORM: &str = "application/x-www-form-urlencoded";
+        let raw = || Bytes::copy_from_slice(query.as_bytes());
         match wire::received_from_query(parameters.iter().map(|(name, value)| (name, value))) {
-            Ok(row) => self.append(vec![self.received_event(row)]).await,
+            Ok(row) => {
+                let decoded: Vec<u8> = percent_encoding::percent_decode_str(query).collect();
+                if std::str::from_utf8(&decoded).is_err() {
+                    self.keep_bytes("inbound", FORM, raw()).await?;
+                }
+                self.append(vec![self.received_event(row)]).await
+            }
             Err(unreadable) => {
-                let body = serde_json::to_vec(parameters).expect("pairs of strings are valid JSON");
-                self.quarantine(
-                    "inbound",
-                    "application/json",
-                    body.into(),
-                    unreadable.to_string(),
-                )
-                .await
+                self.quarantine("inbound", FORM, raw(), unreadable.to_string())
+                    .await
             }
         }
     }
@@ -182,15 +198,17 @@ impl Intake {
     ) -> Result<Vec<v1::Event>, IntakeError> {
         let read = wire::read_clicks(&body);
         let rows = self.readable("clicks", content_type, body, read).await?;
+        let applications = &self.applications;
         let events = rows
             .rows
             .into_iter()
-            .map(|row| NewEvent::click(&row.wire_id, row.click, row.source_payload));
+            .map(|row| NewEvent::click(applications, &row.wire_id, row.click, row.source_payload));
         self.append(events.collect()).await
     }
 
-    /// Stores the results of an asynchronous look-up for the application that requested it. `request` identifies the request; where
-    /// it is empty, the API's ids do: that of the request, which it leaves out for one number, or that of the row.
+    /// Stores the results of an asynchronous look-up for the application that requested it. One that does not exist any more has
+    /// none: its results are `foreign`. `request` identifies the request; where it is empty, the API's ids do: that of the request,
+    /// which it leaves out for one number, or that of the row.
     ///
     /// # Errors
     /// As [`Intake::reports`].
@@ -203,6 +221,11 @@ impl Intake {
     ) -> Result<Vec<v1::Event>, IntakeError> {
         let read = wire::read_lookups(&body);
         let rows = self.readable("lookups", content_type, body, read).await?;
+        let application = if self.applications.exists(application) {
+            application.as_str()
+        } else {
+            FOREIGN_APPLICATION
+        };
         let event = |row: LookupRow| {
             let ids = [request, &rows.bulk_id, &row.lookup_id];
             let request = ids.into_iter().find(|id| !id.is_empty());
@@ -245,7 +268,12 @@ impl Intake {
         read: Result<Rows<T>, UnreadableBody>,
     ) -> Result<Rows<T>, IntakeError> {
         let rows = match read {
-            Ok(rows) => rows,
+            Ok(rows) => {
+                if std::str::from_utf8(&body).is_err() {
+                    self.keep_bytes(endpoint, content_type, body).await?;
+                }
+                rows
+            }
             Err(unreadable) => {
                 return self
                     .quarantine(endpoint, content_type, body, unreadable.to_string())
@@ -266,6 +294,22 @@ impl Intake {
             }
         }
         Ok(rows)
+    }
+
+    /// Quarantines a body that was read although it is not UTF-8.
+    async fn keep_bytes(
+        &self,
+        endpoint: &'static str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<(), IntakeError> {
+        let detail =
+            "it is not UTF-8: its rows are events, with U+FFFD in place of the other bytes";
+        let quarantined = self.quarantine::<()>(endpoint, content_type, body, detail.to_owned());
+        match quarantined.await {
+            Err(error @ IntakeError::Log(_)) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Quarantines an unreadable body or row. Always an error: [`IntakeError::Unreadable`] once it is in quarantine.

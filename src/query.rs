@@ -13,7 +13,7 @@ use std::sync::Arc;
 use self::lookup::Lookups;
 use crate::{
     infobip::account::Account,
-    message::id::ApplicationName,
+    message::{applications::Applications, id::ApplicationName},
     ops::metrics::Metrics,
     proto::v1::{FieldViolation, ListSmsLogsRequest, ListSmsLogsResponse},
 };
@@ -21,6 +21,7 @@ use crate::{
 /// Answers the questions of the edges. All of them share one.
 pub struct Query {
     account: Arc<Account>,
+    applications: Applications,
     pub lookups: Lookups,
 }
 
@@ -43,10 +44,11 @@ impl Viewer {
 
 impl Query {
     #[must_use]
-    pub fn new(account: Arc<Account>, metrics: Metrics) -> Self {
+    pub fn new(account: Arc<Account>, applications: Applications, metrics: Metrics) -> Self {
         Self {
             lookups: Lookups::new(Arc::clone(&account), metrics),
             account,
+            applications,
         }
     }
 
@@ -59,7 +61,7 @@ impl Query {
         viewer: &Viewer,
         request: &ListSmsLogsRequest,
     ) -> Result<ListSmsLogsResponse, logs::LogsPageError> {
-        logs::page(&self.account, viewer, request).await
+        logs::page(&self.account, &self.applications, viewer, request).await
     }
 }
 

@@ -44,7 +44,7 @@ pub use self::core::{SendCore, SendHandle};
 
 use self::{refusal_note::RefusalNote, request::RequestForm};
 use crate::{
-    message::{id::ApplicationName, reason::Reason, violations},
+    message::{id::ApplicationName, reason::Reason, traceparent::Traceparent, violations},
     ops::metrics::Lane,
     proto::v1::{self, FieldViolation},
 };
@@ -64,6 +64,8 @@ pub struct SendCommand {
     /// Mistakes that the edge found in what comes with the request. If there are any the request is invalid.
     pub violations: Vec<FieldViolation>,
     pub arrival: Arrival,
+    /// The trace of the caller or publisher, for the events of the results.
+    pub traceparent: Option<Traceparent>,
     /// What its queue tells of it. `None` for the request of a caller.
     pub delivery: Option<QueueDelivery>,
 }
@@ -124,6 +126,12 @@ pub enum Arrival {
         /// When the broker returned it: a request that an earlier process began has ended one request timeout later.
         at: Timestamp,
     },
+    /// The broker gave it up, because of its delivery limit, say. It may have been tried before: it is looked up, and never sent. What the
+    /// logs do not have ends as [`SendError::NotSent`].
+    GivenUp {
+        /// When the broker gave it up.
+        at: Timestamp,
+    },
 }
 
 /// The results of a request.
@@ -168,6 +176,9 @@ pub enum SendError {
     /// The caller withdrew it before it was in a REST request, or the delivery of its command was lost.
     #[error("cancelled before it was sent")]
     Withdrawn,
+    /// Its queue had given it up ([`Arrival::GivenUp`]), and the API's logs do not have it.
+    #[error("it was not sent: its queue had given it up, and the API's logs do not have it")]
+    NotSent,
     /// It may have been sent, and nobody looks it up here any more. Only commands end so: their queue delivers them again, and they
     /// are looked up then.
     #[error(
@@ -197,6 +208,7 @@ impl SendError {
             Self::Unavailable { .. } => Reason::ApiUnavailable,
             Self::CredentialsRefused { .. } => Reason::ApiCredentialsRefused,
             Self::Withdrawn => Reason::Withdrawn,
+            Self::NotSent => Reason::Returned,
             Self::StillInDoubt => Reason::OutcomeUnknown,
             Self::ShuttingDown => Reason::ShuttingDown,
             Self::LogUnreadable(_) | Self::LogUnavailable(_) => Reason::EventLogUnavailable,
@@ -213,6 +225,7 @@ impl SendError {
             | Self::QueueFull { .. }
             | Self::Unavailable { .. }
             | Self::Withdrawn
+            | Self::NotSent
             | Self::StillInDoubt
             | Self::ShuttingDown
             | Self::LogUnreadable(_)

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Path, Query, Request, State},
+    extract::{Path, Query, RawQuery, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::{get, post},
@@ -146,6 +146,12 @@ impl Webhooks {
         request: Request,
         deadline: Instant,
     ) -> Result<(String, Bytes), WebhookOutcome> {
+        let encoding = request.headers().get(header::CONTENT_ENCODING);
+        if encoding.is_some_and(|encoding| encoding != "identity") {
+            tracing::warn!(%endpoint, "a push was refused: its body is compressed, which the bridge does not read");
+            let response = StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+            return Err((WebhookResult::Refused, response));
+        }
         let content_type = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -236,13 +242,18 @@ async fn inbound(
 async fn inbound_by_query(
     State(webhooks): Shared,
     Path(secret): Path<String>,
+    RawQuery(query): RawQuery,
     Query(parameters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
     let began = Instant::now();
     let deadline = began + webhooks.request_timeout;
     let outcome = match webhooks.admit(&secret, &headers) {
-        Ok(_permit) => stored_by(deadline, webhooks.intake.received_by_query(&parameters)).await,
+        Ok(_permit) => {
+            let query = query.unwrap_or_default();
+            let storing = webhooks.intake.received_by_query(&query, &parameters);
+            stored_by(deadline, storing).await
+        }
         Err(refused) => refused,
     };
     webhooks.count(Webhook::Inbound, began, outcome)

@@ -55,7 +55,7 @@ export async function run(args, main) {
     const channel = await connection.createConfirmChannel();
     const closed = once(channel, "close"); // rejects with the error, if there is one
     closed.catch(() => {});
-    process.exitCode = (await main({ channel, closed })) ? 0 : 1;
+    process.exitCode = (await main({ channel, closed, timeout: args.timeout })) ? 0 : 1;
     // The channel first: its last acknowledgements are written before it closes, not before the connection does.
     await channel.close();
     await connection.close();
@@ -66,9 +66,14 @@ export async function run(args, main) {
   }
 }
 
-/** Publishes a message, and waits for the confirm: the broker has stored it. Fails if the broker returns it. */
-export async function publish({ channel, closed }, exchange, routingKey, content, options) {
+/** Publishes a message, and waits for the confirm: the broker has stored it. Fails if the broker returns it, or is silent. */
+export async function publish({ channel, closed, timeout }, exchange, routingKey, content, options) {
   let onReturn;
+  let timer;
+  const late = new Promise((_, reject) => {
+    const error = new Error(`no confirm within ${timeout} s: publish ${options.messageId} again, with this id`);
+    timer = setTimeout(() => reject(error), timeout * 1000);
+  });
   const returned = new Promise((_, reject) => {
     onReturn = () => reject(new Error("the broker returned the message: no queue is bound; start a bridge, it declares them"));
     channel.once("return", onReturn);
@@ -76,8 +81,9 @@ export async function publish({ channel, closed }, exchange, routingKey, content
   channel.publish(exchange, routingKey, content, { ...options, persistent: true, mandatory: true });
   try {
     // The broker returns a message before it confirms it. A refused publication closes the channel.
-    await Promise.race([returned, channel.waitForConfirms(), closed]);
+    await Promise.race([returned, channel.waitForConfirms(), closed, late]);
   } finally {
+    clearTimeout(timer);
     channel.off("return", onReturn);
   }
 }

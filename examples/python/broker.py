@@ -42,6 +42,8 @@ def connect(args: argparse.Namespace) -> pika.BlockingConnection:
         parameters = pika.URLParameters(args.amqp_url)
     except (ValueError, TypeError):  # the URL is not shown: it may have a password
         sys.exit("--amqp-url is not of the form amqp://USER:PASSWORD@HOST:PORT/VHOST")
+    # basic_publish waits for its confirm without a deadline: this ends it while the broker has an alarm and stores nothing.
+    parameters.blocked_connection_timeout = args.timeout
     if args.ca_file or args.cert_file:
         context = ssl.create_default_context(cafile=args.ca_file)
         if args.cert_file:

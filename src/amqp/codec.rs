@@ -1,7 +1,7 @@
 //! Bodies and properties of messages: encodes events, and names what commands and events have in common.
 //!
 //! A body is a message of the contract, as proto JSON or binary protobuf. An event also carries the attributes of CloudEvents
-//! as headers (binary mode), beside the properties of AMQP itself.
+//! as headers (binary mode), beside the properties of AMQP itself, and the trace of the command that caused it.
 
 use bytes::Bytes;
 use lapin::{BasicProperties, types::ShortString};
@@ -10,8 +10,13 @@ use super::{
     Message,
     headers::{self, cloud_events},
 };
-use crate::{message::time, proto::v1};
+use crate::{
+    message::{time, traceparent::TRACEPARENT},
+    proto::v1,
+};
 
+/// The property `type` that RabbitMQ sets where the body of an AMQP 1.0 message is a value or a sequence.
+pub const AMQP_1_0: &str = "amqp-1.0";
 /// The routing key of commands that are sent with normal priority.
 pub const SEND: &str = "sms.send";
 /// The routing key of commands that are sent before normal ones.
@@ -51,13 +56,15 @@ pub fn event_message(
 ) -> Message {
     let at = event.time.as_ref().and_then(time::from_proto);
     let time = at.map_or_else(String::new, |at| at.to_string());
-    let headers = headers::text_table([
+    let trace = (!event.traceparent.is_empty()).then_some((TRACEPARENT, &*event.traceparent));
+    let attributes = [
         (cloud_events::ID, event.id.as_str()),
         (cloud_events::SOURCE, "/smsbridge"),
         (cloud_events::TYPE, &event.r#type),
         (cloud_events::SPEC_VERSION, "1.0"),
         (cloud_events::TIME, &time),
-    ]);
+    ];
+    let headers = headers::text_table(attributes.into_iter().chain(trace));
     let mut properties = properties(JSON)
         .with_message_id(lossy_short(&event.id))
         .with_type(lossy_short(&event.r#type))

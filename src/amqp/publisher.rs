@@ -109,17 +109,17 @@ impl Publisher {
             return None;
         }
         let current = self.current.borrow();
-        let address = self.endpoint.address();
         Some(match current.as_ref() {
             Some(current) if current.session.is_open() || current.session.is_blocked() => {
                 format!(
-                    "the broker at {address} blocks publishers: it is low on memory or disk space"
+                    "cannot publish: the broker at {} blocks publishers: it is low on memory or disk space",
+                    current.session.address()
                 )
             }
             Some(current) => current.session.end().to_string(),
             None => match self.endpoint.status().cause(Purpose::Publisher) {
                 Some(error) => error.to_string(),
-                None => format!("connecting to the broker at {address}"),
+                None => format!("connecting to the broker at {}", self.endpoint.address()),
             },
         })
     }

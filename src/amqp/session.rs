@@ -6,7 +6,6 @@
 mod socket;
 
 use std::{
-    fmt,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -18,7 +17,6 @@ use lapin::{
     uri::AMQPUri,
 };
 use parking_lot::Mutex;
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -26,103 +24,21 @@ use self::socket::{EndOnDrop, Socket};
 use super::{
     AmqpError,
     connect_error::{connect_error, unreachable},
-    status::BrokerStatus,
+    endpoint::{Endpoint, Node},
 };
 use crate::{
-    config::{
-        self, BrokerUrlError, parse_broker_url,
-        tls::{BrokerTls, BrokerTlsPaths},
-    },
+    config::tls::{BrokerTls, BrokerTlsPaths},
     primitives::retry::RetryPolicy,
 };
 
-/// Timeout of opening a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of closing a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a blocked session is asked whether it still is.
 const BLOCKED_CHECK: Duration = Duration::from_millis(200);
-/// The heartbeat interval, unless the URL sets one (`?heartbeat=`).
-const HEARTBEAT_SECONDS: u16 = 15;
 
 /// The backoff before connecting again.
 pub const RECONNECT: RetryPolicy =
     RetryPolicy::new(Duration::from_millis(200), Duration::from_secs(10));
-
-/// The address and credentials of the broker, and its state. Cheap to clone; clones share the state.
-#[derive(Clone)]
-pub struct Endpoint {
-    uri: Arc<AMQPUri>,
-    tls: Arc<BrokerTlsPaths>,
-    address: Arc<str>,
-    status: BrokerStatus,
-}
-
-impl Endpoint {
-    /// The endpoint of the configuration; `None` without a broker.
-    ///
-    /// # Errors
-    /// [`BrokerUrlError`].
-    pub fn configured(amqp: &config::Amqp) -> Result<Option<Self>, BrokerUrlError> {
-        let endpoint = amqp.url.as_ref().map(Self::parse).transpose()?;
-        Ok(endpoint.map(|endpoint| Self {
-            tls: Arc::new(BrokerTlsPaths::new(amqp)),
-            ..endpoint
-        }))
-    }
-
-    /// Reads a URL such as `amqp.url`.
-    ///
-    /// # Errors
-    /// [`BrokerUrlError`].
-    pub fn parse(url: &SecretString) -> Result<Self, BrokerUrlError> {
-        let mut uri = parse_broker_url(url.expose_secret())?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-        let (host, port) = (&uri.authority.host, uri.authority.port);
-        let host = match host.contains(':') {
-            true => format!("[{host}]"),
-            false => host.clone(),
-        };
-        let address = format!("{host}:{port} (vhost {})", uri.vhost);
-        Ok(Self {
-            uri: Arc::new(uri),
-            tls: Arc::default(),
-            address: address.into(),
-            status: BrokerStatus::default(),
-        })
-    }
-
-    /// The user that the bridge connects as.
-    #[must_use]
-    pub fn username(&self) -> &str {
-        &self.uri.authority.userinfo.username
-    }
-
-    /// The heartbeat interval that the bridge asks for.
-    #[must_use]
-    pub fn heartbeat(&self) -> Duration {
-        let seconds = self.uri.query.heartbeat.filter(|seconds| *seconds > 0);
-        Duration::from_secs(seconds.unwrap_or(HEARTBEAT_SECONDS).into())
-    }
-
-    /// Host, port and virtual host.
-    #[must_use]
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// The state of the broker that the sessions of a running bridge report.
-    #[must_use]
-    pub fn status(&self) -> &BrokerStatus {
-        &self.status
-    }
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.address)
-    }
-}
 
 /// What the broker last said about publishers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -161,27 +77,47 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects. `purpose` becomes part of the connection name that operators see on the broker.
+    /// Connects with the first node of a round that takes the connection. `purpose` becomes part of the connection name that
+    /// operators see on the broker.
     ///
     /// # Errors
-    /// [`AmqpError::Unreachable`] or [`AmqpError::Refused`].
-    pub async fn open(endpoint: &Endpoint, purpose: &str) -> Result<Self, AmqpError> {
-        let Endpoint {
-            uri, tls, address, ..
-        } = endpoint;
+    /// [`AmqpError::Unreachable`], [`AmqpError::Refused`], or [`AmqpError::NoNode`] if there are several nodes.
+    pub async fn open(endpoint: &Endpoint, purpose: &'static str) -> Result<Self, AmqpError> {
+        let mut round = endpoint.round(purpose);
+        loop {
+            match Self::open_at(endpoint, round.node(), purpose).await {
+                Ok(session) => {
+                    round.succeeded(&session);
+                    return Ok(session);
+                }
+                Err(error) => round.failed(error)?,
+            }
+        }
+    }
+
+    /// Connects with this node.
+    pub(super) async fn open_at(
+        endpoint: &Endpoint,
+        node: &Node,
+        purpose: &str,
+    ) -> Result<Self, AmqpError> {
+        let Node { uri, address, .. } = node;
+        let timeout = endpoint.connect_timeout();
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("smsbridge {purpose} {}", std::process::id()).into());
         let socket = Socket::default();
         let unopened = EndOnDrop::new(&socket);
-        let tls = read_tls(tls).await.map_err(|problem| AmqpError::Refused {
-            cause: "tls",
-            address: address.to_string(),
-            problem,
-        })?;
-        let connecting = socket.connect(AMQPUri::clone(uri), properties, tls);
-        let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
+        let tls = read_tls(endpoint.tls())
             .await
-            .map_err(|_| unreachable(address, format!("no answer within {CONNECT_TIMEOUT:?}")))?
+            .map_err(|problem| AmqpError::Refused {
+                cause: "tls",
+                address: address.to_string(),
+                problem,
+            })?;
+        let connecting = socket.connect(AMQPUri::clone(uri), properties, tls);
+        let connection = tokio::time::timeout(timeout, connecting)
+            .await
+            .map_err(|_| unreachable(address, format!("no answer within {timeout:?}")))?
             .map_err(|error| connect_error(uri, address, &error))?;
         unopened.keep();
 
@@ -221,6 +157,12 @@ impl Session {
             alarm,
             _watch: AbortOnDropHandle::new(watch),
         })
+    }
+
+    /// Host, port and virtual host of its node.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Opens a channel with a prefetch limit.
@@ -301,6 +243,12 @@ impl Session {
         self.ended.cancel();
     }
 
+    /// The same, and notes why, unless a cause is known.
+    pub fn give_up_because(&self, why: String) {
+        let _ = self.cause.set(why);
+        self.give_up();
+    }
+
     /// Waits until the session has ended.
     pub async fn ended(&self) {
         // If the broker closes the connection without an error, nothing cancels `ended`, so the state is also checked every second.
@@ -353,14 +301,6 @@ async fn read_tls(paths: &Arc<BrokerTlsPaths>) -> Result<BrokerTls, String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_endpoint_never_shows_its_password() {
-        let endpoint = Endpoint::parse(&"amqp://me:secret@broker.example:5673/sms".into()).unwrap();
-        assert_eq!(format!("{endpoint:?}"), "broker.example:5673 (vhost sms)");
-        let error = Endpoint::parse(&"http://me:secret@broker.example".into()).unwrap_err();
-        assert!(!error.to_string().contains("secret"), "{error}");
-    }
-
     #[tokio::test]
     async fn an_endpoint_connects_to_an_ipv6_address() {
         let endpoint = |port| Endpoint::parse(&format!("amqp://u:p@[::1]:{port}/sms").into());
@@ -378,13 +318,5 @@ mod tests {
             });
         assert!(accepted.is_ipv6());
         assert!(opened.is_some(), "the listener is not a broker");
-    }
-
-    #[test]
-    fn a_url_without_a_host_is_refused() {
-        for url in ["amqp:///%2f", "amqp:me:secret@host"] {
-            let error = Endpoint::parse(&url.into()).unwrap_err().to_string();
-            assert!(!error.contains("secret"), "{error}");
-        }
     }
 }

@@ -1,10 +1,14 @@
 //! The names of the exchanges and queues that the bridge needs, and their declaration on the broker.
 //!
-//! The bridge declares all of them in every new session, so that deleted ones are created again; `smsbridge topology` prints them.
-//! Neighbours: `definitions` has their arguments and bindings, `declare` declares them, `permission` explains a refusal.
+//! The bridge declares all of them in every new session, so that deleted ones are created again, unless an operator owns them
+//! (`amqp.topology`); `smsbridge topology` prints them.
+//! Neighbours: `definitions` has their arguments and bindings, `declare` declares them, `passive` checks that they exist, `permission`
+//! and `conflict` explain a refusal.
 
+pub(super) mod conflict;
 mod declare;
 mod definitions;
+mod passive;
 mod permission;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -15,7 +19,7 @@ use parking_lot::Mutex;
 use self::declare::Differing;
 pub use self::definitions::{Binding, Exchange, Queue};
 use super::AmqpError;
-use crate::config;
+use crate::config::{self, TopologyMode};
 
 /// The delays of the retry queues.
 pub const RETRY_DELAYS: [Duration; 3] = [
@@ -28,6 +32,7 @@ pub const RETRY_DELAYS: [Duration; 3] = [
 #[derive(Debug, Clone)]
 pub struct Topology {
     prefix: String,
+    mode: TopologyMode,
     stream_retention: Duration,
     /// The queues that exist with other arguments and are used as they are. Shared by clones.
     differing: Arc<Mutex<BTreeMap<String, Differing>>>,
@@ -38,6 +43,7 @@ impl Topology {
     pub fn new(amqp: &config::Amqp) -> Self {
         Self {
             prefix: amqp.prefix.clone(),
+            mode: amqp.topology,
             stream_retention: amqp.stream_retention,
             differing: Arc::default(),
         }

@@ -10,7 +10,7 @@ use lapin::{
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::{CliError, config_args::ConfigArgs};
+use super::{CliError, amqp_url, config_args::ConfigArgs};
 use crate::{
     amqp::{AmqpError, Endpoint, Session, Topology},
     config::parse_broker_url,
@@ -18,8 +18,9 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The bridge declares them each time it connects. So its user needs the permissions to configure, write and read them even \
-                  if they exist; docs/RABBITMQ.md#permissions has the command that grants these.
+    after_help = "The bridge declares them each time it connects, unless amqp.topology is \"passive\". So its user needs the permissions to configure, write
+and read them even if they exist; docs/RABBITMQ.md#permissions has the command that grants these. --declare always declares: it compares
+all arguments with those that exist, and explains the first one that differs.
 
 Examples:
   smsbridge topology
@@ -32,9 +33,13 @@ pub struct TopologyArgs {
     /// Print JSON for `rabbitmqctl import_definitions`, with the virtual host of amqp.url (default: `/`)
     #[arg(long)]
     json: bool,
-    /// Declare them on the broker of amqp.url
+    /// Declare them on the broker of amqp.url or --amqp-url, whatever amqp.topology is
     #[arg(long)]
     declare: bool,
+    /// The broker to declare them on, with a user who may configure them, instead of amqp.url. With `env` the URL is that of the
+    /// environment variable SMSBRIDGE_AMQP__URL, so that no list of processes shows its password
+    #[arg(long, value_name = "URL", requires = "declare")]
+    amqp_url: Option<String>,
 }
 
 /// # Errors
@@ -44,9 +49,16 @@ pub async fn run(args: TopologyArgs) -> Result<(), CliError> {
     let topology = Topology::new(&config.amqp);
     if args.declare {
         let failed = |error: AmqpError| CliError::Failed(error.to_string());
-        let endpoint = Endpoint::configured(&config.amqp).map_err(|error| failed(error.into()))?;
+        let configured =
+            Endpoint::configured(&config.amqp).map_err(|error| failed(error.into()))?;
+        let endpoint = match &args.amqp_url {
+            Some(url) => Some(amqp_url::endpoint(url)?.with_tls(&config.amqp)),
+            None => configured,
+        };
         let endpoint = endpoint.ok_or_else(|| {
-            CliError::Configuration("amqp.url is not set: --declare needs a broker".into())
+            CliError::Configuration(
+                "amqp.url is not set: --declare needs a broker (--amqp-url URL)".into(),
+            )
         })?;
         declare(&endpoint, &topology).await.map_err(failed)?;
     }

@@ -13,6 +13,7 @@ use super::{
     encoding::Encoding,
     envelope::{Envelope, History, now_ms},
     invalid::Invalid,
+    message_ids,
 };
 use crate::{
     amqp::{Topology, codec, headers::property},
@@ -57,6 +58,8 @@ pub(super) struct Command {
     pub(super) encoding: Encoding,
     pub(super) history: History,
     pub(super) send: SendCommand,
+    /// Why its queue gave it up: what was not sent of it is a dead letter.
+    pub(super) given_up: Option<Invalid>,
 }
 
 impl Command {
@@ -65,8 +68,7 @@ impl Command {
         source: Source,
         commands: &Commands,
     ) -> Result<Self, Invalid> {
-        let bridge_user = commands.endpoint.username();
-        let application = envelope.application(commands.application_from, bridge_user)?;
+        let application = envelope.application(commands)?;
         let encoding = Encoding::of(envelope.properties())?;
         let form = form(envelope)?;
         let SendRequest {
@@ -96,9 +98,34 @@ impl Command {
                 request,
                 violations: Vec::new(),
                 arrival,
+                traceparent: envelope.traceparent(),
                 delivery: None,
             },
+            given_up: None,
         })
+    }
+
+    /// A command that its queue gave up. `None` if it cannot be looked up: it has neither a request id nor a message id of each
+    /// destination, or cannot be read.
+    pub(super) fn read_given_up(
+        envelope: &Envelope<'_>,
+        commands: &Commands,
+        why: Invalid,
+    ) -> Result<Self, Invalid> {
+        // With the deadline of any other queue: in `returned` a command has expired.
+        let Ok(mut command) = Self::read(envelope, Source::Normal, commands) else {
+            return Err(why);
+        };
+        let request = &command.send.request;
+        if request.request_id.is_empty() && !message_ids::has_all(request) {
+            return Err(why);
+        }
+        let at = Timestamp::from_millisecond(envelope.returned_ms());
+        command.send.arrival = Arrival::GivenUp {
+            at: at.unwrap_or_else(|_| Timestamp::now()),
+        };
+        command.given_up = Some(why);
+        Ok(command)
     }
 
     pub(super) fn into_request(self) -> SendRequest {
@@ -167,6 +194,7 @@ fn form(envelope: &Envelope<'_>) -> Result<RequestForm, Invalid> {
                 codec::LOOKUP
             ),
         )),
+        codec::AMQP_1_0 => Err(Invalid::not_a_data_section()),
         name => Err(Invalid::new(
             Reason::UnknownType,
             format!(

@@ -1,16 +1,17 @@
 //! The consumer of one queue: starts a handler for each delivery, and stops at shutdown without losing a delivery.
 //!
 //! Invariants: at most `prefetch` deliveries of a queue, with at most [`BUDGET_KIB`] in their bodies, have a handler, those of an ended
-//! session included (P9); a consumer that waits for room stops at once with its session. A consumer is cancelled only when no delivery
-//! is on its way. Neighbours: `handle` handles a delivery, `custody` holds acknowledgements back while consumers are cancelled.
+//! session included (P9); a consumer that waits for room stops at once with its session; where the broker ends one consumer, the session
+//! is given up. A consumer is cancelled only when no delivery is on its way. Neighbours: `handle` handles a delivery, `custody` holds acknowledgements back while consumers are cancelled.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use lapin::{
-    Channel, Consumer,
+    Channel, Consumer, ErrorKind,
     message::Delivery,
     options::{BasicCancelOptions, BasicQosOptions},
+    protocol::AMQPErrorKind,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -139,9 +140,13 @@ pub(super) async fn consume_queue(
             Some(Ok(delivery)) => HeldDelivery::new(delivery, &lease),
             Some(Err(error)) => {
                 tracing::debug!(%error, queue = queue.name, "the consumer failed");
+                note_closed_channel(&session, &queue, &error);
                 return stopped;
             }
-            None => return stopped,
+            None => {
+                note_cancelled(&session, &queue);
+                return stopped;
+            }
         };
         let room = match queue.room_now(&delivery) {
             Some(room) => Some(room),
@@ -177,6 +182,35 @@ pub(super) async fn consume_queue(
         }
     }
     stopped
+}
+
+/// Up to RabbitMQ 4.2 the broker closes the channel of a consumer that keeps a delivery for too long.
+fn note_closed_channel(session: &Session, queue: &CommandQueue, error: &lapin::Error) {
+    if let ErrorKind::ProtocolError(protocol) = error.kind()
+        && let AMQPErrorKind::Soft(_) = protocol.kind()
+    {
+        take_for_lost(session, queue, protocol.get_message().as_str());
+    }
+}
+
+/// From RabbitMQ 4.3 on the broker cancels such a consumer instead, and gives its deliveries to others. It also cancels the consumers of
+/// a deleted queue. The channel stays open, so nothing else tells that the deliveries are lost.
+fn note_cancelled(session: &Session, queue: &CommandQueue) {
+    if session.is_open() {
+        let why = "the queue was deleted, or a command was unacknowledged for longer than the consumer timeout";
+        take_for_lost(session, queue, why);
+    }
+}
+
+fn take_for_lost(session: &Session, queue: &CommandQueue, why: &str) {
+    tracing::warn!(
+        queue = queue.name,
+        why,
+        "the broker ended the consumer of a queue: its commands are taken for lost, and what may have been sent is looked up when it is \
+         delivered again. Keep the consumer timeout of the broker longer than amqp.hold_for"
+    );
+    let name = &queue.name;
+    session.give_up_because(format!("the broker ended the consumer of `{name}`: {why}"));
 }
 
 /// Cancels a consumer and waits until the broker has done so. A quorum queue confirms a cancel before it is carried out, but

@@ -252,7 +252,7 @@ impl Context {
         let commands = &self.commands;
         let bridge_user = commands.endpoint.username();
         let application = envelope
-            .application(commands.application_from, bridge_user)
+            .application(commands)
             .unwrap_or_else(|_| ApplicationName::default_application());
         let request_id = envelope.request_id();
         let routing_key = cut(&envelope.routing_key(), MAX_TEXT_BYTES).into_owned();
@@ -293,7 +293,8 @@ impl Context {
             request_id,
             &command_key(delivery),
             invalid.clone(),
-        );
+        )
+        .caused_by(envelope.traceparent());
         if !self.append_until_durable(delivery, event).await {
             return;
         }

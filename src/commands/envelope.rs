@@ -9,14 +9,18 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::{command::Source, invalid::Invalid};
+use super::{Commands, command::Source, invalid::Invalid};
 use crate::{
     amqp::headers::{
         ATTEMPT, EXPIRES_AT, FIRST_SEEN, IN_DOUBT, MAY_HAVE_TWIN, PANICS, REFUSALS, RETURNED,
         ROUTING_KEY, USER_ID, broker, death, number_header, property, text_header, text_value,
     },
     config::ApplicationFrom,
-    message::{id::ApplicationName, reason::Reason},
+    message::{
+        id::ApplicationName,
+        reason::Reason,
+        traceparent::{TRACEPARENT, Traceparent},
+    },
 };
 
 pub(super) struct Envelope<'a> {
@@ -71,16 +75,12 @@ impl<'a> Envelope<'a> {
 
     /// The application of the publisher. A republished command has the original `user_id` in a header. The header counts only
     /// if the broker has verified that the bridge published the message.
-    pub(super) fn application(
-        &self,
-        from: ApplicationFrom,
-        bridge_user: &str,
-    ) -> Result<ApplicationName, Invalid> {
-        let name = match from {
+    pub(super) fn application(&self, commands: &Commands) -> Result<ApplicationName, Invalid> {
+        let name = match commands.application_from {
             ApplicationFrom::AppId => property(self.properties().app_id()).to_owned(),
             ApplicationFrom::UserId => {
                 let user = property(self.properties().user_id());
-                let original = if user == bridge_user {
+                let original = if user == commands.endpoint.username() {
                     text_header(self.headers, USER_ID)
                 } else {
                     None
@@ -91,7 +91,7 @@ impl<'a> Envelope<'a> {
         if name.is_empty() {
             return Ok(ApplicationName::default_application());
         }
-        ApplicationName::parse(&name).map_err(|error| {
+        commands.applications.named(&name).map_err(|error| {
             Invalid::new(
                 Reason::InvalidApplication,
                 format!("the application name {error}"),
@@ -102,6 +102,11 @@ impl<'a> Envelope<'a> {
     /// The property `message_id`, which is not validated.
     pub(super) fn request_id(&self) -> &'a str {
         property(self.properties().message_id())
+    }
+
+    /// The trace of the publisher. Copies keep the header. An invalid one counts as none.
+    pub(super) fn traceparent(&self) -> Option<Traceparent> {
+        Traceparent::parse(&text_header(self.headers, TRACEPARENT)?)
     }
 
     /// The routing key with which the client published the command.
@@ -117,9 +122,10 @@ impl<'a> Envelope<'a> {
             self.headers
                 .is_some_and(|headers| headers.contains_key(name))
         };
-        let delivery_count = number_header(self.headers, broker::DELIVERY_COUNT);
-        let is_redelivered =
-            self.delivery.redelivered || delivery_count.is_some_and(|count| count > 0);
+        // From RabbitMQ 4.3 on the first does not count each delivery; the second one, which is new there, does.
+        let counts = [broker::DELIVERY_COUNT, broker::ACQUIRED_COUNT];
+        let was_counted = |name| number_header(self.headers, name).is_some_and(|count| count > 0);
+        let is_redelivered = self.delivery.redelivered || counts.into_iter().any(was_counted);
         History {
             is_redelivered,
             is_in_doubt: has_header(IN_DOUBT),

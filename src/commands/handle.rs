@@ -26,7 +26,7 @@ use super::{
     lookup, message_ids, panicked,
     redelivered_without_id::report_unknown,
     reply::reply,
-    returned,
+    returned::{self, Returned},
     waiting::send_when_there_is_room,
 };
 use crate::{
@@ -34,6 +34,7 @@ use crate::{
     message::{
         id::{ApplicationName, logged_id},
         reason::Reason,
+        traceparent::Traceparent,
     },
     ops::{
         kill_point::{self, KillPoint},
@@ -78,11 +79,21 @@ pub(super) async fn handle(context: &Context, source: Source, delivery: HeldDeli
 }
 
 async fn carry_out(context: &Context, source: Source, delivery: &HeldDelivery, began: Instant) {
-    if source == Source::Returned
-        && let Some(invalid) = returned::dead_letter_reason(context, delivery)
-    {
-        context.dead_letter(source, delivery, invalid, None).await;
-        return;
+    let mut given_up = None;
+    if source == Source::Returned {
+        match returned::decide(context, delivery) {
+            Returned::Expired => {}
+            Returned::Unroutable(why) => {
+                return context.dead_letter(source, delivery, why, None).await;
+            }
+            // Nothing tells whether numbers were looked up.
+            Returned::GivenUp(why)
+                if lookup::is_lookup(source, delivery) || delivery.decoded_bytes.is_err() =>
+            {
+                return context.dead_letter(source, delivery, why, None).await;
+            }
+            Returned::GivenUp(why) => given_up = Some(why),
+        }
     }
     if lookup::is_lookup(source, delivery) {
         // Boxed: it would make the future of each command larger.
@@ -96,7 +107,11 @@ async fn carry_out(context: &Context, source: Source, delivery: &HeldDelivery, b
     }
     let commands = &context.commands;
     let envelope = Envelope::new(delivery);
-    match Command::read(&envelope, source, commands) {
+    let read = match given_up {
+        Some(why) => Command::read_given_up(&envelope, commands, why),
+        None => Command::read(&envelope, source, commands),
+    };
+    match read {
         Ok(mut command) => {
             command.send.delivery = Some(QueueDelivery {
                 lease: delivery.lease.clone(),
@@ -208,7 +223,7 @@ async fn attempt(
     key: Option<&Key>,
 ) {
     let may_be_sent = command.history.may_be_sent(source);
-    let encoding = command.encoding;
+    let (encoding, given_up) = (command.encoding, command.given_up);
     let mut request = SendRequest {
         form: command.form,
         bulk: command.send.request.clone(),
@@ -241,6 +256,12 @@ async fn attempt(
             return;
         }
         Ok(sent) => {
+            if let Some(missing) = returned::missing(&sent)
+                && let Some(why) = given_up
+            {
+                let why = returned::not_found(why, sent.results.len(), missing);
+                return context.dead_letter(source, delivery, why, key).await;
+            }
             let requeue = if context.shutdown.is_cancelled() {
                 Requeue::Unchanged
             } else {
@@ -262,7 +283,7 @@ async fn attempt(
                 (encode(encoding, request), requeue, may_be_sent, why)
             }
         }
-        Err(error) => match requeue_or_reject(&error, may_be_sent) {
+        Err(error) => match requeue_or_reject(&error, may_be_sent, given_up) {
             Ok((requeue, may_be_sent)) => {
                 let body = match may_be_sent {
                     // New ids would not find it in the API's logs.
@@ -302,6 +323,7 @@ async fn attempt(
 pub(super) struct SendTerms {
     application: ApplicationName,
     arrival: Arrival,
+    traceparent: Option<Traceparent>,
     delivery: Option<QueueDelivery>,
 }
 
@@ -310,6 +332,7 @@ impl SendTerms {
         Self {
             application: command.application.clone(),
             arrival: command.arrival,
+            traceparent: command.traceparent,
             delivery: command.delivery.clone(),
         }
     }
@@ -333,13 +356,25 @@ impl SendTerms {
             // One with violations is invalid, and does not wait.
             violations: Vec::new(),
             arrival: self.arrival,
+            traceparent: self.traceparent,
             delivery: self.delivery.clone(),
         }
     }
 }
 
 /// How to requeue a command that the sender refused as a whole; `Err` if it can never be carried out.
-fn requeue_or_reject(error: &SendError, may_be_sent: bool) -> Result<(Requeue, bool), Invalid> {
+fn requeue_or_reject(
+    error: &SendError,
+    may_be_sent: bool,
+    given_up: Option<Invalid>,
+) -> Result<(Requeue, bool), Invalid> {
+    match (error, given_up) {
+        (SendError::NotSent, Some(why)) => Err(returned::not_found(why, 1, 1)),
+        (error, _) => requeue_or_reject_new(error, may_be_sent),
+    }
+}
+
+fn requeue_or_reject_new(error: &SendError, may_be_sent: bool) -> Result<(Requeue, bool), Invalid> {
     match error {
         SendError::Invalid(violations) => {
             let violations = violations.clone();
@@ -356,7 +391,7 @@ fn requeue_or_reject(error: &SendError, may_be_sent: bool) -> Result<(Requeue, b
             Ok((Requeue::Delayed(Duration::ZERO), true))
         }
         // Nothing was attempted. (A command whose delivery was lost is withdrawn, and gets no copy.)
-        SendError::LogUnreadable(_) | SendError::Withdrawn => {
+        SendError::LogUnreadable(_) | SendError::Withdrawn | SendError::NotSent => {
             Ok((Requeue::Delayed(Duration::ZERO), may_be_sent))
         }
         SendError::ShuttingDown => Ok((Requeue::Unchanged, may_be_sent)),

@@ -39,6 +39,14 @@ impl Invalid {
         }
     }
 
+    /// The body of an AMQP 1.0 message that is a value or a sequence (docs/RABBITMQ.md#amqp-10).
+    pub(super) fn not_a_data_section() -> Self {
+        Self::new(
+            Reason::UnknownType,
+            "the body is a value or a sequence of AMQP 1.0: publish one data section, and the type in the message annotation x-basic-type",
+        )
+    }
+
     /// A request with mistakes. The detail has the first ones.
     pub(super) fn request(reason: Reason, violations: Vec<FieldViolation>) -> Self {
         Self {

@@ -25,7 +25,8 @@ pub(super) async fn report_unknown(context: &Context, delivery: &HeldDelivery, c
             None,
             Box::new(result.clone()),
             Timestamp::now(),
-        );
+        )
+        .caused_by(command.send.traceparent);
         if !context.append_until_durable(delivery, event).await {
             return;
         }

@@ -3,9 +3,12 @@
 //! Invariant: no reply goes to a queue of the bridge, or to a malformed name of a direct reply: RabbitMQ (3.10) crashes the channel
 //! that publishes to one, and closes its connection.
 
+use std::borrow::Cow;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use lapin::message::Delivery;
+use percent_encoding::percent_decode_str;
 
 use super::{Context, encoding::Encoding};
 use crate::{
@@ -22,6 +25,8 @@ use crate::{
 pub(super) const MAX_REPLY_BYTES: usize = 8 * 1024 * 1024;
 /// Names of direct replies, which the broker makes, begin with it.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to.";
+/// The addresses of queues in AMQP 1.0 begin with it.
+const QUEUE_ADDRESS: &str = "/queues/";
 /// The bytes before the node's name in an encoded process identifier: the version of Erlang's external term format, and
 /// NEW_PID_EXT.
 const PROCESS: [u8; 2] = [131, 88];
@@ -105,12 +110,17 @@ pub(super) async fn reply_dead(
 }
 
 /// The queue that the reply goes to, if the publisher named one that may get it.
-fn queue_of<'a>(context: &Context, delivery: &'a Delivery, request_id: &str) -> Option<&'a str> {
+fn queue_of<'a>(
+    context: &Context,
+    delivery: &'a Delivery,
+    request_id: &str,
+) -> Option<Cow<'a, str>> {
     let reply_to = property(delivery.properties.reply_to());
     if reply_to.is_empty() {
         return None;
     }
-    let may_receive = may_receive(reply_to, &context.commands.topology);
+    let reply_to = queue_name(reply_to);
+    let may_receive = may_receive(&reply_to, &context.commands.topology);
     if !may_receive {
         tracing::warn!(
             request_id = logged_id(request_id),
@@ -120,8 +130,15 @@ fn queue_of<'a>(context: &Context, delivery: &'a Delivery, request_id: &str) -> 
     may_receive.then_some(reply_to)
 }
 
+/// The name in the address of a queue: RabbitMQ before 4.3 passes the `reply-to` of an AMQP 1.0 publisher on as it is.
+fn queue_name(reply_to: &str) -> Cow<'_, str> {
+    let encoded = reply_to.strip_prefix(QUEUE_ADDRESS);
+    let name = encoded.and_then(|encoded| percent_decode_str(encoded).decode_utf8().ok());
+    name.unwrap_or(Cow::Borrowed(reply_to))
+}
+
 struct Reply<'a> {
-    reply_to: &'a str,
+    reply_to: Cow<'a, str>,
     request_id: &'a str,
     encoding: Encoding,
     /// The property `type`.
@@ -154,7 +171,7 @@ async fn publish(context: &Context, delivery: &Delivery, reply: Reply<'_>) {
         .map_or(request_id, |id| id.as_str());
     let message = Message {
         exchange: String::new(),
-        routing_key: reply_to.to_owned(),
+        routing_key: reply_to.into_owned(),
         properties: codec::properties(encoding.content_type())
             .with_type(codec::lossy_short(name))
             .with_correlation_id(codec::lossy_short(correlation_id)),
@@ -230,6 +247,21 @@ mod tests {
             "g1h3BmFAaG9zdAAAAAAAAAAAAAAAAA==.AAAA",
         ] {
             assert!(!is_direct_reply(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_address_of_a_queue_is_its_name() {
+        for (reply_to, expected) in [
+            ("replies", "replies"),
+            ("/queues/replies", "replies"),
+            ("/queues/my%20replies%2F1", "my replies/1"),
+            // The guard below refuses it.
+            ("/queues/smsbridge%2Edead", "smsbridge.dead"),
+            ("/queues/%ff", "/queues/%ff"),
+            ("/exchanges/a/b", "/exchanges/a/b"),
+        ] {
+            assert_eq!(queue_name(reply_to), expected);
         }
     }
 

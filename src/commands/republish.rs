@@ -17,8 +17,10 @@ use crate::{
             APPLICATION, ATTEMPT, CAUSE, DETAIL, DIED_AT, DROPPED, EXPIRES_AT, FIRST_SEEN,
             IN_DOUBT, LETTER_ID, MAY_HAVE_TWIN, PANICS, REASON, REFUSALS, REPLAYED, RETRY_DELAY,
             RETURNED, ROUTING_KEY, USER_ID, bounded_text, broker, number, number_header,
+            text_value,
         },
     },
+    message::traceparent::{TRACEPARENT, Traceparent},
     primitives::bounded_text::MAX_TEXT_BYTES,
 };
 
@@ -54,7 +56,9 @@ pub(super) fn headers(delivery: &Delivery) -> FieldTable {
             continue;
         }
         let size = encoded_bytes(name.as_str(), value);
-        if KEPT.contains(&name.as_str()) && size <= MAX_OWN_BYTES {
+        let is_kept = KEPT.contains(&name.as_str()) && size <= MAX_OWN_BYTES
+            || is_trace(name.as_str(), value);
+        if is_kept {
             copied.insert(name.clone(), value.clone());
         } else if size <= free_bytes {
             free_bytes -= size;
@@ -67,6 +71,14 @@ pub(super) fn headers(delivery: &Delivery) -> FieldTable {
         copied.insert(DROPPED.into(), number(dropped));
     }
     copied
+}
+
+/// Whether it is the publisher's trace, which the events of the copy carry. It is kept however many other headers there are.
+fn is_trace(name: &str, value: &AMQPValue) -> bool {
+    let value = (name == TRACEPARENT).then(|| text_value(value));
+    value
+        .flatten()
+        .is_some_and(|value| Traceparent::parse(&value).is_some())
 }
 
 fn is_set_by_broker(name: &str) -> bool {
@@ -84,7 +96,8 @@ fn routes(name: &str) -> bool {
     [broker::CC, broker::BCC, RETRY_DELAY].contains(&name)
 }
 
-/// The properties of a copy, without headers and `expiration`. The broker lets the bridge publish with its own `user_id` only:
+/// The properties of a copy, without headers, `expiration` and `priority`: RabbitMQ 4 would deliver a copy before older ones, and a dead
+/// letter too. The broker lets the bridge publish with its own `user_id` only:
 /// that of the publisher moves to the header [`USER_ID`].
 pub(super) fn properties(
     delivery: &Delivery,
@@ -125,13 +138,10 @@ pub(super) fn properties(
     if let Some(value) = original.timestamp() {
         copied = copied.with_timestamp(*value);
     }
-    if let Some(value) = original.priority() {
-        copied = copied.with_priority(*value);
-    }
     copied
 }
 
-/// Removes all headers but the bridge's, and counts the others in [`DROPPED`].
+/// Removes all headers but the bridge's and the trace, and counts the others in [`DROPPED`].
 pub(super) fn drop_publisher_headers(properties: &mut BasicProperties) {
     let Some(headers) = properties.headers() else {
         return;
@@ -152,5 +162,5 @@ pub(super) fn drop_publisher_headers(properties: &mut BasicProperties) {
 fn is_own(name: &str, value: &AMQPValue) -> bool {
     let has_own_name =
         KEPT.contains(&name) || OF_DEAD_LETTERS.contains(&name) || name == RETRY_DELAY;
-    has_own_name && encoded_bytes(name, value) <= MAX_OWN_BYTES
+    has_own_name && encoded_bytes(name, value) <= MAX_OWN_BYTES || is_trace(name, value)
 }

@@ -1,7 +1,9 @@
 //! Commands in the queue `returned`. Expired ones are passed to the sender, which refuses them as EXPIRED, or to `lookup`, so that
-//! their results are events like all others. The others are dead-lettered.
+//! their results are events like all others. The others are dead-lettered; those that may have been sent only after they were looked up
+//! in the API's logs.
 //!
-//! Neighbours: `amqp::topology` says what gets there; `custody` keeps the cause on a copy.
+//! Invariant: nothing that comes from here is sent. Neighbours: `amqp::topology` says what gets there; `handle` carries out what this
+//! module decides; `custody` keeps the cause on a copy.
 
 use lapin::message::Delivery;
 
@@ -12,6 +14,8 @@ use crate::{
         headers::{RETURNED, text_header},
     },
     message::reason::Reason,
+    proto::v1::SendResult,
+    send::Sent,
 };
 
 const EXPIRED: &str = "expired";
@@ -33,24 +37,65 @@ pub(super) fn cause(topology: &Topology, delivery: &Delivery) -> String {
     }
 }
 
-/// Why a returned command is dead-lettered; `None` if it has expired.
-pub(super) fn dead_letter_reason(context: &Context, delivery: &Delivery) -> Option<Invalid> {
+/// What becomes of a returned command.
+pub(super) enum Returned {
+    /// It gets the result EXPIRED, unless it was sent.
+    Expired,
+    /// No consumer had it.
+    Unroutable(Invalid),
+    /// Consumers had it. It is a dead letter for this reason, unless it was sent.
+    GivenUp(Invalid),
+}
+
+pub(super) fn decide(context: &Context, delivery: &Delivery) -> Returned {
     match cause(&context.commands.topology, delivery).as_str() {
-        EXPIRED => None,
-        UNROUTABLE => Some(Invalid::new(
+        EXPIRED => Returned::Expired,
+        UNROUTABLE => Returned::Unroutable(Invalid::new(
             Reason::Unroutable,
             format!(
                 "no queue is bound for the routing key `{}`: use sms.send, sms.send.urgent or number.lookup",
                 Envelope::new(delivery).routing_key()
             ),
         )),
-        DELIVERY_LIMIT => Some(Invalid::new(
+        DELIVERY_LIMIT => Returned::GivenUp(Invalid::new(
             Reason::DeliveryLimit,
             "the broker reached the delivery limit: find out why the command was never acknowledged before you replay it",
         )),
-        other => Some(Invalid::new(
+        other => Returned::GivenUp(Invalid::new(
             Reason::Returned,
             format!("the broker dead-lettered the command: {other}"),
         )),
     }
+}
+
+/// Adds what the look-up of a command that was given up has found.
+pub(super) fn not_found(mut why: Invalid, destinations: usize, missing: usize) -> Invalid {
+    let found = match destinations == missing {
+        true => "the API's logs have none of its messages".to_owned(),
+        false => format!(
+            "the API's logs do not have {missing} of its {destinations} messages; the others have results"
+        ),
+    };
+    why.detail = format!("{}. It was looked up: {found}", why.detail);
+    why
+}
+
+/// How many destinations the logs do not have; `None` if none, or if others have to be looked up again first.
+pub(super) fn missing(sent: &Sent) -> Option<usize> {
+    let retryable = sent
+        .results
+        .iter()
+        .filter(|one| one.has_retryable_refusal());
+    let is_missing = |result: &SendResult| {
+        let refusal = result.refusal.as_ref();
+        refusal.is_some_and(|refusal| refusal.reason == Reason::Returned.as_str())
+    };
+    let mut count = 0;
+    for result in retryable {
+        if !is_missing(result) {
+            return None;
+        }
+        count += 1;
+    }
+    (count > 0).then_some(count)
 }

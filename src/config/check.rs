@@ -24,6 +24,7 @@ use self::{
 };
 use super::{
     Amqp, Config, Engine,
+    broker_node::{BROKER_NODE_REMEDY, parse_broker_node},
     broker_url::{BROKER_URL_REMEDY, parse_broker_url},
     layers::Node,
     mistake::{Mistake, Origin},
@@ -31,6 +32,9 @@ use super::{
 
 /// Minimum length of the path secret on an address that is not loopback.
 const MIN_SECRET_CHARACTERS: usize = 16;
+
+/// Each round of attempts to connect tries all of them.
+const MAX_OTHER_NODES: usize = 15;
 
 struct Checks<'a> {
     tree: &'a Node,
@@ -254,6 +258,39 @@ fn broker_tls(amqp: &Amqp, checks: &mut Checks<'_>) {
     }
 }
 
+fn other_nodes(amqp: &Amqp, checks: &mut Checks<'_>) {
+    const KEYS: [&str; 2] = ["amqp.other_nodes", "amqp.url"];
+    let nodes = &amqp.other_nodes;
+    if !nodes.is_empty() && amqp.url.is_none() && amqp.url_file.is_none() {
+        checks.reject(
+            &KEYS,
+            "`amqp.url`, whose user and virtual host they share, is not set",
+            "set `amqp.url` to the URL of one node, or remove the key",
+        );
+    }
+    if nodes.len() > MAX_OTHER_NODES {
+        checks.reject(
+            &KEYS[..1],
+            format!(
+                "has {} nodes: at most {MAX_OTHER_NODES} are tried",
+                nodes.len()
+            ),
+            "name fewer nodes, or the address of a load balancer in `amqp.url`",
+        );
+    }
+    // The entry is not shown: it may be a URL with a password.
+    let wrong = nodes
+        .iter()
+        .position(|node| parse_broker_node(node).is_err());
+    if let Some(wrong) = wrong {
+        checks.reject(
+            &KEYS[..1],
+            format!("its entry {} is not the address of a node", wrong + 1),
+            BROKER_NODE_REMEDY,
+        );
+    }
+}
+
 fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {
     let amqp = &config.amqp;
     if let Some(url) = amqp.url.as_ref().map(ExposeSecret::expose_secret)
@@ -261,6 +298,7 @@ fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {
     {
         checks.reject(&["amqp.url"], problem.to_string(), BROKER_URL_REMEDY);
     }
+    other_nodes(amqp, checks);
     broker_tls(amqp, checks);
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if !(1..=64).contains(&amqp.prefix.len()) || !amqp.prefix.bytes().all(is_name) {

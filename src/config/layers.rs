@@ -211,6 +211,19 @@ pub(super) fn parse_loose_list(text: &str, origin: &Origin) -> Node {
         })
 }
 
+/// The texts of a list as an environment variable has it.
+#[must_use]
+pub fn list_of_text(text: &str) -> Vec<String> {
+    let Value::Array(items) = parse_loose_list(text, &Origin::Default).value else {
+        return Vec::new();
+    };
+    let texts = items.into_iter().filter_map(|node| match node.value {
+        Value::Text(text) | Value::Loose(text) => Some(text),
+        _ => None,
+    });
+    texts.collect()
+}
+
 fn table_node(table: DeTable<'_>, origin: Origin, origin_at: &dyn Fn(usize) -> Origin) -> Node {
     let entries = table.into_iter().map(|(key, value)| {
         let origin = origin_at(key.span().start);

@@ -333,6 +333,12 @@ mod tests {
         ] {
             assert!(report.contains(part), "{part} in {report}");
         }
+        let reserved = entry("d", &token, "").replace("billing", "foreign");
+        let report = Tokens::parse(&reserved).err().unwrap().to_string();
+        assert!(
+            report.contains("`application`: must not be `foreign`"),
+            "{report}"
+        );
         let unknown = Tokens::parse("[[token]]\nname = \"a\"\nmethod = []\n");
         let report = unknown.err().unwrap().to_string();
         assert!(

@@ -7,6 +7,7 @@
 //! found again (`history`).
 //! Neighbours: `amqp` publishes; `reader` reads.
 
+mod confirms;
 mod cursor;
 mod history;
 mod probe;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{
+    confirms::Confirms,
     history::History,
     reader::Readers,
     stuck_routes::{Republisher, StuckRoutes},
@@ -52,6 +54,7 @@ pub struct BrokerLog {
     history: Arc<Mutex<History>>,
     stuck: Arc<Mutex<StuckRoutes>>,
     republisher: Mutex<Option<JoinHandle<()>>>,
+    confirms: Confirms,
     closed: CancellationToken,
     /// No attempt starts later than this after the first one.
     append_timeout: Duration,
@@ -88,6 +91,7 @@ impl BrokerLog {
             history,
             stuck,
             republisher: Mutex::new(Some(tokio::spawn(republishing))),
+            confirms: Confirms::default(),
             closed,
             append_timeout,
             metrics,
@@ -107,6 +111,22 @@ impl BrokerLog {
 
     /// Publishes the events in their order, without the pending reports that would follow a final one.
     async fn publish(&self, events: &[NewEvent]) -> Result<(), AppendError> {
+        let mut refusal = None;
+        let published = self.try_publish(events, &mut refusal).await;
+        match (&published, refusal) {
+            (Ok(true), _) => self.confirms.succeeded(),
+            (Err(AppendError::Unavailable(_)), Some(refusal)) => self.confirms.failed(refusal),
+            _ => {}
+        }
+        published.map(drop)
+    }
+
+    /// Returns whether the broker stored any of them. `refusal` becomes why it did not store an event although the session was open.
+    async fn try_publish(
+        &self,
+        events: &[NewEvent],
+        refusal: &mut Option<String>,
+    ) -> Result<bool, AppendError> {
         let mut unconfirmed = Vec::with_capacity(events.len());
         for new in events {
             let body = codec::event_body(&new.event).map_err(|error| {
@@ -132,6 +152,7 @@ impl BrokerLog {
                 },
             });
         }
+        let mut is_any_stored = false;
         let deadline = Instant::now() + self.append_timeout;
         for _ in 0..MAX_ATTEMPTS {
             let messages = unconfirmed
@@ -148,6 +169,7 @@ impl BrokerLog {
                 match confirm {
                     None => self.metrics.late_pending_dropped(),
                     Some(Ok(())) => {
+                        is_any_stored = true;
                         self.metrics.events_appended(event.new.event_type, 1);
                         match event.route {
                             Route::Exchange => {}
@@ -160,6 +182,9 @@ impl BrokerLog {
                         }
                     }
                     Some(Err(error)) => {
+                        if is_refusal(&error) {
+                            *refusal = Some(error.to_string());
+                        }
                         if let (AmqpError::TimedOut(_), Route::Exchange) = (&error, event.route) {
                             let retry_at = Instant::now() + self.append_timeout;
                             self.stuck.lock().stuck(event.routing_key.clone(), retry_at);
@@ -170,7 +195,7 @@ impl BrokerLog {
                 }
             }
             if retries.is_empty() {
-                return Ok(());
+                return Ok(is_any_stored);
             }
             if Instant::now() >= deadline {
                 break;
@@ -191,6 +216,15 @@ impl BrokerLog {
                  ready yet after a restart of the broker) or does not confirm them"
             );
         }
+    }
+}
+
+/// Whether the broker did not store a message although the session was open and not blocked. A refused permission ends its channel.
+fn is_refusal(error: &AmqpError) -> bool {
+    match error {
+        AmqpError::Nacked | AmqpError::TimedOut(_) => true,
+        AmqpError::Lost(text) | AmqpError::EndedInFlight(text) => text.contains("ACCESS_REFUSED"),
+        _ => false,
     }
 }
 
@@ -307,7 +341,7 @@ impl EventLog for BrokerLog {
     }
 
     fn outage(&self) -> Option<String> {
-        self.publisher.outage()
+        self.publisher.outage().or_else(|| self.confirms.problem())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -244,6 +244,32 @@ impl EventLog for EmbeddedLog {
         self.readers.find_subscription(key).boxed()
     }
 
+    fn count_subscriptions(&self, application: String) -> BoxFuture<'_, Result<usize, ReadError>> {
+        self.readers.count_subscriptions(application).boxed()
+    }
+
+    fn forget_subscriptions(
+        &self,
+        application: String,
+        unused_since: Timestamp,
+    ) -> BoxFuture<'_, Result<(), AppendError>> {
+        self.write(move |reply| Job::ForgetSubscriptions {
+            application,
+            unused_since_ms: unused_since.as_millisecond(),
+            reply,
+        })
+        .boxed()
+    }
+
+    fn save_position(
+        &self,
+        key: SubscriptionKey,
+        cursor: String,
+    ) -> BoxFuture<'_, Result<(), AppendError>> {
+        self.write(move |reply| Job::SavePosition { key, cursor, reply })
+            .boxed()
+    }
+
     fn save_subscription(
         &self,
         subscription: SavedSubscription,

@@ -1,8 +1,51 @@
 //! Selects the events that a reader wants: by patterns of types (as in AMQP binding keys), applications and message ids.
+//!
+//! Invariant: a checked filter is bounded, because every event is compared with it, and a subscription's is kept.
 
 use std::collections::HashSet;
 
+use prost::Message as _;
+
 use crate::proto::v1;
+
+/// Maximum number of patterns: each event is compared with all of them.
+pub const MAX_TYPES: usize = 50;
+/// Maximum number of words of a pattern. The types of events have two.
+pub const MAX_PATTERN_WORDS: usize = 8;
+/// Maximum size of an encoded filter.
+pub const MAX_FILTER_BYTES: usize = 64 * 1024;
+
+/// Why a filter is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    #[error("has more than {MAX_TYPES} patterns in `types`")]
+    TooManyTypes,
+    #[error("has a pattern of more than {MAX_PATTERN_WORDS} words in `types`")]
+    TooManyWords,
+    #[error(
+        "has {bytes} bytes and may have {MAX_FILTER_BYTES}: leave names and ids out, and skip what you do not want"
+    )]
+    TooLong { bytes: usize },
+}
+
+/// Checks the bounds of a filter.
+///
+/// # Errors
+/// [`FilterError`]
+pub fn check(filter: &v1::EventFilter) -> Result<(), FilterError> {
+    let bytes = filter.encoded_len();
+    if filter.types.len() > MAX_TYPES {
+        return Err(FilterError::TooManyTypes);
+    }
+    if bytes > MAX_FILTER_BYTES {
+        return Err(FilterError::TooLong { bytes });
+    }
+    let is_long = |pattern: &String| pattern.split('.').count() > MAX_PATTERN_WORDS;
+    if filter.types.iter().any(is_long) {
+        return Err(FilterError::TooManyWords);
+    }
+    Ok(())
+}
 
 /// A compiled `EventFilter`. An empty list matches every event.
 #[derive(Debug, Clone, Default)]

@@ -12,11 +12,13 @@ use uuid::{Builder, Uuid};
 use super::ContentDigest;
 use crate::{
     message::{
+        applications::Applications,
         codes,
         event_type::EventType,
-        id::{ApplicationName, callers_bulk_id, owner, uuid_text},
+        id::{ApplicationName, uuid_text},
         reason::Reason,
         time,
+        traceparent::Traceparent,
     },
     proto::v1::{self, event::Payload},
 };
@@ -70,6 +72,15 @@ impl NewEvent {
         }
     }
 
+    /// Sets the trace of the command or call that caused it. The id does not depend on it: a duplicate may have another.
+    #[must_use]
+    pub fn caused_by(mut self, traceparent: Option<Traceparent>) -> Self {
+        if let Some(traceparent) = traceparent {
+            self.event.traceparent = traceparent.to_string();
+        }
+        self
+    }
+
     /// The result for one destination, or for a message without destinations, known since `at`: `send.accepted`,
     /// `send.rejected` or `send.unknown`.
     ///
@@ -117,12 +128,17 @@ impl NewEvent {
     }
 
     /// A delivery report: `report.*`, by the group of its status. `wire_id` is the message's id as Infobip sent it; the
-    /// event gets the caller's id. A message whose id the bridge did not make belongs to the application `foreign`.
+    /// event gets the caller's id. A message whose id none of the applications made belongs to the application `foreign`.
     #[must_use]
-    pub fn report(wire_id: &str, mut report: v1::DeliveryReport, source_payload: String) -> Self {
-        let (application, message_id) = owner(wire_id);
+    pub fn report(
+        applications: &Applications,
+        wire_id: &str,
+        mut report: v1::DeliveryReport,
+        source_payload: String,
+    ) -> Self {
+        let (application, message_id) = applications.owner(wire_id);
         report.message_id = message_id.to_owned();
-        report.bulk_id = callers_bulk_id(&report.bulk_id);
+        report.bulk_id = applications.callers_bulk_id(&report.bulk_id);
         let status = report.status.as_ref().map(codes::status_key);
         let status = status.unwrap_or_default();
         let error = codes::error_key(report.error.as_ref());
@@ -162,10 +178,15 @@ impl NewEvent {
     /// A click: `link.clicked`. `wire_id` is the message's id as Infobip sent it. A push carries neither an id nor the time
     /// of the click, so the id is derived from the whole payload (`docs/INFOBIP_API.md`).
     #[must_use]
-    pub fn click(wire_id: &str, mut click: v1::LinkClick, source_payload: String) -> Self {
-        let (application, message_id) = owner(wire_id);
+    pub fn click(
+        applications: &Applications,
+        wire_id: &str,
+        mut click: v1::LinkClick,
+        source_payload: String,
+    ) -> Self {
+        let (application, message_id) = applications.owner(wire_id);
         click.message_id = message_id.to_owned();
-        click.bulk_id = callers_bulk_id(&click.bulk_id);
+        click.bulk_id = applications.callers_bulk_id(&click.bulk_id);
         let id = derive_id("click", &[wire_id, &source_payload]);
         let mut new = Self::new(
             Timestamp::now(),
@@ -185,7 +206,7 @@ impl NewEvent {
     /// does not: the answer of today may equal that of yesterday. If it is empty, the id is derived from the row.
     #[must_use]
     pub fn lookup(
-        application: &ApplicationName,
+        application: &str,
         request: &str,
         lookup: v1::NumberLookup,
         source_payload: String,
@@ -198,7 +219,7 @@ impl NewEvent {
         let mut new = Self::new(
             Timestamp::now(),
             EventType::LookupCompleted,
-            application.as_str(),
+            application,
             id,
             Payload::Lookup(Box::new(lookup)),
         );
@@ -352,20 +373,40 @@ mod tests {
 
     #[test]
     fn reports_from_different_sources_have_the_same_id() {
-        let pushed = NewEvent::report("billing.m1", report(7, "mine"), "{}".into());
-        let logged = NewEvent::report("billing.m1", report(7, ""), String::new());
+        let pushed = NewEvent::report(
+            &Applications::default(),
+            "billing.m1",
+            report(7, "mine"),
+            "{}".into(),
+        );
+        let logged = NewEvent::report(
+            &Applications::default(),
+            "billing.m1",
+            report(7, ""),
+            String::new(),
+        );
         assert_eq!(pushed.event.id, logged.event.id);
         assert_ne!(
             pushed.event.id,
-            NewEvent::report("billing.m1", report(8, ""), String::new())
-                .event
-                .id
+            NewEvent::report(
+                &Applications::default(),
+                "billing.m1",
+                report(8, ""),
+                String::new()
+            )
+            .event
+            .id
         );
         assert_ne!(
             pushed.event.id,
-            NewEvent::report("shop.m1", report(7, ""), String::new())
-                .event
-                .id
+            NewEvent::report(
+                &Applications::default(),
+                "shop.m1",
+                report(7, ""),
+                String::new()
+            )
+            .event
+            .id
         );
         assert_eq!(
             (
@@ -383,7 +424,8 @@ mod tests {
             let mut report = report(7, "");
             report.status.as_mut().unwrap().name = status.into();
             report.error = error;
-            NewEvent::report("billing.m1", report, String::new())
+            let applications = Applications::default();
+            NewEvent::report(&applications, "billing.m1", report, String::new())
                 .event
                 .id
         };
@@ -414,7 +456,8 @@ mod tests {
                 group: group.into(),
                 ..Default::default()
             });
-            NewEvent::report("billing.m1", report, String::new())
+            let applications = Applications::default();
+            NewEvent::report(&applications, "billing.m1", report, String::new())
                 .event
                 .id
         };
@@ -448,7 +491,12 @@ mod tests {
 
     #[test]
     fn messages_with_other_ids_belong_to_foreign() {
-        let event = NewEvent::report("2250be2d4219-3af1", report(7, ""), String::new());
+        let event = NewEvent::report(
+            &Applications::default(),
+            "2250be2d4219-3af1",
+            report(7, ""),
+            String::new(),
+        );
         assert_eq!(event.event.application, "foreign");
         assert!(
             matches!(event.event.payload, Some(Payload::Report(report)) if report.message_id == "2250be2d4219-3af1")

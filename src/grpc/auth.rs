@@ -38,7 +38,7 @@ use crate::{
         self,
         tokens::{Grant, Methods},
     },
-    message::id::{ApplicationName, IdError},
+    message::applications::{Applications, NoApplication},
 };
 
 /// The metadata key by which a caller names its application where no authentication is configured.
@@ -63,12 +63,12 @@ pub enum Denied {
         "the token is not valid: `smsbridge token new` makes one, and its hash belongs in the file that grpc.tokens_file names"
     )]
     TokenInvalid,
-    /// The common name of the certificate is not an application name.
-    #[error("the certificate's common name is not an application name: it {0}")]
-    CertificateUnusable(#[source] IdError),
-    /// The metadata is not an application name.
+    /// The common name of the certificate names no application.
+    #[error("the certificate's common name is not an application: it {0}")]
+    CertificateUnusable(#[source] NoApplication),
+    /// The metadata names no application.
     #[error("{APPLICATION_METADATA}: {0}")]
-    ApplicationInvalid(#[source] IdError),
+    ApplicationInvalid(#[source] NoApplication),
     /// The credentials do not allow the method.
     #[error("`{name}` may not call {method}: add it to `methods` of its token")]
     MethodNotAllowed {
@@ -92,30 +92,33 @@ pub enum Denied {
 pub struct Authenticator {
     tokens: Option<Arc<TokensFile>>,
     takes_certificates: bool,
-    applications: HashMap<String, Arc<Limit>>,
+    applications: Applications,
+    limits: HashMap<String, Arc<Limit>>,
 }
 
 impl Authenticator {
-    /// Reads the tokens file, if one is configured.
+    /// Reads the tokens file, if one is configured. `applications` learns those of the tokens, again when the file changes.
     ///
     /// # Errors
     /// [`TokensFileError`] names the file and the key.
     pub fn new(
         grpc: &config::Grpc,
-        applications: &BTreeMap<String, config::Application>,
+        configured: &BTreeMap<String, config::Application>,
+        applications: Applications,
     ) -> Result<Self, TokensFileError> {
         let tokens = match &grpc.tokens_file {
-            Some(path) => Some(Arc::new(TokensFile::read(path)?)),
+            Some(path) => Some(Arc::new(TokensFile::read(path, applications.clone())?)),
             None => None,
         };
-        let limits = applications.iter().filter_map(|(name, application)| {
+        let limits = configured.iter().filter_map(|(name, application)| {
             let calls_per_second = NonZeroU32::new(application.calls_per_second)?;
             Some((name.clone(), Limit::new(calls_per_second)))
         });
         Ok(Self {
             tokens,
             takes_certificates: grpc.tls_client_ca_file.is_some(),
-            applications: limits.collect(),
+            applications,
+            limits: limits.collect(),
         })
     }
 
@@ -150,8 +153,8 @@ impl Authenticator {
                 caller
             }
             (_, _, Some(Certificate { common_name })) => {
-                let application =
-                    ApplicationName::parse(common_name).map_err(Denied::CertificateUnusable)?;
+                let application = self.applications.named(common_name);
+                let application = application.map_err(Denied::CertificateUnusable)?;
                 check_method(&Methods::AllButAdmin, common_name, method, is_reflection)?;
                 Caller {
                     application,
@@ -174,15 +177,28 @@ impl Authenticator {
                     how: "a client certificate",
                 });
             }
-            (None, _, None) => anonymous(headers)?,
+            (None, _, None) => self.anonymous(headers)?,
         };
-        if let Some(limit) = self.applications.get(caller.application.as_str()) {
+        if let Some(limit) = self.limits.get(caller.application.as_str()) {
             let application = caller.application.clone();
             count(&mut caller, limit, || {
                 format!("the application `{application}`")
             })?;
         }
         Ok(Some(caller))
+    }
+
+    /// The caller if no authentication is configured.
+    fn anonymous(&self, headers: &HeaderMap) -> Result<Caller, Denied> {
+        let Some(name) = headers.get(APPLICATION_METADATA) else {
+            return Ok(Caller::anonymous());
+        };
+        let application = self.applications.named(name.to_str().unwrap_or_default());
+        Ok(Caller {
+            application: application.map_err(Denied::ApplicationInvalid)?,
+            sees_all: false,
+            ..Caller::anonymous()
+        })
     }
 }
 
@@ -221,19 +237,6 @@ fn caller_of(grant: &Grant) -> Caller {
         application: grant.application.clone(),
         sees_all: grant.sees_all,
         quotas: Quotas::default(),
-    }
-}
-
-/// The caller if no authentication is configured.
-fn anonymous(headers: &HeaderMap) -> Result<Caller, Denied> {
-    match headers.get(APPLICATION_METADATA) {
-        None => Ok(Caller::anonymous()),
-        Some(name) => Ok(Caller {
-            application: ApplicationName::parse(name.to_str().unwrap_or_default())
-                .map_err(Denied::ApplicationInvalid)?,
-            sees_all: false,
-            ..Caller::anonymous()
-        }),
     }
 }
 

@@ -41,6 +41,12 @@ pub enum Failure {
     Read(ReadError),
     /// The subscription has subscribers with another visibility.
     SubscriptionVisibility(VisibilityDiffers),
+    /// The application has as many subscriptions as it may have.
+    SubscriptionLimit(String),
+    /// The application has as many streams of events as it may have.
+    EventStreamLimit {
+        max: usize,
+    },
     /// The event log can't be written.
     Append(AppendError),
     /// The request has invalid fields.
@@ -204,6 +210,7 @@ impl From<AttachError> for Failure {
         match error {
             AttachError::Log(error) => Self::Read(error),
             AttachError::VisibilityDiffers(differs) => Self::SubscriptionVisibility(differs),
+            too_many @ AttachError::TooMany => Self::SubscriptionLimit(too_many.to_string()),
         }
     }
 }

@@ -11,3 +11,4 @@ pub(in crate::grpc) mod deadline;
 pub(in crate::grpc) mod outermost;
 pub(in crate::grpc) mod rewrite_status;
 pub(in crate::grpc) mod router;
+pub(in crate::grpc) mod trace;

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     config::{self, ConfigErrors},
+    message::applications::Applications,
     ops::{
         listen::{self, BindError},
         reload::keep_loaded,
@@ -72,17 +73,18 @@ pub struct GrpcServer {
 
 impl GrpcServer {
     /// Reads the TLS files and the tokens file, and binds `grpc.listen`. `other_connections` is the number of connections that
-    /// the other ports may have open: they count against the same limit of open files.
+    /// the other ports may have open: they count against the same limit of open files. `applications` learns those of the tokens.
     ///
     /// # Errors
     /// [`ServeError::Tls`], [`ServeError::Tokens`], [`ServeError::Bind`].
     pub async fn bind(
         config: &config::Grpc,
-        applications: &BTreeMap<String, config::Application>,
+        configured: &BTreeMap<String, config::Application>,
+        applications: Applications,
         other_connections: usize,
     ) -> Result<Self, ServeError> {
         let tls = Tls::read(config)?.map(Arc::new);
-        let authenticator = Arc::new(Authenticator::new(config, applications)?);
+        let authenticator = Arc::new(Authenticator::new(config, configured, applications)?);
         let listener = listen::bind(config.listen, "grpc.listen").await?;
         Ok(Self {
             listener,
@@ -178,7 +180,9 @@ impl GrpcServer {
             .with(limited!(ReportServiceServer::new(Reports(context.clone()))))
             .with(limited!(InboxServiceServer::new(Inbox(context.clone()))))
             .with(limited!(LookupServiceServer::new(Lookup(context.clone()))))
-            .with(limited!(EventServiceServer::new(Events(context.clone()))))
+            .with(limited!(EventServiceServer::new(Events::new(
+                context.clone()
+            ))))
             .with(limited!(ReferenceServiceServer::new(Reference)))
             .with(limited!(AccountServiceServer::new(Account(
                 context.clone()

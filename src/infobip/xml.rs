@@ -275,6 +275,18 @@ mod tests {
     }
 
     #[test]
+    fn spaces_around_the_text_of_a_message_are_kept() {
+        let (found, _) = rows(
+            "<r><results><result><messageId> 1\n</messageId><text> YES </text><cleanText> </cleanText></result></results></r>",
+        )
+        .unwrap();
+        assert_eq!(
+            found,
+            [r#"{"cleanText":" ","messageId":"1","text":" YES "}"#]
+        );
+    }
+
+    #[test]
     fn a_malformed_row_does_not_affect_its_neighbours() {
         for (row, bad) in [
             ("<result><messageId>2</messageId><to></result>", 1),
@@ -293,6 +305,28 @@ mod tests {
         let (found, bad_count) =
             rows("<r><results><result><id>1</id></result><result><id>2").unwrap();
         assert_eq!((found.len(), bad_count), (1, 1));
+    }
+
+    #[test]
+    fn an_error_outside_the_lists_does_not_end_the_reading() {
+        let row = |id: u8| format!("<results><messageId>{id}</messageId></results>");
+        for (between, bad) in [
+            ("</x>", 0),
+            ("</r>", 0),
+            ("</r><r>", 1),
+            ("<y><z></y>", 1),
+            ("<y", 1),
+        ] {
+            let text = format!("<r>{}{between}{}{}</r>", row(1), row(2), row(3));
+            let split = split(&text).unwrap();
+            assert_eq!(split.rows.len(), 3, "{text}");
+            assert_eq!(split.bad.len(), bad, "{text}: {:?}", split.bad);
+        }
+        // What follows the last row and cannot be read is kept.
+        let text = format!("<r>{}</x><row>2</row></r>", row(1));
+        let split = split(&text).unwrap();
+        assert_eq!((split.rows.len(), split.bad.len()), (1, 1));
+        assert_eq!(split.bad[0].payload, "</x><row>2</row></r>");
     }
 
     #[test]

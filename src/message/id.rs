@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 /// The application of callers that are not assigned to one.
 pub const DEFAULT_APPLICATION: &str = "default";
-/// The application of messages that the account sent without the bridge.
+/// The application of messages that the account sent without the bridge. No caller may have this name.
 pub const FOREIGN_APPLICATION: &str = "foreign";
 /// Maximum length of a `request_id` or `message_id` of a caller, in characters.
 pub const MAX_ID_CHARACTERS: usize = 128;
@@ -33,6 +33,10 @@ pub fn logged_id(id: &str) -> Option<&str> {
 pub enum IdError {
     #[error("must be 1 to 32 characters: a-z, 0-9, -")]
     Application,
+    #[error(
+        "must not be `{FOREIGN_APPLICATION}`, which is reserved for messages that were not sent through the bridge"
+    )]
+    Reserved,
     #[error("must be 1 to {max} characters: A-Z, a-z, 0-9, _ . : -")]
     Caller { max: usize },
 }
@@ -43,16 +47,18 @@ pub struct ApplicationName(Arc<str>);
 
 impl ApplicationName {
     /// # Errors
-    /// [`IdError::Application`] if it is not `[a-z0-9-]{1,32}`.
+    /// [`IdError::Application`] if it is not `[a-z0-9-]{1,32}`, [`IdError::Reserved`] if it is [`FOREIGN_APPLICATION`].
     pub fn parse(name: &str) -> Result<Self, IdError> {
         let fits = (1..=32).contains(&name.len())
             && name
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if fits {
-            Ok(Self(name.into()))
-        } else {
+        if !fits {
             Err(IdError::Application)
+        } else if name == FOREIGN_APPLICATION {
+            Err(IdError::Reserved)
+        } else {
+            Ok(Self(name.into()))
         }
     }
 
@@ -61,11 +67,6 @@ impl ApplicationName {
     pub fn default_application() -> Self {
         static NAME: LazyLock<Arc<str>> = LazyLock::new(|| DEFAULT_APPLICATION.into());
         Self(Arc::clone(&NAME))
-    }
-
-    #[must_use]
-    pub fn foreign() -> Self {
-        Self(FOREIGN_APPLICATION.into())
     }
 
     #[must_use]
@@ -100,24 +101,6 @@ pub fn split_wire_id(wire_id: &str) -> Option<(ApplicationName, &str)> {
         return None;
     }
     Some((ApplicationName::parse(application).ok()?, id))
-}
-
-/// The application and the caller's id of a wire id. An id that the bridge did not make belongs to
-/// [`FOREIGN_APPLICATION`] and is returned whole.
-#[must_use]
-pub fn owner(wire_id: &str) -> (String, &str) {
-    split_wire_id(wire_id).map_or_else(
-        || (FOREIGN_APPLICATION.to_owned(), wire_id),
-        |(application, id)| (application.to_string(), id),
-    )
-}
-
-/// The caller's bulk id of a wire bulk id. Empty if no caller chose it.
-#[must_use]
-pub fn callers_bulk_id(wire_bulk_id: &str) -> String {
-    split_wire_id(wire_bulk_id)
-        .map(|(_, bulk_id)| bulk_id.to_owned())
-        .unwrap_or_default()
 }
 
 /// Checks a caller's `request_id` or `message_id`.

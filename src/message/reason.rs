@@ -38,6 +38,7 @@ reasons! {
     BadCursor = "BAD_CURSOR",
     CursorTooOld = "CURSOR_TOO_OLD",
     SubscriptionVisibilityDiffers = "SUBSCRIPTION_VISIBILITY_DIFFERS",
+    SubscriptionLimit = "SUBSCRIPTION_LIMIT",
     IdReused = "ID_REUSED",
     CredentialsMissing = "CREDENTIALS_MISSING",
     CredentialsInvalid = "CREDENTIALS_INVALID",

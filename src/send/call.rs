@@ -25,6 +25,7 @@ use crate::{
     message::{
         id::{ApplicationName, logged_id},
         reason::Reason,
+        traceparent::Traceparent,
     },
     proto::v1::{self, FieldViolation},
 };
@@ -80,6 +81,8 @@ pub(super) struct Call {
     /// The messages without their destinations, which are the slots.
     pub(super) messages: Vec<v1::OutboundMessage>,
     pub(super) is_command: bool,
+    /// The trace that it belongs to, which its events carry.
+    pub(super) traceparent: Option<Traceparent>,
     /// What its queue tells of it, if it is a command.
     delivery: Option<QueueDelivery>,
     state: Mutex<State>,
@@ -114,6 +117,7 @@ impl Call {
             slots,
             messages,
             is_command,
+            traceparent: None,
             delivery: None,
             state: Mutex::new(state),
         }
@@ -121,6 +125,13 @@ impl Call {
 
     pub(super) fn of_queue(self, delivery: Option<QueueDelivery>) -> Self {
         Self { delivery, ..self }
+    }
+
+    pub(super) fn of_trace(self, traceparent: Option<Traceparent>) -> Self {
+        Self {
+            traceparent,
+            ..self
+        }
     }
 
     /// Whether its queue may have given its command to another process.

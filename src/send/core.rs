@@ -57,6 +57,7 @@ pub struct SendCore(Arc<Inner>);
 struct Inner {
     config: config::Send,
     request_timeout: Duration,
+    log_lag: Duration,
     notify_url: Option<SecretString>,
     guards: Guards,
     log: SharedEventLog,
@@ -178,6 +179,7 @@ impl SendCore {
         Self(Arc::new(Inner {
             config: config.clone(),
             request_timeout: infobip.request_timeout,
+            log_lag,
             notify_url,
             guards,
             log,
@@ -279,6 +281,7 @@ impl Inner {
                 },
             places,
             arrival,
+            traceparent,
             delivery,
         } = admitted;
         let call = Call::new(
@@ -290,7 +293,7 @@ impl Inner {
             places,
             reply_to,
         );
-        let call = Arc::new(call.of_queue(delivery));
+        let call = Arc::new(call.of_queue(delivery).of_trace(traceparent));
         let core = Arc::clone(self);
         if call.slots.iter().all(|slot| slot.digest.is_none()) {
             // All ids were derived just now, so no earlier send has used them, and the event log is not asked.

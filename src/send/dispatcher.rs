@@ -178,6 +178,11 @@ impl Dispatcher {
             kind: items.first().map_or(BatchKind::Text, BatchItem::kind),
             bulk_id: exclusive.and_then(|request| request.wire_bulk_id.as_deref()),
             tracking: exclusive.and_then(|request| request.tracking.as_deref()),
+            // Several messages may belong to several traces.
+            traceparent: match items {
+                [item] => item.call.traceparent,
+                _ => None,
+            },
             messages: items
                 .iter()
                 .map(|item| {

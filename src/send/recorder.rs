@@ -72,13 +72,9 @@ impl Recorder {
         let mut events = Vec::with_capacity(results.len());
         for SlotResult { call, slot, result } in results {
             let digest = call.slots.get(slot).and_then(|slot| slot.digest);
-            events.push(NewEvent::send_result(
-                &call.application,
-                &call.request_id,
-                digest,
-                result,
-                at,
-            ));
+            let event =
+                NewEvent::send_result(&call.application, &call.request_id, digest, result, at);
+            events.push(event.caused_by(call.traceparent));
             slots.push((call, slot));
         }
         let events = Arc::new(events);

@@ -6,6 +6,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::outcome::WebhookOutcome;
@@ -31,14 +32,17 @@ impl WebhookAuthenticator {
 
     #[allow(clippy::result_large_err, reason = "the error is the whole response")]
     pub(super) fn check(&self, secret: &str, headers: &HeaderMap) -> Result<(), WebhookOutcome> {
-        let same = |one: &str, other: &str| bool::from(one.as_bytes().ct_eq(other.as_bytes()));
+        // Compared by their digests, because the comparison of texts ends early where their lengths differ.
+        let digest = |text: &str| Sha256::digest(text.as_bytes());
+        let same = |one: &str, other: &str| bool::from(digest(one).ct_eq(&digest(other)));
         if let Some((username, password)) = &self.basic {
             let expected = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
             let given = headers
                 .get(header::AUTHORIZATION)
                 .and_then(|value| value.to_str().ok())
-                .and_then(|value| value.strip_prefix("Basic "));
-            if given.is_some_and(|given| same(given, &expected)) {
+                .and_then(|value| value.split_once(' '))
+                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
+            if given.is_some_and(|(_, given)| same(given.trim(), &expected)) {
                 return Ok(());
             }
             if self.secret.is_none() {
@@ -55,6 +59,38 @@ impl WebhookAuthenticator {
                 WebhookResult::Unauthorized,
                 StatusCode::NOT_FOUND.into_response(),
             )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_scheme_is_compared_without_case_and_the_credentials_with_case() {
+        let authenticator = WebhookAuthenticator {
+            secret: None,
+            basic: Some(("user".into(), SecretString::from("password"))),
+        };
+        let credentials = STANDARD.encode("user:password");
+        let other = STANDARD.encode("user:PASSWORD");
+        let is_let_in = |value: String| {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                header::AUTHORIZATION,
+                HeaderValue::from_str(&value).unwrap(),
+            );
+            authenticator.check("local", &headers).is_ok()
+        };
+        for scheme in ["Basic", "basic", "BASIC"] {
+            assert!(is_let_in(format!("{scheme} {credentials}")), "{scheme}");
+            assert!(!is_let_in(format!("{scheme} {other}")), "{scheme}");
+        }
+        for wrong in ["Basic", "Basic ", "Bearer x", &credentials] {
+            assert!(!is_let_in(wrong.to_owned()), "{wrong}");
         }
     }
 }

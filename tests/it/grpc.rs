@@ -11,3 +11,4 @@ mod hostile;
 mod methods;
 mod overload;
 mod slow;
+mod traceparent;

@@ -217,8 +217,9 @@ pub(super) async fn keep_connected(
         };
         match opened {
             Ok(opened) => {
+                let address = opened.session.address().to_owned();
                 if std::mem::take(&mut is_first) {
-                    tracing::info!(address = endpoint.address(), "connected to the broker");
+                    tracing::info!(address, "connected to the broker");
                 } else {
                     metrics.amqp_reconnected();
                 }
@@ -226,9 +227,7 @@ pub(super) async fn keep_connected(
                 let current = Arc::new(opened);
                 sessions.send_replace(Some(current.clone()));
                 metrics.amqp_connected(AmqpConnection::Publisher, true);
-                endpoint
-                    .status()
-                    .opened(endpoint.address(), Purpose::Publisher);
+                endpoint.status().opened(&address, Purpose::Publisher);
                 tokio::select! {
                     () = shutdown.cancelled() => {}
                     () = current.session.ended() => failed(&endpoint, &current.session.end()),

@@ -5,19 +5,23 @@
 //! differs, so the queue is declared again with the current value of that one, until the broker accepts all others.
 //! Neighbours: the publisher, the consumers of commands and the readers declare in each new session.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use lapin::{
     Channel,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    protocol::{AMQPErrorKind, AMQPSoftError},
+    protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
     types::{AMQPValue, FieldTable},
 };
 
-use super::{Binding, Exchange, Queue, Topology, permission::Step, short};
-use crate::amqp::{
-    AmqpError, Endpoint, Session,
-    headers::{arguments, number, text},
+use super::{Binding, Exchange, Queue, Topology, conflict::Difference, permission::Step, short};
+use crate::{
+    amqp::{
+        AmqpError, Endpoint, Session,
+        endpoint::Node,
+        headers::{arguments, number, text},
+    },
+    config::TopologyMode,
 };
 
 /// The arguments that may differ: how much is kept, how long, and how often it is delivered.
@@ -39,7 +43,7 @@ impl Topology {
     /// [`AmqpError::Lost`].
     pub async fn declare(&self, channel: &Channel) -> Result<(), AmqpError> {
         for exchange in self.exchanges() {
-            self.declare_exchange(channel, exchange).await?;
+            self.declare_exchange(channel, exchange, false).await?;
         }
         for queue in self.queues() {
             let differing = self.differing.lock().get(&queue.name).cloned();
@@ -65,21 +69,53 @@ impl Topology {
         Ok(())
     }
 
-    /// Opens a session and declares everything, but uses a queue that exists with another retention or limit, and logs the difference
-    /// once. A refused declaration ends its session, so another one is opened then.
+    /// Opens a session with the first node of a round that takes the connection and the declarations.
     ///
     /// # Errors
-    /// As [`Session::open`] and [`Topology::declare`], for other differences.
+    /// As [`Session::open`] and [`Topology::declare`], for other differences than those that are used as they are.
     pub async fn open_session(
         &self,
         endpoint: &Endpoint,
+        purpose: &'static str,
+    ) -> Result<Session, AmqpError> {
+        let mut round = endpoint.round(purpose);
+        loop {
+            match self.open_session_at(endpoint, round.node(), purpose).await {
+                Ok(session) => {
+                    round.succeeded(&session);
+                    return Ok(session);
+                }
+                Err(error) => round.failed(error)?,
+            }
+        }
+    }
+
+    /// Opens a session and declares everything, but uses a queue that exists with another retention or limit, and logs the difference
+    /// once. A refused declaration ends its session, so another one is opened then. Where an operator owns the topology, it is
+    /// only checked.
+    async fn open_session_at(
+        &self,
+        endpoint: &Endpoint,
+        node: &Node,
         purpose: &str,
     ) -> Result<Session, AmqpError> {
+        let timeout = endpoint.declare_timeout();
+        if self.mode == TopologyMode::Passive {
+            let session = Session::open_at(endpoint, node, purpose).await?;
+            let checked = in_time(&self.name("*"), timeout, self.check(&session)).await;
+            return match checked {
+                Ok(()) => Ok(session),
+                Err(error) => {
+                    session.close().await;
+                    Err(error)
+                }
+            };
+        }
         let mut new: Vec<(String, String)> = Vec::new();
         for _ in 0..=self.queues().len() * MAY_DIFFER.len() {
-            let session = Session::open(endpoint, purpose).await?;
+            let session = Session::open_at(endpoint, node, purpose).await?;
             let channel = session.consuming_channel(1).await?;
-            match self.declare(&channel).await {
+            match in_time(&self.name("*"), timeout, self.declare(&channel)).await {
                 Ok(()) => {
                     for (name, detail) in new {
                         log_difference(&name, &detail);
@@ -117,12 +153,14 @@ impl Topology {
         Some(known != Some(current))
     }
 
-    async fn declare_exchange(
+    pub(super) async fn declare_exchange(
         &self,
         channel: &Channel,
         exchange: Exchange,
+        passive: bool,
     ) -> Result<(), AmqpError> {
         let options = ExchangeDeclareOptions {
+            passive,
             durable: true,
             ..Default::default()
         };
@@ -138,7 +176,7 @@ impl Topology {
         declared.await.map_err(|error| self.refused(step, error))
     }
 
-    async fn declare_queue(
+    pub(super) async fn declare_queue(
         &self,
         channel: &Channel,
         queue: Queue,
@@ -190,9 +228,29 @@ impl Topology {
                     problem: self.missing_permission(step, detail),
                 }
             }
+            AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND)
+            | AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR) => AmqpError::Undeclared {
+                name: name.to_owned(),
+                detail: detail.to_owned(),
+            },
             _ => error.into(),
         }
     }
+}
+
+/// A broker without a majority may not answer at all.
+async fn in_time(
+    name: &str,
+    timeout: Duration,
+    declaring: impl Future<Output = Result<(), AmqpError>>,
+) -> Result<(), AmqpError> {
+    let declared = tokio::time::timeout(timeout, declaring).await;
+    declared.unwrap_or_else(|_| {
+        Err(AmqpError::Undeclared {
+            name: name.to_owned(),
+            detail: format!("the broker does not answer within {timeout:?}"),
+        })
+    })
 }
 
 fn log_difference(name: &str, detail: &str) {
@@ -223,16 +281,11 @@ fn with_current(queue: Queue, differing: &Differing) -> Queue {
 /// else `None`. A retention is accepted, and a limit of a queue that dead-letters its messages. A queue that has no time to live is
 /// not accepted in place of one that has: it would keep the messages that it must return.
 fn acceptable_difference(queue: &Queue, detail: &str) -> Option<(&'static str, Option<AMQPValue>)> {
-    let (_, rest) = detail.split_once("inequivalent arg '")?;
-    let (named, rest) = rest.split_once('\'')?;
-    let argument = MAY_DIFFER.into_iter().find(|argument| *argument == named)?;
-    let (_, current) = rest.split_once("but current is ")?;
-    let current = if current.starts_with("none") {
-        None
-    } else {
-        // `'5'`, or `the value '5' of type 'signedint'` if the declaration has no such argument.
-        Some(current.split('\'').nth(1)?)
-    };
+    let difference = Difference::parse(detail)?;
+    let argument = MAY_DIFFER
+        .into_iter()
+        .find(|argument| *argument == difference.argument)?;
+    let current = difference.current;
     let current = match argument {
         arguments::DELIVERY_LIMIT | arguments::MESSAGE_TTL => {
             let configured = queue.arguments.inner();

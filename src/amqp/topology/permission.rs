@@ -33,7 +33,8 @@ impl Topology {
         format!(
             "the user `{user}` may not {what}: it needs the permission {permission} for `{refused}`. What the bridge's user needs is \
              granted by: rabbitmqctl set_permissions -p '{vhost}' '{user}' '{own}' '^({}.+|amq\\.default)$' '{own}' \
-             (docs/RABBITMQ.md#permissions; smsbridge topology prints all names)",
+             (docs/RABBITMQ.md#permissions; smsbridge topology prints all names). A user who shall not configure needs \
+             amqp.topology = \"passive\" and an operator who declares: smsbridge topology --declare",
             own.trim_start_matches('^')
         )
     }

@@ -18,17 +18,12 @@ use tokio::time::{Instant, timeout_at};
 use super::tally::repeat;
 use crate::{
     amqp::{Endpoint, Session, headers::property},
-    cli::{CliError, codes, event_queue::consume},
-    config::BROKER_URL_REMEDY,
+    cli::{CliError, amqp_url, codes, event_queue::consume},
     proto::v1::{InvalidCommand, OutboundMessage, Priority, SendSmsRequest, SendSmsResponse},
 };
 
 /// The property `type` of the reply to a command that is a dead letter.
 const DEAD: &str = "smsbridge.v1.InvalidCommand";
-/// The value of `--amqp-url` that stands for the variable.
-const FROM_ENVIRONMENT: &str = "env";
-/// The variable of `amqp.url`.
-const VARIABLE: &str = "SMSBRIDGE_AMQP__URL";
 /// The name of RabbitMQ's direct reply-to.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
 /// What to do if the exchange or its queues are missing.
@@ -38,7 +33,8 @@ const DECLARE: &str = "Start the bridge with this broker, or declare its exchang
 #[derive(Debug, Args)]
 pub(super) struct BrokerArgs {
     /// Publish a command on this broker instead of calling the bridge, and wait for the reply. With `env` the URL is that of
-    /// the environment variable SMSBRIDGE_AMQP__URL, so that no list of processes shows its password
+    /// the environment variable SMSBRIDGE_AMQP__URL, so that no list of processes shows its password; it is tried at the nodes of
+    /// SMSBRIDGE_AMQP__OTHER_NODES, too
     #[arg(
         long,
         value_name = "URL",
@@ -61,22 +57,9 @@ impl BrokerArgs {
     /// The broker of `--amqp-url`. The environment alone never selects a broker.
     ///
     /// # Errors
-    /// [`CliError::Usage`] if the URL is invalid, without any part of it, or missing in the environment.
+    /// As [`amqp_url::endpoint`].
     pub(super) fn endpoint(&self) -> Result<Option<Endpoint>, CliError> {
-        let (name, url) = match self.amqp_url.as_deref() {
-            None => return Ok(None),
-            Some(FROM_ENVIRONMENT) => {
-                let set = std::env::var(VARIABLE).ok();
-                let url = set.filter(|url| !url.is_empty()).ok_or_else(|| {
-                    CliError::Usage(format!("{VARIABLE} is not set: --amqp-url env needs it"))
-                })?;
-                (VARIABLE, url)
-            }
-            Some(url) => ("--amqp-url", url.to_owned()),
-        };
-        Endpoint::parse(&url.into())
-            .map(Some)
-            .map_err(|problem| CliError::Usage(format!("{name} {problem}; {BROKER_URL_REMEDY}")))
+        self.amqp_url.as_deref().map(amqp_url::endpoint).transpose()
     }
 
     /// Publishes the request and waits for its reply.

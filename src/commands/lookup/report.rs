@@ -71,9 +71,10 @@ pub(super) fn events(command: &LookupCommand, results: &[v1::NumberLookup]) -> B
         let LookupCommand {
             application,
             request_id,
+            traceparent,
             ..
         } = command;
-        NewEvent::lookup_result(application, request_id, result.clone())
+        NewEvent::lookup_result(application, request_id, result.clone()).caused_by(*traceparent)
     };
     Arc::new(results.iter().map(event).collect())
 }

@@ -18,6 +18,7 @@ use crate::{
     message::{
         id::{ApplicationName, check_caller_id},
         reason::Reason,
+        traceparent::Traceparent,
     },
     proto::v1::{self, FieldViolation},
     query::lookup::Numbers,
@@ -38,6 +39,7 @@ pub(super) struct LookupCommand {
     pub(super) encoding: Encoding,
     pub(super) history: History,
     pub(super) expires_at_ms: Option<i64>,
+    pub(super) traceparent: Option<Traceparent>,
 }
 
 impl LookupCommand {
@@ -46,8 +48,7 @@ impl LookupCommand {
         source: Source,
         commands: &Commands,
     ) -> Result<Self, Invalid> {
-        let bridge_user = commands.endpoint.username();
-        let application = envelope.application(commands.application_from, bridge_user)?;
+        let application = envelope.application(commands)?;
         let encoding = Encoding::of(envelope.properties())?;
         check_type(type_name(envelope))?;
         let body = envelope.body();
@@ -82,6 +83,7 @@ impl LookupCommand {
             encoding,
             history: envelope.history(),
             expires_at_ms: expires_at_ms(envelope, source, commands.max_age),
+            traceparent: envelope.traceparent(),
         })
     }
 
@@ -109,6 +111,9 @@ impl LookupCommand {
 fn check_type(name: &str) -> Result<(), Invalid> {
     if name.is_empty() || name == LOOKUP_NUMBERS {
         return Ok(());
+    }
+    if name == codec::AMQP_1_0 {
+        return Err(Invalid::not_a_data_section());
     }
     Err(Invalid::new(
         Reason::UnknownType,

@@ -8,10 +8,7 @@ use std::collections::BTreeMap;
 use super::Checks;
 use crate::{
     config::Config,
-    message::{
-        address::check_sender,
-        id::{ApplicationName, FOREIGN_APPLICATION},
-    },
+    message::{address::check_sender, id::ApplicationName},
 };
 
 pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {
@@ -20,12 +17,6 @@ pub(super) fn applications(config: &Config, checks: &mut Checks<'_>) {
         let key = format!("applications.{name}");
         if let Err(error) = ApplicationName::parse(name) {
             checks.reject(&[&key], error.to_string(), "rename it");
-        } else if name == FOREIGN_APPLICATION {
-            checks.reject(
-                &[&key],
-                "this name is reserved for messages that were not sent through the bridge",
-                "rename it",
-            );
         }
         let senders_key = format!("{key}.allowed_senders");
         let default_key = format!("{key}.default_sender");

@@ -232,3 +232,25 @@ fn the_log_filter_is_checked() {
         "give one of auto, text, json"
     );
 }
+
+#[test]
+fn other_nodes_are_addresses_beside_that_of_the_url() {
+    const URL: &str = "url = \"amqp://u:p@broker/%2f\"";
+    let section = |nodes: &str| format!("[amqp]\n{URL}\nother_nodes = {nodes}");
+    let config = load(&section("[\"rabbit-2\", \"[::1]:5673\"]"), &[]).unwrap();
+    assert_eq!(config.amqp.other_nodes, ["rabbit-2", "[::1]:5673"]);
+    let mistaken = |text: &str| {
+        let mistake = mistake(text, &[]);
+        assert_eq!(mistake.key, "amqp.other_nodes", "{mistake}");
+        assert!(!mistake.to_string().contains("secret"), "{mistake}");
+        mistake
+    };
+    let url = mistaken(&section("[\"rabbit-2\", \"amqp://u:secret@rabbit-3\"]"));
+    assert!(url.problem.contains("entry 2"), "{url}");
+    assert!(url.remedy.contains("`host:port`"), "{url}");
+    let alone = mistaken("[amqp]\nother_nodes = [\"rabbit-2\"]");
+    assert!(alone.problem.contains("`amqp.url`"), "{alone}");
+    let many = format!("{:?}", ["rabbit-2"; 16]);
+    let many = mistaken(&section(&many));
+    assert!(many.problem.contains("has 16 nodes"), "{many}");
+}

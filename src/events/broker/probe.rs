@@ -1,16 +1,19 @@
 //! Finds the ends of the stream and the event at an offset, each with a consumer of its own that is then closed.
 //!
-//! A consumer is attached, and followed by a request on the same channel: the broker delivers the messages that exist before it
-//! replies to that request. The message count of a stream is not used, because it is seconds old.
-//! Neighbours: `reader` checks cursors with it, `stream_reader` looks for the cause of a gap.
+//! The broker delivers independently of its replies to later requests, so deliveries are waited for. The message count of a stream
+//! only tells that it is not empty, because it is seconds old.
+//! Neighbour: `reader` finds the end of a read and checks cursors with it.
 
-use futures_util::{FutureExt as _, StreamExt as _};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
 use lapin::{
     Channel, Consumer,
     message::Delivery,
     options::{BasicConsumeOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     cursor::{Cursor, EventMark, Mark},
@@ -24,8 +27,14 @@ use crate::{
     events::ReadError,
 };
 
-/// Rounds in which deliveries are awaited: far more than a chunk of the stream can have events.
-const MAX_ROUNDS: usize = 64;
+/// How long a delivery of a stream that has messages is waited for.
+const FIRST_DELIVERY: Duration = Duration::from_secs(5);
+/// How long one is waited for where there may be none: the broker's count of messages is seconds old.
+pub(super) const MAYBE_EMPTY: Duration = Duration::from_secs(1);
+/// Deliveries of one chunk of the stream follow each other more closely than this.
+const QUIET: Duration = Duration::from_millis(50);
+/// How long deliveries of the last chunk are received.
+const LAST_CHUNK: Duration = Duration::from_secs(2);
 
 pub(super) struct Probe<'a> {
     pub(super) session: &'a Session,
@@ -50,66 +59,68 @@ impl Oldest {
 }
 
 impl Probe<'_> {
-    /// `None` if the stream is empty.
-    pub(super) async fn oldest(&self) -> Result<Option<Oldest>, ReadError> {
-        let (channel, mut consumer) = self.consume(1, text("first")).await?;
-        self.wait_for_deliveries(&channel).await?;
-        let first = consumer.next().now_or_never().map(delivered).transpose()?;
-        let oldest = |first: Delivery| {
-            Ok(Oldest {
-                offset: offset_of(&first)?,
-                mark: mark_of(&first),
-            })
-        };
-        first.map(oldest).transpose()
+    /// The oldest message of a stream that is not empty.
+    pub(super) async fn oldest(&self) -> Result<Oldest, ReadError> {
+        let (_channel, mut consumer) = self.consume(1, text("first")).await?;
+        let first = first_delivery(&mut consumer, FIRST_DELIVERY).await?;
+        let first = first.ok_or_else(|| late("the oldest event"))?;
+        Ok(Oldest {
+            offset: offset_of(&first)?,
+            mark: mark_of(&first),
+        })
     }
 
     /// The last offset, or a later one if events are appended meanwhile; the offset `enough` or a later one is as good.
     /// `None` if the stream is empty.
     pub(super) async fn last_offset(&self, enough: Option<i64>) -> Result<Option<i64>, ReadError> {
         let (channel, mut consumer) = self.consume(PREFETCH, text("last")).await?;
+        let mut next = first_delivery(&mut consumer, self.patience(&channel).await?).await?;
         let mut found = None;
-        for _ in 0..MAX_ROUNDS {
-            self.wait_for_deliveries(&channel).await?;
-            let mut received = 0;
-            let mut newest: Option<Delivery> = None;
-            while let Some(next) = consumer.next().now_or_never() {
-                newest = Some(delivered(next)?);
-                received += 1;
-            }
-            let Some(newest) = newest else { break };
+        let mut unacknowledged = 0;
+        let latest = Instant::now() + LAST_CHUNK;
+        while let Some(newest) = next {
             let offset = offset_of(&newest)?;
             found = Some(offset);
-            // The broker could have delivered more and had no more. A round that waits for none would not end under load.
-            if received < PREFETCH || enough.is_some_and(|enough| offset >= enough) {
+            if enough.is_some_and(|enough| offset >= enough) {
                 break;
             }
-            // `last` attaches to the last chunk, of which more deliveries may follow.
-            acknowledge_up_to(&newest).await?;
+            unacknowledged += 1;
+            if unacknowledged == PREFETCH {
+                // `last` attaches to the last chunk, of which more deliveries may follow.
+                acknowledge_up_to(&newest).await?;
+                unacknowledged = 0;
+            }
+            // Under load there is no quiet moment: what is appended meanwhile need not be in the log's end.
+            let until = latest.min(Instant::now() + QUIET);
+            next = match timeout_at(until, consumer.next()).await {
+                Ok(next) => Some(delivered(next)?),
+                Err(_) => None,
+            };
         }
         Ok(found)
     }
 
-    /// The mark of the message at an offset. `None` if the stream does not have it.
+    /// The mark of the message at an offset that the stream has reached. `None` if no message is there: it was truncated, or the
+    /// broker uses the offset itself.
     pub(super) async fn mark_at(&self, offset: i64) -> Result<Option<EventMark>, ReadError> {
         let start = AMQPValue::LongLongInt(offset);
-        let (channel, mut consumer) = self.consume(PREFETCH, start).await?;
-        for _ in 0..MAX_ROUNDS {
-            self.wait_for_deliveries(&channel).await?;
-            let mut earlier = None;
-            while let Some(next) = consumer.next().now_or_never() {
-                let delivery = delivered(next)?;
-                let found = offset_of(&delivery)?;
-                if found >= offset {
-                    return Ok((found == offset).then(|| mark_of(&delivery)));
-                }
-                // The broker starts at the chunk that contains the offset.
-                earlier = Some(delivery);
+        let (_channel, mut consumer) = self.consume(PREFETCH, start).await?;
+        let mut unacknowledged = 0;
+        let latest = Instant::now() + FIRST_DELIVERY;
+        while let Ok(next) = timeout_at(latest, consumer.next()).await {
+            let delivery = delivered(next)?;
+            let found = offset_of(&delivery)?;
+            if found >= offset {
+                return Ok((found == offset).then(|| mark_of(&delivery)));
             }
-            let Some(earlier) = earlier else { break };
-            acknowledge_up_to(&earlier).await?;
+            // The broker may start at the chunk that contains the offset.
+            unacknowledged += 1;
+            if unacknowledged == PREFETCH {
+                acknowledge_up_to(&delivery).await?;
+                unacknowledged = 0;
+            }
         }
-        Ok(None)
+        Err(late("the event of the cursor"))
     }
 
     async fn consume(
@@ -123,8 +134,20 @@ impl Probe<'_> {
         Ok((channel, consumer))
     }
 
-    async fn wait_for_deliveries(&self, channel: &Channel) -> Result<(), ReadError> {
-        wait_for_deliveries(channel, self.stream).await
+    /// How long the first delivery of a consumer is waited for: longer if the broker has counted messages.
+    async fn patience(&self, channel: &Channel) -> Result<Duration, ReadError> {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let declared = channel
+            .queue_declare(self.stream.into(), passive, FieldTable::default())
+            .await
+            .map_err(unavailable)?;
+        Ok(match declared.message_count() {
+            0 => MAYBE_EMPTY,
+            _ => FIRST_DELIVERY,
+        })
     }
 }
 
@@ -157,15 +180,17 @@ pub(super) async fn attach(
         .map_err(unavailable)
 }
 
-/// Returns when every delivery that the broker had for the channel has arrived: the broker sends them before its reply.
-pub(super) async fn wait_for_deliveries(channel: &Channel, stream: &str) -> Result<(), ReadError> {
-    let passive = QueueDeclareOptions {
-        passive: true,
-        ..Default::default()
-    };
-    channel
-        .queue_declare(stream.into(), passive, FieldTable::default())
-        .await
-        .map_err(unavailable)?;
-    Ok(())
+/// The first delivery of a consumer; `None` if there is none in this time.
+pub(super) async fn first_delivery(
+    consumer: &mut Consumer,
+    patience: Duration,
+) -> Result<Option<Delivery>, ReadError> {
+    match timeout(patience, consumer.next()).await {
+        Ok(first) => delivered(first).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+fn late(what: &str) -> ReadError {
+    ReadError::Unavailable(format!("the broker did not deliver {what} in time"))
 }

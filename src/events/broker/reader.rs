@@ -5,15 +5,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use lapin::types::AMQPValue;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     cursor::{Cursor, Mark},
-    probe::{Probe, attach, wait_for_deliveries},
-    stream_reader::{PREFETCH, StreamReader, delivered, unavailable},
+    probe::{MAYBE_EMPTY, Probe, attach, first_delivery},
+    stream_reader::{PREFETCH, StreamReader, unavailable},
 };
 use crate::{
     amqp::{AmqpError, Endpoint, Session, Topology, headers::text, session::RECONNECT},
@@ -64,7 +64,7 @@ impl Readers {
         } else {
             None
         };
-        let mut next_offset = None;
+        let mut first_offset = 0;
         let mut since = None;
         let offset = match &start {
             Start::Now => text("next"),
@@ -74,8 +74,7 @@ impl Readers {
                 AMQPValue::Timestamp(seconds.max(0).unsigned_abs())
             }
             Start::After(cursor) => {
-                let first_offset = self.check_cursor(&session, cursor).await? + 1;
-                next_offset = Some(first_offset);
+                first_offset = self.check_cursor(&session, cursor).await? + 1;
                 if head.is_some_and(|head| head < first_offset) {
                     return Ok(stream::empty().boxed());
                 }
@@ -90,9 +89,8 @@ impl Readers {
         let mut received = None;
         if head.is_some() && since.is_some() {
             // A start after the last event attaches after the head, where no delivery arrives until another event is appended.
-            wait_for_deliveries(&channel, &self.stream).await?;
-            match consumer.next().now_or_never() {
-                Some(first) => received = Some(delivered(first)?),
+            match first_delivery(&mut consumer, MAYBE_EMPTY).await? {
+                Some(first) => received = Some(first),
                 None => return Ok(stream::empty().boxed()),
             }
         }
@@ -102,15 +100,9 @@ impl Readers {
             consumer,
             received,
             closed: self.closed.clone(),
-            stream: self.stream.clone(),
-            next_offset,
-            cursor: match start {
-                Start::After(cursor) => cursor,
-                Start::Since(_) | Start::Now => String::new(),
-            },
+            first_offset,
             since,
             head,
-            gap: None,
             ended: false,
         };
         Ok(stream::unfold(reader, |mut reader| async move {
@@ -149,22 +141,27 @@ impl Readers {
         };
         let cursor = Cursor::parse(text).ok_or_else(bad_cursor)?;
         let offset = cursor.offset;
+        // The message whose mark the cursor has.
+        let marked = match cursor.mark {
+            Mark::None | Mark::Event(_) => offset,
+            Mark::NextEvent(_) => offset + 1,
+        };
         let probe = self.probe(session);
         let mut backoff = Backoff::new(RECONNECT);
-        let deadline = tokio::time::Instant::now() + REPLICA_LAG;
+        let deadline = Instant::now() + REPLICA_LAG;
         while probe
-            .last_offset(Some(offset))
+            .last_offset(Some(marked))
             .await?
-            .is_none_or(|last| last < offset)
+            .is_none_or(|last| last < marked)
         {
             // Past the end of the log: a cursor of another log, or of one that was deleted.
-            if tokio::time::Instant::now() >= deadline {
+            if Instant::now() >= deadline {
                 return Err(bad_cursor());
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
         let oldest = probe.oldest().await?;
-        if let Some(oldest) = oldest.as_ref().filter(|oldest| oldest.offset > offset + 1) {
+        if oldest.offset > offset + 1 {
             return Err(ReadError::OutOfRange {
                 cursor: text.to_owned(),
                 oldest_cursor: oldest.cursor_before(),
@@ -174,10 +171,10 @@ impl Readers {
             Mark::None => true,
             // The cursor's own event may be the newest of those that the log no longer has. Then none is missing.
             Mark::Event(mark) => {
-                let found = probe.mark_at(offset).await?;
+                let found = probe.mark_at(marked).await?;
                 found.is_none_or(|found| found == mark)
             }
-            Mark::NextEvent(mark) => probe.mark_at(offset + 1).await? == Some(mark),
+            Mark::NextEvent(mark) => probe.mark_at(marked).await? == Some(mark),
         };
         if belongs {
             Ok(offset)

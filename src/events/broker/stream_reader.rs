@@ -1,8 +1,8 @@
 //! Reads one consumer of the stream: receives deliveries, decodes them, and returns events in batches.
 //!
-//! Invariant: events are returned in the order of their offsets, without gaps inside the requested range: where the stream was
-//! truncated before its reader, the reader ends with [`ReadError::OutOfRange`]. A message that is not an event is skipped.
-//! Neighbours: `reader` attaches the consumer, `probe` tells whether the stream was truncated.
+//! Invariant: events are returned in the order of their offsets, without gaps inside the requested range. A message that is
+//! not an event is skipped.
+//! Neighbours: `reader` attaches the consumer.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -10,10 +10,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::{Channel, Consumer, message::Delivery, options::BasicAckOptions};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    cursor::{Cursor, EventMark, Mark},
-    probe::Probe,
-};
+use super::cursor::{Cursor, EventMark, Mark};
 use crate::{
     amqp::{
         AmqpError, Session,
@@ -36,18 +33,12 @@ pub(super) struct StreamReader {
     /// A delivery that was received while attaching.
     pub(super) received: Option<Delivery>,
     pub(super) closed: CancellationToken,
-    pub(super) stream: String,
-    /// The offset after the last delivery, or the first one to return: the broker starts at the chunk that contains it, so earlier
-    /// ones are skipped. `None` until the first delivery if no offset was requested.
-    pub(super) next_offset: Option<i64>,
-    /// The cursor of the last event, or the one from which the reader started.
-    pub(super) cursor: String,
+    /// The first offset to return. The broker starts at the chunk that contains it, so earlier ones are skipped.
+    pub(super) first_offset: i64,
     /// Events are skipped until the first one at or after this time. `None` from then on, or if no time was requested.
     pub(super) since: Option<jiff::Timestamp>,
     /// The last offset to return.
     pub(super) head: Option<i64>,
-    /// Set where the next events are missing, to be returned after the events before them.
-    pub(super) gap: Option<ReadError>,
     pub(super) ended: bool,
 }
 
@@ -55,10 +46,6 @@ impl StreamReader {
     /// The next events. `None` at the end of the stream.
     pub(super) async fn next_batch(&mut self) -> Option<Result<Vec<v1::Event>, ReadError>> {
         while !self.ended {
-            if let Some(gap) = self.gap.take() {
-                self.ended = true;
-                return Some(Err(gap));
-            }
             match self.receive().await {
                 Ok(batch) if batch.is_empty() => {}
                 Ok(batch) => return Some(Ok(batch)),
@@ -96,18 +83,6 @@ impl StreamReader {
         let mut events = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
             let offset = offset_of(&delivery)?;
-            if let Some(expected) = self.next_offset {
-                if offset < expected {
-                    continue;
-                }
-                if offset > expected {
-                    self.gap = self.truncated(expected).await?;
-                    if self.gap.is_some() {
-                        return Ok(events);
-                    }
-                }
-            }
-            self.next_offset = Some(offset + 1);
             if self.head.is_some_and(|head| offset >= head) {
                 self.ended = true;
             }
@@ -120,23 +95,11 @@ impl StreamReader {
         Ok(events)
     }
 
-    /// The error of a reader that the stream no longer has the next offset for. `None` if it has: offsets that the broker itself
-    /// used are missing too.
-    async fn truncated(&self, expected: i64) -> Result<Option<ReadError>, ReadError> {
-        let probe = Probe {
-            session: &self.session,
-            stream: &self.stream,
-        };
-        let oldest = probe.oldest().await?;
-        let oldest = oldest.filter(|oldest| oldest.offset > expected);
-        Ok(oldest.map(|oldest| ReadError::OutOfRange {
-            cursor: self.cursor.clone(),
-            oldest_cursor: oldest.cursor_before(),
-        }))
-    }
-
     /// Decodes an event, unless it is outside the requested range.
     fn wanted(&mut self, offset: i64, body: &[u8]) -> Option<v1::Event> {
+        if offset < self.first_offset {
+            return None;
+        }
         let mut event: v1::Event = match serde_json::from_slice(body) {
             Ok(event) => event,
             Err(error) => {
@@ -155,8 +118,7 @@ impl StreamReader {
             offset,
             mark: Mark::Event(EventMark::of(&event.id)),
         };
-        self.cursor = cursor.to_string();
-        event.cursor.clone_from(&self.cursor);
+        event.cursor = cursor.to_string();
         Some(event)
     }
 }

@@ -1,7 +1,7 @@
 //! Cursors of the embedded log: `{log}-{sequence number}`.
 //!
 //! Each cursor contains the log's random id, so that a cursor of another log (one that was moved away) is refused instead of
-//! pointing to another event. `subscription::task` relies on the order of cursors of one log: by length, then by text.
+//! pointing to another event.
 
 use super::super::ReadError;
 

@@ -22,6 +22,8 @@ use crate::proto::v1::{self, event::Payload};
 
 /// Maximum number of events in one batch of a reader.
 const EVENTS_PER_BATCH: usize = 256;
+/// A batch of this size is full, because source payloads can be long and each reader holds one.
+const BYTES_PER_BATCH: usize = 1024 * 1024;
 /// Idle connections that are kept open. More are opened on demand.
 const KEPT_CONNECTIONS: usize = 3;
 
@@ -101,6 +103,19 @@ impl Readers {
         .await
     }
 
+    /// See [`super::super::EventLog::count_subscriptions`].
+    pub(super) async fn count_subscriptions(
+        self: &Arc<Self>,
+        application: String,
+    ) -> Result<usize, ReadError> {
+        self.query(move |connection| {
+            let sql = "SELECT count(*) FROM subscription WHERE application = ?1";
+            let count: u32 = connection.query_row(sql, [application], |row| row.get(0))?;
+            Ok(count as usize)
+        })
+        .await
+    }
+
     /// One batch of the events after `after`.
     async fn after(
         self: &Arc<Self>,
@@ -117,6 +132,7 @@ impl Readers {
             let mut chunks = query.query(params![after])?;
             let mut events = Vec::new();
             let mut last = after;
+            let mut bytes = 0;
             'chunks: while let Some(chunk) = chunks.next()? {
                 let (first_seq, last_seq): (i64, i64) = (chunk.get(0)?, chunk.get(1)?);
                 // Only the oldest events are ever removed, so the other chunks follow without a gap.
@@ -126,10 +142,12 @@ impl Readers {
                     if seq <= after {
                         continue;
                     }
-                    if seq > end || events.len() >= EVENTS_PER_BATCH {
+                    let is_full = events.len() >= EVENTS_PER_BATCH || bytes >= BYTES_PER_BATCH;
+                    if seq > end || is_full {
                         break 'chunks;
                     }
                     last = seq;
+                    bytes += event.len();
                     match v1::Event::decode(event) {
                         Ok(mut event) => {
                             event.cursor = id.cursor(seq);

@@ -35,6 +35,8 @@ pub(super) struct BegunSend {
 struct State {
     file: File,
     lines: usize,
+    /// Whether a failed write may have left an incomplete line.
+    is_torn: bool,
     sends: HashMap<String, BegunSend>,
 }
 
@@ -53,12 +55,13 @@ impl SendJournal {
         oldest: Timestamp,
         mut is_known: impl FnMut(&str) -> bool,
     ) -> io::Result<Self> {
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        // The last line may be incomplete; after a crash of the machine, any line may be.
+        // The last line may be incomplete; after a crash of the machine, any line may be, and have bytes that are no text.
+        let text = String::from_utf8_lossy(&bytes);
         let sends: HashMap<_, _> = text
             .lines()
             .filter_map(parse)
@@ -68,6 +71,7 @@ impl SendJournal {
         let state = Mutex::new(State {
             file,
             lines: sends.len(),
+            is_torn: false,
             sends,
         });
         Ok(Self {
@@ -104,8 +108,10 @@ impl SendJournal {
             }
         }
         let at = Timestamp::now();
-        // Ends the incomplete line that a failed write may have left.
-        let mut lines = "\n".to_owned();
+        let mut lines = String::new();
+        if state.is_torn {
+            lines.push('\n');
+        }
         let mut earlier = Vec::with_capacity(sends.len());
         for &(wire_id, digest) in sends {
             let begun = state.sends.get(wire_id).copied();
@@ -114,7 +120,9 @@ impl SendJournal {
             }
             earlier.push(begun);
         }
+        state.is_torn = true;
         state.file.write_all(lines.as_bytes())?;
+        state.is_torn = false;
         for (&(wire_id, digest), earlier) in sends.iter().zip(&earlier) {
             if earlier.is_some() || !is_one_field(wire_id) {
                 continue;
@@ -238,6 +246,34 @@ mod tests {
         fs::write(&path, lines).unwrap();
         let journal = open(folder.path(), |_| false);
         assert_eq!(begin(&journal, "a.open"), Some(DIGEST));
+    }
+
+    /// After a power failure a page of the file may have any content.
+    #[test]
+    fn bytes_that_are_no_text_are_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sends.begun");
+        let digest = u128::from_be_bytes(DIGEST);
+        let mut bytes = format!("99 {digest:032x} a.open\n").into_bytes();
+        bytes.extend([0xff, 0xfe, 0, b'\n', 0xc3]);
+        fs::write(&path, bytes).unwrap();
+        let journal = open(folder.path(), |_| false);
+        assert_eq!(begin(&journal, "a.open"), Some(DIGEST));
+    }
+
+    #[test]
+    fn a_send_that_is_begun_already_does_not_grow_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), |_| false);
+        let bytes = || {
+            fs::metadata(folder.path().join("sends.begun"))
+                .unwrap()
+                .len()
+        };
+        assert_eq!(begin(&journal, "a.open"), None);
+        let before = bytes();
+        assert_eq!(begin(&journal, "a.open"), Some(DIGEST));
+        assert_eq!(bytes(), before);
     }
 
     #[test]

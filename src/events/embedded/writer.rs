@@ -20,7 +20,7 @@ use self::{
     trim::{Before, correct_stamps, trim},
 };
 use super::{
-    super::{AppendError, Batch, Quarantined, SavedSubscription, Visibility},
+    super::{AppendError, Batch, Quarantined, SavedSubscription, SubscriptionKey, Visibility},
     MEMORY,
     chunk::Chunk,
     health::Health,
@@ -50,6 +50,16 @@ pub(super) enum Job {
     },
     SaveSubscription {
         subscription: SavedSubscription,
+        reply: Reply,
+    },
+    SavePosition {
+        key: SubscriptionKey,
+        cursor: String,
+        reply: Reply,
+    },
+    ForgetSubscriptions {
+        application: String,
+        unused_since_ms: i64,
         reply: Reply,
     },
     /// Removes up to [`EVENTS_PER_TRIM`] events that are older than the retention.
@@ -143,7 +153,10 @@ impl Writer {
                     drop(events);
                     reply
                 }
-                Job::Quarantine { reply, .. } | Job::SaveSubscription { reply, .. } => reply,
+                Job::Quarantine { reply, .. }
+                | Job::SaveSubscription { reply, .. }
+                | Job::SavePosition { reply, .. }
+                | Job::ForgetSubscriptions { reply, .. } => reply,
                 Job::Trim { more } => {
                     let _ = more.send(result.is_ok() && self.more_to_trim);
                     continue;
@@ -223,6 +236,25 @@ impl Writer {
                                 .map(|visibility| visibility == Visibility::AllApplications)
                         ])?;
                 }
+                Job::SavePosition { key, cursor, .. } => {
+                    transaction
+                        .prepare_cached(
+                            "UPDATE subscription SET cursor = ?3, used_at_ms = ?4
+                             WHERE application = ?1 AND name = ?2",
+                        )?
+                        .execute(params![key.application, key.name, cursor, at_ms])?;
+                }
+                Job::ForgetSubscriptions {
+                    application,
+                    unused_since_ms,
+                    ..
+                } => {
+                    transaction
+                        .prepare_cached(
+                            "DELETE FROM subscription WHERE application = ?1 AND used_at_ms < ?2",
+                        )?
+                        .execute(params![application, unused_since_ms])?;
+                }
                 Job::Probe => probe(&transaction, self.failed_bytes.max(MIN_PROBE_BYTES))?,
                 Job::Trim { .. } if !self.clock.is_settled(now) => self.more_to_trim = false,
                 Job::Trim { .. } if !is_corrected && self.clock.is_ahead(now) => {
@@ -265,7 +297,12 @@ impl Writer {
 fn size(job: &Job) -> usize {
     match job {
         Job::Append { events, .. } => events.len(),
-        Job::Quarantine { .. } | Job::SaveSubscription { .. } | Job::Trim { .. } | Job::Probe => 1,
+        Job::Quarantine { .. }
+        | Job::SaveSubscription { .. }
+        | Job::SavePosition { .. }
+        | Job::ForgetSubscriptions { .. }
+        | Job::Trim { .. }
+        | Job::Probe => 1,
     }
 }
 
@@ -277,7 +314,11 @@ fn bytes(job: &Job) -> usize {
             .map(|new| new.event.encoded_len() + EVENT_ROW_BYTES)
             .sum(),
         Job::Quarantine { body, .. } => body.body.len(),
-        Job::SaveSubscription { .. } | Job::Trim { .. } | Job::Probe => 0,
+        Job::SaveSubscription { .. }
+        | Job::SavePosition { .. }
+        | Job::ForgetSubscriptions { .. }
+        | Job::Trim { .. }
+        | Job::Probe => 0,
     }
 }
 

@@ -21,7 +21,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::delivery::{Outstanding, Unsettled};
-use super::{Attached, Command, Subscriber, SubscriberHandle, VisibilityDiffers};
+use super::{
+    Attached, Command, Subscriber, SubscriberHandle, TaskFailure, VisibilityDiffers,
+    memory::DeliveryMemory,
+};
 use crate::{
     events::{EventStream, Filter, SavedSubscription, SharedEventLog, SubscriptionKey, Visibility},
     proto::v1,
@@ -29,6 +32,10 @@ use crate::{
 
 /// Minimum time between two saves of the position.
 const SAVE_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a subscription asks for memory that the others of its application hold, or for room at a subscriber that reads slowly.
+const ROOM_WAIT: Duration = Duration::from_millis(50);
+/// How long a task waits for its first subscriber, which attaches at once.
+const FIRST_ATTACH_WAIT: Duration = Duration::from_secs(30);
 /// Maximum number of events from the first unacknowledged one on, because acknowledgements after it must be kept in memory. So a subscriber
 /// that never acknowledges a delivery stops its subscription after this many events.
 const MAX_UNSETTLED: usize = 100_000;
@@ -40,54 +47,85 @@ struct SubscriberState {
     outstanding: HashMap<String, Outstanding>,
 }
 
+impl SubscriberState {
+    /// Whether its channel takes a delivery, or tells that the subscriber has gone away. A subscriber may acknowledge deliveries that
+    /// it has not read: they are in the channel still.
+    fn can_take(&self) -> bool {
+        self.deliveries.capacity() > 0 || self.deliveries.is_closed()
+    }
+}
+
 /// The state of one subscription.
 pub(super) struct Task {
     log: SharedEventLog,
+    memory: DeliveryMemory,
     key: SubscriptionKey,
     visibility: Visibility,
     filter: Filter,
-    /// `filter` as the subscriber sent it, to be saved.
+    /// `filter` as a subscriber sent it, to be saved.
     requested_filter: Option<v1::EventFilter>,
     events: EventStream,
     /// Read from the log, but not filtered yet.
     read: VecDeque<v1::Event>,
+    /// Deliveries whose subscribers have detached, and rejected ones after their wait.
     redeliveries: VecDeque<Outstanding>,
+    /// Rejected deliveries that wait, by the end of the wait.
+    rejected: BTreeMap<(Instant, u64), Outstanding>,
     subscribers: BTreeMap<u64, SubscriberState>,
-    /// In the order of the log, from the first event that is not done.
-    unsettled: VecDeque<Unsettled>,
+    unsettled: Unsettled,
     position: String,
     saved_at: Instant,
+    /// Whether the position has moved since it was saved.
     unsaved: bool,
+    /// Whether more than the position is to be saved.
+    is_changed: bool,
     created: bool,
     next_subscriber: u64,
+    /// The number of deliveries that are not acknowledged, wherever they are.
+    open: usize,
+    /// Whether the next event waits for memory, or for a subscriber to read what it has acknowledged already.
+    waits: bool,
+    failure: TaskFailure,
 }
 
 impl Task {
-    /// A subscription without subscribers. `events` are those after `position`; `created` tells whether it is a new one.
+    /// A subscription without subscribers. `events` are those after its cursor; `created` tells whether it is a new one.
     pub(super) fn new(
         log: SharedEventLog,
-        key: SubscriptionKey,
-        visibility: Visibility,
+        memory: DeliveryMemory,
+        saved: SavedSubscription,
         events: EventStream,
-        position: String,
         created: bool,
     ) -> Self {
-        Self {
-            log,
-            filter: Filter::new(None, key.visible(visibility)),
+        let SavedSubscription {
             key,
             visibility,
-            requested_filter: None,
+            filter: requested_filter,
+            cursor: position,
+        } = saved;
+        let visibility = visibility.unwrap_or(Visibility::OwnApplication);
+        Self {
+            log,
+            memory,
+            filter: Filter::new(requested_filter.as_ref(), key.visible(visibility)),
+            key,
+            visibility,
+            requested_filter,
             events,
             read: VecDeque::new(),
             redeliveries: VecDeque::new(),
+            rejected: BTreeMap::new(),
             subscribers: BTreeMap::new(),
-            unsettled: VecDeque::new(),
+            unsettled: Unsettled::default(),
             position,
             saved_at: Instant::now(),
             unsaved: false,
+            is_changed: false,
             created,
             next_subscriber: 0,
+            open: 0,
+            waits: false,
+            failure: TaskFailure::default(),
         }
     }
 
@@ -98,12 +136,15 @@ impl Task {
         sender: mpsc::WeakSender<Command>,
         closing: &CancellationToken,
     ) {
+        let first_attach_by = Instant::now() + FIRST_ATTACH_WAIT;
         loop {
             self.deliver();
             let wants_more = self.read.is_empty()
                 && self.redeliveries.is_empty()
                 && self.unsettled.len() < MAX_UNSETTLED
                 && self.has_room();
+            let next_due = self.next_due().filter(|_| self.has_room());
+            let due = next_due.unwrap_or_else(Instant::now);
             tokio::select! {
                 () = closing.cancelled() => break,
                 command = commands.recv() => match command {
@@ -114,10 +155,16 @@ impl Task {
                     Some(Ok(events)) => self.read.extend(events),
                     Some(Err(error)) => {
                         tracing::warn!(%error, "reading the log for a subscription failed: its subscribers must attach again");
+                        // Set before the queue of commands is closed, which tells the subscribers.
+                        let _ = self.failure.set(error);
                         break;
                     }
                     None => break,
                 },
+                () = tokio::time::sleep_until(due), if next_due.is_some() => {}
+                () = tokio::time::sleep(ROOM_WAIT), if self.waits => {}
+                // The caller that opened it has gone away.
+                () = tokio::time::sleep_until(first_attach_by), if self.next_subscriber == 0 => break,
                 () = tokio::time::sleep_until(self.saved_at + SAVE_INTERVAL), if self.unsaved => self.save().await,
             }
             if self.subscribers.is_empty() && self.next_subscriber > 0 {
@@ -147,8 +194,8 @@ impl Task {
                         .get_mut(&subscriber)
                         .and_then(|state| state.outstanding.remove(&id));
                     match outstanding {
-                        Some(outstanding) if done => self.settle(&outstanding.event.cursor),
-                        Some(outstanding) => self.redeliveries.push_back(outstanding),
+                        Some(outstanding) if done => self.settle(outstanding),
+                        Some(outstanding) => self.reject(outstanding),
                         None => {}
                     }
                 }
@@ -172,14 +219,12 @@ impl Task {
             let _ = reply.send(Err(differs));
             return;
         }
-        if subscriber.filter.is_some() || self.subscribers.is_empty() {
-            self.requested_filter.clone_from(&subscriber.filter);
-            self.filter = Filter::new(
-                subscriber.filter.as_ref(),
-                self.key.visible(self.visibility),
-            );
-            self.unsaved = true;
+        if let Some(filter) = subscriber.filter {
+            self.filter = Filter::new(Some(&filter), self.key.visible(self.visibility));
+            self.requested_filter = Some(filter);
         }
+        // Also without another filter: the log notes when the subscription was used.
+        (self.unsaved, self.is_changed) = (true, true);
         let id = self.next_subscriber;
         self.next_subscriber += 1;
         let (deliveries, waiting) = mpsc::channel(subscriber.max_outstanding);
@@ -198,6 +243,7 @@ impl Task {
             handle: SubscriberHandle {
                 subscriber: id,
                 commands,
+                failure: TaskFailure::clone(&self.failure),
             },
         };
         if reply.send(Ok(attached)).is_err() {
@@ -210,14 +256,21 @@ impl Task {
             return;
         }
         self.saved_at = Instant::now();
-        let saved = SavedSubscription {
-            key: self.key.clone(),
-            visibility: Some(self.visibility),
-            filter: self.requested_filter.clone(),
-            cursor: self.position.clone(),
+        let (key, cursor) = (self.key.clone(), self.position.clone());
+        let saved = if self.is_changed {
+            let subscription = SavedSubscription {
+                key,
+                visibility: Some(self.visibility),
+                filter: self.requested_filter.clone(),
+                cursor,
+            };
+            self.log.save_subscription(subscription).await
+        } else {
+            // Without the filter, which may be long, several times a second.
+            self.log.save_position(key, cursor).await
         };
-        match self.log.save_subscription(saved).await {
-            Ok(()) => self.unsaved = false,
+        match saved {
+            Ok(()) => (self.unsaved, self.is_changed) = (false, false),
             Err(error) => {
                 tracing::warn!(%error, "saving the position of a subscription failed, trying again");
             }
@@ -226,68 +279,4 @@ impl Task {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{events::embedded::EmbeddedLog, ops::metrics::Metrics};
-
-    fn event(cursor: u64, application: &str) -> v1::Event {
-        v1::Event {
-            cursor: cursor.to_string(),
-            application: application.into(),
-            ..Default::default()
-        }
-    }
-
-    /// Attaches a subscriber with room for one delivery.
-    fn attach(task: &mut Task, commands: &mpsc::WeakSender<Command>) -> Attached {
-        let subscriber = Subscriber {
-            filter: None,
-            visibility: task.visibility,
-            max_outstanding: 1,
-        };
-        let (reply, attached) = oneshot::channel();
-        task.attach(subscriber, reply, commands);
-        attached.now_or_never().unwrap().unwrap().unwrap()
-    }
-
-    #[tokio::test]
-    async fn delivering_ends_when_subscribers_are_full_or_gone() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
-        let key = SubscriptionKey {
-            application: "ops".into(),
-            name: "x".into(),
-        };
-        let visibility = Visibility::OwnApplication;
-        let none = futures_util::stream::pending().boxed();
-        let log = std::sync::Arc::new(log.unwrap());
-        let mut task = Task::new(log, key, visibility, none, "0".into(), true);
-        let (commands, _received) = mpsc::channel(8);
-        let commands = commands.downgrade();
-        let kept = commands.upgrade();
-
-        let mut full = attach(&mut task, &commands);
-        let of_others = event(2, "shop");
-        task.read
-            .extend([event(1, "ops"), of_others, event(3, "ops"), event(4, "ops")]);
-        task.deliver();
-        let first = full.deliveries.try_recv().unwrap();
-        assert_eq!((first.delivery_id.as_str(), first.attempt), ("1", 1));
-        assert!(full.deliveries.try_recv().is_err(), "it is full");
-        assert_eq!(task.read.len(), 3, "the rest waits");
-
-        // A subscriber that has gone away gets no delivery, and keeps none from the others.
-        drop(attach(&mut task, &commands).deliveries);
-        task.deliver();
-        assert_eq!(task.subscribers.len(), 1);
-        let mut next = attach(&mut task, &commands);
-        task.deliver();
-        let third = next.deliveries.try_recv().unwrap();
-        assert_eq!(
-            third.delivery_id, "3",
-            "not the event of another application"
-        );
-        assert!(next.deliveries.try_recv().is_err());
-        drop(kept);
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 use super::quota::Limit;
 use crate::{
     config::tokens::{Tokens, TokensError},
+    message::{applications::Applications, id::ApplicationName},
     ops::{metrics::ReloadedFiles, reload::Reload},
 };
 
@@ -42,6 +43,8 @@ pub enum TokensFileError {
 pub(in crate::grpc) struct TokensFile {
     path: PathBuf,
     current: RwLock<Arc<LoadedTokens>>,
+    /// Learns those of the tokens.
+    applications: Applications,
 }
 
 /// The content of a tokens file, and the quota of each token by its name.
@@ -54,11 +57,13 @@ pub(super) struct LoadedTokens {
 impl TokensFile {
     /// # Errors
     /// [`TokensFileError`] names the file and the key.
-    pub(super) fn read(path: &Path) -> Result<Self, TokensFileError> {
-        let known = LoadedTokens::parse(path, read_text(path)?)?;
+    pub(super) fn read(path: &Path, applications: Applications) -> Result<Self, TokensFileError> {
+        let known = LoadedTokens::parse(path, read_text(path)?, &HashMap::new())?;
+        applications.set_of_tokens(known.applications());
         Ok(Self {
             path: path.to_owned(),
             current: RwLock::new(Arc::new(known)),
+            applications,
         })
     }
 
@@ -78,14 +83,17 @@ impl Reload for TokensFile {
 
     fn reload(&self) -> Result<bool, String> {
         let text = read_text(&self.path).map_err(|error| error.to_string())?;
-        if text == self.known().text {
+        let before = self.known();
+        if text == before.text {
             return Ok(false);
         }
-        let known = LoadedTokens::parse(&self.path, text).map_err(|error| error.to_string())?;
+        let known = LoadedTokens::parse(&self.path, text, &before.limits)
+            .map_err(|error| error.to_string())?;
         if known.tokens.grants().next().is_none() {
             let path = self.path.clone();
             return Err(TokensFileError::Empty { path }.to_string());
         }
+        self.applications.set_of_tokens(known.applications());
         *self.current.write() = Arc::new(known);
         Ok(true)
     }
@@ -99,25 +107,85 @@ fn read_text(path: &Path) -> Result<String, TokensFileError> {
 }
 
 impl LoadedTokens {
-    fn parse(path: &Path, text: String) -> Result<Self, TokensFileError> {
+    /// `limits` are those of the tokens before: one whose rate is the same keeps what is used of it.
+    fn parse(
+        path: &Path,
+        text: String,
+        limits: &HashMap<String, Arc<Limit>>,
+    ) -> Result<Self, TokensFileError> {
         let tokens = Tokens::parse(&text).map_err(|source| TokensFileError::Wrong {
             path: path.to_owned(),
             source,
         })?;
-        let limits = tokens
-            .grants()
-            .filter_map(|grant| Some((grant.name.clone(), Limit::new(grant.calls_per_second?))));
+        let limits = tokens.grants().filter_map(|grant| {
+            let calls_per_second = grant.calls_per_second?;
+            let kept = limits.get(&grant.name).cloned();
+            let kept = kept.filter(|limit| limit.calls_per_second == calls_per_second);
+            let limit = kept.unwrap_or_else(|| Limit::new(calls_per_second));
+            Some((grant.name.clone(), limit))
+        });
         Ok(Self {
             limits: limits.collect(),
             tokens,
             text,
         })
     }
+
+    fn applications(&self) -> impl Iterator<Item = &ApplicationName> {
+        self.tokens.grants().map(|grant| &grant.application)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_changed_file_does_not_give_quotas_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        let entry = |name: &str, digit: char, rate: u32| {
+            let hash = digit.to_string().repeat(64);
+            format!(
+                "[[token]]\nname = \"{name}\"\nhash = \"sha256:{hash}\"\napplication = \"shop\"\ncalls_per_second = {rate}\n"
+            )
+        };
+        fs::write(&path, entry("one", '0', 1)).unwrap();
+        let file = TokensFile::read(&path, Applications::default()).unwrap();
+        let limit = || Arc::clone(&file.known().limits["one"]);
+        limit().take().unwrap();
+        fs::write(&path, entry("one", '0', 1) + &entry("two", '1', 5)).unwrap();
+        assert_eq!(file.reload(), Ok(true));
+        assert!(limit().take().is_err(), "it is used up");
+        fs::write(&path, entry("one", '0', 7)).unwrap();
+        assert_eq!(file.reload(), Ok(true));
+        limit().take().expect("another rate is a new quota");
+    }
+
+    /// Without a change of its time or size, as after a repair of its mode.
+    #[test]
+    fn a_file_that_could_not_be_read_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        let entry = |name: &str| {
+            let hash = "0".repeat(64);
+            format!(
+                "[[token]]\nname = \"{name}\"\nhash = \"sha256:{hash}\"\napplication = \"shop\"\n"
+            )
+        };
+        fs::write(&path, entry("one")).unwrap();
+        let file = TokensFile::read(&path, Applications::default()).unwrap();
+        let repaired = folder.path().join("repaired");
+        fs::write(&repaired, entry("two")).unwrap();
+        fs::remove_file(&path).unwrap();
+        // Reading a folder fails.
+        fs::create_dir(&path).unwrap();
+        assert!(file.reload().is_err());
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&repaired, &path).unwrap();
+        assert_eq!(file.reload(), Ok(true));
+        assert_eq!(file.known().tokens.grants().next().unwrap().name, "two");
+    }
 
     /// A file that is written in two steps is empty between them.
     #[test]
@@ -131,7 +199,7 @@ mod tests {
             )
         };
         fs::write(&path, entry("one")).unwrap();
-        let file = TokensFile::read(&path).unwrap();
+        let file = TokensFile::read(&path, Applications::default()).unwrap();
         let names = || -> Vec<String> {
             let known = file.known();
             known

@@ -90,6 +90,15 @@ pub(super) fn row(failure: Failure) -> Row {
             &differs,
         )
         .with("subscription", &differs.name),
+        Failure::SubscriptionLimit(detail) => {
+            Row::new(Code::ResourceExhausted, Reason::SubscriptionLimit, detail)
+        }
+        Failure::EventStreamLimit { max } => Row::new(
+            Code::ResourceExhausted,
+            Reason::Overloaded,
+            format!("the application has {max} streams of events: end some, or try again later"),
+        )
+        .retry_after(DEFAULT_RETRY_DELAY),
         Failure::Append(error) => {
             Row::new(Code::Unavailable, Reason::EventLogUnavailable, error).retry_after(DEFAULT_RETRY_DELAY)
         }
@@ -182,6 +191,10 @@ fn send_row(error: SendError) -> Row {
         // The other of two calls that share a message: the one whose deadline passed gets DEADLINE_EXCEEDED.
         SendError::Withdrawn | SendError::ShuttingDown => {
             Row::new(Code::Unavailable, reason, message).retry_after(DEFAULT_RETRY_DELAY)
+        }
+        // The call shared a message with a command that its queue had given up.
+        SendError::NotSent => {
+            Row::new(Code::Unavailable, Reason::Withdrawn, message).retry_after(DEFAULT_RETRY_DELAY)
         }
         SendError::LogUnreadable(_) => Row::new(Code::Unavailable, reason, message)
             .retry_after(DEFAULT_RETRY_DELAY)

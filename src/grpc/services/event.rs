@@ -1,6 +1,9 @@
 //! `EventService`: reading the event log, from a cursor (`StreamEvents`) or with a named subscription (`Subscribe`).
 //!
-//! Invariant: a stream ends at shutdown. Neighbours: `events` has the log, `events::subscription` the subscriptions.
+//! Invariants: a stream ends at shutdown; an application has a bounded number of streams, each with a bounded filter. Neighbours:
+//! `events` has the log, `events::subscription` the subscriptions, `places` counts the streams.
+
+mod places;
 
 use std::{pin::Pin, time::Duration};
 
@@ -10,10 +13,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::places::{MAX_STREAMS, StreamPlace, StreamPlaces};
 use crate::grpc::{ServiceContext, auth::caller::Caller, failure::Failure};
 use crate::{
     events::{
-        Filter, Start, SubscriptionKey, Visibility,
+        Filter, Start, SubscriptionKey, Visibility, filter,
         subscription::{Attached, Subscriber, SubscriberHandle},
     },
     message::time,
@@ -27,7 +31,10 @@ use crate::{
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
-pub(in crate::grpc) struct Events(pub(in crate::grpc) ServiceContext);
+pub(in crate::grpc) struct Events {
+    context: ServiceContext,
+    places: StreamPlaces,
+}
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -41,6 +48,8 @@ impl EventService for Events {
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
         let caller = Caller::of(&request);
         let request = request.into_inner();
+        check_filter("filter", request.filter.as_ref())?;
+        let place = self.place(&caller)?;
         let filter = Filter::new(request.filter.as_ref(), caller.visible());
         let start = match request.start {
             None => Start::Now,
@@ -51,7 +60,7 @@ impl EventService for Events {
             ),
         };
         let batches = self
-            .0
+            .context
             .log
             .read(start, request.end_at_head)
             .await
@@ -68,7 +77,8 @@ impl EventService for Events {
             stream::iter(responses)
         });
         // Without this, a stream that follows the log would hold up the shutdown.
-        let events = events.take_until(self.0.closing.clone().cancelled_owned());
+        let events = events.take_until(self.context.closing.clone().cancelled_owned());
+        let events = events.inspect(move |_| _ = &place);
         Ok(Response::new(Box::pin(events)))
     }
 
@@ -86,14 +96,16 @@ impl EventService for Events {
         let Some(Action::Start(start)) = first.and_then(|request| request.action) else {
             return Err(Failure::invalid("start", "must be the first message").into());
         };
+        check_filter("start.filter", start.filter.as_ref())?;
+        let place = self.place(&caller)?;
         let attached = self.attach(&caller, start).await?;
         let ready = v1::SubscriptionReady {
             created: attached.created,
             cursor: attached.cursor,
         };
         let (failure_sender, failure) = oneshot::channel();
-        let closing = self.0.closing.clone();
-        self.0.tasks.spawn(async move {
+        let closing = self.context.closing.clone();
+        self.context.tasks.spawn(async move {
             if let Err(status) = handle_requests(requests, attached.handle, closing).await {
                 // Fails only if the caller has gone away.
                 let _ = failure_sender.send(status);
@@ -103,13 +115,28 @@ impl EventService for Events {
         let deliveries = ReceiverStream::new(attached.deliveries)
             .map(|delivery| Ok(response(Item::Delivery(delivery))));
         let failure = stream::once(failure).filter_map(async |failure| failure.ok().map(Err));
+        let responses = ready.chain(deliveries).chain(failure);
         Ok(Response::new(Box::pin(
-            ready.chain(deliveries).chain(failure),
+            responses.inspect(move |_| _ = &place),
         )))
     }
 }
 
 impl Events {
+    pub(in crate::grpc) fn new(context: ServiceContext) -> Self {
+        Self {
+            context,
+            places: StreamPlaces::default(),
+        }
+    }
+
+    /// A place for one more stream of the caller's application.
+    fn place(&self, caller: &Caller) -> Result<StreamPlace, Failure> {
+        self.places
+            .take(caller.application.as_str())
+            .ok_or(Failure::EventStreamLimit { max: MAX_STREAMS })
+    }
+
     async fn attach(
         &self,
         caller: &Caller,
@@ -149,8 +176,14 @@ impl Events {
             },
             max_outstanding,
         };
-        Ok(self.0.subscriptions.attach(key, subscriber).await?)
+        Ok(self.context.subscriptions.attach(key, subscriber).await?)
     }
+}
+
+fn check_filter(field: &str, filter: Option<&v1::EventFilter>) -> Result<(), Failure> {
+    filter
+        .map_or(Ok(()), filter::check)
+        .map_err(|error| Failure::invalid(field, error))
 }
 
 /// Handles the subscriber's requests until the stream ends or fails, then requeues its unacknowledged deliveries.
@@ -162,7 +195,7 @@ async fn handle_requests(
     let ended = loop {
         let request = tokio::select! {
             () = closing.cancelled() => break Ok(()),
-            () = subscriber.ended() => break Ok(()),
+            ended = subscriber.ended() => break ended.map_err(|error| Failure::Read(error).into()),
             request = requests.message() => request,
         };
         match request {

@@ -9,9 +9,13 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use tonic::{Request, Response, Status};
 
 use crate::grpc::{
-    ServiceContext, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline,
+    ServiceContext,
+    auth::caller::Caller,
+    failure::Failure,
+    middleware::{deadline::Deadline, trace::traceparent},
 };
 use crate::{
+    message::traceparent::Traceparent,
     proto::v1::{self, sms_service_server::SmsService},
     send::{
         Arrival, SendCommand, SendHandle, Sent,
@@ -30,7 +34,12 @@ struct PendingSend {
 
 impl Sms {
     /// Begins to send. Not async, because a future would keep room for the request until the response.
-    fn begin(&self, caller: Caller, request: SendRequest) -> Result<PendingSend, Failure> {
+    fn begin(
+        &self,
+        caller: Caller,
+        traceparent: Option<Traceparent>,
+        request: SendRequest,
+    ) -> Result<PendingSend, Failure> {
         let bulk_id = request.bulk.bulk_id.clone();
         let handle = self.0.sender.begin(SendCommand {
             application: caller.application,
@@ -38,6 +47,7 @@ impl Sms {
             request: request.bulk,
             violations: Vec::new(),
             arrival: Arrival::First,
+            traceparent,
             delivery: None,
         })?;
         Ok(PendingSend { bulk_id, handle })
@@ -45,7 +55,9 @@ impl Sms {
 
     fn begin_single(&self, request: Request<v1::SendSmsRequest>) -> Result<PendingSend, Failure> {
         let caller = Caller::of(&request);
-        self.begin(caller, SendRequest::from_single(request.into_inner()))
+        let traceparent = traceparent(request.metadata());
+        let request = SendRequest::from_single(request.into_inner());
+        self.begin(caller, traceparent, request)
     }
 }
 
@@ -94,7 +106,9 @@ impl SmsService for Sms {
     ) -> Result<Response<v1::SendSmsBulkResponse>, Status> {
         let caller = Caller::of(&request);
         let deadline = Deadline::of(request.metadata());
-        let pending = self.begin(caller, SendRequest::from_bulk(request.into_inner()))?;
+        let traceparent = traceparent(request.metadata());
+        let request = SendRequest::from_bulk(request.into_inner());
+        let pending = self.begin(caller, traceparent, request)?;
         let (bulk_id, sent) = pending.finish(deadline).await?;
         Ok(Response::new(bulk_response(bulk_id, sent)))
     }
@@ -106,9 +120,11 @@ impl SmsService for Sms {
         request: Request<tonic::Streaming<v1::StreamSmsRequest>>,
     ) -> Result<Response<Self::StreamSmsStream>, Status> {
         let caller = Caller::of(&request);
+        let traceparent = traceparent(request.metadata());
         Ok(Response::new(stream::open(
             self.clone(),
             caller,
+            traceparent,
             request.into_inner(),
         )))
     }

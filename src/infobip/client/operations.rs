@@ -20,6 +20,7 @@ use crate::{
             timestamp::WireTimestamp,
         },
     },
+    message::traceparent::TRACEPARENT,
     ops::metrics::Endpoint,
     proto::v1,
 };
@@ -46,7 +47,10 @@ impl Client {
         let body = batch.to_json().map_err(|_| ApiError::NotSent {
             detail: "the request body could not be serialized".to_owned(),
         })?;
-        let request = with_json(self.inner.http.post(url.clone()), body);
+        let mut request = with_json(self.inner.http.post(url.clone()), body);
+        if let Some(traceparent) = batch.traceparent.filter(|_| self.inner.sends_traceparent) {
+            request = request.header(TRACEPARENT, traceparent.to_string());
+        }
         self.call(Endpoint::Send, request, |response| {
             read_json(&response, |body| {
                 read_send_response(body, batch.destinations())

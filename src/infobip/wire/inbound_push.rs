@@ -30,7 +30,7 @@ pub struct UnreadableQuery {
 /// data coding 0, if every character has the same code in ASCII and GSM 7-bit.
 ///
 /// # Errors
-/// [`UnreadableQuery`] if sender, receiver, text and bin are all missing, or if bin is not hexadecimal.
+/// [`UnreadableQuery`] if sender, receiver, text and bin are all missing, or if bin is not hexadecimal and there is no text.
 pub fn received_from_query<K: AsRef<str>, V: AsRef<str>>(
     pairs: impl IntoIterator<Item = (K, V)>,
 ) -> Result<InboxRow, UnreadableQuery> {
@@ -55,11 +55,16 @@ pub fn received_from_query<K: AsRef<str>, V: AsRef<str>>(
         |field: &Option<String>| field.as_deref().and_then(|text| text.trim().parse().ok());
     let (data_coding, esm_class): (Option<i32>, Option<i32>) =
         (integer(&query.data_coding), integer(&query.esm_class));
-    let octets = convert::decode_hex(query.bin.as_deref().unwrap_or_default()).map_err(|_| {
-        UnreadableQuery {
-            detail: "bin is not hexadecimal",
+    let octets = match convert::decode_hex(query.bin.as_deref().unwrap_or_default()) {
+        Ok(octets) => octets,
+        // The text is the message; `source_payload` has both.
+        Err(_) if query.text.as_deref().is_some_and(|text| !text.is_empty()) => Vec::new(),
+        Err(_) => {
+            return Err(UnreadableQuery {
+                detail: "bin is not hexadecimal",
+            });
         }
-    })?;
+    };
     let (header, data) = split_header(&octets, esm_class.unwrap_or_default());
     let text = match query.text {
         Some(text) if !text.is_empty() => text,
@@ -224,6 +229,13 @@ mod tests {
                 assert!(received_from_query([("bin", octets)]).is_err());
             }
         }
+    }
+
+    #[test]
+    fn a_text_is_read_beside_a_bin_that_is_not_hexadecimal() {
+        let received = read(&[("sender", "1"), ("text", "YES"), ("bin", "%bin%")]);
+        assert_eq!((received.text.as_str(), received.data.len()), ("YES", 0));
+        assert!(received_from_query([("sender", "1"), ("text", ""), ("bin", "x")]).is_err());
     }
 
     #[test]

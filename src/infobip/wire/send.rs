@@ -11,7 +11,10 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use self::message::WireMessage;
-use crate::proto::v1::{self, outbound_message::Content};
+use crate::{
+    message::traceparent::Traceparent,
+    proto::v1::{self, outbound_message::Content},
+};
 
 /// The endpoint of a batch: texts and binary messages cannot share a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +34,8 @@ pub struct OutboundBatch<'a> {
     pub bulk_id: Option<&'a str>,
     /// API: `tracking`, applies to all messages.
     pub tracking: Option<&'a v1::Tracking>,
+    /// Sent as a header only with `infobip.send_traceparent`.
+    pub traceparent: Option<Traceparent>,
     pub messages: Vec<OutboundRow<'a>>,
 }
 
@@ -230,6 +235,7 @@ mod tests {
             kind: BatchKind::Text,
             bulk_id: Some("BULK-ID-123-xyz"),
             tracking: Some(&tracking),
+            traceparent: None,
             messages: vec![
                 OutboundRow {
                     message: &first,
@@ -299,6 +305,7 @@ mod tests {
             kind: BatchKind::Binary,
             bulk_id: None,
             tracking: None,
+            traceparent: None,
             messages: vec![OutboundRow {
                 message: &message,
                 destinations: &to,

@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+/// Elements whose text people or callers have written: its spaces belong to it.
+const VERBATIM: [&str; 3] = ["text", "cleanText", "callbackData"];
+
 /// An open element, with the JSON of its closed children.
 #[derive(Debug)]
 pub(super) struct Element {
@@ -29,7 +32,15 @@ impl Element {
 
     pub(super) fn into_json(self) -> Value {
         if self.children.is_empty() {
-            Value::String(self.text.trim().to_owned())
+            let is_verbatim = VERBATIM
+                .iter()
+                .any(|name| self.name.eq_ignore_ascii_case(name));
+            let text = if is_verbatim {
+                &self.text
+            } else {
+                self.text.trim()
+            };
+            Value::String(text.to_owned())
         } else {
             Value::Object(self.children)
         }

@@ -1,6 +1,6 @@
 //! Recovery from syntax errors: a malformed row is kept as bad, and reading continues at the next row.
 
-use super::{Element, MAX_ELEMENTS, Parser};
+use super::{Element, MAX_ELEMENTS, Parser, SyntaxError};
 use crate::infobip::wire::rows::{
     BadRow, MAX_BODY_ROWS, MAX_BROKEN_ROWS, UnreadableBody, too_many_rows,
 };
@@ -14,11 +14,15 @@ impl Parser<'_> {
                 return Err(too_many_rows());
             }
             let Some(innermost) = self.open.iter().rposition(Element::is_list_or_row) else {
-                // The error is not within rows, so the rest cannot be read.
+                // Without a row before it, the whole body counts as unreadable.
                 if self.rows.is_empty() {
                     return Err(UnreadableBody::new(error.detail));
                 }
-                return Ok(());
+                match self.skip_to_next_row(&error) {
+                    Some(next) => from = next,
+                    None => return Ok(()),
+                }
+                continue;
             };
             // A malformed row is dropped entirely. A list with an error between its rows stays open for the next rows.
             let frame = &mut self.open[innermost];
@@ -36,26 +40,47 @@ impl Parser<'_> {
                 self.open.truncate(innermost);
                 (start, error.at.max(start + 1))
             };
-            let next = (self.bad.len() + 1 < MAX_BROKEN_ROWS)
-                .then(|| next_row(self.text, search_from))
-                .flatten();
-            let payload = self
-                .text
-                .get(start..next.unwrap_or(self.text.len()))
-                .unwrap_or_default()
-                .trim();
-            if !is_only_closing_tags(payload) {
-                self.bad.push(BadRow {
-                    payload: payload.to_owned(),
-                    detail: error.detail.to_owned(),
-                });
-            }
-            match next {
+            match self.keep_malformed(start, search_from, error.detail) {
                 Some(next) => from = next,
                 None => return Ok(()),
             }
         }
         Ok(())
+    }
+
+    /// After an error between lists: what is between the last row and the next one counts as malformed. Returns the offset of the
+    /// next row, if there is one.
+    fn skip_to_next_row(&mut self, error: &SyntaxError) -> Option<usize> {
+        // A second root may be a row itself, which is read again below the first one.
+        let is_second_root = self.open.is_empty() && self.root.is_some();
+        let search_from = error.at + usize::from(!is_second_root);
+        let next = self.keep_malformed(self.row_end, search_from, error.detail)?;
+        // The same text is not kept twice.
+        self.row_end = next;
+        if is_second_root {
+            self.open.extend(self.root.take());
+        }
+        Some(next)
+    }
+
+    /// Keeps the text from `start` to the next row, which is searched from `search_from` on, as a malformed row. Returns the offset
+    /// of the next row, if there is one.
+    fn keep_malformed(&mut self, start: usize, search_from: usize, detail: &str) -> Option<usize> {
+        let next = (self.bad.len() + 1 < MAX_BROKEN_ROWS)
+            .then(|| next_row(self.text, search_from))
+            .flatten();
+        let payload = self
+            .text
+            .get(start..next.unwrap_or(self.text.len()))
+            .unwrap_or_default()
+            .trim();
+        if !is_only_closing_tags(payload) {
+            self.bad.push(BadRow {
+                payload: payload.to_owned(),
+                detail: detail.to_owned(),
+            });
+        }
+        next
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     message::{
         id::{ApplicationName, MAX_ID_CHARACTERS, logged_id},
         reason::Reason,
+        traceparent::Traceparent,
         violations::summary,
     },
     primitives::joined::Joined,
@@ -39,6 +40,7 @@ pub(super) struct Admitted {
     pub(super) plan: Plan,
     pub(super) places: Taken,
     pub(super) arrival: Arrival,
+    pub(super) traceparent: Option<Traceparent>,
     pub(super) delivery: Option<QueueDelivery>,
 }
 
@@ -73,6 +75,7 @@ impl Inner {
             mut request,
             violations,
             arrival,
+            traceparent,
             delivery,
         } = command;
         if self.closing.is_cancelled() {
@@ -144,6 +147,7 @@ impl Inner {
             plan,
             places,
             arrival,
+            traceparent,
             delivery,
         })
     }
@@ -187,7 +191,7 @@ impl Inner {
                 checked.map(|()| None)
             }
             // It is not sent.
-            Arrival::Returned { .. } => return None,
+            Arrival::Returned { .. } | Arrival::GivenUp { .. } => return None,
         };
         let refusal = match checked {
             Ok(counted) => {

@@ -154,10 +154,12 @@ impl Inner {
             exclusive: exclusive.clone(),
         };
         // When a request that an earlier process began has ended.
+        let since = |at| Timestamp::now().duration_since(at).unsigned_abs();
         let others_end = match arrival {
-            Arrival::Returned { at } => {
-                let ago = Timestamp::now().duration_since(at).unsigned_abs();
-                self.request_timeout.saturating_sub(ago)
+            Arrival::Returned { at } => self.request_timeout.saturating_sub(since(at)),
+            // Nobody looks it up again soon.
+            Arrival::GivenUp { at } => {
+                (self.request_timeout + self.log_lag).saturating_sub(since(at))
             }
             Arrival::First | Arrival::Redelivered | Arrival::LookUpFirst => self.request_timeout,
         };
@@ -166,6 +168,7 @@ impl Inner {
             let send = InDoubtSend::redelivered(item, others_end, self.account.clock.now());
             let send = match arrival {
                 Arrival::Returned { .. } => send.looked_up_once(),
+                Arrival::GivenUp { .. } => send.never_resent(),
                 _ => send,
             };
             match call.published_at() {

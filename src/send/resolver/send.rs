@@ -32,6 +32,8 @@ pub(in crate::send) struct InDoubtSend {
     /// An item with exactly one slot.
     pub(super) item: BatchItem,
     may_resend: bool,
+    /// Its queue has given it up: it is not sent again, whether or not somebody sent it.
+    is_given_up: bool,
     tried: Tried,
     /// On the clock that stands still during outages.
     since: Instant,
@@ -69,6 +71,7 @@ impl InDoubtSend {
         Self {
             item,
             may_resend: true,
+            is_given_up: false,
             tried,
             since,
             due: now,
@@ -126,6 +129,12 @@ impl InDoubtSend {
     /// It is looked up only when "not found" counts: it was probably not sent.
     pub(in crate::send) fn looked_up_once(mut self) -> Self {
         self.due = self.not_found_counts_from;
+        self
+    }
+
+    /// Its queue has given it up: what the logs do not have ends without a result.
+    pub(in crate::send) fn never_resent(mut self) -> Self {
+        self.is_given_up = true;
         self
     }
 
@@ -189,6 +198,7 @@ impl InDoubtSend {
                 // The dispatcher rejects it if it has expired.
                 Tried::Nowhere => return Next::Resend,
                 Tried::Elsewhere if self.item.is_expired() => return Next::End(self.expired()),
+                Tried::Elsewhere if self.is_given_up => return Next::HandBack(SendError::NotSent),
                 Tried::Elsewhere if !self.may_resend => {
                     let why =
                         "it may have been sent more than 24 hours ago, so it is not sent again";

@@ -26,7 +26,7 @@ use smsbridge::{
     config::Config,
     events::{EventLog as _, NewEvent, SharedEventLog, Start, broker::BrokerLog},
     infobip::account::Account,
-    message::id::derive_message_id,
+    message::{applications::Applications, id::derive_message_id},
     ops::metrics::Metrics,
     proto::v1::{self, event::Payload, outbound_message::Content},
     query::Query,
@@ -203,7 +203,11 @@ fn no_api() -> Arc<Query> {
     .map(|(key, value)| (key.to_owned(), value.to_owned()));
     let config = Config::load(None, std::iter::empty(), &flags).unwrap();
     let account = Account::new(&config.infobip, 0, Metrics::new()).unwrap();
-    Arc::new(Query::new(Arc::new(account), Metrics::new()))
+    Arc::new(Query::new(
+        Arc::new(account),
+        Applications::default(),
+        Metrics::new(),
+    ))
 }
 
 impl Edge {
@@ -243,6 +247,7 @@ impl Edge {
             sender: sender.clone(),
             query: no_api(),
             log: log.clone(),
+            applications: Applications::new(&["billing".to_owned()]),
             application_from: broker.config().application_from,
             prefetch: broker.config().prefetch,
             hold_for: broker.config().hold_for,
@@ -478,6 +483,16 @@ async fn invalid_commands_are_dead_lettered_without_blocking_others() {
             "INVALID_APPLICATION",
             plain().with_app_id("No Such".into()),
             json("c", 1).into(),
+        ),
+        (
+            "INVALID_APPLICATION",
+            plain().with_app_id("unknown".into()),
+            json("unknown", 1).into(),
+        ),
+        (
+            "INVALID_APPLICATION",
+            plain().with_app_id("foreign".into()),
+            json("foreign", 1).into(),
         ),
         (
             "INVALID_REQUEST_ID",

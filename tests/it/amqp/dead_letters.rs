@@ -1,8 +1,10 @@
 //! Commands that end in `smsbridge.dead` of a whole bridge: returned by the broker, or invalid.
 
+use std::time::Duration;
+
 use lapin::{
     BasicProperties,
-    options::{BasicGetOptions, BasicNackOptions},
+    options::{BasicGetOptions, BasicRejectOptions},
     types::ShortString,
 };
 use prost::Message as _;
@@ -15,6 +17,7 @@ use smsbridge::{
     },
 };
 
+use super::doubts::LOGS_PATH;
 use crate::support::{
     bridge::TestBridge,
     broker::{Client, TestBroker},
@@ -24,17 +27,16 @@ use crate::support::{
 
 const COMMAND: &[u8] = br#"{"message": {"destinations": [{"to": "41793026727"}], "text": "x"}}"#;
 
-/// Takes the next message of a queue and rejects it; false if the queue is empty.
-async fn refuse(client: &Client, queue: &str, requeue: bool) -> bool {
+/// Takes the next message of a queue and rejects it, which every version counts as a failed delivery; false if the queue is empty.
+pub(super) async fn refuse(client: &Client, queue: &str, requeue: bool) -> bool {
     let get = client
         .channel
         .basic_get(queue.into(), BasicGetOptions::default());
     let Some(got) = get.await.unwrap() else {
         return false;
     };
-    let multiple = false;
-    let options = BasicNackOptions { requeue, multiple };
-    got.acker.nack(options).await.unwrap()
+    let options = BasicRejectOptions { requeue };
+    got.acker.reject(options).await.unwrap()
 }
 
 /// One command exceeded the delivery limit, another consumer rejected the other.
@@ -59,7 +61,13 @@ async fn commands_refused_or_over_the_delivery_limit_are_dead_lettered() {
     assert!(deliveries > 1_000, "{deliveries}");
 
     let simulator = TestSimulator::start().await;
-    let bridge = TestBridge::with(&simulator, |config| config.amqp = broker.config()).await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.amqp = broker.config();
+        // They are looked up after these times.
+        config.infobip.request_timeout = Duration::from_secs(1);
+        config.infobip.log_lag = Duration::from_secs(1);
+    })
+    .await;
     let mut letters = Vec::new();
     for _ in 0..2 {
         let letter = client.take(&broker.topology().dead()).await;
@@ -86,7 +94,8 @@ async fn commands_refused_or_over_the_delivery_limit_are_dead_lettered() {
     })
     .await;
     assert_eq!(told, expected);
-    assert!(simulator.requests().await.is_empty(), "nothing was sent");
+    let paths = simulator.paths().await;
+    assert!(paths.iter().all(|path| path == LOGS_PATH), "{paths:?}");
     bridge.stop().await;
 }
 

@@ -96,7 +96,7 @@ impl Setup {
     }
 
     /// An earlier process sent the message with this id.
-    async fn sent_before(&self, message_id: &str) {
+    pub(super) async fn sent_before(&self, message_id: &str) {
         let sent = json!({"from": "InfoSMS", "text": "Hello",
             "destinations": [{"to": TO, "messageId": format!("default.{message_id}")}]});
         self.simulator.send(sent).await;

@@ -13,7 +13,7 @@ use smsbridge::{
         AppendError, BeginSends, EarlierSend, EventLog as _, NewEvent, Quarantined, ReadError,
         Start, broker::BrokerLog,
     },
-    message::id::{ApplicationName, owner},
+    message::{applications::Applications, id::ApplicationName},
     ops::metrics::Metrics,
     proto::v1::{self, event::Payload},
 };
@@ -56,7 +56,7 @@ pub(super) fn report(wire_id: &str, group: v1::StatusGroup, is_final: bool) -> N
         r#final: is_final,
         ..Default::default()
     };
-    NewEvent::report(wire_id, report, String::new())
+    NewEvent::report(&Applications::default(), wire_id, report, String::new())
 }
 
 pub(super) async fn read_to_head(log: &BrokerLog, start: Start) -> Vec<v1::Event> {
@@ -290,7 +290,10 @@ async fn a_pending_report_never_follows_a_final_one() {
     .unwrap();
     let events = read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
     assert_eq!(ids(&events), ["a", "b", "c"]);
-    assert_eq!(owner("billing.a").0, events[0].application);
+    assert_eq!(
+        Applications::default().owner("billing.a").0,
+        events[0].application
+    );
     log.close().await;
 }
 

@@ -3,9 +3,9 @@
 
 mod broker_alarm;
 mod repeated;
+mod setup;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,126 +15,24 @@ use std::{
 
 use lapin::{
     BasicProperties,
-    options::{BasicGetOptions, QueueDeclareOptions},
+    options::BasicGetOptions,
     types::{AMQPValue, FieldTable},
 };
 use prost::Message as _;
 use serde_json::{Value, json};
 use smsbridge::{
     amqp::headers::text_header,
-    proto::v1::{self, NumberLookup, event::Payload},
+    proto::v1::{self, event::Payload},
 };
 
+pub(crate) use self::setup::{LOOKUP_PATH, number, paid, publish, with_id};
+use self::setup::{messages_and_consumers, numbers, reason};
 use super::custody::Setup;
 use crate::support::{
-    broker::{Client, TestBroker},
+    broker::TestBroker,
     eventually,
     relay::{Peer, Verdict, start_relay},
-    simulator::TestSimulator,
 };
-
-pub(crate) const LOOKUP_PATH: &str = "/number/1/query";
-
-pub(crate) fn number(n: usize) -> String {
-    format!("41793{n:06}")
-}
-
-fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
-    range.map(number).collect()
-}
-
-pub(crate) fn with_id(request_id: &str) -> BasicProperties {
-    BasicProperties::default()
-        .with_delivery_mode(2)
-        .with_app_id("billing".into())
-        .with_message_id(request_id.into())
-}
-
-/// Publishes a command without waiting for anything but the confirm.
-pub(crate) async fn publish(
-    broker: &TestBroker,
-    client: &Client,
-    properties: BasicProperties,
-    to: &[String],
-) {
-    let body = json!({"to": to}).to_string();
-    let commands = broker.topology().commands();
-    client
-        .publish(&commands, "number.lookup", properties, body.as_bytes())
-        .await;
-}
-
-/// How often each number was paid for.
-pub(crate) async fn paid(simulator: &TestSimulator) -> BTreeMap<String, u64> {
-    let ledger = simulator.get("/_sim/lookups").await;
-    let rows = ledger["lookups"].as_array().unwrap().iter();
-    rows.map(|row| {
-        let to = row["to"].as_str().unwrap().to_owned();
-        (to, row["count"].as_u64().unwrap())
-    })
-    .collect()
-}
-
-async fn messages_in(client: &Client, queue: &str) -> u32 {
-    let passive = QueueDeclareOptions {
-        passive: true,
-        ..Default::default()
-    };
-    let channel = &client.channel;
-    let queue = channel.queue_declare(queue.into(), passive, FieldTable::default());
-    queue.await.unwrap().message_count()
-}
-
-impl Setup {
-    async fn publish_lookup(&self, properties: BasicProperties, to: &[String]) {
-        publish(&self.broker, &self.client, properties, to).await;
-    }
-
-    /// The results of numbers, by number. Events with equal ids count once, the first.
-    async fn lookups(&self) -> BTreeMap<String, NumberLookup> {
-        let (mut ids, mut results) = (BTreeSet::new(), BTreeMap::new());
-        for event in self.bridge.all_events().await {
-            if event.r#type != "lookup.completed" || !ids.insert(event.id) {
-                continue;
-            }
-            let Some(Payload::Lookup(lookup)) = event.payload else {
-                panic!("an event without a look-up")
-            };
-            assert_eq!(event.source_payload, lookup.source_payload);
-            let twice = results.insert(lookup.to.clone(), *lookup);
-            assert!(twice.is_none(), "two results: {twice:?}");
-        }
-        results
-    }
-
-    /// Waits until so many numbers have a result.
-    async fn completed(&self, count: usize) -> BTreeMap<String, NumberLookup> {
-        eventually("all have a result", async || {
-            let results = self.lookups().await;
-            (results.len() == count).then_some(results)
-        })
-        .await
-    }
-
-    async fn requests(&self) -> usize {
-        let paths = self.simulator.paths().await;
-        paths.iter().filter(|path| *path == LOOKUP_PATH).count()
-    }
-
-    /// Checks that the queues are empty when the bridge has stopped.
-    async fn stop(self) {
-        self.bridge.stop().await;
-        for queue in ["lookup", "returned", "retry.1s", "retry.10s", "retry.60s"] {
-            let queue = format!("{}.{queue}", self.broker.prefix);
-            let left = self.client.try_take(&queue).await;
-            assert!(left.is_none(), "left in {queue}: {left:?}");
-        }
-    }
-}
-
-fn reason(result: &NumberLookup) -> &str {
-    result.refusal.as_ref().map_or("", |one| &one.reason)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_of_a_command_are_answered_by_events_and_a_reply() {
@@ -193,12 +91,7 @@ async fn numbers_of_a_command_are_answered_by_events_and_a_reply() {
     assert_eq!(response.results[0].to, number(2));
     let correlation = reply.properties.correlation_id().as_ref().unwrap();
     assert_eq!(correlation.as_str(), "r2");
-    assert!(
-        paid(&setup.simulator)
-            .await
-            .values()
-            .all(|times| *times == 1)
-    );
+    setup.assert_none_paid_twice().await;
     setup.stop().await;
 }
 
@@ -211,8 +104,7 @@ async fn more_numbers_than_the_api_takes_are_several_requests() {
     setup
         .publish_lookup(with_id("many"), &numbers(0..2_500))
         .await;
-    let results = setup.completed(2_500).await;
-    assert!(results.values().all(|one| one.refusal.is_none()));
+    setup.answered(2_500).await;
     assert_eq!(setup.requests().await, 3);
     setup.stop().await;
 }
@@ -263,8 +155,7 @@ async fn a_redelivered_look_up_is_reported_as_unknown_and_not_asked() {
 async fn a_lost_answer_makes_its_numbers_unknown_and_the_others_are_asked() {
     let setup = Setup::start(|_| ()).await;
     setup
-        .simulator
-        .fault(json!({"kind": "status", "status": 503, "processed": true, "path": LOOKUP_PATH, "count": 1}))
+        .fault(json!({"kind": "status", "status": 503, "processed": true, "count": 1}))
         .await;
     setup
         .publish_lookup(with_id("r1"), &numbers(0..1_001))
@@ -275,8 +166,7 @@ async fn a_lost_answer_makes_its_numbers_unknown_and_the_others_are_asked() {
         .filter(|one| reason(one) == "API_ANSWER_LOST");
     assert_eq!(lost.count(), 1_000);
     assert_eq!(reason(&results[&number(1_000)]), "");
-    let paid = paid(&setup.simulator).await;
-    assert!(paid.len() == 1_001 && paid.values().all(|times| *times == 1));
+    setup.assert_paid_once(1_001).await;
     // Before the next request, something that costs nothing was asked.
     let paths = setup.simulator.paths().await;
     assert!(paths.iter().any(|path| path == "/account/1/balance"));
@@ -291,10 +181,7 @@ async fn an_outage_in_doubt_does_not_take_the_backlog() {
         .simulator
         .fault(json!({"kind": "status", "status": 503}))
         .await;
-    for n in 0..30 {
-        let id = format!("r{n}");
-        setup.publish_lookup(with_id(&id), &numbers(n..n + 1)).await;
-    }
+    setup.publish_each(0..30).await;
     eventually("the outage is noticed", async || {
         let paths = setup.simulator.paths().await;
         let asked = paths.iter().filter(|path| path.contains("balance"));
@@ -306,35 +193,21 @@ async fn an_outage_in_doubt_does_not_take_the_backlog() {
     let results = setup.completed(30).await;
     let unknown = results.values().filter(|one| !reason(one).is_empty());
     assert!(unknown.count() <= 4);
-    assert!(
-        paid(&setup.simulator)
-            .await
-            .values()
-            .all(|times| *times == 1)
-    );
+    setup.assert_none_paid_twice().await;
     setup.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn look_ups_wait_while_the_api_does_nothing() {
     for fault in [
-        json!({"kind": "html", "status": 404, "path": LOOKUP_PATH, "count": 2}),
-        json!({"kind": "status", "status": 429, "path": LOOKUP_PATH, "count": 2}),
+        json!({"kind": "html", "status": 404, "count": 2}),
+        json!({"kind": "status", "status": 429, "count": 2}),
     ] {
         let setup = Setup::start(|_| ()).await;
-        setup.simulator.fault(fault).await;
-        for n in 0..6 {
-            let id = format!("r{n}");
-            setup.publish_lookup(with_id(&id), &numbers(n..n + 1)).await;
-        }
-        let results = setup.completed(6).await;
-        assert!(results.values().all(|one| one.refusal.is_none()));
-        assert!(
-            paid(&setup.simulator)
-                .await
-                .values()
-                .all(|times| *times == 1)
-        );
+        setup.fault(fault).await;
+        setup.publish_each(0..6).await;
+        setup.answered(6).await;
+        setup.assert_none_paid_twice().await;
         assert_eq!(setup.requests().await, 8, "two of them in vain");
         setup.stop().await;
     }
@@ -344,14 +217,8 @@ async fn look_ups_wait_while_the_api_does_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_hands_look_ups_back_that_were_not_asked() {
     let setup = Setup::start(|_| ()).await;
-    setup
-        .simulator
-        .fault(json!({"kind": "status", "status": 401, "path": LOOKUP_PATH}))
-        .await;
-    for n in 0..10 {
-        let id = format!("r{n}");
-        setup.publish_lookup(with_id(&id), &numbers(n..n + 1)).await;
-    }
+    setup.fault(json!({"kind": "status", "status": 401})).await;
+    setup.publish_each(0..10).await;
     eventually("the API was asked", async || {
         (setup.requests().await > 0).then_some(())
     })
@@ -360,12 +227,7 @@ async fn a_shutdown_hands_look_ups_back_that_were_not_asked() {
     bridge.stop().await;
 
     let setup = Setup::start_on(broker, |_| ()).await;
-    let results = setup.completed(10).await;
-    let unknown: Vec<_> = results
-        .values()
-        .filter(|one| one.refusal.is_some())
-        .collect();
-    assert!(unknown.is_empty(), "{unknown:?}");
+    setup.answered(10).await;
     setup.stop().await;
 }
 
@@ -379,21 +241,11 @@ async fn a_look_up_that_is_published_again_is_paid_once() {
     setup.completed(2).await;
     setup.publish_lookup(with_id("r2"), &numbers(2..3)).await;
     setup.completed(3).await;
-    assert!(
-        paid(&setup.simulator)
-            .await
-            .values()
-            .all(|times| *times == 1)
-    );
+    setup.assert_none_paid_twice().await;
 
     // The same id for other numbers is a mistake of its publisher.
     setup.publish_lookup(with_id("r1"), &numbers(5..6)).await;
-    let dead = setup.client.take(&setup.broker.topology().dead()).await;
-    let headers = dead.properties.headers().as_ref();
-    assert_eq!(
-        text_header(headers, "smsbridge-reason").as_deref(),
-        Some("ID_REUSED")
-    );
+    setup.take_dead("ID_REUSED").await;
     setup.stop().await;
 }
 
@@ -454,6 +306,21 @@ async fn invalid_look_ups_are_dead_lettered() {
             "UNKNOWN_TYPE",
             "LookupNumbersRequest",
         ),
+        // What RabbitMQ makes of the body of an AMQP 1.0 message that is a value.
+        (
+            "number.lookup",
+            plain().with_type("amqp-1.0".into()),
+            json!({"to": ["41"]}),
+            "UNKNOWN_TYPE",
+            "one data section",
+        ),
+        (
+            "sms.send",
+            plain().with_type("amqp-1.0".into()),
+            json!({}),
+            "UNKNOWN_TYPE",
+            "one data section",
+        ),
         (
             "sms.send",
             typed("LookupNumbersRequest"),
@@ -480,16 +347,10 @@ async fn a_look_up_that_the_api_refuses_is_a_dead_letter_with_what_is_left() {
     let refused = json!({"requestError": {"serviceException":
         {"messageId": "BAD_REQUEST", "text": "Bad request", "validationErrors": {"to": ["is bad"]}}}});
     setup
-        .simulator
-        .fault(json!({"kind": "status", "status": 400, "path": LOOKUP_PATH, "body": refused, "count": 1}))
+        .fault(json!({"kind": "status", "status": 400, "body": refused, "count": 1}))
         .await;
     setup.publish_lookup(with_id("r1"), &numbers(0..2)).await;
-    let dead = setup.client.take(&setup.broker.topology().dead()).await;
-    let headers = dead.properties.headers().as_ref();
-    assert_eq!(
-        text_header(headers, "smsbridge-reason").as_deref(),
-        Some("API_REFUSED")
-    );
+    let dead = setup.take_dead("API_REFUSED").await;
     let events = setup.bridge.all_events().await;
     let invalid = events.iter().find_map(|event| match &event.payload {
         Some(Payload::InvalidCommand(invalid)) => Some(invalid),
@@ -502,8 +363,7 @@ async fn a_look_up_that_the_api_refuses_is_a_dead_letter_with_what_is_left() {
     let body: Value = serde_json::from_slice(&dead.data).unwrap();
     assert_eq!(body["to"], json!(numbers(0..2)));
     setup.publish_lookup(with_id("r1"), &numbers(0..2)).await;
-    let results = setup.completed(2).await;
-    assert!(results.values().all(|one| one.refusal.is_none()));
+    setup.answered(2).await;
     setup.stop().await;
 }
 
@@ -517,14 +377,11 @@ async fn look_ups_expire() {
     publish(&broker, &client, early, &numbers(0..1)).await;
     let returned = broker.topology().returned();
     eventually("it expired", async || {
-        (messages_in(&client, &returned).await == 1).then_some(())
+        (messages_and_consumers(&client, &returned).await.0 == 1).then_some(())
     })
     .await;
     let setup = Setup::start_on(broker, |_| ()).await;
-    setup
-        .simulator
-        .fault(json!({"kind": "status", "status": 401, "path": LOOKUP_PATH}))
-        .await;
+    setup.fault(json!({"kind": "status", "status": 401})).await;
     let late = with_id("r1").with_expiration("1500".into());
     setup.publish_lookup(late, &numbers(1..2)).await;
     let results = setup.completed(2).await;
@@ -565,36 +422,19 @@ async fn an_answer_is_stored_although_the_delivery_was_lost() {
         config.infobip.request_timeout = Duration::from_secs(30);
     })
     .await;
-    setup
-        .simulator
-        .fault(json!({"kind": "latency", "ms": 1_500, "path": LOOKUP_PATH}))
-        .await;
+    setup.fault(json!({"kind": "latency", "ms": 1_500})).await;
     let events = setup.broker.topology().events();
     let bound = setup.client.bind_queue(&events, "lookup.#", &[]).await;
     setup.publish_lookup(with_id("r1"), &numbers(0..2)).await;
-    eventually("the API has the request", async || {
-        (paid(&setup.simulator).await.len() == 2).then_some(())
-    })
-    .await;
+    setup.until_paid(2).await;
     proxy.cut();
     for _ in 0..2 {
-        let event = setup.client.take(&bound).await;
-        let event: v1::Event = serde_json::from_slice(&event.data).unwrap();
-        let Some(Payload::Lookup(lookup)) = event.payload else {
-            panic!("no look-up")
-        };
+        let lookup = setup.take_result(&bound).await;
         assert_eq!(lookup.refusal, None);
     }
     let lookup = setup.broker.topology().lookup();
     eventually("it is consumed again", async || {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let channel = &setup.client.channel;
-        let queue = channel.queue_declare(lookup.as_str().into(), passive, FieldTable::default());
-        let queue = queue.await.unwrap();
-        (queue.consumer_count() == 1 && queue.message_count() == 0).then_some(())
+        (messages_and_consumers(&setup.client, &lookup).await == (0, 1)).then_some(())
     })
     .await;
     let Setup {
@@ -619,28 +459,16 @@ async fn look_ups_that_wait_long_go_over_a_retry_queue() {
         config.infobip.request_timeout = Duration::from_secs(30);
     })
     .await;
-    setup
-        .simulator
-        .fault(json!({"kind": "html", "status": 404, "path": LOOKUP_PATH}))
-        .await;
-    for n in 0..6 {
-        let id = format!("r{n}");
-        setup.publish_lookup(with_id(&id), &numbers(n..n + 1)).await;
-    }
+    setup.fault(json!({"kind": "html", "status": 404})).await;
+    setup.publish_each(0..6).await;
     let retry = format!("{}.retry.1s", setup.broker.prefix);
     eventually("one waits in the retry queue", async || {
-        (messages_in(&setup.client, &retry).await > 0).then_some(())
+        (messages_and_consumers(&setup.client, &retry).await.0 > 0).then_some(())
     })
     .await;
     setup.simulator.heal().await;
-    let results = setup.completed(6).await;
-    assert!(results.values().all(|one| one.refusal.is_none()));
-    assert!(
-        paid(&setup.simulator)
-            .await
-            .values()
-            .all(|times| *times == 1)
-    );
+    setup.answered(6).await;
+    setup.assert_none_paid_twice().await;
     setup.stop().await;
 }
 
@@ -665,19 +493,12 @@ async fn a_copy_without_a_confirm_is_not_published_again() {
         config.amqp.hold_for = Duration::from_millis(200);
     })
     .await;
-    setup
-        .simulator
-        .fault(json!({"kind": "html", "status": 404, "path": LOOKUP_PATH}))
-        .await;
+    setup.fault(json!({"kind": "html", "status": 404})).await;
     let events = setup.broker.topology().events();
     let bound = setup.client.bind_queue(&events, "lookup.#", &[]).await;
     setup.publish_lookup(with_id("r1"), &numbers(0..2)).await;
     for _ in 0..2 {
-        let event = setup.client.take(&bound).await;
-        let event: v1::Event = serde_json::from_slice(&event.data).unwrap();
-        let Some(Payload::Lookup(lookup)) = event.payload else {
-            panic!("no look-up")
-        };
+        let lookup = setup.take_result(&bound).await;
         assert_eq!(reason(&lookup), "OUTCOME_UNKNOWN");
     }
     setup.bridge.stop().await;

@@ -79,7 +79,12 @@ async fn a_stream_with_another_retention_is_used() {
     let [warned] = warned[..] else {
         panic!("{said}")
     };
-    for part in ["x-max-age", "7200s", "3600s", "docs/RABBITMQ.md"] {
+    // From 4.3 on the broker compares times, and tells milliseconds.
+    let [existing, configured] = match broker.version().await {
+        version if version >= (4, 3) => ["'7200000'", "'3600000'"],
+        _ => ["'7200s'", "'3600s'"],
+    };
+    for part in ["x-max-age", existing, configured, "docs/RABBITMQ.md"] {
         assert!(warned.contains(part), "{part} in {warned}");
     }
 }
@@ -219,4 +224,82 @@ async fn a_queue_that_drops_messages_at_a_delivery_limit_is_not_used() {
     let limit = (arguments::DELIVERY_LIMIT, number(5));
     declare(&broker, &returned, &[quorum(), limit]).await;
     bridge_that_tells(&broker, &returned).await.stop().await;
+}
+
+/// The message tells which queue or exchange, which argument, both values, and what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_is_explained_with_its_way_out() {
+    let explained = async |broker: &TestBroker, parts: &[&str]| {
+        let bridge = bridge_that_tells(broker, "cannot declare: ").await;
+        let ready = bridge.ready().await;
+        bridge.stop().await;
+        let declared = topology(broker, &["--declare"], "1h");
+        let said = String::from_utf8(declared.stderr).unwrap();
+        for part in parts {
+            assert!(ready.contains(part), "{part} in {ready}");
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    };
+
+    let broker = TestBroker::start().await;
+    let queue = broker.topology().returned();
+    declare(&broker, &queue, &[]).await;
+    let named = format!("the queue `{queue}` already exists");
+    let delete = format!("rabbitmqctl delete_queue -p '/' --if-empty '{queue}'");
+    let parts = [
+        "`x-queue-type` is ",
+        "the bridge declares `quorum`",
+        &named,
+        &delete,
+    ];
+    explained(&broker, &parts).await;
+
+    let broker = TestBroker::start().await;
+    let queue = broker.topology().lookup();
+    let limit = (arguments::DELIVERY_LIMIT, number(1000));
+    declare(&broker, &queue, &[quorum(), limit]).await;
+    let named = format!("the queue `{queue}` already exists");
+    let parts = [
+        "`x-dead-letter-",
+        "` is absent there",
+        &named,
+        "amqp.prefix",
+    ];
+    explained(&broker, &parts).await;
+
+    let broker = TestBroker::start().await;
+    let exchange = broker.topology().events();
+    let client = broker.client().await;
+    let durable = lapin::options::ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    let declared = client.channel.exchange_declare(
+        exchange.as_str().into(),
+        lapin::ExchangeKind::Fanout,
+        durable,
+        FieldTable::default(),
+    );
+    declared.await.unwrap();
+    let named = format!("the exchange `{exchange}` already exists");
+    let parts = [
+        "`type` is `fanout` there",
+        "declares `topic`",
+        &named,
+        "bind your queues again",
+    ];
+    explained(&broker, &parts).await;
+
+    // Only `--declare` minds another retention.
+    let broker = TestBroker::start().await;
+    assert!(topology(&broker, &["--declare"], "2h").status.success());
+    let conflict = topology(&broker, &["--declare"], "1h");
+    let said = String::from_utf8(conflict.stderr).unwrap();
+    for part in [
+        "`x-max-age` is `7200s` there",
+        "declares `3600s`",
+        "amqp.stream_retention",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
 }

@@ -1,7 +1,8 @@
 //! A broker of three nodes under load: each is restarted, and the one that leads the queue of commands is killed. The bridges connect
 //! to whichever node is up, as over the service of a cluster.
 //!
-//! Here only the leader is killed. `make fleet-test` sets a variable for the rolling restart.
+//! Here only the leader is killed. `make fleet-test` sets a variable for the rolling restart, and for a bridge that knows the nodes by
+//! `amqp.other_nodes`.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -14,7 +15,12 @@ use super::{
     fleet::{Fleet, Load, is_long},
     schedule::ApiMemory,
 };
-use crate::support::broker::{Node, TestBroker};
+use crate::support::{
+    broker::{Node, TestBroker},
+    eventually,
+    process::BridgeProcess,
+    simulator::TestSimulator,
+};
 
 const NODES: usize = 3;
 const SEED: u64 = 6;
@@ -77,4 +83,72 @@ async fn a_rolling_restart_and_a_killed_leader_lose_and_repeat_nothing() {
     let records = load.stop().await;
     let what = format!("a cluster, {restarts} nodes restarted, the leader killed");
     fleet.finish(records, &what).await;
+}
+
+/// The nodes are named in the configuration: nothing in between moves the bridge to another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_whose_node_is_killed_goes_on_with_another_one() {
+    if !is_long() {
+        println!("only in `make fleet-test`: the start of a cluster takes too long");
+        return;
+    }
+    let (node, urls) = Node::start_cluster().await;
+    let others = [address(&urls[1]), address(&urls[2])].join(",");
+    let simulator = TestSimulator::start().await;
+    let settings = [
+        ("SMSBRIDGE_AMQP__URL", urls[0].as_str()),
+        ("SMSBRIDGE_AMQP__OTHER_NODES", others.as_str()),
+    ];
+    let bridge = BridgeProcess::start(&simulator, &settings).await;
+    let is_ready = || {
+        eventually("the bridge is ready", async || {
+            (bridge.ready().await == "ready\n").then_some(())
+        })
+    };
+    is_ready().await;
+    // Over the third node, which stays.
+    let broker = TestBroker {
+        url: urls[2].clone(),
+        prefix: "smsbridge".into(),
+    };
+    let client = broker.client().await;
+    let commands = broker.topology().commands();
+    let send = async |id: &str| {
+        let properties = lapin::BasicProperties::default().with_message_id(id.into());
+        let body = r#"{"message": {"destinations": [{"to": "41793026727"}], "text": "Hello"}}"#;
+        client
+            .publish(&commands, "sms.send", properties, body.as_bytes())
+            .await;
+    };
+    let sent = |count: usize| {
+        let what = format!("{count} messages are sent");
+        let simulator = &simulator;
+        async move {
+            eventually(&what, async || {
+                (simulator.messages().await.len() == count).then_some(())
+            })
+            .await;
+        }
+    };
+    send("before").await;
+    sent(1).await;
+    let began = std::time::Instant::now();
+    let (node, _) = node.answer("kill 1").await;
+    send("after").await;
+    sent(2).await;
+    is_ready().await;
+    println!(
+        "a command was sent {:?} after the kill of the node",
+        began.elapsed()
+    );
+    let used = bridge.logged().into_iter().filter(|line| {
+        line["message"] == "another node of the broker is used"
+            && line["address"]
+                .as_str()
+                .unwrap()
+                .contains(address(&urls[1]))
+    });
+    assert!(used.count() >= 2, "publisher and commands");
+    bridge.stop().await;
+    drop(node);
 }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::StreamExt as _;
 use smsbridge::{
     events::{NewEvent, SharedEventLog, Start, broker::BrokerLog, embedded::EmbeddedLog},
+    message::applications::Applications,
     ops::metrics::Metrics,
     proto::v1::{self, StatusGroup, event::Payload},
 };
@@ -42,7 +43,12 @@ fn report(message_id: &str, group: StatusGroup, name: &str) -> NewEvent {
         r#final: group == StatusGroup::Delivered,
         ..Default::default()
     };
-    NewEvent::report(&format!("billing.{message_id}"), report, String::new())
+    NewEvent::report(
+        &Applications::default(),
+        &format!("billing.{message_id}"),
+        report,
+        String::new(),
+    )
 }
 
 fn pending(message_id: &str) -> NewEvent {

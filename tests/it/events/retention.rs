@@ -11,7 +11,7 @@ use smsbridge::{
         embedded::EmbeddedLog,
         subscription::{AttachError, Subscriber, Subscriptions},
     },
-    message::id::ApplicationName,
+    message::{applications::Applications, id::ApplicationName},
     ops::metrics::Metrics,
     proto::v1::{self, StatusGroup},
 };
@@ -52,7 +52,7 @@ fn report(group: StatusGroup) -> NewEvent {
         r#final: group == StatusGroup::Delivered,
         ..Default::default()
     };
-    NewEvent::report("shop.m", report, String::new())
+    NewEvent::report(&Applications::default(), "shop.m", report, String::new())
 }
 
 /// Appends results of messages with these numbers, in one chunk for each call.

@@ -24,10 +24,10 @@ use crate::support::{
     simulator::TestSimulator,
 };
 
-struct Subscriber {
+pub(super) struct Subscriber {
     requests: mpsc::Sender<SubscribeRequest>,
     responses: Streaming<smsbridge::proto::v1::SubscribeResponse>,
-    ready: SubscriptionReady,
+    pub(super) ready: SubscriptionReady,
 }
 
 impl Subscriber {
@@ -56,7 +56,6 @@ impl Subscriber {
             ReceiverStream<SubscribeRequest>,
         ) -> Request<ReceiverStream<SubscribeRequest>>,
     ) -> Result<Self, Status> {
-        let (requests, received) = mpsc::channel(16);
         let start = SubscriptionStart {
             name: "results".into(),
             filter: Some(EventFilter {
@@ -65,6 +64,17 @@ impl Subscriber {
             }),
             max_outstanding,
         };
+        Self::start(channel, start, request).await
+    }
+
+    pub(super) async fn start(
+        channel: &Channel,
+        start: SubscriptionStart,
+        request: impl FnOnce(
+            ReceiverStream<SubscribeRequest>,
+        ) -> Request<ReceiverStream<SubscribeRequest>>,
+    ) -> Result<Self, Status> {
+        let (requests, received) = mpsc::channel(16);
         requests
             .send(SubscribeRequest {
                 action: Some(Action::Start(start)),
@@ -87,7 +97,7 @@ impl Subscriber {
         })
     }
 
-    async fn next(&mut self) -> Delivery {
+    pub(super) async fn next(&mut self) -> Delivery {
         let next = tokio::time::timeout(DEADLINE, self.responses.message())
             .await
             .expect("a delivery in time");
@@ -97,20 +107,30 @@ impl Subscriber {
         delivery
     }
 
-    async fn acknowledge(&self, delivery: &Delivery) {
+    pub(super) async fn acknowledge(&self, delivery: &Delivery) {
         let delivery_ids = vec![delivery.delivery_id.clone()];
-        let done = SubscribeRequest {
-            action: Some(Action::Acknowledge(Acknowledge { delivery_ids })),
+        self.act(Action::Acknowledge(Acknowledge { delivery_ids }))
+            .await;
+    }
+
+    pub(super) async fn reject(&self, delivery: &Delivery) {
+        let delivery_ids = vec![delivery.delivery_id.clone()];
+        self.act(Action::Reject(Reject { delivery_ids })).await;
+    }
+
+    async fn act(&self, action: Action) {
+        let request = SubscribeRequest {
+            action: Some(action),
         };
-        self.requests.send(done).await.unwrap();
+        self.requests.send(request).await.unwrap();
     }
 }
 
-fn request_id(delivery: &Delivery) -> String {
+pub(super) fn request_id(delivery: &Delivery) -> String {
     delivery.event.as_ref().unwrap().request_id.clone()
 }
 
-async fn send(bridge: &TestBridge, ids: impl IntoIterator<Item = &str>) {
+pub(super) async fn send(bridge: &TestBridge, ids: impl IntoIterator<Item = &str>) {
     for id in ids {
         bridge
             .sms()
@@ -182,21 +202,18 @@ async fn rejected_deliveries_are_redelivered_and_filters_are_saved() {
     send(&bridge, ["a", "b", "c"]).await;
     let (a, b) = (subscriber.next().await, subscriber.next().await);
     assert_ne!(a.delivery_id, b.delivery_id);
-    let again = SubscribeRequest {
-        action: Some(Action::Reject(Reject {
-            delivery_ids: vec![b.delivery_id.clone()],
-        })),
-    };
-    subscriber.requests.send(again).await.unwrap();
-    let again = subscriber.next().await;
-    assert_eq!((request_id(&again).as_str(), again.attempt), ("b", 2));
-    for delivery in [&a, &again] {
-        subscriber.acknowledge(delivery).await;
-    }
-    let done = number(&again.event.unwrap().cursor);
-    // There is room for it, because both deliveries were acknowledged.
+    subscriber.reject(&b).await;
+    // There is room for it while the rejected one waits.
     let c = subscriber.next().await;
     assert_eq!(request_id(&c), "c");
+    subscriber.acknowledge(&a).await;
+    let again = subscriber.next().await;
+    assert_eq!((request_id(&again).as_str(), again.attempt), ("b", 2));
+    subscriber.acknowledge(&again).await;
+    // There is room for it only when the acknowledgement has come.
+    send(&bridge, ["d"]).await;
+    assert_eq!(request_id(&subscriber.next().await), "d");
+    let done = number(&again.event.unwrap().cursor);
     drop(subscriber);
     let mut later = Subscriber::attach(&bridge, 10).await;
     assert!(!later.ready.created);

@@ -429,6 +429,11 @@ async fn a_client_certificate_determines_the_application() {
         refusal(call(&unnamed, Request::new(ListStatusesRequest {})).await),
         refused(Code::Unauthenticated, "CREDENTIALS_INVALID")
     );
+    let reserved = tls_channel(&bridge, &authority, client(&authority, "foreign"));
+    assert_eq!(
+        refusal(call(&reserved, Request::new(ListStatusesRequest {})).await),
+        refused(Code::Unauthenticated, "CREDENTIALS_INVALID")
+    );
     // The handshake fails without a client certificate of the authority.
     for identity in [None, client(&foreign, "billing")] {
         let stranger = tls_channel(&bridge, &authority, identity);
@@ -494,8 +499,17 @@ async fn client_certificates_are_optional_if_tokens_are_configured() {
         refusal(without),
         refused(Code::Unauthenticated, "CREDENTIALS_MISSING")
     );
-    let identity = authority.issue("shop", ExtendedKeyUsagePurpose::ClientAuth);
-    let certified = tls_channel(&bridge, &authority, Some(identity));
+    let certified = |application: &str| {
+        let identity = authority.issue(application, ExtendedKeyUsagePurpose::ClientAuth);
+        tls_channel(&bridge, &authority, Some(identity))
+    };
+    let unknown = call(&certified("shop"), Request::new(ListStatusesRequest {})).await;
+    assert_eq!(
+        refusal(unknown),
+        refused(Code::Unauthenticated, "CREDENTIALS_INVALID"),
+        "a certificate makes no application exist beside those of tokens"
+    );
+    let certified = certified("billing");
     call(&certified, Request::new(ListStatusesRequest {}))
         .await
         .unwrap();

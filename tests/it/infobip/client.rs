@@ -47,6 +47,7 @@ fn config(base_url: &str) -> config::Infobip {
         log_requests_per_minute: 120,
         log_lag: Duration::from_secs(30),
         replicas: 0,
+        send_traceparent: false,
         max_response_bytes: 64 * 1024,
     }
 }
@@ -66,6 +67,7 @@ async fn send(client: &Client) -> Result<SendResponse, ApiError> {
             kind: BatchKind::Text,
             bulk_id: None,
             tracking: None,
+            traceparent: None,
             messages: vec![OutboundRow {
                 message: &message,
                 destinations: &[WireDestination {
@@ -222,6 +224,7 @@ async fn binary_messages_use_the_binary_endpoint() {
         kind: BatchKind::Binary,
         bulk_id: None,
         tracking: None,
+        traceparent: None,
         messages: vec![OutboundRow {
             message: &message,
             destinations: &[],

@@ -3,7 +3,7 @@
 //! The node is the first available of: `SMSBRIDGE_TEST_AMQP_URL`; a container (image `SMSBRIDGE_TEST_RABBITMQ_IMAGE`) of a Docker
 //! engine; a private node of an installed `rabbitmq-server`. The latter two are started by `scripts/broker run`, which reads a
 //! pipe from this process and removes everything when the process ends, even if it is killed. Without any of them the test fails
-//! and prints what to install.
+//! and prints what to install. `SMSBRIDGE_TEST_RABBITMQ_VERSION` names the version that it runs.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -30,7 +30,10 @@ use smsbridge::{
     config,
     ops::metrics::Metrics,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 use uuid::Uuid;
 
 use super::eventually;
@@ -58,6 +61,12 @@ impl Node {
     pub async fn set_alarm(self, is_on: bool) -> Self {
         let order = if is_on { "alarm" } else { "calm" };
         self.order(order, |answer| answer == order).await
+    }
+
+    /// Consumers that begin from now on have 5 s to acknowledge a delivery.
+    pub async fn make_impatient(self) -> Self {
+        self.order("impatient", |answer| answer == "impatient")
+            .await
     }
 
     async fn order(self, order: &str, is_done: impl Fn(&str) -> bool) -> Self {
@@ -136,6 +145,8 @@ impl TestBroker {
         config::Amqp {
             url: Some(self.url.clone().into()),
             url_file: None,
+            other_nodes: Vec::new(),
+            topology: config::TopologyMode::Declare,
             tls_ca_file: None,
             tls_cert_file: None,
             tls_key_file: None,
@@ -157,6 +168,46 @@ impl TestBroker {
 
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::parse(&self.url.clone().into()).expect("the broker's URL is one")
+    }
+
+    /// The version of the server, such as `(4, 3)`: what the broker says of itself before the login.
+    pub async fn version(&self) -> (u32, u32) {
+        let (_, after) = self.url.split_once('@').expect("the URL has a user");
+        let (address, _) = after.split_once('/').expect("the URL has a virtual host");
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
+        // A frame of the method connection.start: type, channel, size, payload.
+        let mut head = [0; 7];
+        socket.read_exact(&mut head).await.unwrap();
+        let size = u32::from_be_bytes(head[3..].try_into().unwrap());
+        let mut start = vec![0; size as usize];
+        socket.read_exact(&mut start).await.unwrap();
+        // The key with its length, the type of the value, and the length of the value.
+        let key = b"\x07versionS";
+        let at = start.windows(key.len()).position(|bytes| bytes == key);
+        let value = &start[at.expect("a version") + key.len() + 4..];
+        let number = |bytes: &[u8]| {
+            let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit());
+            digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
+        };
+        let dot = value.iter().position(|byte| *byte == b'.').unwrap();
+        (number(value), number(&value[dot + 1..]))
+    }
+
+    /// Declares a queue of the bridge with another value of one argument, before the bridge does.
+    pub async fn declare_with(&self, queue: &str, argument: &'static str, value: AMQPValue) {
+        let queues = self.topology().queues();
+        let queue = queues.into_iter().find(|one| one.name == queue).unwrap();
+        let mut arguments = queue.arguments;
+        arguments.insert(argument.into(), value);
+        let options = QueueDeclareOptions {
+            durable: true,
+            ..Default::default()
+        };
+        let client = self.client().await;
+        let name = queue.name.as_str().into();
+        let declaring = client.channel.queue_declare(name, options, arguments);
+        declaring.await.unwrap();
     }
 
     /// Declares the three retry queues with these delays before the bridge does, which uses queues that exist with other delays.

@@ -1,7 +1,8 @@
 //! `StreamSms`: many messages in flight on one stream.
 //!
 //! Reading pauses while [`IN_FLIGHT`] responses are outstanding, also because the caller does not read them. After the caller
-//! half-closes, the stream ends once every message has its response. Neighbours: `send` sends each message.
+//! half-closes, the stream ends once every message has its response. All messages of a stream belong to the trace of its call.
+//! Neighbours: `send` sends each message.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -13,6 +14,7 @@ use tonic::{Status, Streaming};
 use super::{Failure, Sms};
 use crate::{
     grpc::auth::caller::Caller,
+    message::traceparent::Traceparent,
     proto::v1::{self, FieldViolation},
     send::{Arrival, SendCommand, SendError, Sent, request::SendRequest},
 };
@@ -34,18 +36,20 @@ type Outstanding = (
 pub(super) fn open(
     sms: Sms,
     caller: Caller,
+    traceparent: Option<Traceparent>,
     requests: Streaming<v1::StreamSmsRequest>,
 ) -> Responses {
     // One more than there are messages in flight, for the error that ends the stream.
     let (responses, receiver) = mpsc::channel(IN_FLIGHT + 1);
     let tasks = sms.0.tasks.clone();
-    tasks.spawn(read(sms, caller, requests, responses));
+    tasks.spawn(read(sms, caller, traceparent, requests, responses));
     Box::pin(ReceiverStream::new(receiver).map(|(response, _permit)| response))
 }
 
 async fn read(
     sms: Sms,
     caller: Caller,
+    traceparent: Option<Traceparent>,
     mut requests: Streaming<v1::StreamSmsRequest>,
     responses: mpsc::Sender<Outstanding>,
 ) {
@@ -78,7 +82,8 @@ async fn read(
             // The sender then refuses the message, because the bridge shuts down.
             () = sms.0.closing.cancelled() => {}
         }
-        begin(&sms, &caller, request, permit, responses.clone());
+        let responses = responses.clone();
+        begin(&sms, &caller, traceparent, request, permit, responses);
     };
     // Every message in flight gets its response before the error ends the stream (P8, docs/RELIABILITY.md).
     let all = u32::try_from(IN_FLIGHT).unwrap_or(u32::MAX);
@@ -95,6 +100,7 @@ async fn read(
 fn begin(
     sms: &Sms,
     caller: &Caller,
+    traceparent: Option<Traceparent>,
     request: v1::StreamSmsRequest,
     permit: Option<OwnedSemaphorePermit>,
     responses: mpsc::Sender<Outstanding>,
@@ -122,6 +128,7 @@ fn begin(
         request: request.bulk,
         violations,
         arrival: Arrival::First,
+        traceparent,
         delivery: None,
     };
     sms.0.sender.send_then(command, respond);

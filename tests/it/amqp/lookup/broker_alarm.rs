@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{LOOKUP_PATH, Setup, numbers, paid, with_id};
+use super::setup::{numbers, with_id};
 use crate::{
-    amqp::alarm::Relay,
-    support::{broker::TestBroker, eventually},
+    amqp::{alarm::Relay, custody::Setup},
+    support::broker::TestBroker,
 };
 
 /// Longer than a delivery may be held, and than several attempts to store an answer.
@@ -26,27 +26,16 @@ async fn an_alarm_longer_than_the_hold_does_not_stop_look_ups_for_good() {
         config.infobip.request_timeout = Duration::from_secs(30);
     })
     .await;
-    setup
-        .simulator
-        .fault(json!({"kind": "latency", "ms": 1_500, "path": LOOKUP_PATH}))
-        .await;
-    for n in 0..4 {
-        let id = format!("r{n}");
-        setup.publish_lookup(with_id(&id), &numbers(n..n + 1)).await;
-    }
-    eventually("the API has all requests", async || {
-        (paid(&setup.simulator).await.len() == 4).then_some(())
-    })
-    .await;
+    setup.fault(json!({"kind": "latency", "ms": 1_500})).await;
+    setup.publish_each(0..4).await;
+    setup.until_paid(4).await;
     relay.alarm.send_replace(true);
     tokio::time::sleep(ALARM).await;
     relay.alarm.send_replace(false);
 
     setup.simulator.heal().await;
     setup.publish_lookup(with_id("r4"), &numbers(4..5)).await;
-    let results = setup.completed(5).await;
-    assert!(results.values().all(|one| one.refusal.is_none()));
-    let paid = paid(&setup.simulator).await;
-    assert!(paid.len() == 5 && paid.values().all(|times| *times == 1));
+    setup.answered(5).await;
+    setup.assert_paid_once(5).await;
     setup.stop().await;
 }

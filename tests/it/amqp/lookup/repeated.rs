@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use smsbridge::{amqp::headers::text_header, proto::v1};
+use smsbridge::proto::v1;
 
-use super::{LOOKUP_PATH, Setup, number, numbers, paid, reason, with_id};
-use crate::support::eventually;
+use super::setup::{number, numbers, reason, with_id};
+use crate::amqp::custody::Setup;
 
 /// The dead letter has 500 of the 1,500 numbers. Only these are asked under the same request id, however often they are refused.
 #[tokio::test(flavor = "multi_thread")]
@@ -15,28 +15,16 @@ async fn numbers_that_were_answered_before_a_refusal_are_not_paid_again() {
         config.infobip.request_timeout = Duration::from_secs(30);
     })
     .await;
-    let dead = setup.broker.topology().dead();
-    let expect_dead = async |expected: &str| {
-        let letter = setup.client.take(&dead).await;
-        let headers = letter.properties.headers().as_ref();
-        let reason = text_header(headers, "smsbridge-reason");
-        assert_eq!(reason.as_deref(), Some(expected));
-        letter
-    };
-    let refuse = json!({"kind": "status", "status": 400, "path": LOOKUP_PATH, "count": 1});
+    let refuse = json!({"kind": "status", "status": 400, "count": 1});
     setup
-        .simulator
-        .fault(json!({"kind": "latency", "ms": 1_500, "path": LOOKUP_PATH, "count": 1}))
+        .fault(json!({"kind": "latency", "ms": 1_500, "count": 1}))
         .await;
     setup
         .publish_lookup(with_id("r1"), &numbers(0..1_500))
         .await;
-    eventually("the API has the first request", async || {
-        (paid(&setup.simulator).await.len() == 1_000).then_some(())
-    })
-    .await;
-    setup.simulator.fault(refuse.clone()).await;
-    let letter = expect_dead("API_REFUSED").await;
+    setup.until_paid(1_000).await;
+    setup.fault(refuse.clone()).await;
+    let letter = setup.take_dead("API_REFUSED").await;
     let body: Value = serde_json::from_slice(&letter.data).unwrap();
     assert_eq!(body["to"], json!(numbers(1_000..1_500)));
 
@@ -44,24 +32,22 @@ async fn numbers_that_were_answered_before_a_refusal_are_not_paid_again() {
     setup
         .publish_lookup(with_id("r1"), &numbers(0..1_500))
         .await;
-    expect_dead("ID_REUSED").await;
+    setup.take_dead("ID_REUSED").await;
     // The letter is replayed, refused again, and replayed once more.
-    setup.simulator.fault(refuse).await;
+    setup.fault(refuse).await;
     setup
         .publish_lookup(with_id("r1"), &numbers(1_000..1_500))
         .await;
-    expect_dead("API_REFUSED").await;
+    setup.take_dead("API_REFUSED").await;
     setup
         .publish_lookup(with_id("r1"), &numbers(0..1_500))
         .await;
-    expect_dead("ID_REUSED").await;
+    setup.take_dead("ID_REUSED").await;
     setup
         .publish_lookup(with_id("r1"), &numbers(1_000..1_500))
         .await;
-    let results = setup.completed(1_500).await;
-    assert!(results.values().all(|one| one.refusal.is_none()));
-    let paid = paid(&setup.simulator).await;
-    assert!(paid.len() == 1_500 && paid.values().all(|times| *times == 1));
+    setup.answered(1_500).await;
+    setup.assert_paid_once(1_500).await;
     setup.stop().await;
 }
 
@@ -72,10 +58,7 @@ async fn a_look_up_that_is_published_again_gets_a_reply_although_it_is_not_asked
     let replies = setup.client.bind_queue("amq.fanout", "", &[]).await;
     setup.publish_lookup(with_id("r0"), &numbers(0..2)).await;
     setup.completed(2).await;
-    setup
-        .simulator
-        .fault(json!({"kind": "status", "status": 401, "path": LOOKUP_PATH}))
-        .await;
+    setup.fault(json!({"kind": "status", "status": 401})).await;
     let late = with_id("r1").with_expiration("1500".into());
     setup.publish_lookup(late, &numbers(2..4)).await;
     let results = setup.completed(4).await;
@@ -105,7 +88,6 @@ async fn a_look_up_that_is_published_again_gets_a_reply_although_it_is_not_asked
     let results = events.iter().filter(|one| one.r#type == "lookup.completed");
     assert_eq!(results.count(), 4);
     assert_eq!(setup.requests().await, requests);
-    let paid = paid(&setup.simulator).await;
-    assert!(paid.len() == 2 && paid.values().all(|times| *times == 1));
+    setup.assert_paid_once(2).await;
     setup.stop().await;
 }

@@ -1,5 +1,7 @@
 //! The examples of docs/asyncapi.yaml, published to a real bridge and read from it.
 
+use std::collections::BTreeMap;
+
 use lapin::{
     BasicProperties,
     message::Delivery,
@@ -29,12 +31,20 @@ fn given<'a>(message: &'a Value, example: &Value) -> &'a Value {
     &message["x-amqp-example-properties"][text(example, "name").unwrap()]
 }
 
-/// The properties of an example, and the content type of its message.
+/// The properties and headers of an example, and the content type of its message.
 fn to_amqp(message: &Value, example: &Value) -> BasicProperties {
     let given = given(message, example);
     let content_type = message["contentType"].as_str().unwrap();
+    let headers = example["headers"].as_object().into_iter().flatten();
+    let headers: BTreeMap<_, _> = headers
+        .map(|(name, value)| {
+            let value = AMQPValue::LongString(value.as_str().unwrap().into());
+            (name.as_str().into(), value)
+        })
+        .collect();
     let mut properties = BasicProperties::default()
         .with_content_type(content_type.into())
+        .with_headers(headers.into())
         .with_delivery_mode(2);
     for (name, value) in given.as_object().into_iter().flatten() {
         let value = value.as_str().unwrap().into();
@@ -160,14 +170,18 @@ fn examples<'a>(document: &'a Value, message: &str) -> &'a Vec<Value> {
 }
 
 /// The headers that the bridge gives an event.
-fn cloud_event(event: &Value) -> Value {
-    json!({
+fn headers_of(event: &Value) -> Value {
+    let mut headers = json!({
         "cloudEvents_id": event["id"],
         "cloudEvents_type": event["type"],
         "cloudEvents_time": event["time"],
         "cloudEvents_source": "/smsbridge",
         "cloudEvents_specversion": "1.0",
-    })
+    });
+    if let Some(traceparent) = event.get("traceparent") {
+        headers["traceparent"] = traceparent.clone();
+    }
+    headers
 }
 
 async fn declare(client: &Client, name: &str) {
@@ -248,6 +262,10 @@ async fn commands_are_carried_out_and_what_comes_back_is_as_described() {
             let mut reported = left.clone();
             while !left.is_empty() || !reported.is_empty() {
                 let event = event_of(&document, &client.take(&events).await);
+                if event.get("result").is_some() {
+                    let trace = example["headers"].get("traceparent");
+                    assert_eq!(event.get("traceparent"), trace, "{example:#}");
+                }
                 left.retain(|id| event["result"]["messageId"] != **id);
                 reported.retain(|id| event["report"]["messageId"] != **id);
             }
@@ -317,7 +335,7 @@ async fn events_are_what_the_bridge_publishes_and_reads() {
             let payload = &example["payload"];
             let expected: v1::Event = serde_json::from_value(payload.clone()).expect(message);
             let event_type = text(payload, "type").unwrap();
-            check(&document, message, &cloud_event(payload), &json!({}));
+            check(&document, message, &headers_of(payload), &json!({}));
             assert_eq!(text(example, "name"), Some(event_type));
             let application = text(payload, "application").unwrap();
             let key = format!("{event_type}.{application}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use smsbridge::proto::v1::{self, ErrorGroup, StatusGroup};
 
 use super::{TO, by, in_hours};
@@ -45,6 +46,9 @@ async fn logs_of_one_millisecond_are_paged_for_their_application_only() {
         if page_token.is_empty() {
             break;
         }
+        let content = URL_SAFE_NO_PAD.decode(&page_token).unwrap();
+        let content = String::from_utf8_lossy(&content);
+        assert!(!content.contains("shop"), "ids of others in {content}");
     }
     assert!(seen.iter().all(|log| log.application == "billing"));
     let ids: BTreeSet<_> = seen.iter().map(|log| log.message_id.clone()).collect();
