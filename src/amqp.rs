@@ -16,6 +16,11 @@ pub mod topology;
 
 use std::time::Duration;
 
+use lapin::{
+    ErrorKind,
+    protocol::{AMQPErrorKind, AMQPHardError},
+};
+
 pub use self::{
     endpoint::Endpoint,
     publisher::{Message, Publisher},
@@ -152,6 +157,46 @@ impl AmqpError {
 
 impl From<lapin::Error> for AmqpError {
     fn from(error: lapin::Error) -> Self {
-        Self::Lost(error.to_string())
+        Self::Lost(said(&error))
+    }
+}
+
+/// What an error says. RabbitMQ ends a session with an internal error where it delivers a message of an AMQP 1.0 publisher that it cannot
+/// convert, or converts it to what is no AMQP 0.9.1. It names neither the message nor the queue.
+fn said(error: &lapin::Error) -> String {
+    let is_unreadable = match error.kind() {
+        ErrorKind::ParsingError(_) => true,
+        ErrorKind::ProtocolError(protocol) => {
+            matches!(
+                protocol.kind(),
+                AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR)
+            )
+        }
+        _ => false,
+    };
+    match is_unreadable {
+        true => format!(
+            "{error}; if this comes again and again, a message in a queue of commands cannot be delivered: \
+             docs/RABBITMQ.md#amqp-10"
+        ),
+        false => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPError;
+
+    use super::*;
+
+    #[test]
+    fn an_internal_error_of_the_broker_names_the_message_that_may_be_its_cause() {
+        let of = |kind: AMQPHardError| {
+            let error = AMQPError::new(kind.into(), "INTERNAL_ERROR".into());
+            AmqpError::from(lapin::Error::from(ErrorKind::ProtocolError(error))).to_string()
+        };
+        let hint = "docs/RABBITMQ.md#amqp-10";
+        assert!(of(AMQPHardError::INTERNALERROR).contains(hint));
+        assert!(!of(AMQPHardError::CONNECTIONFORCED).contains(hint));
     }
 }

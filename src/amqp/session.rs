@@ -25,6 +25,7 @@ use super::{
     AmqpError,
     connect_error::{connect_error, unreachable},
     endpoint::{Endpoint, Node},
+    said,
 };
 use crate::{
     config::tls::{BrokerTls, BrokerTlsPaths},
@@ -133,7 +134,7 @@ impl Session {
             while let Some(event) = events.next().await {
                 match event {
                     Event::Error(error) => {
-                        let _ = noted.set(error.to_string());
+                        let _ = noted.set(said(&error));
                         return;
                     }
                     Event::ConnectionBlocked(reason) => {
