@@ -22,14 +22,21 @@ async fn a_cursor_of_a_stream_that_was_deleted_is_refused() {
     let deleted = append(["a0", "a1", "a2", "a3"]).await;
     let after = Start::After(deleted[1].cursor.clone());
     assert_eq!(ids(&read_to_head(&log, after.clone()).await), ["a2", "a3"]);
+    // As `OUT_OF_RANGE` names the oldest event: the cursor before it, with its mark.
+    let mark = deleted[1].cursor.strip_prefix("stream:1-").unwrap();
+    let before = Start::After(format!("stream:0~{mark}"));
+    let found = read_to_head(&log, before.clone()).await;
+    assert_eq!(ids(&found), ["a1", "a2", "a3"]);
 
     small_stream(&client, &broker, 20_000_000, 10_000_000).await;
     let events = append(["b0", "b1", "b2", "b3"]).await;
-    let refused = log.read(after, true).await.err();
-    assert!(
-        matches!(refused, Some(ReadError::BadCursor { .. })),
-        "{refused:?}"
-    );
+    for cursor in [after, before] {
+        let refused = log.read(cursor, true).await.err();
+        assert!(
+            matches!(refused, Some(ReadError::BadCursor { .. })),
+            "{refused:?}"
+        );
+    }
     let after = Start::After(events[1].cursor.clone());
     assert_eq!(ids(&read_to_head(&log, after).await), ["b2", "b3"]);
     // The cursor of an earlier version does not name its stream.
