@@ -12,8 +12,10 @@ use lapin::{
 
 use super::AmqpError;
 
-/// What a refusal of the vhost contains when the vhost exists.
+/// What a refusal contains when the user may not use the vhost. With a limit of connections, there is more after it.
 const NO_PERMISSION: &str = "refused for user";
+const NO_VHOST: &str = "not found";
+const LIMIT: &str = "limit";
 
 /// The cause of an error while a connection was opened. `address` is host, port and vhost.
 pub(super) fn connect_error(uri: &AMQPUri, address: &str, error: &lapin::Error) -> AmqpError {
@@ -37,17 +39,22 @@ pub(super) fn connect_error(uri: &AMQPUri, address: &str, error: &lapin::Error) 
                 refused("login", problem)
             }
             AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
-                let vhost = &uri.vhost;
-                let problem = if protocol.get_message().as_str().contains(NO_PERMISSION) {
-                    format!(
+                let (vhost, said) = (&uri.vhost, protocol.get_message().as_str());
+                if said.contains(LIMIT) {
+                    refused("refused", format!("it takes no more connections: {said}"))
+                } else if said.contains(NO_PERMISSION) {
+                    let problem = format!(
                         "the user of amqp.url has no access to the vhost `{vhost}`: grant it with rabbitmqctl set_permissions"
-                    )
-                } else {
-                    format!(
+                    );
+                    refused("vhost", problem)
+                } else if said.contains(NO_VHOST) {
+                    let problem = format!(
                         "the vhost `{vhost}` does not exist; amqp.url ends with the vhost, in which `/` is written %2f"
-                    )
-                };
-                refused("vhost", problem)
+                    );
+                    refused("vhost", problem)
+                } else {
+                    refused("refused", format!("it refuses the connection: {said}"))
+                }
             }
             _ => refused("refused", format!("it refuses the connection: {protocol}")),
         },
@@ -127,6 +134,9 @@ mod tests {
         let no_tls = "received corrupt message of type InvalidContentType";
         let login: AMQPErrorKind = AMQPSoftError::ACCESSREFUSED.into();
         let vhost: AMQPErrorKind = AMQPHardError::NOTALLOWED.into();
+        let full = "NOT_ALLOWED - node connection limit (1) is reached";
+        let full_for_user = "NOT_ALLOWED - access to vhost 'sms' refused for user 'me': connection limit (1) is reached";
+        let down = "NOT_ALLOWED - vhost 'sms' is down";
         let no_access = "NOT_ALLOWED - access to vhost 'sms' refused for user 'guest'";
         for ((cause, text), expected, part) in [
             (
@@ -169,9 +179,24 @@ mod tests {
                 "the vhost `sms` does not exist",
             ),
             (
-                text("amqp://rabbit/sms", amqp(vhost, no_access)),
+                text("amqp://rabbit/sms", amqp(vhost.clone(), no_access)),
                 "vhost",
                 "set_permissions",
+            ),
+            (
+                text("amqp://rabbit/sms", amqp(vhost.clone(), full)),
+                "refused",
+                "takes no more connections",
+            ),
+            (
+                text("amqp://rabbit/sms", amqp(vhost.clone(), full_for_user)),
+                "refused",
+                "takes no more connections",
+            ),
+            (
+                text("amqp://rabbit/sms", amqp(vhost, down)),
+                "refused",
+                "is down",
             ),
         ] {
             assert!(cause == expected && text.contains(part), "{cause} {text}");

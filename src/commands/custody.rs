@@ -272,6 +272,11 @@ impl Context {
             headers.insert(name.into(), bounded_text(value));
         }
         headers.insert(DIED_AT.into(), number(now_ms()));
+        if source == Source::Returned {
+            // It may have waited there for days: the limits of time of its replay count from before that.
+            let first_seen_ms = envelope.first_seen_ms().min(envelope.returned_ms());
+            headers.insert(FIRST_SEEN.into(), number(first_seen_ms));
+        }
         // An earlier delivery may be a letter already, or another version may have sent it.
         if envelope.history().may_be_sent(source) {
             headers.insert(IN_DOUBT.into(), AMQPValue::Boolean(true));

@@ -5,9 +5,14 @@
 //! Invariant: nothing that comes from here is sent. Neighbours: `amqp::topology` says what gets there; `handle` carries out what this
 //! module decides; `custody` keeps the cause on a copy.
 
+use jiff::SignedDuration;
 use lapin::message::Delivery;
 
-use super::{Context, envelope::Envelope, invalid::Invalid};
+use super::{
+    Context,
+    envelope::{Envelope, now_ms},
+    invalid::Invalid,
+};
 use crate::{
     amqp::{
         Topology,
@@ -15,11 +20,12 @@ use crate::{
     },
     message::reason::Reason,
     proto::v1::SendResult,
-    send::Sent,
+    send::{MAX_RESEND_AGE, Sent},
 };
 
 const EXPIRED: &str = "expired";
 const DELIVERY_LIMIT: &str = "delivery_limit";
+const BEYOND_THE_LOGS: &str = "; that was more than 24 hours ago, so the API's logs may not have what was sent of it any more";
 /// The broker has no word for it.
 const UNROUTABLE: &str = "unroutable";
 
@@ -48,6 +54,22 @@ pub(super) enum Returned {
 }
 
 pub(super) fn decide(context: &Context, delivery: &Delivery) -> Returned {
+    match by_cause(context, delivery) {
+        Returned::GivenUp(mut why) if is_beyond_the_logs(delivery) => {
+            why.detail.push_str(BEYOND_THE_LOGS);
+            Returned::GivenUp(why)
+        }
+        decided => decided,
+    }
+}
+
+/// Whether it was given up so long ago that the API's logs may have what was sent of it no more. Nothing that old is sent again either.
+fn is_beyond_the_logs(delivery: &Delivery) -> bool {
+    let age_ms = now_ms().saturating_sub(Envelope::new(delivery).returned_ms());
+    SignedDuration::from_millis(age_ms) >= MAX_RESEND_AGE
+}
+
+fn by_cause(context: &Context, delivery: &Delivery) -> Returned {
     match cause(&context.commands.topology, delivery).as_str() {
         EXPIRED => Returned::Expired,
         UNROUTABLE => Returned::Unroutable(Invalid::new(

@@ -115,7 +115,7 @@ impl BrokerLog {
         let published = self.try_publish(events, &mut refusal).await;
         match (&published, refusal) {
             (Ok(true), _) => self.confirms.succeeded(),
-            (Err(AppendError::Unavailable(_)), Some(refusal)) => self.confirms.failed(refusal),
+            (Err(AppendError::Unavailable(_)), Some(refusal)) => self.confirms.failed(&refusal),
             _ => {}
         }
         published.map(drop)
@@ -125,7 +125,7 @@ impl BrokerLog {
     async fn try_publish(
         &self,
         events: &[NewEvent],
-        refusal: &mut Option<String>,
+        refusal: &mut Option<AmqpError>,
     ) -> Result<bool, AppendError> {
         let mut unconfirmed = Vec::with_capacity(events.len());
         for new in events {
@@ -183,7 +183,7 @@ impl BrokerLog {
                     }
                     Some(Err(error)) => {
                         if is_refusal(&error) {
-                            *refusal = Some(error.to_string());
+                            *refusal = Some(error.clone());
                         }
                         if let (AmqpError::TimedOut(_), Route::Exchange) = (&error, event.route) {
                             let retry_at = Instant::now() + self.append_timeout;
@@ -341,7 +341,9 @@ impl EventLog for BrokerLog {
     }
 
     fn outage(&self) -> Option<String> {
-        self.publisher.outage().or_else(|| self.confirms.problem())
+        let refusal = self.confirms.refusal();
+        let outage = || self.publisher.outage();
+        refusal.or_else(outage).or_else(|| self.confirms.problem())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -16,7 +16,10 @@ use std::{
 
 use lapin::{Channel, Confirmation, options::BasicPublishOptions};
 use parking_lot::Mutex;
-use tokio::sync::{MutexGuard, watch};
+use tokio::{
+    sync::{MutexGuard, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{MANDATORY_CHANNELS, Message};
@@ -29,6 +32,8 @@ use crate::{
     primitives::retry::Backoff,
 };
 
+/// A session that lasted this long worked. One that ends sooner, each time because the broker refuses a publication, say, is no success.
+const WORKED_FOR: Duration = Duration::from_secs(2);
 /// Publications of one session that may stay without a confirm before the session is replaced.
 const MAX_UNCONFIRMED: usize = 256;
 
@@ -223,7 +228,7 @@ pub(super) async fn keep_connected(
                 } else {
                     metrics.amqp_reconnected();
                 }
-                backoff.reset();
+                let opened_at = Instant::now();
                 let current = Arc::new(opened);
                 sessions.send_replace(Some(current.clone()));
                 metrics.amqp_connected(AmqpConnection::Publisher, true);
@@ -239,6 +244,9 @@ pub(super) async fn keep_connected(
                 }
                 sessions.send_replace(None);
                 current.session.close().await;
+                if opened_at.elapsed() >= WORKED_FOR {
+                    backoff.reset();
+                }
             }
             Err(error) => failed(&endpoint, &error),
         }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::amqp::AmqpError;
+
 /// How long a failure counts if nothing is appended after it.
 const HOLDS_FOR: Duration = Duration::from_secs(30);
 
@@ -19,11 +21,15 @@ struct Failing {
     began: Instant,
     last: Instant,
     problem: String,
+    /// Each refusal ends its session, so the session that is missing now is not the cause.
+    ends_session: bool,
 }
 
 impl Confirms {
     /// Events were given to the broker over an open session, and it did not store them.
-    pub(super) fn failed(&self, problem: String) {
+    pub(super) fn failed(&self, error: &AmqpError) {
+        let problem = error.to_string();
+        let ends_session = matches!(error, AmqpError::Lost(_) | AmqpError::EndedInFlight(_));
         let now = Instant::now();
         let mut failing = self.0.lock();
         let began = match &*failing {
@@ -40,6 +46,7 @@ impl Confirms {
             began,
             last: now,
             problem,
+            ends_session,
         });
     }
 
@@ -52,12 +59,17 @@ impl Confirms {
 
     /// Why events are not stored.
     pub(super) fn problem(&self) -> Option<String> {
-        self.problem_at(Instant::now())
+        self.problem_at(Instant::now(), |_| true)
     }
 
-    fn problem_at(&self, now: Instant) -> Option<String> {
+    /// The same if it also ends sessions.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.problem_at(Instant::now(), |failing| failing.ends_session)
+    }
+
+    fn problem_at(&self, now: Instant, counts: impl Fn(&Failing) -> bool) -> Option<String> {
         let failing = self.0.lock();
-        let failing = failing.as_ref()?;
+        let failing = failing.as_ref().filter(|failing| counts(failing))?;
         let holds = now.duration_since(failing.last) < HOLDS_FOR;
         holds.then(|| format!("cannot publish: {}", failing.problem))
     }
@@ -71,11 +83,22 @@ mod tests {
     fn a_problem_ends_with_a_success_or_after_a_time() {
         let confirms = Confirms::default();
         assert_eq!(confirms.problem(), None);
-        confirms.failed("full".into());
-        assert_eq!(confirms.problem().unwrap(), "cannot publish: full");
+        confirms.failed(&AmqpError::Nacked);
+        let problem = confirms.problem().unwrap();
+        assert!(problem.starts_with("cannot publish: "), "{problem}");
         confirms.succeeded();
         assert_eq!(confirms.problem(), None);
-        confirms.failed("full".into());
-        assert_eq!(confirms.problem_at(Instant::now() + HOLDS_FOR), None);
+        confirms.failed(&AmqpError::Nacked);
+        let later = Instant::now() + HOLDS_FOR;
+        assert_eq!(confirms.problem_at(later, |_| true), None);
+    }
+
+    #[test]
+    fn only_what_ends_its_session_explains_a_missing_session() {
+        let confirms = Confirms::default();
+        confirms.failed(&AmqpError::Nacked);
+        assert_eq!(confirms.refusal(), None);
+        confirms.failed(&AmqpError::Lost("ACCESS_REFUSED".into()));
+        assert!(confirms.refusal().unwrap().contains("ACCESS_REFUSED"));
     }
 }

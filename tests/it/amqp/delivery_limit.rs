@@ -6,7 +6,7 @@ use std::time::Duration;
 use lapin::{BasicProperties, options::QueueDeclareOptions, types::FieldTable};
 use serde_json::{Value, json};
 use smsbridge::{
-    amqp::headers::{arguments, number, text_header},
+    amqp::headers::{arguments, number, number_header, text_header},
     proto::v1::{SendResult, SendSmsResponse},
 };
 
@@ -167,5 +167,18 @@ async fn the_publisher_of_a_command_that_was_given_up_gets_a_reply() {
         .map(|SendResult { to, .. }| to)
         .collect();
     assert_eq!(to, [TO]);
+    setup.bridge.stop().await;
+}
+
+/// It may wait for days until a bridge takes it: a replay must not take what was sent before that for a command of today.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_a_command_that_was_given_up_counts_from_when_the_broker_gave_it_up() {
+    let broker = given_up(with_id(), &to(json!([{"to": TO}]))).await;
+    let given_up_by = jiff::Timestamp::now().as_millisecond();
+    let setup = bridge_after(broker, None).await;
+    let letter = setup.client.take(&setup.broker.topology().dead()).await;
+    let headers = letter.properties.headers().as_ref();
+    let first_seen = number_header(headers, "smsbridge-first-seen");
+    assert!(first_seen.is_some_and(|at| at <= given_up_by), "{first_seen:?}");
     setup.bridge.stop().await;
 }
