@@ -64,7 +64,7 @@ fleet-test: export SMSBRIDGE_FLEET_LONG = 1
 fleet-test: ## Two and three bridges: one killed, one drained, one frozen; a rolling restart of a broker of three nodes, its leader killed
 	@scripts/setup build test
 	@scripts/test crash::fleet -- --nocapture --test-threads 1
-	@scripts/test crash::cluster -- --nocapture --test-threads 1
+	@scripts/test crash::cluster -- --include-ignored --nocapture --test-threads 1
 
 dead-letter-test: export SMSBRIDGE_DEAD_LETTERS = $(or $(LETTERS),100000)
 dead-letter-test: ## List LETTERS=n dead letters (100000), replay and discard some, kill the bridge meanwhile, and count

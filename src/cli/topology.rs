@@ -1,6 +1,9 @@
 //! `smsbridge topology`: prints the bridge's exchanges, queues and bindings, or declares them on the broker.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use clap::Args;
 use lapin::{
@@ -16,11 +19,15 @@ use crate::{
     config::parse_broker_url,
 };
 
+/// How long the broker may take for all declarations.
+const DECLARE_TIMEOUT: Duration = Duration::from_secs(30);
+
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The bridge declares them each time it connects, unless amqp.topology is \"passive\". So its user needs the permissions to configure, write
-and read them even if they exist; docs/RABBITMQ.md#permissions has the command that grants these. --declare always declares: it compares
-all arguments with those that exist, and explains the first one that differs.
+    after_help = "The bridge declares them each time it connects, unless amqp.topology is \"passive\". So its user needs the permissions to \
+                  configure, write and read them even if they exist; docs/RABBITMQ.md#permissions has the command that grants \
+                  these. --declare always declares: it compares all arguments with those that exist, and explains the first one \
+                  that differs.
 
 Examples:
   smsbridge topology
@@ -76,8 +83,7 @@ pub async fn run(args: TopologyArgs) -> Result<(), CliError> {
 
 async fn declare(endpoint: &Endpoint, topology: &Topology) -> Result<(), AmqpError> {
     let session = Session::open(endpoint, "topology").await?;
-    let channel = session.consuming_channel(1).await?;
-    let declared = topology.declare(&channel).await;
+    let declared = topology.declare_in(&session, DECLARE_TIMEOUT).await;
     session.close().await;
     declared
 }

@@ -4,7 +4,7 @@
 //! session included (P9); a consumer that waits for room stops at once with its session; where the broker ends one consumer, the session
 //! is given up. A consumer is cancelled only when no delivery is on its way. Neighbours: `handle` handles a delivery, `custody` holds acknowledgements back while consumers are cancelled.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use lapin::{
@@ -64,9 +64,9 @@ impl CommandQueue {
     }
 
     /// Waits for room for a handler. `None` never comes: the semaphores are not closed.
-    async fn room(&self, delivery: &HeldDelivery) -> Option<Room> {
+    async fn room(&self, kib: u32) -> Option<Room> {
         let handler = self.permits.clone().acquire_owned().await.ok()?;
-        let kib = self.kib.clone().acquire_many_owned(kib(delivery));
+        let kib = self.kib.clone().acquire_many_owned(kib);
         Some(Room {
             _handler: handler,
             _kib: kib.await.ok()?,
@@ -74,9 +74,9 @@ impl CommandQueue {
     }
 
     /// Room for a handler, if there is some now.
-    fn room_now(&self, delivery: &HeldDelivery) -> Option<Room> {
+    fn room_now(&self, kib: u32) -> Option<Room> {
         let handler = self.permits.clone().try_acquire_owned().ok()?;
-        let kib = self.kib.clone().try_acquire_many_owned(kib(delivery));
+        let kib = self.kib.clone().try_acquire_many_owned(kib);
         Some(Room {
             _handler: handler,
             _kib: kib.ok()?,
@@ -129,37 +129,46 @@ pub(super) async fn consume_queue(
         queue: queue.clone(),
         unhandled: Vec::new(),
     };
-    loop {
-        let next = tokio::select! {
-            biased;
-            () = context.shutdown.cancelled() => break,
-            () = session.ended() => return stopped,
-            next = consumer.next() => next,
-        };
-        let delivery = match next {
-            Some(Ok(delivery)) => HeldDelivery::new(delivery, &lease),
-            Some(Err(error)) => {
-                tracing::debug!(%error, queue = queue.name, "the consumer failed");
-                note_closed_channel(&session, &queue, &error);
-                return stopped;
-            }
-            None => {
-                note_cancelled(&session, &queue);
-                return stopped;
-            }
-        };
-        let room = match queue.room_now(&delivery) {
-            Some(room) => Some(room),
+    let hold = |delivery| HeldDelivery::new(delivery, &lease);
+    // What arrived while another delivery waited for room. The prefetch limit bounds it.
+    let mut arrived = VecDeque::new();
+    'deliveries: loop {
+        if context.shutdown.is_cancelled() {
+            break;
+        }
+        let delivery = match arrived.pop_front() {
+            Some(delivery) => delivery,
             None => tokio::select! {
                 biased;
-                () = context.shutdown.cancelled() => {
-                    stopped.unhandled.push(delivery);
-                    break;
-                }
+                () = context.shutdown.cancelled() => break,
                 () = session.ended() => return stopped,
-                room = queue.room(&delivery) => room,
+                next = consumer.next() => match received(next, &session, &queue) {
+                    Some(delivery) => hold(delivery),
+                    None => return stopped,
+                },
             },
         };
+        let kib = kib(&delivery);
+        let mut room = queue.room_now(kib);
+        if room.is_none() {
+            let mut waiting = pin!(queue.room(kib));
+            // The consumer is read meanwhile, because RabbitMQ 4.3 ends one that keeps a delivery for too long without closing its channel.
+            room = loop {
+                tokio::select! {
+                    biased;
+                    room = &mut waiting => break room,
+                    () = context.shutdown.cancelled() => {
+                        arrived.push_front(delivery);
+                        break 'deliveries;
+                    }
+                    () = session.ended() => return stopped,
+                    next = consumer.next() => match received(next, &session, &queue) {
+                        Some(delivery) => arrived.push_back(hold(delivery)),
+                        None => return stopped,
+                    },
+                }
+            };
+        }
         let (context, source) = (context.clone(), queue.source);
         let tasks = context.commands.metrics.tasks().clone();
         // Panics while a command is carried out are caught in it. What is not would happen again with each delivery.
@@ -168,7 +177,7 @@ pub(super) async fn consume_queue(
             drop(room);
         }));
     }
-    let hold = |delivery| HeldDelivery::new(delivery, &lease);
+    stopped.unhandled.extend(arrived);
     let received = receive_until_idle(&session, &mut consumer).await;
     stopped.unhandled.extend(received.into_iter().map(hold));
     match cancel(&channel, &consumer).await {
@@ -211,6 +220,23 @@ fn take_for_lost(session: &Session, queue: &CommandQueue, why: &str) {
     );
     let name = &queue.name;
     session.give_up_because(format!("the broker ended the consumer of `{name}`: {why}"));
+}
+
+/// The next delivery. `None`: the broker ended the consumer, or its channel.
+fn received(
+    next: Option<lapin::Result<Delivery>>,
+    session: &Session,
+    queue: &CommandQueue,
+) -> Option<Delivery> {
+    match next {
+        Some(Ok(delivery)) => return Some(delivery),
+        Some(Err(error)) => {
+            tracing::debug!(%error, queue = queue.name, "the consumer failed");
+            note_closed_channel(session, queue, &error);
+        }
+        None => note_cancelled(session, queue),
+    }
+    None
 }
 
 /// Cancels a consumer and waits until the broker has done so. A quorum queue confirms a cancel before it is carried out, but

@@ -139,9 +139,13 @@ pub(super) async fn requeue_unchanged(context: &Context, source: Source, deliver
     let commands = &context.commands;
     let envelope = Envelope::new(delivery);
     let may_be_sent = envelope.history().may_be_sent(source);
-    // One that may have been sent was sent by other ids than new ones.
-    let needs_ids =
-        envelope.request_id().is_empty() && !may_be_sent && delivery.decoded_bytes.is_ok();
+    // One that may have been sent was sent by other ids than new ones. So may one that the broker gave up, which becomes a dead letter.
+    let is_given_up =
+        source == Source::Returned && !returned::has_expired(&commands.topology, delivery);
+    let needs_ids = envelope.request_id().is_empty()
+        && !may_be_sent
+        && !is_given_up
+        && delivery.decoded_bytes.is_ok();
     let read = needs_ids.then(|| Command::read(&envelope, source, commands));
     // One that cannot be read is handled by the process that receives the copy.
     let body = match read {

@@ -43,6 +43,11 @@ pub(super) fn cause(topology: &Topology, delivery: &Delivery) -> String {
     }
 }
 
+/// Whether the broker returned it because its time was over.
+pub(super) fn has_expired(topology: &Topology, delivery: &Delivery) -> bool {
+    cause(topology, delivery) == EXPIRED
+}
+
 /// What becomes of a returned command.
 pub(super) enum Returned {
     /// It gets the result EXPIRED, unless it was sent.

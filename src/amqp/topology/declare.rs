@@ -114,8 +114,7 @@ impl Topology {
         let mut new: Vec<(String, String)> = Vec::new();
         for _ in 0..=self.queues().len() * MAY_DIFFER.len() {
             let session = Session::open_at(endpoint, node, purpose).await?;
-            let channel = session.consuming_channel(1).await?;
-            match in_time(&self.name("*"), timeout, self.declare(&channel)).await {
+            match self.declare_in(&session, timeout).await {
                 Ok(()) => {
                     for (name, detail) in new {
                         log_difference(&name, &detail);
@@ -138,6 +137,15 @@ impl Topology {
         Err(AmqpError::Lost(
             "the arguments of the queues changed again and again".to_owned(),
         ))
+    }
+
+    /// Declares everything on a channel of its own.
+    ///
+    /// # Errors
+    /// As [`Topology::declare`]; [`AmqpError::Undeclared`] if that takes longer than `timeout`.
+    pub async fn declare_in(&self, session: &Session, timeout: Duration) -> Result<(), AmqpError> {
+        let declaring = async { self.declare(&session.consuming_channel(1).await?).await };
+        in_time(&self.name("*"), timeout, declaring).await
     }
 
     /// Notes the current value of the argument that the broker names, if it may differ, and returns whether it is new.

@@ -27,6 +27,15 @@ use crate::support::{
 
 pub(super) const SEND_PATH: &str = "/sms/1/text/advanced";
 
+/// The API of a [`Setup`].
+pub(super) async fn api() -> TestSimulator {
+    TestSimulator::with(|config| {
+        config.delivery_latency_ms = (1, 5);
+        config.logs_per_minute = 0;
+    })
+    .await
+}
+
 /// A bridge that consumes commands, and a publisher of commands.
 pub(super) struct Setup {
     pub(super) broker: TestBroker,
@@ -41,11 +50,14 @@ impl Setup {
     }
 
     pub(super) async fn start_on(broker: TestBroker, configure: impl FnOnce(&mut Config)) -> Self {
-        let simulator = TestSimulator::with(|config| {
-            config.delivery_latency_ms = (1, 5);
-            config.logs_per_minute = 0;
-        })
-        .await;
+        Self::start_with(api().await, broker, configure).await
+    }
+
+    pub(super) async fn start_with(
+        simulator: TestSimulator,
+        broker: TestBroker,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         // Waits until the queues are declared.
         drop(broker.publisher().await);
         let bridge = TestBridge::with(&simulator, |config| {

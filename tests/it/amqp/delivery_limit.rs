@@ -10,7 +10,11 @@ use smsbridge::{
     proto::v1::{SendResult, SendSmsResponse},
 };
 
-use super::{custody::Setup, dead_letters::refuse, doubts::LOGS_PATH};
+use super::{
+    custody::{Setup, api},
+    dead_letters::refuse,
+    doubts::{LOGS_PATH, sent_before},
+};
 use crate::support::{
     broker::{Client, TestBroker},
     eventually,
@@ -66,15 +70,19 @@ fn with_id() -> BasicProperties {
     BasicProperties::default().with_message_id("r1".into())
 }
 
-/// A bridge whose API sent a message with the id of the command's first destination before.
+/// A bridge whose API sent a message with the id of the command's first destination before. The API forgets ids, so that a second
+/// request is a second SMS.
 async fn bridge_after(broker: TestBroker, sent: Option<&str>) -> Setup {
-    // What is sent in the next moment counts as sent before.
-    let lag = Duration::from_secs(3);
-    let setup = Setup::start_on(broker, |config| config.infobip.log_lag = lag).await;
+    let api = api().await;
+    api.fault(json!({"kind": "forget_ids"})).await;
     if let Some(id) = sent {
-        setup.sent_before(id).await;
+        sent_before(&api, id).await;
     }
-    setup
+    // The logs show it at once.
+    Setup::start_with(api, broker, |config| {
+        config.infobip.log_lag = Duration::ZERO
+    })
+    .await
 }
 
 /// The detail of the only dead letter, which has this reason.
@@ -179,6 +187,9 @@ async fn the_age_of_a_command_that_was_given_up_counts_from_when_the_broker_gave
     let letter = setup.client.take(&setup.broker.topology().dead()).await;
     let headers = letter.properties.headers().as_ref();
     let first_seen = number_header(headers, "smsbridge-first-seen");
-    assert!(first_seen.is_some_and(|at| at <= given_up_by), "{first_seen:?}");
+    assert!(
+        first_seen.is_some_and(|at| at <= given_up_by),
+        "{first_seen:?}"
+    );
     setup.bridge.stop().await;
 }

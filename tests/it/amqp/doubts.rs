@@ -17,6 +17,7 @@ use super::custody::{SEND_PATH, Setup};
 use crate::support::{
     bridge::{LONG_AFTER, TestBridge, text_with_id},
     eventually,
+    simulator::TestSimulator,
 };
 
 const TO: &str = "41793026727";
@@ -54,6 +55,13 @@ fn hours_ago(hours: i64) -> Timestamp {
 fn has_header(delivery: &Delivery, name: &str) -> bool {
     let headers = delivery.properties.headers().as_ref();
     headers.is_some_and(|headers| headers.contains_key(name))
+}
+
+/// An earlier process sent the message with this id.
+pub(super) async fn sent_before(api: &TestSimulator, message_id: &str) {
+    let sent = json!({"from": "InfoSMS", "text": "Hello",
+        "destinations": [{"to": TO, "messageId": format!("default.{message_id}")}]});
+    api.send(sent).await;
 }
 
 impl Setup {
@@ -95,11 +103,8 @@ impl Setup {
         .await;
     }
 
-    /// An earlier process sent the message with this id.
-    pub(super) async fn sent_before(&self, message_id: &str) {
-        let sent = json!({"from": "InfoSMS", "text": "Hello",
-            "destinations": [{"to": TO, "messageId": format!("default.{message_id}")}]});
-        self.simulator.send(sent).await;
+    async fn sent_before(&self, message_id: &str) {
+        sent_before(&self.simulator, message_id).await;
     }
 
     /// The reason of the rejection of the only result.

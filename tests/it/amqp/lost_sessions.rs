@@ -7,7 +7,7 @@ use lapin::BasicProperties;
 use serde_json::json;
 use smsbridge::config::Config;
 
-use super::custody::{SEND_PATH, Setup};
+use super::custody::{SEND_PATH, Setup, api};
 use crate::support::{
     bridge::TestBridge,
     broker::{Client, Proxy, TestBroker},
@@ -36,11 +36,7 @@ async fn publish(broker: &TestBroker, client: &Client, count: usize) {
 }
 
 async fn forgetful_api() -> TestSimulator {
-    let simulator = TestSimulator::with(|config| {
-        config.delivery_latency_ms = (1, 5);
-        config.logs_per_minute = 0;
-    })
-    .await;
+    let simulator = api().await;
     simulator.fault(json!({"kind": "forget_ids"})).await;
     simulator
 }

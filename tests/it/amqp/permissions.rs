@@ -16,7 +16,6 @@ use smsbridge::{
     config::{self, TopologyMode},
     proto::v1::{ListDeadLettersRequest, admin_service_client::AdminServiceClient},
 };
-use tempfile::NamedTempFile;
 
 use crate::support::{
     bridge::TestBridge,
@@ -65,11 +64,7 @@ fn user(name: &str, [configure, write, read]: &[String; 3]) -> (Value, Value) {
 }
 
 async fn import(node: Node, definitions: &Value) -> Node {
-    let file = NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), definitions.to_string()).unwrap();
-    let (node, answer) = node
-        .answer(&format!("import {}", file.path().display()))
-        .await;
+    let (node, answer) = node.answer(&format!("import {definitions}")).await;
     assert_eq!(answer, "import");
     node
 }

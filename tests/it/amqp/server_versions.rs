@@ -37,6 +37,8 @@ async fn a_consumer_timeout_while_sends_hang_loses_and_repeats_nothing() {
     let simulator = TestSimulator::with(|config| config.delivery_latency_ms = (1, 5)).await;
     let hang = json!({"kind": "latency", "ms": 9_000, "count": 2, "path": SEND_PATH});
     simulator.fault(hang).await;
+    // A second request for a command is then a second SMS.
+    simulator.fault(json!({"kind": "forget_ids"})).await;
     drop(broker.publisher().await);
     let client = broker.client().await;
     let events = client.bind_queue("smsbridge.events", "send.#", &[]).await;

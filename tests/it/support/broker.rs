@@ -3,12 +3,12 @@
 //! The node is the first available of: `SMSBRIDGE_TEST_AMQP_URL`; a container (image `SMSBRIDGE_TEST_RABBITMQ_IMAGE`) of a Docker
 //! engine; a private node of an installed `rabbitmq-server`. The latter two are started by `scripts/broker run`, which reads a
 //! pipe from this process and removes everything when the process ends, even if it is killed. Without any of them the test fails
-//! and prints what to install. `SMSBRIDGE_TEST_RABBITMQ_VERSION` names the version that it runs.
+//! and prints what to install. `SMSBRIDGE_TEST_RABBITMQ_VERSION` names the version that it runs; a test fails on a broker of another
+//! one.
+
+mod script;
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -36,13 +36,13 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use self::script::Script;
 use super::eventually;
 
 /// A node. It ends when the stdin of its child closes: with this value or with this process.
 pub struct Node {
     url: String,
-    /// The child that runs the node, and its stdout.
-    child: Option<(Child, BufReader<ChildStdout>)>,
+    script: Option<Script>,
 }
 
 impl Node {
@@ -75,16 +75,15 @@ impl Node {
         node
     }
 
-    /// Gives an order to the script that runs the broker; returns its answer.
+    /// Gives an order to the script that runs the broker; returns its answer. Panics if the order fails.
     pub async fn answer(mut self, order: &str) -> (Self, String) {
         let order = order.to_owned();
         let ordering = tokio::task::spawn_blocking(move || {
-            let (child, stdout) = self.child.as_mut().expect("a node of its own");
-            let stdin = child.stdin.as_mut().expect("stdin is piped");
-            writeln!(stdin, "{order}").expect("scripts/broker reads orders");
-            let mut answer = String::new();
-            stdout.read_line(&mut answer).expect("an answer");
-            (self, answer.trim().to_owned())
+            let script = self.script.as_mut().expect("a node of its own");
+            let answer = script
+                .answer(&order)
+                .unwrap_or_else(|message| panic!("{message}"));
+            (self, answer)
         });
         ordering.await.expect("the broker takes the order")
     }
@@ -95,7 +94,10 @@ impl Node {
             .await
             .expect("the cluster's start does not panic")
             .unwrap_or_else(|message| panic!("{message}"));
-        let urls = cluster.url.split(' ').map(str::to_owned).collect();
+        let urls: Vec<String> = cluster.url.split(' ').map(str::to_owned).collect();
+        for url in &urls {
+            assert_wanted_version(url).await;
+        }
         (cluster, urls)
     }
 }
@@ -116,12 +118,11 @@ impl TestBroker {
         let node = tokio::task::spawn_blocking(|| NODE.get_or_init(start_node))
             .await
             .expect("the broker's start does not panic");
-        match node {
-            Ok(node) => Self {
-                url: node.url.clone(),
-                prefix: format!("test-{}", Uuid::new_v4().simple()),
-            },
-            Err(message) => panic!("{message}"),
+        let node = node.as_ref().unwrap_or_else(|message| panic!("{message}"));
+        assert_wanted_version(&node.url).await;
+        Self {
+            url: node.url.clone(),
+            prefix: format!("test-{}", Uuid::new_v4().simple()),
         }
     }
 
@@ -131,6 +132,7 @@ impl TestBroker {
             .await
             .expect("the broker's start does not panic")
             .unwrap_or_else(|message| panic!("{message}"));
+        assert_wanted_version(&node.url).await;
         let broker = Self {
             url: node.url.clone(),
             prefix: "smsbridge".into(),
@@ -170,28 +172,9 @@ impl TestBroker {
         Endpoint::parse(&self.url.clone().into()).expect("the broker's URL is one")
     }
 
-    /// The version of the server, such as `(4, 3)`: what the broker says of itself before the login.
+    /// The version of the server, such as `(4, 3)`.
     pub async fn version(&self) -> (u32, u32) {
-        let (_, after) = self.url.split_once('@').expect("the URL has a user");
-        let (address, _) = after.split_once('/').expect("the URL has a virtual host");
-        let mut socket = TcpStream::connect(address).await.unwrap();
-        socket.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
-        // A frame of the method connection.start: type, channel, size, payload.
-        let mut head = [0; 7];
-        socket.read_exact(&mut head).await.unwrap();
-        let size = u32::from_be_bytes(head[3..].try_into().unwrap());
-        let mut start = vec![0; size as usize];
-        socket.read_exact(&mut start).await.unwrap();
-        // The key with its length, the type of the value, and the length of the value.
-        let key = b"\x07versionS";
-        let at = start.windows(key.len()).position(|bytes| bytes == key);
-        let value = &start[at.expect("a version") + key.len() + 4..];
-        let number = |bytes: &[u8]| {
-            let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit());
-            digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
-        };
-        let dot = value.iter().position(|byte| *byte == b'.').unwrap();
-        (number(value), number(&value[dot + 1..]))
+        version(&self.url).await
     }
 
     /// Declares a queue of the bridge with another value of one argument, before the bridge does.
@@ -429,37 +412,54 @@ impl Drop for Proxy {
     }
 }
 
+/// The version that the server says of itself before the login.
+async fn version(url: &str) -> (u32, u32) {
+    let (_, after) = url.split_once('@').expect("the URL has a user");
+    let (address, _) = after.split_once('/').expect("the URL has a virtual host");
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
+    // A frame of the method connection.start: type, channel, size, payload.
+    let mut head = [0; 7];
+    socket.read_exact(&mut head).await.unwrap();
+    let size = u32::from_be_bytes(head[3..].try_into().unwrap());
+    let mut start = vec![0; size as usize];
+    socket.read_exact(&mut start).await.unwrap();
+    // The key with its length, the type of the value, and the length of the value.
+    let key = b"\x07versionS";
+    let at = start.windows(key.len()).position(|bytes| bytes == key);
+    let value = &start[at.expect("a version") + key.len() + 4..];
+    let number = |bytes: &[u8]| {
+        let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
+    };
+    let dot = value.iter().position(|byte| *byte == b'.').unwrap();
+    (number(value), number(&value[dot + 1..]))
+}
+
+/// Panics on a broker of another version than `SMSBRIDGE_TEST_RABBITMQ_VERSION`: its tests would tell nothing of that one.
+async fn assert_wanted_version(url: &str) {
+    let Ok(wanted) = std::env::var("SMSBRIDGE_TEST_RABBITMQ_VERSION") else {
+        return;
+    };
+    let (major, minor) = version(url).await;
+    assert!(
+        wanted.is_empty() || wanted == format!("{major}.{minor}"),
+        "SMSBRIDGE_TEST_RABBITMQ_VERSION is {wanted}, but the broker is RabbitMQ {major}.{minor}"
+    );
+}
+
 fn start_node() -> Result<Node, String> {
     if let Ok(url) = std::env::var("SMSBRIDGE_TEST_AMQP_URL") {
-        return Ok(Node { url, child: None });
+        return Ok(Node { url, script: None });
     }
     run_script("run")
 }
 
 /// Runs `scripts/broker` with this argument; returns when it has printed a URL.
 fn run_script(argument: &str) -> Result<Node, String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/broker");
-    let mut child = Command::new(script)
-        .arg(argument)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("scripts/broker can't be run: {error}"))?;
-    let mut url = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-    stdout
-        .read_line(&mut url)
-        .map_err(|error| format!("scripts/broker said nothing: {error}"))?;
-    if url.is_empty() {
-        let mut said = String::new();
-        if let Some(mut stderr) = child.stderr.take() {
-            let _ = stderr.read_to_string(&mut said);
-        }
-        return Err(said);
-    }
+    let (script, url) = Script::start(argument)?;
     Ok(Node {
-        url: url.trim().to_owned(),
-        child: Some((child, stdout)),
+        url,
+        script: Some(script),
     })
 }
