@@ -7,6 +7,7 @@ The broker is SMSBRIDGE_AMQP__URL, the prefix of the bridge's names SMSBRIDGE_AM
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from proton.reactor import Filter
 from proton.utils import BlockingConnection
 
 PREFETCH = 100
+CLOSE_TIMEOUT = 5.0  # seconds
 OUTCOMES = {
     Delivery.RELEASED: "the broker released the command: no queue is bound; start a bridge, it declares them",
     Delivery.REJECTED: "the broker rejected the command: a queue is full",
@@ -66,8 +68,8 @@ def publish(connection: BlockingConnection, prefix: str, args: argparse.Namespac
     sender = connection.create_sender(f"/exchanges/{quote(f'{prefix}.commands', safe='')}/sms.send")
     try:
         outcome = sender.send(message, error_states=[]).remote_state
-    except Timeout:
-        raise Failed(f"no outcome: publish again with --request-id {args.request_id}") from None
+    except ProtonException as error:  # too late, or the connection was lost
+        raise Failed(f"no confirm: publish again with --request-id {args.request_id}: {error}") from None
     if outcome != Delivery.ACCEPTED:
         raise Failed(OUTCOMES.get(outcome, f"the broker answered {outcome}"))
 
@@ -140,7 +142,10 @@ def main() -> None:
         print(f"published {args.request_id}", flush=True)
         listen(receiver, args, deadline)
     finally:
-        connection.close()
+        # It waits for the broker, too. What failed before is shown, not that the broker does not answer this.
+        connection.timeout = min(args.timeout, CLOSE_TIMEOUT)
+        with contextlib.suppress(ProtonException):
+            connection.close()
 
 
 try:

@@ -144,6 +144,7 @@ func publish(ctx context.Context, channel *amqp.Channel, c command) error {
 		return err
 	}
 	returns := channel.NotifyReturn(make(chan amqp.Return, 1))
+	closed := channel.NotifyClose(make(chan *amqp.Error, 1))
 	body, err := json.Marshal(map[string]any{"message": map[string]any{"text": c.text, "destinations": destinations(c.to)}})
 	if err != nil {
 		return err
@@ -157,23 +158,41 @@ func publish(ctx context.Context, channel *amqp.Channel, c command) error {
 		Body:         body,
 	}
 	mandatory, exchange := true, c.prefix+".commands"
+	stored := false
 	confirmation, err := channel.PublishWithDeferredConfirmWithContext(ctx, exchange, "sms.send", mandatory, false, message)
-	if err != nil {
-		return err
+	if err == nil {
+		stored, err = confirmation.WaitContext(ctx)
 	}
-	stored, err := confirmation.WaitContext(ctx)
+	// A channel that closes answers every wait with false, as a broker that refuses.
+	if err == nil && !stored && channel.IsClosed() {
+		err = reason(ctx, closed)
+	}
 	if err != nil {
 		return fmt.Errorf("no confirm: publish again with --request-id %s: %w", c.requestID, err)
 	}
 	select {
-	case <-returns: // comes before the confirm
-		return errors.New("the broker returned the command: no queue is bound; start a bridge, it declares them")
+	case _, returned := <-returns: // comes before the confirm; a channel that closes closes it
+		if returned {
+			return errors.New("the broker returned the command: no queue is bound; start a bridge, it declares them")
+		}
 	default:
 	}
 	if !stored {
 		return errors.New("the broker refused the command: a queue is full")
 	}
 	return nil
+}
+
+// Why the channel was closed.
+func reason(ctx context.Context, closed <-chan *amqp.Error) error {
+	select {
+	case err := <-closed:
+		if err != nil {
+			return err
+		}
+	default:
+	}
+	return cmp.Or(ctx.Err(), error(amqp.ErrClosed)) // closed by this program
 }
 
 func destinations(numbers []string) (result []map[string]string) {

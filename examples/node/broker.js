@@ -66,13 +66,16 @@ export async function run(args, main) {
   }
 }
 
-/** Publishes a message, and waits for the confirm: the broker has stored it. Fails if the broker returns it, or is silent. */
+/**
+ * Publishes a message, and waits for the confirm: the broker has stored it. Fails if the broker returns it. Without a confirm it
+ * names the request id: with it the command can be published again.
+ */
 export async function publish({ channel, closed, timeout }, exchange, routingKey, content, options) {
   let onReturn;
   let timer;
+  const unconfirmed = (why) => new Error(`no confirm: publish again with the request id ${options.messageId}: ${why}`);
   const late = new Promise((_, reject) => {
-    const error = new Error(`no confirm within ${timeout} s: publish ${options.messageId} again, with this id`);
-    timer = setTimeout(() => reject(error), timeout * 1000);
+    timer = setTimeout(() => reject(unconfirmed(`${timeout} s are over`)), timeout * 1000);
   });
   const returned = new Promise((_, reject) => {
     onReturn = () => reject(new Error("the broker returned the message: no queue is bound; start a bridge, it declares them"));
@@ -80,8 +83,14 @@ export async function publish({ channel, closed, timeout }, exchange, routingKey
   });
   channel.publish(exchange, routingKey, content, { ...options, persistent: true, mandatory: true });
   try {
-    // The broker returns a message before it confirms it. A refused publication closes the channel.
-    await Promise.race([returned, channel.waitForConfirms(), closed, late]);
+    // A publication with a mistake closes the channel: `closed` fails with the reason. It succeeds if the connection is lost.
+    const lost = closed.then(() => Promise.reject(unconfirmed("the connection was lost")));
+    const confirmed = channel.waitForConfirms().catch((error) => {
+      if (error.message === "message nacked") throw new Error("the broker refused the message: a queue is full");
+      return lost;
+    });
+    // The broker returns a message before it confirms it.
+    await Promise.race([returned, confirmed, lost, late]);
   } finally {
     clearTimeout(timer);
     channel.off("return", onReturn);

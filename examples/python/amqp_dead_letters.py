@@ -29,7 +29,9 @@ def doubt(properties) -> str | None:
 def replay(channel, args, properties, body) -> None:
     """Publishes the command again, as its publisher did."""
     headers = properties.headers or {}
-    channel.basic_publish(
+    broker.publish(
+        channel,
+        args.timeout,
         exchange=f"{args.prefix}.commands",
         routing_key=headers.get("smsbridge-routing-key", "sms.send"),
         body=body,
@@ -44,7 +46,6 @@ def replay(channel, args, properties, body) -> None:
             correlation_id=properties.correlation_id,
             headers={name: value for name, value in headers.items() if not name.startswith((OWN, "x-"))},
         ),
-        mandatory=True,
     )
 
 

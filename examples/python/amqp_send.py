@@ -37,7 +37,6 @@ def main() -> bool:
 
     connection = broker.connect(args)
     channel = connection.channel()
-    # basic_publish then waits for the confirm: the broker has stored the command.
     channel.confirm_delivery()
 
     # Bound before the command is published, so that no event is missed. The routing key is {type}.{application}.
@@ -46,7 +45,9 @@ def main() -> bool:
     for event_type in ("send.*", "report.*", "command.invalid"):
         channel.queue_bind(queue, exchange=f"{args.prefix}.events", routing_key=f"{event_type}.{application}")
 
-    channel.basic_publish(
+    broker.publish(
+        channel,
+        args.timeout,
         exchange=f"{args.prefix}.commands",
         routing_key="sms.send.urgent" if args.urgent else "sms.send",
         body=json.dumps(body),
@@ -58,7 +59,6 @@ def main() -> bool:
             app_id=args.application or None,
             expiration=str(int(args.expires * 1000)) if args.expires is not None else None,
         ),
-        mandatory=True,
     )
     print(f"published {args.request_id}", flush=True)
 

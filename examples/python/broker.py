@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import ssl
 import sys
 import time
@@ -42,7 +43,7 @@ def connect(args: argparse.Namespace) -> pika.BlockingConnection:
         parameters = pika.URLParameters(args.amqp_url)
     except (ValueError, TypeError):  # the URL is not shown: it may have a password
         sys.exit("--amqp-url is not of the form amqp://USER:PASSWORD@HOST:PORT/VHOST")
-    # basic_publish waits for its confirm without a deadline: this ends it while the broker has an alarm and stores nothing.
+    # While the broker has an alarm it reads nothing from a connection that has published: this ends every wait for an answer.
     parameters.blocked_connection_timeout = args.timeout
     if args.ca_file or args.cert_file:
         context = ssl.create_default_context(cafile=args.ca_file)
@@ -50,6 +51,37 @@ def connect(args: argparse.Namespace) -> pika.BlockingConnection:
             context.load_cert_chain(args.cert_file, args.key_file)
         parameters.ssl_options = pika.SSLOptions(context, parameters.host)
     return pika.BlockingConnection(parameters)
+
+
+class Late(Exception):
+    """The time is over."""
+
+
+class Unconfirmed(Exception):
+    """The broker has stored the message or not: the publisher does not know."""
+
+
+def publish(channel, timeout: float, **message) -> None:
+    """Publishes a message, and waits for the confirm: the broker has stored it. The channel is in confirm mode.
+
+    Raises Unconfirmed if no confirm comes. The channel cannot be used then.
+    """
+
+    def late(_signal, _frame):
+        raise Late(f"{timeout} s are over")
+
+    # basic_publish has no deadline, and pika runs no timer of the program in it. Not on Windows, which has no SIGALRM.
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, max(timeout, 0.001))  # 0 would be no deadline
+    try:
+        channel.basic_publish(mandatory=True, **message)
+    except (Late, pika.exceptions.AMQPConnectionError) as error:
+        request_id = message["properties"].message_id
+        why = str(error) if isinstance(error, Late) else repr(error)
+        raise Unconfirmed(f"no confirm: publish again with the request id {request_id}: {why}") from error
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def deliveries(channel, queue: str, timeout: float | None, **consume):
@@ -79,7 +111,7 @@ def run(main) -> None:
         sys.exit(f"{error.reply_text}{hint}")
     except pika.exceptions.AMQPConnectionError as error:
         sys.exit(f"no connection to the broker: {error!r}")
-    except ConsumerCancelled as error:
+    except (ConsumerCancelled, Unconfirmed) as error:
         sys.exit(str(error))
     except OSError as error:  # a certificate file
         sys.exit(str(error))

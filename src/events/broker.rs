@@ -12,6 +12,7 @@ mod cursor;
 mod history;
 mod probe;
 mod reader;
+mod stream_ends;
 mod stream_reader;
 mod stuck_routes;
 

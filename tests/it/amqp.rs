@@ -16,6 +16,7 @@ mod doubts;
 mod expiry;
 mod frozen_broker;
 mod log;
+mod log_ends;
 mod log_under_load;
 pub(crate) mod lookup;
 mod lost_sessions;

@@ -1,7 +1,8 @@
 //! Attaches readers to the stream at a cursor, at a time, or at its end.
 //!
 //! The broker silently starts later if the stream no longer has the requested offset, so the first offset is queried before.
-//! Neighbours: `stream_reader` reads the deliveries, `probe` finds the ends of the stream, `cursor` has the format of cursors.
+//! Invariant: a read up to the end attaches where the stream has an event, so that a missing delivery is an error and not the end.
+//! Neighbours: `stream_ends` finds the end of the stream, `probe` checks that a cursor belongs to it, `stream_reader` reads the deliveries, `cursor` has the format of cursors.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     cursor::{Cursor, Mark},
-    probe::{MAYBE_EMPTY, Probe, attach, first_delivery},
+    probe::{mark_at, oldest},
+    stream_ends::{attach, certain_delivery, last_event, message_count},
     stream_reader::{PREFETCH, StreamReader, unavailable},
 };
 use crate::{
@@ -57,7 +59,7 @@ impl Readers {
         }
         let session = self.session().await?;
         let head = if end_at_head {
-            match self.probe(&session).last_offset(None).await? {
+            match last_event(&session, &self.stream, None).await? {
                 Some(head) if start != Start::Now => Some(head),
                 _ => return Ok(stream::empty().boxed()),
             }
@@ -70,12 +72,15 @@ impl Readers {
             Start::Now => text("next"),
             Start::Since(at) => {
                 since = Some(*at);
-                let seconds = at.as_second() - CLOCK_SKEW_SECONDS;
+                // A start after the last event would attach after the head, where no delivery arrives until another event is appended.
+                // Where the last message has no time, all messages are read.
+                let from = head.map_or(*at, |head| head.at.unwrap_or_default().min(*at));
+                let seconds = from.as_second() - CLOCK_SKEW_SECONDS;
                 AMQPValue::Timestamp(seconds.max(0).unsigned_abs())
             }
             Start::After(cursor) => {
                 first_offset = self.check_cursor(&session, cursor).await? + 1;
-                if head.is_some_and(|head| head < first_offset) {
+                if head.is_some_and(|head| head.offset < first_offset) {
                     return Ok(stream::empty().boxed());
                 }
                 AMQPValue::LongLongInt(first_offset)
@@ -86,14 +91,10 @@ impl Readers {
             .await
             .map_err(unavailable)?;
         let mut consumer = attach(&channel, &self.stream, offset).await?;
-        let mut received = None;
-        if head.is_some() && since.is_some() {
-            // A start after the last event attaches after the head, where no delivery arrives until another event is appended.
-            match first_delivery(&mut consumer, MAYBE_EMPTY).await? {
-                Some(first) => received = Some(first),
-                None => return Ok(stream::empty().boxed()),
-            }
-        }
+        let received = match head {
+            Some(_) => Some(certain_delivery(&mut consumer, "the first event to read").await?),
+            None => None,
+        };
         let reader = StreamReader {
             _channel: channel,
             session,
@@ -102,7 +103,7 @@ impl Readers {
             closed: self.closed.clone(),
             first_offset,
             since,
-            head,
+            head: head.map(|head| head.offset),
             ended: false,
         };
         Ok(stream::unfold(reader, |mut reader| async move {
@@ -124,14 +125,33 @@ impl Readers {
         if let Some(session) = slot.as_ref().filter(|session| session.is_open()) {
             return Ok(session.clone());
         }
-        // The first reader may start before the publisher has declared the stream. A stream with different arguments can still be
-        // read; the publisher reports the conflict.
+        // The first reader may start before the publisher has declared the stream. A stream can be read although it has different
+        // arguments, or another queue is missing or may not be declared; the publisher reports these.
         let session = match self.topology.open_session(&self.endpoint, "reader").await {
-            Err(AmqpError::Conflict { .. }) => Session::open(&self.endpoint, "reader").await,
-            opened => opened,
+            Err(
+                error @ (AmqpError::Conflict { .. }
+                | AmqpError::Missing { .. }
+                | AmqpError::NoPermission { .. }),
+            ) => self.session_without_declaring(error).await?,
+            opened => opened.map_err(unavailable)?,
         };
-        let session = session.map_err(unavailable)?;
         Ok(slot.insert(Arc::new(session)).clone())
+    }
+
+    /// A session, if the stream exists; else the error of its declaration.
+    async fn session_without_declaring(&self, undeclared: AmqpError) -> Result<Session, ReadError> {
+        let session = Session::open(&self.endpoint, "reader")
+            .await
+            .map_err(unavailable)?;
+        let checked = async {
+            let channel = session.consuming_channel(1).await.map_err(unavailable)?;
+            message_count(&channel, &self.stream).await
+        };
+        if checked.await.is_ok() {
+            return Ok(session);
+        }
+        session.close().await;
+        Err(unavailable(undeclared))
     }
 
     /// The offset of a cursor. Fails if the log no longer has the events after it, or never had it.
@@ -146,13 +166,11 @@ impl Readers {
             Mark::None | Mark::Event(_) => offset,
             Mark::NextEvent(_) => offset + 1,
         };
-        let probe = self.probe(session);
         let mut backoff = Backoff::new(RECONNECT);
         let deadline = Instant::now() + REPLICA_LAG;
-        while probe
-            .last_offset(Some(marked))
+        while last_event(session, &self.stream, Some(marked))
             .await?
-            .is_none_or(|last| last < marked)
+            .is_none_or(|last| last.offset < marked)
         {
             // Past the end of the log: a cursor of another log, or of one that was deleted.
             if Instant::now() >= deadline {
@@ -160,7 +178,7 @@ impl Readers {
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
-        let oldest = probe.oldest().await?;
+        let oldest = oldest(session, &self.stream).await?;
         if oldest.offset > offset + 1 {
             return Err(ReadError::OutOfRange {
                 cursor: text.to_owned(),
@@ -171,22 +189,15 @@ impl Readers {
             Mark::None => true,
             // The cursor's own event may be the newest of those that the log no longer has. Then none is missing.
             Mark::Event(mark) => {
-                let found = probe.mark_at(marked).await?;
+                let found = mark_at(session, &self.stream, marked).await?;
                 found.is_none_or(|found| found == mark)
             }
-            Mark::NextEvent(mark) => probe.mark_at(marked).await? == Some(mark),
+            Mark::NextEvent(mark) => mark_at(session, &self.stream, marked).await? == Some(mark),
         };
         if belongs {
             Ok(offset)
         } else {
             Err(bad_cursor())
-        }
-    }
-
-    fn probe<'a>(&'a self, session: &'a Session) -> Probe<'a> {
-        Probe {
-            session,
-            stream: &self.stream,
         }
     }
 }

@@ -80,7 +80,7 @@ async fn bridge_after(broker: TestBroker, sent: Option<&str>) -> Setup {
     }
     // The logs show it at once.
     Setup::start_with(api, broker, |config| {
-        config.infobip.log_lag = Duration::ZERO
+        config.infobip.log_lag = Duration::ZERO;
     })
     .await
 }

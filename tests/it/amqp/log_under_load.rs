@@ -24,8 +24,8 @@ use super::log::accepted;
 use crate::support::{broker::TestBroker, eventually, relay::relay_with};
 
 /// A relay that hands on what the broker sends only after a delay, which a test can change.
-struct SlowRelay {
-    endpoint: Endpoint,
+pub(super) struct SlowRelay {
+    pub(super) endpoint: Endpoint,
     delay_ms: Arc<AtomicUsize>,
     /// Bytes from the bridge.
     received: Arc<AtomicUsize>,
@@ -34,7 +34,7 @@ struct SlowRelay {
 }
 
 impl SlowRelay {
-    async fn start(broker_url: &str) -> Self {
+    pub(super) async fn start(broker_url: &str) -> Self {
         let delay_ms = Arc::<AtomicUsize>::default();
         let received = Arc::<AtomicUsize>::default();
         let accepted = Arc::<AtomicUsize>::default();
@@ -85,7 +85,7 @@ impl SlowRelay {
         }
     }
 
-    fn delay(&self, delay: Duration) {
+    pub(super) fn delay(&self, delay: Duration) {
         let ms = usize::try_from(delay.as_millis()).unwrap();
         self.delay_ms.store(ms, Ordering::SeqCst);
     }

@@ -1,7 +1,7 @@
 //! The table of permissions in docs/RABBITMQ.md, row by row: a user with exactly these permissions does what its row promises, and is
 //! refused one thing more. The topology is imported from `smsbridge topology --json`, as an operator would who owns it.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{collections::BTreeMap, process::Command, sync::Arc};
 
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
@@ -13,10 +13,14 @@ use lapin::{
 };
 use serde_json::{Value, json};
 use smsbridge::{
+    amqp::Endpoint,
     config::{self, TopologyMode},
+    events::{EventLog as _, Start, broker::BrokerLog},
+    ops::metrics::Metrics,
     proto::v1::{ListDeadLettersRequest, admin_service_client::AdminServiceClient},
 };
 
+use super::log::{accepted, ids, read_to_head};
 use crate::support::{
     bridge::TestBridge,
     broker::{Node, TestBroker},
@@ -299,7 +303,23 @@ async fn each_user_may_do_what_its_row_says_and_no_more() {
         users.keeps(row, &name(n)).await;
     }
     assert!(table.contains_key(PASSIVE) && table.contains_key(DECLARING));
+    a_reader_needs_no_permission_to_declare(&users).await;
     a_permission_that_is_granted_later(users, node).await;
+}
+
+/// The user may read the stream, and declare nothing.
+async fn a_reader_needs_no_permission_to_declare(users: &Users) {
+    let log = BrokerLog::new(
+        users.0.publisher().await,
+        Endpoint::parse(&users.url("late").into()).unwrap(),
+        users.0.topology(),
+        users.0.config().confirm_timeout,
+        Metrics::new(),
+    );
+    log.append(Arc::new(vec![accepted("read")])).await.unwrap();
+    let read = read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
+    assert_eq!(ids(&read[read.len() - 1..]), ["read"]);
+    log.close().await;
 }
 
 /// The log and `/ready` say what is missing and what to do; nothing that waits is lost.

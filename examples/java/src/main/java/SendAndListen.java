@@ -6,6 +6,8 @@ import com.rabbitmq.client.Channel;
 import com.rabbitmq.client.Connection;
 import com.rabbitmq.client.ConnectionFactory;
 import com.rabbitmq.client.Delivery;
+import com.rabbitmq.client.ShutdownSignalException;
+import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.HashSet;
@@ -135,14 +137,15 @@ public final class SendAndListen {
                 .contentType("application/json")
                 .deliveryMode(2)
                 .build();
-        channel.basicPublish(prefix + ".commands", "sms.send", true, properties, body.getBytes(StandardCharsets.UTF_8));
+        boolean stored;
         try {
-            if (!channel.waitForConfirms((long) (timeout * 1000))) {
-                throw new IllegalStateException("the broker refused the command: a queue is full");
-            }
-        } catch (TimeoutException error) {
-            throw new TimeoutException("no confirm: publish again with --request-id " + requestId);
+            channel.basicPublish(prefix + ".commands", "sms.send", true, properties, body.getBytes(StandardCharsets.UTF_8));
+            stored = channel.waitForConfirms((long) (timeout * 1000));
+        } catch (IOException | ShutdownSignalException | TimeoutException error) {
+            String why = error instanceof TimeoutException ? timeout + " s are over" : String.valueOf(error.getMessage());
+            throw new IOException("no confirm: publish again with --request-id " + requestId + ": " + why, error);
         }
+        if (!stored) throw new IllegalStateException("the broker refused the command: a queue is full");
         if (returned.get()) {
             throw new IllegalStateException(
                     "the broker returned the command: no queue is bound; start a bridge, it declares them");
