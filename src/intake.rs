@@ -207,13 +207,15 @@ impl Intake {
     }
 
     /// Stores the results of an asynchronous look-up for the application that requested it. One that does not exist any more has
-    /// none: its results are `foreign`.
+    /// none: its results are `foreign`. `request` identifies the request; where it is empty, the API's ids do: that of the request,
+    /// which it leaves out for one number, or that of the row.
     ///
     /// # Errors
     /// As [`Intake::reports`].
     pub async fn lookups(
         &self,
         application: &ApplicationName,
+        request: &str,
         content_type: &str,
         body: Bytes,
     ) -> Result<Vec<v1::Event>, IntakeError> {
@@ -224,7 +226,16 @@ impl Intake {
         } else {
             FOREIGN_APPLICATION
         };
-        let event = |row: LookupRow| NewEvent::lookup(application, row.lookup, row.source_payload);
+        let event = |row: LookupRow| {
+            let ids = [request, &rows.bulk_id, &row.lookup_id];
+            let request = ids.into_iter().find(|id| !id.is_empty());
+            NewEvent::lookup(
+                application,
+                request.unwrap_or_default(),
+                row.lookup,
+                row.source_payload,
+            )
+        };
         self.append(rows.rows.into_iter().map(event).collect())
             .await
     }

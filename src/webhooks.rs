@@ -270,10 +270,11 @@ async fn clicks(State(webhooks): Shared, Path(secret): Path<String>, request: Re
 #[derive(serde::Deserialize)]
 struct LookupParameters {
     application: Option<String>,
+    request: Option<String>,
 }
 
-/// The `notifyUrl` that the bridge gives Infobip names the application that requested the look-up; without a valid name the
-/// result belongs to the default application.
+/// The `notifyUrl` that the bridge gives Infobip names the application that requested the look-up, and identifies the request;
+/// without a valid name the result belongs to the default application.
 async fn lookups(
     State(webhooks): Shared,
     Path(secret): Path<String>,
@@ -284,9 +285,13 @@ async fn lookups(
         .application
         .and_then(|name| ApplicationName::parse(&name).ok())
         .unwrap_or_else(ApplicationName::default_application);
+    let request_token = parameters.request.unwrap_or_default();
     let (intake, application) = (&webhooks.intake, &application);
-    let store =
-        async |content_type: String, body| intake.lookups(application, &content_type, body).await;
+    let store = async |content_type: String, body| {
+        intake
+            .lookups(application, &request_token, &content_type, body)
+            .await
+    };
     webhooks
         .push(Webhook::Lookups, &secret, request, store)
         .await

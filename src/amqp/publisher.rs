@@ -127,17 +127,33 @@ impl Publisher {
     /// Publishes messages in order and pipelined. Returns one outcome for each message, in their order. The broker confirms a
     /// message also if no queue is bound for it: use [`Publisher::publish_mandatory`] where that matters.
     pub async fn publish_all(&self, messages: Vec<Message>) -> Vec<Result<(), AmqpError>> {
+        let outcomes = self.publish_allowed(messages, |_| true).await;
+        // Each message is allowed, so each has an outcome.
+        outcomes.into_iter().flatten().collect()
+    }
+
+    /// As [`Publisher::publish_all`], without the messages whose index `allows` refuses: their outcome is `None`.
+    ///
+    /// `allows` is asked directly before the frames of a message are queued, and no other publication of the session begins in
+    /// between: it is asked in the order in which the broker gets the messages, those of concurrent callers included. It must not
+    /// block.
+    pub async fn publish_allowed(
+        &self,
+        messages: Vec<Message>,
+        allows: impl Fn(usize) -> bool,
+    ) -> Vec<Option<Result<(), AmqpError>>> {
         let mut outcomes = Vec::with_capacity(messages.len());
         let mut messages = messages.into_iter();
         while messages.len() > 0 {
+            let first = outcomes.len();
             let chunk: Vec<Message> = messages.by_ref().take(MAX_CHUNK).collect();
             let count = chunk.len();
-            match self.publish_chunk(chunk).await {
+            match self.publish_chunk(chunk, first, &allows).await {
                 Ok(of_chunk) => outcomes.extend(of_chunk),
                 Err(error) => {
-                    outcomes.extend(std::iter::repeat_n(Err(error.clone()), count));
                     // There is no session, so the remaining chunks would fail in the same way.
-                    outcomes.extend(std::iter::repeat_n(Err(error), messages.len()));
+                    let failed = count + messages.len();
+                    outcomes.extend(std::iter::repeat_n(Some(Err(error)), failed));
                     break;
                 }
             }
@@ -261,10 +277,13 @@ impl Publisher {
         Ok(opened)
     }
 
+    /// The index of the first message is `first`.
     async fn publish_chunk(
         &self,
         messages: Vec<Message>,
-    ) -> Result<Vec<Result<(), AmqpError>>, AmqpError> {
+        first: usize,
+        allows: &impl Fn(usize) -> bool,
+    ) -> Result<Vec<Option<Result<(), AmqpError>>>, AmqpError> {
         let deadline = Instant::now() + self.confirm_timeout;
         // All permits at once: two callers that each hold some of them could wait for each other.
         let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
@@ -277,31 +296,44 @@ impl Publisher {
         let deadline = Instant::now() + self.confirm_timeout;
         let begun: Vec<_> = messages
             .into_iter()
-            .map(|message| current.begin(message))
+            .zip(first..)
+            .map(|(message, index)| current.begin(message, || allows(index)))
             .collect();
         let confirmed = begun.into_iter().map(|begun| async {
-            let outcome = match begun? {
-                Publication::Finished(outcome) => *outcome,
-                Publication::Unconfirmed(publishing) => {
-                    tokio::time::timeout_at(deadline, publishing)
-                        .await
-                        .map_err(|_| match current.was_blocked() {
-                            true => AmqpError::Blocked,
-                            false => AmqpError::TimedOut(self.confirm_timeout),
-                        })?
-                }
-            };
-            match outcome {
-                Ok(Confirmation::Ack(_)) => Ok(()),
-                Ok(Confirmation::Nack(_)) => Err(AmqpError::Nacked),
-                Ok(Confirmation::NotRequested) => Err(not_in_confirm_mode()),
-                Err(error) => {
-                    current.session.give_up();
-                    Err(error.into())
-                }
+            match begun {
+                Ok(Some(begun)) => Some(self.confirmed(&current, begun, deadline).await),
+                Ok(None) => None,
+                Err(error) => Some(Err(error)),
             }
         });
         Ok(join_all(confirmed).await)
+    }
+
+    /// Waits for the confirm of a publication.
+    async fn confirmed(
+        &self,
+        current: &PublishingSession,
+        begun: Publication<'_>,
+        deadline: Instant,
+    ) -> Result<(), AmqpError> {
+        let outcome = match begun {
+            Publication::Finished(outcome) => *outcome,
+            Publication::Unconfirmed(publishing) => tokio::time::timeout_at(deadline, publishing)
+                .await
+                .map_err(|_| match current.was_blocked() {
+                    true => AmqpError::Blocked,
+                    false => AmqpError::TimedOut(self.confirm_timeout),
+                })?,
+        };
+        match outcome {
+            Ok(Confirmation::Ack(_)) => Ok(()),
+            Ok(Confirmation::Nack(_)) => Err(AmqpError::Nacked),
+            Ok(Confirmation::NotRequested) => Err(not_in_confirm_mode()),
+            Err(error) => {
+                current.session.give_up();
+                Err(error.into())
+            }
+        }
     }
 }
 

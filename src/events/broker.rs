@@ -10,6 +10,7 @@
 mod confirms;
 mod cursor;
 mod history;
+mod probe;
 mod reader;
 mod stream_ends;
 mod stream_reader;
@@ -109,25 +110,26 @@ impl BrokerLog {
         self.history.lock()
     }
 
-    async fn publish(&self, events: &[&NewEvent]) -> Result<(), AppendError> {
+    /// Publishes the events in their order, without the pending reports that would follow a final one.
+    async fn publish(&self, events: &[NewEvent]) -> Result<(), AppendError> {
         let mut refusal = None;
         let published = self.try_publish(events, &mut refusal).await;
         match (&published, refusal) {
-            (Ok(()), _) if !events.is_empty() => self.confirms.succeeded(),
+            (Ok(true), _) => self.confirms.succeeded(),
             (Err(AppendError::Unavailable(_)), Some(refusal)) => self.confirms.failed(&refusal),
             _ => {}
         }
-        published
+        published.map(drop)
     }
 
-    /// `refusal` becomes why the broker did not store an event although the session was open.
+    /// Returns whether the broker stored any of them. `refusal` becomes why it did not store an event although the session was open.
     async fn try_publish(
         &self,
-        events: &[&NewEvent],
+        events: &[NewEvent],
         refusal: &mut Option<AmqpError>,
-    ) -> Result<(), AppendError> {
+    ) -> Result<bool, AppendError> {
         let mut unconfirmed = Vec::with_capacity(events.len());
-        for &new in events {
+        for new in events {
             let body = codec::event_body(&new.event).map_err(|error| {
                 AppendError::Unavailable(format!("an event cannot be encoded as JSON: {error}"))
             })?;
@@ -151,17 +153,24 @@ impl BrokerLog {
                 },
             });
         }
+        let mut is_any_stored = false;
         let deadline = Instant::now() + self.append_timeout;
         for _ in 0..MAX_ATTEMPTS {
             let messages = unconfirmed
                 .iter()
                 .map(|event| event.message(&self.topology))
                 .collect();
-            let confirms = self.publisher.publish_all(messages).await;
+            let allows = |index| {
+                let event: Option<&Unconfirmed<'_>> = unconfirmed.get(index);
+                event.is_none_or(|event| self.history().allows(event.new))
+            };
+            let confirms = self.publisher.publish_allowed(messages, allows).await;
             let mut retries = Vec::new();
             for (mut event, confirm) in unconfirmed.into_iter().zip(confirms) {
                 match confirm {
-                    Ok(()) => {
+                    None => self.metrics.late_pending_dropped(),
+                    Some(Ok(())) => {
+                        is_any_stored = true;
                         self.metrics.events_appended(event.new.event_type, 1);
                         match event.route {
                             Route::Exchange => {}
@@ -173,7 +182,7 @@ impl BrokerLog {
                             }
                         }
                     }
-                    Err(error) => {
+                    Some(Err(error)) => {
                         if is_refusal(&error) {
                             *refusal = Some(error.clone());
                         }
@@ -187,30 +196,17 @@ impl BrokerLog {
                 }
             }
             if retries.is_empty() {
-                return Ok(());
+                return Ok(is_any_stored);
             }
             if Instant::now() >= deadline {
                 break;
             }
-            // A final report of the same message may have been published since the last attempt.
-            let history = self.history();
-            retries.retain(|event| self.allows(&history, event.new));
-            drop(history);
             unconfirmed = retries;
         }
         Err(AppendError::Unavailable(format!(
             "the broker did not confirm the event after {MAX_ATTEMPTS} attempts or {:?}",
             self.append_timeout
         )))
-    }
-
-    /// Whether an event may be published; counts the others.
-    fn allows(&self, history: &History, new: &NewEvent) -> bool {
-        let allowed = history.allows(new);
-        if !allowed {
-            self.metrics.late_pending_dropped();
-        }
-        allowed
     }
 
     fn count_stream_only(&self) {
@@ -288,16 +284,9 @@ impl Unconfirmed<'_> {
 impl EventLog for BrokerLog {
     fn append(&self, events: Batch) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
-            let allowed: Vec<&NewEvent> = {
-                let mut history = self.history();
-                // Before publishing, so that a concurrent pending report is not published after the final one.
-                events.iter().for_each(|new| history.note_final(new));
-                let allowed = |new: &&NewEvent| self.allows(&history, new);
-                events.iter().filter(allowed).collect()
-            };
-            self.publish(&allowed).await?;
+            self.publish(&events).await?;
             let mut history = self.history();
-            allowed.iter().for_each(|new| history.note_send(new));
+            events.iter().for_each(|new| history.note_send(new));
             Ok(())
         })
     }

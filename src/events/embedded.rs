@@ -8,15 +8,16 @@
 mod chunk;
 mod cursor;
 mod health;
+mod log_clock;
 mod lookup_batcher;
 mod maintenance;
+mod private;
 mod reader;
 mod schema;
 mod send_journal;
 mod writer;
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -30,8 +31,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::{
     cursor::LogId,
     health::Health,
+    log_clock::{LogClock, Reading},
     lookup_batcher::LookupBatcher,
-    reader::Readers,
+    reader::{Position, Readers},
     send_journal::SendJournal,
     writer::{Job, Writer},
 };
@@ -46,6 +48,10 @@ const WRITER: &str = "event log";
 
 /// Length of the queue to the writer. Callers wait while it is full.
 const MAX_QUEUED_JOBS: usize = 1024;
+/// How long ids, final reports and begun sends are at least remembered, however short the retention is: the API repeats pushes for
+/// 41.5 hours, and its logs tell the outcome of a send for 48.
+const MEMORY: Duration = Duration::from_hours(48);
+
 /// Why the embedded log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -88,8 +94,8 @@ impl EmbeddedLog {
             path: folder.to_owned(),
             source,
         };
-        std::fs::create_dir_all(folder).map_err(in_folder)?;
-        let lock = File::create(folder.join("lock")).map_err(in_folder)?;
+        private::create_folder(folder).map_err(in_folder)?;
+        let lock = private::create_file(&folder.join("lock")).map_err(in_folder)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
@@ -105,10 +111,12 @@ impl EmbeddedLog {
             path: path.clone(),
             detail: error.to_string(),
         };
+        private::create_database(&path).map_err(in_folder)?;
         let connection = schema::open_for_writing(&path).map_err(in_database)?;
         let id = schema::log_id(&connection).map_err(in_database)?;
         let head_seq = schema::head(&connection).map_err(in_database)?;
-        let oldest = Timestamp::now() - retention;
+        let newest_ms = schema::newest_stamp(&connection).map_err(in_database)?;
+        let oldest = Timestamp::now() - retention.max(MEMORY);
         // If the lookup fails, the send counts as not ended. That costs a lookup in the API's logs at most.
         let is_known =
             |wire_id: &str| matches!(reader::find_send(&connection, wire_id), Ok(Some(_)));
@@ -123,6 +131,7 @@ impl EmbeddedLog {
             head_sender,
             Arc::clone(&health),
             retention,
+            LogClock::new(newest_ms, Reading::now()),
             metrics.clone(),
         );
         let guard = metrics.tasks().guard(WRITER);
@@ -181,6 +190,8 @@ impl EventLog for EmbeddedLog {
     ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
         async move {
             let head = *self.head.borrow();
+            // A reader that starts at a time takes the oldest event if an older one was removed.
+            let may_skip = matches!(start, Start::Since(_));
             let after = match start {
                 Start::Now => head,
                 Start::After(cursor) => {
@@ -203,7 +214,7 @@ impl EventLog for EmbeddedLog {
                 Arc::clone(&self.readers),
                 self.id,
                 self.head.clone(),
-                after,
+                Position { after, may_skip },
                 end,
             ))
         }
@@ -271,13 +282,20 @@ impl EventLog for EmbeddedLog {
     }
 
     fn is_ready(&self) -> bool {
-        self.health.is_ok() && self.jobs.lock().is_some()
+        self.health.is_ok()
+            && self
+                .jobs
+                .lock()
+                .as_ref()
+                .is_some_and(|jobs| !jobs.is_closed())
     }
 
     fn outage(&self) -> Option<String> {
-        let is_closed = self.jobs.lock().is_none();
-        let closed = is_closed.then(|| AppendError::Closed.to_string());
-        closed.or_else(|| self.health.outage())
+        match self.jobs.lock().as_ref() {
+            None => Some(AppendError::Closed.to_string()),
+            Some(jobs) if jobs.is_closed() => Some("its writing thread has ended".to_owned()),
+            Some(_) => self.health.outage(),
+        }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -302,6 +320,21 @@ impl EventLog for EmbeddedLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_log_whose_writer_has_ended_is_not_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
+        let log = log.unwrap();
+        assert!(log.is_ready());
+        let (jobs, of_ended_writer) = mpsc::channel(1);
+        drop(of_ended_writer);
+        let kept = log.jobs.lock().replace(jobs);
+        assert!(!log.is_ready());
+        assert!(log.outage().is_some());
+        *log.jobs.lock() = kept;
+        log.close().await;
+    }
 
     #[tokio::test]
     async fn a_closed_log_leaves_its_folder_to_others() {

@@ -13,6 +13,7 @@ use super::ContentDigest;
 use crate::{
     message::{
         applications::Applications,
+        codes,
         event_type::EventType,
         id::{ApplicationName, uuid_text},
         reason::Reason,
@@ -138,14 +139,9 @@ impl NewEvent {
         let (application, message_id) = applications.owner(wire_id);
         report.message_id = message_id.to_owned();
         report.bulk_id = applications.callers_bulk_id(&report.bulk_id);
-        let status = report
-            .status
-            .as_ref()
-            .map_or_else(String::new, |status| code_key(status.id, &status.name));
-        let error = report
-            .error
-            .as_ref()
-            .map_or_else(String::new, |error| code_key(error.id, &error.name));
+        let status = report.status.as_ref().map(codes::status_key);
+        let status = status.unwrap_or_default();
+        let error = codes::error_key(report.error.as_ref());
         let done_at_ms = report.done_at.as_ref().map_or_else(String::new, |at| {
             (at.seconds * 1000 + i64::from(at.nanos) / 1_000_000).to_string()
         });
@@ -206,10 +202,20 @@ impl NewEvent {
         }
     }
 
-    /// The answer to an asynchronous number look-up: `lookup.completed`.
+    /// The answer to an asynchronous number look-up: `lookup.completed`. `request` identifies the request, because the API's row
+    /// does not: the answer of today may equal that of yesterday. If it is empty, the id is derived from the row.
     #[must_use]
-    pub fn lookup(application: &str, lookup: v1::NumberLookup, source_payload: String) -> Self {
-        let id = derive_id("lookup", &[&lookup.to, &source_payload]);
+    pub fn lookup(
+        application: &str,
+        request: &str,
+        lookup: v1::NumberLookup,
+        source_payload: String,
+    ) -> Self {
+        let id = if request.is_empty() {
+            derive_id("lookup", &[&lookup.to, &source_payload])
+        } else {
+            derive_id("lookup.request", &[request, &lookup.to])
+        };
         let mut new = Self::new(
             Timestamp::now(),
             EventType::LookupCompleted,
@@ -298,10 +304,11 @@ impl NewEvent {
         matches!(&self.event.payload, Some(Payload::Report(report)) if report.r#final)
     }
 
-    /// Whether this is a report that must not follow a final one of the same message (P6).
+    /// Whether this is a report that must not follow a final one of the same message (P6). A report of an unknown group is none:
+    /// its status may be final.
     #[must_use]
     pub fn is_pending_report(&self) -> bool {
-        matches!(&self.event.payload, Some(Payload::Report(report)) if !report.r#final)
+        self.event_type == EventType::ReportPending && !self.is_final_report()
     }
 }
 
@@ -324,16 +331,6 @@ fn report_type(report: &v1::DeliveryReport) -> EventType {
         Group::Expired => EventType::ReportExpired,
         Group::Rejected => EventType::ReportRejected,
         Group::Unspecified => EventType::ReportOther,
-    }
-}
-
-/// The name of a code, or its id if it has no name: the API's sources differ in ids more often than in names
-/// (`docs/INFOBIP_API.md`).
-fn code_key(id: i32, name: &str) -> String {
-    if name.is_empty() {
-        id.to_string()
-    } else {
-        name.to_owned()
     }
 }
 
@@ -418,6 +415,53 @@ mod tests {
             ),
             ("billing", "report.delivered")
         );
+    }
+
+    /// The API's logs of 2015 have a group instead of the error NO_ERROR, and some sources no error at all.
+    #[test]
+    fn reports_whose_codes_are_written_differently_have_the_same_id() {
+        let id = |status: &str, error: Option<v1::Error>| {
+            let mut report = report(7, "");
+            report.status.as_mut().unwrap().name = status.into();
+            report.error = error;
+            let applications = Applications::default();
+            NewEvent::report(&applications, "billing.m1", report, String::new())
+                .event
+                .id
+        };
+        let no_error = v1::Error {
+            name: "NO_ERROR".into(),
+            group: v1::ErrorGroup::Ok.into(),
+            ..Default::default()
+        };
+        let group_alone = v1::Error {
+            group_name: "Ok".into(),
+            group: v1::ErrorGroup::Ok.into(),
+            ..Default::default()
+        };
+        let expected = id("DELIVERED_TO_HANDSET", Some(no_error));
+        assert_eq!(id("DELIVERED_TO_HANDSET", Some(group_alone)), expected);
+        assert_eq!(id("DELIVERED_TO_HANDSET", None), expected);
+        assert_eq!(id("", None), expected);
+        assert_eq!(id("Delivered to handset", None), expected);
+        assert_ne!(id("DELIVERED_TO_OPERATOR", None), expected);
+    }
+
+    /// Some rows have only the name of the group.
+    #[test]
+    fn reports_with_a_group_alone_have_an_id_for_each_group() {
+        let id = |group: v1::StatusGroup| {
+            let mut report = report(7, "");
+            report.status = Some(v1::Status {
+                group: group.into(),
+                ..Default::default()
+            });
+            let applications = Applications::default();
+            NewEvent::report(&applications, "billing.m1", report, String::new())
+                .event
+                .id
+        };
+        assert_ne!(id(v1::StatusGroup::Pending), id(v1::StatusGroup::Delivered));
     }
 
     /// Consumers store ids, so the next version must derive the same ones.

@@ -281,7 +281,7 @@ impl Subscriptions {
                 new
             }
         };
-        let (events, position) = self.events_after(saved.cursor.clone()).await?;
+        let events = self.events_after(&key, saved.cursor.clone()).await?;
         let (commands, received) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let mut running = self.running();
         if let Some(existing) = running.get(&key).filter(|task| !task.commands.is_closed()) {
@@ -295,7 +295,6 @@ impl Subscriptions {
         drop(running);
         let saved = SavedSubscription {
             visibility: Some(subscriber.visibility),
-            cursor: position,
             ..saved
         };
         let memory = self.memories.of(&key.application);
@@ -342,21 +341,24 @@ impl Subscriptions {
         }
     }
 
-    async fn events_after(&self, position: String) -> Result<(EventStream, String), ReadError> {
-        match self.log.read(Start::After(position.clone()), false).await {
-            Err(ReadError::OutOfRange { oldest_cursor, .. }) => {
-                tracing::warn!(
-                    oldest_cursor,
-                    "the log no longer has the events after the position of a subscription: it continues with the oldest event"
-                );
-                let events = self
-                    .log
-                    .read(Start::After(oldest_cursor.clone()), false)
-                    .await?;
-                Ok((events, oldest_cursor))
-            }
-            read => Ok((read?, position)),
+    /// The events that the subscription has not passed. If the log no longer has all of them, this fails once: the next subscriber
+    /// gets those that are left, so that none is skipped without an error.
+    async fn events_after(
+        &self,
+        key: &SubscriptionKey,
+        position: String,
+    ) -> Result<EventStream, ReadError> {
+        let read = self.log.read(Start::After(position), false).await;
+        if let Err(ReadError::OutOfRange { oldest_cursor, .. }) = &read {
+            tracing::warn!(
+                oldest_cursor,
+                "the log no longer has the events after the position of a subscription: its next subscriber gets the oldest event"
+            );
+            let (key, oldest) = (key.clone(), oldest_cursor.clone());
+            let moved = self.log.save_position(key, oldest).await;
+            moved.map_err(|error| ReadError::Unavailable(error.to_string()))?;
         }
+        read
     }
 }
 

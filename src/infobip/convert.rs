@@ -14,12 +14,37 @@ use crate::{
 
 /// Parses a timestamp of the API, `2015-02-12T09:51:43.123+0100`, and its known variants (docs/INFOBIP_API.md#dates): with a
 /// colon in the offset, with `Z`, without an offset (UTC), with a space for the `T` or for the `+` of a decoded query string,
-/// with any number of fractional digits, and as milliseconds since 1970 (clicks).
+/// with any number of fractional digits, as `20150212095143` (UTC), and as milliseconds since 1970 (clicks). `None` also for a time
+/// before the year 1, which JSON of the contract cannot express.
 pub(super) fn parse_timestamp(text: &str) -> Option<jiff::Timestamp> {
     let text = text.trim();
-    if text.len() >= 11 && text.bytes().all(|b| b.is_ascii_digit()) {
-        return jiff::Timestamp::from_millisecond(text.parse().ok()?).ok();
-    }
+    let parsed = match text.len() {
+        // As milliseconds it would be after the year 2286.
+        14 if is_digits(text) => compact(text)?,
+        11.. if is_digits(text) => jiff::Timestamp::from_millisecond(text.parse().ok()?).ok()?,
+        _ => parse_date_time(text)?,
+    };
+    (parsed.as_second() >= FIRST_SECOND).then_some(parsed)
+}
+
+/// 0001-01-01T00:00:00Z.
+const FIRST_SECOND: i64 = -62_135_596_800;
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// `YYYYMMDDhhmmss`.
+fn compact(text: &str) -> Option<jiff::Timestamp> {
+    let mut rest = text.as_bytes();
+    let year = digits(&mut rest, 4)?;
+    let mut next = || digits(&mut rest, 2);
+    let (month, day, hour, minute, second) = (next()?, next()?, next()?, next()?, next()?);
+    let date_time = date_time(year, month, day, hour, minute, second, 0)?;
+    Offset::UTC.to_timestamp(date_time).ok()
+}
+
+fn parse_date_time(text: &str) -> Option<jiff::Timestamp> {
     let mut rest = text.as_bytes();
     let year = digits(&mut rest, 4)?;
     skip(&mut rest, b"-")?;
@@ -38,7 +63,20 @@ pub(super) fn parse_timestamp(text: &str) -> Option<jiff::Timestamp> {
         Some(_) => fraction(&mut rest)?,
         None => 0,
     };
-    let date_time = civil::DateTime::new(
+    let date_time = date_time(year, month, day, hour, minute, second, nanosecond)?;
+    offset(rest)?.to_timestamp(date_time).ok()
+}
+
+fn date_time(
+    year: i32,
+    month: i32,
+    day: i32,
+    hour: i32,
+    minute: i32,
+    second: i32,
+    nanosecond: i32,
+) -> Option<civil::DateTime> {
+    civil::DateTime::new(
         i16::try_from(year).ok()?,
         i8::try_from(month).ok()?,
         i8::try_from(day).ok()?,
@@ -48,8 +86,7 @@ pub(super) fn parse_timestamp(text: &str) -> Option<jiff::Timestamp> {
         i8::try_from(second.min(59)).ok()?,
         nanosecond,
     )
-    .ok()?;
-    offset(rest)?.to_timestamp(date_time).ok()
+    .ok()
 }
 
 fn offset(mut rest: &[u8]) -> Option<Offset> {
@@ -283,6 +320,28 @@ mod tests {
             parse_timestamp("2021-08-25T16:00+0000"),
             Some("2021-08-25T16:00:00Z".parse().unwrap())
         );
+        assert_eq!(
+            parse_timestamp("20150212085143"),
+            Some("2015-02-12T08:51:43Z".parse().unwrap())
+        );
+    }
+
+    /// JSON of the contract, which the stream on the broker has, allows the years 1 to 9999.
+    #[test]
+    fn times_that_json_cannot_express_are_none() {
+        for text in ["0000-01-01T00:00:00.000+0000", "0001-01-01T00:30:00+0100"] {
+            assert_eq!(parse_timestamp(text), None, "{text}");
+        }
+        for text in ["0001-01-01T00:00:00Z", "9999-12-30T00:00:00Z"] {
+            let time = time::to_proto(parse_timestamp(text).unwrap());
+            let event = v1::Event {
+                time: Some(time),
+                ..v1::Event::default()
+            };
+            let json = serde_json::to_string(&event).unwrap();
+            let read: v1::Event = serde_json::from_str(&json).unwrap();
+            assert_eq!(read, event, "{json}");
+        }
     }
 
     #[test]
@@ -297,6 +356,7 @@ mod tests {
             "2015-02-12T09:51:43.123+99:00",
             "2015-02-12T09:51:43.123+01:00x",
             "20150212095143123999999999999",
+            "20151312095143",
             "2015-02-12Tä9:51:43.123+0100",
         ] {
             assert_eq!(parse_timestamp(text), None, "{text}");

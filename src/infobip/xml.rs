@@ -213,12 +213,16 @@ impl<'a> Parser<'a> {
         if self.rows.is_empty() && !self.bad.is_empty() {
             return Err(UnreadableBody::new("the XML has no readable row"));
         }
+        let bulk_id = root.children.get("bulkId");
+        let bulk_id = bulk_id.and_then(|id| id.as_str()).unwrap_or_default();
+        let bulk_id = bulk_id.trim().to_owned();
         let is_empty = root.children.is_empty() && root.text.trim().is_empty();
         let is_empty_answer = is_empty && !root.name.eq_ignore_ascii_case("html");
         let single = !has_list && !is_empty_answer;
         Ok(RawRows {
             rows: self.rows,
             bad: self.bad,
+            bulk_id,
             message_count,
             pending_message_count,
             single: single.then(|| Cow::Owned(root.into_json().to_string())),

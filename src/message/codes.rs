@@ -6,8 +6,10 @@
 //! Invariant: a status is in the group DELIVERED only if no field that the bridge knows contradicts it.
 //! Neighbours: `infobip` converts the API's codes here, `grpc` lists the tables.
 
+mod key;
 mod tables;
 
+pub use self::key::{error_key, status_key};
 use self::tables::{ERROR_GROUPS, ERRORS, STATUS_GROUPS, STATUSES};
 use crate::proto::v1::{self, ErrorGroup, StatusGroup as Group};
 

@@ -344,6 +344,7 @@ mod tests {
         let rows = Rows {
             rows: vec![row("+413"), row("411"), row("999")],
             bad: Vec::new(),
+            bulk_id: String::new(),
             message_count: None,
             pending_message_count: None,
         };
@@ -364,6 +365,7 @@ mod tests {
         let rows = Rows {
             rows: vec![row("411"), row("411"), row("412")],
             bad: Vec::new(),
+            bulk_id: String::new(),
             message_count: None,
             pending_message_count: None,
         };

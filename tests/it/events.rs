@@ -1,10 +1,14 @@
-//! Events on the embedded engine: their fields and ids, and subscriptions.
+//! Events: their fields, ids and order, look-ups, retention, and subscriptions. On the embedded engine where nothing else is said.
 
 mod applications;
 mod bounds;
 mod bytes_kept;
+mod engines;
 mod fields;
+mod files;
 mod inbound_routes;
 mod kept_filter;
+mod lookups;
 mod rejected;
+mod retention;
 mod subscribe;

@@ -121,8 +121,13 @@ impl PublishingSession {
         })
     }
 
-    /// Begins a pipelined publication: assigns its number and queues its frames.
-    pub(super) fn begin(&self, message: Message) -> Result<Publication<'_>, AmqpError> {
+    /// Begins a pipelined publication: assigns its number and queues its frames. `None` if `is_allowed` refuses it, which is asked
+    /// while no other publication begins.
+    pub(super) fn begin(
+        &self,
+        message: Message,
+        is_allowed: impl FnOnce() -> bool,
+    ) -> Result<Option<Publication<'_>>, AmqpError> {
         let exchange = short(&message.exchange)?;
         let routing_key = short(&message.routing_key)?;
         let channel = self.pipelined.clone();
@@ -139,15 +144,18 @@ impl PublishingSession {
             confirm.await
         });
         let _beginning = self.beginning.lock();
+        if !is_allowed() {
+            return Ok(None);
+        }
         // lapin does both steps in the first poll. The caller polls again, with a waker, for the confirm.
         let mut context = Context::from_waker(Waker::noop());
-        Ok(match publishing.as_mut().poll(&mut context) {
+        Ok(Some(match publishing.as_mut().poll(&mut context) {
             Poll::Ready(outcome) => Publication::Finished(Box::new(outcome)),
             Poll::Pending => Publication::Unconfirmed(Unconfirmed {
                 session: self,
                 publishing: Some(publishing),
             }),
-        })
+        }))
     }
 
     /// Whether a confirm may be missing because the broker blocks the connection or did so while it was awaited.

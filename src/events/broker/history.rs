@@ -44,16 +44,13 @@ pub(super) struct History {
 }
 
 impl History {
-    /// If the event is a final report, remembers that its message has one.
-    pub(super) fn note_final(&mut self, new: &NewEvent) {
+    /// Whether the event may be published now: a pending report must not follow a final one (P6). Remembers a final report, so it is
+    /// asked in the order of the publications.
+    pub(super) fn allows(&mut self, new: &NewEvent) -> bool {
         if new.is_final_report() {
             let key = self.hasher.hash_one(&new.wire_id);
             self.finals.insert(key, ());
         }
-    }
-
-    /// Whether the event may be published: a pending report must not follow a final one (P6).
-    pub(super) fn allows(&self, new: &NewEvent) -> bool {
         !new.is_pending_report()
             || !self
                 .finals

@@ -2,7 +2,7 @@
 //!
 //! The broker silently starts later if the stream no longer has the requested offset, so the first offset is queried before.
 //! Invariant: a read up to the end attaches where the stream has an event, so that a missing delivery is an error and not the end.
-//! Neighbours: `stream_ends` finds the ends of the stream, `stream_reader` reads the deliveries, `cursor` has the format of cursors.
+//! Neighbours: `stream_ends` finds the end of the stream, `probe` checks that a cursor belongs to it, `stream_reader` reads the deliveries, `cursor` has the format of cursors.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,8 +12,9 @@ use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cursor::{format_cursor, parse_cursor},
-    stream_ends::{attach, certain_delivery, first_offset, last_event, message_count},
+    cursor::{Cursor, Mark},
+    probe::{mark_at, oldest},
+    stream_ends::{attach, certain_delivery, last_event, message_count},
     stream_reader::{PREFETCH, StreamReader, unavailable},
 };
 use crate::{
@@ -154,16 +155,22 @@ impl Readers {
     }
 
     /// The offset of a cursor. Fails if the log no longer has the events after it, or never had it.
-    async fn check_cursor(&self, session: &Session, cursor: &str) -> Result<i64, ReadError> {
+    async fn check_cursor(&self, session: &Session, text: &str) -> Result<i64, ReadError> {
         let bad_cursor = || ReadError::BadCursor {
-            cursor: cursor.to_owned(),
+            cursor: text.to_owned(),
         };
-        let offset = parse_cursor(cursor).ok_or_else(bad_cursor)?;
+        let cursor = Cursor::parse(text).ok_or_else(bad_cursor)?;
+        let offset = cursor.offset;
+        // The message whose mark the cursor has.
+        let marked = match cursor.mark {
+            Mark::None | Mark::Event(_) => offset,
+            Mark::NextEvent(_) => offset + 1,
+        };
         let mut backoff = Backoff::new(RECONNECT);
         let deadline = Instant::now() + REPLICA_LAG;
-        while last_event(session, &self.stream, Some(offset))
+        while last_event(session, &self.stream, Some(marked))
             .await?
-            .is_none_or(|last| last.offset < offset)
+            .is_none_or(|last| last.offset < marked)
         {
             // Past the end of the log: a cursor of another log, or of one that was deleted.
             if Instant::now() >= deadline {
@@ -171,12 +178,26 @@ impl Readers {
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
-        match first_offset(session, &self.stream).await? {
-            oldest if oldest > offset + 1 => Err(ReadError::OutOfRange {
-                cursor: cursor.to_owned(),
-                oldest_cursor: format_cursor(oldest - 1),
-            }),
-            _ => Ok(offset),
+        let oldest = oldest(session, &self.stream).await?;
+        if oldest.offset > offset + 1 {
+            return Err(ReadError::OutOfRange {
+                cursor: text.to_owned(),
+                oldest_cursor: oldest.cursor_before(),
+            });
+        }
+        let belongs = match cursor.mark {
+            Mark::None => true,
+            // The cursor's own event may be the newest of those that the log no longer has. Then none is missing.
+            Mark::Event(mark) => {
+                let found = mark_at(session, &self.stream, marked).await?;
+                found.is_none_or(|found| found == mark)
+            }
+            Mark::NextEvent(mark) => mark_at(session, &self.stream, marked).await? == Some(mark),
+        };
+        if belongs {
+            Ok(offset)
+        } else {
+            Err(bad_cursor())
         }
     }
 }

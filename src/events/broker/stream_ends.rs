@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// How long a delivery of a stream that has messages is waited for.
-const FIRST_DELIVERY: Duration = Duration::from_secs(5);
+pub(super) const FIRST_DELIVERY: Duration = Duration::from_secs(5);
 /// How long one is waited for where there may be none: the broker's count of messages is seconds old.
 const MAYBE_EMPTY: Duration = Duration::from_secs(1);
 /// The least and the longest time without a delivery, after the round trip, that ends the search for the last event.
@@ -60,11 +60,11 @@ impl Head {
     }
 }
 
-/// The first offset of a stream that is not empty.
-pub(super) async fn first_offset(session: &Session, stream: &str) -> Result<i64, ReadError> {
+/// The first message of a stream that is not empty.
+pub(super) async fn first_message(session: &Session, stream: &str) -> Result<Delivery, ReadError> {
     let channel = session.consuming_channel(1).await.map_err(unavailable)?;
     let mut consumer = attach(&channel, stream, text("first")).await?;
-    offset_of(&certain_delivery(&mut consumer, "the oldest event").await?)
+    certain_delivery(&mut consumer, "the oldest event").await
 }
 
 /// The last event, or a later one if events are appended meanwhile; one with the offset `enough` or a later one is as good.

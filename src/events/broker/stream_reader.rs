@@ -10,7 +10,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::{Channel, Consumer, message::Delivery, options::BasicAckOptions};
 use tokio_util::sync::CancellationToken;
 
-use super::cursor::format_cursor;
+use super::cursor::{Cursor, EventMark, Mark};
 use crate::{
     amqp::{
         AmqpError, Session,
@@ -114,7 +114,11 @@ impl StreamReader {
             }
             self.since = None;
         }
-        event.cursor = format_cursor(offset);
+        let cursor = Cursor {
+            offset,
+            mark: Mark::Event(EventMark::of(&event.id)),
+        };
+        event.cursor = cursor.to_string();
         Some(event)
     }
 }

@@ -177,13 +177,16 @@ impl Republisher {
                 self.routes.lock().keys.remove(key);
                 return;
             }
-            let events = self.allowed(events);
             let messages = events.iter().map(|missed| self.message(missed)).collect();
-            let outcomes = self.publisher.publish_all(messages).await;
+            let allows = |index| {
+                let missed: Option<&Missed> = events.get(index);
+                missed.is_none_or(|missed| self.history.lock().allows(&missed.new))
+            };
+            let outcomes = self.publisher.publish_allowed(messages, allows).await;
             let mut is_stuck = false;
             let mut unpublished = Vec::new();
             for (mut missed, outcome) in events.into_iter().zip(outcomes) {
-                match outcome {
+                match outcome.unwrap_or(Ok(())) {
                     // What was refused is for the stream alone.
                     Ok(()) | Err(AmqpError::Nacked) => {}
                     // The second time, the other bound queues have it: a broker that vanished would have ended the session.
@@ -206,13 +209,6 @@ impl Republisher {
             self.routes.lock().keys.remove(key);
             limit = BATCH;
         }
-    }
-
-    /// The events without pending reports whose message has a final one meanwhile.
-    fn allowed(&self, mut events: Vec<Missed>) -> Vec<Missed> {
-        let history = self.history.lock();
-        events.retain(|missed| history.allows(&missed.new));
-        events
     }
 
     fn message(&self, missed: &Missed) -> Message {

@@ -151,9 +151,7 @@ impl BatchRunner {
 fn find(connection: &Connection, begin: &BeginSends) -> rusqlite::Result<EarlierSends> {
     let mut earlier = EarlierSends::default();
     for (wire_id, _) in &begin.sends {
-        let done = find_send(connection, wire_id)?;
-        let done = done.map(|done| EarlierSend::Done(Box::new(done)));
-        earlier.sends.push(done);
+        earlier.sends.push(find_send(connection, wire_id)?);
     }
     for wire_id in &begin.conflicting_ids {
         earlier.conflicting_id |= find_send(connection, wire_id)?.is_some();

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use futures_util::stream;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -10,8 +11,8 @@ use tokio::sync::watch;
 
 use super::{
     super::{
-        ContentDigest, EventStream, ReadError, RecordedSend, SavedSubscription, SubscriptionKey,
-        Visibility,
+        ContentDigest, EarlierSend, EventStream, ReadError, RecordedSend, SavedSubscription,
+        SubscriptionKey, Visibility,
     },
     chunk::encoded_events,
     cursor::LogId,
@@ -25,6 +26,25 @@ const EVENTS_PER_BATCH: usize = 256;
 const BYTES_PER_BATCH: usize = 1024 * 1024;
 /// Idle connections that are kept open. More are opened on demand.
 const KEPT_CONNECTIONS: usize = 3;
+
+/// Consecutive events that were read at once.
+struct Batch {
+    /// The first sequence number of the oldest chunk that was found.
+    first: Option<i64>,
+    events: Vec<v1::Event>,
+    /// The last sequence number that it covers.
+    last: i64,
+}
+
+/// Where a reader is in the log.
+#[derive(Clone, Copy)]
+pub(super) struct Position {
+    /// The next event is the one after this sequence number.
+    pub(super) after: i64,
+    /// Whether the next event may be a later one, because the reader asked for no particular one. Otherwise that is a gap: the
+    /// events in between were removed before they were read.
+    pub(super) may_skip: bool,
+}
 
 /// A pool of read-only connections.
 pub(super) struct Readers {
@@ -50,19 +70,8 @@ impl Readers {
 
     /// The sequence number before the first event that was appended at `at_ms` or later.
     pub(super) async fn before(self: &Arc<Self>, at_ms: i64, head: i64) -> Result<i64, ReadError> {
-        self.query(move |connection| {
-            // Append times grow with the sequence numbers, so a binary search needs no index on them.
-            let (mut low, mut high) = (0, head);
-            while low < high {
-                let middle = low + (high - low) / 2;
-                match schema::chunk_at_or_after(connection, middle + 1)? {
-                    Some(chunk) if chunk.appended_at_ms < at_ms => low = chunk.last_seq,
-                    _ => high = middle,
-                }
-            }
-            Ok(low)
-        })
-        .await
+        self.query(move |connection| schema::seq_before(connection, at_ms, head))
+            .await
     }
 
     /// See [`super::super::EventLog::find_subscription`].
@@ -107,15 +116,16 @@ impl Readers {
         .await
     }
 
-    /// One batch of the events after `after`, and the last sequence number that it covers.
+    /// One batch of the events after `after`.
     async fn after(
         self: &Arc<Self>,
         id: LogId,
         after: i64,
         end: Option<i64>,
-    ) -> Result<(Vec<v1::Event>, i64), ReadError> {
+    ) -> Result<Batch, ReadError> {
         self.query(move |connection| {
             let end = end.unwrap_or(i64::MAX);
+            let mut first = None;
             let mut query = connection.prepare_cached(
                 "SELECT first_seq, last_seq, events FROM chunk WHERE last_seq > ?1 ORDER BY last_seq",
             )?;
@@ -125,6 +135,8 @@ impl Readers {
             let mut bytes = 0;
             'chunks: while let Some(chunk) = chunks.next()? {
                 let (first_seq, last_seq): (i64, i64) = (chunk.get(0)?, chunk.get(1)?);
+                // Only the oldest events are ever removed, so the other chunks follow without a gap.
+                first.get_or_insert(first_seq);
                 let encoded = chunk.get_ref(2)?.as_blob().unwrap_or_default();
                 for (seq, event) in encoded_events(first_seq, encoded) {
                     if seq <= after {
@@ -149,7 +161,11 @@ impl Readers {
                 // Continue after a damaged chunk.
                 last = last.max(last_seq.min(end));
             }
-            Ok((events, last))
+            Ok(Batch {
+                first,
+                events,
+                last,
+            })
         })
         .await
     }
@@ -191,11 +207,12 @@ pub(super) fn unavailable(error: &rusqlite::Error) -> ReadError {
     ReadError::Unavailable(error.to_string())
 }
 
-/// The recorded result of a send that its caller can repeat.
+/// An earlier send that its caller can repeat. If its result was removed with the old events, it is in doubt: the API's logs may
+/// have it.
 pub(super) fn find_send(
     connection: &Connection,
     wire_id: &str,
-) -> rusqlite::Result<Option<RecordedSend>> {
+) -> rusqlite::Result<Option<EarlierSend>> {
     let found: Option<(Option<ContentDigest>, i64)> = connection
         .prepare_cached(
             "SELECT digest, seq FROM known WHERE wire_id = ?1 AND kind = ?2
@@ -208,7 +225,18 @@ pub(super) fn find_send(
     let Some((Some(digest), seq)) = found else {
         return Ok(None);
     };
-    Ok(result(connection, seq)?.map(|result| RecordedSend { digest, result }))
+    if let Some(result) = result(connection, seq)? {
+        let recorded = RecordedSend { digest, result };
+        return Ok(Some(EarlierSend::Done(Box::new(recorded))));
+    }
+    let appended_at_ms: Option<i64> = connection
+        .prepare_cached(
+            "SELECT appended_at_ms FROM trimmed WHERE last_seq >= ?1 ORDER BY last_seq LIMIT 1",
+        )?
+        .query_row([seq], |row| row.get(0))
+        .optional()?;
+    let at = appended_at_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    Ok(at.map(|at| EarlierSend::Interrupted { at, digest }))
 }
 
 /// The result in the event with this sequence number.
@@ -229,27 +257,41 @@ fn result(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Box<v1::
     }))
 }
 
-/// Streams the events after `after`, up to `end` or without end.
+/// Streams the events after a position, up to `end` or without end. Ends with [`ReadError::OutOfRange`] where events are removed
+/// before they are read.
 pub(super) fn stream(
     readers: Arc<Readers>,
     id: LogId,
     head: watch::Receiver<i64>,
-    after: i64,
+    position: Position,
     end: Option<i64>,
 ) -> EventStream {
-    let state = (readers, head, after);
+    let state = (readers, head, position);
     Box::pin(stream::try_unfold(
         state,
-        move |(readers, mut head, after)| async move {
+        move |(readers, mut head, position)| async move {
+            let Position { after, may_skip } = position;
             loop {
                 if end.is_some_and(|end| after >= end) {
                     return Ok(None);
                 }
                 let head_now = *head.borrow_and_update();
                 if after < head_now {
-                    let (events, last) = readers.after(id, after, end).await?;
-                    if last > after {
-                        return Ok(Some((events, (readers, head, last))));
+                    let batch = readers.after(id, after, end).await?;
+                    // If there is no chunk, every event up to the head was removed.
+                    let oldest = batch.first.unwrap_or(head_now + 1);
+                    if oldest > after + 1 && !may_skip {
+                        return Err(ReadError::OutOfRange {
+                            cursor: id.cursor(after),
+                            oldest_cursor: id.cursor(oldest - 1),
+                        });
+                    }
+                    if batch.last > after {
+                        let next = Position {
+                            after: batch.last,
+                            may_skip: false,
+                        };
+                        return Ok(Some((batch.events, (readers, head, next))));
                     }
                     if end.is_some() {
                         return Ok(None);

@@ -25,6 +25,8 @@ const VERSION: i64 = 2;
 
 /// - `log`: one row; `head` is the newest sequence number that was ever trimmed, so that no number is assigned twice.
 /// - `chunk`: the events `first_seq..=last_seq`.
+/// - `trimmed`: the last sequence number of the events that one trim removed, and when they were appended: their ids are in `known`
+///   for longer.
 /// - `known`: the ids of events that must be unique. The index begins with the wire id: entries of one message, and of messages
 ///   of one time, are adjacent, so that the used pages of the index stay in memory however long the log is.
 const TABLES: &str = "
@@ -64,7 +66,17 @@ const TABLES: &str = "
 /// Opens the file for the writer, and creates the tables of a new one.
 pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open(path)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // Where the file system has no shared memory, SQLite stays with another mode, without an error.
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+            Some(format!(
+                "the file system does not allow a write-ahead log (journal mode {mode}); use a local disk"
+            )),
+        ));
+    }
     // A commit is on the disk when it returns: custody depends on it (P5, docs/RELIABILITY.md).
     connection.pragma_update(None, "synchronous", "FULL")?;
     // Negative: in KiB. Appends go to the end of the file, and the index has few recent pages.
@@ -89,7 +101,19 @@ pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
         ));
     }
     add_visibility(&connection)?;
+    add_trimmed(&connection)?;
     Ok(connection)
+}
+
+/// Adds `trimmed` to a file of a version that forgot ids with their events. The earlier version reads such a file too, so `VERSION`
+/// stays.
+fn add_trimmed(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS trimmed (
+            last_seq INTEGER PRIMARY KEY,
+            appended_at_ms INTEGER NOT NULL
+        )",
+    )
 }
 
 /// Adds the visibility of subscriptions to a file of a version that did not keep it. NULL: the next subscriber decides. The
@@ -128,6 +152,19 @@ pub(super) fn head(connection: &Connection) -> rusqlite::Result<i64> {
     )
 }
 
+/// The newest time at which events were appended. `None` if the log never had any.
+pub(super) fn newest_stamp(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let newest_of = |sql: &str| {
+        let row = connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        row.optional()
+    };
+    let newest = newest_of("SELECT appended_at_ms FROM chunk ORDER BY last_seq DESC LIMIT 1")?;
+    match newest {
+        Some(newest) => Ok(Some(newest)),
+        None => newest_of("SELECT appended_at_ms FROM trimmed ORDER BY last_seq DESC LIMIT 1"),
+    }
+}
+
 /// The position and age of a chunk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ChunkPlace {
@@ -156,6 +193,20 @@ pub(super) fn chunk_at_or_after(
         .optional()
 }
 
+/// The sequence number before the first event that was appended at `at_ms` or later.
+pub(super) fn seq_before(connection: &Connection, at_ms: i64, head: i64) -> rusqlite::Result<i64> {
+    // Append times grow with the sequence numbers, so a binary search needs no index on them.
+    let (mut low, mut high) = (0, head);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match chunk_at_or_after(connection, middle + 1)? {
+            Some(chunk) if chunk.appended_at_ms < at_ms => low = chunk.last_seq,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -167,6 +218,13 @@ mod tests {
         },
         ops::metrics::Metrics,
     };
+
+    /// SQLite keeps a database in memory in another mode, as it does where the file system has no shared memory.
+    #[test]
+    fn a_log_that_cannot_have_a_write_ahead_log_is_not_opened() {
+        let error = open_for_writing(Path::new(":memory:")).unwrap_err();
+        assert!(error.to_string().contains("write-ahead log"), "{error}");
+    }
 
     #[tokio::test]
     async fn an_old_subscription_has_no_visibility_until_it_is_saved() {

@@ -20,7 +20,7 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::super::ContentDigest;
+use super::{super::ContentDigest, private};
 
 /// The file is rewritten when it has more lines than this and most of them have ended.
 const COMPACT_AFTER_LINES: usize = 20_000;
@@ -164,7 +164,7 @@ fn rewrite(path: &Path, sends: &HashMap<String, BegunSend>) -> io::Result<File> 
         write_line(&mut lines, wire_id, *send);
     }
     let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
+    let mut file = private::create_file(&new)?;
     file.write_all(lines.as_bytes())?;
     fs::rename(&new, path)?;
     Ok(file)

@@ -4,6 +4,7 @@
 //! written after a final one of the same message (P6).
 
 mod registration;
+mod trim;
 
 use std::{
     sync::Arc,
@@ -14,12 +15,16 @@ use prost::Message as _;
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::registration::{Registration, register};
+use self::{
+    registration::{Registration, register},
+    trim::{Before, correct_stamps, trim},
+};
 use super::{
     super::{AppendError, Batch, Quarantined, SavedSubscription, SubscriptionKey, Visibility},
+    MEMORY,
     chunk::Chunk,
     health::Health,
-    schema,
+    log_clock::{LogClock, Reading},
 };
 use crate::{message::event_type::EventType, ops::metrics::Metrics};
 
@@ -73,8 +78,10 @@ pub(super) struct Writer {
     /// The buffer of the last chunk, for reuse.
     buffer: Vec<u8>,
     health: Arc<Health>,
+    clock: LogClock,
     retention_ms: i64,
-    newest_ms: i64,
+    /// How long ids are remembered.
+    memory_ms: i64,
     more_to_trim: bool,
     /// The size of the largest commit that failed since the last one that succeeded.
     failed_bytes: usize,
@@ -87,17 +94,19 @@ impl Writer {
         head: watch::Sender<i64>,
         health: Arc<Health>,
         retention: Duration,
+        clock: LogClock,
         metrics: Metrics,
     ) -> Self {
         // A retention too long for an `i64` keeps everything.
-        let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        let milliseconds = |period: Duration| i64::try_from(period.as_millis()).unwrap_or(i64::MAX);
         Self {
             connection,
             head,
             buffer: Vec::new(),
             health,
-            retention_ms,
-            newest_ms: 0,
+            clock,
+            retention_ms: milliseconds(retention),
+            memory_ms: milliseconds(retention.max(MEMORY)),
             more_to_trim: false,
             failed_bytes: 0,
             metrics,
@@ -161,8 +170,9 @@ impl Writer {
 
     /// Writes all jobs in one transaction; returns the newest sequence number.
     fn write(&mut self, jobs: &[Job]) -> rusqlite::Result<i64> {
-        self.newest_ms = self.newest_ms.max(jiff::Timestamp::now().as_millisecond());
-        let oldest_ms = self.newest_ms.saturating_sub(self.retention_ms);
+        let now = Reading::now();
+        let mut at_ms = self.clock.stamp(now);
+        let mut is_corrected = false;
         let head = *self.head.borrow();
         let transaction = self.connection.transaction()?;
         let mut chunk = Chunk::after(head, std::mem::take(&mut self.buffer));
@@ -186,7 +196,7 @@ impl Writer {
                             Registration::TooLate => late += 1,
                         }
                         if chunk.is_full() {
-                            chunk = write_chunk(&transaction, chunk, self.newest_ms)?;
+                            chunk = write_chunk(&transaction, chunk, at_ms)?;
                         }
                     }
                 }
@@ -197,7 +207,7 @@ impl Writer {
                              VALUES (?1, ?2, ?3, ?4, ?5)",
                         )?
                         .execute(params![
-                            self.newest_ms,
+                            at_ms,
                             body.endpoint,
                             body.content_type,
                             body.detail,
@@ -220,7 +230,7 @@ impl Writer {
                             subscription.key.name,
                             filter,
                             subscription.cursor,
-                            self.newest_ms,
+                            at_ms,
                             subscription
                                 .visibility
                                 .map(|visibility| visibility == Visibility::AllApplications)
@@ -232,7 +242,7 @@ impl Writer {
                             "UPDATE subscription SET cursor = ?3, used_at_ms = ?4
                              WHERE application = ?1 AND name = ?2",
                         )?
-                        .execute(params![key.application, key.name, cursor, self.newest_ms])?;
+                        .execute(params![key.application, key.name, cursor, at_ms])?;
                 }
                 Job::ForgetSubscriptions {
                     application,
@@ -246,15 +256,31 @@ impl Writer {
                         .execute(params![application, unused_since_ms])?;
                 }
                 Job::Probe => probe(&transaction, self.failed_bytes.max(MIN_PROBE_BYTES))?,
+                Job::Trim { .. } if !self.clock.is_settled(now) => self.more_to_trim = false,
+                Job::Trim { .. } if !is_corrected && self.clock.is_ahead(now) => {
+                    let wall_ms = now.wall_ms;
+                    is_corrected = !correct_stamps(&transaction, wall_ms, EVENTS_PER_TRIM)?;
+                    if is_corrected {
+                        at_ms = wall_ms;
+                    }
+                    self.more_to_trim = true;
+                }
                 Job::Trim { .. } => {
-                    self.more_to_trim = trim(&transaction, oldest_ms, EVENTS_PER_TRIM)?;
+                    let before = Before {
+                        events_ms: now.wall_ms.saturating_sub(self.retention_ms),
+                        ids_ms: now.wall_ms.saturating_sub(self.memory_ms),
+                    };
+                    self.more_to_trim = trim(&transaction, before, EVENTS_PER_TRIM)?;
                 }
             }
         }
         if !chunk.is_empty() {
-            chunk = write_chunk(&transaction, chunk, self.newest_ms)?;
+            chunk = write_chunk(&transaction, chunk, at_ms)?;
         }
         transaction.commit()?;
+        if is_corrected {
+            self.clock.corrected(now);
+        }
         for (event_type, count) in appended {
             self.metrics.events_appended(event_type, count);
         }
@@ -317,7 +343,11 @@ fn set_secure_delete(connection: &Connection, on: bool) -> rusqlite::Result<()> 
 }
 
 /// Writes a chunk; returns the next one, empty.
-fn write_chunk(connection: &Connection, chunk: Chunk, at_ms: i64) -> rusqlite::Result<Chunk> {
+pub(super) fn write_chunk(
+    connection: &Connection,
+    chunk: Chunk,
+    at_ms: i64,
+) -> rusqlite::Result<Chunk> {
     let last_seq = chunk.last_seq();
     connection
         .prepare_cached(
@@ -327,38 +357,12 @@ fn write_chunk(connection: &Connection, chunk: Chunk, at_ms: i64) -> rusqlite::R
     Ok(Chunk::after(last_seq, chunk.events))
 }
 
-/// Removes chunks older than `oldest_ms`, at most about `events` events; returns whether more old ones are left.
-fn trim(connection: &Connection, oldest_ms: i64, events: i64) -> rusqlite::Result<bool> {
-    let Some(oldest) = schema::chunk_at_or_after(connection, 0)? else {
-        return Ok(false);
-    };
-    // Append times grow with the sequence numbers, so the old chunks are the first ones.
-    let newest_old: Option<i64> = connection
-        .prepare_cached(
-            "SELECT max(last_seq) FROM chunk WHERE last_seq < ?1 AND appended_at_ms < ?2",
-        )?
-        .query_row(
-            params![oldest.first_seq.saturating_add(events), oldest_ms],
-            |row| row.get(0),
-        )?;
-    let Some(newest_old) = newest_old else {
-        return Ok(false);
-    };
-    for sql in [
-        "DELETE FROM chunk WHERE last_seq <= ?1",
-        "DELETE FROM known WHERE seq <= ?1",
-        "UPDATE log SET head = max(head, ?1)",
-    ] {
-        connection.prepare_cached(sql)?.execute([newest_old])?;
-    }
-    let left = schema::chunk_at_or_after(connection, 0)?;
-    Ok(left.is_some_and(|left| left.appended_at_ms < oldest_ms))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{events::NewEvent, message::id::ApplicationName, proto::v1};
+    use crate::{
+        events::NewEvent, events::embedded::schema, message::id::ApplicationName, proto::v1,
+    };
 
     /// A disk that is nearly full takes small commits: the log is out of service until one of the size that failed fits.
     #[tokio::test]
@@ -383,6 +387,7 @@ mod tests {
             head,
             Arc::clone(&health),
             Duration::from_secs(3600),
+            LogClock::new(None, Reading::now()),
             Metrics::new(),
         );
         let large = Box::new(v1::SendResult {
@@ -402,31 +407,41 @@ mod tests {
         }
     }
 
-    #[test]
-    fn repeated_trims_remove_all_old_events() {
-        let folder = tempfile::tempdir().unwrap();
+    /// A writer of a log that has one event, stamped three hours before `now`.
+    fn writer_of_old_event(folder: &tempfile::TempDir, now: Reading) -> Writer {
         let path = folder.path().join("events.sqlite");
         let connection = schema::open_for_writing(&path).unwrap();
         let mut chunk = Chunk::after(0, Vec::new());
-        // Four chunks of ten events, appended at 1, 2, 3 and 4 ms.
-        for at_ms in 1..=4 {
-            for _ in 0..10 {
-                chunk.push(&v1::Event::default());
-            }
-            chunk = write_chunk(&connection, chunk, at_ms).unwrap();
-        }
-        let oldest = || {
-            schema::chunk_at_or_after(&connection, 0)
-                .unwrap()
-                .map(|chunk| chunk.first_seq)
-        };
-        assert!(trim(&connection, 4, 25).unwrap(), "one more is old");
-        assert_eq!(oldest(), Some(21));
-        assert!(!trim(&connection, 4, 25).unwrap());
-        assert_eq!(oldest(), Some(31));
-        assert!(!trim(&connection, 4, 25).unwrap(), "the last is not old");
-        assert!(!trim(&connection, 5, 25).unwrap());
-        assert_eq!(oldest(), None);
-        assert_eq!(schema::head(&connection).unwrap(), 40, "numbers only grow");
+        chunk.push(&v1::Event::default());
+        let at_ms = now.wall_ms - 3 * 3_600_000;
+        write_chunk(&connection, chunk, at_ms).unwrap();
+        let (head, _) = watch::channel(1);
+        Writer::new(
+            connection,
+            head,
+            Arc::new(Health::new(path)),
+            Duration::from_secs(60),
+            LogClock::new(Some(at_ms), now),
+            Metrics::new(),
+        )
+    }
+
+    fn has_events_after_a_trim(writer: &mut Writer) -> bool {
+        let (more, _) = oneshot::channel();
+        writer.commit(&mut vec![Job::Trim { more }]);
+        let oldest = schema::chunk_at_or_after(&writer.connection, 0);
+        oldest.unwrap().is_some()
+    }
+
+    /// The clock may be wrong, and right again in a minute.
+    #[test]
+    fn a_log_that_seems_to_be_old_is_not_removed_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = Reading::now();
+        let mut writer = writer_of_old_event(&folder, now);
+        assert!(has_events_after_a_trim(&mut writer));
+        // As after an hour: the clock is trusted.
+        writer.clock = LogClock::new(Some(now.wall_ms), now);
+        assert!(!has_events_after_a_trim(&mut writer));
     }
 }

@@ -4,6 +4,7 @@
 
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use crate::grpc::{
     ServiceContext, auth::caller::Caller, failure::Failure, middleware::deadline::Deadline,
@@ -43,10 +44,12 @@ impl LookupService for Lookup {
             }
             .into());
         };
+        // The pushed rows name neither the application nor the request.
         let notify_url = format!(
-            "{}?application={}",
+            "{}?application={}&request={}",
             notify_url.expose_secret(),
-            Caller::of(&request).application
+            Caller::of(&request).application,
+            Uuid::new_v4().simple()
         );
         let way = Way::Push {
             notify_url: &notify_url,

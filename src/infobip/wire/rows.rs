@@ -20,6 +20,8 @@ pub struct Rows<T> {
     /// The readable rows, in order.
     pub rows: Vec<T>,
     pub bad: Vec<BadRow>,
+    /// API: `bulkId` beside the rows: of the request, in the answers to number look-ups. Empty if absent.
+    pub bulk_id: String,
     /// API: `messageCount`, of received messages.
     pub message_count: Option<i32>,
     /// API: `pendingMessageCount`, of received messages: how many remain unread.
@@ -71,6 +73,7 @@ pub(super) fn json_detail(error: &serde_json::Error) -> String {
 pub(in crate::infobip) struct RawRows<'a> {
     pub(in crate::infobip) rows: Vec<Cow<'a, str>>,
     pub(in crate::infobip) bad: Vec<BadRow>,
+    pub(in crate::infobip) bulk_id: String,
     pub(in crate::infobip) message_count: Option<i32>,
     pub(in crate::infobip) pending_message_count: Option<i32>,
     /// The whole document if it has no list: it may be a single row.
@@ -95,6 +98,7 @@ pub(super) fn read_rows<T>(
         return Ok(Rows {
             rows: vec![row],
             bad: Vec::new(),
+            bulk_id: String::new(),
             message_count: None,
             pending_message_count: None,
         });
@@ -113,6 +117,7 @@ pub(super) fn read_rows<T>(
     Ok(Rows {
         rows,
         bad,
+        bulk_id: split.bulk_id,
         message_count: split.message_count,
         pending_message_count: split.pending_message_count,
     })
@@ -125,6 +130,8 @@ struct Document<'a> {
     // Distinguishes null from absent.
     #[serde(borrow, deserialize_with = "present")]
     results: Option<&'a RawValue>,
+    #[serde(borrow)]
+    bulk_id: Scalar<'a>,
     #[serde(borrow)]
     message_count: Scalar<'a>,
     #[serde(borrow)]
@@ -167,6 +174,7 @@ fn split_json(text: &str) -> Result<RawRows<'_>, UnreadableBody> {
         },
     };
     Ok(RawRows {
+        bulk_id: document.bulk_id.into_text(),
         message_count: document.message_count.integer(),
         pending_message_count: document.pending_message_count.integer(),
         ..split

@@ -46,7 +46,7 @@ pub(super) fn accepted(message_id: &str) -> NewEvent {
     )
 }
 
-fn report(wire_id: &str, group: v1::StatusGroup, is_final: bool) -> NewEvent {
+pub(super) fn report(wire_id: &str, group: v1::StatusGroup, is_final: bool) -> NewEvent {
     let report = v1::DeliveryReport {
         status: Some(v1::Status {
             name: group.as_str_name().into(),
@@ -151,7 +151,7 @@ async fn a_cursor_before_a_truncated_stream_is_out_of_range() {
     let client = broker.client().await;
     // Opens the readers' session now, because a new session declares the stream with its usual arguments.
     read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
-    small_stream(&client, &broker).await;
+    small_stream(&client, &broker, 2_000_000, 1_000_000).await;
 
     log.append(Arc::new(vec![accepted("oldest")]))
         .await
@@ -176,7 +176,8 @@ async fn a_cursor_before_a_truncated_stream_is_out_of_range() {
             Err(error) => panic!("{error}"),
             Ok(mut events) => {
                 let first = events.next().await.unwrap().unwrap();
-                assert_eq!(first[0].cursor, "stream:1", "no event was skipped silently");
+                let is_next = first[0].cursor.starts_with("stream:1-");
+                assert!(is_next, "no event was skipped silently");
             }
         }
     }
@@ -186,8 +187,13 @@ async fn a_cursor_before_a_truncated_stream_is_out_of_range() {
     log.close().await;
 }
 
-/// Replaces the stream of the bridge with one that is truncated early.
-async fn small_stream(client: &Client, broker: &TestBroker) {
+/// Replaces the stream of the bridge with an empty one that is truncated early.
+pub(super) async fn small_stream(
+    client: &Client,
+    broker: &TestBroker,
+    max_bytes: i64,
+    segment_bytes: i64,
+) {
     let stream = broker.topology().events_log();
     client
         .channel
@@ -198,11 +204,11 @@ async fn small_stream(client: &Client, broker: &TestBroker) {
     arguments.insert("x-queue-type".into(), text("stream"));
     arguments.insert(
         "x-max-length-bytes".into(),
-        AMQPValue::LongLongInt(2_000_000),
+        AMQPValue::LongLongInt(max_bytes),
     );
     arguments.insert(
         "x-stream-max-segment-size-bytes".into(),
-        AMQPValue::LongLongInt(1_000_000),
+        AMQPValue::LongLongInt(segment_bytes),
     );
     let options = QueueDeclareOptions {
         durable: true,

@@ -69,9 +69,8 @@ pub fn notify(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let (mut pending, mut results) = (Vec::new(), Vec::new());
     for to in numbers {
         let message_id = state.next_random("lookup").uuid();
-        let mut result = look_up(&to, config);
-        result.insert("messageId".into(), message_id.as_str().into());
-        results.push(Value::Object(result));
+        // By the schema, a pushed row has no `messageId`.
+        results.push(Value::Object(look_up(&to, config)));
         pending.push(json!({"to": to, "status": StatusObject(PENDING_WAITING_DELIVERY), "messageId": message_id}));
     }
     let latency_ms = SeededRandom::for_key(config.seed, &bulk_id).in_range(
@@ -81,16 +80,22 @@ pub fn notify(request: &ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let due_ms = state.clock.now_ms().saturating_add(
         i64::try_from(latency_ms).expect("a latency between two u32 fits in an i64"),
     );
-    let body = Box::new(json!({"results": results, "bulkId": bulk_id}));
+    // A request for one number has no bulk id.
+    let has_bulk_id = results.len() > 1;
+    let with_bulk_id = |results: Vec<Value>| {
+        let mut body = json!({ "results": results });
+        if has_bulk_id {
+            body["bulkId"] = bulk_id.as_str().into();
+        }
+        body
+    };
+    let body = Box::new(with_bulk_id(results));
     state.schedule_push(PushContent::Lookups { notify, body }, due_ms);
     request.engine.release(state);
-    Ok(request.respond(
-        "ncResponseAsync",
-        &json!({"results": pending, "bulkId": bulk_id}),
-    ))
+    Ok(request.respond("ncResponseAsync", &with_bulk_id(pending)))
 }
 
-/// The result of one number, without its message id.
+/// The result of one number.
 fn look_up(to: &str, config: &SimulatorConfig) -> Map<String, Value> {
     let mut row = Map::new();
     row.insert("to".into(), to.into());
