@@ -48,7 +48,8 @@ async fn a_push_to_the_path_of_subscriptions_needs_a_signature() {
         let http = bridge.addresses.http;
         format!("http://{http}/infobip/subscriptions/{endpoint}")
     };
-    let inbound = r#"{"results":[{"messageId":"i-1","from":"41793026727","to":"41790000000","text":"Hi"}]}"#;
+    let inbound =
+        r#"{"results":[{"messageId":"i-1","from":"41793026727","to":"41790000000","text":"Hi"}]}"#;
     let click = r#"{"notificationType":"CLICKED","recipient":"41793026727","url":"https://example.com","messageId":"m-1"}"#;
     let lookup = r#"{"results":[{"to":"41793026727","ported":false}]}"#;
     let client = Client::new();
@@ -66,7 +67,10 @@ async fn a_push_to_the_path_of_subscriptions_needs_a_signature() {
         assert_eq!(status, StatusCode::UNAUTHORIZED);
     }
     // Neither the secret nor a GET takes the place of the signature.
-    let template = format!("{}?sender=41793026727&text=Hi&messageId=i-0", url("inbound"));
+    let template = format!(
+        "{}?sender=41793026727&text=Hi&messageId=i-0",
+        url("inbound")
+    );
     let get = client.get(template).send().await.unwrap();
     assert_eq!(get.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert!(bridge.all_events().await.is_empty());
