@@ -224,7 +224,7 @@ impl Writer {
                             body.content_type,
                             body.detail,
                             body.body.as_ref(),
-                            body.key.as_ref().map(|key| key.as_bytes())
+                            body.key.as_ref().map(Uuid::as_bytes)
                         ])?;
                 }
                 Job::KeepRaw { response, .. } => raw_store::insert(&transaction, response)?,

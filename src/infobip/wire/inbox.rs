@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_received_message_without_an_id_gets_one() {
-        let id = |row: &str| read(row).unwrap().received.message_id;
+        let id = |row: &str| read(row, Uuid::now_v7).unwrap().received.message_id;
         let timed = r#"{"from":"1","text":"YES","receivedAt":"2019-11-09T16:00:00.000+0000"}"#;
         assert_eq!(id(timed), id(timed));
         let untimed = r#"{"from":"1","text":"YES"}"#;
