@@ -126,7 +126,7 @@ impl App {
         }
         let log: SharedEventLog = match &broker {
             Some(broker) if config.engine() != Engine::Embedded => {
-                broker.event_log(metrics.clone())
+                broker.event_log(config.events.encoding, metrics.clone())
             }
             _ => Arc::new(EmbeddedLog::open(
                 &config.events.data_dir,

@@ -22,11 +22,11 @@ use super::stream_reader::{delivered, offset_of, unavailable};
 use crate::{
     amqp::{
         Session,
-        headers::{broker::STREAM_OFFSET, text},
+        event_body::read_event,
+        headers::{broker::STREAM_OFFSET, table, text},
     },
     events::ReadError,
     message::time,
-    proto::v1,
 };
 
 /// How long a delivery of a stream that has messages is waited for.
@@ -52,7 +52,7 @@ pub(super) struct Head {
 
 impl Head {
     fn of(delivery: &Delivery) -> Result<Self, ReadError> {
-        let event = serde_json::from_slice::<v1::Event>(&delivery.data).ok();
+        let event = read_event(delivery).ok();
         Ok(Self {
             offset: offset_of(delivery)?,
             at: event.and_then(|event| event.time.as_ref().and_then(time::from_proto)),
@@ -158,7 +158,7 @@ pub(super) async fn certain_delivery(
 }
 
 /// The first delivery of a consumer; `None` if there is none in this time.
-async fn delivery_within(
+pub(super) async fn delivery_within(
     consumer: &mut Consumer,
     patience: Duration,
 ) -> Result<Option<Delivery>, ReadError> {
@@ -173,11 +173,18 @@ pub(super) async fn attach(
     stream: &str,
     offset: AMQPValue,
 ) -> Result<Consumer, ReadError> {
-    let mut arguments = FieldTable::default();
-    arguments.insert(STREAM_OFFSET.into(), offset);
+    consume(channel, stream, table([(STREAM_OFFSET, offset)])).await
+}
+
+/// A consumer of a queue, on a channel with a prefetch limit.
+pub(super) async fn consume(
+    channel: &Channel,
+    queue: &str,
+    arguments: FieldTable,
+) -> Result<Consumer, ReadError> {
     channel
         .basic_consume(
-            stream.into(),
+            queue.into(),
             "".into(),
             BasicConsumeOptions::default(),
             arguments,
