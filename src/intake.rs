@@ -17,6 +17,7 @@ use crate::{
         applications::Applications,
         id::{ApplicationName, FOREIGN_APPLICATION},
     },
+    ops::kill_point::{self, KillPoint},
     primitives::joined::Joined,
     proto::v1::{self, ReportSource},
 };
@@ -254,6 +255,7 @@ impl Intake {
         }
         let events = Arc::new(events);
         self.log.append(Arc::clone(&events)).await?;
+        kill_point::reached(KillPoint::EventsStored);
         tracing::debug!(events = %Joined(events.iter().map(NewEvent::logged)), "events were stored");
         let events = Arc::unwrap_or_clone(events);
         Ok(events.into_iter().map(|new| new.event).collect())

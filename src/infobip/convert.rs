@@ -24,11 +24,12 @@ pub(super) fn parse_timestamp(text: &str) -> Option<jiff::Timestamp> {
         11.. if is_digits(text) => jiff::Timestamp::from_millisecond(text.parse().ok()?).ok()?,
         _ => parse_date_time(text)?,
     };
-    (parsed.as_second() >= FIRST_SECOND).then_some(parsed)
+    // Not by its second, which is rounded towards 1970.
+    (parsed.as_nanosecond() >= FIRST_NANOSECOND).then_some(parsed)
 }
 
 /// 0001-01-01T00:00:00Z.
-const FIRST_SECOND: i64 = -62_135_596_800;
+const FIRST_NANOSECOND: i128 = -62_135_596_800 * 1_000_000_000;
 
 fn is_digits(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_digit())
@@ -329,7 +330,11 @@ mod tests {
     /// JSON of the contract, which the stream on the broker has, allows the years 1 to 9999.
     #[test]
     fn times_that_json_cannot_express_are_none() {
-        for text in ["0000-01-01T00:00:00.000+0000", "0001-01-01T00:30:00+0100"] {
+        for text in [
+            "0000-01-01T00:00:00.000+0000",
+            "0001-01-01T00:30:00+0100",
+            "0000-12-31T23:59:59.500+0000",
+        ] {
             assert_eq!(parse_timestamp(text), None, "{text}");
         }
         for text in ["0001-01-01T00:00:00Z", "9999-12-30T00:00:00Z"] {

@@ -7,7 +7,7 @@
 //! Neighbours: `send` and `commands` mark the points, `task_watch` names the tasks; `tests/it/crash.rs` and `tests/it/panics.rs` use
 //! them.
 
-/// A point between two durable steps of a command.
+/// A point between two durable steps of a command, a push or a pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KillPoint {
     /// The REST request has ended, and its results are not in the event log.
@@ -18,6 +18,8 @@ pub enum KillPoint {
     CopyConfirmed,
     /// The copy of a dead letter is confirmed, and the letter is not acknowledged.
     ReplayConfirmed,
+    /// The events of a push or a pull are in the event log, and it is not answered.
+    EventsStored,
 }
 
 impl KillPoint {
@@ -29,6 +31,7 @@ impl KillPoint {
             Self::ResultsStored => "results-stored",
             Self::CopyConfirmed => "copy-confirmed",
             Self::ReplayConfirmed => "replay-confirmed",
+            Self::EventsStored => "events-stored",
         }
     }
 }

@@ -12,4 +12,4 @@ mod kept_filter;
 mod lookups;
 mod rejected;
 mod retention;
-mod subscribe;
+pub mod subscribe;

@@ -11,4 +11,5 @@ mod hostile;
 mod methods;
 mod overload;
 mod slow;
+mod tenants;
 mod traceparent;

@@ -229,14 +229,22 @@ pub(super) fn find_send(
         let recorded = RecordedSend { digest, result };
         return Ok(Some(EarlierSend::Done(Box::new(recorded))));
     }
-    let appended_at_ms: Option<i64> = connection
+    let is_removed: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM trimmed WHERE last_seq >= ?1)")?
+        .query_row([seq], |row| row.get(0))?;
+    if !is_removed {
+        return Ok(None);
+    }
+    // One step may remove events of several days. None of them is older than what the step before removed; the age of the first step's
+    // is not known, so they count as too old to be sent again.
+    let appended_after_ms: Option<i64> = connection
         .prepare_cached(
-            "SELECT appended_at_ms FROM trimmed WHERE last_seq >= ?1 ORDER BY last_seq LIMIT 1",
+            "SELECT appended_at_ms FROM trimmed WHERE last_seq < ?1 ORDER BY last_seq DESC LIMIT 1",
         )?
         .query_row([seq], |row| row.get(0))
         .optional()?;
-    let at = appended_at_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    Ok(at.map(|at| EarlierSend::Interrupted { at, digest }))
+    let at = Timestamp::from_millisecond(appended_after_ms.unwrap_or(0)).unwrap_or_default();
+    Ok(Some(EarlierSend::Interrupted { at, digest }))
 }
 
 /// The result in the event with this sequence number.

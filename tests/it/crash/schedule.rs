@@ -119,8 +119,8 @@ fn end(random: &mut StdRng, number: usize) -> End {
         let most = match point {
             KillPoint::RequestEnded => 15,
             KillPoint::ResultsStored => 150,
-            // The crash test replays nothing: `amqp::dead_letters_for_operators` does.
-            KillPoint::CopyConfirmed | KillPoint::ReplayConfirmed => 10,
+            // Not in `KILL_POINTS`: `amqp::dead_letters_for_operators` and `pushes` have the last two.
+            KillPoint::CopyConfirmed | KillPoint::ReplayConfirmed | KillPoint::EventsStored => 10,
         };
         return End::At(point, random.random_range(1..=most));
     }

@@ -252,3 +252,31 @@ async fn a_clock_that_is_set_back_over_a_restart_hides_no_event_from_readers_tha
     assert_eq!(numbers(&read), ["0", "1", "2"]);
     log.close().await;
 }
+
+/// One step removes events of several days at once. A send is not younger for that: the API's logs may no longer have it.
+#[tokio::test]
+async fn a_send_is_not_younger_because_its_result_was_removed_with_a_later_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for (id, age_by) in [("1", 30 * 60), ("2", 5)] {
+        let log = open(folder.path(), HOUR * 72);
+        log.append(Arc::new(vec![sent(id)])).await.unwrap();
+        log.close().await;
+        age(folder.path(), SignedDuration::from_mins(age_by));
+    }
+    let log = open(folder.path(), Duration::from_secs(60));
+    eventually("the events are removed", async || {
+        read_all(&log).await.is_empty().then_some(())
+    })
+    .await;
+    let begin = BeginSends {
+        sends: vec![("shop.1".into(), [7; 16])],
+        ..BeginSends::default()
+    };
+    let earlier = log.begin_sends(begin).await.unwrap().sends;
+    let [Some(EarlierSend::Interrupted { at, .. })] = &earlier[..] else {
+        panic!("{earlier:?}");
+    };
+    let age = Timestamp::now().duration_since(*at);
+    assert!(age >= SignedDuration::from_hours(30), "{age:?}");
+    log.close().await;
+}

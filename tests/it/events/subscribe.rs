@@ -24,7 +24,7 @@ use crate::support::{
     simulator::TestSimulator,
 };
 
-pub(super) struct Subscriber {
+pub struct Subscriber {
     requests: mpsc::Sender<SubscribeRequest>,
     responses: Streaming<smsbridge::proto::v1::SubscribeResponse>,
     pub(super) ready: SubscriptionReady,
@@ -67,7 +67,7 @@ impl Subscriber {
         Self::start(channel, start, request).await
     }
 
-    pub(super) async fn start(
+    pub async fn start(
         channel: &Channel,
         start: SubscriptionStart,
         request: impl FnOnce(
@@ -97,7 +97,7 @@ impl Subscriber {
         })
     }
 
-    pub(super) async fn next(&mut self) -> Delivery {
+    pub async fn next(&mut self) -> Delivery {
         let next = tokio::time::timeout(DEADLINE, self.responses.message())
             .await
             .expect("a delivery in time");

@@ -98,6 +98,26 @@ async fn a_message_that_is_rejected_when_sent_again_is_rejected_if_the_logs_do_n
     }
 }
 
+/// Both responses are lost. The logs have the rejection of the second request before the acceptance of the first one.
+#[tokio::test]
+async fn a_message_that_the_logs_have_as_rejected_when_sent_again_is_looked_up_once_more() {
+    let simulator = TestSimulator::start().await;
+    let bridge = bridge(&simulator, Duration::from_millis(300)).await;
+    let accepted = row(5, "DELIVERED_TO_HANDSET", (3, "DELIVERED"));
+    let logs = |rows: Value| json!({"kind": "status", "status": 200, "body": {"results": rows}, "count": 1, "path": LOGS});
+    simulator
+        .fault(json!([
+            {"kind": "reset", "count": 2, "path": SEND},
+            logs(json!([])),
+            logs(json!([rejected_row()])),
+            logs(json!([rejected_row(), accepted])),
+        ]))
+        .await;
+    let result = send(&bridge).await;
+    assert_eq!(result.outcome(), Outcome::Accepted, "{result:?}");
+    assert_eq!(simulator.paths().await, [SEND, LOGS, SEND, LOGS, LOGS]);
+}
+
 /// The API logs the rejection of a message that was sent again beside the message that it accepted.
 #[tokio::test]
 async fn an_accepted_row_of_the_logs_counts_whatever_the_others_say() {

@@ -1,0 +1,184 @@
+//! Reports and received messages in custody: Infobip pushes them while the bridge is killed again and again, also between the append
+//! and the answer, and while the broker is killed or blocks publishers. The oracle compares what was answered with 200 with the
+//! events, on both engines.
+//!
+//! Here a short run. `make custody-test CYCLES=n SEED=s REPORTS=n` sets variables for another one.
+
+mod infobip;
+mod oracle;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use smsbridge::{
+    ops::kill_point::KillPoint,
+    proto::{
+        Timestamp,
+        v1::{
+            Event, StreamEventsRequest, event_service_client::EventServiceClient,
+            stream_events_request::Start,
+        },
+    },
+};
+use tempfile::TempDir;
+use tokio::sync::{Semaphore, watch};
+
+use self::{infobip::Infobip, oracle::judge};
+use super::{evidence::EventTail, number_from};
+use crate::support::{
+    broker::{Node, TestBroker},
+    process::BridgeProcess,
+    simulator::TestSimulator,
+};
+
+const SHORT: usize = 10;
+const SEED: u64 = 1;
+/// Reports that are pushed in one cycle, and as many received messages as one tenth of them.
+const REPORTS_OF_CYCLE: usize = 250;
+/// A kill point that is not reached in this time, or not built, is replaced by SIGKILL.
+const KILL_POINT_TIMEOUT: Duration = Duration::from_secs(4);
+/// One outage of the broker in this many cycles.
+const CYCLES_OF_OUTAGE: usize = 10;
+
+/// The engine of the event log.
+enum Engine {
+    Embedded,
+    Broker(TestBroker, Option<Node>),
+}
+
+impl Engine {
+    async fn broker() -> Self {
+        let (broker, node) = TestBroker::start_alone().await;
+        drop(broker.publisher().await);
+        Self::Broker(broker, Some(node))
+    }
+
+    async fn start(
+        &self,
+        folder: TempDir,
+        simulator: &TestSimulator,
+        kill_at: &str,
+    ) -> BridgeProcess {
+        let mut settings = vec![
+            ("SMSBRIDGE_KILL_AT", kill_at),
+            ("SMSBRIDGE_HTTP__REQUEST_TIMEOUT", "2s"),
+        ];
+        if let Self::Broker(broker, _) = self {
+            settings.push(("SMSBRIDGE_AMQP__URL", broker.url.as_str()));
+            settings.push(("SMSBRIDGE_AMQP__CONFIRM_TIMEOUT", "1s"));
+        }
+        BridgeProcess::start_in(folder, simulator, &settings).await
+    }
+
+    /// What happens to the broker in a cycle: in one of ten it is killed and started again, in another it blocks publishers.
+    async fn outage(&mut self, cycle: usize, random: &mut StdRng) -> Option<&'static str> {
+        let Self::Broker(_, node) = self else {
+            return None;
+        };
+        let lasts = Duration::from_millis(random.random_range(50..1_500));
+        let running = node.take().expect("it is put back");
+        let (stopped, what) = match cycle % CYCLES_OF_OUTAGE {
+            4 => {
+                let killed = running.kill().await;
+                tokio::time::sleep(lasts).await;
+                (killed.start_again().await, Some("broker killed"))
+            }
+            7 => {
+                let blocked = running.set_alarm(true).await;
+                tokio::time::sleep(lasts).await;
+                (blocked.set_alarm(false).await, Some("broker blocked"))
+            }
+            _ => (running, None),
+        };
+        *node = Some(stopped);
+        what
+    }
+
+    /// All events, in the order of the log.
+    async fn events(&self, bridge: &BridgeProcess) -> Vec<Event> {
+        if let Self::Broker(broker, _) = self {
+            return EventTail::start(broker).await.finish().await;
+        }
+        let request = StreamEventsRequest {
+            start: Some(Start::Since(Timestamp::default())),
+            end_at_head: true,
+            ..Default::default()
+        };
+        let mut client = EventServiceClient::new(bridge.connect().await);
+        let mut stream = client.stream_events(request).await.unwrap().into_inner();
+        let mut events = Vec::new();
+        while let Some(answer) = stream.message().await.unwrap() {
+            events.extend(answer.event);
+        }
+        events
+    }
+}
+
+async fn attack(mut engine: Engine) {
+    let cycles = number_from("SMSBRIDGE_CUSTODY_CYCLES").unwrap_or(SHORT);
+    let seed = number_from("SMSBRIDGE_CUSTODY_SEED").map_or(SEED, |seed| seed as u64);
+    let reports = number_from("SMSBRIDGE_CUSTODY_REPORTS").unwrap_or(cycles * REPORTS_OF_CYCLE);
+    let mut random = StdRng::seed_from_u64(seed);
+    let simulator = TestSimulator::start().await;
+    let bodies = infobip::bodies(seed, reports, reports / 10);
+    let of_cycle = bodies.len().div_ceil(cycles);
+    let released = Arc::new(Semaphore::new(0));
+    let (at, address) = watch::channel::<Option<SocketAddr>>(None);
+    let infobip = Infobip::start(bodies, released.clone(), address);
+    let mut folder = tempfile::tempdir().unwrap();
+    let (mut at_points, mut outages, mut peak_mb) = (0, Vec::new(), 0);
+    for cycle in 0..cycles {
+        let is_point = cfg!(feature = "kill-points") && cycle % 2 == 1;
+        let (kill_at, life) = if is_point {
+            let count = random.random_range(1..=of_cycle / 4 + 1);
+            let point = KillPoint::EventsStored.name();
+            (format!("{point}:{count}"), KILL_POINT_TIMEOUT)
+        } else {
+            let life = Duration::from_millis(random.random_range(5..400));
+            (String::new(), life)
+        };
+        let bridge = engine.start(folder, &simulator, &kill_at).await;
+        at.send_replace(Some(bridge.addresses.http));
+        released.add_permits(of_cycle);
+        let outage = engine.outage(cycle, &mut random);
+        let (ended, outage) = tokio::join!(bridge.kill_after(life), outage);
+        at.send_replace(None);
+        outages.extend(outage);
+        at_points += usize::from(ended.status.is_some());
+        peak_mb = peak_mb.max(ended.peak_memory_mb.unwrap_or_default());
+        folder = ended.folder;
+    }
+    let bridge = engine.start(folder, &simulator, "").await;
+    at.send_replace(Some(bridge.addresses.http));
+    released.add_permits(of_cycle);
+    let pushed = infobip.finish().await;
+    let events = engine.events(&bridge).await;
+    peak_mb = peak_mb.max(bridge.peak_memory_mb());
+    let (status, _) = bridge.stop().await;
+    assert!(status.success(), "the last process: {status:?}");
+    let verdict = judge(&pushed, &events);
+    println!(
+        "seed {seed}, kills {cycles} ({at_points} between append and answer), {outages:?}, peak {peak_mb} MB\n{verdict}"
+    );
+    let is_kept =
+        verdict.lost.is_empty() && verdict.doubled.is_empty() && verdict.unexpected.is_empty();
+    assert!(is_kept, "seed {seed}: P4 or P6 is broken");
+    assert!(verdict.recovered > 0, "no kill hit a push");
+    // P6: on the broker within one process only.
+    let is_embedded = matches!(engine, Engine::Embedded);
+    assert!(!is_embedded || verdict.pending_after_final.is_empty());
+    assert!(!is_embedded || verdict.repeated == 0);
+    if cfg!(feature = "kill-points") {
+        assert!(at_points >= cycles / 4, "{at_points} kills at the point");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_push_that_was_answered_is_an_event_of_the_embedded_log() {
+    attack(Engine::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_push_that_was_answered_is_an_event_on_the_broker() {
+    attack(Engine::broker().await).await;
+}
