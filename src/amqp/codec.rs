@@ -9,7 +9,7 @@ use lapin::{BasicProperties, types::ShortString};
 use super::{
     Message,
     event_body::{EventBody, SOURCE, SPEC_VERSION},
-    headers::{self, cloud_events},
+    headers::{self, broker, cloud_events},
 };
 use crate::{
     message::{time, traceparent::TRACEPARENT},
@@ -56,6 +56,7 @@ pub fn event_message(
         (cloud_events::TYPE, &event.r#type),
         (cloud_events::SPEC_VERSION, SPEC_VERSION),
         (cloud_events::TIME, &time),
+        (broker::STREAM_FILTER_VALUE, &event.application),
     ];
     let headers = headers::text_table(attributes.into_iter().chain(trace));
     let mut properties = properties(body.content_type)

@@ -13,6 +13,7 @@ mod history;
 mod probe;
 mod reader;
 mod stream_ends;
+mod stream_filter;
 mod stream_reader;
 mod stuck_routes;
 mod unrouted;
@@ -321,7 +322,16 @@ impl EventLog for BrokerLog {
         start: Start,
         end_at_head: bool,
     ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
-        Box::pin(self.readers.read(start, end_at_head))
+        Box::pin(self.readers.read(start, end_at_head, Vec::new()))
+    }
+
+    fn read_applications(
+        &self,
+        start: Start,
+        end_at_head: bool,
+        applications: Vec<String>,
+    ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
+        Box::pin(self.readers.read(start, end_at_head, applications))
     }
 
     fn begin_sends(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {

@@ -32,6 +32,7 @@ mod reconnect;
 mod replicas;
 mod report_order;
 mod server_versions;
+mod stream_filter;
 mod stuck_queue;
 mod tls;
 mod topology;

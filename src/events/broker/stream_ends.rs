@@ -23,7 +23,10 @@ use crate::{
     amqp::{
         Session,
         event_body::read_event,
-        headers::{broker::STREAM_OFFSET, table, text},
+        headers::{
+            broker::{STREAM_FILTER_VALUE, STREAM_OFFSET},
+            property, table, text, text_header,
+        },
     },
     events::ReadError,
     message::time,
@@ -43,19 +46,28 @@ const LAST_CHUNK: Duration = Duration::from_secs(2);
 const SEARCH_PREFETCH: u16 = u16::MAX;
 
 /// The last event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) offset: i64,
     /// `None` if it is a message that is not an event.
     pub(super) at: Option<jiff::Timestamp>,
+    /// What the broker filters it by.
+    pub(super) filter_value: Option<String>,
 }
 
 impl Head {
     fn of(delivery: &Delivery) -> Result<Self, ReadError> {
         let event = read_event(delivery).ok();
+        let properties = &delivery.properties;
         Ok(Self {
             offset: offset_of(delivery)?,
             at: event.and_then(|event| event.time.as_ref().and_then(time::from_proto)),
+            filter_value: text_header(properties.headers().as_ref(), STREAM_FILTER_VALUE).or_else(
+                || {
+                    (!property(properties.app_id()).is_empty())
+                        .then(|| property(properties.app_id()).to_owned())
+                },
+            ),
         })
     }
 }
@@ -149,10 +161,19 @@ pub(super) async fn certain_delivery(
     consumer: &mut Consumer,
     what: &str,
 ) -> Result<Delivery, ReadError> {
-    let first = delivery_within(consumer, FIRST_DELIVERY).await?;
+    delivery_in(consumer, what, FIRST_DELIVERY).await
+}
+
+/// As [`certain_delivery`], with another deadline.
+pub(super) async fn delivery_in(
+    consumer: &mut Consumer,
+    what: &str,
+    patience: Duration,
+) -> Result<Delivery, ReadError> {
+    let first = delivery_within(consumer, patience).await?;
     first.ok_or_else(|| {
         ReadError::Unavailable(format!(
-            "the broker did not deliver {what} within {FIRST_DELIVERY:?}: try again"
+            "the broker did not deliver {what} within {patience:?}: try again"
         ))
     })
 }
