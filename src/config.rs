@@ -11,6 +11,7 @@ mod effective;
 mod layers;
 mod load;
 mod mistake;
+mod network;
 mod push_url;
 mod read;
 pub mod tls;
@@ -28,6 +29,7 @@ pub use self::{
     layers::list_of_text,
     load::{DEFAULTS, Loaded},
     mistake::{ConfigErrors, Mistake, Origin},
+    network::Network,
 };
 
 #[derive(Debug, Clone, Deserialize)]
@@ -124,6 +126,21 @@ pub struct Http {
     pub basic_username: Option<String>,
     pub basic_password: Option<SecretString>,
     pub basic_password_file: Option<PathBuf>,
+    /// Pushes to the path of subscriptions are signed with this key.
+    pub hmac_key: Option<SecretString>,
+    pub hmac_key_file: Option<PathBuf>,
+    /// Admitted beside `hmac_key`, while it replaces this one.
+    pub hmac_previous_key: Option<SecretString>,
+    pub hmac_previous_key_file: Option<PathBuf>,
+    pub hmac_header: Option<String>,
+    pub hmac_algorithm: HmacAlgorithm,
+    pub hmac_encoding: HmacEncoding,
+    /// The clients that may push. Empty: all.
+    pub allowed_networks: Vec<Network>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    pub inbound_output: InboundOutput,
+    pub inbound_parameters: InboundParameters,
     pub max_body_bytes: usize,
     /// Limit of open connections.
     pub max_connections: usize,
@@ -135,6 +152,67 @@ pub struct Http {
     /// How long a request may take, from its head to its answer.
     #[serde(with = "duration")]
     pub request_timeout: Duration,
+}
+
+/// The hash function of signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HmacAlgorithm {
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+/// How a header has the bytes of a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HmacEncoding {
+    Hex,
+    Base64,
+}
+
+/// How the values of a message that is pushed by GET are formatted, before they are percent-encoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InboundOutput {
+    #[default]
+    Plain,
+    /// With XML's entities.
+    Xml,
+    /// With the escapes of a JSON string.
+    Json,
+}
+
+/// The names that the URL template of messages pushed by GET gives their parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InboundParameters {
+    pub sender: String,
+    pub receiver: String,
+    pub text: String,
+    pub bin: String,
+    pub datetime: String,
+    pub message_id: String,
+    pub data_coding: String,
+    pub esm_class: String,
+    pub output: String,
+}
+
+impl Default for InboundParameters {
+    /// The manual's names.
+    fn default() -> Self {
+        Self {
+            sender: "sender".to_owned(),
+            receiver: "receiver".to_owned(),
+            text: "text".to_owned(),
+            bin: "bin".to_owned(),
+            datetime: "datetime".to_owned(),
+            message_id: "messageId".to_owned(),
+            data_coding: "datacoding".to_owned(),
+            esm_class: "esmclass".to_owned(),
+            output: "output".to_owned(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -293,6 +371,9 @@ pub struct InboundRoute {
     pub keyword: Option<String>,
 }
 
+/// The segment of the path for signed pushes, in place of the secret.
+pub const SUBSCRIPTIONS: &str = "subscriptions";
+
 /// The default of `grpc.max_connections`.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 20_000;
 
@@ -343,4 +424,4 @@ mod duration {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -162,7 +162,8 @@ impl Intake {
         })
     }
 
-    /// Stores one received message that was pushed by GET, from the query of its URL and its decoded parameters.
+    /// Stores one received message that was pushed by GET, from the query of its URL and its decoded parameters, which have the
+    /// names and the formatting of the operator's template.
     ///
     /// # Errors
     /// As [`Intake::reports`].
@@ -170,10 +171,12 @@ impl Intake {
         &self,
         query: &str,
         parameters: &[(String, String)],
+        (names, output): (&config::InboundParameters, config::InboundOutput),
     ) -> Result<Vec<v1::Event>, IntakeError> {
         const FORM: &str = "application/x-www-form-urlencoded";
         let raw = || Bytes::copy_from_slice(query.as_bytes());
-        match wire::received_from_query(parameters.iter().map(|(name, value)| (name, value))) {
+        let pairs = parameters.iter().map(|(name, value)| (name, value));
+        match wire::received_from_query(pairs, names, output) {
             Ok(row) => {
                 let decoded: Vec<u8> = percent_encoding::percent_decode_str(query).collect();
                 if std::str::from_utf8(&decoded).is_err() {

@@ -1,23 +1,26 @@
 //! The HTTP endpoints to which Infobip pushes reports, received messages, clicks and look-up results.
 //!
 //! Invariants: a push is answered 200 only when it is durable, as events or in quarantine (P4 and P5, docs/RELIABILITY.md), and
-//! 503 if that fails, so that Infobip repeats it; a body is read only after authentication; bodies in progress are bounded in
-//! number and size; every request is answered within `http.request_timeout`; phone numbers and texts are never logged.
-//! Neighbours: `intake` stores the pushes, `ops::http_server` bounds the connections, `app` binds the port.
+//! 503 if that fails, so that Infobip repeats it; a body is read only after authentication, except where its own signature is the
+//! authentication: of those a quarter of all bodies are read at once, so that strangers keep the others from no place; bodies in
+//! progress are bounded in number and size; every request is answered within `http.request_timeout`; phone numbers and texts are
+//! never logged.
+//! Neighbours: [`routes`] has the paths, `intake` stores the pushes, `ops::http_server` bounds the connections, `app` binds the port.
 
 mod authenticator;
+mod client_network;
 mod outcome;
+mod routes;
+mod signature;
 mod unauthorized;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
     body::{Body, Bytes},
-    extract::{Path, Query, RawQuery, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::Request,
+    http::{StatusCode, header},
     response::{IntoResponse as _, Response},
-    routing::{get, post},
 };
 use tokio::{
     net::TcpListener,
@@ -28,31 +31,54 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     authenticator::WebhookAuthenticator,
-    outcome::{WebhookOutcome, stored_by, unavailable},
-    unauthorized::UnauthorizedPushes,
+    client_network::{ClientNetworks, NotAllowed},
+    outcome::{WebhookOutcome, stored_by, unauthorized, unavailable},
+    signature::{Presented, Signatures},
+    unauthorized::{Cause, UnauthorizedPushes},
 };
 use crate::{
     config,
     intake::{Intake, IntakeError},
-    message::id::ApplicationName,
     ops::{
-        http_server::{self, Limits},
+        http_server::{self, Limits, PeerAddress},
         metrics::{Metrics, Webhook, WebhookResult},
         milliseconds,
     },
-    proto::v1::ReportSource,
 };
 
 /// The state of the handlers.
 struct Webhooks {
     intake: Intake,
+    networks: ClientNetworks,
     authenticator: WebhookAuthenticator,
+    /// `None`: there is no key, so nothing is read on the path of subscriptions.
+    signatures: Option<Signatures>,
+    inbound_parameters: config::InboundParameters,
+    inbound_output: config::InboundOutput,
     max_body_bytes: usize,
     /// Limits the requests whose body is being read or stored.
     permits: Arc<Semaphore>,
+    /// Limits those of them whose signature is not verified yet.
+    unverified: Arc<Semaphore>,
     request_timeout: Duration,
     unauthorized: UnauthorizedPushes,
     metrics: Metrics,
+}
+
+/// What admits a push.
+#[derive(Clone, Copy)]
+enum Credentials<'a> {
+    /// The segment of the path, or HTTP Basic.
+    Secret(&'a str),
+    /// The signature of the body: the path of subscriptions.
+    Signature,
+}
+
+/// The places of a request until it is answered.
+struct Admitted {
+    _permit: OwnedSemaphorePermit,
+    /// Its signature, with the place of its unverified body.
+    unverified: Option<(Presented, OwnedSemaphorePermit)>,
 }
 
 /// Serves until `stop`, then finishes the requests in progress.
@@ -63,33 +89,28 @@ pub async fn serve(
     metrics: Metrics,
     stop: CancellationToken,
 ) {
+    let places = config.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
     let state = Arc::new(Webhooks {
         intake,
+        networks: ClientNetworks::new(config),
         authenticator: WebhookAuthenticator::new(config),
+        signatures: Signatures::new(config),
+        inbound_parameters: config.inbound_parameters.clone(),
+        inbound_output: config.inbound_output,
         max_body_bytes: config.max_body_bytes,
-        permits: Arc::new(Semaphore::new(
-            config.max_concurrent_requests.min(Semaphore::MAX_PERMITS),
-        )),
+        permits: Arc::new(Semaphore::new(places)),
+        unverified: Arc::new(Semaphore::new((places / 4).max(1))),
         request_timeout: config.request_timeout,
         unauthorized: UnauthorizedPushes::default(),
         metrics,
     });
-    let routes = Router::new()
-        .route("/infobip/{secret}/reports", post(reports))
-        .route(
-            "/infobip/{secret}/inbound",
-            get(inbound_by_query).post(inbound),
-        )
-        .route("/infobip/{secret}/clicks", post(clicks))
-        .route("/infobip/{secret}/lookups", post(lookups))
-        .with_state(state);
     let limits = Limits {
         max_connections: config.max_connections,
         keep_alive: true,
         header_timeout: config.header_timeout,
         request_timeout: config.request_timeout,
     };
-    http_server::serve(listener, routes, limits, stop).await;
+    http_server::serve(listener, routes::of(state), limits, stop).await;
 }
 
 impl Webhooks {
@@ -97,7 +118,7 @@ impl Webhooks {
     async fn push<T, F>(
         &self,
         endpoint: Webhook,
-        secret: &str,
+        credentials: Credentials<'_>,
         request: Request,
         store: impl FnOnce(String, Bytes) -> F,
     ) -> Response
@@ -106,38 +127,101 @@ impl Webhooks {
     {
         let began = Instant::now();
         let deadline = began + self.request_timeout;
-        let outcome = match self.admit(secret, request.headers()) {
-            Ok(_permit) => match self.read(endpoint, request, deadline).await {
-                Ok((content_type, body)) => {
-                    tracing::debug!(%endpoint, bytes = body.len(), "a push was received");
-                    stored_by(deadline, store(content_type, body)).await
-                }
-                Err(refused) => refused,
-            },
-            Err(refused) => refused,
+        let pushed = async {
+            let Admitted {
+                _permit,
+                unverified,
+            } = self.admit(endpoint, credentials, &request)?;
+            let (content_type, body) = self.read(endpoint, request, deadline).await?;
+            if let Some((signature, _place)) = unverified {
+                self.verify(endpoint, &signature, &body)?;
+            }
+            tracing::debug!(%endpoint, bytes = body.len(), "a push was received");
+            Ok(stored_by(deadline, store(content_type, body)).await)
         };
+        let outcome = pushed.await.unwrap_or_else(|refused| refused);
         self.count(endpoint, began, outcome)
     }
 
-    /// Authenticates the request, checks that it can be stored, and acquires a permit, which is held until it is answered.
+    /// Authenticates the request, checks that it can be stored, and acquires its places, which are held until it is answered.
     #[allow(clippy::result_large_err, reason = "the error is the whole response")]
     fn admit(
         &self,
-        secret: &str,
-        headers: &HeaderMap,
-    ) -> Result<OwnedSemaphorePermit, WebhookOutcome> {
-        self.authenticator.check(secret, headers)?;
+        endpoint: Webhook,
+        credentials: Credentials<'_>,
+        request: &Request,
+    ) -> Result<Admitted, WebhookOutcome> {
+        let signature = self.authorize(endpoint, credentials, request)?;
         // Its body could not be stored. The outage is logged where it is noticed.
         if !self.intake.is_ready() {
             return Err(unavailable());
         }
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
-        permit.map_err(|_| {
-            tracing::warn!(
-                "a push was refused because http.max_concurrent_requests are in progress; Infobip repeats it"
-            );
-            unavailable()
+        let place = |of: &Arc<Semaphore>| {
+            Arc::clone(of).try_acquire_owned().map_err(|_| {
+                tracing::warn!(
+                    %endpoint,
+                    "a push was refused because http.max_concurrent_requests are in progress (of signed ones a quarter); Infobip repeats it"
+                );
+                unavailable()
+            })
+        };
+        let unverified = match signature {
+            Some(signature) => Some((signature, place(&self.unverified)?)),
+            None => None,
+        };
+        Ok(Admitted {
+            _permit: place(&self.permits)?,
+            unverified,
         })
+    }
+
+    /// Checks all that the head of a request tells of its sender. Returns the signature that its body must have.
+    #[allow(clippy::result_large_err, reason = "the error is the whole response")]
+    fn authorize(
+        &self,
+        endpoint: Webhook,
+        credentials: Credentials<'_>,
+        request: &Request,
+    ) -> Result<Option<Presented>, WebhookOutcome> {
+        let refuse = |cause, response| {
+            self.unauthorized.count(endpoint, cause);
+            Err(unauthorized(response))
+        };
+        let headers = request.headers();
+        let peer = request.extensions().get::<PeerAddress>();
+        let allowed = self.networks.check(peer.map(|peer| peer.0), headers);
+        if let Err(NotAllowed { client }) = allowed {
+            let forbidden = StatusCode::FORBIDDEN.into_response();
+            return refuse(Cause::Network(client), forbidden);
+        }
+        match (credentials, &self.signatures) {
+            (Credentials::Secret(secret), _) => match self.authenticator.check(secret, headers) {
+                Ok(()) => Ok(None),
+                Err(response) => refuse(Cause::Credentials, response),
+            },
+            (Credentials::Signature, None) => {
+                refuse(Cause::Credentials, StatusCode::NOT_FOUND.into_response())
+            }
+            (Credentials::Signature, Some(signatures)) => match signatures.presented(headers) {
+                Some(signature) => Ok(Some(signature)),
+                None => refuse(Cause::Signature, StatusCode::UNAUTHORIZED.into_response()),
+            },
+        }
+    }
+
+    #[allow(clippy::result_large_err, reason = "the error is the whole response")]
+    fn verify(
+        &self,
+        endpoint: Webhook,
+        signature: &Presented,
+        body: &[u8],
+    ) -> Result<(), WebhookOutcome> {
+        let signatures = self.signatures.as_ref();
+        if signatures.is_some_and(|signatures| signatures.verify(signature, body)) {
+            return Ok(());
+        }
+        self.unauthorized.count(endpoint, Cause::Signature);
+        Err(unauthorized(StatusCode::UNAUTHORIZED.into_response()))
     }
 
     async fn read(
@@ -193,9 +277,6 @@ impl Webhooks {
         (result, response): WebhookOutcome,
     ) -> Response {
         self.metrics.webhook_body(endpoint, result);
-        if result == WebhookResult::Unauthorized {
-            self.unauthorized.count(endpoint);
-        }
         tracing::debug!(
             target: "smsbridge::access::webhooks",
             %endpoint,
@@ -206,93 +287,4 @@ impl Webhooks {
         );
         response
     }
-}
-
-type Shared = State<Arc<Webhooks>>;
-
-async fn reports(
-    State(webhooks): Shared,
-    Path(secret): Path<String>,
-    request: Request,
-) -> Response {
-    let intake = &webhooks.intake;
-    let store = async |content_type: String, body| {
-        intake
-            .reports(ReportSource::Push, &content_type, body)
-            .await
-    };
-    webhooks
-        .push(Webhook::Reports, &secret, request, store)
-        .await
-}
-
-async fn inbound(
-    State(webhooks): Shared,
-    Path(secret): Path<String>,
-    request: Request,
-) -> Response {
-    let intake = &webhooks.intake;
-    let store = async |content_type: String, body| intake.received(&content_type, body).await;
-    webhooks
-        .push(Webhook::Inbound, &secret, request, store)
-        .await
-}
-
-/// A received message that Infobip pushes by GET (docs/INFOBIP_API.md#push).
-async fn inbound_by_query(
-    State(webhooks): Shared,
-    Path(secret): Path<String>,
-    RawQuery(query): RawQuery,
-    Query(parameters): Query<Vec<(String, String)>>,
-    headers: HeaderMap,
-) -> Response {
-    let began = Instant::now();
-    let deadline = began + webhooks.request_timeout;
-    let outcome = match webhooks.admit(&secret, &headers) {
-        Ok(_permit) => {
-            let query = query.unwrap_or_default();
-            let storing = webhooks.intake.received_by_query(&query, &parameters);
-            stored_by(deadline, storing).await
-        }
-        Err(refused) => refused,
-    };
-    webhooks.count(Webhook::Inbound, began, outcome)
-}
-
-async fn clicks(State(webhooks): Shared, Path(secret): Path<String>, request: Request) -> Response {
-    let intake = &webhooks.intake;
-    let store = async |content_type: String, body| intake.clicks(&content_type, body).await;
-    webhooks
-        .push(Webhook::Clicks, &secret, request, store)
-        .await
-}
-
-#[derive(serde::Deserialize)]
-struct LookupParameters {
-    application: Option<String>,
-    request: Option<String>,
-}
-
-/// The `notifyUrl` that the bridge gives Infobip names the application that requested the look-up, and identifies the request;
-/// without a valid name the result belongs to the default application.
-async fn lookups(
-    State(webhooks): Shared,
-    Path(secret): Path<String>,
-    Query(parameters): Query<LookupParameters>,
-    request: Request,
-) -> Response {
-    let application = parameters
-        .application
-        .and_then(|name| ApplicationName::parse(&name).ok())
-        .unwrap_or_else(ApplicationName::default_application);
-    let request_token = parameters.request.unwrap_or_default();
-    let (intake, application) = (&webhooks.intake, &application);
-    let store = async |content_type: String, body| {
-        intake
-            .lookups(application, &request_token, &content_type, body)
-            .await
-    };
-    webhooks
-        .push(Webhook::Lookups, &secret, request, store)
-        .await
 }

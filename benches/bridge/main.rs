@@ -104,6 +104,10 @@ async fn measure(report: &mut Report) {
     if wanted("invalid") {
         queue::invalid_commands(report, &url).await;
     }
+    // Not without its name: it takes some minutes.
+    if named.iter().any(|named| named == "full") {
+        queue::full(report, &url).await;
+    }
     if wanted("urgent") {
         let paced = Backlog::Paced {
             commands: 200_000,

@@ -17,6 +17,8 @@ use super::{
 
 /// The relay's deliveries in flight: the best of these counts.
 const IN_FLIGHT: [u16; 3] = [100, 1000, 5000];
+/// Commands of [`full`].
+const FULL_QUEUE: u64 = 1_000_000;
 const ACCEPTED: &str = r#"smsbridge_send_results_total{outcome="accepted"}"#;
 /// Longer than any measurement takes.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -61,6 +63,12 @@ pub async fn beside_node(report: &mut Report, url: &str, glue: &str, latency_ms:
         format!("command queue beside Node, API at {latency_ms} ms (counts if Node has {least}/s)");
     report.queue_rate(&name, &node, &emptied, goal);
     report.queue_usage(&name, &node, &emptied);
+}
+
+/// The memory of a bridge whose queue has a million commands when it starts.
+pub async fn full(report: &mut Report, url: &str) {
+    let emptied = emptied(url, 0, FULL_QUEUE, Commands::Valid).await;
+    report.memory("command queue with 1,000,000 queued", &emptied, 48);
 }
 
 /// The same with one command in a hundred that cannot be read, beside a queue without them.

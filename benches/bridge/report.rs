@@ -103,6 +103,21 @@ impl Report {
         });
     }
 
+    /// The peak memory of ours alone.
+    pub fn memory(&mut self, what: &str, ours: &Measured, most_mb: u64) {
+        self.0.push(Row {
+            what: format!("{what}: peak memory; rate"),
+            ceiling: String::new(),
+            ours: format!(
+                "{:.1} MB; {:.0}/s",
+                ours.peak_bytes as f64 / 1e6,
+                ours.rate()
+            ),
+            ratio: String::new(),
+            goal: format!("at most {most_mb} MB"),
+        });
+    }
+
     /// How long urgent commands took to their REST requests.
     pub fn urgent(&mut self, what: &str, mut took: Vec<Duration>, goal: Duration) {
         took.sort_unstable();

@@ -3,7 +3,7 @@
 //!
 //! Invariant: a check reports nothing about a key that already has a mistake, so that one error is reported once. Neighbours:
 //! `read` has rejected single values of a wrong type; `addresses`, `applications`, `bounds`, `log_filter`,
-//! `secrets` and `serve` are parts of this.
+//! `secrets`, `serve` and `webhooks` are parts of this.
 
 mod addresses;
 mod applications;
@@ -12,6 +12,7 @@ mod data_dir;
 mod log_filter;
 mod secrets;
 mod serve;
+mod webhooks;
 
 use secrecy::ExposeSecret;
 
@@ -21,6 +22,7 @@ use self::{
     applications::applications,
     bounds::bounds,
     secrets::secrets_from_files,
+    webhooks::webhooks,
 };
 use super::{
     Amqp, Config, Engine,
@@ -95,6 +97,7 @@ pub(super) fn every_command(config: &mut Config, tree: &Node, mistakes: &mut Vec
     infobip(config, &mut checks);
     grpc(config, &mut checks);
     http(config, &mut checks);
+    webhooks(&config.http, &mut checks);
     amqp_and_events(config, &mut checks);
     listeners(config, &mut checks);
     bounds(config, &mut checks);

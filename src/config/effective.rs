@@ -23,7 +23,13 @@ pub struct EffectiveValue {
 pub(super) fn is_secret(key: &str) -> bool {
     matches!(
         key,
-        "infobip.password" | "infobip.api_key" | "http.secret" | "http.basic_password" | "amqp.url"
+        "infobip.password"
+            | "infobip.api_key"
+            | "http.secret"
+            | "http.basic_password"
+            | "http.hmac_key"
+            | "http.hmac_previous_key"
+            | "amqp.url"
     )
 }
 

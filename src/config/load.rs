@@ -125,7 +125,7 @@ fn misspelt(name: &str) -> Option<Mistake> {
         }
         // Keys without a default are comments.
         let (key, _) = line.trim_start_matches("# ").split_once(" = ")?;
-        rest.eq_ignore_ascii_case(&format!("{section}_{key}"))
+        rest.eq_ignore_ascii_case(&format!("{}_{key}", section.replace('.', "_")))
             .then(|| Mistake {
                 key: format!("{section}.{key}"),
                 origin: Origin::Environment(name.to_owned()),
@@ -133,7 +133,7 @@ fn misspelt(name: &str) -> Option<Mistake> {
                 remedy: format!(
                     "write {}{}__{}",
                     layers::ENVIRONMENT_PREFIX,
-                    section.to_uppercase(),
+                    section.replace('.', "__").to_uppercase(),
                     key.to_uppercase()
                 ),
             })

@@ -26,7 +26,7 @@ pub(super) fn environment(
     variables.iter().map(owned).collect::<Vec<_>>().into_iter()
 }
 
-pub(super) fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+pub(crate) fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let file = file(text);
     Config::load(Some(file.path()), environment(variables), &[])
 }
@@ -114,6 +114,8 @@ fn the_reference_is_complete_and_valid() {
         .into_inner()
         .into_iter()
         .filter(|key| key.contains('.') && !key.contains(".inbound."))
+        // A section within a section.
+        .filter(|key| key != "http.inbound_parameters")
         .collect();
     assert_eq!(known, written);
 }

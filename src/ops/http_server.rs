@@ -3,11 +3,12 @@
 //! Invariants: at most `max_connections` are open, more wait in the backlog; a connection that does not send the head of its
 //! next request in time, is older than `MAX_AGE`, or got a client error (4xx) is closed, so that strangers do not keep
 //! connections that others wait for; after `stop` the server waits only for requests in flight;
-//! every connection is a task that the server owns and awaits. Neighbours: `webhooks` and [`super::admin`] have the routes and
+//! every connection is a task that the server owns and awaits; every request has its [`PeerAddress`]. Neighbours: `webhooks` and [`super::admin`] have the routes and
 //! limit the time and size of each request; `grpc::transport::connections` does the same for HTTP/2.
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     pin::pin,
     sync::{
         Arc,
@@ -39,6 +40,10 @@ const MAX_AGE: Duration = Duration::from_secs(300);
 /// How long a connection without a request in flight may take to close: enough to write its buffers.
 const CLOSING_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// The address at the other end of the connection, in the extensions of each request: the client, or a proxy.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub IpAddr);
+
 /// Limits of the connections and requests of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -65,14 +70,14 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
                 .expect("the semaphore is never closed");
             (accept(&listener).await, permit)
         };
-        let (stream, permit) = tokio::select! {
+        let ((stream, peer), permit) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = accepted => accepted,
             Some(_) = connections.join_next() => continue,
         };
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
-            serve_connection(stream, router, limits, stop).await;
+            serve_connection(stream, peer, router, limits, stop).await;
             drop(permit);
         });
     }
@@ -82,12 +87,12 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
 }
 
 /// The next connection. Retries after errors.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, PeerAddress) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let _ = stream.set_nodelay(true);
-                return stream;
+                return (stream, PeerAddress(peer.ip()));
             }
             // Only this connection failed.
             Err(error)
@@ -106,6 +111,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 
 async fn serve_connection(
     stream: TcpStream,
+    peer: PeerAddress,
     router: Router,
     limits: Limits,
     stop: CancellationToken,
@@ -114,7 +120,8 @@ async fn serve_connection(
     let routes = TowerToHyperService::new(router);
     let service = hyper::service::service_fn({
         let is_busy = Arc::clone(&is_busy);
-        move |request: http::Request<Incoming>| {
+        move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             let busy = Busy::new(&is_busy);
             let response = routes.call(request);
             async move {

@@ -2,15 +2,14 @@
 
 use axum::{
     http::{HeaderMap, StatusCode, header},
-    response::IntoResponse as _,
+    response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::outcome::WebhookOutcome;
-use crate::{config, ops::metrics::WebhookResult};
+use crate::config;
 
 #[derive(Clone)]
 pub(super) struct WebhookAuthenticator {
@@ -31,7 +30,7 @@ impl WebhookAuthenticator {
     }
 
     #[allow(clippy::result_large_err, reason = "the error is the whole response")]
-    pub(super) fn check(&self, secret: &str, headers: &HeaderMap) -> Result<(), WebhookOutcome> {
+    pub(super) fn check(&self, secret: &str, headers: &HeaderMap) -> Result<(), Response> {
         // Compared by their digests, because the comparison of texts ends early where their lengths differ.
         let digest = |text: &str| Sha256::digest(text.as_bytes());
         let same = |one: &str, other: &str| bool::from(digest(one).ct_eq(&digest(other)));
@@ -47,18 +46,14 @@ impl WebhookAuthenticator {
             }
             if self.secret.is_none() {
                 let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"smsbridge\"")];
-                let response = (StatusCode::UNAUTHORIZED, challenge).into_response();
-                return Err((WebhookResult::Unauthorized, response));
+                return Err((StatusCode::UNAUTHORIZED, challenge).into_response());
             }
         }
         match &self.secret {
             None => Ok(()),
             Some(expected) if same(secret, expected.expose_secret()) => Ok(()),
             // Not 401, which would confirm that the path exists.
-            Some(_) => Err((
-                WebhookResult::Unauthorized,
-                StatusCode::NOT_FOUND.into_response(),
-            )),
+            Some(_) => Err(StatusCode::NOT_FOUND.into_response()),
         }
     }
 }

@@ -18,6 +18,11 @@ pub(super) fn unavailable() -> WebhookOutcome {
     (WebhookResult::Unavailable, response)
 }
 
+/// The sender is not one that may push.
+pub(super) fn unauthorized(response: Response) -> WebhookOutcome {
+    (WebhookResult::Unauthorized, response)
+}
+
 /// The outcome of storing, or 503 at the deadline. It may be stored later after all. The events of the repeated push then have the
 /// same ids, except where the push gives none: a received message without id and time, and a body in quarantine, are stored twice.
 pub(super) async fn stored_by<T>(

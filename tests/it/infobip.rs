@@ -1,3 +1,4 @@
 //! The client of the Infobip API, against scripted servers.
 
 mod client;
+mod mutations;

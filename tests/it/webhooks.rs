@@ -1,6 +1,10 @@
 //! The HTTP ports, `http.listen` and `admin.listen`, under slow, silent and many clients, and the responses that Infobip gets
 //! meanwhile.
 
+mod admission;
+mod bodies;
+mod inbound_template;
+
 use std::{net::SocketAddr, time::Duration};
 
 use reqwest::{Client, Response, StatusCode, header};

@@ -56,6 +56,12 @@ pub(super) fn secrets_from_files(config: &mut Config, checks: &mut Checks<'_>) {
         &mut http.basic_password,
         &http.basic_password_file,
     );
+    resolve("http.hmac_key", &mut http.hmac_key, &http.hmac_key_file);
+    resolve(
+        "http.hmac_previous_key",
+        &mut http.hmac_previous_key,
+        &http.hmac_previous_key_file,
+    );
     resolve("amqp.url", &mut amqp.url, &amqp.url_file);
 }
 

@@ -3,11 +3,17 @@
 //! The content is in `text` or, if the template asks for `bin` or the data coding is not 0, in `bin` as hexadecimal bytes:
 //! UCS-2 big-endian for data coding 8. Bit 6 of the ESM class says that the bytes begin with a user data header (UDH), which
 //! is split off. Segments of a long message are not joined.
+//!
+//! The operator chooses the names of the parameters when he writes the template (`http.inbound_parameters`), and with `output` how
+//! the values are formatted ([`output`]).
+
+mod output;
 
 use serde_json::Map;
 
 use super::inbox::{InboxRow, message_id};
 use crate::{
+    config::{InboundOutput, InboundParameters},
     infobip::{convert, wire::scalar::Scalar},
     proto::v1,
 };
@@ -23,8 +29,9 @@ pub struct UnreadableQuery {
     pub detail: &'static str,
 }
 
-/// Reads the decoded parameters of a pushed message. Order and case of the names do not matter, unknown names are ignored,
-/// and the first of repeated names counts.
+/// Reads the decoded parameters of a pushed message, which have these names. Order and case of the names do not matter, unknown
+/// names are ignored, and the first of repeated names counts. Values are formatted as the parameter `output` says, else as
+/// `configured`.
 ///
 /// Binary content is returned in `data`, without its header. It is also decoded into `text` if that is unambiguous: UCS-2; or
 /// data coding 0, if every character has the same code in ASCII and GSM 7-bit.
@@ -33,14 +40,17 @@ pub struct UnreadableQuery {
 /// [`UnreadableQuery`] if sender, receiver, text and bin are all missing, or if bin is not hexadecimal and there is no text.
 pub fn received_from_query<K: AsRef<str>, V: AsRef<str>>(
     pairs: impl IntoIterator<Item = (K, V)>,
+    names: &InboundParameters,
+    configured: InboundOutput,
 ) -> Result<InboxRow, UnreadableQuery> {
     let mut query = Query::default();
     let mut all = Map::new();
     for (name, value) in pairs {
         let value = value.as_ref();
-        query.take(name.as_ref(), value);
+        query.take(names, name.as_ref(), value);
         all.entry(name.as_ref()).or_insert_with(|| value.into());
     }
+    query.read_values(configured);
     let source_payload = serde_json::Value::Object(all).to_string();
     let contents = [&query.sender, &query.receiver, &query.text, &query.bin];
     if contents
@@ -104,22 +114,46 @@ struct Query {
     message_id: Option<String>,
     data_coding: Option<String>,
     esm_class: Option<String>,
+    output: Option<String>,
 }
 
 impl Query {
-    fn take(&mut self, name: &str, value: &str) {
-        let field = match name.to_ascii_lowercase().as_str() {
-            "sender" => &mut self.sender,
-            "receiver" => &mut self.receiver,
-            "text" => &mut self.text,
-            "bin" => &mut self.bin,
-            "datetime" => &mut self.datetime,
-            "messageid" => &mut self.message_id,
-            "datacoding" => &mut self.data_coding,
-            "esmclass" => &mut self.esm_class,
-            _ => return,
-        };
-        field.get_or_insert_with(|| value.to_owned());
+    fn take(&mut self, names: &InboundParameters, name: &str, value: &str) {
+        let name = name.to_lowercase();
+        let known = [
+            (&names.sender, &mut self.sender),
+            (&names.receiver, &mut self.receiver),
+            (&names.text, &mut self.text),
+            (&names.bin, &mut self.bin),
+            (&names.datetime, &mut self.datetime),
+            (&names.message_id, &mut self.message_id),
+            (&names.data_coding, &mut self.data_coding),
+            (&names.esm_class, &mut self.esm_class),
+            (&names.output, &mut self.output),
+        ];
+        for (known, field) in known {
+            if known.to_lowercase() == name {
+                field.get_or_insert_with(|| value.to_owned());
+                return;
+            }
+        }
+    }
+
+    /// Undoes the formatting of the values.
+    fn read_values(&mut self, configured: InboundOutput) {
+        let output = output::of(self.output.as_deref()).unwrap_or(configured);
+        for field in [
+            &mut self.sender,
+            &mut self.receiver,
+            &mut self.text,
+            &mut self.bin,
+            &mut self.datetime,
+            &mut self.message_id,
+            &mut self.data_coding,
+            &mut self.esm_class,
+        ] {
+            *field = field.take().map(|value| output::read(value, output));
+        }
     }
 }
 
@@ -165,8 +199,14 @@ fn is_ucs2(data_coding: i32) -> bool {
 mod tests {
     use super::*;
 
+    fn parse(pairs: &[(&str, &str)]) -> Result<v1::ReceivedMessage, UnreadableQuery> {
+        let names = InboundParameters::default();
+        let row = received_from_query(pairs.iter().copied(), &names, InboundOutput::Plain);
+        row.map(|row| row.received)
+    }
+
     fn read(pairs: &[(&str, &str)]) -> v1::ReceivedMessage {
-        received_from_query(pairs.iter().copied()).unwrap().received
+        parse(pairs).unwrap()
     }
 
     #[test]
@@ -226,7 +266,7 @@ mod tests {
                 assert_eq!(received.text, "", "{octets}");
                 assert!(!received.data.is_empty());
             } else {
-                assert!(received_from_query([("bin", octets)]).is_err());
+                assert!(parse(&[("bin", octets)]).is_err());
             }
         }
     }
@@ -235,7 +275,7 @@ mod tests {
     fn a_text_is_read_beside_a_bin_that_is_not_hexadecimal() {
         let received = read(&[("sender", "1"), ("text", "YES"), ("bin", "%bin%")]);
         assert_eq!((received.text.as_str(), received.data.len()), ("YES", 0));
-        assert!(received_from_query([("sender", "1"), ("text", ""), ("bin", "x")]).is_err());
+        assert!(parse(&[("sender", "1"), ("text", ""), ("bin", "x")]).is_err());
     }
 
     #[test]
@@ -259,8 +299,8 @@ mod tests {
 
     #[test]
     fn empty_parameters_are_unreadable() {
-        assert!(received_from_query([("messageId", "1"), ("text", "")]).is_err());
-        assert!(received_from_query(Vec::<(String, String)>::new()).is_err());
+        assert!(parse(&[("messageId", "1"), ("text", "")]).is_err());
+        assert!(parse(&[]).is_err());
     }
 
     #[test]
@@ -272,5 +312,70 @@ mod tests {
         ];
         assert_eq!(read(&timed).message_id, read(&timed).message_id);
         assert_ne!(read(&timed[..2]).message_id, read(&timed[..2]).message_id);
+    }
+
+    #[test]
+    fn parameters_have_the_names_that_the_operator_gave_them() {
+        let names = InboundParameters {
+            sender: "from".to_owned(),
+            receiver: "Číslo".to_owned(),
+            text: "message[body]".to_owned(),
+            message_id: "id".to_owned(),
+            ..InboundParameters::default()
+        };
+        let pairs = [
+            ("FROM", "41793026727"),
+            ("číslo", "41790000000"),
+            ("message[body]", "PAY 5"),
+            ("id", "mo-1"),
+            // Under their former names they are parameters of somebody else.
+            ("text", "another"),
+            ("messageId", "another"),
+        ];
+        let row = received_from_query(pairs, &names, InboundOutput::Plain).unwrap();
+        let received = row.received;
+        assert_eq!(
+            [
+                &received.from,
+                &received.to,
+                &received.text,
+                &received.message_id
+            ],
+            ["41793026727", "41790000000", "PAY 5", "mo-1"]
+        );
+        let manual = [("text", "YES"), ("sender", "1")];
+        assert!(received_from_query(manual, &names, InboundOutput::Plain).is_err());
+    }
+
+    #[test]
+    fn values_are_read_as_output_says() {
+        let read = |pairs: &[(&str, &str)], names: &InboundParameters, configured| {
+            let pairs = pairs.iter().copied();
+            let row = received_from_query(pairs, names, configured).unwrap();
+            row.received.text
+        };
+        let names = InboundParameters::default();
+        let xml = ("text", "a &lt; b");
+        assert_eq!(read(&[xml], &names, InboundOutput::Xml), "a < b");
+        assert_eq!(read(&[xml], &names, InboundOutput::Plain), "a &lt; b");
+        let (plain, json) = (InboundOutput::Plain, InboundOutput::Json);
+        assert_eq!(read(&[xml, ("output", "xml")], &names, plain), "a < b");
+        assert_eq!(read(&[xml, ("Output", " XML")], &names, json), "a < b");
+        let quoted = ("text", r#"say \"hi\""#);
+        assert_eq!(
+            read(&[quoted, ("output", "json")], &names, plain),
+            "say \"hi\""
+        );
+        // Neither of the two: as configured.
+        assert_eq!(
+            read(&[xml, ("output", "html")], &names, InboundOutput::Xml),
+            "a < b"
+        );
+        let renamed = InboundParameters {
+            output: "as".to_owned(),
+            ..InboundParameters::default()
+        };
+        assert_eq!(read(&[("as", "xml"), xml], &renamed, plain), "a < b");
+        assert_eq!(read(&[("output", "xml"), xml], &renamed, plain), "a &lt; b");
     }
 }

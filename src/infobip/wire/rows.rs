@@ -106,7 +106,13 @@ pub(super) fn read_rows<T>(
     let mut rows = Vec::with_capacity(split.rows.len());
     let mut bad = split.bad;
     for row in split.rows {
-        match read(&row) {
+        // A list would be read as the fields of a row by their positions, and so as a row that nobody sent.
+        let read = if row.starts_with('{') {
+            read(&row)
+        } else {
+            Err("the row is not an object".to_owned())
+        };
+        match read {
             Ok(row) => rows.push(row),
             Err(detail) => bad.push(BadRow {
                 payload: row.into_owned(),

@@ -162,7 +162,7 @@ label! {
         Quarantined = "quarantined",
         /// Could not be stored; answered with 503, so Infobip sends it again.
         Unavailable = "unavailable",
-        /// Wrong secret or password.
+        /// Wrong secret, password or signature, or a client that may not push.
         Unauthorized = "unauthorized",
         /// Too large, or not a valid request for this webhook.
         Refused = "refused",
