@@ -7,6 +7,7 @@
 pub mod codec;
 mod connect_error;
 mod endpoint;
+pub mod event_body;
 pub mod frame;
 pub mod headers;
 pub mod publisher;

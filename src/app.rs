@@ -128,9 +128,10 @@ impl App {
             broker.first_attempt().await;
         }
         let (log, raw_store): (SharedEventLog, Arc<dyn RawStore>) = match &broker {
-            Some(broker) if config.engine() != Engine::Embedded => {
-                (broker.event_log(metrics.clone()), broker.raw_store())
-            }
+            Some(broker) if config.engine() != Engine::Embedded => (
+                broker.event_log(config.events.encoding, metrics.clone()),
+                broker.raw_store(),
+            ),
             _ => {
                 let log = Arc::new(EmbeddedLog::open(
                     &config.events.data_dir,

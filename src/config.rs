@@ -87,6 +87,8 @@ pub struct Send {
     pub in_doubt_wait: Duration,
     #[serde(with = "duration")]
     pub in_doubt_for: Duration,
+    /// Asks for intermediate reports of all messages whose reports the bridge gets.
+    pub intermediate_reports: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -298,6 +300,21 @@ pub struct Events {
     pub engine: Engine,
     #[serde(with = "duration")]
     pub retention: Duration,
+    /// Of events on the broker.
+    pub encoding: EventEncoding,
+}
+
+/// How events are encoded on the broker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventEncoding {
+    /// Proto JSON.
+    #[default]
+    Json,
+    /// Binary protobuf.
+    Protobuf,
+    /// Structured CloudEvents, in JSON.
+    CloudEvents,
 }
 
 /// The engine of the event log.

@@ -38,6 +38,17 @@ pub trait EventLog: Send + Sync + 'static {
         end_at_head: bool,
     ) -> BoxFuture<'_, Result<EventStream, ReadError>>;
 
+    /// As [`EventLog::read`], for a reader that wants the events of these applications only; an empty list stands for all. The engine
+    /// may leave out others, and need not.
+    fn read_applications(
+        &self,
+        start: Start,
+        end_at_head: bool,
+        _applications: Vec<String>,
+    ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
+        self.read(start, end_at_head)
+    }
+
     /// Begins sends whose ids their callers can repeat (P2): returns earlier sends with the same ids, as far as the log
     /// still has them, and records that the new ones may be sent from now on.
     fn begin_sends(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>>;

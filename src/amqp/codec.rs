@@ -2,13 +2,14 @@
 //!
 //! A body is a message of the contract, as proto JSON or binary protobuf. An event also carries the attributes of CloudEvents
 //! as headers (binary mode), beside the properties of AMQP itself, and the trace of the command that caused it.
+//! Neighbour: `event_body` encodes events.
 
-use bytes::Bytes;
 use lapin::{BasicProperties, types::ShortString};
 
 use super::{
     Message,
-    headers::{self, cloud_events},
+    event_body::{EventBody, SOURCE, SPEC_VERSION},
+    headers::{self, broker, cloud_events},
 };
 use crate::{
     message::{time, traceparent::TRACEPARENT},
@@ -38,19 +39,11 @@ pub fn properties(content_type: &str) -> BasicProperties {
         .with_content_type(lossy_short(content_type))
 }
 
-/// Encodes an event as proto JSON.
-///
-/// # Errors
-/// Only a defect of the encoder makes this fail.
-pub fn event_body(event: &v1::Event) -> Result<Bytes, serde_json::Error> {
-    serde_json::to_vec(event).map(Bytes::from)
-}
-
 /// Makes the message for an event, with the given route.
 #[must_use]
 pub fn event_message(
     event: &v1::Event,
-    body: Bytes,
+    body: EventBody,
     exchange: String,
     routing_key: String,
 ) -> Message {
@@ -59,13 +52,14 @@ pub fn event_message(
     let trace = (!event.traceparent.is_empty()).then_some((TRACEPARENT, &*event.traceparent));
     let attributes = [
         (cloud_events::ID, event.id.as_str()),
-        (cloud_events::SOURCE, "/smsbridge"),
+        (cloud_events::SOURCE, SOURCE),
         (cloud_events::TYPE, &event.r#type),
-        (cloud_events::SPEC_VERSION, "1.0"),
+        (cloud_events::SPEC_VERSION, SPEC_VERSION),
         (cloud_events::TIME, &time),
+        (broker::STREAM_FILTER_VALUE, &event.application),
     ];
     let headers = headers::text_table(attributes.into_iter().chain(trace));
-    let mut properties = properties(JSON)
+    let mut properties = properties(body.content_type)
         .with_message_id(lossy_short(&event.id))
         .with_type(lossy_short(&event.r#type))
         .with_app_id(lossy_short(&event.application))
@@ -80,7 +74,7 @@ pub fn event_message(
         exchange,
         routing_key,
         properties,
-        body,
+        body: body.bytes,
     }
 }
 
@@ -103,7 +97,7 @@ pub fn lossy_short(text: &str) -> ShortString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::amqp::headers::text_header;
+    use crate::{amqp::headers::text_header, config::EventEncoding};
 
     #[test]
     fn event_messages_have_the_documented_properties() {
@@ -120,7 +114,7 @@ mod tests {
         };
         let message = event_message(
             &event,
-            event_body(&event).unwrap(),
+            EventBody::encode(&event, EventEncoding::Json).unwrap(),
             "x.events".into(),
             event_routing_key(&event),
         );

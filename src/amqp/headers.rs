@@ -78,6 +78,12 @@ pub mod broker {
     pub const ACQUIRED_COUNT: &str = "x-acquired-count";
     /// On deliveries of a stream: the offset. As an argument of a consumer: the offset to start at.
     pub const STREAM_OFFSET: &str = "x-stream-offset";
+    /// On messages of a stream: what consumers can filter by (RabbitMQ 3.13).
+    pub const STREAM_FILTER_VALUE: &str = "x-stream-filter-value";
+    /// As an argument of a consumer: the filter values it wants. Earlier versions ignore it.
+    pub const STREAM_FILTER: &str = "x-stream-filter";
+    /// As an argument of a consumer with a filter: whether it wants messages without a filter value too.
+    pub const STREAM_MATCH_UNFILTERED: &str = "x-stream-match-unfiltered";
 }
 
 /// The keys of one dead-lettering in `x-death`.

@@ -17,7 +17,7 @@ use lapin::types::ShortString;
 use parking_lot::Mutex;
 
 use self::declare::Differing;
-pub use self::definitions::{Binding, Exchange, Queue};
+pub use self::definitions::{Binding, Destination, Exchange, Queue};
 use super::AmqpError;
 use crate::config::{self, TopologyMode};
 
@@ -121,7 +121,7 @@ impl Topology {
         self.name("events")
     }
 
-    /// The stream that stores all events.
+    /// The stream that stores all events, and the exchange in front of it.
     #[must_use]
     pub fn events_log(&self) -> String {
         self.name("events.log")
@@ -131,6 +131,13 @@ impl Topology {
     #[must_use]
     pub fn intake(&self) -> String {
         self.name("intake")
+    }
+
+    /// The alternate exchange of the exchange [`events_log`](Self::events_log), and its queue: get events while the stream is not bound
+    /// to that one.
+    #[must_use]
+    pub fn events_unrouted(&self) -> String {
+        self.name("events.unrouted")
     }
 
     /// The queue of authenticated webhook bodies that cannot be read.

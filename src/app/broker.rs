@@ -8,7 +8,7 @@ use super::dead_letters::Desk;
 use crate::{
     amqp::{AmqpError, Endpoint, Publisher, Topology, status::Purpose},
     commands::dead_letters::DeadLetters,
-    config,
+    config::{self, EventEncoding},
     events::{
         SharedEventLog,
         broker::{BrokerLog, BrokerRawStore},
@@ -95,13 +95,14 @@ impl Broker {
         ))
     }
 
-    pub(super) fn event_log(&self, metrics: Metrics) -> SharedEventLog {
-        Arc::new(BrokerLog::new(
+    pub(super) fn event_log(&self, encoding: EventEncoding, metrics: Metrics) -> SharedEventLog {
+        let log = BrokerLog::new(
             Arc::clone(&self.publisher),
             self.endpoint.clone(),
             self.topology.clone(),
             self.confirm_timeout,
             metrics,
-        ))
+        );
+        Arc::new(log.encoded_as(encoding))
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{CliError, amqp_url, config_args::ConfigArgs};
 use crate::{
-    amqp::{AmqpError, Endpoint, Session, Topology},
+    amqp::{AmqpError, Endpoint, Session, Topology, topology::Destination},
     config::parse_broker_url,
 };
 
@@ -110,7 +110,7 @@ fn write_table(topology: &Topology, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
             "binding   {} -> {}  {by}",
-            binding.exchange, binding.queue
+            binding.exchange, binding.destination
         )?;
     }
     Ok(())
@@ -131,7 +131,8 @@ fn definitions(topology: &Topology, vhost: &str) -> Value {
     });
     let bindings = topology.bindings().into_iter().map(|binding| {
         json!({
-            "source": binding.exchange, "vhost": vhost, "destination": binding.queue, "destination_type": "queue",
+            "source": binding.exchange, "vhost": vhost, "destination": binding.destination,
+            "destination_type": match binding.kind { Destination::Queue => "queue", Destination::Exchange => "exchange" },
             "routing_key": binding.routing_key, "arguments": as_json(&binding.arguments),
         })
     });

@@ -5,7 +5,7 @@
 //! the stream, and one that confirms nothing delays only the first of them (`stuck_routes`); a pending report never follows a
 //! final one of the same message that this process published (P6). Duplicates have the same id. Only sends of this process are
 //! found again (`history`).
-//! Neighbours: `amqp` publishes; `reader` reads.
+//! Neighbours: `amqp` publishes; `reader` reads; `unrouted` keeps the stream bound.
 
 mod confirms;
 mod cursor;
@@ -14,12 +14,13 @@ mod probe;
 mod raw_store;
 mod reader;
 mod stream_ends;
+mod stream_filter;
 mod stream_reader;
 mod stuck_routes;
+mod unrouted;
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
@@ -33,13 +34,17 @@ use self::{
     history::History,
     reader::Readers,
     stuck_routes::{Republisher, StuckRoutes},
+    unrouted::UnroutedEvents,
 };
 use super::{
     AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream, NewEvent,
     Quarantined, ReadError, Start,
 };
 use crate::{
-    amqp::{AmqpError, Endpoint, Message, Publisher, Topology, codec, headers},
+    amqp::{
+        AmqpError, Endpoint, Message, Publisher, Topology, codec, event_body::EventBody, headers,
+    },
+    config::EventEncoding,
     ops::metrics::Metrics,
 };
 
@@ -56,7 +61,9 @@ pub struct BrokerLog {
     readers: Readers,
     history: Arc<Mutex<History>>,
     stuck: Arc<Mutex<StuckRoutes>>,
-    republisher: Mutex<Option<JoinHandle<()>>>,
+    /// The republisher, and the task that keeps the stream bound.
+    tasks: Mutex<Vec<(&'static str, JoinHandle<()>)>>,
+    encoding: EventEncoding,
     confirms: Confirms,
     closed: CancellationToken,
     /// No attempt starts later than this after the first one.
@@ -86,19 +93,38 @@ impl BrokerLog {
             pause: append_timeout,
             closed: closed.clone(),
         };
+        let unrouted = UnroutedEvents {
+            endpoint: endpoint.clone(),
+            topology: topology.clone(),
+            publisher: publisher.clone(),
+            history: history.clone(),
+            metrics: metrics.clone(),
+            closed: closed.clone(),
+        };
         let republishing = metrics.tasks().watch("republisher", republisher.run());
+        let keeping_bound = metrics.tasks().watch("unrouted", unrouted.run());
         Self {
             publisher,
             readers: Readers::new(endpoint, topology.clone()),
             topology,
             history,
             stuck,
-            republisher: Mutex::new(Some(tokio::spawn(republishing))),
+            tasks: Mutex::new(vec![
+                ("republisher", tokio::spawn(republishing)),
+                ("unrouted", tokio::spawn(keeping_bound)),
+            ]),
+            encoding: EventEncoding::default(),
             confirms: Confirms::default(),
             closed,
             append_timeout,
             metrics,
         }
+    }
+
+    /// Publishes events with another encoding than JSON.
+    #[must_use]
+    pub fn encoded_as(self, encoding: EventEncoding) -> Self {
+        Self { encoding, ..self }
     }
 
     /// The number of events that were published to the stream only, because a subscriber's queue refused them or no confirm
@@ -132,12 +158,12 @@ impl BrokerLog {
     ) -> Result<bool, AppendError> {
         let mut unconfirmed = Vec::with_capacity(events.len());
         for new in events {
-            let body = codec::event_body(&new.event).map_err(|error| {
+            let body = EventBody::encode(&new.event, self.encoding).map_err(|error| {
                 AppendError::Unavailable(format!("an event cannot be encoded as JSON: {error}"))
             })?;
-            if body.len() > MAX_EVENT_BYTES {
+            if body.bytes.len() > MAX_EVENT_BYTES {
                 return Err(AppendError::TooLarge {
-                    bytes: body.len(),
+                    bytes: body.bytes.len(),
                     max: MAX_EVENT_BYTES,
                 });
             }
@@ -244,7 +270,7 @@ enum Route {
 /// An event that is not confirmed yet.
 struct Unconfirmed<'a> {
     new: &'a NewEvent,
-    body: Bytes,
+    body: EventBody,
     routing_key: String,
     nacks: u8,
     route: Route,
@@ -298,7 +324,16 @@ impl EventLog for BrokerLog {
         start: Start,
         end_at_head: bool,
     ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
-        Box::pin(self.readers.read(start, end_at_head))
+        Box::pin(self.readers.read(start, end_at_head, Vec::new()))
+    }
+
+    fn read_applications(
+        &self,
+        start: Start,
+        end_at_head: bool,
+        applications: Vec<String>,
+    ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
+        Box::pin(self.readers.read(start, end_at_head, applications))
     }
 
     fn begin_sends(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {
@@ -354,11 +389,11 @@ impl EventLog for BrokerLog {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.closed.cancel();
-            let republisher = self.republisher.lock().take();
-            if let Some(republisher) = republisher
-                && let Err(error) = republisher.await
-            {
-                tracing::error!(%error, "the task that republishes events failed");
+            let tasks = std::mem::take(&mut *self.tasks.lock());
+            for (name, task) in tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, task = name, "a task of the event log failed");
+                }
             }
             self.readers.close().await;
             self.publisher.close().await;

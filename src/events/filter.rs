@@ -115,6 +115,13 @@ impl Filter {
         compiled
     }
 
+    /// The applications whose events can be wanted; empty: all. With a filter that wants no event it has the caller's own one.
+    #[must_use]
+    pub fn applications(&self) -> Vec<String> {
+        let applications = self.applications.iter().flatten();
+        applications.cloned().collect()
+    }
+
     /// Whether a reader with this filter wants the event.
     #[must_use]
     pub fn wants(&self, event: &v1::Event) -> bool {

@@ -69,6 +69,7 @@ struct Inner {
     events_appended: Family<TypeLabel, Counter>,
     late_pending_dropped: Counter,
     events_stream_only: Counter,
+    events_unrouted: Gauge,
     webhook_bodies: Family<WebhookLabels, Counter>,
     amqp_reconnects: Counter,
     amqp_connected: Family<ConnectionLabel, Gauge>,
@@ -111,6 +112,7 @@ impl Metrics {
             events_appended: Family::default(),
             late_pending_dropped: Counter::default(),
             events_stream_only: Counter::default(),
+            events_unrouted: Gauge::default(),
             webhook_bodies: Family::default(),
             amqp_reconnects: Counter::default(),
             amqp_connected: Family::default(),
@@ -224,6 +226,11 @@ impl Metrics {
     #[must_use]
     pub fn events_stream_only_total(&self) -> u64 {
         self.0.events_stream_only.get()
+    }
+
+    /// Sets the number of events that wait outside of the stream.
+    pub fn events_unrouted(&self, count: u32) {
+        self.0.events_unrouted.set(count.into());
     }
 
     /// Counts a pending report that was dropped because it came after the final one.
@@ -346,6 +353,7 @@ mod tests {
         metrics.events_appended(EventType::ReportDelivered, 1);
         metrics.late_pending_dropped();
         assert_eq!(metrics.event_to_stream_only(), 0);
+        metrics.events_unrouted(4);
         metrics.webhook_body(Webhook::Inbound, WebhookResult::Quarantined);
         metrics.amqp_reconnected();
         metrics.amqp_connected(AmqpConnection::Publisher, true);
@@ -377,6 +385,7 @@ mod tests {
             "smsbridge_events_appended_total{type=\"report.delivered\"} 1",
             "smsbridge_late_pending_reports_dropped_total 1",
             "smsbridge_events_stream_only_total 1",
+            "smsbridge_events_unrouted 4",
             "smsbridge_webhook_bodies_total{endpoint=\"inbound\",result=\"quarantined\"} 1",
             "smsbridge_amqp_reconnects_total 1",
             "smsbridge_amqp_connected{connection=\"publisher\"} 1",
@@ -406,8 +415,11 @@ mod tests {
             "smsbridge_infobip_requests_total{endpoint=\"send\",classification=\"credentials_refused\"}",
             "smsbridge_infobip_requests_total{endpoint=\"send\",classification=\"not_sent\"}",
             "smsbridge_infobip_requests_total{endpoint=\"send\",classification=\"in_doubt\"}",
+            "smsbridge_events_unrouted 4",
             "smsbridge_webhook_bodies_total{endpoint=\"reports\",result=\"quarantined\"}",
+            "smsbridge_events_unrouted 4",
             "smsbridge_webhook_bodies_total{endpoint=\"inbound\",result=\"unavailable\"}",
+            "smsbridge_events_unrouted 4",
             "smsbridge_webhook_bodies_total{endpoint=\"lookups\",result=\"refused\"}",
             "smsbridge_dead_letters_total{cause=\"caller\",reason=\"INVALID_REQUEST\"}",
             "smsbridge_dead_letters_total{cause=\"given_up\",reason=\"DELIVERY_LIMIT\"}",

@@ -27,6 +27,8 @@ pub(super) struct Defaults<'a> {
     /// URL for delivery reports: the bridge's own (`http.public_url`).
     pub(super) notify_url: Option<&'a str>,
     pub(super) sender: Option<&'a str>,
+    /// Whether intermediate reports are asked for (`send.intermediate_reports`).
+    pub(super) intermediate_reports: bool,
 }
 
 /// The times by which a request is judged.
@@ -261,9 +263,14 @@ fn apply_defaults(message: &mut v1::OutboundMessage, defaults: &Defaults<'_>) {
     {
         sender.clone_into(&mut message.from);
     }
-    if message.notify_url.is_empty()
-        && let Some(url) = defaults.notify_url
-    {
+    // The system behind a URL of the caller's own may not expect intermediate reports.
+    if !message.notify_url.is_empty() {
+        return;
+    }
+    if defaults.intermediate_reports && message.notify != Some(false) {
+        message.intermediate_report = true;
+    }
+    if let Some(url) = defaults.notify_url {
         url.clone_into(&mut message.notify_url);
         "application/json".clone_into(&mut message.notify_content_type);
     }

@@ -3,6 +3,7 @@
 mod asyncapi;
 mod contract;
 mod errors;
+mod event_samples;
 mod examples;
 mod fences;
 mod reliability;

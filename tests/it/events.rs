@@ -7,6 +7,7 @@ mod engines;
 mod fields;
 mod files;
 mod inbound_routes;
+mod intermediate_reports;
 mod kept_filter;
 mod lookups;
 mod rejected;

@@ -90,7 +90,7 @@ async fn a_process_whose_task_for_the_broker_panics_ends_with_an_error() {
         ("SMSBRIDGE_AMQP__URL", broker.url.as_str()),
         ("SMSBRIDGE_AMQP__PREFIX", broker.prefix.as_str()),
     ];
-    for task in ["publisher", "republisher", "commands"] {
+    for task in ["publisher", "republisher", "unrouted", "commands"] {
         let ended = end_of(&settings, task, async |_| ()).await;
         assert_failed(ended, task);
     }

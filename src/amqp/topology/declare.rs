@@ -9,12 +9,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lapin::{
     Channel,
-    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
     types::{AMQPValue, FieldTable},
 };
 
-use super::{Binding, Exchange, Queue, Topology, conflict::Difference, permission::Step, short};
+use super::{
+    Binding, Destination, Exchange, Queue, Topology, conflict::Difference, permission::Step, short,
+};
 use crate::{
     amqp::{
         AmqpError, Endpoint, Session,
@@ -63,7 +65,22 @@ impl Topology {
             self.declare_queue(channel, with_current(queue, &differing), false)
                 .await?;
         }
-        for binding in self.bindings() {
+        self.bind_all(channel, self.bindings()).await
+    }
+
+    /// Binds the stream of events and the queue behind it again, unless an operator owns the topology.
+    ///
+    /// # Errors
+    /// As [`Topology::declare`]. A refused binding ends its channel.
+    pub async fn bind_events(&self, channel: &Channel) -> Result<(), AmqpError> {
+        if self.mode == TopologyMode::Passive {
+            return Ok(());
+        }
+        self.bind_all(channel, self.event_bindings()).await
+    }
+
+    async fn bind_all(&self, channel: &Channel, bindings: Vec<Binding>) -> Result<(), AmqpError> {
+        for binding in bindings {
             self.bind(channel, binding).await?;
         }
         Ok(())
@@ -202,18 +219,29 @@ impl Topology {
     }
 
     async fn bind(&self, channel: &Channel, binding: Binding) -> Result<(), AmqpError> {
-        let bound = channel.queue_bind(
-            short(&binding.queue)?,
-            short(&binding.exchange)?,
-            short(&binding.routing_key)?,
-            QueueBindOptions::default(),
-            binding.arguments,
-        );
+        let destination = short(&binding.destination)?;
+        let source = short(&binding.exchange)?;
+        let routing_key = short(&binding.routing_key)?;
+        let arguments = binding.arguments;
+        let bound = match binding.kind {
+            Destination::Queue => {
+                let options = QueueBindOptions::default();
+                let binding =
+                    channel.queue_bind(destination, source, routing_key, options, arguments);
+                binding.await
+            }
+            Destination::Exchange => {
+                let options = ExchangeBindOptions::default();
+                let binding =
+                    channel.exchange_bind(destination, source, routing_key, options, arguments);
+                binding.await
+            }
+        };
         let step = Step::Bind {
-            queue: &binding.queue,
+            destination: &binding.destination,
             exchange: &binding.exchange,
         };
-        bound.await.map_err(|error| self.refused(step, error))
+        bound.map_err(|error| self.refused(step, error))
     }
 
     /// The error of a declaration or a binding.
@@ -222,7 +250,10 @@ impl Topology {
             return error.into();
         };
         let detail = protocol.get_message().as_str();
-        let (Step::Declare { name } | Step::Bind { queue: name, .. }) = step;
+        let (Step::Declare { name }
+        | Step::Bind {
+            destination: name, ..
+        }) = step;
         match protocol.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => AmqpError::Conflict {
                 name: name.to_owned(),

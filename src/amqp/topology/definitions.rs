@@ -1,8 +1,12 @@
 //! The definitions of the exchanges, queues and bindings.
 //!
 //! RabbitMQ 3.10 and 4.x accept the same arguments. A command with an unknown routing key is unroutable and is dead-lettered,
-//! because no other binding exists. Invariant: no message expires in a queue without a dead-letter exchange, where it would vanish
-//! (P1, docs/RELIABILITY.md).
+//! because no other binding exists. Invariants: no message expires in a queue without a dead-letter exchange, where it would vanish
+//! (P1, docs/RELIABILITY.md); no single binding or queue whose loss makes an event vanish (P5).
+//!
+//! An event takes two ways into the stream, which stores it once: from the exchange of events directly, and over an exchange in front of
+//! the stream. RabbitMQ uses the alternate exchange of the latter as soon as the stream is not bound to it, whatever other queues get the
+//! event. An alternate exchange of the exchange of events would not do: it is used only if no queue at all is bound for the event.
 
 use std::time::Duration;
 
@@ -37,9 +41,18 @@ pub struct Queue {
     pub arguments: FieldTable,
 }
 
+/// What a binding leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    Queue,
+    Exchange,
+}
+
 #[derive(Debug, Clone)]
 pub struct Binding {
-    pub queue: String,
+    /// The name of the queue or exchange that gets the messages.
+    pub destination: String,
+    pub kind: Destination,
     pub exchange: String,
     /// The binding key.
     pub routing_key: String,
@@ -62,6 +75,12 @@ impl Topology {
                 table([(arguments::ALTERNATE_EXCHANGE, text(&self.unroutable()))]),
             ),
             exchange(self.retry(), ExchangeKind::Headers, table([])),
+            exchange(self.events_unrouted(), ExchangeKind::Fanout, table([])),
+            exchange(
+                self.events_log(),
+                ExchangeKind::Fanout,
+                table([(arguments::ALTERNATE_EXCHANGE, text(&self.events_unrouted()))]),
+            ),
             exchange(self.events(), ExchangeKind::Topic, table([])),
         ]
     }
@@ -124,6 +143,10 @@ impl Topology {
             },
             Queue {
                 name: self.quarantine(),
+                arguments: kept.clone(),
+            },
+            Queue {
+                name: self.events_unrouted(),
                 arguments: kept,
             },
             Queue {
@@ -157,12 +180,6 @@ impl Topology {
 
     #[must_use]
     pub fn bindings(&self) -> Vec<Binding> {
-        let binding = |queue, exchange, routing_key: &str, arguments| Binding {
-            queue,
-            exchange,
-            routing_key: routing_key.to_owned(),
-            arguments,
-        };
         let mut bindings = vec![
             binding(self.unroutable(), self.unroutable(), "", table([])),
             binding(self.send_normal(), self.commands(), codec::SEND, table([])),
@@ -173,8 +190,8 @@ impl Topology {
                 table([]),
             ),
             binding(self.lookup(), self.commands(), codec::LOOKUP, table([])),
-            binding(self.events_log(), self.events(), "#", table([])),
         ];
+        bindings.extend(self.event_bindings());
         bindings.extend(RETRY_DELAYS.map(|delay| {
             binding(
                 self.retry_queue(delay),
@@ -187,6 +204,36 @@ impl Topology {
             )
         }));
         bindings
+    }
+
+    /// The bindings that lead events into the stream, or into the queue that keeps them while the stream has none.
+    #[must_use]
+    pub fn event_bindings(&self) -> Vec<Binding> {
+        vec![
+            binding(
+                self.events_unrouted(),
+                self.events_unrouted(),
+                "",
+                table([]),
+            ),
+            binding(self.events_log(), self.events_log(), "", table([])),
+            binding(self.events_log(), self.events(), "#", table([])),
+            Binding {
+                kind: Destination::Exchange,
+                ..binding(self.events_log(), self.events(), "#", table([]))
+            },
+        ]
+    }
+}
+
+/// A binding of a queue.
+fn binding(queue: String, exchange: String, routing_key: &str, arguments: FieldTable) -> Binding {
+    Binding {
+        destination: queue,
+        kind: Destination::Queue,
+        exchange,
+        routing_key: routing_key.to_owned(),
+        arguments,
     }
 }
 

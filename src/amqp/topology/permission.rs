@@ -1,7 +1,7 @@
 //! Explains a refused declaration or binding: which permission on which name is missing, and the command that grants it.
 //!
 //! RabbitMQ checks `configure` for what is declared, `read` for a queue that dead-letters and for an exchange that is bound, `write` for
-//! a queue that is bound and for the exchange that takes over. Newer versions name the permission, 3.10 names the queue or exchange only.
+//! a queue or an exchange that is bound and for the exchange that takes over. Newer versions name the permission, 3.10 names the queue or exchange only.
 //! Neighbour: `declare` asks for it.
 
 use super::Topology;
@@ -9,8 +9,14 @@ use super::Topology;
 /// The step that the broker refused.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Step<'a> {
-    Declare { name: &'a str },
-    Bind { queue: &'a str, exchange: &'a str },
+    Declare {
+        name: &'a str,
+    },
+    Bind {
+        /// A queue or an exchange.
+        destination: &'a str,
+        exchange: &'a str,
+    },
 }
 
 impl Topology {
@@ -20,13 +26,16 @@ impl Topology {
         let vhost = between(detail, "in vhost '", "'").unwrap_or("/");
         let what = match step {
             Step::Declare { name } => format!("declare `{name}`"),
-            Step::Bind { queue, exchange } => format!("bind `{queue}` to `{exchange}`"),
+            Step::Bind {
+                destination,
+                exchange,
+            } => format!("bind `{destination}` to `{exchange}`"),
         };
         let refused = between(detail, "access to queue '", "'")
             .or_else(|| between(detail, "access to exchange '", "'"));
         let refused = refused.unwrap_or(match step {
             Step::Declare { name } => name,
-            Step::Bind { queue, .. } => queue,
+            Step::Bind { destination, .. } => destination,
         });
         let permission = permission(step, refused, detail);
         let own = format!("^{}\\.", self.prefix.replace('.', "\\."));
@@ -47,7 +56,7 @@ fn permission(step: Step<'_>, refused: &str, detail: &str) -> &'static str {
     named.unwrap_or(match step {
         Step::Declare { name } if name == refused => "configure (and read, if it dead-letters)",
         Step::Declare { .. } => "write",
-        Step::Bind { queue, .. } if queue == refused => "write",
+        Step::Bind { destination, .. } if destination == refused => "write",
         Step::Bind { .. } => "read",
     })
 }
@@ -71,7 +80,7 @@ mod tests {
     fn the_missing_permission_is_named_as_the_broker_names_it() {
         let declare = Step::Declare { name: "sms.dead" };
         let bind = Step::Bind {
-            queue: "sms.dead",
+            destination: "sms.dead",
             exchange: "sms.events",
         };
         for (step, detail, expected) in [

@@ -12,8 +12,9 @@ use jiff::Timestamp;
 
 use crate::{
     events::{BeginSends, ContentDigest, EarlierSend, EarlierSends, NewEvent, RecordedSend},
+    message::{event_type::EventType, id::FOREIGN_APPLICATION},
     primitives::recent_map::RecentMap,
-    proto::v1::event::Payload,
+    proto::v1::{self, event::Payload},
 };
 
 /// Results of sends that are always kept (some hundred bytes each).
@@ -55,6 +56,23 @@ impl History {
             || !self
                 .finals
                 .contains_key(&self.hasher.hash_one(&new.wire_id))
+    }
+
+    /// Whether a stored event is a pending report of a message that has a final one.
+    pub(super) fn is_late_pending(&self, event: &v1::Event) -> bool {
+        if event.r#type != EventType::ReportPending.as_str() {
+            return false;
+        }
+        let Some(Payload::Report(report)) = &event.payload else {
+            return false;
+        };
+        // See `NewEvent::report`: an id of the API that is none of the bridge's is the message id.
+        let wire_id = if event.application == FOREIGN_APPLICATION {
+            report.message_id.clone()
+        } else {
+            format!("{}.{}", event.application, report.message_id)
+        };
+        self.finals.contains_key(&self.hasher.hash_one(&wire_id))
     }
 
     /// If the event is the result of a send that the caller can repeat, remembers the result.

@@ -12,7 +12,10 @@ use super::{
     stream_ends::{FIRST_DELIVERY, attach, first_message},
     stream_reader::{PREFETCH, acknowledge_up_to, delivered, offset_of, unavailable},
 };
-use crate::{amqp::Session, events::ReadError};
+use crate::{
+    amqp::{Session, event_body::read_event},
+    events::ReadError,
+};
 
 /// The oldest message of the stream.
 pub(super) struct Oldest {
@@ -72,10 +75,6 @@ pub(super) async fn mark_at(
 
 /// The mark of an event. Messages that are not events have one too, so that the oldest message always has one.
 fn mark_of(delivery: &Delivery) -> EventMark {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        id: String,
-    }
-    let named: Option<Named> = serde_json::from_slice(&delivery.data).ok();
-    EventMark::of(named.as_ref().map_or("", |named| &named.id))
+    let event = read_event(delivery).ok();
+    EventMark::of(event.as_ref().map_or("", |event| &event.id))
 }

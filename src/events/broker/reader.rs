@@ -2,9 +2,16 @@
 //!
 //! The broker silently starts later if the stream no longer has the requested offset, so the first offset is queried before.
 //! Invariant: a read up to the end attaches where the stream has an event, so that a missing delivery is an error and not the end.
-//! Neighbours: `stream_ends` finds the end of the stream, `probe` checks that a cursor belongs to it, `stream_reader` reads the deliveries, `cursor` has the format of cursors.
+//! Neighbours: `stream_ends` finds the end of the stream, `probe` checks that a cursor belongs to it, `stream_reader` reads the deliveries, `cursor` has the format of cursors,
+//! `stream_filter` lets the broker leave events out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, stream};
 use lapin::types::AMQPValue;
@@ -14,11 +21,16 @@ use tokio_util::sync::CancellationToken;
 use super::{
     cursor::{Cursor, Mark},
     probe::{mark_at, oldest},
-    stream_ends::{attach, certain_delivery, last_event, message_count},
+    stream_ends::{FIRST_DELIVERY, consume, delivery_in, last_event, message_count},
+    stream_filter::StreamFilter,
     stream_reader::{PREFETCH, StreamReader, unavailable},
 };
 use crate::{
-    amqp::{AmqpError, Endpoint, Session, Topology, headers::text, session::RECONNECT},
+    amqp::{
+        AmqpError, Endpoint, Session, Topology,
+        headers::{broker::STREAM_OFFSET, table, text},
+        session::RECONNECT,
+    },
     events::{EventStream, ReadError, Start},
     primitives::retry::Backoff,
 };
@@ -28,6 +40,9 @@ const CLOCK_SKEW_SECONDS: i64 = 60;
 /// How long a cursor may be past the end of the log, because a replica of the stream lags behind its leader.
 const REPLICA_LAG: Duration = Duration::from_secs(2);
 
+/// How long the first event of a filtered read may take.
+const FIRST_FILTERED: Duration = Duration::from_mins(1);
+
 /// All readers of this process. They share one connection, which is not the publisher's.
 pub(super) struct Readers {
     endpoint: Endpoint,
@@ -35,6 +50,8 @@ pub(super) struct Readers {
     stream: String,
     session: Mutex<Option<Arc<Session>>>,
     closed: CancellationToken,
+    /// The broker has stream filters, and they are not enabled.
+    is_filter_refused: AtomicBool,
 }
 
 impl Readers {
@@ -45,6 +62,7 @@ impl Readers {
             topology,
             session: Mutex::new(None),
             closed: CancellationToken::new(),
+            is_filter_refused: AtomicBool::new(false),
         }
     }
 
@@ -53,6 +71,7 @@ impl Readers {
         &self,
         start: Start,
         end_at_head: bool,
+        applications: Vec<String>,
     ) -> Result<EventStream, ReadError> {
         if self.closed.is_cancelled() {
             return Err(unavailable(AmqpError::Closed));
@@ -74,13 +93,15 @@ impl Readers {
                 since = Some(*at);
                 // A start after the last event would attach after the head, where no delivery arrives until another event is appended.
                 // Where the last message has no time, all messages are read.
-                let from = head.map_or(*at, |head| head.at.unwrap_or_default().min(*at));
+                let from = head
+                    .as_ref()
+                    .map_or(*at, |head| head.at.unwrap_or_default().min(*at));
                 let seconds = from.as_second() - CLOCK_SKEW_SECONDS;
                 AMQPValue::Timestamp(seconds.max(0).unsigned_abs())
             }
             Start::After(cursor) => {
                 first_offset = self.check_cursor(&session, cursor).await? + 1;
-                if head.is_some_and(|head| head.offset < first_offset) {
+                if head.as_ref().is_some_and(|head| head.offset < first_offset) {
                     return Ok(stream::empty().boxed());
                 }
                 AMQPValue::LongLongInt(first_offset)
@@ -90,9 +111,36 @@ impl Readers {
             .consuming_channel(PREFETCH)
             .await
             .map_err(unavailable)?;
-        let mut consumer = attach(&channel, &self.stream, offset).await?;
-        let received = match head {
-            Some(_) => Some(certain_delivery(&mut consumer, "the first event to read").await?),
+        let last = head.as_ref().and_then(|head| head.filter_value.as_deref());
+        let filter = match self.is_filter_refused.load(Ordering::Relaxed) {
+            true => None,
+            false => StreamFilter::new(&applications, last),
+        };
+        let mut arguments = table([(STREAM_OFFSET, offset)]);
+        if let Some(filter) = &filter {
+            filter.add_to(&mut arguments);
+        }
+        let mut consumer = match consume(&channel, &self.stream, arguments).await {
+            Ok(consumer) => consumer,
+            // RabbitMQ 3.13 whose feature flag `stream_filtering` is not enabled. The channel is closed, and its session with it.
+            Err(error) if filter.is_some() && error.to_string().contains("filter") => {
+                self.is_filter_refused.store(true, Ordering::Relaxed);
+                tracing::warn!(%error, "the broker refuses to filter the event stream: it is read without its filter from now on");
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
+        // The broker looks at each chunk that it leaves out.
+        let patience = if filter.is_some() {
+            FIRST_FILTERED
+        } else {
+            FIRST_DELIVERY
+        };
+        let received = match &head {
+            Some(_) => {
+                let what = "the first event to read";
+                Some(delivery_in(&mut consumer, what, patience).await?)
+            }
             None => None,
         };
         let reader = StreamReader {
@@ -103,7 +151,7 @@ impl Readers {
             closed: self.closed.clone(),
             first_offset,
             since,
-            head: head.map(|head| head.offset),
+            head: head.as_ref().map(|head| head.offset),
             ended: false,
         };
         Ok(stream::unfold(reader, |mut reader| async move {

@@ -22,11 +22,14 @@ use super::stream_reader::{delivered, offset_of, unavailable};
 use crate::{
     amqp::{
         Session,
-        headers::{broker::STREAM_OFFSET, text},
+        event_body::read_event,
+        headers::{
+            broker::{STREAM_FILTER_VALUE, STREAM_OFFSET},
+            property, table, text, text_header,
+        },
     },
     events::ReadError,
     message::time,
-    proto::v1,
 };
 
 /// How long a delivery of a stream that has messages is waited for.
@@ -43,19 +46,28 @@ const LAST_CHUNK: Duration = Duration::from_secs(2);
 const SEARCH_PREFETCH: u16 = u16::MAX;
 
 /// The last event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) offset: i64,
     /// `None` if it is a message that is not an event.
     pub(super) at: Option<jiff::Timestamp>,
+    /// What the broker filters it by.
+    pub(super) filter_value: Option<String>,
 }
 
 impl Head {
     fn of(delivery: &Delivery) -> Result<Self, ReadError> {
-        let event = serde_json::from_slice::<v1::Event>(&delivery.data).ok();
+        let event = read_event(delivery).ok();
+        let properties = &delivery.properties;
         Ok(Self {
             offset: offset_of(delivery)?,
             at: event.and_then(|event| event.time.as_ref().and_then(time::from_proto)),
+            filter_value: text_header(properties.headers().as_ref(), STREAM_FILTER_VALUE).or_else(
+                || {
+                    (!property(properties.app_id()).is_empty())
+                        .then(|| property(properties.app_id()).to_owned())
+                },
+            ),
         })
     }
 }
@@ -149,16 +161,25 @@ pub(super) async fn certain_delivery(
     consumer: &mut Consumer,
     what: &str,
 ) -> Result<Delivery, ReadError> {
-    let first = delivery_within(consumer, FIRST_DELIVERY).await?;
+    delivery_in(consumer, what, FIRST_DELIVERY).await
+}
+
+/// As [`certain_delivery`], with another deadline.
+pub(super) async fn delivery_in(
+    consumer: &mut Consumer,
+    what: &str,
+    patience: Duration,
+) -> Result<Delivery, ReadError> {
+    let first = delivery_within(consumer, patience).await?;
     first.ok_or_else(|| {
         ReadError::Unavailable(format!(
-            "the broker did not deliver {what} within {FIRST_DELIVERY:?}: try again"
+            "the broker did not deliver {what} within {patience:?}: try again"
         ))
     })
 }
 
 /// The first delivery of a consumer; `None` if there is none in this time.
-async fn delivery_within(
+pub(super) async fn delivery_within(
     consumer: &mut Consumer,
     patience: Duration,
 ) -> Result<Option<Delivery>, ReadError> {
@@ -173,11 +194,18 @@ pub(super) async fn attach(
     stream: &str,
     offset: AMQPValue,
 ) -> Result<Consumer, ReadError> {
-    let mut arguments = FieldTable::default();
-    arguments.insert(STREAM_OFFSET.into(), offset);
+    consume(channel, stream, table([(STREAM_OFFSET, offset)])).await
+}
+
+/// A consumer of a queue, on a channel with a prefetch limit.
+pub(super) async fn consume(
+    channel: &Channel,
+    queue: &str,
+    arguments: FieldTable,
+) -> Result<Consumer, ReadError> {
     channel
         .basic_consume(
-            stream.into(),
+            queue.into(),
             "".into(),
             BasicConsumeOptions::default(),
             arguments,

@@ -14,6 +14,7 @@ use super::cursor::{Cursor, EventMark, Mark};
 use crate::{
     amqp::{
         AmqpError, Session,
+        event_body::read_event,
         headers::{broker::STREAM_OFFSET, number_header},
     },
     events::ReadError,
@@ -87,7 +88,7 @@ impl StreamReader {
                 self.ended = true;
             }
             if self.head.is_none_or(|head| offset <= head)
-                && let Some(event) = self.wanted(offset, &delivery.data)
+                && let Some(event) = self.wanted(offset, &delivery)
             {
                 events.push(event);
             }
@@ -96,11 +97,11 @@ impl StreamReader {
     }
 
     /// Decodes an event, unless it is outside the requested range.
-    fn wanted(&mut self, offset: i64, body: &[u8]) -> Option<v1::Event> {
+    fn wanted(&mut self, offset: i64, delivery: &Delivery) -> Option<v1::Event> {
         if offset < self.first_offset {
             return None;
         }
-        let mut event: v1::Event = match serde_json::from_slice(body) {
+        let mut event = match read_event(delivery) {
             Ok(event) => event,
             Err(error) => {
                 tracing::warn!(offset, %error, "skipped a message in the event stream that is not an event");

@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -21,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::history::History;
 use crate::{
-    amqp::{AmqpError, Message, Publisher, Topology, codec},
+    amqp::{AmqpError, Message, Publisher, Topology, codec, event_body::EventBody},
     events::NewEvent,
 };
 
@@ -38,7 +37,7 @@ const BATCH: usize = 256;
 struct Missed {
     key: String,
     new: NewEvent,
-    body: Bytes,
+    body: EventBody,
     /// It was published to the exchange again, without a confirm.
     has_timed_out: bool,
 }
@@ -73,8 +72,8 @@ impl StuckRoutes {
     }
 
     /// Keeps an event that went to the stream alone because its key is stuck.
-    pub(super) fn missed(&mut self, key: String, new: NewEvent, body: Bytes) {
-        self.missed_bytes += body.len();
+    pub(super) fn missed(&mut self, key: String, new: NewEvent, body: EventBody) {
+        self.missed_bytes += body.bytes.len();
         self.missed.push_back(Missed {
             key,
             new,
@@ -85,7 +84,7 @@ impl StuckRoutes {
             let Some(oldest) = self.missed.pop_front() else {
                 return;
             };
-            self.missed_bytes -= oldest.body.len();
+            self.missed_bytes -= oldest.body.bytes.len();
             self.dropped += 1;
             if self.dropped.is_power_of_two() {
                 tracing::warn!(
@@ -112,7 +111,7 @@ impl StuckRoutes {
         let (mut taken, mut others) = (Vec::new(), VecDeque::with_capacity(self.missed.len()));
         for missed in self.missed.drain(..) {
             if taken.len() < limit && missed.key == key {
-                self.missed_bytes -= missed.body.len();
+                self.missed_bytes -= missed.body.bytes.len();
                 taken.push(missed);
             } else {
                 others.push_back(missed);
@@ -125,7 +124,7 @@ impl StuckRoutes {
     /// Puts events back that were not published, before the others.
     fn put_back(&mut self, events: Vec<Missed>) {
         for missed in events.into_iter().rev() {
-            self.missed_bytes += missed.body.len();
+            self.missed_bytes += missed.body.bytes.len();
             self.missed.push_front(missed);
         }
     }
@@ -230,7 +229,11 @@ mod tests {
             Box::default(),
             jiff::Timestamp::now(),
         );
-        routes.missed(key.to_owned(), new, vec![0; bytes].into());
+        let body = EventBody {
+            content_type: codec::JSON,
+            bytes: vec![0; bytes].into(),
+        };
+        routes.missed(key.to_owned(), new, body);
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl EventService for Events {
         let batches = self
             .context
             .log
-            .read(start, request.end_at_head)
+            .read_applications(start, request.end_at_head, filter.applications())
             .await
             .map_err(Failure::Read)?;
         let events = batches.flat_map(move |batch| {

@@ -92,6 +92,11 @@ impl Inner {
             self.events_stream_only.clone(),
         );
         registry.register(
+            "events_unrouted",
+            "Events that wait outside of the stream, because it was deleted or not bound",
+            self.events_unrouted.clone(),
+        );
+        registry.register(
             "webhook_bodies",
             "Request bodies that the webhooks received",
             self.webhook_bodies.clone(),

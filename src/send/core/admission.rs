@@ -101,6 +101,7 @@ impl Inner {
             &Defaults {
                 notify_url: self.notify_url.as_ref().map(ExposeSecret::expose_secret),
                 sender: self.guards.default_sender(application.as_str()),
+                intermediate_reports: self.config.intermediate_reports,
             },
             &times,
         );

@@ -219,6 +219,18 @@ pub(super) async fn small_stream(
         .queue_declare(stream.as_str().into(), options, arguments)
         .await
         .unwrap();
+    // As the bridge does: over the exchange in front of the stream too.
+    client
+        .channel
+        .queue_bind(
+            stream.as_str().into(),
+            stream.as_str().into(),
+            "".into(),
+            Default::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
     client
         .channel
         .queue_bind(

@@ -9,7 +9,7 @@ mod schemas;
 use std::env;
 
 use serde_json::Value;
-use smsbridge::message::event_type::EventType;
+use smsbridge::{config::EventEncoding, message::event_type::EventType};
 
 use self::schemas::Schemas;
 use crate::support::document::read;
@@ -48,6 +48,15 @@ fn schemas_are_those_of_the_contract() {
 
 fn document() -> Value {
     yaml_serde::from_str(&read(PATH).expect(PATH)).expect("it is YAML")
+}
+
+#[test]
+fn each_content_type_of_events_is_described() {
+    let document = document();
+    let described =
+        &document["components"]["x-amqp-properties"]["event"]["properties"]["content_type"]["enum"];
+    let written = EventEncoding::ALL.map(|one| Value::from(one.content_type()));
+    assert_eq!(described, &Value::from(written.to_vec()));
 }
 
 #[test]
