@@ -22,6 +22,7 @@ use crate::{
     events::{
         SharedEventLog,
         embedded::{EmbeddedLog, OpenError},
+        raw::RawStore,
         subscription::Subscriptions,
     },
     grpc::{GrpcServer, ServeError, ServiceContext},
@@ -34,6 +35,7 @@ use crate::{
         metrics::Metrics,
         readiness::Readiness,
     },
+    pull::Pulls,
     query::Query,
     send::{SendCore, guards::Guards},
     webhooks,
@@ -88,6 +90,7 @@ pub struct App {
     http: TcpListener,
     admin: TcpListener,
     log: SharedEventLog,
+    raw_store: Arc<dyn RawStore>,
     broker: Option<Broker>,
     account: Arc<Account>,
     applications: Applications,
@@ -124,15 +127,19 @@ impl App {
         if let Some(broker) = &broker {
             broker.first_attempt().await;
         }
-        let log: SharedEventLog = match &broker {
-            Some(broker) if config.engine() != Engine::Embedded => {
-                broker.event_log(config.events.encoding, metrics.clone())
+        let (log, raw_store): (SharedEventLog, Arc<dyn RawStore>) = match &broker {
+            Some(broker) if config.engine() != Engine::Embedded => (
+                broker.event_log(config.events.encoding, metrics.clone()),
+                broker.raw_store(),
+            ),
+            _ => {
+                let log = Arc::new(EmbeddedLog::open(
+                    &config.events.data_dir,
+                    config.events.retention,
+                    metrics.clone(),
+                )?);
+                (Arc::clone(&log) as SharedEventLog, log)
             }
-            _ => Arc::new(EmbeddedLog::open(
-                &config.events.data_dir,
-                config.events.retention,
-                metrics.clone(),
-            )?),
         };
         Ok(Self {
             config,
@@ -141,6 +148,7 @@ impl App {
             http,
             admin,
             log,
+            raw_store,
             broker,
             account: Arc::new(account),
             applications,
@@ -192,6 +200,7 @@ impl App {
             http,
             admin,
             log,
+            raw_store,
             broker,
             account,
             applications,
@@ -208,6 +217,13 @@ impl App {
             metrics.clone(),
         );
         let intake = Intake::new(Arc::clone(&log), &config.applications, applications.clone());
+        let (pulls, pull_worker) = Pulls::start(
+            Arc::clone(&account),
+            intake.clone(),
+            Arc::clone(&log),
+            raw_store,
+            &metrics,
+        );
         let query = Arc::new(Query::new(
             Arc::clone(&account),
             applications.clone(),
@@ -221,6 +237,7 @@ impl App {
             account: Arc::clone(&account),
             query: Arc::clone(&query),
             intake: intake.clone(),
+            pulls: pulls.clone(),
             subscriptions: Subscriptions::new(Arc::clone(&log), tasks.clone(), closing.clone()),
             dead_letters: broker
                 .as_ref()
@@ -282,6 +299,14 @@ impl App {
             let query = Arc::clone(&query);
             move || Some(format!("the last one failed: {}", query.lookups.outage()?))
         });
+        readiness.remark("pulls", {
+            let log = Arc::clone(&log);
+            move || {
+                // The outage of the log says it all.
+                let outage = pulls.outage().filter(|_| log.outage().is_none())?;
+                Some(format!("they are refused: {outage}"))
+            }
+        });
         readiness.remark("clock", {
             let account = Arc::clone(&account);
             move || {
@@ -314,6 +339,7 @@ impl App {
         Running {
             sender,
             consumers,
+            pull_worker,
             servers,
             tasks,
             closing,

@@ -10,11 +10,13 @@ pub mod broker;
 pub mod embedded;
 pub mod filter;
 pub mod new_event;
+pub mod raw;
 pub mod subscription;
 
 use std::{borrow::Cow, pin::Pin, sync::Arc};
 
 use futures_util::{future::BoxFuture, stream::Stream};
+use uuid::Uuid;
 
 pub use self::{filter::Filter, new_event::NewEvent};
 use crate::proto::v1;
@@ -212,6 +214,8 @@ pub struct SavedSubscription {
 /// An authenticated body that could not be read.
 #[derive(Clone)]
 pub struct Quarantined {
+    /// Identifies the body if it may be quarantined again: the embedded engine keeps it once. `None`: each is its own.
+    pub key: Option<Uuid>,
     /// `reports`, `inbound`, `clicks` or `lookups`.
     pub endpoint: &'static str,
     pub content_type: String,

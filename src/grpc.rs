@@ -3,7 +3,7 @@
 //!
 //! Invariants: a handler answers a little before its caller's deadline; a send and a destructive read run in tasks of their
 //! own, because a handler's future is dropped when the caller goes away; a caller sees its own application's rows only.
-//! Neighbours: `send`, `query`, `intake`, `events` and `infobip` below; `app` binds and drains it.
+//! Neighbours: `send`, `query`, `intake`, `pull`, `events` and `infobip` below; `app` binds and drains it.
 
 pub mod auth;
 pub mod failure;
@@ -29,6 +29,7 @@ use crate::{
     intake::Intake,
     message::id::check_caller_id,
     ops::metrics::Metrics,
+    pull::Pulls,
     query::Query,
     send::{SendCore, SendError},
 };
@@ -43,6 +44,8 @@ pub struct ServiceContext {
     /// The read side: look-ups and logs.
     pub query: Arc<Query>,
     pub intake: Intake,
+    /// Destructive reads.
+    pub pulls: Pulls,
     pub subscriptions: Subscriptions,
     /// `None` without a broker.
     pub dead_letters: Option<Arc<dyn DeadLetterDesk>>,

@@ -5,14 +5,18 @@
 //! beside the events of its rows, which have U+FFFD in its place.
 //! Neighbours: `infobip::wire` reads the rows, `events` stores them; `webhooks` (push) and `grpc` (pull) call this module.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::{
     config,
-    events::{AppendError, NewEvent, Quarantined, SharedEventLog},
-    infobip::wire::{self, BadRow, InboxRow, LookupRow, Rows, UnreadableBody},
+    events::{
+        AppendError, NewEvent, Quarantined, SharedEventLog,
+        raw::{RawResponse, RowKind},
+    },
+    infobip::wire::{self, InboxRow, LookupRow, ReportRow, Rows, UnreadableBody},
     message::{
         applications::Applications,
         id::{ApplicationName, FOREIGN_APPLICATION},
@@ -32,14 +36,25 @@ pub enum IntakeError {
     Unreadable(String),
 }
 
-/// Received messages, stored as events.
-pub struct StoredMessages {
-    pub events: Vec<v1::Event>,
-    /// API: `messageCount`. 0 if absent, as in pushes.
+/// A response of a pull, split: the same one gives the same events and the same keys in quarantine each time.
+#[derive(Default)]
+pub struct Split {
+    pub events: Vec<NewEvent>,
+    /// Why no row could be read.
+    pub unreadable: Option<String>,
+    /// API: `messageCount`. 0 if absent.
     pub message_count: i32,
-    /// API: `pendingMessageCount`. 0 if absent, as in pushes.
+    /// API: `pendingMessageCount`. 0 if absent.
     pub pending_message_count: i32,
+    /// What must be in quarantine too.
+    unread: VecDeque<Quarantined>,
 }
+
+/// In place of the index of a part, for the whole of a response.
+const WHOLE: u64 = u64::MAX;
+/// Why a body that was read is in quarantine too.
+const NOT_UTF8: &str =
+    "it is not UTF-8: its rows are events, with U+FFFD in place of the other bytes";
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -133,14 +148,9 @@ impl Intake {
     ) -> Result<Vec<v1::Event>, IntakeError> {
         let read = wire::read_reports(&body);
         let rows = self.readable("reports", content_type, body, read).await?;
-        let events = rows.rows.into_iter().map(|row| {
-            let report = v1::DeliveryReport {
-                source: source.into(),
-                ..row.report
-            };
-            NewEvent::report(&self.applications, &row.wire_id, report, row.source_payload)
-        });
-        self.append(events.collect()).await
+        let events = rows.rows.into_iter();
+        self.append(events.map(|row| self.report_event(source, row)).collect())
+            .await
     }
 
     /// Stores received messages.
@@ -151,15 +161,11 @@ impl Intake {
         &self,
         content_type: &str,
         body: Bytes,
-    ) -> Result<StoredMessages, IntakeError> {
+    ) -> Result<Vec<v1::Event>, IntakeError> {
         let read = wire::read_inbox(&body);
         let rows = self.readable("inbound", content_type, body, read).await?;
         let events = rows.rows.into_iter().map(|row| self.received_event(row));
-        Ok(StoredMessages {
-            events: self.append(events.collect()).await?,
-            message_count: rows.message_count.unwrap_or_default(),
-            pending_message_count: rows.pending_message_count.unwrap_or_default(),
-        })
+        self.append(events.collect()).await
     }
 
     /// Stores one received message that was pushed by GET, from the query of its URL and its decoded parameters, which have the
@@ -180,13 +186,15 @@ impl Intake {
             Ok(row) => {
                 let decoded: Vec<u8> = percent_encoding::percent_decode_str(query).collect();
                 if std::str::from_utf8(&decoded).is_err() {
-                    self.keep_bytes("inbound", FORM, raw()).await?;
+                    self.keep("inbound", FORM, raw(), NOT_UTF8.to_owned())
+                        .await?;
                 }
                 self.append(vec![self.received_event(row)]).await
             }
             Err(unreadable) => {
-                self.quarantine("inbound", FORM, raw(), unreadable.to_string())
-                    .await
+                let detail = unreadable.to_string();
+                self.keep("inbound", FORM, raw(), detail.clone()).await?;
+                Err(IntakeError::Unreadable(detail))
             }
         }
     }
@@ -244,6 +252,92 @@ impl Intake {
             .await
     }
 
+    /// Splits the response of a pull into events.
+    #[must_use]
+    pub fn split(&self, response: &RawResponse) -> Split {
+        match response.rows {
+            RowKind::Reports => {
+                let event = |row| self.report_event(ReportSource::Pull, row);
+                split(response, wire::read_reports(&response.body), event)
+            }
+            RowKind::Received => {
+                let read = wire::read_inbox_of(response.id, &response.body);
+                split(response, read, |row| self.received_event(row))
+            }
+        }
+    }
+
+    /// Makes a split response durable. After an error, what is left in it is not known to be durable: storing it again is safe.
+    ///
+    /// # Errors
+    /// [`AppendError::Unavailable`] or [`AppendError::Closed`]. An event that is too large for the log is left out; the response is in
+    /// quarantine instead.
+    pub async fn store_split(
+        &self,
+        response: &RawResponse,
+        split: &mut Split,
+    ) -> Result<(), AppendError> {
+        while let Some(body) = split.unread.front() {
+            self.log.quarantine(body.clone()).await?;
+            log_quarantined(body);
+            split.unread.pop_front();
+        }
+        let events = std::mem::take(&mut split.events);
+        if events.is_empty() {
+            return Ok(());
+        }
+        let events = Arc::new(events);
+        let appended = self.log.append(Arc::clone(&events)).await;
+        match appended {
+            Ok(()) => {
+                kill_point::reached(KillPoint::EventsStored);
+                tracing::debug!(events = %Joined(events.iter().map(NewEvent::logged)), "events were stored");
+                Ok(())
+            }
+            Err(AppendError::TooLarge { .. }) => {
+                self.store_one_by_one(response, split, &events).await
+            }
+            Err(error) => {
+                split.events = Arc::unwrap_or_clone(events);
+                Err(error)
+            }
+        }
+    }
+
+    async fn store_one_by_one(
+        &self,
+        response: &RawResponse,
+        split: &mut Split,
+        events: &[NewEvent],
+    ) -> Result<(), AppendError> {
+        for (index, event) in events.iter().enumerate() {
+            match self.log.append(Arc::new(vec![event.clone()])).await {
+                Ok(()) => {}
+                Err(error @ AppendError::TooLarge { .. }) => {
+                    let whole = unread(response, WHOLE, response.body.clone(), error.to_string());
+                    let kept = self.log.quarantine(whole).await;
+                    if let Err(error) = kept {
+                        split.events = events[index..].to_vec();
+                        return Err(error);
+                    }
+                }
+                Err(error) => {
+                    split.events = events[index..].to_vec();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report_event(&self, source: ReportSource, row: ReportRow) -> NewEvent {
+        let report = v1::DeliveryReport {
+            source: source.into(),
+            ..row.report
+        };
+        NewEvent::report(&self.applications, &row.wire_id, report, row.source_payload)
+    }
+
     fn received_event(&self, row: InboxRow) -> NewEvent {
         NewEvent::received(
             &self.owner_of(&row.received),
@@ -272,74 +366,89 @@ impl Intake {
         body: Bytes,
         read: Result<Rows<T>, UnreadableBody>,
     ) -> Result<Rows<T>, IntakeError> {
-        let rows = match read {
-            Ok(rows) => {
-                if std::str::from_utf8(&body).is_err() {
-                    self.keep_bytes(endpoint, content_type, body).await?;
-                }
-                rows
-            }
-            Err(unreadable) => {
-                return self
-                    .quarantine(endpoint, content_type, body, unreadable.to_string())
-                    .await;
-            }
-        };
-        for BadRow { payload, detail } in &rows.bad {
-            let quarantined = self
-                .quarantine::<()>(
-                    endpoint,
-                    content_type,
-                    payload.clone().into(),
-                    detail.clone(),
-                )
-                .await;
-            if let Err(error @ IntakeError::Log(_)) = quarantined {
-                return Err(error);
-            }
+        for (body, detail) in unread_parts(&body, &read) {
+            self.keep(endpoint, content_type, body, detail).await?;
         }
-        Ok(rows)
+        read.map_err(|unreadable| IntakeError::Unreadable(unreadable.to_string()))
     }
 
-    /// Quarantines a body that was read although it is not UTF-8.
-    async fn keep_bytes(
-        &self,
-        endpoint: &'static str,
-        content_type: &str,
-        body: Bytes,
-    ) -> Result<(), IntakeError> {
-        let detail =
-            "it is not UTF-8: its rows are events, with U+FFFD in place of the other bytes";
-        let quarantined = self.quarantine::<()>(endpoint, content_type, body, detail.to_owned());
-        match quarantined.await {
-            Err(error @ IntakeError::Log(_)) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Quarantines an unreadable body or row. Always an error: [`IntakeError::Unreadable`] once it is in quarantine.
-    async fn quarantine<T>(
+    async fn keep(
         &self,
         endpoint: &'static str,
         content_type: &str,
         body: Bytes,
         detail: String,
-    ) -> Result<T, IntakeError> {
-        tracing::warn!(
+    ) -> Result<(), IntakeError> {
+        let body = Quarantined {
+            key: None,
             endpoint,
-            bytes = body.len(),
+            content_type: content_type.to_owned(),
+            body,
             detail,
-            "unreadable body or row from the API: moved to quarantine"
-        );
-        let content_type = content_type.to_owned();
-        self.log
-            .quarantine(Quarantined {
-                endpoint,
-                content_type,
-                body,
-                detail: detail.clone(),
-            })
-            .await?;
-        Err(IntakeError::Unreadable(detail))
+        };
+        log_quarantined(&body);
+        Ok(self.log.quarantine(body).await?)
     }
+}
+
+fn split<T>(
+    response: &RawResponse,
+    read: Result<Rows<T>, UnreadableBody>,
+    event: impl FnMut(T) -> NewEvent,
+) -> Split {
+    let parts = unread_parts(&response.body, &read).into_iter().zip(0..);
+    let unread = parts.map(|((body, detail), index)| unread(response, index, body, detail));
+    let unread = unread.collect();
+    match read {
+        Ok(rows) => Split {
+            events: rows.rows.into_iter().map(event).collect(),
+            unreadable: None,
+            message_count: rows.message_count.unwrap_or_default(),
+            pending_message_count: rows.pending_message_count.unwrap_or_default(),
+            unread,
+        },
+        Err(unreadable) => Split {
+            unreadable: Some(unreadable.to_string()),
+            unread,
+            ..Split::default()
+        },
+    }
+}
+
+/// A part of a response for the quarantine, with a key that is the same each time the response is split.
+fn unread(response: &RawResponse, index: u64, body: Bytes, detail: String) -> Quarantined {
+    Quarantined {
+        key: Some(Uuid::new_v5(&response.id, &index.to_be_bytes())),
+        endpoint: response.rows.as_str(),
+        content_type: response.content_type.clone(),
+        body,
+        detail,
+    }
+}
+
+/// What of a body must be in quarantine, and why: the whole of it if it cannot be read or is not UTF-8, and the rows that cannot.
+fn unread_parts<T>(body: &Bytes, read: &Result<Rows<T>, UnreadableBody>) -> Vec<(Bytes, String)> {
+    let rows = match read {
+        Ok(rows) => rows,
+        Err(unreadable) => return vec![(body.clone(), unreadable.to_string())],
+    };
+    let mut parts = Vec::new();
+    if std::str::from_utf8(body).is_err() {
+        parts.push((body.clone(), NOT_UTF8.to_owned()));
+    }
+    parts.extend(
+        rows.bad
+            .iter()
+            .map(|row| (row.payload.clone().into(), row.detail.clone())),
+    );
+    parts
+}
+
+fn log_quarantined(body: &Quarantined) {
+    tracing::warn!(
+        endpoint = body.endpoint,
+        bytes = body.body.len(),
+        detail = body.detail,
+        "unreadable body or row from the API: moved to quarantine"
+    );
 }

@@ -8,7 +8,7 @@
 //!   bounded map.
 //! - [`infobip`]: the client of the API. [`amqp`]: the client of the broker.
 //! - [`events`]: the event log. [`send`]: turns a request into one result for each destination. [`intake`]: turns rows of the
-//!   API into events. [`query`]: looks numbers up and reads the logs.
+//!   API into events. [`pull`]: reads what the API gives only once. [`query`]: looks numbers up and reads the logs.
 //! - [`grpc`], [`commands`], [`webhooks`]: the edges; they do not depend on each other.
 //! - [`app`] wires the parts together; [`cli`] is the command line. [`config`] and [`ops`] (logs, metrics, probes) are below all.
 //!
@@ -27,6 +27,7 @@ pub mod message;
 pub mod ops;
 pub mod primitives;
 pub mod proto;
+pub mod pull;
 pub mod query;
 pub mod send;
 pub mod webhooks;

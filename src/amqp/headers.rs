@@ -48,8 +48,10 @@ pub const CAUSE: &str = "smsbridge-cause";
 pub const LETTER_ID: &str = "smsbridge-letter-id";
 /// On replayed commands: the id of the dead letter that they were.
 pub const REPLAYED: &str = "smsbridge-replayed";
-/// On quarantined bodies: the webhook endpoint that received the body.
+/// On quarantined bodies: the webhook endpoint that received the body. On pulled responses: whose rows they have.
 pub const ENDPOINT: &str = "smsbridge-endpoint";
+/// On pulled responses: how the bridge came to read them.
+pub const SOURCE: &str = "smsbridge-source";
 
 /// The attributes of CloudEvents, in the binary mode of its AMQP binding.
 pub mod cloud_events {

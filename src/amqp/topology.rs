@@ -134,6 +134,12 @@ impl Topology {
         self.name("events.unrouted")
     }
 
+    /// The queue of responses to pulls whose rows are not events yet.
+    #[must_use]
+    pub fn intake(&self) -> String {
+        self.name("intake")
+    }
+
     /// The queue of authenticated webhook bodies that cannot be read.
     #[must_use]
     pub fn quarantine(&self) -> String {

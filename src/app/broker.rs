@@ -9,7 +9,11 @@ use crate::{
     amqp::{AmqpError, Endpoint, Publisher, Topology, status::Purpose},
     commands::dead_letters::DeadLetters,
     config::{self, EventEncoding},
-    events::{SharedEventLog, broker::BrokerLog},
+    events::{
+        SharedEventLog,
+        broker::{BrokerLog, BrokerRawStore},
+        raw::RawStore,
+    },
     grpc::DeadLetterDesk,
     ops::metrics::Metrics,
 };
@@ -81,6 +85,14 @@ impl Broker {
             closing,
             tasks,
         )))
+    }
+
+    pub(super) fn raw_store(&self) -> Arc<dyn RawStore> {
+        Arc::new(BrokerRawStore::new(
+            Arc::clone(&self.publisher),
+            self.endpoint.clone(),
+            self.topology.clone(),
+        ))
     }
 
     pub(super) fn event_log(&self, encoding: EventEncoding, metrics: Metrics) -> SharedEventLog {

@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{AppError, broker::Broker};
-use crate::{events::SharedEventLog, ops::readiness::Readiness, send::SendCore};
+use crate::{events::SharedEventLog, ops::readiness::Readiness, pull::PullWorker, send::SendCore};
 
 /// How long the event log, and then the publisher, may take to close after the grace period.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -18,6 +18,7 @@ pub(super) struct Running {
     pub(super) sender: SendCore,
     /// Consumes commands. `None` without a broker.
     pub(super) consumers: Option<JoinHandle<()>>,
+    pub(super) pull_worker: PullWorker,
     /// The gRPC and the webhook server. Neither ends before it is stopped, unless it fails.
     pub(super) servers: JoinSet<Result<(), AppError>>,
     /// Tasks of single calls.
@@ -48,6 +49,8 @@ impl Running {
         }
         self.tasks.close();
         let _ = tokio::time::timeout_at(deadline, self.tasks.wait()).await;
+        // Pulls are calls, so no response is stored after them.
+        self.pull_worker.stop(deadline).await;
         // Webhooks are served until here: Infobip retries a report that it could not push, but late.
         self.stop_http.cancel();
         // All responses are sent. Connections that clients keep open end with the grace period.

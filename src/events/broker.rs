@@ -11,6 +11,7 @@ mod confirms;
 mod cursor;
 mod history;
 mod probe;
+mod raw_store;
 mod reader;
 mod stream_ends;
 mod stream_filter;
@@ -27,6 +28,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use self::raw_store::BrokerRawStore;
 use self::{
     confirms::Confirms,
     history::History,
@@ -357,7 +359,9 @@ impl EventLog for BrokerLog {
                 exchange: String::new(),
                 routing_key: self.topology.quarantine(),
                 properties: codec::properties(&body.content_type)
-                    .with_message_id(codec::lossy_short(&Uuid::now_v7().to_string()))
+                    .with_message_id(codec::lossy_short(
+                        &body.key.unwrap_or_else(Uuid::now_v7).to_string(),
+                    ))
                     .with_timestamp(now)
                     .with_headers(headers),
                 body: body.body,

@@ -12,6 +12,7 @@ mod log_clock;
 mod lookup_batcher;
 mod maintenance;
 mod private;
+mod raw_store;
 mod reader;
 mod schema;
 mod send_journal;
@@ -33,6 +34,7 @@ use self::{
     health::Health,
     log_clock::{LogClock, Reading},
     lookup_batcher::LookupBatcher,
+    raw_store::Taking,
     reader::{Position, Readers},
     send_journal::SendJournal,
     writer::{Job, Writer},
@@ -80,6 +82,7 @@ pub struct EmbeddedLog {
     readers: Arc<Readers>,
     lookups: Arc<LookupBatcher>,
     health: Arc<Health>,
+    taking: Taking,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     trimmer: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
@@ -156,6 +159,7 @@ impl EmbeddedLog {
             lookups: LookupBatcher::new(Arc::clone(&readers), journal),
             readers,
             health,
+            taking: Taking::default(),
             writer: Mutex::new(Some(thread)),
             trimmer: Mutex::new(Some(trimmer)),
         })

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use jiff::{civil, tz::Offset};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::wire::scalar::{Object, Scalar, unescape};
@@ -261,6 +261,36 @@ pub(super) struct WireCode<'a> {
     action: Scalar<'a>,
     #[serde(borrow)]
     permanent: Scalar<'a>,
+}
+
+/// Reads the status of a row. Where it is a text instead of an object, that is the name of the status or of its group.
+pub(super) fn status_or_name<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Object<WireCode<'de>>, D::Error> {
+    let raw = <&'de RawValue>::deserialize(deserializer)?.get();
+    if raw.starts_with('{') {
+        return Ok(Object(serde_json::from_str(raw).ok()));
+    }
+    let Some(text) = unescape(raw).filter(|text| !text.trim().is_empty()) else {
+        return Ok(Object(None));
+    };
+    let of_group = codes::status(codes::StatusFields {
+        group_name: text.clone().into_owned(),
+        ..codes::StatusFields::default()
+    });
+    let text = Scalar::Text(text);
+    let code = if of_group.group() == v1::StatusGroup::Unspecified {
+        WireCode {
+            name: text,
+            ..WireCode::default()
+        }
+    } else {
+        WireCode {
+            group_name: text,
+            ..WireCode::default()
+        }
+    };
+    Ok(Object(Some(code)))
 }
 
 pub(super) fn status(code: Object<WireCode<'_>>) -> Option<v1::Status> {

@@ -22,7 +22,7 @@ pub(crate) mod timestamp;
 pub use self::{
     click::{ClickRow, read_clicks},
     inbound_push::{UnreadableQuery, received_from_query},
-    inbox::{InboxRow, read_inbox},
+    inbox::{InboxRow, read_inbox, read_inbox_of},
     log::{LogRow, read_logs},
     lookup::{LookupRow, read_lookups},
     report::{ReportRow, read_reports},

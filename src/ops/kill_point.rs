@@ -4,7 +4,7 @@
 //! Without the Cargo feature `kill-points`, which is off by default and which no image has, nothing here does anything. With it,
 //! the process aborts at the point that the variable `SMSBRIDGE_KILL_AT` names as `name` or `name:count`: when the point is
 //! reached for the `count`th time. The task that `SMSBRIDGE_PANIC_IN` names panics as soon as it runs.
-//! Neighbours: `send` and `commands` mark the points, `task_watch` names the tasks; `tests/it/crash.rs` and `tests/it/panics.rs` use
+//! Neighbours: `send`, `commands`, `intake` and `pull` mark the points, `task_watch` names the tasks; `tests/it/crash.rs` and `tests/it/panics.rs` use
 //! them.
 
 /// A point between two durable steps of a command, a push or a pull.
@@ -18,6 +18,8 @@ pub enum KillPoint {
     CopyConfirmed,
     /// The copy of a dead letter is confirmed, and the letter is not acknowledged.
     ReplayConfirmed,
+    /// The response of a pull is in the raw store, and none of its events is in the event log.
+    RawStored,
     /// The events of a push or a pull are in the event log, and it is not answered.
     EventsStored,
 }
@@ -31,6 +33,7 @@ impl KillPoint {
             Self::ResultsStored => "results-stored",
             Self::CopyConfirmed => "copy-confirmed",
             Self::ReplayConfirmed => "replay-confirmed",
+            Self::RawStored => "raw-stored",
             Self::EventsStored => "events-stored",
         }
     }

@@ -19,6 +19,7 @@ mod lookups;
 mod oracle;
 mod outage;
 mod producer;
+mod pulls;
 mod pushes;
 mod report;
 mod requests;

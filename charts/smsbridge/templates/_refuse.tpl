@@ -45,6 +45,13 @@
 {{- fail "secrets.http: set both basic_password and config.http.basic_username, or neither" -}}
 {{- end -}}
 
+{{- if ne (hasKey $secrets.http "hmac_key") (ne "" (dig "http" "hmac_header" "" $config)) -}}
+{{- fail "secrets.http: set both hmac_key and config.http.hmac_header, or neither" -}}
+{{- end -}}
+{{- if and (hasKey $secrets.http "hmac_previous_key") (not (hasKey $secrets.http "hmac_key")) -}}
+{{- fail "secrets.http: hmac_previous_key needs hmac_key, which replaces it" -}}
+{{- end -}}
+
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
 {{- fail "ingress.host: the ingress needs the host name that Infobip calls" -}}
 {{- end -}}

@@ -138,6 +138,10 @@ impl Topology {
                 arguments: kept.clone(),
             },
             Queue {
+                name: self.intake(),
+                arguments: kept.clone(),
+            },
+            Queue {
                 name: self.quarantine(),
                 arguments: kept.clone(),
             },

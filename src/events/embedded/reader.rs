@@ -170,7 +170,7 @@ impl Readers {
         .await
     }
 
-    async fn query<R: Send + 'static>(
+    pub(super) async fn query<R: Send + 'static>(
         self: &Arc<Self>,
         query: impl FnOnce(&Connection) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R, ReadError> {

@@ -102,6 +102,7 @@ pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     }
     add_visibility(&connection)?;
     add_trimmed(&connection)?;
+    add_raw(&connection)?;
     Ok(connection)
 }
 
@@ -114,6 +115,26 @@ fn add_trimmed(connection: &Connection) -> rusqlite::Result<()> {
             appended_at_ms INTEGER NOT NULL
         )",
     )
+}
+
+/// Adds `raw`, the responses of pulls whose rows are not events yet, and the key by which a body is in quarantine once, to a file of a
+/// version that had neither. The earlier version reads such a file too, so `VERSION` stays.
+fn add_raw(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS raw (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id BLOB NOT NULL UNIQUE,
+            rows TEXT NOT NULL,
+            content_type TEXT NOT NULL,
+            received_at_ms INTEGER NOT NULL,
+            body BLOB NOT NULL
+        )",
+    )?;
+    if !connection.column_exists(None, "quarantine", "key")? {
+        connection.execute_batch("ALTER TABLE quarantine ADD COLUMN key BLOB")?;
+    }
+    connection
+        .execute_batch("CREATE UNIQUE INDEX IF NOT EXISTS quarantine_by_key ON quarantine (key)")
 }
 
 /// Adds the visibility of subscriptions to a file of a version that did not keep it. NULL: the next subscriber decides. The

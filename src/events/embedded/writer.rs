@@ -14,6 +14,7 @@ use std::{
 use prost::Message as _;
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use self::{
     registration::{Registration, register},
@@ -25,8 +26,9 @@ use super::{
     chunk::Chunk,
     health::Health,
     log_clock::{LogClock, Reading},
+    raw_store,
 };
-use crate::{message::event_type::EventType, ops::metrics::Metrics};
+use crate::{events::raw::RawResponse, message::event_type::EventType, ops::metrics::Metrics};
 
 /// Maximum number of events in one transaction: enough to share the cost of the fsync, few enough to keep the latency low.
 const EVENTS_PER_COMMIT: usize = 2000;
@@ -46,6 +48,14 @@ pub(super) enum Job {
     },
     Quarantine {
         body: Quarantined,
+        reply: Reply,
+    },
+    KeepRaw {
+        response: RawResponse,
+        reply: Reply,
+    },
+    RemoveRaw {
+        id: Uuid,
         reply: Reply,
     },
     SaveSubscription {
@@ -154,6 +164,8 @@ impl Writer {
                     reply
                 }
                 Job::Quarantine { reply, .. }
+                | Job::KeepRaw { reply, .. }
+                | Job::RemoveRaw { reply, .. }
                 | Job::SaveSubscription { reply, .. }
                 | Job::SavePosition { reply, .. }
                 | Job::ForgetSubscriptions { reply, .. } => reply,
@@ -203,17 +215,20 @@ impl Writer {
                 Job::Quarantine { body, .. } => {
                     transaction
                         .prepare_cached(
-                            "INSERT INTO quarantine (came_at_ms, endpoint, content_type, detail, body)
-                             VALUES (?1, ?2, ?3, ?4, ?5)",
+                            "INSERT OR IGNORE INTO quarantine (came_at_ms, endpoint, content_type, detail, body, key)
+                             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                         )?
                         .execute(params![
                             at_ms,
                             body.endpoint,
                             body.content_type,
                             body.detail,
-                            body.body.as_ref()
+                            body.body.as_ref(),
+                            body.key.as_ref().map(Uuid::as_bytes)
                         ])?;
                 }
+                Job::KeepRaw { response, .. } => raw_store::insert(&transaction, response)?,
+                Job::RemoveRaw { id, .. } => raw_store::delete(&transaction, *id)?,
                 Job::SaveSubscription { subscription, .. } => {
                     let filter = subscription
                         .filter
@@ -298,6 +313,8 @@ fn size(job: &Job) -> usize {
     match job {
         Job::Append { events, .. } => events.len(),
         Job::Quarantine { .. }
+        | Job::KeepRaw { .. }
+        | Job::RemoveRaw { .. }
         | Job::SaveSubscription { .. }
         | Job::SavePosition { .. }
         | Job::ForgetSubscriptions { .. }
@@ -314,7 +331,9 @@ fn bytes(job: &Job) -> usize {
             .map(|new| new.event.encoded_len() + EVENT_ROW_BYTES)
             .sum(),
         Job::Quarantine { body, .. } => body.body.len(),
-        Job::SaveSubscription { .. }
+        Job::KeepRaw { response, .. } => response.body.len(),
+        Job::RemoveRaw { .. }
+        | Job::SaveSubscription { .. }
         | Job::SavePosition { .. }
         | Job::ForgetSubscriptions { .. }
         | Job::Trim { .. }

@@ -1,4 +1,4 @@
-//! `InboxService`: pulls and lists received messages. A pulled message is a durable event before the caller gets it.
+//! `InboxService`: pulls and lists received messages. A pulled message is durable before the caller gets it.
 
 use tonic::{Request, Response, Status};
 
@@ -25,20 +25,16 @@ impl InboxService for Inbox {
         let deadline = Deadline::of(request.metadata());
         let limit = pull::limit(request.get_ref().limit)?;
         // A task of its own: the API returns each message once, so the response must be stored even if the caller goes away.
-        let context = self.0.clone();
-        let pulled = self.0.tasks.spawn(async move {
-            pull::check_log_is_ready(&context)?;
-            let response = context.account.client.inbox(Some(limit)).await?;
-            let store = || {
-                let body = response.body.clone();
-                context.intake.received(&response.content_type, body)
-            };
-            pull::store_with_retries(store).await
-        });
+        let pulls = self.0.pulls.clone();
+        let pulled = self
+            .0
+            .tasks
+            .spawn(async move { Ok(pulls.received(limit).await?) });
         let inbox = crate::grpc::in_time(deadline, crate::grpc::joined(pulled)).await?;
         let messages = inbox
             .events
             .into_iter()
+            .map(|new| new.event)
             .filter(|event| caller.may_see(&event.application))
             .filter_map(|event| match event.payload {
                 Some(Payload::Received(received)) => Some(*received),

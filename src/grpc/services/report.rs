@@ -1,4 +1,4 @@
-//! `ReportService`: pulls delivery reports. A pulled report is a durable event before the caller gets it.
+//! `ReportService`: pulls delivery reports. A pulled report is durable before the caller gets it.
 
 use tonic::{Request, Response, Status};
 
@@ -9,7 +9,7 @@ use crate::grpc::{
 use crate::{
     infobip::ReportsQuery,
     message::id::check_bulk_id,
-    proto::v1::{self, ReportSource, event::Payload, report_service_server::ReportService},
+    proto::v1::{self, event::Payload, report_service_server::ReportService},
 };
 
 #[derive(Clone)]
@@ -37,21 +37,16 @@ impl ReportService for Reports {
             limit: Some(pull::limit(request.limit)?),
         };
         // A task of its own: the API returns each report once, so the response must be stored even if the caller goes away.
-        let context = self.0.clone();
-        let pulled = self.0.tasks.spawn(async move {
-            pull::check_log_is_ready(&context)?;
-            let response = context.account.client.reports(&query).await?;
-            let store = || {
-                let body = response.body.clone();
-                context
-                    .intake
-                    .reports(ReportSource::Pull, &response.content_type, body)
-            };
-            pull::store_with_retries(store).await
-        });
-        let events = crate::grpc::in_time(deadline, crate::grpc::joined(pulled)).await?;
-        let reports = events
+        let pulls = self.0.pulls.clone();
+        let pulled = self
+            .0
+            .tasks
+            .spawn(async move { Ok(pulls.reports(&query).await?) });
+        let pulled = crate::grpc::in_time(deadline, crate::grpc::joined(pulled)).await?;
+        let reports = pulled
+            .events
             .into_iter()
+            .map(|new| new.event)
             .filter(|event| caller.may_see(&event.application))
             .filter_map(|event| match event.payload {
                 Some(Payload::Report(report)) => Some(*report),

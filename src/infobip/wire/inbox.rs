@@ -1,5 +1,7 @@
 //! Parses received messages: responses of `/sms/1/inbox/reports` and `/sms/1/inbox/logs`, and pushes by POST.
 
+use std::cell::Cell;
+
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -17,7 +19,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x2d7c_5b7e_50d1_4c8f_9a53_0b6f_9d2e_71c
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct InboxRow {
-    /// Its `message_id` is never empty: [`message_id`] creates one if the API sent none.
+    /// Its `message_id` is never empty: the bridge creates one if the API sent none.
     pub received: v1::ReceivedMessage,
     /// The row as received, as JSON.
     pub source_payload: String,
@@ -54,10 +56,23 @@ struct WireReceived<'a> {
 /// # Errors
 /// [`UnreadableBody`] if the body has no readable row and is not an empty list either.
 pub fn read_inbox(body: &[u8]) -> Result<Rows<InboxRow>, UnreadableBody> {
-    read_rows(body, read)
+    read_rows(body, |row| read(row, Uuid::now_v7))
 }
 
-fn read(row: &str) -> Result<InboxRow, String> {
+/// As [`read_inbox`], but reading the same body for the same `source` again gives the same ids: where others would be random, they are
+/// derived from `source` and the position of the row.
+///
+/// # Errors
+/// As [`read_inbox`].
+pub fn read_inbox_of(source: Uuid, body: &[u8]) -> Result<Rows<InboxRow>, UnreadableBody> {
+    let position = Cell::new(0_u64);
+    read_rows(body, |row| {
+        let of_row = position.replace(position.get() + 1).to_be_bytes();
+        read(row, || Uuid::new_v5(&source, &of_row))
+    })
+}
+
+fn read(row: &str, unknown_id: impl FnOnce() -> Uuid) -> Result<InboxRow, String> {
     let wire: WireReceived<'_> = serde_json::from_str(row).map_err(|error| json_detail(&error))?;
     let is_empty = [&wire.message_id, &wire.from, &wire.to, &wire.text]
         .into_iter()
@@ -68,7 +83,12 @@ fn read(row: &str) -> Result<InboxRow, String> {
     let received_at = convert::proto_timestamp(&wire.received_at);
     Ok(InboxRow {
         received: v1::ReceivedMessage {
-            message_id: message_id(wire.message_id.into_text(), received_at.is_some(), row),
+            message_id: message_id_or(
+                wire.message_id.into_text(),
+                received_at.is_some(),
+                row,
+                unknown_id,
+            ),
             from: wire.from.into_text(),
             to: wire.to.into_text(),
             text: wire.text.into_text(),
@@ -88,12 +108,21 @@ fn read(row: &str) -> Result<InboxRow, String> {
 /// that a repeated push gets the same id. Without a time of reception it is random: the same text twice from one phone must
 /// not count as one message, because a duplicate is better than a lost message.
 pub(super) fn message_id(given: String, has_timestamp: bool, content: &str) -> String {
+    message_id_or(given, has_timestamp, content, Uuid::now_v7)
+}
+
+fn message_id_or(
+    given: String,
+    has_timestamp: bool,
+    content: &str,
+    unknown: impl FnOnce() -> Uuid,
+) -> String {
     if !given.is_empty() {
         given
     } else if has_timestamp {
         Uuid::new_v5(&NAMESPACE, content.as_bytes()).to_string()
     } else {
-        Uuid::now_v7().to_string()
+        unknown().to_string()
     }
 }
 
@@ -125,6 +154,23 @@ mod tests {
         assert_eq!(received.received_at.unwrap().seconds, 1_573_315_200);
     }
 
+    /// A response that is read again after a restart must not give other events.
+    #[test]
+    fn rows_without_id_and_time_have_the_same_ids_for_the_same_source() {
+        let body =
+            br#"{"results":[{"from":"41","text":"Hi"},{"bad":1},{"from":"41","text":"Hi"}]}"#;
+        let ids = |source: Uuid| {
+            let rows = read_inbox_of(source, body).unwrap().rows;
+            rows.into_iter()
+                .map(|row| row.received.message_id)
+                .collect::<Vec<_>>()
+        };
+        let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
+        assert_eq!(ids(one), ids(one));
+        assert_ne!(ids(one)[0], ids(one)[1], "each row is a message");
+        assert_ne!(ids(one), ids(other));
+    }
+
     #[test]
     fn xml_and_json_give_the_same_message() {
         let xml = "<reportResponse><messageCount>1</messageCount><pendingMessageCount>4</pendingMessageCount><results>\
@@ -146,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_received_message_without_an_id_gets_one() {
-        let id = |row: &str| read(row).unwrap().received.message_id;
+        let id = |row: &str| read(row, Uuid::now_v7).unwrap().received.message_id;
         let timed = r#"{"from":"1","text":"YES","receivedAt":"2019-11-09T16:00:00.000+0000"}"#;
         assert_eq!(id(timed), id(timed));
         let untimed = r#"{"from":"1","text":"YES"}"#;

@@ -56,7 +56,7 @@ pub(super) struct WireReport<'a> {
     pub(super) mccmnc: Scalar<'a>,
     #[serde(borrow)]
     pub(super) price: Object<WirePrice<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "convert::status_or_name")]
     pub(super) status: Object<WireCode<'a>>,
     #[serde(borrow)]
     pub(super) error: Object<WireCode<'a>>,
@@ -206,6 +206,26 @@ mod tests {
         assert_eq!(report.status.unwrap().group(), StatusGroup::Expired);
         assert_eq!(report.callback_data, r#"{"order": 7}"#);
         assert!(report.r#final);
+    }
+
+    /// Seen of clients in production, in flat rows.
+    #[test]
+    fn a_status_may_be_a_text() {
+        for (text, group, name) in [
+            ("delivered", StatusGroup::Delivered, ""),
+            (" PENDING", StatusGroup::Pending, ""),
+            ("EXPIRED_EXPIRED", StatusGroup::Expired, "EXPIRED_EXPIRED"),
+            ("sent", StatusGroup::Unspecified, "sent"),
+        ] {
+            let report = only(&format!(r#"{{"messageId":"a","status":"{text}"}}"#)).report;
+            assert_eq!(report.r#final, codes::is_final(group), "{text}");
+            let status = report.status.unwrap();
+            assert_eq!((status.group(), status.name.as_str()), (group, name));
+        }
+        for nothing in ["\"\"", "\" \"", "null", "7", "[]", "true"] {
+            let row = format!(r#"{{"messageId":"a","status":{nothing}}}"#);
+            assert_eq!(only(&row).report.status, None, "{row}");
+        }
     }
 
     #[test]

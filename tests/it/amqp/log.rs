@@ -351,6 +351,7 @@ async fn quarantined_bodies_are_stored_unchanged() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
     log.quarantine(Quarantined {
+        key: None,
         endpoint: "reports",
         content_type: "text/html".into(),
         body: "<html>".into(),

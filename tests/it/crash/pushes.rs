@@ -41,28 +41,30 @@ const KILL_POINT_TIMEOUT: Duration = Duration::from_secs(4);
 const CYCLES_OF_OUTAGE: usize = 10;
 
 /// The engine of the event log.
-enum Engine {
+pub(super) enum Engine {
     Embedded,
     Broker(TestBroker, Option<Node>),
 }
 
 impl Engine {
-    async fn broker() -> Self {
+    pub(super) async fn broker() -> Self {
         let (broker, node) = TestBroker::start_alone().await;
         drop(broker.publisher().await);
         Self::Broker(broker, Some(node))
     }
 
-    async fn start(
+    pub(super) async fn start(
         &self,
         folder: TempDir,
         simulator: &TestSimulator,
         kill_at: &str,
+        more: &[(&str, &str)],
     ) -> BridgeProcess {
         let mut settings = vec![
             ("SMSBRIDGE_KILL_AT", kill_at),
             ("SMSBRIDGE_HTTP__REQUEST_TIMEOUT", "2s"),
         ];
+        settings.extend(more);
         if let Self::Broker(broker, _) = self {
             settings.push(("SMSBRIDGE_AMQP__URL", broker.url.as_str()));
             settings.push(("SMSBRIDGE_AMQP__CONFIRM_TIMEOUT", "1s"));
@@ -99,19 +101,24 @@ impl Engine {
         if let Self::Broker(broker, _) = self {
             return EventTail::start(broker).await.finish().await;
         }
-        let request = StreamEventsRequest {
-            start: Some(Start::Since(Timestamp::default())),
-            end_at_head: true,
-            ..Default::default()
-        };
-        let mut client = EventServiceClient::new(bridge.connect().await);
-        let mut stream = client.stream_events(request).await.unwrap().into_inner();
-        let mut events = Vec::new();
-        while let Some(answer) = stream.message().await.unwrap() {
-            events.extend(answer.event);
-        }
-        events
+        events_of(bridge).await
     }
+}
+
+/// All events of a bridge, in the order of its log, as its clients see them.
+pub(super) async fn events_of(bridge: &BridgeProcess) -> Vec<Event> {
+    let request = StreamEventsRequest {
+        start: Some(Start::Since(Timestamp::default())),
+        end_at_head: true,
+        ..Default::default()
+    };
+    let mut client = EventServiceClient::new(bridge.connect().await);
+    let mut stream = client.stream_events(request).await.unwrap().into_inner();
+    let mut events = Vec::new();
+    while let Some(answer) = stream.message().await.unwrap() {
+        events.extend(answer.event);
+    }
+    events
 }
 
 async fn attack(mut engine: Engine) {
@@ -137,7 +144,7 @@ async fn attack(mut engine: Engine) {
             let life = Duration::from_millis(random.random_range(5..400));
             (String::new(), life)
         };
-        let bridge = engine.start(folder, &simulator, &kill_at).await;
+        let bridge = engine.start(folder, &simulator, &kill_at, &[]).await;
         at.send_replace(Some(bridge.addresses.http));
         released.add_permits(of_cycle);
         let outage = engine.outage(cycle, &mut random);
@@ -148,7 +155,7 @@ async fn attack(mut engine: Engine) {
         peak_mb = peak_mb.max(ended.peak_memory_mb.unwrap_or_default());
         folder = ended.folder;
     }
-    let bridge = engine.start(folder, &simulator, "").await;
+    let bridge = engine.start(folder, &simulator, "", &[]).await;
     at.send_replace(Some(bridge.addresses.http));
     released.add_permits(of_cycle);
     let pushed = infobip.finish().await;

@@ -119,8 +119,11 @@ fn end(random: &mut StdRng, number: usize) -> End {
         let most = match point {
             KillPoint::RequestEnded => 15,
             KillPoint::ResultsStored => 150,
-            // Not in `KILL_POINTS`: `amqp::dead_letters_for_operators` and `pushes` have the last two.
-            KillPoint::CopyConfirmed | KillPoint::ReplayConfirmed | KillPoint::EventsStored => 10,
+            // Not in `KILL_POINTS`: `amqp::dead_letters_for_operators`, `pulls` and `pushes` have the last three.
+            KillPoint::CopyConfirmed
+            | KillPoint::ReplayConfirmed
+            | KillPoint::RawStored
+            | KillPoint::EventsStored => 10,
         };
         return End::At(point, random.random_range(1..=most));
     }

@@ -218,8 +218,7 @@ impl Row {
             let value = self.field(name);
             value.is_some_and(|value| !value.is_null() && !value.is_object() && !value.is_array())
         };
-        self.nesting.is_empty()
-            && (is_scalar(&kind.id) || kind.instead.iter().any(|name| is_scalar(name)))
+        self.nesting.is_empty() && (is_scalar(&kind.id) || kind.instead.iter().any(is_scalar))
     }
 
     fn json(&self) -> String {
