@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
 /// One address or several that share a prefix.
@@ -15,6 +15,20 @@ impl Network {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
+}
+
+/// A network of IPv4 addresses within IPv6, as the IPv4 one.
+fn without_mapping(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else {
+        return network;
+    };
+    let (Some(address), Some(prefix)) = (
+        mapped.addr().to_ipv4_mapped(),
+        mapped.prefix_len().checked_sub(96),
+    ) else {
+        return network;
+    };
+    Ipv4Net::new(address, prefix).map_or(network, IpNet::V4)
 }
 
 impl<'de> Deserialize<'de> for Network {
@@ -36,7 +50,7 @@ impl<'de> Deserialize<'de> for Network {
                 };
                 let network = text.parse().or_else(|_| one());
                 network
-                    .map(Network)
+                    .map(|network| Network(without_mapping(network)))
                     .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
@@ -50,7 +64,7 @@ mod tests {
 
     #[test]
     fn networks_are_cidr_or_single_addresses() {
-        let text = "[http]\nallowed_networks = [\"192.0.2.0/24\", \"2001:db8::/32\", \"198.51.100.7\", \"::ffff:203.0.113.9\"]";
+        let text = "[http]\nallowed_networks = [\"192.0.2.0/24\", \"2001:db8::/32\", \"198.51.100.7\", \"::ffff:203.0.113.9\", \"::ffff:100.64.0.0/112\"]";
         let networks = load(text, &[]).unwrap().http.allowed_networks;
         let has = |address: &str| {
             let address = address.parse().unwrap();
@@ -62,6 +76,7 @@ mod tests {
             "2001:db8::1",
             "198.51.100.7",
             "203.0.113.9",
+            "100.64.255.1",
         ] {
             assert!(has(address), "{address}");
         }

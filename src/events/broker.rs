@@ -261,7 +261,7 @@ fn is_refusal(error: &AmqpError) -> bool {
 enum Route {
     /// The events exchange: to every bound queue.
     Exchange,
-    /// The default exchange: to the stream only.
+    /// The exchange in front of the stream: to the stream only, or to the queue of unrouted events while it is not bound.
     StreamOnly,
     /// To the stream now, and to the exchange when it confirms again.
     StreamFirst,
@@ -281,7 +281,9 @@ impl Unconfirmed<'_> {
         let event = &self.new.event;
         let (exchange, routing_key) = match self.route {
             Route::Exchange => (topology.events(), self.routing_key.clone()),
-            Route::StreamOnly | Route::StreamFirst => (String::new(), topology.events_log()),
+            Route::StreamOnly | Route::StreamFirst => {
+                (topology.events_log(), self.routing_key.clone())
+            }
         };
         codec::event_message(event, self.body.clone(), exchange, routing_key)
     }

@@ -98,20 +98,26 @@ async fn clicks(State(webhooks): Shared, secret: Secret, request: Request) -> Re
         .await
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
 struct LookupParameters {
     application: Option<String>,
     request: Option<String>,
 }
 
 /// The `notifyUrl` that the bridge gives Infobip names the application that requested the look-up, and identifies the request;
-/// without a valid name the result belongs to the default application.
+/// without a valid name the result belongs to the default application. A signature does not cover the URL, so that of a signed push
+/// names nothing.
 async fn lookups(
     State(webhooks): Shared,
     secret: Secret,
     Query(parameters): Query<LookupParameters>,
     request: Request,
 ) -> Response {
+    let credentials = credentials(&secret);
+    let parameters = match credentials {
+        Credentials::Secret(_) => parameters,
+        Credentials::Signature => LookupParameters::default(),
+    };
     let application = parameters
         .application
         .and_then(|name| ApplicationName::parse(&name).ok())
@@ -124,6 +130,6 @@ async fn lookups(
             .await
     };
     webhooks
-        .push(Webhook::Lookups, credentials(&secret), request, store)
+        .push(Webhook::Lookups, credentials, request, store)
         .await
 }

@@ -16,6 +16,7 @@ mod doubts;
 mod encodings;
 mod expiry;
 mod frozen_broker;
+mod intake;
 mod log;
 mod log_ends;
 mod log_under_load;

@@ -30,6 +30,8 @@ use crate::{
 
 /// The largest response. RabbitMQ 4 ends the session on a message of more than 16 MiB, properties included.
 const MAX_BODY_BYTES: usize = 15 * 1024 * 1024;
+/// Why a message of the queue is in quarantine.
+const NO_RESPONSE: &str = "it was in the queue of responses and is none";
 /// How the bridge came to read a response.
 const SOURCE: &str = "pull";
 
@@ -93,10 +95,14 @@ impl BrokerRawStore {
             "a message in the queue is no response of the API: moved to quarantine"
         );
         let acker = delivery.acker.clone();
+        // None of its own properties: with a `user_id` the broker ends the session of all publications, and `CC` is another address.
+        let content_type = headers::property(delivery.properties.content_type());
         self.publish(Message {
             exchange: String::new(),
             routing_key: self.topology.quarantine(),
-            properties: delivery.properties.with_expiration("".into()),
+            properties: codec::properties(content_type)
+                .with_message_id(codec::lossy_short(&Uuid::now_v7().to_string()))
+                .with_headers(headers::text_table([(headers::DETAIL, NO_RESPONSE)])),
             body: delivery.data.into(),
         })
         .await?;

@@ -65,14 +65,13 @@ impl UnroutedEvents {
     async fn keep_bound(&self, session: &mut Option<Session>) {
         let mut pause = INTERVAL;
         loop {
+            let longer = (pause * 2).min(LONGEST_PAUSE);
             // A connection of its own: the broker ends a channel, and so its session, on a binding that it refuses.
             match self.round(session).await {
-                Ok(is_emptied) => {
-                    let longer = (pause * 2).min(LONGEST_PAUSE);
-                    pause = if is_emptied { INTERVAL } else { longer };
-                }
-                // The publisher says what the broker refuses.
+                Ok(is_emptied) => pause = if is_emptied { INTERVAL } else { longer },
+                // The publisher says what the broker refuses. Each refused publication ends its session.
                 Err(error) => {
+                    pause = longer;
                     tracing::debug!(%error, "cannot look after the bindings of the event stream");
                     if let Some(session) = session.take() {
                         session.close().await;
@@ -175,15 +174,21 @@ impl UnroutedEvents {
             event.is_none_or(|event| !self.history.lock().is_late_pending(&event))
         };
         let outcomes = self.publisher.publish_allowed(messages.collect(), allows);
+        let mut failed = None;
         for (delivery, outcome) in batch.iter().zip(outcomes.await) {
             match outcome {
                 None => self.metrics.late_pending_dropped(),
-                Some(outcome) => outcome.map_err(unavailable)?,
+                Some(Ok(())) => {}
+                // The others may be confirmed: those must not come again.
+                Some(Err(error)) => {
+                    failed.get_or_insert(error);
+                    continue;
+                }
             }
             let acknowledged = delivery.acker.ack(BasicAckOptions::default());
             acknowledged.await.map_err(unavailable)?;
         }
-        Ok(())
+        failed.map_or(Ok(()), |error| Err(unavailable(error)))
     }
 }
 

@@ -46,9 +46,15 @@ pub fn test_body(test: &str) -> Option<String> {
         Some(module) => ("src", module),
         None => ("tests/it", module),
     };
-    let file = format!("{root}{folder}/{}.rs", module.replace("::", "/"));
-    let source = read(&file)?;
-    let (before, _) = source.split_once(&format!("fn {name}("))?;
+    let module = module.replace("::", "/");
+    let declared = format!("fn {name}(");
+    // Unit tests of a large module have a file of their own.
+    let files = [format!("{module}.rs"), format!("{module}/tests.rs")];
+    let source = files
+        .iter()
+        .filter_map(|file| read(&format!("{root}{folder}/{file}")))
+        .find(|source| source.contains(&declared))?;
+    let (before, _) = source.split_once(&declared)?;
     let attributes = before.lines().rev().skip(1).take(4);
     let is_test = attributes
         .map(str::trim)

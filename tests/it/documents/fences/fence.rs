@@ -60,7 +60,7 @@ fn begin(number: usize, info: &str) -> Fence {
         ["sh", "background"] => Kind::Background,
         ["python"] => Kind::Python,
         ["js"] => Kind::JavaScript,
-        ["text" | "toml" | "yaml"] => Kind::Text,
+        ["text" | "toml" | "yaml" | "json"] => Kind::Text,
         [_, file] if let Some(name) = file.strip_prefix("file=") => Kind::File(name.to_owned()),
         _ => panic!("line {number}: the test does not know how to run ```{info}"),
     };
