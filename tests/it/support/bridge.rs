@@ -13,10 +13,10 @@ use smsbridge::{
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::{Streaming, transport::Channel};
+use tonic::{Code, Streaming, transport::Channel};
 
 use super::{
-    DEADLINE,
+    DEADLINE, eventually,
     simulator::{PASSWORD, TestSimulator, USERNAME},
 };
 
@@ -112,9 +112,17 @@ impl TestBridge {
         events
     }
 
+    /// Tries again, as callers do, while the log says that it is unavailable: the broker of a busy machine may take longer than the bridge
+    /// waits.
     pub async fn read(&self, request: v1::StreamEventsRequest) -> EventReader {
-        let mut client = EventServiceClient::new(self.channel.clone());
-        EventReader(client.stream_events(request).await.unwrap().into_inner())
+        let client = EventServiceClient::new(self.channel.clone());
+        let answer = eventually("the event log can be read", async || {
+            match client.clone().stream_events(request.clone()).await {
+                Err(status) if status.code() == Code::Unavailable => None,
+                answer => Some(answer),
+            }
+        });
+        EventReader(answer.await.unwrap().into_inner())
     }
 
     /// The URL of a webhook.
