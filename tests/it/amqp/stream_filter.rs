@@ -163,7 +163,7 @@ async fn a_reader_that_follows_gets_the_events_of_its_applications() {
 
 /// The figures of docs/BENCHMARKS.md.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures: run it alone, with --nocapture and --release"]
+#[ignore = "measures for some minutes: docs/BENCHMARKS.md has the command"]
 async fn a_read_of_one_application_of_100_is_measured() {
     for run in [1, 500] {
         let broker = TestBroker::start().await;

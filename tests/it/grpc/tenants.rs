@@ -217,27 +217,21 @@ async fn reads_of_logs(alpha: &Tenant, beta: &Tenant) {
         })
         .await,
     );
-    for id in guesses(MESSAGE) {
-        let request = v1::ListSmsLogsRequest {
-            message_ids: vec![id.clone()],
-            ..all()
-        };
+    let by_message = guesses(MESSAGE).map(|id| v1::ListSmsLogsRequest {
+        message_ids: vec![id],
+        ..all()
+    });
+    let by_bulk = guesses(BULK).map(|id| v1::ListSmsLogsRequest {
+        bulk_ids: vec![id],
+        ..all()
+    });
+    for request in by_message.into_iter().chain(by_bulk) {
+        let asked = format!("{request:?}");
         let answer = logs(request).await;
         let rows = answer
             .as_ref()
             .map_or(0, |answer| answer.get_ref().logs.len());
-        assert_eq!(rows, 0, "{id}: {answer:?}");
-    }
-    for id in guesses(BULK) {
-        let request = v1::ListSmsLogsRequest {
-            bulk_ids: vec![id.clone()],
-            ..all()
-        };
-        let answer = logs(request).await;
-        let rows = answer
-            .as_ref()
-            .map_or(0, |answer| answer.get_ref().logs.len());
-        assert_eq!(rows, 0, "{id}: {answer:?}");
+        assert_eq!(rows, 0, "{asked}: {answer:?}");
     }
     // Beta's page token.
     let page = v1::ListSmsLogsRequest {
