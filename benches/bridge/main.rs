@@ -16,6 +16,7 @@
 mod bare;
 mod broker;
 mod confirm;
+mod crowd;
 mod engine;
 mod load;
 mod process;
@@ -114,6 +115,9 @@ async fn measure(report: &mut Report) {
     if is_named("replay") {
         replay::replay(report, Engine::Embedded).await;
     }
+    if is_named("crowd") {
+        crowd::crowd(report, Engine::Embedded).await;
+    }
     let Ok(url) = std::env::var("SMSBRIDGE_BENCH_AMQP_URL") else {
         println!("without SMSBRIDGE_BENCH_AMQP_URL nothing is measured that needs a broker");
         return;
@@ -137,6 +141,9 @@ async fn measure(report: &mut Report) {
     }
     if is_named("replay") {
         replay::replay(report, Engine::Broker(&url)).await;
+    }
+    if is_named("crowd") {
+        crowd::crowd(report, Engine::Broker(&url)).await;
     }
     if is_named("full") {
         queue::full(report, &url).await;

@@ -17,6 +17,10 @@ use super::{load::Measured, process::Bridge};
 
 /// Reports in a push.
 pub const REPORTS: u64 = 100;
+/// The application of messages whose caller named none.
+pub const DEFAULT: &str = "default";
+/// A push that takes longer has failed: longer than the bridge lets one take.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A number from an environment variable.
 pub fn number(variable: &str, default: u64) -> u64 {
@@ -39,6 +43,7 @@ impl Pusher {
             .no_proxy()
             .tcp_nodelay(true)
             .pool_max_idle_per_host(usize::MAX)
+            .timeout(TIMEOUT)
             .build()
             .unwrap();
         Self {
@@ -66,7 +71,7 @@ impl Pusher {
     /// Each must be answered 200. The bodies are there before.
     pub async fn at_once(&self, reports: u64, connections: usize) -> Measured {
         let bodies: Vec<Bytes> = pushes(reports)
-            .map(|numbers| body("bench", numbers))
+            .map(|numbers| body(&[DEFAULT], "bench", numbers))
             .collect();
         let bodies = Arc::new(bodies);
         let next = Arc::new(AtomicUsize::new(0));
@@ -94,10 +99,11 @@ impl Pusher {
         }
     }
 
-    /// Pushes this many reports in pushes of [`REPORTS`] at a pace, at most `connections` at a time. Returns the reports of the pushes
-    /// that were answered 200.
+    /// Pushes the reports with these numbers in pushes of [`REPORTS`] at a pace, at most `connections` at a time. Returns those of the
+    /// pushes that were answered 200.
     pub async fn paced(
         &self,
+        applications: &'static [&'static str],
         numbers: Range<u64>,
         per_second: u64,
         connections: usize,
@@ -113,7 +119,9 @@ impl Pusher {
             let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
             let pusher = self.clone();
             tasks.push(tokio::spawn(async move {
-                let stored = pusher.push(body("bench", numbers.clone())).await;
+                let stored = pusher
+                    .push(body(applications, "bench", numbers.clone()))
+                    .await;
                 drop(permit);
                 stored.then_some(numbers)
             }));
@@ -133,8 +141,8 @@ fn pushes(reports: u64) -> impl Iterator<Item = Range<u64>> {
         .map(move |first| first..(first + REPORTS).min(reports))
 }
 
-/// A push of the reports with these numbers: messages of `default`, delivered.
-pub fn body(kind: &str, numbers: Range<u64>) -> Bytes {
+/// A push of the reports with these numbers: messages of these applications in turn, delivered.
+pub fn body(applications: &[&str], kind: &str, numbers: Range<u64>) -> Bytes {
     let mut body = String::with_capacity(64 + (numbers.end - numbers.start) as usize * 480);
     body.push_str(r#"{"results":["#);
     let first = numbers.start;
@@ -142,7 +150,8 @@ pub fn body(kind: &str, numbers: Range<u64>) -> Bytes {
         if number > first {
             body.push(',');
         }
-        let message_id = format!("default.{}", message_id(kind, number));
+        let application = applications[number as usize % applications.len()];
+        let message_id = format!("{application}.{kind}-{number:012}");
         let _ = write!(
             body,
             r#"{{"bulkId":"bench-bulk","messageId":"{message_id}","to":"{}","sentAt":"2026-02-12T09:51:43.123+0100","doneAt":"2026-02-12T09:51:43.127+0100","smsCount":1,"price":{{"pricePerMessage":0.01,"currency":"EUR"}},"status":{{"groupId":3,"groupName":"DELIVERED","id":5,"name":"DELIVERED_TO_HANDSET","description":"Message delivered to handset"}},"error":{{"groupId":0,"groupName":"OK","id":0,"name":"NO_ERROR","description":"No Error","permanent":false}}}}"#,
@@ -153,12 +162,7 @@ pub fn body(kind: &str, numbers: Range<u64>) -> Bytes {
     body.into()
 }
 
-/// The message id of a report, as its application knows it.
-pub fn message_id(kind: &str, number: u64) -> String {
-    format!("{kind}-{number:012}")
-}
-
-/// The kind and the number of a message id that [`message_id`] made.
+/// The kind and the number in a message id of [`body`], as its application knows it.
 pub fn read_message_id(message_id: &str) -> Option<(&str, u64)> {
     let (kind, number) = message_id.rsplit_once('-')?;
     Some((kind, number.parse().ok()?))

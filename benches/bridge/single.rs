@@ -7,7 +7,7 @@ use super::{
     bare::{lapin, sqlite},
     engine::{Engine, Log},
     process::{Bridge, Simulator},
-    push::{Pusher, body, number},
+    push::{DEFAULT, Pusher, body, number},
     report::Report,
     seconds,
 };
@@ -57,7 +57,11 @@ async fn pushed(bridge: &Bridge, per_second: u64, duration: Duration) -> Vec<Dur
     let pusher = Pusher::to(bridge);
     // The connections of the first pushes are there before.
     for number in 0..50 {
-        assert!(pusher.push(body("first", number..number + 1)).await);
+        assert!(
+            pusher
+                .push(body(&[DEFAULT], "first", number..number + 1))
+                .await
+        );
     }
     let begun = Instant::now();
     let pushes = (per_second as f64 * duration.as_secs_f64()) as u64;
@@ -67,7 +71,11 @@ async fn pushed(bridge: &Bridge, per_second: u64, duration: Duration) -> Vec<Dur
         tokio::time::sleep_until(due.into()).await;
         let pusher = pusher.clone();
         answers.push(tokio::spawn(async move {
-            assert!(pusher.push(body("single", number..number + 1)).await);
+            assert!(
+                pusher
+                    .push(body(&[DEFAULT], "single", number..number + 1))
+                    .await
+            );
             due.elapsed()
         }));
     }
