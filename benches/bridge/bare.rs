@@ -26,7 +26,7 @@ pub async fn run(arguments: &[String]) {
         ["sqlite-write", source, folder] => sqlite::write(source, folder),
         ["sqlite-read", source] => sqlite::read(source),
         ["sqlite-single", source, folder, per_second, seconds] => {
-            sqlite::single(source, folder, per_second, seconds);
+            sqlite::single(source, folder, per_second, seconds).await;
         }
         ["lapin-publish", url, from, to, in_flight, events] => {
             lapin::publish(url, from, to, in_flight, events).await;

@@ -18,7 +18,7 @@ pub enum Engine<'a> {
 /// The log of one engine, of which several bridges are started one after the other.
 pub enum Log {
     Embedded,
-    Broker(Broker),
+    Broker(Box<Broker>),
 }
 
 impl Engine<'_> {
@@ -32,7 +32,7 @@ impl Engine<'_> {
     pub async fn log(self) -> Log {
         match self {
             Self::Embedded => Log::Embedded,
-            Self::Broker(url) => Log::Broker(Broker::declare(url).await),
+            Self::Broker(url) => Log::Broker(Box::new(Broker::declare(url).await)),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Each commit of the bridge ends in a chunk that is not full ([`MAX_EVENTS`], [`MAX_BYTES`]), because only the next commit could have
 //! filled it: so the file tells which rows were one transaction.
 
-use std::{path::Path, thread};
+use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, params};
 
@@ -65,7 +65,7 @@ pub fn reading(folder: &Path, events: u64) -> Measured {
 }
 
 /// Writes single events at a pace, each in a transaction. Returns how long each took, from when it was due.
-pub fn writing_singly(folder: &Path, per_second: u64, seconds: f64) -> Vec<std::time::Duration> {
+pub fn writing_singly(folder: &Path, per_second: u64, seconds: f64) -> Vec<Duration> {
     let beside = tempfile::tempdir().unwrap();
     let (per_second, seconds) = (per_second.to_string(), seconds.to_string());
     let (from, to) = (text(folder), text(beside.path()));
@@ -121,7 +121,7 @@ pub(super) fn read(source: &str) {
 }
 
 /// The peer of [`writing_singly`].
-pub(super) fn single(source: &str, folder: &str, per_second: &str, seconds: &str) {
+pub(super) async fn single(source: &str, folder: &str, per_second: &str, seconds: &str) {
     let source = open(&Path::new(source).join("events.sqlite"));
     let mut rows = rows(&source).swap_remove(0);
     let connection = create(&source, folder);
@@ -130,7 +130,7 @@ pub(super) fn single(source: &str, folder: &str, per_second: &str, seconds: &str
         .truncate(rows.events.len() / (rows.last_seq - rows.first_seq + 1) as usize);
     let mut took = Vec::new();
     for (number, due) in (1_i64..).zip(due(per_second, seconds)) {
-        thread::sleep(due.saturating_duration_since(std::time::Instant::now()));
+        tokio::time::sleep_until(due.into()).await;
         (rows.first_seq, rows.last_seq) = (number, number);
         let (seq, wire_id, ..) = &mut rows.known[0];
         (*seq, *wire_id) = (number, format!("default.bench-{number:012}"));
