@@ -120,7 +120,8 @@ impl GrpcServer {
     ) -> Result<(), ServeError> {
         let health = HealthReporter::new();
         // Before the first call.
-        health::set(&health, &context, false).await;
+        let is_log_ready = context.log.is_ready();
+        health::set(&health, is_log_ready).await;
 
         // From the inside out.
         let router = self.router(&context, health.clone(), &stop)?;
@@ -135,7 +136,13 @@ impl GrpcServer {
         let metrics = context.metrics.clone();
         let watch = metrics.tasks().clone();
         let mut background = JoinSet::new();
-        background.spawn(watch.watch("health", health::update(health, context, stop.clone())));
+        let updating = health::update(
+            health,
+            move || context.log.is_ready(),
+            is_log_ready,
+            (health::INTERVAL, stop.clone()),
+        );
+        background.spawn(watch.watch("health", updating));
         if let Some(tokens) = self.authenticator.tokens_file() {
             let reloading = keep_loaded(Arc::clone(tokens), metrics.clone(), stop.clone());
             background.spawn(watch.watch("tokens", reloading));
