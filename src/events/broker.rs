@@ -8,6 +8,7 @@
 //! Neighbours: `amqp` publishes; `reader` reads; `unrouted` keeps the stream bound.
 
 mod confirms;
+mod continuity;
 mod cursor;
 mod history;
 mod probe;

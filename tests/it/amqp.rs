@@ -24,6 +24,7 @@ pub(crate) mod lookup;
 mod lost_sessions;
 mod nodes;
 mod outage;
+mod overtaken;
 mod passive;
 mod permissions;
 mod poison;
