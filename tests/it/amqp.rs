@@ -41,5 +41,6 @@ mod topology;
 mod traceparent;
 mod truncated_stream;
 mod unrouted;
+mod unrouted_refused;
 mod untried_copies;
 mod urgent_share;
