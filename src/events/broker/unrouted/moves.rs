@@ -61,10 +61,11 @@ impl<'a> Moves<'a> {
         let mut run: Vec<Moved> = Vec::new();
         for delivery in batch {
             let moved = Moved::of(delivery);
-            let goes_with = |last: &Moved| last.pending.is_some() == moved.pending.is_some();
+            let is_alike = |last: &Moved| last.pending.is_some() == moved.pending.is_some();
             // Nothing tells yet whether the broker takes copies: one is tried.
             let is_tried = self.is_taken.load(Ordering::Relaxed);
-            if !run.is_empty() && !(is_tried && run.last().is_some_and(goes_with)) {
+            let goes_with = is_tried && run.last().is_some_and(is_alike);
+            if !goes_with && !run.is_empty() {
                 self.move_run(std::mem::take(&mut run)).await?;
             }
             run.push(moved);
