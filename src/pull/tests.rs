@@ -21,7 +21,8 @@ use super::{
 use crate::{
     config::Config,
     events::{
-        AppendError, Batch, EventLog, EventStream, Quarantine, Quarantined, ReadError, Start,
+        AppendError, Batch, EventLog, EventStream, MessageEvents, MessageKey, Quarantine,
+        Quarantined, ReadError, Start,
         raw::{RawResponse, RawStore, RowKind, Waiting},
     },
     infobip::{ReportsQuery, account::Account},
@@ -78,6 +79,14 @@ impl EventLog for FakeLog {
         _: bool,
         _: Vec<String>,
     ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
+        unreachable!("the worker reads nothing")
+    }
+
+    fn find_message(
+        &self,
+        _: MessageKey,
+        _: Option<Timestamp>,
+    ) -> BoxFuture<'_, Result<MessageEvents, ReadError>> {
         unreachable!("the worker reads nothing")
     }
 
