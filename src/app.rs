@@ -127,6 +127,14 @@ impl App {
         }
         let storage = match &broker {
             Some(broker) if config.engine() != Engine::Embedded => {
+                if let Some(responses) = EmbeddedLog::left_over(&config.events.data_dir) {
+                    tracing::warn!(
+                        responses,
+                        folder = %config.events.data_dir.display(),
+                        "responses of pulls wait in the embedded log, and the event log is on the broker: their rows are no events until the \
+                         bridge runs with events.engine = \"embedded\" again, until they are"
+                    );
+                }
                 broker.storage(config.events.encoding, metrics.clone())
             }
             _ => {

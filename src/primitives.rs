@@ -4,6 +4,7 @@
 
 pub mod bounded_text;
 pub mod joined;
+pub mod json_error;
 pub mod masked_text;
 pub mod recent_map;
 pub mod retry;

@@ -6,7 +6,8 @@
 //!
 //! Invariants (P4 and P9, docs/RELIABILITY.md): nothing is read from the API while its response could not be stored; a response is kept
 //! in memory until it is in the raw store; the same response always gives the same event ids, however often it is split. The raw store is
-//! bounded: at most [`MAX_UNDER_WAY`] pulls are under way in a process, and none begins while its worker is behind.
+//! bounded: at most [`MAX_UNDER_WAY`] pulls are under way in a process, and none begins while its worker is behind or while
+//! [`MAX_WAITING`] responses wait.
 //! Neighbours: `worker` takes what is stored, `intake` splits and stores, `events::raw` is the store; `grpc` pulls.
 
 mod worker;
@@ -44,8 +45,12 @@ use crate::{
 const MAX_UNDER_WAY: usize = 4;
 /// How long a pull waits for one of these places, and until the store is open.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a pull whose response is stored waits until its rows are events.
-const EVENTS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a pull whose response is stored waits until its rows are events. Where another replica makes them events, it waits in vain.
+const EVENTS_TIMEOUT: Duration = Duration::from_millis(500);
+/// Responses in the raw store, of all replicas together, beyond which nothing is pulled.
+const MAX_WAITING: u64 = 200;
+/// Their bytes, where the store knows them.
+const MAX_WAITING_BYTES: u64 = 256 * 1024 * 1024;
 /// The waits between attempts to write the raw store or the event log.
 const STORE_RETRY: RetryPolicy =
     RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(2));
@@ -158,7 +163,16 @@ impl Pulls {
         if let Some(outage) = self.outage() {
             return Err(refused(&outage));
         }
-        place.unwrap_or_else(|_| Err(refused("earlier pulls are not events yet")))
+        let place = place.unwrap_or_else(|_| Err(refused("earlier pulls are not events yet")))?;
+        let waiting = self.0.store.waiting().await;
+        let waiting = waiting.map_err(|error| refused(&error.cause()))?;
+        if waiting.responses >= MAX_WAITING || waiting.bytes >= MAX_WAITING_BYTES {
+            let responses = waiting.responses;
+            return Err(refused(&format!(
+                "{responses} earlier responses are not events yet"
+            )));
+        }
+        Ok(place)
     }
 
     async fn store(

@@ -9,7 +9,7 @@ use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
 use super::{codec, headers::property};
-use crate::{config::EventEncoding, message::time, proto::v1};
+use crate::{config::EventEncoding, message::time, primitives::json_error, proto::v1};
 
 /// The content type of structured CloudEvents in JSON.
 pub const CLOUD_EVENTS: &str = "application/cloudevents+json";
@@ -66,8 +66,10 @@ impl EventBody {
 /// Why a message is not an event.
 #[derive(Debug, thiserror::Error)]
 pub enum UnreadableEvent {
-    #[error(transparent)]
+    /// Without serde's own words, which may quote the message.
+    #[error("{}", json_error::describe(.0))]
     Json(#[from] serde_json::Error),
+    /// It names fields, and no values.
     #[error(transparent)]
     Protobuf(#[from] prost::DecodeError),
 }
@@ -167,6 +169,26 @@ mod tests {
         assert!(decode(codec::PROTOBUF, others[0]).is_err());
         assert!(decode(CLOUD_EVENTS, others[1]).is_err());
         assert!(decode(codec::JSON, others[2]).is_err());
+    }
+
+    #[test]
+    fn an_error_does_not_quote_the_message() {
+        let secret = "41793026727 has the code 4711";
+        for (content_type, body) in [
+            (codec::JSON, format!("\"{secret}\"")),
+            (codec::JSON, format!("{{\"time\": \"{secret}\"}}")),
+            (codec::JSON, format!("{{\"{secret}\": 1}}")),
+            (CLOUD_EVENTS, format!("{{\"data\": \"{secret}\"}}")),
+            (codec::PROTOBUF, secret.to_owned()),
+        ] {
+            let error = decode(content_type, body.as_bytes()).unwrap_err();
+            let shown = error.to_string();
+            assert!(!shown.contains("4711"), "{shown}");
+            assert!(
+                content_type == codec::PROTOBUF || shown.contains("line 1 column"),
+                "{shown}"
+            );
+        }
     }
 
     #[test]

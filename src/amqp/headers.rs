@@ -50,6 +50,8 @@ pub const LETTER_ID: &str = "smsbridge-letter-id";
 pub const REPLAYED: &str = "smsbridge-replayed";
 /// On quarantined bodies: the webhook endpoint that received the body. On pulled responses: whose rows they have.
 pub const ENDPOINT: &str = "smsbridge-endpoint";
+/// On quarantined bodies that are several messages: which part this is, as `1/3`.
+pub const PART: &str = "smsbridge-part";
 /// On pulled responses: how the bridge came to read them.
 pub const SOURCE: &str = "smsbridge-source";
 

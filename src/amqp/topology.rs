@@ -56,6 +56,12 @@ impl Topology {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 
+    /// Whether the bridge declares it. Else an operator owns it.
+    #[must_use]
+    pub fn is_declared(&self) -> bool {
+        self.mode == TopologyMode::Declare
+    }
+
     fn name(&self, rest: &str) -> String {
         format!("{}.{rest}", self.prefix)
     }
@@ -161,7 +167,7 @@ pub fn delay_name(delay: Duration) -> String {
 ///
 /// # Errors
 /// [`AmqpError::Lost`] if it is longer than 255 bytes.
-pub(super) fn short(name: &str) -> Result<ShortString, AmqpError> {
+pub fn short(name: &str) -> Result<ShortString, AmqpError> {
     ShortString::try_new(name)
         .map_err(|_| AmqpError::Lost(format!("`{name}` is longer than 255 bytes")))
 }

@@ -8,9 +8,11 @@
 //! Neighbours: `amqp` publishes; `reader` reads; `unrouted` keeps the stream bound.
 
 mod confirms;
+mod continuity;
 mod cursor;
 mod history;
 mod probe;
+mod quarantine;
 mod raw_store;
 mod reader;
 mod stream_ends;
@@ -26,7 +28,6 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 pub use self::raw_store::BrokerRawStore;
 use self::{
@@ -38,13 +39,10 @@ use self::{
 };
 use super::{
     AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream,
-    MessageEvents, MessageKey, NewEvent, Quarantine, Quarantined, ReadError, SendJournal, Start,
-    message_events,
+    MessageEvents, MessageKey, NewEvent, ReadError, SendJournal, Start, message_events,
 };
 use crate::{
-    amqp::{
-        AmqpError, Endpoint, Message, Publisher, Topology, codec, event_body::EventBody, headers,
-    },
+    amqp::{AmqpError, Endpoint, Message, Publisher, Topology, codec, event_body::EventBody},
     config::EventEncoding,
     ops::metrics::Metrics,
 };
@@ -376,35 +374,5 @@ impl SendJournal for BrokerLog {
         for (wire_id, digest) in sends {
             history.end_send(wire_id, *digest);
         }
-    }
-}
-
-impl Quarantine for BrokerLog {
-    fn add(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
-        Box::pin(async move {
-            let headers = headers::text_table([
-                (headers::ENDPOINT, body.endpoint),
-                (headers::DETAIL, &body.detail),
-            ]);
-            let now = Timestamp::now().as_second().max(0).unsigned_abs();
-            let message = Message {
-                exchange: String::new(),
-                routing_key: self.topology.quarantine(),
-                properties: codec::properties(&body.content_type)
-                    .with_message_id(codec::lossy_short(
-                        &body.key.unwrap_or_else(Uuid::now_v7).to_string(),
-                    ))
-                    .with_timestamp(now)
-                    .with_headers(headers),
-                body: body.body,
-            };
-            self.publisher
-                .publish_mandatory(message)
-                .await
-                .map_err(|error| match error {
-                    AmqpError::Closed => AppendError::Closed,
-                    error => AppendError::Unavailable(error.to_string()),
-                })
-        })
     }
 }

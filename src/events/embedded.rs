@@ -47,6 +47,8 @@ use super::{
 };
 use crate::ops::{kill_point, metrics::Metrics};
 
+/// The name of the file in the folder.
+const FILE: &str = "events.sqlite";
 /// The name of the task that writes.
 const WRITER: &str = "event log";
 
@@ -90,6 +92,13 @@ pub struct EmbeddedLog {
 }
 
 impl EmbeddedLog {
+    /// How many responses of pulls wait in the log of this folder, which another engine does not find. `None` if there are none, or it
+    /// cannot be read.
+    #[must_use]
+    pub fn left_over(folder: &Path) -> Option<u64> {
+        raw_store::left_over(&folder.join(FILE))
+    }
+
     /// Opens the log in a folder, or creates it. Must be called on a tokio runtime.
     ///
     /// # Errors
@@ -111,7 +120,7 @@ impl EmbeddedLog {
             Err(std::fs::TryLockError::Error(source)) => return Err(in_folder(source)),
         }
 
-        let path = folder.join("events.sqlite");
+        let path = folder.join(FILE);
         let in_database = |error: rusqlite::Error| OpenError::Database {
             path: path.clone(),
             detail: error.to_string(),

@@ -25,11 +25,27 @@ pub trait RawStore: Send + Sync + 'static {
     /// Waits for a response that was not taken since [`RawStore::open`], the oldest first. Its future may be dropped.
     fn take(&self) -> BoxFuture<'_, Result<RawResponse, AppendError>>;
 
+    /// Resolves when somebody else may get the response that was taken last: it is not this process's any more.
+    fn lost(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    /// What is stored and not removed, as far as the store can count it. Cheap: asked before each pull.
+    fn waiting(&self) -> BoxFuture<'_, Result<Waiting, AppendError>>;
+
     /// Removes the response that was taken last.
     fn remove(&self, id: Uuid) -> BoxFuture<'_, Result<(), AppendError>>;
 
     /// Ends what [`RawStore::open`] opened.
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What waits in a raw store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waiting {
+    pub responses: u64,
+    /// 0 if the store does not know.
+    pub bytes: u64,
 }
 
 /// A response that the API does not give again.

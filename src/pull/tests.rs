@@ -14,15 +14,21 @@ use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::worker::{Progress, Worker};
+use super::{
+    MAX_WAITING, MAX_WAITING_BYTES, PullError, Pulls,
+    worker::{Progress, Worker},
+};
 use crate::{
+    config::Config,
     events::{
         AppendError, Batch, EventLog, EventStream, MessageEvents, MessageKey, Quarantine,
         Quarantined, ReadError, Start,
-        raw::{RawResponse, RawStore, RowKind},
+        raw::{RawResponse, RawStore, RowKind, Waiting},
     },
+    infobip::{ReportsQuery, account::Account},
     intake::Intake,
     message::applications::Applications,
+    ops::metrics::Metrics,
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -115,6 +121,10 @@ struct FakeStore {
     taken: Mutex<usize>,
     failed_removals: Mutex<usize>,
     changed: Notify,
+    /// Whether somebody else may get what is taken.
+    is_lost: CancellationToken,
+    opened: Mutex<usize>,
+    waiting: Mutex<Waiting>,
 }
 
 impl RawStore for FakeStore {
@@ -126,7 +136,17 @@ impl RawStore for FakeStore {
 
     fn open(&self) -> BoxFuture<'_, Result<(), AppendError>> {
         *self.taken.lock() = 0;
+        *self.opened.lock() += 1;
+        self.changed.notify_waiters();
         std::future::ready(Ok(())).boxed()
+    }
+
+    fn lost(&self) -> BoxFuture<'_, ()> {
+        self.is_lost.cancelled().boxed()
+    }
+
+    fn waiting(&self) -> BoxFuture<'_, Result<Waiting, AppendError>> {
+        std::future::ready(Ok(*self.waiting.lock())).boxed()
     }
 
     fn take(&self) -> BoxFuture<'_, Result<RawResponse, AppendError>> {
@@ -241,4 +261,65 @@ async fn a_response_that_is_split_again_has_the_same_ids() {
     }
     assert_eq!(counts(&log.events), [2, 2]);
     assert_eq!(counts(&log.quarantined), [2, 2]);
+}
+
+/// Its session ended while it could not be made events: the broker has given it to another replica.
+#[tokio::test]
+async fn a_response_that_another_replica_has_got_is_left_to_it() {
+    let (log, store) = (Arc::new(FakeLog::default()), Arc::new(FakeStore::default()));
+    *log.appends.lock() = [Write::Fails; 1_000].into();
+    store.left.lock().push(response(ROWS));
+    let stop = CancellationToken::new();
+    let intake = Intake::new(log.clone(), log.clone(), [], Applications::default());
+    let worker = Worker::new(intake, store.clone(), Arc::default(), stop.clone());
+    let running = tokio::spawn(worker.run());
+    let wait_for = async |what: &str, is_so: &dyn Fn() -> bool| {
+        let waiting = async {
+            while !is_so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, waiting).await.expect(what);
+    };
+    wait_for("it is tried", &|| log.appends.lock().len() < 1_000).await;
+    store.left.lock().clear();
+    store.is_lost.cancel();
+    wait_for("the store is opened again", &|| *store.opened.lock() > 1).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(counts(&log.events), [0; 0], "it is not appended here");
+}
+
+#[tokio::test]
+async fn nothing_is_pulled_while_many_responses_wait() {
+    let (log, store) = (Arc::new(FakeLog::default()), Arc::new(FakeStore::default()));
+    let flags = [
+        // Nobody listens there.
+        ("infobip.base_url", "http://127.0.0.1:1"),
+        ("infobip.username", "nobody"),
+        ("infobip.password", "nobody"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let config = Config::load(None, std::iter::empty(), &flags).unwrap();
+    let metrics = Metrics::new();
+    let account = Account::new(&config.infobip, 0, metrics.clone()).unwrap();
+    let intake = Intake::new(log.clone(), log.clone(), [], Applications::default());
+    let (account, raw) = (Arc::new(account), store.clone());
+    let (pulls, worker) = Pulls::start(account, intake, log.clone(), raw, &metrics);
+    let pull = async |responses, bytes| {
+        *store.waiting.lock() = Waiting { responses, bytes };
+        pulls.reports(&ReportsQuery::default()).await.err().unwrap()
+    };
+    for (responses, bytes) in [(MAX_WAITING, 0), (1, MAX_WAITING_BYTES)] {
+        let refused = pull(responses, bytes).await;
+        let is_refused = matches!(refused, PullError::Store(AppendError::Unavailable(_)));
+        assert!(is_refused, "{refused}");
+        assert!(
+            refused.to_string().contains("nothing was pulled"),
+            "{refused}"
+        );
+    }
+    let tried = pull(MAX_WAITING - 1, MAX_WAITING_BYTES - 1).await;
+    assert!(matches!(tried, PullError::Api(_)), "{tried}");
+    worker.stop(tokio::time::Instant::now() + DEADLINE).await;
 }

@@ -214,7 +214,7 @@ impl Worker {
         }
     }
 
-    /// Tries until the events are durable.
+    /// Tries until the events are durable, or the response is not this process's any more: then another replica makes them events.
     async fn make_events(&self, response: &RawResponse) -> Result<(), End> {
         let mut split = self.intake.split(response);
         let mut backoff = Backoff::new(STORE_RETRY);
@@ -229,7 +229,10 @@ impl Worker {
                 tracing::warn!(%id, %error, "a response that was pulled cannot be made events: trying again");
             }
             self.failing(&error);
-            self.pause(backoff.next_wait()).await?;
+            tokio::select! {
+                paused = self.pause(backoff.next_wait()) => paused?,
+                () = self.store.lost() => return Err(End::Failed(error)),
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 //! Invariant: a delivery is acknowledged only by [`RawStore::remove`]; what is no response is moved to quarantine.
 //! Neighbours: `amqp` publishes and has the topology, `events::raw` has the trait.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
@@ -20,16 +20,19 @@ use lapin::{
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use super::{quarantine, stream_ends::message_count};
 use crate::{
     amqp::{AmqpError, Endpoint, Message, Publisher, Session, Topology, codec, headers},
     events::{
         AppendError,
-        raw::{RawResponse, RawStore, RowKind},
+        raw::{RawResponse, RawStore, RowKind, Waiting},
     },
 };
 
 /// The largest response. RabbitMQ 4 ends the session on a message of more than 16 MiB, properties included.
 const MAX_BODY_BYTES: usize = 15 * 1024 * 1024;
+/// How long the broker may take to count what waits.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why a message of the queue is in quarantine.
 const NO_RESPONSE: &str = "it was in the queue of responses and is none";
 /// How the bridge came to read a response.
@@ -40,6 +43,8 @@ pub struct BrokerRawStore {
     endpoint: Endpoint,
     topology: Topology,
     consuming: Mutex<Option<Consuming>>,
+    /// On the session of the consumer, which is locked while it waits.
+    counting: parking_lot::Mutex<Option<Channel>>,
 }
 
 struct Consuming {
@@ -59,6 +64,7 @@ impl BrokerRawStore {
             endpoint,
             topology,
             consuming: Mutex::new(None),
+            counting: parking_lot::Mutex::new(None),
         }
     }
 
@@ -79,6 +85,7 @@ impl BrokerRawStore {
             FieldTable::default(),
         );
         let consumer = consumer.await?;
+        *self.counting.lock() = Some(session.consuming_channel(1).await?);
         Ok(Consuming {
             session,
             _channel: channel,
@@ -97,14 +104,17 @@ impl BrokerRawStore {
         let acker = delivery.acker.clone();
         // None of its own properties: with a `user_id` the broker ends the session of all publications, and `CC` is another address.
         let content_type = headers::property(delivery.properties.content_type());
-        self.publish(Message {
-            exchange: String::new(),
-            routing_key: self.topology.quarantine(),
-            properties: codec::properties(content_type)
-                .with_message_id(codec::lossy_short(&Uuid::now_v7().to_string()))
-                .with_headers(headers::text_table([(headers::DETAIL, NO_RESPONSE)])),
-            body: delivery.data.into(),
-        })
+        let headers = headers::text_table([(headers::DETAIL, NO_RESPONSE)]);
+        let (publisher, topology) = (&self.publisher, &self.topology);
+        let body = delivery.data.into();
+        quarantine::add(
+            publisher,
+            topology,
+            Uuid::now_v7(),
+            content_type,
+            headers,
+            body,
+        )
         .await?;
         acknowledge(&acker).await
     }
@@ -189,6 +199,34 @@ impl RawStore for BrokerRawStore {
         .boxed()
     }
 
+    fn lost(&self) -> BoxFuture<'_, ()> {
+        async move {
+            match &*self.consuming.lock().await {
+                Some(consuming) => consuming.session.ended().await,
+                None => std::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+
+    /// Without the one that each replica has taken.
+    fn waiting(&self) -> BoxFuture<'_, Result<Waiting, AppendError>> {
+        async move {
+            let channel = self.counting.lock().clone();
+            let channel = channel.ok_or_else(|| lost("there is no session with the broker"))?;
+            let queue = self.topology.intake();
+            let counting = message_count(&channel, &queue);
+            let counted = tokio::time::timeout(COUNT_TIMEOUT, counting).await;
+            let counted = counted.map_err(|_| lost("the broker does not count the responses"))?;
+            let responses = counted.map_err(|error| lost(&error.cause()))?;
+            Ok(Waiting {
+                responses: responses.into(),
+                bytes: 0,
+            })
+        }
+        .boxed()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         async move {
             if let Some(consuming) = self.consuming.lock().await.take() {
@@ -222,6 +260,10 @@ fn response(delivery: &Delivery) -> Option<RawResponse> {
         received_at: at.unwrap_or_else(Timestamp::now),
         body: Bytes::copy_from_slice(&delivery.data),
     })
+}
+
+fn lost(why: &str) -> AppendError {
+    AppendError::Unavailable(why.to_owned())
 }
 
 fn unavailable(error: AmqpError) -> AppendError {

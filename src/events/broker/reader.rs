@@ -1,6 +1,7 @@
 //! Attaches readers to the stream at a cursor, at a time, or at its end.
 //!
-//! The broker silently starts later if the stream no longer has the requested offset, so the first offset is queried before.
+//! The broker silently starts later if the stream no longer has the requested offset, so the first offset is queried before; `continuity`
+//! notices what is truncated after that.
 //! Invariant: a read up to the end attaches where the stream has an event, so that a missing delivery is an error and not the end.
 //! Neighbours: `stream_ends` finds the end of the stream, `probe` checks that a cursor belongs to it, `stream_reader` reads the deliveries, `cursor` has the format of cursors,
 //! `stream_filter` lets the broker leave events out.
@@ -19,6 +20,7 @@ use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    continuity::{Continuity, is_missing_between},
     cursor::{Cursor, Mark},
     probe::{mark_at, oldest},
     stream_ends::{FIRST_DELIVERY, consume, delivery_in, last_event, message_count},
@@ -86,6 +88,7 @@ impl Readers {
             None
         };
         let mut first_offset = 0;
+        let mut after = None;
         let mut since = None;
         let offset = match &start {
             Start::Now => text("next"),
@@ -100,7 +103,9 @@ impl Readers {
                 AMQPValue::Timestamp(seconds.max(0).unsigned_abs())
             }
             Start::After(cursor) => {
-                first_offset = self.check_cursor(&session, cursor).await? + 1;
+                let offset = self.check_cursor(&session, cursor).await?;
+                after = Some((offset, cursor.clone()));
+                first_offset = offset + 1;
                 if head.as_ref().is_some_and(|head| head.offset < first_offset) {
                     return Ok(stream::empty().boxed());
                 }
@@ -130,6 +135,9 @@ impl Readers {
             }
             Err(error) => return Err(error),
         };
+        let (continued, stream) = (session.clone(), self.stream.clone());
+        let continuity = Continuity::new(continued, stream, filter.is_some(), after);
+        continuity.attached().await?;
         // The broker looks at each chunk that it leaves out.
         let patience = if filter.is_some() {
             FIRST_FILTERED
@@ -152,6 +160,8 @@ impl Readers {
             first_offset,
             since,
             head: head.as_ref().map(|head| head.offset),
+            continuity,
+            gap: None,
             ended: false,
         };
         Ok(stream::unfold(reader, |mut reader| async move {
@@ -227,7 +237,7 @@ impl Readers {
             tokio::time::sleep(backoff.next_wait()).await;
         }
         let oldest = oldest(session, &self.stream).await?;
-        if oldest.offset > offset + 1 {
+        if is_missing_between(offset, oldest.offset) {
             return Err(ReadError::OutOfRange {
                 cursor: text.to_owned(),
                 oldest_cursor: oldest.cursor_before(),

@@ -1,8 +1,8 @@
 //! Reads one consumer of the stream: receives deliveries, decodes them, and returns events in batches.
 //!
-//! Invariant: events are returned in the order of their offsets, without gaps inside the requested range. A message that is
-//! not an event is skipped.
-//! Neighbours: `reader` attaches the consumer.
+//! Invariant: events are returned in the order of their offsets, without gaps inside the requested range: where truncation has made one,
+//! the stream ends with `OutOfRange`. A message that is not an event is skipped.
+//! Neighbours: `reader` attaches the consumer, `continuity` notices gaps.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -10,7 +10,10 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::{Channel, Consumer, message::Delivery, options::BasicAckOptions};
 use tokio_util::sync::CancellationToken;
 
-use super::cursor::{Cursor, EventMark, Mark};
+use super::{
+    continuity::Continuity,
+    cursor::{Cursor, EventMark, Mark},
+};
 use crate::{
     amqp::{
         AmqpError, Session,
@@ -40,16 +43,26 @@ pub(super) struct StreamReader {
     pub(super) since: Option<jiff::Timestamp>,
     /// The last offset to return.
     pub(super) head: Option<i64>,
+    pub(super) continuity: Continuity,
+    /// The error that follows the events before a gap.
+    pub(super) gap: Option<ReadError>,
     pub(super) ended: bool,
 }
 
 impl StreamReader {
     /// The next events. `None` at the end of the stream.
     pub(super) async fn next_batch(&mut self) -> Option<Result<Vec<v1::Event>, ReadError>> {
+        if let Some(gap) = self.gap.take() {
+            self.ended = true;
+            return Some(Err(gap));
+        }
         while !self.ended {
             match self.receive().await {
                 Ok(batch) if batch.is_empty() => {}
-                Ok(batch) => return Some(Ok(batch)),
+                Ok(batch) => {
+                    self.continuity.returned();
+                    return Some(Ok(batch));
+                }
                 Err(error) => {
                     self.ended = true;
                     return Some(Err(error));
@@ -77,30 +90,40 @@ impl StreamReader {
         {
             deliveries.push_back(delivered(more)?);
         }
-        // An acknowledgement removes nothing from a stream; it only gives the broker credit to deliver more.
         if let Some(last) = deliveries.back() {
+            let is_all = deliveries.len() >= usize::from(PREFETCH);
+            self.continuity.received(offset_of(last)?, is_all).await?;
+            // An acknowledgement removes nothing from a stream; it only gives the broker credit to deliver more.
             acknowledge_up_to(last).await?;
         }
         let mut events = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
             let offset = offset_of(&delivery)?;
+            if offset < self.first_offset {
+                continue;
+            }
+            if let Err(gap) = self.continuity.next(offset).await {
+                if events.is_empty() {
+                    return Err(gap);
+                }
+                self.gap = Some(gap);
+                break;
+            }
             if self.head.is_some_and(|head| offset >= head) {
                 self.ended = true;
             }
             if self.head.is_none_or(|head| offset <= head)
                 && let Some(event) = self.wanted(offset, &delivery)
             {
+                self.continuity.returns(&event.cursor);
                 events.push(event);
             }
         }
         Ok(events)
     }
 
-    /// Decodes an event, unless it is outside the requested range.
+    /// Decodes an event, unless it is before the requested time.
     fn wanted(&mut self, offset: i64, delivery: &Delivery) -> Option<v1::Event> {
-        if offset < self.first_offset {
-            return None;
-        }
         let mut event = match read_event(delivery) {
             Ok(event) => event,
             Err(error) => {

@@ -4,41 +4,39 @@
 //! events and stores them in the queue behind that exchange's alternate exchange (`amqp::topology::definitions`). This task binds the
 //! stream again, which declares it if it is gone, and moves what is in the queue through the same exchange.
 //! Invariants: an event is acknowledged in the queue only after the broker has confirmed its copy, which comes back into the queue if the
-//! stream is not bound even now; a pending report is not moved after a final one that this process published (P6).
-//! Neighbours: `history` knows the final reports, `amqp::Topology` binds.
+//! stream is not bound even now; a pending report is not moved after a final one that this process published (P6); a move that the broker
+//! refuses ends no other publication; what is in memory is bounded by number and by bytes.
+//! Neighbours: `history` knows the final reports, `amqp::Topology` binds, `moves` publishes.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod moves;
+
+use std::{sync::Arc, time::Duration};
 
 use lapin::{
-    BasicProperties, Channel, message::Delivery, options::BasicAckOptions, types::FieldTable,
+    Channel,
+    message::Delivery,
+    options::{BasicAckOptions, BasicGetOptions},
 };
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    history::History,
-    stream_ends::{consume, delivery_within, message_count},
-};
+use self::moves::Moves;
+use super::{history::History, stream_ends::message_count};
 use crate::{
-    amqp::{
-        AmqpError, Endpoint, Message, Publisher, Session, Topology, codec, event_body::read_event,
-        headers::property,
-    },
-    events::ReadError,
+    amqp::{AmqpError, Endpoint, Publisher, Session, Topology, topology::short},
     ops::metrics::Metrics,
 };
 
 /// How often the stream is bound again and the queue is looked at.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// The longest pause after rounds that moved nothing out of the queue.
+/// The longest pause after rounds that failed or moved nothing out of the queue.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// How long the broker may take for one step.
 const STEP: Duration = Duration::from_secs(10);
 /// Events that are moved at once.
-const BATCH: u16 = 128;
+const BATCH: usize = 128;
+/// No more are taken when those taken have this size. An event may have 8 MiB.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 pub(super) struct UnroutedEvents {
     pub(super) endpoint: Endpoint,
@@ -49,31 +47,48 @@ pub(super) struct UnroutedEvents {
     pub(super) closed: CancellationToken,
 }
 
+/// What the task keeps between its rounds.
+#[derive(Default)]
+struct Bound {
+    session: Option<Session>,
+    /// The broker refused to bind in an earlier session. Events may be moved nevertheless.
+    is_refused: bool,
+}
+
 impl UnroutedEvents {
     pub(super) async fn run(self) {
         let closed = self.closed.clone();
-        let mut session = None;
+        let mut bound = Bound::default();
         tokio::select! {
-            () = self.keep_bound(&mut session) => {}
+            () = self.keep_bound(&mut bound) => {}
             () = closed.cancelled() => {}
         }
-        if let Some(session) = session {
+        if let Some(session) = bound.session {
             session.close().await;
         }
     }
 
-    async fn keep_bound(&self, session: &mut Option<Session>) {
+    async fn keep_bound(&self, bound: &mut Bound) {
         let mut pause = INTERVAL;
+        let mut is_failing = false;
         loop {
             let longer = (pause * 2).min(LONGEST_PAUSE);
-            // A connection of its own: the broker ends a channel, and so its session, on a binding that it refuses.
-            match self.round(session).await {
-                Ok(is_emptied) => pause = if is_emptied { INTERVAL } else { longer },
-                // The publisher says what the broker refuses. Each refused publication ends its session.
+            match self.round(bound).await {
+                Ok(is_emptied) => {
+                    is_failing = false;
+                    pause = if is_emptied { INTERVAL } else { longer };
+                }
                 Err(error) => {
                     pause = longer;
-                    tracing::debug!(%error, "cannot look after the bindings of the event stream");
-                    if let Some(session) = session.take() {
+                    // The publisher reports an outage of the broker.
+                    if self.publisher.is_ready() && !std::mem::replace(&mut is_failing, true) {
+                        tracing::warn!(
+                            cause = %error,
+                            queue = self.topology.events_unrouted(),
+                            "cannot look after events outside of the stream: trying again"
+                        );
+                    }
+                    if let Some(session) = bound.session.take() {
                         session.close().await;
                     }
                 }
@@ -83,35 +98,32 @@ impl UnroutedEvents {
     }
 
     /// Returns whether the queue is empty, or has become shorter.
-    async fn round(&self, session: &mut Option<Session>) -> Result<bool, ReadError> {
+    async fn round(&self, bound: &mut Bound) -> Result<bool, AmqpError> {
         if !self.publisher.is_ready() {
             return Ok(true);
         }
-        if session.as_ref().is_none_or(|session| !session.is_open()) {
-            *session = Some(self.open().await?);
-        }
-        let Some(session) = session else {
-            return Ok(true);
+        let session = match bound.session.take() {
+            Some(session) if session.is_open() => session,
+            _ => self.open().await?,
         };
+        let session = match bound.is_refused {
+            true => session,
+            false => self.bind(session, &mut bound.is_refused).await?,
+        };
+        let session = bound.session.insert(session);
         let queue = self.topology.events_unrouted();
-        let channel = in_time(session.consuming_channel(BATCH)).await?;
-        in_time(self.topology.bind_events(&channel)).await?;
-        let waiting = message_count(&channel, &queue);
-        let waiting = tokio::time::timeout(STEP, waiting).await.map_err(late)??;
-        self.metrics.events_unrouted(waiting);
+        let waiting = self.count(session, &queue).await?;
         if waiting == 0 {
-            close(channel);
             return Ok(true);
         }
-        let moved = self.drain(&channel, &queue, waiting).await;
-        // What is not acknowledged returns to the queue when the channel closes.
-        close(channel);
+        // A connection of its own: the broker ends the session of a publication that it refuses, and blocks those that publish.
+        let opened = Session::open(&self.endpoint, "moves").await?;
+        let is_bound = !bound.is_refused && self.topology.is_declared();
+        let moves = Moves::new(self, opened, is_bound);
+        let moved = self.drain(session, &moves, &queue, waiting).await;
+        moves.close().await;
         let moved = moved?;
-        let channel = in_time(session.consuming_channel(1)).await?;
-        let left = message_count(&channel, &queue);
-        let left = tokio::time::timeout(STEP, left).await.map_err(late)??;
-        close(channel);
-        self.metrics.events_unrouted(left);
+        let left = self.count(session, &queue).await?;
         if left >= waiting {
             tracing::warn!(
                 queue,
@@ -128,94 +140,98 @@ impl UnroutedEvents {
         Ok(true)
     }
 
+    /// Binds the stream. A refusal ends its session: then another one, without bindings.
+    async fn bind(&self, session: Session, is_refused: &mut bool) -> Result<Session, AmqpError> {
+        let binding = async {
+            let channel = session.consuming_channel(1).await?;
+            self.topology.bind_events(&channel).await
+        };
+        let Err(error) = in_time(binding).await else {
+            return Ok(session);
+        };
+        session.close().await;
+        if !matches!(error, AmqpError::NoPermission { .. }) {
+            return Err(error);
+        }
+        *is_refused = true;
+        tracing::warn!(cause = %error, "the stream of events is not bound again where its bindings are deleted");
+        self.open().await
+    }
+
     /// A session that has declared the stream. Where that is refused, the stream may still be there.
-    async fn open(&self) -> Result<Session, ReadError> {
+    async fn open(&self) -> Result<Session, AmqpError> {
         match self.topology.open_session(&self.endpoint, "bindings").await {
-            Err(AmqpError::Conflict { .. }) => {
-                let opened = Session::open(&self.endpoint, "bindings").await;
-                opened.map_err(unavailable)
-            }
-            opened => opened.map_err(unavailable),
+            Err(AmqpError::Closed) => Err(AmqpError::Closed),
+            // The publisher says what the broker refuses.
+            Err(_) => Session::open(&self.endpoint, "bindings").await,
+            opened => opened,
         }
     }
 
-    /// Moves as many events as were in the queue, and returns how many.
-    async fn drain(&self, channel: &Channel, queue: &str, count: u32) -> Result<u32, ReadError> {
-        let mut consumer = consume(channel, queue, FieldTable::default()).await?;
+    async fn count(&self, session: &Session, queue: &str) -> Result<u32, AmqpError> {
+        let counting = async {
+            let channel = session.consuming_channel(1).await?;
+            let counted = message_count(&channel, queue).await;
+            counted.map_err(|error| AmqpError::Lost(error.cause()))
+        };
+        let waiting = in_time(counting).await?;
+        self.metrics.events_unrouted(waiting);
+        Ok(waiting)
+    }
+
+    /// Moves as many events as were in the queue, and returns how many. What is not acknowledged returns to the queue with the end of
+    /// the channel.
+    async fn drain(
+        &self,
+        session: &Session,
+        moves: &Moves<'_>,
+        queue: &str,
+        count: u32,
+    ) -> Result<u32, AmqpError> {
+        let channel = in_time(session.consuming_channel(1)).await?;
         let mut moved = 0;
         while moved < count {
-            let started = Instant::now();
-            let mut batch = Vec::new();
-            while batch.len() < usize::from(BATCH) && started.elapsed() < STEP {
-                match delivery_within(&mut consumer, Duration::from_millis(200)).await? {
-                    Some(delivery) => batch.push(delivery),
-                    None => break,
-                }
-            }
+            let batch = take_batch(&channel, queue).await?;
             if batch.is_empty() {
                 break;
             }
             moved += u32::try_from(batch.len()).unwrap_or(u32::MAX);
-            self.move_batch(batch).await?;
+            moves.batch(batch).await?;
         }
         Ok(moved)
     }
+}
 
-    async fn move_batch(&self, batch: Vec<Delivery>) -> Result<(), ReadError> {
-        let messages = batch.iter().map(|one| Message {
-            // Not the exchange of events: its subscribers have had the event.
-            exchange: self.topology.events_log(),
-            routing_key: one.routing_key.to_string(),
-            properties: properties(one),
-            body: one.data.clone().into(),
-        });
-        let allows = |index: usize| {
-            let event = batch.get(index).and_then(|one| read_event(one).ok());
-            event.is_none_or(|event| !self.history.lock().is_late_pending(&event))
+/// Takes events one by one, because a prefetch limit has no bound in bytes.
+async fn take_batch(channel: &Channel, queue: &str) -> Result<Vec<Delivery>, AmqpError> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while batch.len() < BATCH && bytes < BATCH_BYTES {
+        let getting = async {
+            let options = BasicGetOptions::default();
+            Ok(channel.basic_get(short(queue)?, options).await?)
         };
-        let outcomes = self.publisher.publish_allowed(messages.collect(), allows);
-        let mut failed = None;
-        for (delivery, outcome) in batch.iter().zip(outcomes.await) {
-            match outcome {
-                None => self.metrics.late_pending_dropped(),
-                Some(Ok(())) => {}
-                // The others may be confirmed: those must not come again.
-                Some(Err(error)) => {
-                    failed.get_or_insert(error);
-                    continue;
-                }
-            }
-            let acknowledged = delivery.acker.ack(BasicAckOptions::default());
-            acknowledged.await.map_err(unavailable)?;
-        }
-        failed.map_or(Ok(()), |error| Err(unavailable(error)))
+        let Some(got) = in_time(getting).await? else {
+            break;
+        };
+        bytes += got.delivery.data.len();
+        batch.push(got.delivery);
+    }
+    Ok(batch)
+}
+
+async fn acknowledge(delivery: &Delivery) -> Result<(), AmqpError> {
+    let acknowledging = delivery.acker.ack(BasicAckOptions::default());
+    let is_sent = in_time(async { Ok(acknowledging.await?) }).await?;
+    match is_sent {
+        true => Ok(()),
+        false => Err(AmqpError::Lost("the channel ended".into())),
     }
 }
 
-/// The properties of the copy. The broker refuses those of another program that names its user, and ends the session.
-fn properties(delivery: &Delivery) -> BasicProperties {
-    let original = &delivery.properties;
-    if original.user_id().is_none() {
-        return original.clone();
-    }
-    let properties = codec::properties(property(original.content_type()));
-    properties.with_headers(original.headers().clone().unwrap_or_default())
-}
-
-/// Closes a channel without waiting for it.
-fn close(channel: Channel) {
-    drop(channel);
-}
-
-fn unavailable(error: impl Into<AmqpError>) -> ReadError {
-    ReadError::Unavailable(error.into().to_string())
-}
-
-fn late(_: tokio::time::error::Elapsed) -> ReadError {
-    ReadError::Unavailable(format!("the broker does not answer within {STEP:?}"))
-}
-
-async fn in_time<T>(step: impl Future<Output = Result<T, AmqpError>>) -> Result<T, ReadError> {
-    let done = tokio::time::timeout(STEP, step).await.map_err(late)?;
-    done.map_err(unavailable)
+async fn in_time<T>(step: impl Future<Output = Result<T, AmqpError>>) -> Result<T, AmqpError> {
+    let done = tokio::time::timeout(STEP, step).await;
+    done.unwrap_or_else(|_| {
+        let late = format!("the broker does not answer within {STEP:?}");
+        Err(AmqpError::Lost(late))
+    })
 }

@@ -2,6 +2,8 @@
 //!
 //! Neighbours: `writer` writes, `events::raw` has the trait.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
@@ -10,10 +12,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{EmbeddedLog, writer::Job};
+use super::{EmbeddedLog, schema, writer::Job};
 use crate::events::{
     AppendError, ReadError,
-    raw::{RawResponse, RawStore, RowKind},
+    raw::{RawResponse, RawStore, RowKind, Waiting},
 };
 
 /// What is taken next.
@@ -65,10 +67,36 @@ impl RawStore for EmbeddedLog {
             .boxed()
     }
 
+    fn waiting(&self) -> BoxFuture<'_, Result<Waiting, AppendError>> {
+        async move {
+            let counted = self.readers.query(count).await;
+            counted.map_err(|error| AppendError::Unavailable(error.cause()))
+        }
+        .boxed()
+    }
+
     /// The log closes the file.
     fn close(&self) -> BoxFuture<'_, ()> {
         std::future::ready(()).boxed()
     }
+}
+
+fn count(file: &Connection) -> rusqlite::Result<Waiting> {
+    let sql = "SELECT count(*), coalesce(sum(length(body)), 0) FROM raw";
+    file.query_row(sql, [], |row| {
+        let (responses, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
+        Ok(Waiting {
+            responses: responses.unsigned_abs(),
+            bytes: bytes.unsigned_abs(),
+        })
+    })
+}
+
+/// The responses that an embedded log in this folder has, for a process that uses another engine. `None` if it has none, or cannot be read.
+pub(super) fn left_over(path: &Path) -> Option<u64> {
+    let file = path.is_file().then(|| schema::open_for_reading(path))?;
+    let waiting = file.and_then(|file| count(&file)).ok()?;
+    (waiting.responses > 0).then_some(waiting.responses)
 }
 
 /// The oldest response after a row.
@@ -114,4 +142,42 @@ pub(super) fn delete(file: &Connection, id: Uuid) -> rusqlite::Result<()> {
     file.prepare_cached("DELETE FROM raw WHERE id = ?1")?
         .execute([id.as_bytes()])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{events::EventLog, ops::metrics::Metrics};
+
+    #[tokio::test]
+    async fn responses_that_another_engine_would_not_find_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(EmbeddedLog::left_over(folder.path()), None, "no log");
+        let open = || EmbeddedLog::open(folder.path(), Duration::from_hours(1), Metrics::new());
+        let log = open().unwrap();
+        let response = RawResponse {
+            id: Uuid::now_v7(),
+            rows: RowKind::Reports,
+            content_type: String::new(),
+            received_at: Timestamp::now(),
+            body: Bytes::from_static(b"{}"),
+        };
+        assert_eq!(log.waiting().await.unwrap(), Waiting::default());
+        log.keep(&response).await.unwrap();
+        let one = Waiting {
+            responses: 1,
+            bytes: 2,
+        };
+        assert_eq!(log.waiting().await.unwrap(), one);
+        EventLog::close(&log).await;
+        drop(log);
+        assert_eq!(EmbeddedLog::left_over(folder.path()), Some(1));
+        let log = open().unwrap();
+        log.remove(response.id).await.unwrap();
+        EventLog::close(&log).await;
+        drop(log);
+        assert_eq!(EmbeddedLog::left_over(folder.path()), None);
+    }
 }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::scalar::Scalar;
 use crate::infobip::xml;
+pub(super) use crate::primitives::json_error::describe as json_detail;
 
 /// Maximum number of rows of a body, to bound memory. The API returns at most [`limits::MAX_ROWS`](crate::infobip::limits::MAX_ROWS).
 pub(in crate::infobip) const MAX_BODY_ROWS: usize = 20_000;
@@ -55,17 +56,6 @@ impl UnreadableBody {
     pub(in crate::infobip) fn json(error: &serde_json::Error) -> Self {
         Self::new(json_detail(error))
     }
-}
-
-pub(super) fn json_detail(error: &serde_json::Error) -> String {
-    let what = match error.classify() {
-        serde_json::error::Category::Eof => "the JSON is truncated",
-        serde_json::error::Category::Data => "the JSON does not have the expected structure",
-        serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
-            "the JSON is malformed"
-        }
-    };
-    format!("{what}, line {} column {}", error.line(), error.column())
 }
 
 /// A body split into rows of unparsed JSON.

@@ -1,5 +1,5 @@
 //! A subscriber's queue that neither stores nor refuses events, such as a quorum queue without a majority: the broker confirms
-//! nothing that is routed to it.
+//! nothing that is routed to it. And one that is full and refuses them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -10,10 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lapin::types::AMQPValue;
 use parking_lot::Mutex;
 use smsbridge::{
     amqp::{Endpoint, Publisher},
-    events::{EventLog as _, NewEvent, broker::BrokerLog},
+    events::{EventLog as _, NewEvent, Start, broker::BrokerLog},
     ops::metrics::Metrics,
     proto::v1::{self, event::Payload},
 };
@@ -219,6 +220,53 @@ async fn an_event_whose_broker_vanished_reaches_the_bound_queues() {
     assert!(!is_vanished.load(Ordering::SeqCst));
     eventually("the event is in the queue", async || {
         client.try_take(&bound).await
+    })
+    .await;
+    log.close().await;
+}
+
+/// The broker refuses the publication, and has given the event to the other queues nevertheless.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_of_one_subscriber_keeps_no_event_from_the_others_and_delays_none() {
+    const AFTER_FULL: u64 = 40;
+    let broker = TestBroker::start().await;
+    let log = super::log::log(&broker).await;
+    let client = broker.client().await;
+    let exchange = broker.topology().events();
+    let text = |value: &str| AMQPValue::LongString(value.into());
+    let arguments = [
+        ("x-queue-type", text("quorum")),
+        ("x-max-length", AMQPValue::LongInt(1)),
+        ("x-overflow", text("reject-publish")),
+    ];
+    client.bind_queue(&exchange, "#", &arguments).await;
+    let other = client.bind_queue(&exchange, "#", &[]).await;
+    let mut appended = 0;
+    let mut slowest = Duration::ZERO;
+    while log.stream_only_total() < AFTER_FULL {
+        assert!(appended < 300, "the queue never refused");
+        let begun = Instant::now();
+        log.append(accepted(appended)).await.unwrap();
+        slowest = slowest.max(begun.elapsed());
+        appended += 1;
+    }
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    let expected: BTreeSet<String> = (0..appended).map(|n| format!("m{n}")).collect();
+    let start = Start::Since(jiff::Timestamp::UNIX_EPOCH);
+    let read = super::log::read_to_head(&log, start).await;
+    let in_stream: BTreeSet<String> = super::log::ids(&read)
+        .iter()
+        .map(|id| (*id).to_owned())
+        .collect();
+    assert_eq!(in_stream, expected);
+    let ids = Mutex::new(BTreeSet::new());
+    eventually("every event is in the other queue", async || {
+        while let Some(delivery) = client.try_take(&other).await {
+            let event: v1::Event = serde_json::from_slice(&delivery.data).unwrap();
+            ids.lock()
+                .extend(super::log::ids(&[event]).iter().map(|id| (*id).to_owned()));
+        }
+        (*ids.lock() == expected).then_some(())
     })
     .await;
     log.close().await;

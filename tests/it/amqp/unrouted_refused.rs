@@ -1,0 +1,212 @@
+//! Moving events into the stream where the broker refuses something, and how much of them is in memory.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use lapin::BasicProperties;
+use serde_json::json;
+use smsbridge::{
+    amqp::{Endpoint, Publisher, Topology},
+    config::{self, TopologyMode},
+    events::{EventLog as _, Start, broker::BrokerLog},
+    ops::metrics::Metrics,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::log::{accepted, ids, read_to_head};
+use crate::support::{
+    broker::{Client, TestBroker},
+    eventually,
+    relay::{read_frame, relay_with},
+};
+
+const SINCE_EVER: Start = Start::Since(jiff::Timestamp::UNIX_EPOCH);
+
+/// Puts an event where it waits while the stream is not bound.
+async fn wait_outside(client: &Client, topology: &Topology, name: &str, padding: usize) {
+    let mut event = accepted(name).event;
+    event.source_payload = "x".repeat(padding);
+    let body = serde_json::to_vec(&event).unwrap();
+    let properties = BasicProperties::default().with_content_type("application/json".into());
+    let queue = topology.events_unrouted();
+    client.publish("", &queue, properties, &body).await;
+}
+
+/// A relay that counts connections.
+async fn counting(broker_url: &str, connections: Arc<AtomicUsize>) -> String {
+    relay_with(broker_url, move |mut client, mut server| {
+        connections.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_is_refused_ends_no_other_publication_and_a_refused_binding_no_move() {
+    let (broker, node) = TestBroker::start_alone().await;
+    let topology = broker.topology();
+    drop(broker.publisher().await);
+    // One may not write to the exchange in front of the stream; the other may, and neither declare nor bind.
+    let user = |name: &str, write: &str, read: &str| {
+        let permissions =
+            json!({"user": name, "vhost": "/", "configure": "^$", "write": write, "read": read});
+        (
+            json!({"name": name, "password": name, "tags": ""}),
+            permissions,
+        )
+    };
+    let not = |name: &str| format!("^(?!smsbridge\\.{name}$)");
+    let (keeper, of_keeper) = user("keeper", &not("events\\.log"), ".*");
+    let (mover, of_mover) = user("mover", ".*", &not("events"));
+    let definitions = json!({"users": [keeper, mover], "permissions": [of_keeper, of_mover]});
+    let (_node, answer) = node.answer(&format!("import {definitions}")).await;
+    assert_eq!(answer, "import");
+    let client = broker.client().await;
+    wait_outside(&client, &topology, "m0", 0).await;
+
+    let connections = Arc::<AtomicUsize>::default();
+    let relay = counting(&broker.url, connections.clone()).await;
+    let endpoint = |user: &str| {
+        let url = relay.replace("guest:guest", &format!("{user}:{user}"));
+        Endpoint::parse(&url.into()).unwrap()
+    };
+    let passive = Topology::new(&config::Amqp {
+        topology: TopologyMode::Passive,
+        ..broker.config()
+    });
+    let (timeout, metrics) = (broker.config().confirm_timeout, Metrics::new());
+    let publisher = Publisher::start(
+        endpoint("keeper"),
+        passive.clone(),
+        timeout,
+        metrics.clone(),
+    );
+    publisher.opened().await;
+    let publisher = Arc::new(publisher);
+    let log = BrokerLog::new(
+        publisher.clone(),
+        endpoint("keeper"),
+        passive,
+        timeout,
+        Metrics::new(),
+    );
+    eventually("the move was refused", async || {
+        (connections.load(Ordering::SeqCst) >= 4).then_some(())
+    })
+    .await;
+    let sessions = "smsbridge_amqp_reconnects_total 0";
+    let said = metrics.encode().unwrap();
+    assert!(
+        said.contains(sessions),
+        "the session of all publications ended"
+    );
+    log.close().await;
+
+    let log = BrokerLog::new(
+        broker.publisher().await,
+        endpoint("mover"),
+        topology,
+        timeout,
+        Metrics::new(),
+    );
+    eventually("the event is in the stream", async || {
+        let events = read_to_head(&log, SINCE_EVER).await;
+        (ids(&events) == ["m0"]).then_some(())
+    })
+    .await;
+    log.close().await;
+}
+
+/// What came from the broker over a relay, in bytes.
+#[derive(Default)]
+struct Received {
+    all: AtomicUsize,
+    /// The most before an acknowledgement.
+    most: AtomicUsize,
+}
+
+async fn measuring(broker_url: &str, received: Arc<Received>) -> String {
+    const METHOD: u8 = 1;
+    const ACK: [u8; 4] = [0, 60, 0, 80];
+    relay_with(broker_url, move |client, server| {
+        let received = received.clone();
+        async move {
+            let unacknowledged = AtomicUsize::new(0);
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            let requests = async {
+                let mut header = [0; 8];
+                from_client.read_exact(&mut header).await.unwrap();
+                to_server.write_all(&header).await.unwrap();
+                while let Some(frame) = read_frame(&mut from_client).await {
+                    if frame[0] == METHOD && frame[7..11] == ACK {
+                        unacknowledged.store(0, Ordering::SeqCst);
+                    }
+                    if to_server.write_all(&frame).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let replies = async {
+                while let Some(frame) = read_frame(&mut from_server).await {
+                    let bytes = unacknowledged.fetch_add(frame.len(), Ordering::SeqCst);
+                    let most = bytes + frame.len();
+                    received.most.fetch_max(most, Ordering::SeqCst);
+                    received.all.fetch_add(frame.len(), Ordering::SeqCst);
+                    if to_client.write_all(&frame).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = requests => {}
+                () = replies => {}
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_moved_are_bounded_in_bytes() {
+    const EVENTS: usize = 40;
+    const EACH: usize = 1_000_000;
+    let broker = TestBroker::start().await;
+    let publisher = broker.publisher().await;
+    let client = broker.client().await;
+    let topology = broker.topology();
+    for n in 0..EVENTS {
+        wait_outside(&client, &topology, &format!("m{n}"), EACH).await;
+    }
+    let received = Arc::<Received>::default();
+    let relay = measuring(&broker.url, received.clone()).await;
+    let timeout = broker.config().confirm_timeout;
+    let log = BrokerLog::new(
+        publisher,
+        Endpoint::parse(&relay.into()).unwrap(),
+        topology,
+        timeout,
+        Metrics::new(),
+    );
+    eventually("all are taken", async || {
+        (received.all.load(Ordering::SeqCst) > EVENTS * EACH).then_some(())
+    })
+    .await;
+    let most = received.most.load(Ordering::SeqCst);
+    assert!(most < 12 * EACH, "{most} bytes at once");
+    // Over the relay, reading would count too.
+    let reader = super::log::log(&broker).await;
+    let events = eventually("all are in the stream", async || {
+        let events = read_to_head(&reader, SINCE_EVER).await;
+        (events.len() >= EVENTS).then_some(events)
+    })
+    .await;
+    let expected: Vec<String> = (0..EVENTS).map(|n| format!("m{n}")).collect();
+    assert_eq!(ids(&events), expected, "in their order");
+    log.close().await;
+    reader.close().await;
+}
