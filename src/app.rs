@@ -21,7 +21,7 @@ use crate::{
     config::{Config, Engine},
     events::{
         SharedEventLog,
-        embedded::{EmbeddedLog, OpenError},
+        embedded::{EmbeddedLog, OpenError, Retention},
         raw::RawStore,
         subscription::Subscriptions,
     },
@@ -135,7 +135,10 @@ impl App {
             _ => {
                 let log = Arc::new(EmbeddedLog::open(
                     &config.events.data_dir,
-                    config.events.retention,
+                    Retention {
+                        age: config.events.retention,
+                        bytes: Some(config.events.max_bytes).filter(|bytes| *bytes > 0),
+                    },
                     metrics.clone(),
                 )?);
                 (Arc::clone(&log) as SharedEventLog, log)

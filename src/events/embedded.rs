@@ -14,6 +14,7 @@ mod maintenance;
 mod private;
 mod raw_store;
 mod reader;
+mod reserve;
 mod schema;
 mod send_journal;
 mod writer;
@@ -27,6 +28,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
@@ -36,6 +38,7 @@ use self::{
     lookup_batcher::LookupBatcher,
     raw_store::Taking,
     reader::{Position, Readers},
+    reserve::Reserve,
     send_journal::SendJournal,
     writer::{Job, Writer},
 };
@@ -75,6 +78,20 @@ pub enum OpenError {
     Database { path: PathBuf, detail: String },
 }
 
+/// How much of the log is kept. The ids of what is removed are remembered for longer ([`MEMORY`]).
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    pub age: Duration,
+    /// The bytes of all events. `None`: no limit.
+    pub bytes: Option<u64>,
+}
+
+impl From<Duration> for Retention {
+    fn from(age: Duration) -> Self {
+        Self { age, bytes: None }
+    }
+}
+
 pub struct EmbeddedLog {
     id: LogId,
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
@@ -92,7 +109,12 @@ impl EmbeddedLog {
     ///
     /// # Errors
     /// [`OpenError`] if the folder or the file cannot be used.
-    pub fn open(folder: &Path, retention: Duration, metrics: Metrics) -> Result<Self, OpenError> {
+    pub fn open(
+        folder: &Path,
+        retention: impl Into<Retention>,
+        metrics: Metrics,
+    ) -> Result<Self, OpenError> {
+        let retention = retention.into();
         let in_folder = |source| OpenError::Folder {
             path: folder.to_owned(),
             source,
@@ -114,17 +136,18 @@ impl EmbeddedLog {
             path: path.clone(),
             detail: error.to_string(),
         };
-        private::create_database(&path).map_err(in_folder)?;
-        let connection = schema::open_for_writing(&path).map_err(in_database)?;
+        let mut reserve = Reserve::find(folder.join("reserve"));
+        let (connection, journal) = match open_files(folder, &path, retention.age) {
+            // The disk may be full: the files need a little space.
+            Err(_) if reserve.is_kept() => {
+                reserve.release();
+                open_files(folder, &path, retention.age)?
+            }
+            opened => opened?,
+        };
         let id = schema::log_id(&connection).map_err(in_database)?;
         let head_seq = schema::head(&connection).map_err(in_database)?;
         let newest_ms = schema::newest_stamp(&connection).map_err(in_database)?;
-        let oldest = Timestamp::now() - retention.max(MEMORY);
-        // If the lookup fails, the send counts as not ended. That costs a lookup in the API's logs at most.
-        let is_known =
-            |wire_id: &str| matches!(reader::find_send(&connection, wire_id), Ok(Some(_)));
-        let journal =
-            SendJournal::open(folder.join("sends.begun"), oldest, is_known).map_err(in_folder)?;
 
         let (jobs, waiting) = mpsc::channel(MAX_QUEUED_JOBS);
         let (head_sender, head) = watch::channel(head_seq);
@@ -134,9 +157,11 @@ impl EmbeddedLog {
             head_sender,
             Arc::clone(&health),
             retention,
+            reserve,
             LogClock::new(newest_ms, Reading::now()),
             metrics.clone(),
-        );
+        )
+        .map_err(in_database)?;
         let guard = metrics.tasks().guard(WRITER);
         let thread = std::thread::Builder::new()
             .name("event-log".to_owned())
@@ -319,6 +344,29 @@ impl EventLog for EmbeddedLog {
         }
         .boxed()
     }
+}
+
+/// Opens the database and the journal of begun sends.
+fn open_files(
+    folder: &Path,
+    path: &Path,
+    retention: Duration,
+) -> Result<(Connection, SendJournal), OpenError> {
+    let in_folder = |source| OpenError::Folder {
+        path: folder.to_owned(),
+        source,
+    };
+    private::create_database(path).map_err(in_folder)?;
+    let connection = schema::open_for_writing(path).map_err(|error| OpenError::Database {
+        path: path.to_owned(),
+        detail: error.to_string(),
+    })?;
+    let oldest = Timestamp::now() - retention.max(MEMORY);
+    // If the lookup fails, the send counts as not ended. That costs a lookup in the API's logs at most.
+    let is_known = |wire_id: &str| matches!(reader::find_send(&connection, wire_id), Ok(Some(_)));
+    let journal =
+        SendJournal::open(folder.join("sends.begun"), oldest, is_known).map_err(in_folder)?;
+    Ok((connection, journal))
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ impl Engine {
 }
 
 /// All events of a bridge, in the order of its log, as its clients see them.
-pub(super) async fn events_of(bridge: &BridgeProcess) -> Vec<Event> {
+pub async fn events_of(bridge: &BridgeProcess) -> Vec<Event> {
     let request = StreamEventsRequest {
         start: Some(Start::Since(Timestamp::default())),
         end_at_head: true,
