@@ -33,6 +33,7 @@ use super::{
     health::Health,
     log_clock::{LogClock, Reading},
     raw_store,
+    recent::{Recent, RecentChunk},
     reserve::Reserve,
 };
 use crate::{events::raw::RawResponse, message::event_type::EventType, ops::metrics::Metrics};
@@ -90,10 +91,16 @@ pub(super) enum Job {
     Probe,
 }
 
+/// What readers see of the writer's commits.
+pub(super) struct Head {
+    /// The sequence number of the newest durable event.
+    pub(super) newest: watch::Sender<i64>,
+    pub(super) recent: Arc<Recent>,
+}
+
 pub(super) struct Writer {
     connection: Connection,
-    /// The sequence number of the newest durable event.
-    head: watch::Sender<i64>,
+    head: Head,
     /// The buffer of the last chunk, for reuse.
     buffer: Vec<u8>,
     health: Arc<Health>,
@@ -116,7 +123,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
-        head: watch::Sender<i64>,
+        head: Head,
         health: Arc<Health>,
         retention: Retention,
         reserve: Reserve,
@@ -228,9 +235,11 @@ impl Writer {
         let before = self.before(now);
         let mut at_ms = self.clock.stamp(now);
         let mut is_corrected = false;
-        let head = *self.head.borrow();
+        let head = *self.head.newest.borrow();
         let transaction = self.connection.transaction()?;
         let mut chunk = Chunk::after(head, std::mem::take(&mut self.buffer));
+        // The log itself has one.
+        let mut written = (self.head.newest.receiver_count() > 1).then(Vec::new);
         let mut size = self.size;
         let mut is_trim = false;
         // The metrics are updated after the commit, so these counts are collected first.
@@ -254,6 +263,9 @@ impl Writer {
                         }
                         if chunk.is_full() {
                             size.add(chunk.events.len());
+                            written
+                                .iter_mut()
+                                .for_each(|written| written.push(copy(&chunk)));
                             chunk = write_chunk(&transaction, chunk, at_ms)?;
                         }
                     }
@@ -335,6 +347,9 @@ impl Writer {
         }
         if !chunk.is_empty() {
             size.add(chunk.events.len());
+            written
+                .iter_mut()
+                .for_each(|written| written.push(copy(&chunk)));
             chunk = write_chunk(&transaction, chunk, at_ms)?;
         }
         let mut above_limit = Removed::default();
@@ -364,10 +379,14 @@ impl Writer {
         for _ in 0..late {
             self.metrics.late_pending_dropped();
         }
+        match written {
+            Some(written) => self.head.recent.add(written.into_iter()),
+            None => self.head.recent.clear(),
+        }
         let newest = chunk.last_seq();
         self.buffer = chunk.events;
         if newest > head {
-            self.head.send_replace(newest);
+            self.head.newest.send_replace(newest);
         }
         Ok(())
     }
@@ -426,6 +445,14 @@ fn set_secure_delete(connection: &Connection, on: bool) -> rusqlite::Result<()> 
     connection.pragma_update(None, "secure_delete", on)
 }
 
+fn copy(chunk: &Chunk) -> RecentChunk {
+    RecentChunk {
+        first_seq: chunk.first_seq,
+        last_seq: chunk.last_seq(),
+        events: chunk.events.as_slice().into(),
+    }
+}
+
 /// Writes a chunk; returns the next one, empty.
 pub(super) fn write_chunk(
     connection: &Connection,
@@ -468,7 +495,10 @@ mod tests {
         let (head, _) = watch::channel(0);
         let mut writer = Writer::new(
             connection,
-            head,
+            Head {
+                newest: head,
+                recent: Arc::default(),
+            },
             Arc::clone(&health),
             Duration::from_secs(3600).into(),
             Reserve::find(folder.path().join("reserve")),
@@ -504,7 +534,10 @@ mod tests {
         let (head, _) = watch::channel(1);
         Writer::new(
             connection,
-            head,
+            Head {
+                newest: head,
+                recent: Arc::default(),
+            },
             Arc::new(Health::new(path)),
             Duration::from_secs(60).into(),
             Reserve::find(folder.path().join("reserve")),

@@ -142,7 +142,7 @@ async fn check(engine: &Engine, bridge: BridgeProcess, rows: usize, bad_rows: u3
     .await;
     let folder = bridge.folder();
     let repeated_at_most = match engine {
-        Engine::Embedded => 1,
+        Engine::Embedded | Engine::OnSmallDisk(_) => 1,
         // A kill between the confirm of the events and the removal of the response.
         Engine::Broker(..) => 2,
     };
