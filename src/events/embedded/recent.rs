@@ -87,7 +87,7 @@ mod tests {
             Some(found.iter().map(|chunk| chunk.last_seq).collect::<Vec<_>>())
         };
         assert_eq!(after(0), None);
-        let third = MAX_BYTES / 3;
+        let third = MAX_BYTES / 3 + 1;
         recent.add([chunk(5, 6, third), chunk(7, 9, third), chunk(10, 10, 1)].into_iter());
         assert_eq!(after(3), None, "4 is not here");
         assert_eq!(after(4), Some(vec![6, 9, 10]));
