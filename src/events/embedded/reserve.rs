@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Seek as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::PathBuf,
 };
@@ -18,29 +18,36 @@ use rustix::{
 
 use super::private;
 
-/// Enough for the write-ahead log of some steps of a trim, or for a response of `infobip.max_response_bytes` as it is by default.
+/// Enough for a response of `infobip.max_response_bytes` as it is by default.
 const BYTES: u64 = 20 * 1024 * 1024;
+/// Where the disk has no more. Enough for the write-ahead log of a step that removes events on a full disk.
+const LEAST: u64 = 4 * 1024 * 1024;
 
 pub(super) struct Reserve {
     path: PathBuf,
-    is_kept: bool,
+    /// 0: the log has its space.
+    bytes: u64,
 }
 
 impl Reserve {
     /// Of an earlier process, if its file has its whole space.
     pub(super) fn find(path: PathBuf) -> Self {
-        let is_kept = fs::metadata(&path)
-            .is_ok_and(|found| found.len() == BYTES && found.blocks() * 512 >= BYTES);
-        Self { path, is_kept }
+        let found = fs::metadata(&path).ok();
+        let found = found.filter(|found| found.blocks() * 512 >= found.len());
+        let bytes = match found.map_or(0, |found| found.len()) {
+            bytes @ (BYTES | LEAST) => bytes,
+            _ => 0,
+        };
+        Self { path, bytes }
     }
 
     pub(super) fn is_kept(&self) -> bool {
-        self.is_kept
+        self.bytes > 0
     }
 
     /// Gives its space to the log.
     pub(super) fn release(&mut self) {
-        self.is_kept = false;
+        self.bytes = 0;
         if let Err(error) = fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -48,36 +55,42 @@ impl Reserve {
         }
     }
 
-    /// Takes its space, unless it has it.
+    /// Takes its space, or more of it than it has.
     pub(super) fn keep(&mut self) -> io::Result<()> {
-        if self.is_kept {
+        if self.bytes == BYTES {
             return Ok(());
         }
-        let kept = private::create_file(&self.path).and_then(|file| {
-            allocate(&file)?;
-            file.sync_all()
-        });
-        match kept {
-            Ok(()) => self.is_kept = true,
-            // A part of it is no reserve, and others need the space.
-            Err(_) => self.release(),
+        let file = private::open_file(&self.path)?;
+        let mut kept = Ok(());
+        for bytes in [BYTES, LEAST] {
+            kept = file
+                .set_len(self.bytes)
+                .and_then(|()| allocate(&file, bytes))
+                .and_then(|()| file.sync_all());
+            if kept.is_ok() {
+                self.bytes = bytes;
+                return Ok(());
+            }
         }
+        // A part of it is no reserve, and others need the space.
+        self.release();
         kept
     }
 }
 
-fn allocate(file: &File) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::empty(), 0, BYTES) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => write(file),
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => write(file, bytes),
         other => Ok(other?),
     }
 }
 
 /// Where the file system cannot allocate. Random bytes, because it may compress.
-fn write(mut file: &File) -> io::Result<()> {
+fn write(mut file: &File, bytes: u64) -> io::Result<()> {
     const PART: usize = 64 * 1024;
     let part: [u8; PART] = rand::random();
-    for _ in 0..BYTES / PART as u64 {
+    file.rewind()?;
+    for _ in 0..bytes / PART as u64 {
         file.write_all(&part)?;
     }
     Ok(())
@@ -100,7 +113,16 @@ mod tests {
         // A file of its length without its space.
         File::create(&path).unwrap().set_len(BYTES).unwrap();
         assert!(!Reserve::find(path.clone()).is_kept());
-        write(&File::create(&path).unwrap()).unwrap();
-        assert!(Reserve::find(path).is_kept());
+        for bytes in [LEAST, BYTES] {
+            write(&File::create(&path).unwrap(), bytes).unwrap();
+            assert_eq!(Reserve::find(path.clone()).bytes, bytes);
+        }
+        // A small one grows when there is space.
+        File::create(&path).unwrap();
+        let mut reserve = Reserve::find(path.clone());
+        allocate(&private::open_file(&path).unwrap(), LEAST).unwrap();
+        reserve.bytes = LEAST;
+        reserve.keep().unwrap();
+        assert_eq!(Reserve::find(path).bytes, BYTES);
     }
 }

@@ -242,6 +242,10 @@ impl Writer {
         let mut written = (self.head.newest.receiver_count() > 1).then(Vec::new);
         let mut size = self.size;
         let mut is_trim = false;
+        let events_per_trim = match self.is_full {
+            true => full_disk::EVENTS_PER_TRIM,
+            false => EVENTS_PER_TRIM,
+        };
         // The metrics are updated after the commit, so these counts are collected first.
         let (mut appended, mut late): (Vec<(EventType, u64)>, _) = (Vec::new(), 0);
         for job in jobs {
@@ -339,7 +343,7 @@ impl Writer {
                     self.more_to_trim = true;
                 }
                 Job::Trim { .. } => {
-                    size.remove(trim(&transaction, before, EVENTS_PER_TRIM)?.bytes);
+                    size.remove(trim(&transaction, before, events_per_trim)?.bytes);
                     self.more_to_trim = is_due(&transaction, before)?;
                 }
             }
@@ -359,7 +363,7 @@ impl Writer {
             let excess = size.bytes - (max_bytes - max_bytes / 16);
             let bytes = excess.min(BYTES_PER_TRIM.max(added.saturating_mul(2)));
             // What is appended now can be read at least until the next commit.
-            above_limit = trim_bytes(&transaction, head, bytes, EVENTS_PER_TRIM)?;
+            above_limit = trim_bytes(&transaction, head, bytes, events_per_trim)?;
             size.remove(above_limit.bytes);
             self.more_to_trim |= is_trim && above_limit.events > 0 && size.bytes > max_bytes;
         }

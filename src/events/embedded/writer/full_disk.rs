@@ -16,10 +16,12 @@ use crate::events::AppendError;
 pub(super) const CAUSE: &str = "the disk is full: free space on it, or let events go earlier (events.retention, events.max_bytes)";
 /// How long one attempt removes events. The next one goes on.
 const REMOVAL: Duration = Duration::from_secs(2);
+/// Events and ids that one step removes: it must have room in the smallest reserve.
+pub(super) const EVENTS_PER_TRIM: i64 = 400;
 /// Pages that are moved at once to give others back to the disk. They need their space in the write-ahead log for a moment.
-const PAGES_PER_STEP: u32 = 1024;
+const PAGES_PER_STEP: u32 = 256;
 /// Space that is given back to the disk at least, if there is so much: the reserve, and some for the next commits.
-const MAX_STEPS: usize = 16;
+const MAX_STEPS: usize = 64;
 
 /// Whether an error says that the disk is full.
 pub(super) fn is_cause(error: &rusqlite::Error) -> bool {
@@ -79,12 +81,14 @@ impl Writer {
                 return Ok(false);
             }
             self.reserve.release();
+            // What it takes is free for the next step.
+            let _ = wal::empty(&self.connection);
             let (more, _) = tokio::sync::oneshot::channel();
             self.write(&[Job::Trim { more }])?;
             removed = true;
         }
         if !self.reserve.is_kept() {
-            self.give_back()?;
+            self.give_back(began)?;
             if removed {
                 tracing::info!("the disk was full: what was old in the event log is removed");
             }
@@ -105,8 +109,11 @@ impl Writer {
     }
 
     /// Gives pages without content back to the disk.
-    fn give_back(&self) -> rusqlite::Result<()> {
+    fn give_back(&self, began: Instant) -> rusqlite::Result<()> {
         for _ in 0..MAX_STEPS {
+            if began.elapsed() > 2 * REMOVAL {
+                break;
+            }
             // The write-ahead log may be long; it takes the space of the database until then. A reader may be in the way.
             let _ = wal::empty(&self.connection);
             if free_pages(&self.connection)? == 0 {

@@ -21,14 +21,14 @@ pub(super) struct Removed {
     pub(super) bytes: u64,
 }
 
-/// Removes chunks with about `events` events at most, and the ids of one earlier step; returns what it removed.
+/// Removes chunks with about `events` events at most, and as many ids; returns what it removed.
 pub(super) fn trim(
     connection: &Connection,
     before: Before,
     events: i64,
 ) -> rusqlite::Result<Removed> {
     let removed = trim_events(connection, before.events_ms, events)?;
-    trim_ids(connection, before.ids_ms)?;
+    trim_ids(connection, before.ids_ms, events)?;
     Ok(removed)
 }
 
@@ -123,15 +123,24 @@ fn remove(
     })
 }
 
-fn trim_ids(connection: &Connection, before_ms: i64) -> rusqlite::Result<()> {
+fn trim_ids(connection: &Connection, before_ms: i64, events: i64) -> rusqlite::Result<()> {
     let Some(last_seq) = oldest_old_ids(connection, before_ms)? else {
         return Ok(());
     };
-    for sql in [
-        "DELETE FROM known WHERE seq <= ?1",
-        "DELETE FROM trimmed WHERE last_seq <= ?1",
-    ] {
-        connection.prepare_cached(sql)?.execute([last_seq])?;
+    // Their entries in the index are anywhere: the fewer, the less does the transaction write.
+    let oldest: Option<i64> = connection
+        .prepare_cached("SELECT min(seq) FROM known")?
+        .query_row([], |row| row.get(0))?;
+    let last = oldest.map_or(last_seq, |oldest| {
+        oldest.saturating_add(events).min(last_seq)
+    });
+    connection
+        .prepare_cached("DELETE FROM known WHERE seq <= ?1")?
+        .execute([last])?;
+    if last == last_seq {
+        connection
+            .prepare_cached("DELETE FROM trimmed WHERE last_seq <= ?1")?
+            .execute([last])?;
     }
     Ok(())
 }
