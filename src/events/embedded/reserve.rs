@@ -38,6 +38,10 @@ impl Reserve {
             bytes @ (BYTES | LEAST) => bytes,
             _ => 0,
         };
+        if bytes > 0 {
+            // Closes it to others. It has nothing to read, so a failure is none of the log.
+            let _ = private::open_file(&path);
+        }
         Self { path, bytes }
     }
 
@@ -55,14 +59,15 @@ impl Reserve {
         }
     }
 
-    /// Takes its space, or more of it than it has.
-    pub(super) fn keep(&mut self) -> io::Result<()> {
+    /// Takes its space, or more of it than it has; if there is less and that will do, the least.
+    pub(super) fn keep(&mut self, will_least_do: bool) -> io::Result<()> {
         if self.bytes == BYTES {
             return Ok(());
         }
         let file = private::open_file(&self.path)?;
         let mut kept = Ok(());
-        for bytes in [BYTES, LEAST] {
+        let least = (will_least_do || self.bytes == LEAST).then_some(LEAST);
+        for bytes in [Some(BYTES), least].into_iter().flatten() {
             kept = file
                 .set_len(self.bytes)
                 .and_then(|()| allocate(&file, bytes))
@@ -106,7 +111,7 @@ mod tests {
         let path = folder.path().join("reserve");
         let mut reserve = Reserve::find(path.clone());
         assert!(!reserve.is_kept());
-        reserve.keep().unwrap();
+        reserve.keep(false).unwrap();
         assert!(Reserve::find(path.clone()).is_kept());
         reserve.release();
         assert!(!Reserve::find(path.clone()).is_kept());
@@ -122,7 +127,7 @@ mod tests {
         let mut reserve = Reserve::find(path.clone());
         allocate(&private::open_file(&path).unwrap(), LEAST).unwrap();
         reserve.bytes = LEAST;
-        reserve.keep().unwrap();
+        reserve.keep(false).unwrap();
         assert_eq!(Reserve::find(path).bytes, BYTES);
     }
 }

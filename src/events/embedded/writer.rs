@@ -16,7 +16,7 @@ use std::{
 };
 
 use prost::Message as _;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -108,6 +108,7 @@ pub(super) struct Writer {
     retention_ms: i64,
     max_bytes: Option<u64>,
     size: LogSize,
+    saved_size: LogSize,
     /// How long ids are remembered.
     memory_ms: i64,
     more_to_trim: bool,
@@ -116,6 +117,8 @@ pub(super) struct Writer {
     reserve: Reserve,
     /// A commit found no space since the log was last made whole.
     is_full: bool,
+    /// Something was removed since.
+    has_removed: bool,
     wal: Wal,
     metrics: Metrics,
 }
@@ -144,11 +147,13 @@ impl Writer {
             retention_ms: milliseconds(retention.age),
             max_bytes: retention.bytes,
             size,
+            saved_size: size,
             memory_ms: milliseconds(retention.age.max(MEMORY)),
             more_to_trim: false,
             failed_bytes: 0,
             reserve,
             is_full: false,
+            has_removed: false,
             metrics,
         };
         writer.take_reserve();
@@ -236,7 +241,9 @@ impl Writer {
         let mut at_ms = self.clock.stamp(now);
         let mut is_corrected = false;
         let head = *self.head.newest.borrow();
-        let transaction = self.connection.transaction()?;
+        // At once, because SQLite does not wait for another writer where a transaction has read before it writes.
+        let behavior = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior)?;
         let mut chunk = Chunk::after(head, std::mem::take(&mut self.buffer));
         // The log itself has one.
         let mut written = (self.head.newest.receiver_count() > 1).then(Vec::new);
@@ -367,10 +374,14 @@ impl Writer {
             size.remove(above_limit.bytes);
             self.more_to_trim |= is_trim && above_limit.events > 0 && size.bytes > max_bytes;
         }
-        if is_trim || above_limit.events > 0 {
+        let is_saved = (is_trim && size != self.saved_size) || above_limit.events > 0;
+        if is_saved {
             size.save(&transaction, chunk.last_seq())?;
         }
         transaction.commit()?;
+        if is_saved {
+            self.saved_size = size;
+        }
         self.size = size;
         self.metrics.event_log_bytes(size.bytes);
         self.metrics.events_removed_by_size(above_limit.events);

@@ -34,7 +34,7 @@ pub(super) fn is_cause(error: &rusqlite::Error) -> bool {
 impl Writer {
     /// Takes the reserve when the log is opened. Without one the disk counts as full.
     pub(super) fn take_reserve(&mut self) {
-        if let Err(error) = self.reserve.keep() {
+        if let Err(error) = self.reserve.keep(false) {
             tracing::warn!(%error, "the event log has no reserve of space");
             self.is_full = true;
             self.health.failed(CAUSE);
@@ -64,7 +64,11 @@ impl Writer {
         let began = Instant::now();
         match self.make_whole(began) {
             Ok(true) => {
+                if self.has_removed {
+                    tracing::info!("the disk was full: what may go is removed from the event log");
+                }
                 self.is_full = false;
+                self.has_removed = false;
                 self.failed_bytes = 0;
                 self.health.succeeded(began);
             }
@@ -75,7 +79,6 @@ impl Writer {
     }
 
     fn make_whole(&mut self, began: Instant) -> rusqlite::Result<bool> {
-        let mut removed = false;
         while self.may_remove()? {
             if began.elapsed() > REMOVAL {
                 return Ok(false);
@@ -85,14 +88,11 @@ impl Writer {
             let _ = wal::empty(&self.connection);
             let (more, _) = tokio::sync::oneshot::channel();
             self.write(&[Job::Trim { more }])?;
-            removed = true;
+            self.has_removed = true;
         }
         if !self.reserve.is_kept() {
             self.give_back(began)?;
-            if removed {
-                tracing::info!("the disk was full: what was old in the event log is removed");
-            }
-            if self.reserve.keep().is_err() {
+            if self.reserve.keep(self.has_removed).is_err() {
                 return Ok(false);
             }
         }
