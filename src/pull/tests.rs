@@ -17,7 +17,8 @@ use uuid::Uuid;
 use super::worker::{Progress, Worker};
 use crate::{
     events::{
-        AppendError, Batch, EventLog, EventStream, Quarantine, Quarantined, ReadError, Start,
+        AppendError, Batch, EventLog, EventStream, MessageEvents, MessageKey, Quarantine,
+        Quarantined, ReadError, Start,
         raw::{RawResponse, RawStore, RowKind},
     },
     intake::Intake,
@@ -72,6 +73,14 @@ impl EventLog for FakeLog {
         _: bool,
         _: Vec<String>,
     ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
+        unreachable!("the worker reads nothing")
+    }
+
+    fn find_message(
+        &self,
+        _: MessageKey,
+        _: Option<Timestamp>,
+    ) -> BoxFuture<'_, Result<MessageEvents, ReadError>> {
         unreachable!("the worker reads nothing")
     }
 
