@@ -21,7 +21,7 @@ use crate::{
     config::{Config, Engine},
     events::{
         Storage,
-        embedded::{EmbeddedLog, OpenError},
+        embedded::{EmbeddedLog, OpenError, Retention},
         subscription::Subscriptions,
     },
     grpc::{GrpcServer, ServeError, ServiceContext},
@@ -139,7 +139,11 @@ impl App {
             }
             _ => {
                 let events = &config.events;
-                EmbeddedLog::open(&events.data_dir, events.retention, metrics.clone())?.storage()
+                let retention = Retention {
+                    age: events.retention,
+                    bytes: Some(events.max_bytes).filter(|bytes| *bytes > 0),
+                };
+                EmbeddedLog::open(&events.data_dir, retention, metrics.clone())?.storage()
             }
         };
         Ok(Self {

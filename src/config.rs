@@ -300,6 +300,8 @@ pub struct Events {
     pub engine: Engine,
     #[serde(with = "duration")]
     pub retention: Duration,
+    /// Of all events in the embedded log; 0: no limit.
+    pub max_bytes: u64,
     /// Of events on the broker.
     pub encoding: EventEncoding,
 }

@@ -318,6 +318,13 @@ fn amqp_and_events(config: &Config, checks: &mut Checks<'_>) {
             "set `amqp.url`, or `events.engine = \"auto\"`",
         );
     }
+    if config.engine() == Engine::Broker && config.events.max_bytes > 0 {
+        checks.reject(
+            &["events.max_bytes"],
+            "it limits the embedded event log, and the log is on the broker",
+            "leave it out, and limit the stream by a policy (docs/RABBITMQ.md#limit-the-stream-by-size)",
+        );
+    }
 }
 
 /// Two keys that require each other.

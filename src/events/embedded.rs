@@ -15,6 +15,8 @@ mod message;
 mod private;
 mod raw_store;
 mod reader;
+mod recent;
+mod reserve;
 mod schema;
 mod send_journal;
 mod writer;
@@ -28,6 +30,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
@@ -37,8 +40,10 @@ use self::{
     lookup_batcher::LookupBatcher,
     raw_store::Taking,
     reader::{Position, Readers},
+    recent::Recent,
+    reserve::Reserve,
     send_journal::JournalFile,
-    writer::{Job, Writer},
+    writer::{Head, Job, Writer},
 };
 use super::{
     AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream,
@@ -79,6 +84,20 @@ pub enum OpenError {
     Database { path: PathBuf, detail: String },
 }
 
+/// How much of the log is kept. The ids of what is removed are remembered for longer ([`MEMORY`]).
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    pub age: Duration,
+    /// The bytes of all events. `None`: no limit.
+    pub bytes: Option<u64>,
+}
+
+impl From<Duration> for Retention {
+    fn from(age: Duration) -> Self {
+        Self { age, bytes: None }
+    }
+}
+
 pub struct EmbeddedLog {
     id: LogId,
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
@@ -103,7 +122,12 @@ impl EmbeddedLog {
     ///
     /// # Errors
     /// [`OpenError`] if the folder or the file cannot be used.
-    pub fn open(folder: &Path, retention: Duration, metrics: Metrics) -> Result<Self, OpenError> {
+    pub fn open(
+        folder: &Path,
+        retention: impl Into<Retention>,
+        metrics: Metrics,
+    ) -> Result<Self, OpenError> {
+        let retention = retention.into();
         let in_folder = |source| OpenError::Folder {
             path: folder.to_owned(),
             source,
@@ -125,29 +149,36 @@ impl EmbeddedLog {
             path: path.clone(),
             detail: error.to_string(),
         };
-        private::create_database(&path).map_err(in_folder)?;
-        let connection = schema::open_for_writing(&path).map_err(in_database)?;
+        let mut reserve = Reserve::find(folder.join("reserve"));
+        let (connection, journal) = match open_files(folder, &path, retention.age) {
+            // The disk may be full: the files need a little space.
+            Err(_) if reserve.is_kept() => {
+                reserve.release();
+                open_files(folder, &path, retention.age)?
+            }
+            opened => opened?,
+        };
         let id = schema::log_id(&connection).map_err(in_database)?;
         let head_seq = schema::head(&connection).map_err(in_database)?;
         let newest_ms = schema::newest_stamp(&connection).map_err(in_database)?;
-        let oldest = Timestamp::now() - retention.max(MEMORY);
-        // If the lookup fails, the send counts as not ended. That costs a lookup in the API's logs at most.
-        let is_known =
-            |wire_id: &str| matches!(reader::find_send(&connection, wire_id), Ok(Some(_)));
-        let journal =
-            JournalFile::open(folder.join("sends.begun"), oldest, is_known).map_err(in_folder)?;
 
         let (jobs, waiting) = mpsc::channel(MAX_QUEUED_JOBS);
         let (head_sender, head) = watch::channel(head_seq);
         let health = Arc::new(Health::new(path.clone()));
+        let recent = Arc::new(Recent::default());
         let writer = Writer::new(
             connection,
-            head_sender,
+            Head {
+                newest: head_sender,
+                recent: Arc::clone(&recent),
+            },
             Arc::clone(&health),
             retention,
+            reserve,
             LogClock::new(newest_ms, Reading::now()),
             metrics.clone(),
-        );
+        )
+        .map_err(in_database)?;
         let guard = metrics.tasks().guard(WRITER);
         let thread = std::thread::Builder::new()
             .name("event-log".to_owned())
@@ -162,7 +193,7 @@ impl EmbeddedLog {
             .map_err(in_folder)?;
         let trimming = maintenance::run(jobs.downgrade(), Arc::clone(&health));
         let trimmer = tokio::spawn(metrics.tasks().watch("event log maintenance", trimming));
-        let readers = Arc::new(Readers::new(path));
+        let readers = Arc::new(Readers::new(path, recent));
         Ok(Self {
             id,
             jobs: Mutex::new(Some(jobs)),
@@ -358,6 +389,29 @@ impl SubscriptionStore for EmbeddedLog {
         })
         .boxed()
     }
+}
+
+/// Opens the database and the journal of begun sends.
+fn open_files(
+    folder: &Path,
+    path: &Path,
+    retention: Duration,
+) -> Result<(Connection, JournalFile), OpenError> {
+    let in_folder = |source| OpenError::Folder {
+        path: folder.to_owned(),
+        source,
+    };
+    private::create_database(path).map_err(in_folder)?;
+    let connection = schema::open_for_writing(path).map_err(|error| OpenError::Database {
+        path: path.to_owned(),
+        detail: error.to_string(),
+    })?;
+    let oldest = Timestamp::now() - retention.max(MEMORY);
+    // If the lookup fails, the send counts as not ended. That costs a lookup in the API's logs at most.
+    let is_known = |wire_id: &str| matches!(reader::find_send(&connection, wire_id), Ok(Some(_)));
+    let journal =
+        JournalFile::open(folder.join("sends.begun"), oldest, is_known).map_err(in_folder)?;
+    Ok((connection, journal))
 }
 
 #[cfg(test)]

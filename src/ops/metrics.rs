@@ -67,6 +67,8 @@ struct Inner {
     overlaps_possible: Counter,
     command_twins: Counter,
     events_appended: Family<TypeLabel, Counter>,
+    event_log_bytes: Gauge,
+    events_removed_by_size: Counter,
     late_pending_dropped: Counter,
     events_stream_only: Counter,
     events_unrouted: Gauge,
@@ -110,6 +112,8 @@ impl Metrics {
             overlaps_possible: Counter::default(),
             command_twins: Counter::default(),
             events_appended: Family::default(),
+            event_log_bytes: Gauge::default(),
+            events_removed_by_size: Counter::default(),
             late_pending_dropped: Counter::default(),
             events_stream_only: Counter::default(),
             events_unrouted: Gauge::default(),
@@ -233,6 +237,17 @@ impl Metrics {
         self.0.events_unrouted.set(count.into());
     }
 
+    /// The bytes of the events in the embedded log.
+    pub fn event_log_bytes(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.0.event_log_bytes.set(bytes);
+    }
+
+    /// Counts events that were removed because the embedded log was larger than its limit.
+    pub fn events_removed_by_size(&self, events: u64) {
+        self.0.events_removed_by_size.inc_by(events);
+    }
+
     /// Counts a pending report that was dropped because it came after the final one.
     pub fn late_pending_dropped(&self) {
         self.0.late_pending_dropped.inc();
@@ -351,6 +366,8 @@ mod tests {
         metrics.command_twin();
         metrics.breaker_open(true);
         metrics.events_appended(EventType::ReportDelivered, 1);
+        metrics.event_log_bytes(5_000);
+        metrics.events_removed_by_size(6);
         metrics.late_pending_dropped();
         assert_eq!(metrics.event_to_stream_only(), 0);
         metrics.events_unrouted(4);
@@ -383,6 +400,8 @@ mod tests {
             "smsbridge_send_breaker_open 1",
             "smsbridge_send_breaker_opened_total 1",
             "smsbridge_events_appended_total{type=\"report.delivered\"} 1",
+            "smsbridge_event_log_bytes 5000",
+            "smsbridge_events_removed_by_size_total 6",
             "smsbridge_late_pending_reports_dropped_total 1",
             "smsbridge_events_stream_only_total 1",
             "smsbridge_events_unrouted 4",

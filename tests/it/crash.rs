@@ -27,6 +27,7 @@ mod run;
 mod schedule;
 mod verdict;
 
+pub use self::pushes::events_of;
 use self::{
     run::Run,
     schedule::{COMMANDS_OF_CYCLE, Schedule},

@@ -6,6 +6,7 @@ mod bytes_kept;
 mod engines;
 mod fields;
 mod files;
+mod full_disk;
 mod inbound_routes;
 mod intermediate_reports;
 mod kept_filter;

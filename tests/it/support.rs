@@ -13,6 +13,7 @@ pub mod ports;
 pub mod process;
 pub mod raw_call;
 pub mod relay;
+pub mod small_disk;
 pub mod wire;
 
 mod eventually;

@@ -11,6 +11,9 @@ use crate::config::Config;
 /// Maximum of `send.max_batch`. The API documents no maximum of destinations in a request.
 const MAX_BATCH: u64 = 1_000;
 
+/// A log below the least is above it with each long push.
+const MAX_EVENT_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 50;
+
 pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
     let count = |value: usize| u64::try_from(value).expect("usize has at most 64 bits");
     let Config {
@@ -116,6 +119,17 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
                 format!("choose {min} to {max}"),
             );
         }
+    }
+    if events.max_bytes != 0 && !MAX_EVENT_BYTES.contains(&events.max_bytes) {
+        checks.reject(
+            &["events.max_bytes"],
+            format!("{} is out of bounds", events.max_bytes),
+            format!(
+                "choose {} to {}, or 0 for no limit",
+                MAX_EVENT_BYTES.start(),
+                MAX_EVENT_BYTES.end()
+            ),
+        );
     }
     let ms = Duration::from_millis;
     let (hour, month) = (ms(3_600_000), ms(31 * 24 * 3_600_000));
@@ -248,6 +262,7 @@ mod tests {
             ("http", "request_timeout = \"0s\""),
             ("amqp", "prefetch = 0"),
             ("events", "retention = \"0s\""),
+            ("events", "max_bytes = 1000000"),
             ("shutdown", "grace = \"0s\""),
         ] {
             let key = format!("{section}.{}", line.split(' ').next().unwrap());

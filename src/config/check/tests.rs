@@ -172,6 +172,14 @@ fn the_broker_engine_needs_a_broker() {
 }
 
 #[test]
+fn the_stream_of_the_broker_has_no_limit_of_size_here() {
+    let limited = "[events]\nmax_bytes = 1073741824\n";
+    load(limited, &[]).unwrap();
+    let broker = format!("{limited}[amqp]\nurl = \"amqp://guest:guest@127.0.0.1:5672/%2f\"");
+    assert_eq!(mistake(&broker, &[]).key, "events.max_bytes");
+}
+
+#[test]
 fn the_url_of_the_broker_is_checked_without_quoting_it() {
     let section = |url: &str| format!("[amqp]\nurl = \"{url}\"");
     for url in [

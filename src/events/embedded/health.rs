@@ -49,14 +49,14 @@ impl Health {
         }
     }
 
-    pub(super) fn failed(&self, error: &rusqlite::Error) {
-        *self.cause.lock() = error.to_string();
+    pub(super) fn failed(&self, cause: &str) {
+        cause.clone_into(&mut self.cause.lock());
         self.is_ok.store(false, Ordering::Relaxed);
         if self.outage.failed("write", Duration::ZERO) {
             tracing::error!(
                 path = %self.path.display(),
-                cause = %error,
-                "the event log cannot be written: calls and pushes are refused until it can; is the disk full?"
+                cause,
+                "the event log cannot be written: calls and pushes are refused until it can"
             );
         }
     }

@@ -237,7 +237,10 @@ mod tests {
     #[tokio::test]
     async fn queued_lookups_fail_when_the_runner_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
-        let readers = Arc::new(Readers::new(folder.path().join("none.sqlite")));
+        let readers = Arc::new(Readers::new(
+            folder.path().join("none.sqlite"),
+            Arc::default(),
+        ));
         let path = folder.path().join("journal");
         let journal = JournalFile::open(path, Timestamp::UNIX_EPOCH, |_| false).unwrap();
         let batcher = LookupBatcher::new(readers, journal);

@@ -28,9 +28,16 @@ pub(super) fn create_file(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a file that only this user can read, for writing. Creates it if it is missing.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    let file = options().open(path)?;
+    close_to_others(path, &file);
+    Ok(file)
+}
+
 /// Lets only this user read a database, and the other files of it that an earlier version left. Creates it if it is missing.
 pub(super) fn create_database(path: &Path) -> io::Result<()> {
-    close_to_others(path, &options().open(path)?);
+    open_file(path)?;
     for suffix in ["-wal", "-shm"] {
         let mut name: OsString = path.as_os_str().to_owned();
         name.push(suffix);

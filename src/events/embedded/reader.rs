@@ -1,13 +1,18 @@
-//! Reads the embedded log in bounded batches, on blocking threads and on connections of its own.
+//! Reads the embedded log in bounded batches, on blocking threads and on connections of its own; what is new from memory.
+//!
+//! Invariant: at most [`CONNECTIONS`] reads are under way; others wait for them.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::stream;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use tokio::sync::watch;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 use super::{
     super::{
@@ -16,6 +21,7 @@ use super::{
     },
     chunk::encoded_events,
     cursor::LogId,
+    recent::Recent,
     schema::{self, kind},
 };
 use crate::proto::v1::{self, event::Payload};
@@ -24,8 +30,10 @@ use crate::proto::v1::{self, event::Payload};
 const EVENTS_PER_BATCH: usize = 256;
 /// A batch of this size is full, because source payloads can be long and each reader holds one.
 const BYTES_PER_BATCH: usize = 1024 * 1024;
-/// Idle connections that are kept open. More are opened on demand.
-const KEPT_CONNECTIONS: usize = 3;
+/// Reads under way at once, each with a connection.
+const CONNECTIONS: usize = 4;
+/// How long a read waits for one of them.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Consecutive events that were read at once.
 struct Batch {
@@ -34,6 +42,54 @@ struct Batch {
     events: Vec<v1::Event>,
     /// The last sequence number that it covers.
     last: i64,
+    bytes: usize,
+}
+
+impl Batch {
+    fn after(after: i64) -> Self {
+        Self {
+            first: None,
+            events: Vec::new(),
+            last: after,
+            bytes: 0,
+        }
+    }
+
+    /// Adds the events of the next chunk up to `end`; returns whether there is room for more.
+    fn add(
+        &mut self,
+        id: LogId,
+        (first_seq, last_seq): (i64, i64),
+        encoded: &[u8],
+        end: i64,
+    ) -> bool {
+        // Only the oldest events are ever removed, so the other chunks follow without a gap.
+        self.first.get_or_insert(first_seq);
+        let after = self.last;
+        for (seq, event) in encoded_events(first_seq, encoded) {
+            if seq <= after {
+                continue;
+            }
+            let is_full = self.events.len() >= EVENTS_PER_BATCH || self.bytes >= BYTES_PER_BATCH;
+            if seq > end || is_full {
+                return false;
+            }
+            self.last = seq;
+            self.bytes += event.len();
+            match v1::Event::decode(event) {
+                Ok(mut event) => {
+                    event.cursor = id.cursor(seq);
+                    self.events.push(event);
+                }
+                Err(error) => {
+                    tracing::error!(seq, %error, "skipped an event that cannot be decoded");
+                }
+            }
+        }
+        // Continue after a damaged chunk.
+        self.last = self.last.max(last_seq.min(end));
+        true
+    }
 }
 
 /// Where a reader is in the log.
@@ -49,14 +105,22 @@ pub(super) struct Position {
 /// A pool of read-only connections.
 pub(super) struct Readers {
     path: PathBuf,
+    recent: Arc<Recent>,
     idle: Mutex<Vec<Connection>>,
+    places: Arc<Semaphore>,
+    #[cfg(test)]
+    counts: tests::Counts,
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf, recent: Arc<Recent>) -> Self {
         Self {
             path,
+            recent,
             idle: Mutex::new(Vec::new()),
+            places: Arc::new(Semaphore::new(CONNECTIONS)),
+            #[cfg(test)]
+            counts: tests::Counts::default(),
         }
     }
 
@@ -123,49 +187,29 @@ impl Readers {
         after: i64,
         end: Option<i64>,
     ) -> Result<Batch, ReadError> {
+        let end = end.unwrap_or(i64::MAX);
+        if let Some(recent) = self.recent.after(after) {
+            let mut batch = Batch::after(after);
+            for chunk in recent {
+                if !batch.add(id, (chunk.first_seq, chunk.last_seq), &chunk.events, end) {
+                    break;
+                }
+            }
+            return Ok(batch);
+        }
         self.query(move |connection| {
-            let end = end.unwrap_or(i64::MAX);
-            let mut first = None;
             let mut query = connection.prepare_cached(
                 "SELECT first_seq, last_seq, events FROM chunk WHERE last_seq > ?1 ORDER BY last_seq",
             )?;
             let mut chunks = query.query(params![after])?;
-            let mut events = Vec::new();
-            let mut last = after;
-            let mut bytes = 0;
-            'chunks: while let Some(chunk) = chunks.next()? {
-                let (first_seq, last_seq): (i64, i64) = (chunk.get(0)?, chunk.get(1)?);
-                // Only the oldest events are ever removed, so the other chunks follow without a gap.
-                first.get_or_insert(first_seq);
+            let mut batch = Batch::after(after);
+            while let Some(chunk) = chunks.next()? {
                 let encoded = chunk.get_ref(2)?.as_blob().unwrap_or_default();
-                for (seq, event) in encoded_events(first_seq, encoded) {
-                    if seq <= after {
-                        continue;
-                    }
-                    let is_full = events.len() >= EVENTS_PER_BATCH || bytes >= BYTES_PER_BATCH;
-                    if seq > end || is_full {
-                        break 'chunks;
-                    }
-                    last = seq;
-                    bytes += event.len();
-                    match v1::Event::decode(event) {
-                        Ok(mut event) => {
-                            event.cursor = id.cursor(seq);
-                            events.push(event);
-                        }
-                        Err(error) => {
-                            tracing::error!(seq, %error, "skipped an event that cannot be decoded");
-                        }
-                    }
+                if !batch.add(id, (chunk.get(0)?, chunk.get(1)?), encoded, end) {
+                    break;
                 }
-                // Continue after a damaged chunk.
-                last = last.max(last_seq.min(end));
             }
-            Ok(Batch {
-                first,
-                events,
-                last,
-            })
+            Ok(batch)
         })
         .await
     }
@@ -174,8 +218,19 @@ impl Readers {
         self: &Arc<Self>,
         query: impl FnOnce(&Connection) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R, ReadError> {
+        let place = timeout(CONNECTION_TIMEOUT, Arc::clone(&self.places).acquire_owned()).await;
+        let Ok(Ok(place)) = place else {
+            return Err(ReadError::Unavailable(
+                "other readers keep its connections busy".to_owned(),
+            ));
+        };
         let readers = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || readers.read(query)).await {
+        let reading = move || {
+            // It ends with the read, although nobody may wait for that any more.
+            let _place = place;
+            readers.read(query)
+        };
+        match tokio::task::spawn_blocking(reading).await {
             Ok(result) => result.map_err(|error| unavailable(&error)),
             Err(_) => Err(ReadError::Unavailable(
                 "the reading task panicked".to_owned(),
@@ -188,15 +243,21 @@ impl Readers {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<R>,
     ) -> rusqlite::Result<R> {
+        #[cfg(test)]
+        self.counts.read();
         let idle = || self.idle.lock();
         let kept = idle().pop();
         let connection = match kept {
             Some(connection) => connection,
-            None => schema::open_for_reading(&self.path)?,
+            None => {
+                #[cfg(test)]
+                self.counts.opened();
+                schema::open_for_reading(&self.path)?
+            }
         };
         let result = query(&connection);
         let mut idle = idle();
-        if result.is_ok() && idle.len() < KEPT_CONNECTIONS {
+        if result.is_ok() && idle.len() < CONNECTIONS {
             idle.push(connection);
         }
         result
@@ -318,4 +379,107 @@ pub(super) fn stream(
             }
         },
     ))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use futures_util::StreamExt as _;
+
+    use super::*;
+    use crate::{
+        events::{EventLog as _, NewEvent, Start, embedded::EmbeddedLog},
+        message::id::ApplicationName,
+        ops::metrics::Metrics,
+    };
+
+    #[derive(Default)]
+    pub(in super::super) struct Counts {
+        reads: AtomicUsize,
+        opened: AtomicUsize,
+    }
+
+    impl Counts {
+        pub(super) fn read(&self) {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+        }
+
+        pub(super) fn opened(&self) {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn get(&self) -> (usize, usize) {
+            let get = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+            (get(&self.reads), get(&self.opened))
+        }
+    }
+
+    fn result(n: usize) -> NewEvent {
+        let result = Box::new(v1::SendResult {
+            message_id: n.to_string(),
+            ..v1::SendResult::default()
+        });
+        let application = ApplicationName::default_application();
+        NewEvent::send_result(&application, "", None, result, Timestamp::now())
+    }
+
+    /// Before there were chunks in memory, they made 10,000 reads.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn five_hundred_followers_need_no_read_for_each_commit() {
+        const FOLLOWERS: usize = 500;
+        const COMMITS: usize = 20;
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
+        let log = log.unwrap();
+        let mut followers = Vec::new();
+        for _ in 0..FOLLOWERS {
+            followers.push(log.read(Start::Now, false).await.unwrap());
+        }
+        for n in 0..COMMITS {
+            let waiting = followers.iter_mut().map(|follower| follower.next());
+            let (appended, batches) = tokio::join!(
+                log.append(Arc::new(vec![result(n)])),
+                futures_util::future::join_all(waiting),
+            );
+            appended.unwrap();
+            for batch in batches {
+                assert_eq!(batch.unwrap().unwrap().len(), 1);
+            }
+        }
+        let (reads, opened) = log.readers.counts.get();
+        assert!(reads <= COMMITS, "{reads} reads, {opened} connections");
+        drop(followers);
+        log.close().await;
+    }
+
+    /// They are behind what is in memory.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn five_hundred_readers_share_a_few_connections() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
+        let log = open().unwrap();
+        log.append(Arc::new((0..100).map(result).collect()))
+            .await
+            .unwrap();
+        log.close().await;
+        let log = Arc::new(open().unwrap());
+        let reading = (0..500).map(|_| {
+            let log = Arc::clone(&log);
+            tokio::spawn(async move {
+                let start = Start::Since(Timestamp::UNIX_EPOCH);
+                let mut events = log.read(start, true).await.unwrap();
+                events.next().await.unwrap().unwrap().len()
+            })
+        });
+        for read in futures_util::future::join_all(reading).await {
+            assert_eq!(read.unwrap(), 100);
+        }
+        let (reads, opened) = log.readers.counts.get();
+        assert!(reads >= 1_000 && opened <= CONNECTIONS, "{reads} {opened}");
+        log.close().await;
+    }
 }

@@ -23,10 +23,14 @@ pub(super) mod kind {
 
 const VERSION: i64 = 2;
 
+/// A write-ahead log that was longer is cut to this when it begins anew.
+const JOURNAL_BYTES: i64 = 16 * 1024 * 1024;
+
 /// - `log`: one row; `head` is the newest sequence number that was ever trimmed, so that no number is assigned twice.
 /// - `chunk`: the events `first_seq..=last_seq`.
 /// - `trimmed`: the last sequence number of the events that one trim removed, and when they were appended: their ids are in `known`
 ///   for longer.
+/// - `size`: one row, the bytes of the events `first_seq..=last_seq` when they were counted.
 /// - `known`: the ids of events that must be unique. The index begins with the wire id: entries of one message, and of messages
 ///   of one time, are adjacent, so that the used pages of the index stay in memory however long the log is.
 const TABLES: &str = "
@@ -66,6 +70,8 @@ const TABLES: &str = "
 /// Opens the file for the writer, and creates the tables of a new one.
 pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open(path)?;
+    // Fixed once there is a table: a file of an earlier version cannot give free pages back to the disk, and only uses them again.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     // Where the file system has no shared memory, SQLite stays with another mode, without an error.
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
@@ -79,6 +85,7 @@ pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     }
     // A commit is on the disk when it returns: custody depends on it (P5, docs/RELIABILITY.md).
     connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update_and_check(None, "journal_size_limit", JOURNAL_BYTES, |_| Ok(()))?;
     // Negative: in KiB. Appends go to the end of the file, and the index has few recent pages.
     connection.pragma_update(None, "cache_size", -2048)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -103,7 +110,20 @@ pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     add_visibility(&connection)?;
     add_trimmed(&connection)?;
     add_raw(&connection)?;
+    add_size(&connection)?;
     Ok(connection)
+}
+
+/// Adds `size` to a file of a version that did not bound it. The earlier version reads such a file too, so `VERSION` stays.
+fn add_size(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS size (
+            one INTEGER PRIMARY KEY,
+            first_seq INTEGER NOT NULL,
+            last_seq INTEGER NOT NULL,
+            bytes INTEGER NOT NULL
+        )",
+    )
 }
 
 /// Adds `trimmed` to a file of a version that forgot ids with their events. The earlier version reads such a file too, so `VERSION`

@@ -164,10 +164,16 @@ fn rewrite(path: &Path, sends: &HashMap<String, BegunSend>) -> io::Result<File> 
         write_line(&mut lines, wire_id, *send);
     }
     let new = path.with_extension("new");
-    let mut file = private::create_file(&new)?;
-    file.write_all(lines.as_bytes())?;
-    fs::rename(&new, path)?;
-    Ok(file)
+    let written = private::create_file(&new).and_then(|mut file| {
+        file.write_all(lines.as_bytes())?;
+        fs::rename(&new, path)?;
+        Ok(file)
+    });
+    if written.is_err() {
+        // On a full disk a part of it would only take space.
+        let _ = fs::remove_file(&new);
+    }
+    written
 }
 
 /// Whether a wire id is one field of a line.

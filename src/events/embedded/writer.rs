@@ -1,10 +1,14 @@
 //! The writer thread: takes all queued jobs, writes them in one transaction, and replies after the fsync (group commit).
 //!
 //! Invariants: a job gets its reply after the commit that contains it; an event id is written once; a pending report is not
-//! written after a final one of the same message (P6).
+//! written after a final one of the same message (P6); on a full disk nothing but responses of pulls is written until the log has its
+//! reserve again (`full_disk`).
 
+mod full_disk;
 mod registration;
+mod size;
 mod trim;
+mod wal;
 
 use std::{
     sync::Arc,
@@ -12,21 +16,25 @@ use std::{
 };
 
 use prost::Message as _;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use self::{
     registration::{Registration, register},
-    trim::{Before, correct_stamps, trim},
+    size::LogSize,
+    trim::{Before, Removed, correct_stamps, is_due, trim, trim_bytes},
+    wal::Wal,
 };
 use super::{
     super::{AppendError, Batch, Quarantined, SavedSubscription, SubscriptionKey, Visibility},
-    MEMORY,
+    MEMORY, Retention,
     chunk::Chunk,
     health::Health,
     log_clock::{LogClock, Reading},
     raw_store,
+    recent::{Recent, RecentChunk},
+    reserve::Reserve,
 };
 use crate::{events::raw::RawResponse, message::event_type::EventType, ops::metrics::Metrics};
 
@@ -38,6 +46,8 @@ const MIN_PROBE_BYTES: usize = 1024 * 1024;
 const EVENT_ROW_BYTES: usize = 1024;
 /// Maximum number of events that one trim removes, so that it does not delay appends for long. More trims follow while old events are left.
 const EVENTS_PER_TRIM: i64 = 5_000;
+/// About the most bytes that one trim by size removes; after a commit that adds more, twice as many.
+const BYTES_PER_TRIM: u64 = 16 * 1024 * 1024;
 
 type Reply = oneshot::Sender<Result<(), AppendError>>;
 
@@ -81,46 +91,73 @@ pub(super) enum Job {
     Probe,
 }
 
+/// What readers see of the writer's commits.
+pub(super) struct Head {
+    /// The sequence number of the newest durable event.
+    pub(super) newest: watch::Sender<i64>,
+    pub(super) recent: Arc<Recent>,
+}
+
 pub(super) struct Writer {
     connection: Connection,
-    /// The sequence number of the newest durable event.
-    head: watch::Sender<i64>,
+    head: Head,
     /// The buffer of the last chunk, for reuse.
     buffer: Vec<u8>,
     health: Arc<Health>,
     clock: LogClock,
     retention_ms: i64,
+    max_bytes: Option<u64>,
+    size: LogSize,
+    saved_size: LogSize,
     /// How long ids are remembered.
     memory_ms: i64,
     more_to_trim: bool,
     /// The size of the largest commit that failed since the last one that succeeded.
     failed_bytes: usize,
+    reserve: Reserve,
+    /// A commit found no space since the log was last made whole.
+    is_full: bool,
+    /// Something was removed since.
+    has_removed: bool,
+    wal: Wal,
     metrics: Metrics,
 }
 
 impl Writer {
     pub(super) fn new(
         connection: Connection,
-        head: watch::Sender<i64>,
+        head: Head,
         health: Arc<Health>,
-        retention: Duration,
+        retention: Retention,
+        reserve: Reserve,
         clock: LogClock,
         metrics: Metrics,
-    ) -> Self {
+    ) -> rusqlite::Result<Self> {
         // A retention too long for an `i64` keeps everything.
         let milliseconds = |period: Duration| i64::try_from(period.as_millis()).unwrap_or(i64::MAX);
-        Self {
+        let size = LogSize::load(&connection)?;
+        metrics.event_log_bytes(size.bytes);
+        let mut writer = Self {
+            wal: Wal::of(&connection),
             connection,
             head,
             buffer: Vec::new(),
             health,
             clock,
-            retention_ms: milliseconds(retention),
-            memory_ms: milliseconds(retention.max(MEMORY)),
+            retention_ms: milliseconds(retention.age),
+            max_bytes: retention.bytes,
+            size,
+            saved_size: size,
+            memory_ms: milliseconds(retention.age.max(MEMORY)),
             more_to_trim: false,
             failed_bytes: 0,
+            reserve,
+            is_full: false,
+            has_removed: false,
             metrics,
-        }
+        };
+        writer.take_reserve();
+        Ok(writer)
     }
 
     /// Runs until every sender is dropped and all queued jobs are written.
@@ -139,24 +176,33 @@ impl Writer {
     }
 
     fn commit(&mut self, jobs: &mut Vec<Job>) {
+        if self.is_full {
+            return self.commit_on_full_disk(jobs);
+        }
         let began = Instant::now();
-        let outcome = self.write(jobs);
-        let result = match outcome {
-            Ok(head) => {
+        let result = match self.write(jobs) {
+            Ok(()) => {
                 self.health.succeeded(began);
                 self.failed_bytes = 0;
-                if head > *self.head.borrow() {
-                    self.head.send_replace(head);
-                }
+                self.wal.bound(&self.connection);
                 Ok(())
             }
             Err(error) => {
-                self.health.failed(&error);
                 self.failed_bytes = self.failed_bytes.max(jobs.iter().map(bytes).sum());
+                if full_disk::is_cause(&error) {
+                    self.is_full = true;
+                    self.health.failed(full_disk::CAUSE);
+                    return self.commit_on_full_disk(jobs);
+                }
+                self.health.failed(&error.to_string());
                 Err(AppendError::Unavailable(error.to_string()))
             }
         };
-        for job in jobs.drain(..) {
+        self.reply(jobs.drain(..), &result);
+    }
+
+    fn reply(&self, jobs: impl Iterator<Item = Job>, result: &Result<(), AppendError>) {
+        for job in jobs {
             let reply = match job {
                 Job::Append { events, reply } => {
                     // Drop our clone before replying, so that the caller's `Arc` is unique again and can be unwrapped without copying.
@@ -180,14 +226,33 @@ impl Writer {
         }
     }
 
-    /// Writes all jobs in one transaction; returns the newest sequence number.
-    fn write(&mut self, jobs: &[Job]) -> rusqlite::Result<i64> {
+    /// What is old now.
+    fn before(&self, now: Reading) -> Before {
+        Before {
+            events_ms: now.wall_ms.saturating_sub(self.retention_ms),
+            ids_ms: now.wall_ms.saturating_sub(self.memory_ms),
+        }
+    }
+
+    /// Writes all jobs in one transaction, and moves the head to the newest sequence number.
+    fn write(&mut self, jobs: &[Job]) -> rusqlite::Result<()> {
         let now = Reading::now();
+        let before = self.before(now);
         let mut at_ms = self.clock.stamp(now);
         let mut is_corrected = false;
-        let head = *self.head.borrow();
-        let transaction = self.connection.transaction()?;
+        let head = *self.head.newest.borrow();
+        // At once, because SQLite does not wait for another writer where a transaction has read before it writes.
+        let behavior = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior)?;
         let mut chunk = Chunk::after(head, std::mem::take(&mut self.buffer));
+        // The log itself has one.
+        let mut written = (self.head.newest.receiver_count() > 1).then(Vec::new);
+        let mut size = self.size;
+        let mut is_trim = false;
+        let events_per_trim = match self.is_full {
+            true => full_disk::EVENTS_PER_TRIM,
+            false => EVENTS_PER_TRIM,
+        };
         // The metrics are updated after the commit, so these counts are collected first.
         let (mut appended, mut late): (Vec<(EventType, u64)>, _) = (Vec::new(), 0);
         for job in jobs {
@@ -208,6 +273,10 @@ impl Writer {
                             Registration::TooLate => late += 1,
                         }
                         if chunk.is_full() {
+                            size.add(chunk.events.len());
+                            written
+                                .iter_mut()
+                                .for_each(|written| written.push(copy(&chunk)));
                             chunk = write_chunk(&transaction, chunk, at_ms)?;
                         }
                     }
@@ -281,18 +350,41 @@ impl Writer {
                     self.more_to_trim = true;
                 }
                 Job::Trim { .. } => {
-                    let before = Before {
-                        events_ms: now.wall_ms.saturating_sub(self.retention_ms),
-                        ids_ms: now.wall_ms.saturating_sub(self.memory_ms),
-                    };
-                    self.more_to_trim = trim(&transaction, before, EVENTS_PER_TRIM)?;
+                    size.remove(trim(&transaction, before, events_per_trim)?.bytes);
+                    self.more_to_trim = is_due(&transaction, before)?;
                 }
             }
+            is_trim |= matches!(job, Job::Trim { .. });
         }
         if !chunk.is_empty() {
+            size.add(chunk.events.len());
+            written
+                .iter_mut()
+                .for_each(|written| written.push(copy(&chunk)));
             chunk = write_chunk(&transaction, chunk, at_ms)?;
         }
+        let mut above_limit = Removed::default();
+        if let Some(max_bytes) = self.max_bytes.filter(|max_bytes| size.bytes > *max_bytes) {
+            let added = size.bytes.saturating_sub(self.size.bytes);
+            // Somewhat less than the limit, so that the next commits need not remove anything.
+            let excess = size.bytes - (max_bytes - max_bytes / 16);
+            let bytes = excess.min(BYTES_PER_TRIM.max(added.saturating_mul(2)));
+            // What is appended now can be read at least until the next commit.
+            above_limit = trim_bytes(&transaction, head, bytes, events_per_trim)?;
+            size.remove(above_limit.bytes);
+            self.more_to_trim |= is_trim && above_limit.events > 0 && size.bytes > max_bytes;
+        }
+        let is_saved = (is_trim && size != self.saved_size) || above_limit.events > 0;
+        if is_saved {
+            size.save(&transaction, chunk.last_seq())?;
+        }
         transaction.commit()?;
+        if is_saved {
+            self.saved_size = size;
+        }
+        self.size = size;
+        self.metrics.event_log_bytes(size.bytes);
+        self.metrics.events_removed_by_size(above_limit.events);
         if is_corrected {
             self.clock.corrected(now);
         }
@@ -302,9 +394,16 @@ impl Writer {
         for _ in 0..late {
             self.metrics.late_pending_dropped();
         }
-        let head = chunk.last_seq();
+        match written {
+            Some(written) => self.head.recent.add(written.into_iter()),
+            None => self.head.recent.clear(),
+        }
+        let newest = chunk.last_seq();
         self.buffer = chunk.events;
-        Ok(head)
+        if newest > head {
+            self.head.newest.send_replace(newest);
+        }
+        Ok(())
     }
 }
 
@@ -361,6 +460,14 @@ fn set_secure_delete(connection: &Connection, on: bool) -> rusqlite::Result<()> 
     connection.pragma_update(None, "secure_delete", on)
 }
 
+fn copy(chunk: &Chunk) -> RecentChunk {
+    RecentChunk {
+        first_seq: chunk.first_seq,
+        last_seq: chunk.last_seq(),
+        events: chunk.events.as_slice().into(),
+    }
+}
+
 /// Writes a chunk; returns the next one, empty.
 pub(super) fn write_chunk(
     connection: &Connection,
@@ -403,12 +510,17 @@ mod tests {
         let (head, _) = watch::channel(0);
         let mut writer = Writer::new(
             connection,
-            head,
+            Head {
+                newest: head,
+                recent: Arc::default(),
+            },
             Arc::clone(&health),
-            Duration::from_secs(3600),
+            Duration::from_secs(3600).into(),
+            Reserve::find(folder.path().join("reserve")),
             LogClock::new(None, Reading::now()),
             Metrics::new(),
-        );
+        )
+        .unwrap();
         let large = Box::new(v1::SendResult {
             message_id: "x".repeat(2_000_000),
             ..v1::SendResult::default()
@@ -437,12 +549,17 @@ mod tests {
         let (head, _) = watch::channel(1);
         Writer::new(
             connection,
-            head,
+            Head {
+                newest: head,
+                recent: Arc::default(),
+            },
             Arc::new(Health::new(path)),
-            Duration::from_secs(60),
+            Duration::from_secs(60).into(),
+            Reserve::find(folder.path().join("reserve")),
             LogClock::new(Some(at_ms), now),
             Metrics::new(),
         )
+        .unwrap()
     }
 
     fn has_events_after_a_trim(writer: &mut Writer) -> bool {

@@ -81,6 +81,17 @@ impl Inner {
             "Events that became durable",
             self.events_appended.clone(),
         );
+        registry.register_with_unit(
+            "event_log",
+            "Events in the embedded log",
+            Unit::Bytes,
+            self.event_log_bytes.clone(),
+        );
+        registry.register(
+            "events_removed_by_size",
+            "Events that were removed because the embedded log was larger than events.max_bytes",
+            self.events_removed_by_size.clone(),
+        );
         registry.register(
             "late_pending_reports_dropped",
             "Pending reports that came after the final report of their message and were dropped",

@@ -22,7 +22,9 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 
 use super::pushes::{Engine, events_of};
-use crate::support::{eventually, process::BridgeProcess, simulator::TestSimulator};
+use crate::support::{
+    eventually, process::BridgeProcess, simulator::TestSimulator, small_disk::SmallDisk,
+};
 
 /// Readable rows of each of the two bodies.
 const ROWS: usize = 20;
@@ -140,7 +142,7 @@ async fn check(engine: &Engine, bridge: BridgeProcess, rows: usize, bad_rows: u3
     .await;
     let folder = bridge.folder();
     let repeated_at_most = match engine {
-        Engine::Embedded => 1,
+        Engine::Embedded | Engine::OnSmallDisk(_) => 1,
         // A kill between the confirm of the events and the removal of the response.
         Engine::Broker(..) => 2,
     };
@@ -231,6 +233,46 @@ async fn rows_that_were_pulled_are_events_once_after_a_kill_after_the_append_emb
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_were_pulled_are_events_once_after_a_kill_after_the_append_broker() {
     kill_at(Engine::broker().await, KillPoint::EventsStored).await;
+}
+
+/// The disk is full when the response comes. It is stored all the same, and the process is killed then.
+#[cfg(feature = "kill-points")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_were_pulled_onto_a_full_disk_are_events_when_there_is_space() {
+    let Some(disk) = SmallDisk::mount(40 * 1024 * 1024) else {
+        return;
+    };
+    let api = Api::start(0).await;
+    let simulator = TestSimulator::start().await;
+    let start = async |kill_at| {
+        let settings = [
+            ("SMSBRIDGE_INFOBIP__BASE_URL", api.url.as_str()),
+            ("SMSBRIDGE_KILL_AT", kill_at),
+        ];
+        BridgeProcess::start_on(&disk, &simulator, &settings).await
+    };
+    let bridge = start(KillPoint::RawStored.name()).await;
+    let mut client = InboxServiceClient::new(bridge.connect().await);
+    let pulling = tokio::spawn(async move {
+        let request = PullReceivedMessagesRequest::default();
+        client.pull_received_messages(request).await
+    });
+    api.state.requests.acquire().await.unwrap().forget();
+    disk.fill(0);
+    api.state.released.add_permits(100);
+    let ended = bridge.kill_after(crate::support::DEADLINE).await;
+    assert!(ended.status.is_some(), "it was not stored: {}", ended.said);
+    assert!(pulling.await.unwrap().is_err());
+
+    let bridge = start("").await;
+    assert_eq!(events_of(&bridge).await, [], "there is no space yet");
+    disk.free();
+    eventually("each row is an event", async || {
+        (by_row(&events_of(&bridge).await).len() == ROWS).then_some(())
+    })
+    .await;
+    let (status, _) = bridge.stop().await;
+    assert!(status.success());
 }
 
 /// The response comes after the broker has begun to block publishers, so it cannot be stored for a while.

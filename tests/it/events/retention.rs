@@ -8,13 +8,14 @@ use smsbridge::{
     events::{
         BeginSends, EarlierSend, EventLog as _, NewEvent, ReadError, SendJournal as _, Start,
         SubscriptionKey, Visibility,
-        embedded::EmbeddedLog,
+        embedded::{EmbeddedLog, Retention},
         subscription::{AttachError, Subscriber, Subscriptions},
     },
     message::{applications::Applications, id::ApplicationName},
     ops::metrics::Metrics,
     proto::v1::{self, StatusGroup},
 };
+use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::support::eventually;
@@ -143,8 +144,11 @@ async fn a_reader_whose_next_events_were_removed_is_out_of_range() {
         "no particular one was asked for"
     );
 
-    let mut follower = log.read(Start::Now, false).await.unwrap();
+    // While nobody reads, what is new is not kept in memory.
+    drop(slow);
     append(&log, 303..304).await;
+    let last = rest.last().unwrap().cursor.clone();
+    let mut follower = log.read(Start::After(last), false).await.unwrap();
     for _ in 0..2 {
         remove_the_first_chunk(folder.path());
     }
@@ -236,6 +240,96 @@ async fn ids_and_final_reports_are_known_for_longer_than_a_short_retention() {
         ),
         "{earlier:?}"
     );
+    log.close().await;
+}
+
+/// A result of a message with a long id.
+fn long(n: usize) -> NewEvent {
+    sent(&format!("{n}-{}", "x".repeat(10_000)))
+}
+
+#[tokio::test]
+async fn above_the_limit_the_oldest_events_go_and_their_ids_stay() {
+    const MIB: u64 = 1024 * 1024;
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Metrics::new();
+    let limited = |bytes| Retention {
+        age: HOUR,
+        bytes: Some(bytes),
+    };
+    let log = EmbeddedLog::open(folder.path(), limited(2 * MIB), metrics.clone()).unwrap();
+    let mut reader = log
+        .read(Start::Since(Timestamp::UNIX_EPOCH), false)
+        .await
+        .unwrap();
+    let mut first = None;
+    for n in 0..1_000 {
+        log.append(Arc::new(vec![long(n)])).await.unwrap();
+        if first.is_none() {
+            first = Some(reader.next().await.unwrap().unwrap());
+        }
+    }
+    let series = |name: &str| -> u64 {
+        let text = metrics.encode().unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        value.expect("it is there").trim().parse().unwrap()
+    };
+    let bytes = series("smsbridge_event_log_bytes ");
+    assert!((MIB..=2 * MIB).contains(&bytes), "{bytes}");
+    let events = read_all(&log).await;
+    assert_eq!(
+        events.len() as u64 + series("smsbridge_events_removed_by_size_total "),
+        1_000
+    );
+    assert_eq!(events.last().unwrap().id, long(999).event.id);
+    assert!(matches!(
+        reader.next().await,
+        Some(Err(ReadError::OutOfRange { cursor, .. })) if cursor == first.unwrap()[0].cursor
+    ));
+    let again = (0..1_000).map(long).collect();
+    log.append(Arc::new(again)).await.unwrap();
+    assert_eq!(read_all(&log).await, events, "all of them are known");
+    log.close().await;
+
+    // A lower limit holds from the start.
+    let log = EmbeddedLog::open(folder.path(), limited(MIB), metrics.clone()).unwrap();
+    eventually("events are removed", async || {
+        (series("smsbridge_event_log_bytes ") <= MIB).then_some(())
+    })
+    .await;
+    let last = read_all(&log).await.pop().unwrap();
+    assert_eq!(last.id, long(999).event.id);
+    log.close().await;
+}
+
+/// Some reader is on the log at each moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_write_ahead_log_is_bounded_although_readers_are_always_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path(), HOUR);
+    let path = folder.path().join("events.sqlite");
+    let mut reading = JoinSet::new();
+    for _ in 0..4 {
+        let file = rusqlite::Connection::open(&path).unwrap();
+        reading.spawn(async move {
+            loop {
+                file.execute_batch("BEGIN; SELECT count(*) FROM log")
+                    .unwrap();
+                // It looks at what it has read.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                file.execute_batch("COMMIT").unwrap();
+            }
+        });
+    }
+    let mut most = 0;
+    for n in 0..60 {
+        let events = (0..100).map(|m| long(100 * n + m)).collect();
+        log.append(Arc::new(events)).await.unwrap();
+        let wal = std::fs::metadata(folder.path().join("events.sqlite-wal"));
+        most = most.max(wal.unwrap().len());
+    }
+    reading.shutdown().await;
+    assert!(most < 40 * 1024 * 1024, "{most} bytes");
     log.close().await;
 }
 

@@ -21,7 +21,10 @@ use tonic::transport::{Channel, Endpoint};
 use super::{
     DEADLINE, eventually,
     simulator::{PASSWORD, TestSimulator, USERNAME},
+    small_disk::SmallDisk,
 };
+
+const BINARY: &str = env!("CARGO_BIN_EXE_smsbridge");
 
 /// A running process, killed when dropped; [`BridgeProcess::stop`] sends SIGTERM.
 pub struct BridgeProcess {
@@ -57,7 +60,30 @@ impl BridgeProcess {
         simulator: &TestSimulator,
         settings: &[(&str, &str)],
     ) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_smsbridge"));
+        Self::run(Command::new(BINARY), folder, simulator, settings).await
+    }
+
+    /// The same with its event log on a small disk.
+    pub async fn start_on(
+        disk: &SmallDisk,
+        simulator: &TestSimulator,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let mut of_disk = settings.to_vec();
+        of_disk.push((
+            "SMSBRIDGE_EVENTS__DATA_DIR",
+            disk.folder().to_str().unwrap(),
+        ));
+        let folder = tempfile::tempdir().unwrap();
+        Self::run(disk.command(BINARY).into(), folder, simulator, &of_disk).await
+    }
+
+    async fn run(
+        mut command: Command,
+        folder: TempDir,
+        simulator: &TestSimulator,
+        settings: &[(&str, &str)],
+    ) -> Self {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SMSBRIDGE_")) {
             command.env_remove(name);
         }

@@ -1,4 +1,4 @@
-//! Removes old events, and later their ids; corrects stamps that a clock left in the future.
+//! Removes old events, and those above the limit of the log's size, and later their ids; corrects stamps that a clock left in the future.
 //!
 //! Invariants: the ids of events that were removed stay in `known` until they are old themselves, however short the retention is;
 //! each step is small, because appends wait for it; the stamps of chunks never decrease with the sequence numbers.
@@ -14,16 +14,69 @@ pub(super) struct Before {
     pub(super) ids_ms: i64,
 }
 
-/// Removes chunks with about `events` events at most, and the ids of one earlier step; returns whether more of either is old.
-pub(super) fn trim(connection: &Connection, before: Before, events: i64) -> rusqlite::Result<bool> {
-    let more_events = trim_events(connection, before.events_ms, events)?;
-    let more_ids = trim_ids(connection, before.ids_ms)?;
-    Ok(more_events || more_ids)
+/// What a step removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Removed {
+    pub(super) events: u64,
+    pub(super) bytes: u64,
 }
 
-fn trim_events(connection: &Connection, before_ms: i64, events: i64) -> rusqlite::Result<bool> {
+/// Removes chunks with about `events` events at most, and as many ids; returns what it removed.
+pub(super) fn trim(
+    connection: &Connection,
+    before: Before,
+    events: i64,
+) -> rusqlite::Result<Removed> {
+    let removed = trim_events(connection, before.events_ms, events)?;
+    trim_ids(connection, before.ids_ms, events)?;
+    Ok(removed)
+}
+
+/// Whether events or ids are old.
+pub(super) fn is_due(connection: &Connection, before: Before) -> rusqlite::Result<bool> {
+    let oldest = schema::chunk_at_or_after(connection, 0)?;
+    Ok(
+        oldest.is_some_and(|oldest| oldest.appended_at_ms < before.events_ms)
+            || oldest_old_ids(connection, before.ids_ms)?.is_some(),
+    )
+}
+
+/// Removes the oldest chunks of events up to `newest` until they have `bytes` bytes, or about `events` events.
+pub(super) fn trim_bytes(
+    connection: &Connection,
+    newest: i64,
+    bytes: u64,
+    events: i64,
+) -> rusqlite::Result<Removed> {
     let Some(oldest) = schema::chunk_at_or_after(connection, 0)? else {
-        return Ok(false);
+        return Ok(Removed::default());
+    };
+    let mut last = None;
+    {
+        let mut chunks = connection.prepare_cached(
+            "SELECT last_seq, appended_at_ms, length(events) FROM chunk
+             WHERE last_seq <= ?1 AND last_seq < ?2 ORDER BY last_seq",
+        )?;
+        let mut chunks = chunks.query([newest, oldest.first_seq.saturating_add(events)])?;
+        let mut passed = 0;
+        while passed < bytes
+            && let Some(chunk) = chunks.next()?
+        {
+            passed += chunk.get::<_, i64>(2)?.unsigned_abs();
+            last = Some((chunk.get(0)?, chunk.get(1)?));
+        }
+    }
+    match last {
+        Some((last_seq, appended_at_ms)) => {
+            remove(connection, oldest.first_seq, last_seq, appended_at_ms)
+        }
+        None => Ok(Removed::default()),
+    }
+}
+
+fn trim_events(connection: &Connection, before_ms: i64, events: i64) -> rusqlite::Result<Removed> {
+    let Some(oldest) = schema::chunk_at_or_after(connection, 0)? else {
+        return Ok(Removed::default());
     };
     // Append times grow with the sequence numbers, so the old chunks are the first ones.
     let newest_old: Option<(i64, i64)> = connection
@@ -36,43 +89,70 @@ fn trim_events(connection: &Connection, before_ms: i64, events: i64) -> rusqlite
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
-    let Some((newest_old, appended_at_ms)) = newest_old else {
-        return Ok(false);
-    };
+    match newest_old {
+        Some((last_seq, appended_at_ms)) => {
+            remove(connection, oldest.first_seq, last_seq, appended_at_ms)
+        }
+        None => Ok(Removed::default()),
+    }
+}
+
+/// Removes the events `first_seq..=last_seq`, which are the oldest ones.
+fn remove(
+    connection: &Connection,
+    first_seq: i64,
+    last_seq: i64,
+    appended_at_ms: i64,
+) -> rusqlite::Result<Removed> {
     connection
         .prepare_cached("INSERT INTO trimmed (last_seq, appended_at_ms) VALUES (?1, ?2)")?
-        .execute(params![newest_old, appended_at_ms])?;
+        .execute(params![last_seq, appended_at_ms])?;
+    let bytes: i64 = connection
+        .prepare_cached("SELECT ifnull(sum(length(events)), 0) FROM chunk WHERE last_seq <= ?1")?
+        .query_row([last_seq], |row| row.get(0))?;
     for sql in [
         "DELETE FROM chunk WHERE last_seq <= ?1",
         "UPDATE log SET head = max(head, ?1)",
     ] {
-        connection.prepare_cached(sql)?.execute([newest_old])?;
-    }
-    let left = schema::chunk_at_or_after(connection, 0)?;
-    Ok(left.is_some_and(|left| left.appended_at_ms < before_ms))
-}
-
-fn trim_ids(connection: &Connection, before_ms: i64) -> rusqlite::Result<bool> {
-    let oldest_old = || -> rusqlite::Result<Option<i64>> {
-        let oldest: Option<(i64, i64)> = connection
-            .prepare_cached(
-                "SELECT last_seq, appended_at_ms FROM trimmed ORDER BY last_seq LIMIT 1",
-            )?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let oldest = oldest.filter(|(_, appended_at_ms)| *appended_at_ms < before_ms);
-        Ok(oldest.map(|(last_seq, _)| last_seq))
-    };
-    let Some(last_seq) = oldest_old()? else {
-        return Ok(false);
-    };
-    for sql in [
-        "DELETE FROM known WHERE seq <= ?1",
-        "DELETE FROM trimmed WHERE last_seq <= ?1",
-    ] {
         connection.prepare_cached(sql)?.execute([last_seq])?;
     }
-    Ok(oldest_old()?.is_some())
+    let events = last_seq.saturating_sub(first_seq).saturating_add(1);
+    Ok(Removed {
+        events: events.unsigned_abs(),
+        bytes: bytes.unsigned_abs(),
+    })
+}
+
+fn trim_ids(connection: &Connection, before_ms: i64, events: i64) -> rusqlite::Result<()> {
+    let Some(last_seq) = oldest_old_ids(connection, before_ms)? else {
+        return Ok(());
+    };
+    // Their entries in the index are anywhere: the fewer, the less does the transaction write.
+    let oldest: Option<i64> = connection
+        .prepare_cached("SELECT min(seq) FROM known")?
+        .query_row([], |row| row.get(0))?;
+    let last = oldest.map_or(last_seq, |oldest| {
+        oldest.saturating_add(events).min(last_seq)
+    });
+    connection
+        .prepare_cached("DELETE FROM known WHERE seq <= ?1")?
+        .execute([last])?;
+    if last == last_seq {
+        connection
+            .prepare_cached("DELETE FROM trimmed WHERE last_seq <= ?1")?
+            .execute([last])?;
+    }
+    Ok(())
+}
+
+/// The last sequence number of the step that removed events first, if they are older than that.
+fn oldest_old_ids(connection: &Connection, before_ms: i64) -> rusqlite::Result<Option<i64>> {
+    let oldest: Option<(i64, i64)> = connection
+        .prepare_cached("SELECT last_seq, appended_at_ms FROM trimmed ORDER BY last_seq LIMIT 1")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let oldest = oldest.filter(|(_, appended_at_ms)| *appended_at_ms < before_ms);
+    Ok(oldest.map(|(last_seq, _)| last_seq))
 }
 
 /// Gives the oldest events whose stamp is later than `now_ms` this time instead, about `events` at most; returns whether more are
@@ -134,8 +214,12 @@ mod tests {
     fn repeated_trims_remove_all_old_events() {
         let (_folder, connection) = log(1..=4);
         let trim = |events_ms| {
-            let ids_ms = 0;
-            trim(&connection, Before { events_ms, ids_ms }, 25).unwrap()
+            let before = Before {
+                events_ms,
+                ids_ms: 0,
+            };
+            trim(&connection, before, 25).unwrap();
+            is_due(&connection, before).unwrap()
         };
         assert!(trim(4), "one more is old");
         assert_eq!(oldest(&connection), Some(21));
@@ -145,6 +229,21 @@ mod tests {
         assert!(!trim(5));
         assert_eq!(oldest(&connection), None);
         assert_eq!(schema::head(&connection).unwrap(), 40, "numbers only grow");
+    }
+
+    #[test]
+    fn the_oldest_chunks_go_until_enough_bytes_are_removed() {
+        let (_folder, connection) = log(1..=6);
+        // A default event is one byte: its length.
+        let trim = |newest, bytes, events| {
+            let removed = trim_bytes(&connection, newest, bytes, events).unwrap();
+            (removed.events, removed.bytes, oldest(&connection))
+        };
+        assert_eq!(trim(60, 15, 100), (20, 20, Some(21)));
+        assert_eq!(trim(60, 100, 15), (10, 10, Some(31)), "a bounded step");
+        assert_eq!(trim(50, 100, 100), (20, 20, Some(51)), "not the newest");
+        assert_eq!(trim(50, 100, 100), (0, 0, Some(51)));
+        assert_eq!(trim(60, 1, 100), (10, 10, None));
     }
 
     #[test]
@@ -160,7 +259,9 @@ mod tests {
         };
         let trim = |events_ms, ids_ms| {
             let before = Before { events_ms, ids_ms };
-            while trim(&connection, before, 15).unwrap() {}
+            while is_due(&connection, before).unwrap() {
+                trim(&connection, before, 15).unwrap();
+            }
         };
         trim(5, 1);
         assert_eq!((oldest(&connection), ids()), (None, 40));

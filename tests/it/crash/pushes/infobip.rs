@@ -46,7 +46,7 @@ impl Row {
         matches!(self, Self::Received(_))
     }
 
-    fn json(self) -> Value {
+    pub fn json(self) -> Value {
         match self {
             Self::Pending(number) => report(
                 number,

@@ -33,7 +33,7 @@ pub struct Verdict {
 }
 
 /// The row of an event, if its content is what was pushed.
-fn row(event: &Event) -> Option<Row> {
+pub fn row(event: &Event) -> Option<Row> {
     match event.payload.as_ref()? {
         Payload::Report(report) => {
             let number = report.message_id.strip_prefix('m')?.parse().ok()?;
