@@ -14,6 +14,7 @@ pub mod publisher;
 pub mod session;
 pub mod status;
 pub mod topology;
+pub mod walk;
 
 use std::time::Duration;
 

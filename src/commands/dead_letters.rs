@@ -5,33 +5,33 @@
 //! the page before.
 //!
 //! Invariants: a letter is removed only after its copy is confirmed, or because an operator discards it (P1, docs/RELIABILITY.md); one
-//! walk at a time; no number and no text is logged. Neighbours: `desk` begins, parks and ends walks, `walk` takes letters and gives them
-//! back, `letter` reads them, `select` chooses, `page` makes the pages of a list, `replay` publishes copies, `progress` counts; `app`
+//! walk at a time; no number and no text is logged. Neighbours: `amqp::walk` takes letters and gives them back, `letter` reads them, `select` chooses, `page` makes the pages of a list, `replay` publishes copies, `progress` counts; `app`
 //! connects this to the gRPC edge.
 
-mod desk;
 mod letter;
 mod page;
 mod progress;
 mod replay;
 mod select;
-mod walk;
 
 use std::sync::Arc;
 
+use lapin::message::Delivery;
+use prost::Message as _;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    desk::Desk,
     letter::{letter, whole_letter},
-    page::PageRequest,
+    page::ListRequest,
     progress::{Progress, Summary, to_i32},
     select::{Mistakes, Selection},
-    walk::{Walk, WalkError},
 };
 use crate::{
-    amqp::{AmqpError, Endpoint, Publisher, Topology},
+    amqp::{
+        AmqpError, Endpoint, Publisher, Topology,
+        walk::{Desk, Place, Seen, Walk, WalkError, Walked},
+    },
     ops::metrics::{LetterEnd, Metrics},
     proto::v1::{self, FieldViolation},
 };
@@ -70,6 +70,9 @@ impl From<WalkError> for DeadLettersError {
         match error {
             WalkError::Busy => Self::Busy,
             WalkError::CutShort => Self::CutShort,
+            WalkError::PlaceGone => Self::PageTokenExpired,
+            WalkError::TimeUp => Self::TimeUp,
+            WalkError::ShuttingDown => Self::ShuttingDown,
             WalkError::Broker(error) => Self::Broker(error),
         }
     }
@@ -78,7 +81,16 @@ impl From<WalkError> for DeadLettersError {
 /// Cheap to clone; clones share the parked list. Its futures must not be dropped before they end: a dropped one ends its session, which
 /// gives the letters back in any order.
 #[derive(Clone)]
-pub struct DeadLetters(Arc<Desk>);
+pub struct DeadLetters(Arc<Inner>);
+
+struct Inner {
+    desk: Arc<Desk>,
+    topology: Topology,
+    publisher: Arc<Publisher>,
+    /// Of the bridge, which copies are published with.
+    user: String,
+    metrics: Metrics,
+}
 
 impl DeadLetters {
     /// `tasks` are awaited at shutdown, after `closing` is cancelled.
@@ -91,14 +103,24 @@ impl DeadLetters {
         closing: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        Self(Arc::new(Desk {
-            endpoint,
+        let walked = Walked {
+            queue: topology.dead(),
+            lock: topology.dead_lock(),
+            purpose: "dead letters",
+        };
+        let user = endpoint.username().to_owned();
+        Self(Arc::new(Inner {
+            desk: Arc::new(Desk::new(
+                endpoint,
+                topology.clone(),
+                walked,
+                closing,
+                tasks,
+            )),
             topology,
             publisher,
+            user,
             metrics,
-            closing,
-            tasks,
-            parked: Arc::default(),
         }))
     }
 
@@ -112,27 +134,25 @@ impl DeadLetters {
         visible: Option<String>,
         until: Instant,
     ) -> Result<v1::ListDeadLettersResponse, DeadLettersError> {
-        let page_token = request.page_token.clone();
-        let request = PageRequest::read(request, visible).map_err(DeadLettersError::Invalid)?;
-        let mut parked = self.0.lock(until).await?;
-        let (mut walk, is_new) = match self.0.unpark(&mut parked, &page_token).await {
-            Some(walk) => (walk, false),
-            None => (self.0.begin(until).await?, true),
-        };
-        let reading = async {
-            if is_new {
-                request.skip_to_page(&mut walk, until).await?;
+        let request = ListRequest::read(request, visible).map_err(DeadLettersError::Invalid)?;
+        let selection = &request.selection;
+        let digest = selection.digest();
+        let see = |delivery: &Delivery| {
+            let letter = letter(delivery);
+            Seen {
+                id: letter.id.clone(),
+                shown: selection.selects(&letter).then(|| {
+                    let bytes = letter.encoded_len();
+                    (letter, bytes)
+                }),
             }
-            request.read_page(&mut walk, until).await
         };
-        let page = reading.await;
-        let next = page.as_ref().map_or("", |page| &page.next_page_token);
-        let can_go_on = !walk.is_exhausted() && !self.0.closing.is_cancelled();
-        match !next.is_empty() && can_go_on {
-            true => self.0.park(parked, next.to_owned(), walk),
-            false => self.0.finish(walk, parked),
-        }
-        page
+        let token = |place: &Place| place.write(&digest);
+        let page = self.0.desk.page(&request.page, until, token, see).await?;
+        Ok(v1::ListDeadLettersResponse {
+            letters: page.shown,
+            next_page_token: page.next_token,
+        })
     }
 
     /// One letter with its body.
@@ -150,12 +170,12 @@ impl DeadLetters {
         }
         let selection = Selection::read(vec![id.to_owned()], None, visible)
             .map_err(DeadLettersError::Invalid)?;
-        let looking = self.0.on_walk(until, async |walk| {
+        let looking = self.0.desk.on_walk(until, async |walk| {
             while let Some(delivery) = walk.next().await? {
                 if selection.selects(&letter(&delivery)) {
                     return Ok(whole_letter(&delivery));
                 }
-                self.0.check_time(until)?;
+                self.0.desk.check_time(until)?;
             }
             walk.check_end()?;
             Err(DeadLettersError::NotFound)
@@ -230,7 +250,7 @@ impl DeadLetters {
                         break;
                     }
                 }
-                self.0.check_time(until)?;
+                self.0.desk.check_time(until)?;
             }
             if !selection.has_found_all(&progress.found) {
                 walk.check_end()?;
@@ -263,7 +283,7 @@ impl DeadLetters {
         until: Instant,
         call: impl AsyncFnOnce(&mut Walk, &mut Progress) -> Result<(), DeadLettersError>,
     ) -> Result<(Progress, Result<(), DeadLettersError>), DeadLettersError> {
-        let removing = self.0.on_walk(until, async |walk| {
+        let removing = self.0.desk.on_walk(until, async |walk| {
             let mut progress = Progress::default();
             let ended = call(walk, &mut progress).await;
             let settled = walk.settle().await.map_err(DeadLettersError::from);

@@ -1,7 +1,7 @@
 //! Replays the letters of a walk: publishes copies of them, some at a time.
 //!
 //! Invariant: a letter is removed only after its copy is confirmed (P1, docs/RELIABILITY.md).
-//! Neighbours: `copy` makes the copies, `walk` takes and removes the letters.
+//! Neighbours: `copy` makes the copies, `amqp::walk` takes and removes the letters.
 
 mod copy;
 
@@ -9,11 +9,9 @@ use futures_util::future::join_all;
 use lapin::message::Delivery;
 use tokio::time::Instant;
 
-use super::{
-    DeadLettersError, desk::Desk, letter::letter, progress::Progress, select::Selection, walk::Walk,
-};
+use super::{DeadLettersError, Inner, letter::letter, progress::Progress, select::Selection};
 use crate::{
-    amqp::Message,
+    amqp::{Message, walk::Walk},
     ops::{
         kill_point::{self, KillPoint},
         metrics::LetterEnd,
@@ -27,22 +25,19 @@ const MAX_REPLAYED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Replays the letters that are selected.
 pub(super) async fn replay(
-    desk: &Desk,
+    letters: &Inner,
     walk: &mut Walk,
     selection: &Selection,
     allow_repeat: bool,
     until: Instant,
     progress: &mut Progress,
 ) -> Result<(), DeadLettersError> {
-    let Desk {
-        endpoint, topology, ..
-    } = desk;
+    let Inner { topology, user, .. } = letters;
     let mut copies: Vec<(Delivery, Message)> = Vec::with_capacity(MAX_REPLAYS);
     let mut bytes = 0;
     while let Some(delivery) = walk.next().await? {
         let letter = letter(&delivery);
         if selection.selects(&letter) {
-            let user = endpoint.username();
             match copy::copy(&delivery, &letter, topology, user, allow_repeat) {
                 Ok(copy) => {
                     bytes += copy.body.len();
@@ -56,12 +51,12 @@ pub(super) async fn replay(
             }
         }
         if copies.len() >= MAX_REPLAYS || bytes >= MAX_REPLAYED_BYTES {
-            publish(desk, walk, std::mem::take(&mut copies), progress).await?;
+            publish(letters, walk, std::mem::take(&mut copies), progress).await?;
             bytes = 0;
         }
-        desk.check_time(until)?;
+        letters.desk.check_time(until)?;
     }
-    publish(desk, walk, copies, progress).await?;
+    publish(letters, walk, copies, progress).await?;
     if !selection.has_found_all(&progress.found) {
         walk.check_end()?;
     }
@@ -70,12 +65,12 @@ pub(super) async fn replay(
 
 /// Publishes copies, and removes each letter whose copy is confirmed. An error is that of the first that is not.
 async fn publish(
-    desk: &Desk,
+    letters: &Inner,
     walk: &Walk,
     copies: Vec<(Delivery, Message)>,
     progress: &mut Progress,
 ) -> Result<(), DeadLettersError> {
-    let publisher = &desk.publisher;
+    let publisher = &letters.publisher;
     let publishing = copies
         .into_iter()
         .map(|(delivery, copy)| async move { (delivery, publisher.publish_mandatory(copy).await) });
@@ -84,7 +79,7 @@ async fn publish(
         let removed = match published {
             Ok(()) => {
                 kill_point::reached(KillPoint::ReplayConfirmed);
-                desk.metrics.dead_letter_ended(LetterEnd::Replayed);
+                letters.metrics.dead_letter_ended(LetterEnd::Replayed);
                 progress.count += 1;
                 walk.remove(&delivery).await.map_err(DeadLettersError::from)
             }

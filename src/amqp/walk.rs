@@ -1,13 +1,17 @@
-//! A walk through the dead letters: takes them one after the other, and gives back what was not removed.
+//! A walk through a queue: takes its messages one after the other, and gives back what was not removed.
 //!
 //! A queue has no reading: what is looked at is taken from its other consumers until it is given back. So a walk is short, and there is
-//! one at a time in all replicas: an exclusive queue of the same session is the lock, so lock and letters are lost together.
+//! one at a time in all replicas: an exclusive queue of the same session is the lock, so lock and messages are lost together.
 //!
-//! Invariants: a letter leaves the queue only by an acknowledgement of this module's user (a lost session gives everything back); the
+//! Invariants: a message leaves the queue only by an acknowledgement of this module's user (a lost session gives everything back); the
 //! order of the queue stays: what is given back goes behind what was given back earlier, so a walk that ends early takes that as well,
 //! and gives back all of it in the order in which it was taken; at most [`MAX_WINDOW`] bodies are in memory at a time, and [`MIN_WINDOW`] after
-//! large ones. A walk takes no more letters than the queue had when it began, so it ends although letters come back.
-//! Neighbours: `dead_letters` begins and parks walks, `replay` acts on the letters.
+//! large ones. A walk takes no more messages than the queue had when it began, so it ends although messages come back.
+//! Neighbours: `desk` begins, parks and ends walks, `page` reads pages; the dead letters of `commands` and the quarantine of `events` are
+//! walked through.
+
+mod desk;
+mod page;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -25,11 +29,15 @@ use lapin::{
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::amqp::{AmqpError, Endpoint, Session, Topology};
+pub use self::{
+    desk::Desk,
+    page::{NoPageToken, Page, PageRequest, Place, Seen},
+};
+use super::{AmqpError, Endpoint, Session, Topology};
 
-/// The letters that are taken at once, at first and after large ones.
+/// The messages that are taken at once, at first and after large ones.
 const MIN_WINDOW: u16 = 4;
-/// The letters that are taken at once at most. Each may be as long as the broker allows, so 16 of them take 256 MiB (RabbitMQ 4.x).
+/// The messages that are taken at once at most. Each may be as long as the broker allows, so 16 of them take 256 MiB (RabbitMQ 4.x).
 const MAX_WINDOW: u16 = 16;
 /// After a window with more bytes than this in its bodies, the next one is a small one.
 const LARGE_WINDOW_BYTES: usize = 1024 * 1024;
@@ -37,25 +45,43 @@ const LARGE_WINDOW_BYTES: usize = 1024 * 1024;
 const SILENCE: Duration = Duration::from_millis(100);
 /// The queue is empty if it said so this many times: what is on its way to this consumer is no longer in it.
 const EMPTY_ANSWERS: u32 = 3;
-/// The time between these answers after a full window, when more letters are likely: a busy quorum queue that does not count within
+/// The time between these answers after a full window, when more messages are likely: a busy quorum queue that does not count within
 /// 250 ms says that it has none.
 const BETWEEN_EMPTY_ANSWERS: Duration = Duration::from_millis(300);
 /// The longest wait for a delivery of a queue that says it has more.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The letters that are taken only to keep the order of the queue, at most: some 25 seconds.
+/// The messages that are taken only to keep the order of the queue, at most: some 25 seconds.
 const MAX_TAKEN_FOR_ORDER: u32 = 100_000;
 /// How often the lock is asked for while somebody else has it.
 const LOCK_CHECK: Duration = Duration::from_millis(100);
 
+/// A queue that is walked through.
+#[derive(Debug, Clone)]
+pub struct Walked {
+    pub queue: String,
+    /// The exclusive queue of the one that walks.
+    pub lock: String,
+    /// The name of the session.
+    pub purpose: &'static str,
+}
+
 /// Why a walk did not begin or ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WalkError {
-    #[error("another list, replay or discard of dead letters is under way")]
+pub enum WalkError {
+    #[error("another walk through the queue is under way, here or on another replica")]
     Busy,
     #[error(
-        "the broker did not deliver all letters that it had counted: it is busy, or another program took them"
+        "the broker did not deliver all messages that it had counted: it is busy, or another program took them"
     )]
     CutShort,
+    #[error(
+        "the last message of the page before was removed or moved, or another program holds it"
+    )]
+    PlaceGone,
+    #[error("the time for the call was up")]
+    TimeUp,
+    #[error("this process is shutting down")]
+    ShuttingDown,
     #[error(transparent)]
     Broker(#[from] AmqpError),
 }
@@ -66,12 +92,12 @@ impl From<lapin::Error> for WalkError {
     }
 }
 
-/// Its letters are unacknowledged until [`Walk::end`]; without that the end of the session gives them back, in any order.
-pub(super) struct Walk {
+/// Its messages are unacknowledged until [`Walk::end`]; without that the end of the session gives them back, in any order.
+pub struct Walk {
     session: Session,
     channel: Channel,
     queue: String,
-    /// Letters to take at most.
+    /// Messages to take at most.
     left: u32,
     window: u16,
     /// The limit of the channel's next consumer.
@@ -87,15 +113,16 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Waits for the lock until `until`.
-    pub(super) async fn begin(
+    async fn begin(
         endpoint: &Endpoint,
         topology: &Topology,
+        walked: &Walked,
         until: Instant,
     ) -> Result<Self, WalkError> {
-        // Declares the queue, so that no letter is taken from one that drops it after some deliveries.
-        let session = topology.open_session(endpoint, "dead letters").await?;
+        // Declares the queue, so that no message is taken from one that drops it after some deliveries.
+        let session = topology.open_session(endpoint, walked.purpose).await?;
         loop {
-            if lock(&session, &topology.dead_lock()).await? {
+            if lock(&session, &walked.lock).await? {
                 break;
             }
             if Instant::now() + LOCK_CHECK >= until {
@@ -108,7 +135,7 @@ impl Walk {
         let mut walk = Self {
             session,
             channel,
-            queue: topology.dead(),
+            queue: walked.queue.clone(),
             left: MIN_WINDOW.into(),
             window: MIN_WINDOW,
             prefetch: MIN_WINDOW,
@@ -135,50 +162,50 @@ impl Walk {
         Ok(())
     }
 
-    /// The next letter. `None` at the end. Not cancel-safe: whoever drops the future ends the walk.
-    pub(super) async fn next(&mut self) -> Result<Option<Delivery>, WalkError> {
+    /// The next message. `None` at the end. Not cancel-safe: whoever drops the future ends the walk.
+    pub async fn next(&mut self) -> Result<Option<Delivery>, WalkError> {
         if self.taken.is_empty() && self.left > 0 {
             self.take_window().await?;
         }
         Ok(self.taken.pop_front())
     }
 
-    /// Whether there is no further letter.
-    pub(super) fn is_at_end(&self) -> bool {
+    /// Whether there is no further message.
+    pub fn is_at_end(&self) -> bool {
         self.is_exhausted() && !self.is_cut_short
     }
 
-    /// Whether this walk has no further letter, although the queue may have some.
-    pub(super) fn is_exhausted(&self) -> bool {
+    /// Whether this walk has no further message, although the queue may have some.
+    pub fn is_exhausted(&self) -> bool {
         self.taken.is_empty() && self.left == 0
     }
 
     /// # Errors
-    /// If it ended before it had as many letters as the queue had counted.
-    pub(super) fn check_end(&self) -> Result<(), WalkError> {
+    /// If it ended before it had as many messages as the queue had counted.
+    pub fn check_end(&self) -> Result<(), WalkError> {
         match self.is_exhausted() && self.is_cut_short {
             true => Err(WalkError::CutShort),
             false => Ok(()),
         }
     }
 
-    /// Removes a letter of this walk from the queue.
-    pub(super) async fn remove(&self, letter: &Delivery) -> Result<(), WalkError> {
-        match letter.acker.ack(BasicAckOptions::default()).await {
+    /// Removes a message of this walk from the queue.
+    pub async fn remove(&self, message: &Delivery) -> Result<(), WalkError> {
+        match message.acker.ack(BasicAckOptions::default()).await {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(WalkError::Broker(self.session.end())),
         }
     }
 
     /// Returns when the broker has got all acknowledgements.
-    pub(super) async fn settle(&self) -> Result<(), WalkError> {
+    pub async fn settle(&self) -> Result<(), WalkError> {
         // Its answer follows all of them on the channel.
         ready(&self.channel, &self.queue).await?;
         Ok(())
     }
 
     /// Gives back what was not removed, in the order of the queue; at once if the process stops, whatever the order.
-    pub(super) async fn end(mut self, stop: &CancellationToken) -> Result<(), WalkError> {
+    async fn end(mut self, stop: &CancellationToken) -> Result<(), WalkError> {
         let ended = self.give_back(stop).await;
         self.session.close().await;
         ended
@@ -201,8 +228,8 @@ impl Walk {
         self.settle().await
     }
 
-    /// Takes some letters: the next ones, because the earlier ones are unacknowledged. A consumer with a limit of its own for each
-    /// window, because one that lives on would take another letter for each removed one.
+    /// Takes some messages: the next ones, because the earlier ones are unacknowledged. A consumer with a limit of its own for each
+    /// window, because one that lives on would take another message for each removed one.
     async fn take_window(&mut self) -> Result<(), WalkError> {
         let size = u32::from(self.window).min(self.left);
         let prefetch = u16::try_from(size).unwrap_or(self.window);
@@ -212,7 +239,7 @@ impl Walk {
             self.prefetch = prefetch;
         }
         self.windows += 1;
-        // The broker gives letters back by consumers, in the order of their tags.
+        // The broker gives messages back by consumers, in the order of their tags.
         let tag = format!("walk-{:010}", self.windows);
         let mut consumer = self
             .channel
@@ -226,7 +253,7 @@ impl Walk {
         let mut received = Vec::with_capacity(size as usize);
         let mut last = Instant::now();
         let mut empty_answers = 0;
-        // The first window is taken before the letters are counted.
+        // The first window is taken before the messages are counted.
         let is_counted = self.windows > 1;
         let silence = match is_counted {
             true => BETWEEN_EMPTY_ANSWERS,
@@ -258,7 +285,7 @@ impl Walk {
         }
         self.cancel(&mut consumer, &mut received).await?;
         let is_whole = received.len() >= size as usize;
-        let bytes: usize = received.iter().map(|letter| letter.data.len()).sum();
+        let bytes: usize = received.iter().map(|message| message.data.len()).sum();
         self.window = match bytes > LARGE_WINDOW_BYTES {
             true => MIN_WINDOW,
             false => self.window.saturating_mul(2).min(MAX_WINDOW),
@@ -323,16 +350,16 @@ where
     F: Future<Output = Result<u32, E>>,
 {
     for _ in 1..EMPTY_ANSWERS {
-        let letters = count().await?;
-        if letters > 0 {
-            return Ok(letters);
+        let messages = count().await?;
+        if messages > 0 {
+            return Ok(messages);
         }
         sleep(between).await;
     }
     count().await
 }
 
-/// The number of letters that nobody has taken; 0 also if the broker is busy.
+/// The number of messages that nobody has taken; 0 also if the broker is busy.
 async fn ready(channel: &Channel, queue: &str) -> Result<u32, WalkError> {
     let options = QueueDeclareOptions {
         passive: true,
@@ -355,8 +382,8 @@ mod tests {
             let next = left.lock().unwrap().next().unwrap();
             std::future::ready(Ok::<_, ()>(next))
         };
-        let letters = counted(count, Duration::from_millis(1)).await.unwrap();
-        (letters, left.into_inner().unwrap().len())
+        let messages = counted(count, Duration::from_millis(1)).await.unwrap();
+        (messages, left.into_inner().unwrap().len())
     }
 
     #[tokio::test]
