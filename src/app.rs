@@ -20,9 +20,8 @@ use crate::{
     commands::{self, Commands},
     config::{Config, Engine},
     events::{
-        SharedEventLog,
+        Storage,
         embedded::{EmbeddedLog, OpenError},
-        raw::RawStore,
         subscription::Subscriptions,
     },
     grpc::{GrpcServer, ServeError, ServiceContext},
@@ -89,8 +88,7 @@ pub struct App {
     grpc: GrpcServer,
     http: TcpListener,
     admin: TcpListener,
-    log: SharedEventLog,
-    raw_store: Arc<dyn RawStore>,
+    storage: Storage,
     broker: Option<Broker>,
     account: Arc<Account>,
     applications: Applications,
@@ -127,18 +125,13 @@ impl App {
         if let Some(broker) = &broker {
             broker.first_attempt().await;
         }
-        let (log, raw_store): (SharedEventLog, Arc<dyn RawStore>) = match &broker {
-            Some(broker) if config.engine() != Engine::Embedded => (
-                broker.event_log(config.events.encoding, metrics.clone()),
-                broker.raw_store(),
-            ),
+        let storage = match &broker {
+            Some(broker) if config.engine() != Engine::Embedded => {
+                broker.storage(config.events.encoding, metrics.clone())
+            }
             _ => {
-                let log = Arc::new(EmbeddedLog::open(
-                    &config.events.data_dir,
-                    config.events.retention,
-                    metrics.clone(),
-                )?);
-                (Arc::clone(&log) as SharedEventLog, log)
+                let events = &config.events;
+                EmbeddedLog::open(&events.data_dir, events.retention, metrics.clone())?.storage()
             }
         };
         Ok(Self {
@@ -147,8 +140,7 @@ impl App {
             grpc,
             http,
             admin,
-            log,
-            raw_store,
+            storage,
             broker,
             account: Arc::new(account),
             applications,
@@ -199,13 +191,13 @@ impl App {
             grpc,
             http,
             admin,
-            log,
-            raw_store,
+            storage,
             broker,
             account,
             applications,
             metrics,
         } = self;
+        let log = Arc::clone(&storage.log);
         let push_url = |endpoint| config.http.push_url(endpoint, addresses.http.port());
         let sender = SendCore::start(
             &config.send,
@@ -213,15 +205,20 @@ impl App {
             push_url("reports"),
             Guards::new(&config.applications, std::time::Instant::now()),
             Arc::clone(&account),
-            Arc::clone(&log),
+            &storage,
             metrics.clone(),
         );
-        let intake = Intake::new(Arc::clone(&log), &config.applications, applications.clone());
+        let intake = Intake::new(
+            Arc::clone(&log),
+            storage.quarantine,
+            &config.applications,
+            applications.clone(),
+        );
         let (pulls, pull_worker) = Pulls::start(
             Arc::clone(&account),
             intake.clone(),
             Arc::clone(&log),
-            raw_store,
+            storage.raw,
             &metrics,
         );
         let query = Arc::new(Query::new(
@@ -238,7 +235,9 @@ impl App {
             query: Arc::clone(&query),
             intake: intake.clone(),
             pulls: pulls.clone(),
-            subscriptions: Subscriptions::new(Arc::clone(&log), tasks.clone(), closing.clone()),
+            subscriptions: storage.subscriptions.map(|store| {
+                Subscriptions::new(Arc::clone(&log), store, tasks.clone(), closing.clone())
+            }),
             dead_letters: broker
                 .as_ref()
                 .map(|broker| broker.dead_letters(&metrics, closing.clone(), tasks.clone())),

@@ -46,7 +46,8 @@ pub struct ServiceContext {
     pub intake: Intake,
     /// Destructive reads.
     pub pulls: Pulls,
-    pub subscriptions: Subscriptions,
+    /// `None`: the engine of the event log has none.
+    pub subscriptions: Option<Subscriptions>,
     /// `None` without a broker.
     pub dead_letters: Option<Arc<dyn DeadLetterDesk>>,
     /// The URL to which the API pushes the results of asynchronous look-ups. It contains credentials.

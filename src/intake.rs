@@ -14,7 +14,7 @@ use bytes::Bytes;
 pub use self::split::Split;
 use crate::{
     config,
-    events::{AppendError, NewEvent, Quarantined, SharedEventLog},
+    events::{AppendError, NewEvent, Quarantine, Quarantined, SharedEventLog},
     infobip::wire::{self, InboxRow, LookupRow, ReportRow, Rows, UnreadableBody},
     message::{
         applications::Applications,
@@ -43,6 +43,7 @@ const NOT_UTF8: &str =
 #[derive(Clone)]
 pub struct Intake {
     log: SharedEventLog,
+    quarantine: Arc<dyn Quarantine>,
     routes: Arc<Vec<Route>>,
     applications: Applications,
 }
@@ -62,6 +63,7 @@ impl Intake {
     #[must_use]
     pub fn new<'a>(
         log: SharedEventLog,
+        quarantine: Arc<dyn Quarantine>,
         configured: impl IntoIterator<Item = (&'a String, &'a config::Application)>,
         applications: Applications,
     ) -> Self {
@@ -83,6 +85,7 @@ impl Intake {
         });
         Self {
             log,
+            quarantine,
             routes: Arc::new(routes),
             applications,
         }
@@ -292,7 +295,7 @@ impl Intake {
             detail,
         };
         log_quarantined(&body);
-        Ok(self.log.quarantine(body).await?)
+        Ok(self.quarantine.add(body).await?)
     }
 }
 

@@ -10,9 +10,8 @@ use crate::{
     commands::dead_letters::DeadLetters,
     config::{self, EventEncoding},
     events::{
-        SharedEventLog,
+        Storage,
         broker::{BrokerLog, BrokerRawStore},
-        raw::RawStore,
     },
     grpc::DeadLetterDesk,
     ops::metrics::Metrics,
@@ -87,15 +86,12 @@ impl Broker {
         )))
     }
 
-    pub(super) fn raw_store(&self) -> Arc<dyn RawStore> {
-        Arc::new(BrokerRawStore::new(
+    pub(super) fn storage(&self, encoding: EventEncoding, metrics: Metrics) -> Storage {
+        let raw = BrokerRawStore::new(
             Arc::clone(&self.publisher),
             self.endpoint.clone(),
             self.topology.clone(),
-        ))
-    }
-
-    pub(super) fn event_log(&self, encoding: EventEncoding, metrics: Metrics) -> SharedEventLog {
+        );
         let log = BrokerLog::new(
             Arc::clone(&self.publisher),
             self.endpoint.clone(),
@@ -103,6 +99,13 @@ impl Broker {
             self.confirm_timeout,
             metrics,
         );
-        Arc::new(log.encoded_as(encoding))
+        let log = Arc::new(log.encoded_as(encoding));
+        Storage {
+            journal: Arc::clone(&log) as _,
+            quarantine: Arc::clone(&log) as _,
+            raw: Arc::new(raw),
+            subscriptions: None,
+            log,
+        }
     }
 }

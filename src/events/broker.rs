@@ -38,7 +38,7 @@ use self::{
 };
 use super::{
     AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream, NewEvent,
-    Quarantined, ReadError, Start,
+    Quarantine, Quarantined, ReadError, SendJournal, Start,
 };
 use crate::{
     amqp::{
@@ -321,14 +321,6 @@ impl EventLog for BrokerLog {
         })
     }
 
-    fn read(
-        &self,
-        start: Start,
-        end_at_head: bool,
-    ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
-        Box::pin(self.readers.read(start, end_at_head, Vec::new()))
-    }
-
     fn read_applications(
         &self,
         start: Start,
@@ -338,19 +330,47 @@ impl EventLog for BrokerLog {
         Box::pin(self.readers.read(start, end_at_head, applications))
     }
 
-    fn begin_sends(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {
+    fn is_ready(&self) -> bool {
+        self.publisher.is_ready()
+    }
+
+    fn outage(&self) -> Option<String> {
+        let refusal = self.confirms.refusal();
+        let outage = || self.publisher.outage();
+        refusal.or_else(outage).or_else(|| self.confirms.problem())
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.closed.cancel();
+            let tasks = std::mem::take(&mut *self.tasks.lock());
+            for (name, task) in tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, task = name, "a task of the event log failed");
+                }
+            }
+            self.readers.close().await;
+            self.publisher.close().await;
+        })
+    }
+}
+
+impl SendJournal for BrokerLog {
+    fn begin(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {
         let found = self.history().begin_sends(&begin, Timestamp::now());
         Box::pin(std::future::ready(Ok(found)))
     }
 
-    fn end_sends(&self, sends: &[(String, ContentDigest)]) {
+    fn end(&self, sends: &[(String, ContentDigest)]) {
         let mut history = self.history();
         for (wire_id, digest) in sends {
             history.end_send(wire_id, *digest);
         }
     }
+}
 
-    fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
+impl Quarantine for BrokerLog {
+    fn add(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move {
             let headers = headers::text_table([
                 (headers::ENDPOINT, body.endpoint),
@@ -375,30 +395,6 @@ impl EventLog for BrokerLog {
                     AmqpError::Closed => AppendError::Closed,
                     error => AppendError::Unavailable(error.to_string()),
                 })
-        })
-    }
-
-    fn is_ready(&self) -> bool {
-        self.publisher.is_ready()
-    }
-
-    fn outage(&self) -> Option<String> {
-        let refusal = self.confirms.refusal();
-        let outage = || self.publisher.outage();
-        refusal.or_else(outage).or_else(|| self.confirms.problem())
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            self.closed.cancel();
-            let tasks = std::mem::take(&mut *self.tasks.lock());
-            for (name, task) in tasks {
-                if let Err(error) = task.await {
-                    tracing::error!(%error, task = name, "a task of the event log failed");
-                }
-            }
-            self.readers.close().await;
-            self.publisher.close().await;
         })
     }
 }

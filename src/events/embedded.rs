@@ -36,12 +36,13 @@ use self::{
     lookup_batcher::LookupBatcher,
     raw_store::Taking,
     reader::{Position, Readers},
-    send_journal::SendJournal,
+    send_journal::JournalFile,
     writer::{Job, Writer},
 };
 use super::{
-    AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream,
-    Quarantined, ReadError, SavedSubscription, Start, SubscriptionKey,
+    AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream, Quarantine,
+    Quarantined, ReadError, SavedSubscription, SendJournal, Start, Storage, SubscriptionKey,
+    SubscriptionStore,
 };
 use crate::ops::{kill_point, metrics::Metrics};
 
@@ -124,7 +125,7 @@ impl EmbeddedLog {
         let is_known =
             |wire_id: &str| matches!(reader::find_send(&connection, wire_id), Ok(Some(_)));
         let journal =
-            SendJournal::open(folder.join("sends.begun"), oldest, is_known).map_err(in_folder)?;
+            JournalFile::open(folder.join("sends.begun"), oldest, is_known).map_err(in_folder)?;
 
         let (jobs, waiting) = mpsc::channel(MAX_QUEUED_JOBS);
         let (head_sender, head) = watch::channel(head_seq);
@@ -165,6 +166,19 @@ impl EmbeddedLog {
         })
     }
 
+    /// All stores of the engine.
+    #[must_use]
+    pub fn storage(self) -> Storage {
+        let log = Arc::new(self);
+        Storage {
+            journal: Arc::clone(&log) as _,
+            quarantine: Arc::clone(&log) as _,
+            raw: Arc::clone(&log) as _,
+            subscriptions: Some(Arc::clone(&log) as _),
+            log,
+        }
+    }
+
     fn jobs(&self) -> Option<mpsc::Sender<Job>> {
         self.jobs.lock().clone()
     }
@@ -187,10 +201,12 @@ impl EventLog for EmbeddedLog {
         self.write(|reply| Job::Append { events, reply }).boxed()
     }
 
-    fn read(
+    /// Every event: the readers of an application pass over those of others.
+    fn read_applications(
         &self,
         start: Start,
         end_at_head: bool,
+        _applications: Vec<String>,
     ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
         async move {
             let head = *self.head.borrow();
@@ -222,66 +238,6 @@ impl EventLog for EmbeddedLog {
                 end,
             ))
         }
-        .boxed()
-    }
-
-    fn begin_sends(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {
-        self.lookups.find(begin).boxed()
-    }
-
-    fn end_sends(&self, sends: &[(String, ContentDigest)]) {
-        self.lookups.journal.end(sends);
-    }
-
-    fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
-        self.write(|reply| Job::Quarantine { body, reply }).boxed()
-    }
-
-    fn head_cursor(&self) -> Result<String, ReadError> {
-        Ok(self.id.cursor(*self.head.borrow()))
-    }
-
-    fn find_subscription(
-        &self,
-        key: SubscriptionKey,
-    ) -> BoxFuture<'_, Result<Option<SavedSubscription>, ReadError>> {
-        self.readers.find_subscription(key).boxed()
-    }
-
-    fn count_subscriptions(&self, application: String) -> BoxFuture<'_, Result<usize, ReadError>> {
-        self.readers.count_subscriptions(application).boxed()
-    }
-
-    fn forget_subscriptions(
-        &self,
-        application: String,
-        unused_since: Timestamp,
-    ) -> BoxFuture<'_, Result<(), AppendError>> {
-        self.write(move |reply| Job::ForgetSubscriptions {
-            application,
-            unused_since_ms: unused_since.as_millisecond(),
-            reply,
-        })
-        .boxed()
-    }
-
-    fn save_position(
-        &self,
-        key: SubscriptionKey,
-        cursor: String,
-    ) -> BoxFuture<'_, Result<(), AppendError>> {
-        self.write(move |reply| Job::SavePosition { key, cursor, reply })
-            .boxed()
-    }
-
-    fn save_subscription(
-        &self,
-        subscription: SavedSubscription,
-    ) -> BoxFuture<'_, Result<(), AppendError>> {
-        self.write(|reply| Job::SaveSubscription {
-            subscription,
-            reply,
-        })
         .boxed()
     }
 
@@ -317,6 +273,69 @@ impl EventLog for EmbeddedLog {
                 let _ = tokio::task::spawn_blocking(move || writer.join()).await;
             }
         }
+        .boxed()
+    }
+}
+
+impl SendJournal for EmbeddedLog {
+    fn begin(&self, begin: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {
+        self.lookups.find(begin).boxed()
+    }
+
+    fn end(&self, sends: &[(String, ContentDigest)]) {
+        self.lookups.journal.end(sends);
+    }
+}
+
+impl Quarantine for EmbeddedLog {
+    fn add(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
+        self.write(|reply| Job::Quarantine { body, reply }).boxed()
+    }
+}
+
+impl SubscriptionStore for EmbeddedLog {
+    fn head_cursor(&self) -> String {
+        self.id.cursor(*self.head.borrow())
+    }
+
+    fn find(
+        &self,
+        key: SubscriptionKey,
+    ) -> BoxFuture<'_, Result<Option<SavedSubscription>, ReadError>> {
+        self.readers.find_subscription(key).boxed()
+    }
+
+    fn count(&self, application: String) -> BoxFuture<'_, Result<usize, ReadError>> {
+        self.readers.count_subscriptions(application).boxed()
+    }
+
+    fn forget_unused(
+        &self,
+        application: String,
+        since: Timestamp,
+    ) -> BoxFuture<'_, Result<(), AppendError>> {
+        self.write(move |reply| Job::ForgetSubscriptions {
+            application,
+            unused_since_ms: since.as_millisecond(),
+            reply,
+        })
+        .boxed()
+    }
+
+    fn save_position(
+        &self,
+        key: SubscriptionKey,
+        cursor: String,
+    ) -> BoxFuture<'_, Result<(), AppendError>> {
+        self.write(move |reply| Job::SavePosition { key, cursor, reply })
+            .boxed()
+    }
+
+    fn save(&self, subscription: SavedSubscription) -> BoxFuture<'_, Result<(), AppendError>> {
+        self.write(|reply| Job::SaveSubscription {
+            subscription,
+            reply,
+        })
         .boxed()
     }
 }

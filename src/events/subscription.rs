@@ -8,6 +8,7 @@
 //! Neighbours: `task` holds the state of one subscription, `grpc` attaches subscribers, the log stores positions.
 
 mod memory;
+pub(super) mod store;
 mod task;
 
 use std::{
@@ -22,7 +23,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{memory::Memories, task::Task};
 use super::{
-    EventStream, ReadError, SavedSubscription, SharedEventLog, Start, SubscriptionKey, Visibility,
+    EventStream, ReadError, SavedSubscription, SharedEventLog, Start, SubscriptionKey,
+    SubscriptionStore, Visibility,
 };
 use crate::proto::v1;
 
@@ -38,6 +40,7 @@ const UNUSED_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
 #[derive(Clone)]
 pub struct Subscriptions {
     log: SharedEventLog,
+    store: Arc<dyn SubscriptionStore>,
     tasks: TaskTracker,
     closing: CancellationToken,
     running: Arc<Mutex<HashMap<SubscriptionKey, RunningTask>>>,
@@ -66,7 +69,7 @@ pub struct Subscriber {
 /// Why a subscriber could not attach.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AttachError {
-    /// The log cannot be read or written, or its engine has no subscriptions.
+    /// The log or the store cannot be read or written.
     #[error(transparent)]
     Log(#[from] ReadError),
     /// The subscriber may see other events than the subscription receives.
@@ -201,11 +204,17 @@ enum Command {
 }
 
 impl Subscriptions {
-    /// Subscriptions on `log`, whose tasks are spawned on `tasks` and end when `closing` is cancelled.
+    /// Subscriptions to `log`, kept in `store`, whose tasks are spawned on `tasks` and end when `closing` is cancelled.
     #[must_use]
-    pub fn new(log: SharedEventLog, tasks: TaskTracker, closing: CancellationToken) -> Self {
+    pub fn new(
+        log: SharedEventLog,
+        store: Arc<dyn SubscriptionStore>,
+        tasks: TaskTracker,
+        closing: CancellationToken,
+    ) -> Self {
         Self {
             log,
+            store,
             tasks,
             closing,
             running: Arc::default(),
@@ -259,7 +268,7 @@ impl Subscriptions {
         key: SubscriptionKey,
         subscriber: &Subscriber,
     ) -> Result<RunningTask, AttachError> {
-        let saved = self.log.find_subscription(key.clone()).await?;
+        let saved = self.store.find(key.clone()).await?;
         let created = saved.is_none();
         let saved = match saved {
             Some(saved) => {
@@ -274,9 +283,9 @@ impl Subscriptions {
                     key: key.clone(),
                     visibility: Some(subscriber.visibility),
                     filter: subscriber.filter.clone(),
-                    cursor: self.log.head_cursor()?,
+                    cursor: self.store.head_cursor(),
                 };
-                let stored = self.log.save_subscription(new.clone()).await;
+                let stored = self.store.save(new.clone()).await;
                 stored.map_err(|error| ReadError::Unavailable(error.to_string()))?;
                 new
             }
@@ -298,7 +307,7 @@ impl Subscriptions {
             ..saved
         };
         let memory = self.memories.of(&key.application);
-        let task = Task::new(Arc::clone(&self.log), memory, saved, events, created);
+        let task = Task::new(Arc::clone(&self.store), memory, saved, events, created);
         let subscriptions = self.clone();
         // The task holds no sender, so that it ends when every handle is dropped.
         let weak = started.commands.downgrade();
@@ -322,7 +331,7 @@ impl Subscriptions {
 
     /// Whether the application may have one more subscription.
     async fn check_room(&self, application: &str) -> Result<(), AttachError> {
-        let count = async || self.log.count_subscriptions(application.to_owned()).await;
+        let count = async || self.store.count(application.to_owned()).await;
         if count().await? < MAX_SUBSCRIPTIONS {
             return Ok(());
         }
@@ -330,8 +339,8 @@ impl Subscriptions {
             .checked_sub(UNUSED_FOR)
             .unwrap_or(Timestamp::UNIX_EPOCH);
         let forgotten = self
-            .log
-            .forget_subscriptions(application.to_owned(), unused_since)
+            .store
+            .forget_unused(application.to_owned(), unused_since)
             .await;
         forgotten.map_err(|error| ReadError::Unavailable(error.to_string()))?;
         if count().await? < MAX_SUBSCRIPTIONS {
@@ -355,7 +364,7 @@ impl Subscriptions {
                 "the log no longer has the events after the position of a subscription: its next subscriber gets the oldest event"
             );
             let (key, oldest) = (key.clone(), oldest_cursor.clone());
-            let moved = self.log.save_position(key, oldest).await;
+            let moved = self.store.save_position(key, oldest).await;
             moved.map_err(|error| ReadError::Unavailable(error.to_string()))?;
         }
         read
@@ -375,8 +384,10 @@ mod tests {
     async fn the_end_of_a_task_does_not_remove_its_successor() {
         let folder = tempfile::tempdir().unwrap();
         let log = EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
+        let log = Arc::new(log.unwrap());
         let subscriptions = Subscriptions::new(
-            Arc::new(log.unwrap()),
+            Arc::clone(&log) as _,
+            log,
             TaskTracker::new(),
             CancellationToken::new(),
         );
@@ -408,7 +419,7 @@ mod tests {
     async fn at_the_limit_subscriptions_that_nobody_used_for_long_are_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let log = EmbeddedLog::open(folder.path(), Duration::from_secs(60), Metrics::new());
-        let log: SharedEventLog = Arc::new(log.unwrap());
+        let log = Arc::new(log.unwrap());
         let of = |application: &str, number: usize| SavedSubscription {
             key: SubscriptionKey {
                 application: application.into(),
@@ -416,14 +427,15 @@ mod tests {
             },
             visibility: Some(Visibility::OwnApplication),
             filter: None,
-            cursor: log.head_cursor().unwrap(),
+            cursor: log.head_cursor(),
         };
         for number in 0..MAX_SUBSCRIPTIONS {
-            log.save_subscription(of("ops", number)).await.unwrap();
+            log.save(of("ops", number)).await.unwrap();
         }
-        log.save_subscription(of("shop", 0)).await.unwrap();
+        log.save(of("shop", 0)).await.unwrap();
         let subscriptions = Subscriptions::new(
-            Arc::clone(&log),
+            Arc::clone(&log) as _,
+            Arc::clone(&log) as _,
             TaskTracker::new(),
             CancellationToken::new(),
         );
@@ -444,7 +456,7 @@ mod tests {
         let long_ago = "UPDATE subscription SET used_at_ms = 1 WHERE name IN ('s-0', 's-7')";
         assert_eq!(file.execute(long_ago, []).unwrap(), 3);
         attach().await.unwrap().handle.detach().await;
-        let left = |application: &str| log.count_subscriptions(application.into());
+        let left = |application: &str| log.count(application.into());
         assert_eq!(left("ops").await.unwrap(), MAX_SUBSCRIPTIONS - 1);
         assert_eq!(left("shop").await.unwrap(), 1, "of another application");
     }

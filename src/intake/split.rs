@@ -64,7 +64,7 @@ impl Intake {
         split: &mut Split,
     ) -> Result<(), AppendError> {
         while let Some(body) = split.unread.front() {
-            self.log.quarantine(body.clone()).await?;
+            self.quarantine.add(body.clone()).await?;
             log_quarantined(body);
             split.unread.pop_front();
         }
@@ -101,7 +101,7 @@ impl Intake {
                 Ok(()) => {}
                 Err(error @ AppendError::TooLarge { .. }) => {
                     let whole = unread(response, WHOLE, response.body.clone(), error.to_string());
-                    let kept = self.log.quarantine(whole).await;
+                    let kept = self.quarantine.add(whole).await;
                     if let Err(error) = kept {
                         split.events = events[index..].to_vec();
                         return Err(error);

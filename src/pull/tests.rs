@@ -17,8 +17,7 @@ use uuid::Uuid;
 use super::worker::{Progress, Worker};
 use crate::{
     events::{
-        AppendError, Batch, BeginSends, EarlierSends, EventLog, EventStream, Quarantined,
-        ReadError, Start,
+        AppendError, Batch, EventLog, EventStream, Quarantine, Quarantined, ReadError, Start,
         raw::{RawResponse, RawStore, RowKind},
     },
     intake::Intake,
@@ -67,21 +66,13 @@ impl EventLog for FakeLog {
         std::future::ready(appended).boxed()
     }
 
-    fn quarantine(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
-        let write = self.quarantines.lock().pop_front();
-        let kept = outcome(write, || {
-            let key = body.key.expect("a part of a response has a key");
-            *self.quarantined.lock().entry(key).or_default() += 1;
-        });
-        std::future::ready(kept).boxed()
-    }
-
-    fn read(&self, _: Start, _: bool) -> BoxFuture<'_, Result<EventStream, ReadError>> {
+    fn read_applications(
+        &self,
+        _: Start,
+        _: bool,
+        _: Vec<String>,
+    ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
         unreachable!("the worker reads nothing")
-    }
-
-    fn begin_sends(&self, _: BeginSends) -> BoxFuture<'_, Result<EarlierSends, ReadError>> {
-        unreachable!("the worker sends nothing")
     }
 
     fn is_ready(&self) -> bool {
@@ -94,6 +85,17 @@ impl EventLog for FakeLog {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         std::future::ready(()).boxed()
+    }
+}
+
+impl Quarantine for FakeLog {
+    fn add(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
+        let write = self.quarantines.lock().pop_front();
+        let kept = outcome(write, || {
+            let key = body.key.expect("a part of a response has a key");
+            *self.quarantined.lock().entry(key).or_default() += 1;
+        });
+        std::future::ready(kept).boxed()
     }
 }
 
@@ -167,7 +169,7 @@ const ROWS: &str = r#"{"results":[{"from":"41","text":"Hi"},7,{"from":"41","text
 /// Runs a worker until the store is empty.
 async fn run(log: &Arc<FakeLog>, store: &Arc<FakeStore>) {
     let stop = CancellationToken::new();
-    let intake = Intake::new(log.clone(), [], Applications::default());
+    let intake = Intake::new(log.clone(), log.clone(), [], Applications::default());
     let progress = Arc::new(Progress::default());
     let worker = Worker::new(intake, store.clone(), progress, stop.clone());
     let running = tokio::spawn(worker.run());

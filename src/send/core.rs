@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     config,
-    events::SharedEventLog,
+    events::{SendJournal, SharedEventLog, Storage},
     infobip::account::Account,
     ops::{
         metrics::{Lane, Metrics},
@@ -61,6 +61,7 @@ struct Inner {
     notify_url: Option<SecretString>,
     guards: Guards,
     log: SharedEventLog,
+    journal: Arc<dyn SendJournal>,
     lanes: Arc<Lanes>,
     recorder: Arc<Recorder>,
     registry: Arc<Registry>,
@@ -125,7 +126,7 @@ impl SendCore {
         notify_url: Option<SecretString>,
         guards: Guards,
         account: Arc<Account>,
-        log: SharedEventLog,
+        storage: &Storage,
         metrics: Metrics,
     ) -> Self {
         // Otherwise the look-ups would end first.
@@ -135,7 +136,7 @@ impl SendCore {
             bytes: config.max_batch_bytes,
         };
         let lanes = Arc::new(Lanes::new(max_batch, metrics.clone()));
-        let recorder = Arc::new(Recorder::new(Arc::clone(&log), metrics.clone()));
+        let recorder = Arc::new(Recorder::new(Arc::clone(&storage.log), metrics.clone()));
         let (queue, in_doubt) = mpsc::channel(config.queue_capacity);
         let withdraw = Arc::new(Notify::new());
         let resolver_handle = ResolverHandle {
@@ -153,7 +154,7 @@ impl SendCore {
             log_lag,
             lanes: Arc::clone(&lanes),
             recorder: Arc::clone(&recorder),
-            log: Arc::clone(&log),
+            log: Arc::clone(&storage.log),
             resolver: resolver_handle.clone(),
             latency: Latency::default(),
             last_answers: LastAnswers::default(),
@@ -182,7 +183,8 @@ impl SendCore {
             log_lag,
             notify_url,
             guards,
-            log,
+            log: Arc::clone(&storage.log),
+            journal: Arc::clone(&storage.journal),
             lanes,
             recorder,
             registry: Arc::default(),
@@ -305,9 +307,13 @@ impl Inner {
         } else {
             let call = Arc::clone(&call);
             let placing = async move {
-                if let Some(earlier) =
-                    idempotency::check(&core.registry, &core.log, &call, &placement.conflicting_ids)
-                        .await
+                if let Some(earlier) = idempotency::check(
+                    &core.registry,
+                    &core.journal,
+                    &call,
+                    &placement.conflicting_ids,
+                )
+                .await
                 {
                     let deferred = core.place(&call, &placement, &earlier, arrival);
                     core.complete(deferred).await;

@@ -3,7 +3,7 @@
 //!
 //! Invariants: at most one call has claimed an id, from before its look-up until the call is done; an id counts as new only if no
 //! earlier send used it (P2, docs/RELIABILITY.md).
-//! Neighbours: `registry` has the calls in progress, the event log has earlier sends, and `core` places each slot by its earlier
+//! Neighbours: `registry` has the calls in progress, the journal of the event log has earlier sends, and `core` places each slot by its earlier
 //! use.
 
 use std::{collections::HashMap, sync::Arc};
@@ -15,7 +15,7 @@ use super::{
     call::{Call, Settled},
     registry::{Claim, Registry},
 };
-use crate::events::{BeginSends, EarlierSend, RecordedSend, SharedEventLog};
+use crate::events::{BeginSends, EarlierSend, RecordedSend, SendJournal};
 
 /// How an id was used before.
 pub(super) enum EarlierUse {
@@ -29,11 +29,11 @@ pub(super) enum EarlierUse {
     OtherContent,
 }
 
-/// Looks up what earlier or concurrent calls did with the ids of this call, by slot. `None` if the log cannot be read: the call has
+/// Looks up what earlier or concurrent calls did with the ids of this call, by slot. `None` if the journal cannot be read: the call has
 /// then failed.
 pub(super) async fn check(
     registry: &Arc<Registry>,
-    log: &SharedEventLog,
+    journal: &Arc<dyn SendJournal>,
     call: &Arc<Call>,
     conflicting_ids: &[String],
 ) -> Option<HashMap<usize, EarlierUse>> {
@@ -61,7 +61,7 @@ pub(super) async fn check(
         return Some(earlier);
     }
     let sends: Vec<_> = claimed.iter().map(|(_, send)| send.clone()).collect();
-    let (registry, journal) = (Arc::clone(registry), Arc::clone(log));
+    let (registry, ending) = (Arc::clone(registry), Arc::clone(journal));
     let begin = BeginSends {
         sends: sends.clone(),
         conflicting_ids: conflicting_ids.to_vec(),
@@ -69,11 +69,11 @@ pub(super) async fn check(
     call.release_when_done(move |is_known| {
         // The journal is updated before another call can claim the ids.
         if is_known {
-            journal.end_sends(&sends);
+            ending.end(&sends);
         }
         registry.release(sends.iter().map(|(wire_id, _)| wire_id));
     });
-    let found = match log.begin_sends(begin).await {
+    let found = match journal.begin(begin).await {
         Ok(found) => found,
         Err(error) => {
             let error = SendError::LogUnreadable(error.cause());

@@ -85,7 +85,7 @@ impl History {
         }
     }
 
-    /// See [`crate::events::EventLog::begin_sends`].
+    /// See [`crate::events::SendJournal::begin`].
     pub(super) fn begin_sends(&mut self, begin: &BeginSends, now: Timestamp) -> EarlierSends {
         let mut sends = Vec::with_capacity(begin.sends.len());
         for (wire_id, digest) in &begin.sends {
@@ -106,7 +106,7 @@ impl History {
         }
     }
 
-    /// See [`crate::events::EventLog::end_sends`].
+    /// See [`crate::events::SendJournal::end`].
     pub(super) fn end_send(&mut self, wire_id: &String, digest: ContentDigest) {
         // A call that was rejected for conflicting content must not end the original's send.
         if self

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     super::{BeginSends, ContentDigest, EarlierSend, EarlierSends, ReadError},
     reader::{Readers, find_send, unavailable},
-    send_journal::SendJournal,
+    send_journal::JournalFile,
 };
 
 type LookupResult = Result<EarlierSends, ReadError>;
@@ -32,12 +32,12 @@ struct State {
 
 pub(super) struct LookupBatcher {
     readers: Arc<Readers>,
-    pub(super) journal: SendJournal,
+    pub(super) journal: JournalFile,
     state: Mutex<State>,
 }
 
 impl LookupBatcher {
-    pub(super) fn new(readers: Arc<Readers>, journal: SendJournal) -> Arc<Self> {
+    pub(super) fn new(readers: Arc<Readers>, journal: JournalFile) -> Arc<Self> {
         Arc::new(Self {
             readers,
             journal,
@@ -49,7 +49,7 @@ impl LookupBatcher {
         self.state.lock()
     }
 
-    /// See [`super::super::EventLog::begin_sends`].
+    /// See [`super::super::SendJournal::begin`].
     pub(super) async fn find(self: &Arc<Self>, begin: BeginSends) -> LookupResult {
         let (reply, found) = oneshot::channel();
         let was_running = {
@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        events::{EventLog as _, NewEvent, embedded::EmbeddedLog},
+        events::{EventLog as _, NewEvent, SendJournal as _, embedded::EmbeddedLog},
         message::id::ApplicationName,
         ops::metrics::Metrics,
         proto::v1,
@@ -210,7 +210,7 @@ mod tests {
                     sends,
                     ..BeginSends::default()
                 };
-                tokio::spawn(async move { log.begin_sends(begin).await.unwrap() })
+                tokio::spawn(async move { log.begin(begin).await.unwrap() })
             })
             .collect();
         for (n, lookup) in batcher.into_iter().enumerate() {
@@ -239,7 +239,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let readers = Arc::new(Readers::new(folder.path().join("none.sqlite")));
         let path = folder.path().join("journal");
-        let journal = SendJournal::open(path, Timestamp::UNIX_EPOCH, |_| false).unwrap();
+        let journal = JournalFile::open(path, Timestamp::UNIX_EPOCH, |_| false).unwrap();
         let batcher = LookupBatcher::new(readers, journal);
         batcher.state().is_running = true;
         let waiting = tokio::spawn({

@@ -74,7 +74,7 @@ impl Readers {
             .await
     }
 
-    /// See [`super::super::EventLog::find_subscription`].
+    /// See [`super::super::SubscriptionStore::find`].
     pub(super) async fn find_subscription(
         self: &Arc<Self>,
         key: SubscriptionKey,
@@ -103,7 +103,7 @@ impl Readers {
         .await
     }
 
-    /// See [`super::super::EventLog::count_subscriptions`].
+    /// See [`super::super::SubscriptionStore::count`].
     pub(super) async fn count_subscriptions(
         self: &Arc<Self>,
         application: String,

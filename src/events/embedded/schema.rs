@@ -235,7 +235,8 @@ mod tests {
     use super::*;
     use crate::{
         events::{
-            EventLog as _, SavedSubscription, SubscriptionKey, Visibility, embedded::EmbeddedLog,
+            EventLog as _, SavedSubscription, SubscriptionKey, SubscriptionStore as _, Visibility,
+            embedded::EmbeddedLog,
         },
         ops::metrics::Metrics,
     };
@@ -263,15 +264,15 @@ mod tests {
             application: "ops".into(),
             name: "x".into(),
         };
-        let found = log.find_subscription(key.clone()).await.unwrap().unwrap();
+        let found = log.find(key.clone()).await.unwrap().unwrap();
         assert_eq!((found.visibility, found.cursor.as_str()), (None, "1-2"));
         for visibility in [Visibility::AllApplications, Visibility::OwnApplication] {
             let saved = SavedSubscription {
                 visibility: Some(visibility),
                 ..found.clone()
             };
-            log.save_subscription(saved.clone()).await.unwrap();
-            let found = log.find_subscription(key.clone()).await.unwrap();
+            log.save(saved.clone()).await.unwrap();
+            let found = log.find(key.clone()).await.unwrap();
             assert_eq!(found, Some(saved));
         }
         log.close().await;

@@ -40,15 +40,15 @@ struct State {
     sends: HashMap<String, BegunSend>,
 }
 
-pub(super) struct SendJournal {
+pub(super) struct JournalFile {
     path: PathBuf,
     /// Locked only on threads that may block.
     state: Mutex<State>,
-    /// Sends that ended since the last [`SendJournal::begin`], which removes them from `state`. Bounded by the calls in between.
+    /// Sends that ended since the last [`JournalFile::begin`], which removes them from `state`. Bounded by the calls in between.
     ended: Mutex<Vec<(String, ContentDigest)>>,
 }
 
-impl SendJournal {
+impl JournalFile {
     /// Reads the journal of the last process, without sends that have a result (`is_known`) or are older than `oldest`.
     pub(super) fn open(
         path: PathBuf,
@@ -203,11 +203,11 @@ mod tests {
 
     const DIGEST: ContentDigest = [7; 16];
 
-    fn open(folder: &Path, is_known: impl FnMut(&str) -> bool) -> SendJournal {
-        SendJournal::open(folder.join("sends.begun"), Timestamp::UNIX_EPOCH, is_known).unwrap()
+    fn open(folder: &Path, is_known: impl FnMut(&str) -> bool) -> JournalFile {
+        JournalFile::open(folder.join("sends.begun"), Timestamp::UNIX_EPOCH, is_known).unwrap()
     }
 
-    fn begin(journal: &SendJournal, wire_id: &str) -> Option<ContentDigest> {
+    fn begin(journal: &JournalFile, wire_id: &str) -> Option<ContentDigest> {
         let earlier = journal.begin(&[(wire_id, DIGEST)]).unwrap();
         earlier[0].map(|earlier| earlier.digest)
     }
@@ -233,7 +233,7 @@ mod tests {
 
         // Sends older than the retention are forgotten.
         let path = folder.path().join("sends.begun");
-        let journal = SendJournal::open(path, Timestamp::MAX, |_| false).unwrap();
+        let journal = JournalFile::open(path, Timestamp::MAX, |_| false).unwrap();
         assert_eq!(begin(&journal, "a.open"), None);
     }
 

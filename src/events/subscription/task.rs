@@ -10,6 +10,7 @@ mod delivery;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,7 +27,9 @@ use super::{
     memory::DeliveryMemory,
 };
 use crate::{
-    events::{EventStream, Filter, SavedSubscription, SharedEventLog, SubscriptionKey, Visibility},
+    events::{
+        EventStream, Filter, SavedSubscription, SubscriptionKey, SubscriptionStore, Visibility,
+    },
     proto::v1,
 };
 
@@ -57,7 +60,7 @@ impl SubscriberState {
 
 /// The state of one subscription.
 pub(super) struct Task {
-    log: SharedEventLog,
+    store: Arc<dyn SubscriptionStore>,
     memory: DeliveryMemory,
     key: SubscriptionKey,
     visibility: Visibility,
@@ -91,7 +94,7 @@ pub(super) struct Task {
 impl Task {
     /// A subscription without subscribers. `events` are those after its cursor; `created` tells whether it is a new one.
     pub(super) fn new(
-        log: SharedEventLog,
+        store: Arc<dyn SubscriptionStore>,
         memory: DeliveryMemory,
         saved: SavedSubscription,
         events: EventStream,
@@ -105,7 +108,7 @@ impl Task {
         } = saved;
         let visibility = visibility.unwrap_or(Visibility::OwnApplication);
         Self {
-            log,
+            store,
             memory,
             filter: Filter::new(requested_filter.as_ref(), key.visible(visibility)),
             key,
@@ -264,10 +267,10 @@ impl Task {
                 filter: self.requested_filter.clone(),
                 cursor,
             };
-            self.log.save_subscription(subscription).await
+            self.store.save(subscription).await
         } else {
             // Without the filter, which may be long, several times a second.
-            self.log.save_position(key, cursor).await
+            self.store.save_position(key, cursor).await
         };
         match saved {
             Ok(()) => (self.unsaved, self.is_changed) = (false, false),

@@ -300,11 +300,6 @@ fn read_row(error: &ReadError) -> Row {
             Row::new(Code::OutOfRange, Reason::CursorTooOld, error)
                 .with("oldest_cursor", oldest_cursor)
         }
-        ReadError::NoSubscriptions => Row::new(
-            Code::Unimplemented,
-            Reason::NotBuiltYet,
-            format!("{error}: read with StreamEvents and store the cursor"),
-        ),
         ReadError::Unavailable(_) => {
             Row::new(Code::Unavailable, Reason::EventLogUnavailable, error)
                 .retry_after(DEFAULT_RETRY_DELAY)

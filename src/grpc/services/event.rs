@@ -142,6 +142,10 @@ impl Events {
         caller: &Caller,
         start: v1::SubscriptionStart,
     ) -> Result<Attached, Failure> {
+        let subscriptions = self.context.subscriptions.as_ref();
+        let subscriptions = subscriptions.ok_or(Failure::Unimplemented {
+            detail: "this event engine has no subscriptions yet: read with StreamEvents and store the cursor",
+        })?;
         let is_valid = (1..=64).contains(&start.name.len())
             && start
                 .name
@@ -176,7 +180,7 @@ impl Events {
             },
             max_outstanding,
         };
-        Ok(self.context.subscriptions.attach(key, subscriber).await?)
+        Ok(subscriptions.attach(key, subscriber).await?)
     }
 }
 

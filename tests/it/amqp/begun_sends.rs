@@ -2,7 +2,9 @@
 
 use serde_json::json;
 use smsbridge::{
-    events::{BeginSends, EarlierSend, EarlierSends, EventLog as _, broker::BrokerLog},
+    events::{
+        BeginSends, EarlierSend, EarlierSends, EventLog as _, SendJournal as _, broker::BrokerLog,
+    },
     ops::metrics::Metrics,
     proto::v1::Outcome,
 };
@@ -24,7 +26,7 @@ async fn begin(log: &BrokerLog, wire_id: &str, conflicting: &str) -> EarlierSend
         sends: vec![(wire_id.into(), [7; 16])],
         conflicting_ids: vec![conflicting.into()],
     };
-    log.begin_sends(begin).await.unwrap()
+    log.begin(begin).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,9 +48,9 @@ async fn a_begun_send_is_interrupted_until_it_ends() {
     assert!(begin(&log, "shop.b", "shop.a").await.conflicting_id);
 
     // A call with other content was rejected: it does not end the original.
-    log.end_sends(&[("shop.a".into(), [8; 16])]);
+    log.end(&[("shop.a".into(), [8; 16])]);
     assert!(begin(&log, "shop.a", "").await.sends[0].is_some());
-    log.end_sends(&[("shop.a".into(), [7; 16])]);
+    log.end(&[("shop.a".into(), [7; 16])]);
     assert_eq!(begin(&log, "shop.a", "").await.sends, [None]);
     log.close().await;
 }

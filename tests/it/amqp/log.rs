@@ -10,8 +10,8 @@ use lapin::{
 use smsbridge::{
     amqp::{AmqpError, Publisher},
     events::{
-        AppendError, BeginSends, EarlierSend, EventLog as _, NewEvent, Quarantined, ReadError,
-        Start, broker::BrokerLog,
+        AppendError, BeginSends, EarlierSend, EventLog as _, NewEvent, Quarantine as _,
+        Quarantined, ReadError, SendJournal as _, Start, broker::BrokerLog,
     },
     message::{applications::Applications, id::ApplicationName},
     ops::metrics::Metrics,
@@ -335,7 +335,7 @@ async fn begun_sends_find_earlier_results_by_wire_id() {
         sends: ids.map(|id| (id.to_owned(), [7; 16])).to_vec(),
         ..BeginSends::default()
     };
-    let found = log.begin_sends(begin).await.unwrap().sends;
+    let found = log.begin(begin).await.unwrap().sends;
     let [Some(EarlierSend::Done(first)), None] = found.as_slice() else {
         panic!("{found:?}");
     };
@@ -350,7 +350,7 @@ async fn begun_sends_find_earlier_results_by_wire_id() {
 async fn quarantined_bodies_are_stored_unchanged() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
-    log.quarantine(Quarantined {
+    log.add(Quarantined {
         key: None,
         endpoint: "reports",
         content_type: "text/html".into(),

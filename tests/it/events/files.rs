@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use smsbridge::{
-    events::{BeginSends, EventLog as _, NewEvent, embedded::EmbeddedLog},
+    events::{BeginSends, EventLog as _, NewEvent, SendJournal as _, embedded::EmbeddedLog},
     message::id::ApplicationName,
     ops::metrics::Metrics,
     proto::v1,
@@ -39,7 +39,7 @@ async fn other_users_cannot_read_the_folder_and_files_of_the_log() {
             sends: vec![("shop.2".into(), [7; 16])],
             ..BeginSends::default()
         };
-        log.begin_sends(begin).await.unwrap();
+        log.begin(begin).await.unwrap();
         assert!(files().len() >= 4, "{:?}", files());
         for path in files() {
             assert_eq!(others(&path), 0, "{path:?}");

@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use smsbridge::{
     events::{
-        BeginSends, EarlierSend, EventLog as _, NewEvent, ReadError, SharedEventLog, Start,
+        BeginSends, EarlierSend, EventLog as _, NewEvent, ReadError, SendJournal as _, Start,
         SubscriptionKey, Visibility,
         embedded::EmbeddedLog,
         subscription::{AttachError, Subscriber, Subscriptions},
@@ -162,8 +162,12 @@ async fn a_reader_whose_next_events_were_removed_is_out_of_range() {
 async fn a_subscription_whose_next_events_were_removed_says_so_once() {
     let folder = tempfile::tempdir().unwrap();
     let log = Arc::new(open(folder.path(), HOUR));
-    let shared: SharedEventLog = log.clone();
-    let subscriptions = Subscriptions::new(shared, TaskTracker::new(), CancellationToken::new());
+    let subscriptions = Subscriptions::new(
+        log.clone(),
+        log.clone(),
+        TaskTracker::new(),
+        CancellationToken::new(),
+    );
     let key = SubscriptionKey {
         application: "shop".into(),
         name: "x".into(),
@@ -218,7 +222,7 @@ async fn ids_and_final_reports_are_known_for_longer_than_a_short_retention() {
         ..BeginSends::default()
     };
     // Its result is gone, so it is looked up.
-    let earlier = log.begin_sends(begin).await.unwrap().sends;
+    let earlier = log.begin(begin).await.unwrap().sends;
     assert!(
         matches!(
             &earlier[..],
@@ -272,7 +276,7 @@ async fn a_send_is_not_younger_because_its_result_was_removed_with_a_later_one()
         sends: vec![("shop.1".into(), [7; 16])],
         ..BeginSends::default()
     };
-    let earlier = log.begin_sends(begin).await.unwrap().sends;
+    let earlier = log.begin(begin).await.unwrap().sends;
     let [Some(EarlierSend::Interrupted { at, .. })] = &earlier[..] else {
         panic!("{earlier:?}");
     };
