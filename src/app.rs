@@ -26,7 +26,7 @@ use crate::{
     },
     grpc::{GrpcServer, ServeError, ServiceContext},
     infobip::{ClientBuildError, account::Account},
-    intake::Intake,
+    intake::{Intake, QuarantineDesk},
     message::applications::Applications,
     ops::{
         self,
@@ -213,6 +213,10 @@ impl App {
             storage.quarantine,
             &config.applications,
             applications.clone(),
+        )
+        .with_template(
+            config.http.inbound_parameters.clone(),
+            config.http.inbound_output,
         );
         let (pulls, pull_worker) = Pulls::start(
             Arc::clone(&account),
@@ -234,6 +238,7 @@ impl App {
             account: Arc::clone(&account),
             query: Arc::clone(&query),
             intake: intake.clone(),
+            quarantine: QuarantineDesk::new(intake.clone(), metrics.clone(), closing.clone()),
             pulls: pulls.clone(),
             subscriptions: storage.subscriptions.map(|store| {
                 Subscriptions::new(Arc::clone(&log), store, tasks.clone(), closing.clone())

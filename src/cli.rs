@@ -13,6 +13,7 @@ use std::{ffi::OsString, io};
 use clap::{Parser, Subcommand};
 use infobip_simulator::args::SimulateArgs;
 
+mod admin;
 pub mod amqp_url;
 mod balance;
 pub mod check_config;
@@ -33,7 +34,7 @@ pub mod output;
 pub mod preview;
 pub mod quarantine;
 pub mod reconcile;
-pub mod replay;
+mod removal;
 pub mod reports;
 pub mod rpc_error;
 pub mod send;
@@ -42,6 +43,7 @@ pub mod statuses;
 pub mod time;
 pub mod token;
 pub mod topology;
+mod with_body;
 
 /// Exit status of a command that failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -99,8 +101,7 @@ enum Command {
     Completions(completions::CompletionsArgs),
     /// List, show, replay or discard dead letters: commands that could not be carried out.
     Dead(dead::DeadArgs),
-    /// List, replay or discard quarantined bodies: what the API sent and the bridge could not parse.
-    #[command(hide = true)]
+    /// List, show, replay or discard quarantined bodies: what the API sent and the bridge could not read.
     Quarantine(quarantine::QuarantineArgs),
     /// Compare the API's logs with the event log, and publish the reports that are missing.
     #[command(hide = true)]

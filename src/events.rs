@@ -12,7 +12,7 @@ pub mod broker;
 pub mod embedded;
 pub mod filter;
 pub mod new_event;
-mod quarantine;
+pub mod quarantine;
 pub mod raw;
 mod send_journal;
 pub mod subscription;
@@ -108,6 +108,9 @@ pub enum AppendError {
     /// An event is too large for the log. A retry fails in the same way.
     #[error("an event has {bytes} bytes: the event log takes at most {max}")]
     TooLarge { bytes: usize, max: usize },
+    /// The quarantine has no space for a body. Retrying is safe, and helps after an operator made space.
+    #[error("the quarantine is full: replay or discard what is in it (smsbridge quarantine)")]
+    QuarantineFull,
     /// The log is closed because the process shuts down.
     #[error("the event log is closed: the process is shutting down")]
     Closed,
@@ -119,7 +122,7 @@ impl AppendError {
     pub fn cause(&self) -> Cow<'_, str> {
         match self {
             Self::Unavailable(cause) => cause.into(),
-            Self::TooLarge { .. } => self.to_string().into(),
+            Self::TooLarge { .. } | Self::QuarantineFull => self.to_string().into(),
             Self::Closed => "the process is shutting down".into(),
         }
     }

@@ -26,7 +26,7 @@ pub use self::{
 use crate::{
     events::{SharedEventLog, subscription::Subscriptions},
     infobip::account::Account,
-    intake::Intake,
+    intake::{Intake, QuarantineDesk},
     message::id::check_caller_id,
     ops::metrics::Metrics,
     pull::Pulls,
@@ -44,6 +44,7 @@ pub struct ServiceContext {
     /// The read side: look-ups and logs.
     pub query: Arc<Query>,
     pub intake: Intake,
+    pub quarantine: QuarantineDesk,
     /// Destructive reads.
     pub pulls: Pulls,
     /// `None`: the engine of the event log has none.

@@ -3,23 +3,31 @@
 //! Invariants: `Ok` means that the events are durable (docs/RELIABILITY.md); a body that cannot be read is quarantined, and a
 //! malformed row is quarantined alone, without affecting the other rows; no byte of a body is lost: one that is not UTF-8 is quarantined
 //! beside the events of its rows, which have U+FFFD in its place.
-//! Neighbours: `infobip::wire` reads the rows, `events` stores them; `webhooks` calls this module, `pull` its part `split`.
+//! Neighbours: `reading` reads bodies with `infobip::wire`, `events` stores; `webhooks` calls this module, `pull` its part `split`, and an
+//! operator `replay`.
 
+mod reading;
+mod replay;
 mod split;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use uuid::Uuid;
 
-pub use self::split::Split;
+use self::reading::Unread;
+pub use self::{
+    replay::{QuarantineDesk, QuarantineError},
+    split::Split,
+};
 use crate::{
     config,
-    events::{AppendError, NewEvent, Quarantine, Quarantined, SharedEventLog},
-    infobip::wire::{self, InboxRow, LookupRow, ReportRow, Rows, UnreadableBody},
-    message::{
-        applications::Applications,
-        id::{ApplicationName, FOREIGN_APPLICATION},
+    events::{
+        AppendError, NewEvent, Quarantine, Quarantined, SharedEventLog,
+        quarantine::{Origin, Source},
     },
+    infobip::wire::{InboxRow, ReportRow},
+    message::{applications::Applications, id::ApplicationName},
     ops::kill_point::{self, KillPoint},
     primitives::joined::Joined,
     proto::v1::{self, ReportSource},
@@ -35,9 +43,8 @@ pub enum IntakeError {
     Unreadable(String),
 }
 
-/// Why a body that was read is in quarantine too.
-const NOT_UTF8: &str =
-    "it is not UTF-8: its rows are events, with U+FFFD in place of the other bytes";
+/// The content type of a query.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -46,6 +53,8 @@ pub struct Intake {
     quarantine: Arc<dyn Quarantine>,
     routes: Arc<Vec<Route>>,
     applications: Applications,
+    /// Of received messages that are pushed by GET.
+    template: Arc<(config::InboundParameters, config::InboundOutput)>,
 }
 
 /// Assigns received messages to an application. An absent number or keyword matches everything.
@@ -88,7 +97,19 @@ impl Intake {
             quarantine,
             routes: Arc::new(routes),
             applications,
+            template: Arc::default(),
         }
+    }
+
+    /// Reads received messages that are pushed by GET with these names and this formatting.
+    #[must_use]
+    pub fn with_template(
+        self,
+        names: config::InboundParameters,
+        output: config::InboundOutput,
+    ) -> Self {
+        let template = Arc::new((names, output));
+        Self { template, ..self }
     }
 
     /// Whether events can be stored now, as far as the event log knows.
@@ -122,21 +143,16 @@ impl Intake {
             })
     }
 
-    /// Stores delivery reports.
+    /// Stores delivery reports that were pushed.
     ///
     /// # Errors
     /// [`IntakeError`]. An unreadable body is in quarantine.
     pub async fn reports(
         &self,
-        source: ReportSource,
         content_type: &str,
         body: Bytes,
     ) -> Result<Vec<v1::Event>, IntakeError> {
-        let read = wire::read_reports(&body);
-        let rows = self.readable("reports", content_type, body, read).await?;
-        let events = rows.rows.into_iter();
-        self.append(events.map(|row| self.report_event(source, row)).collect())
-            .await
+        self.store(pushed("reports"), content_type, body).await
     }
 
     /// Stores received messages.
@@ -148,41 +164,20 @@ impl Intake {
         content_type: &str,
         body: Bytes,
     ) -> Result<Vec<v1::Event>, IntakeError> {
-        let read = wire::read_inbox(&body);
-        let rows = self.readable("inbound", content_type, body, read).await?;
-        let events = rows.rows.into_iter().map(|row| self.received_event(row));
-        self.append(events.collect()).await
+        self.store(pushed("inbound"), content_type, body).await
     }
 
-    /// Stores one received message that was pushed by GET, from the query of its URL and its decoded parameters, which have the
-    /// names and the formatting of the operator's template.
+    /// Stores one received message that was pushed by GET, from the query of its URL.
     ///
     /// # Errors
     /// As [`Intake::reports`].
-    pub async fn received_by_query(
-        &self,
-        query: &str,
-        parameters: &[(String, String)],
-        (names, output): (&config::InboundParameters, config::InboundOutput),
-    ) -> Result<Vec<v1::Event>, IntakeError> {
-        const FORM: &str = "application/x-www-form-urlencoded";
-        let raw = || Bytes::copy_from_slice(query.as_bytes());
-        let pairs = parameters.iter().map(|(name, value)| (name, value));
-        match wire::received_from_query(pairs, names, output) {
-            Ok(row) => {
-                let decoded: Vec<u8> = percent_encoding::percent_decode_str(query).collect();
-                if std::str::from_utf8(&decoded).is_err() {
-                    self.keep("inbound", FORM, raw(), NOT_UTF8.to_owned())
-                        .await?;
-                }
-                self.append(vec![self.received_event(row)]).await
-            }
-            Err(unreadable) => {
-                let detail = unreadable.to_string();
-                self.keep("inbound", FORM, raw(), detail.clone()).await?;
-                Err(IntakeError::Unreadable(detail))
-            }
-        }
+    pub async fn received_by_query(&self, query: &str) -> Result<Vec<v1::Event>, IntakeError> {
+        let origin = Origin {
+            source: Source::Query,
+            ..pushed("inbound")
+        };
+        let query = Bytes::copy_from_slice(query.as_bytes());
+        self.store(origin, FORM, query).await
     }
 
     /// Stores clicks.
@@ -194,19 +189,10 @@ impl Intake {
         content_type: &str,
         body: Bytes,
     ) -> Result<Vec<v1::Event>, IntakeError> {
-        let read = wire::read_clicks(&body);
-        let rows = self.readable("clicks", content_type, body, read).await?;
-        let applications = &self.applications;
-        let events = rows
-            .rows
-            .into_iter()
-            .map(|row| NewEvent::click(applications, &row.wire_id, row.click, row.source_payload));
-        self.append(events.collect()).await
+        self.store(pushed("clicks"), content_type, body).await
     }
 
-    /// Stores the results of an asynchronous look-up for the application that requested it. One that does not exist any more has
-    /// none: its results are `foreign`. `request` identifies the request; where it is empty, the API's ids do: that of the request,
-    /// which it leaves out for one number, or that of the row.
+    /// Stores the results of an asynchronous look-up for the application that requested it. `request` identifies the request.
     ///
     /// # Errors
     /// As [`Intake::reports`].
@@ -217,25 +203,30 @@ impl Intake {
         content_type: &str,
         body: Bytes,
     ) -> Result<Vec<v1::Event>, IntakeError> {
-        let read = wire::read_lookups(&body);
-        let rows = self.readable("lookups", content_type, body, read).await?;
-        let application = if self.applications.exists(application) {
-            application.as_str()
-        } else {
-            FOREIGN_APPLICATION
+        let origin = Origin {
+            application: application.as_str().to_owned(),
+            request: request.to_owned(),
+            ..pushed("lookups")
         };
-        let event = |row: LookupRow| {
-            let ids = [request, &rows.bulk_id, &row.lookup_id];
-            let request = ids.into_iter().find(|id| !id.is_empty());
-            NewEvent::lookup(
-                application,
-                request.unwrap_or_default(),
-                row.lookup,
-                row.source_payload,
-            )
-        };
-        self.append(rows.rows.into_iter().map(event).collect())
-            .await
+        self.store(origin, content_type, body).await
+    }
+
+    async fn store(
+        &self,
+        origin: Origin,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Vec<v1::Event>, IntakeError> {
+        let read = self.read(&origin, None, &body);
+        for part in read.unread {
+            let body = quarantined(&origin, content_type, Uuid::now_v7(), part);
+            log_quarantined(&body);
+            self.quarantine.add(body).await?;
+        }
+        match read.unreadable {
+            Some(detail) => Err(IntakeError::Unreadable(detail)),
+            None => self.append(read.events).await,
+        }
     }
 
     fn report_event(&self, source: ReportSource, row: ReportRow) -> NewEvent {
@@ -265,61 +256,35 @@ impl Intake {
         let events = Arc::unwrap_or_clone(events);
         Ok(events.into_iter().map(|new| new.event).collect())
     }
+}
 
-    /// Returns the readable rows of a body, after the unreadable ones or the unreadable body are in quarantine.
-    async fn readable<T>(
-        &self,
-        endpoint: &'static str,
-        content_type: &str,
-        body: Bytes,
-        read: Result<Rows<T>, UnreadableBody>,
-    ) -> Result<Rows<T>, IntakeError> {
-        for (body, detail) in unread_parts(&body, &read) {
-            self.keep(endpoint, content_type, body, detail).await?;
-        }
-        read.map_err(|unreadable| IntakeError::Unreadable(unreadable.to_string()))
-    }
-
-    async fn keep(
-        &self,
-        endpoint: &'static str,
-        content_type: &str,
-        body: Bytes,
-        detail: String,
-    ) -> Result<(), IntakeError> {
-        let body = Quarantined {
-            key: None,
-            endpoint,
-            content_type: content_type.to_owned(),
-            body,
-            detail,
-        };
-        log_quarantined(&body);
-        Ok(self.quarantine.add(body).await?)
+fn pushed(endpoint: &'static str) -> Origin {
+    Origin {
+        endpoint: endpoint.into(),
+        source: Source::Push,
+        ..Origin::default()
     }
 }
 
-/// What of a body must be in quarantine, and why: the whole of it if it cannot be read or is not UTF-8, and the rows that cannot.
-fn unread_parts<T>(body: &Bytes, read: &Result<Rows<T>, UnreadableBody>) -> Vec<(Bytes, String)> {
-    let rows = match read {
-        Ok(rows) => rows,
-        Err(unreadable) => return vec![(body.clone(), unreadable.to_string())],
-    };
-    let mut parts = Vec::new();
-    if std::str::from_utf8(body).is_err() {
-        parts.push((body.clone(), NOT_UTF8.to_owned()));
+/// A part of a body, or the whole, for the quarantine.
+fn quarantined(origin: &Origin, content_type: &str, id: Uuid, part: Unread) -> Quarantined {
+    let mut origin = origin.clone();
+    origin.is_row |= part.is_row;
+    if origin.request.is_empty() {
+        origin.request = part.request;
     }
-    parts.extend(
-        rows.bad
-            .iter()
-            .map(|row| (row.payload.clone().into(), row.detail.clone())),
-    );
-    parts
+    Quarantined {
+        id,
+        origin,
+        content_type: content_type.to_owned(),
+        body: part.body,
+        detail: part.detail,
+    }
 }
 
 fn log_quarantined(body: &Quarantined) {
     tracing::warn!(
-        endpoint = body.endpoint,
+        endpoint = &*body.origin.endpoint,
         bytes = body.body.len(),
         detail = body.detail,
         "unreadable body or row from the API: moved to quarantine"

@@ -53,8 +53,6 @@ struct Webhooks {
     authenticator: WebhookAuthenticator,
     /// `None`: there is no key, so nothing is read on the path of subscriptions.
     signatures: Option<Signatures>,
-    inbound_parameters: config::InboundParameters,
-    inbound_output: config::InboundOutput,
     max_body_bytes: usize,
     /// Limits the requests whose body is being read or stored.
     permits: Arc<Semaphore>,
@@ -95,8 +93,6 @@ pub async fn serve(
         networks: ClientNetworks::new(config),
         authenticator: WebhookAuthenticator::new(config),
         signatures: Signatures::new(config),
-        inbound_parameters: config.inbound_parameters.clone(),
-        inbound_output: config.inbound_output,
         max_body_bytes: config.max_body_bytes,
         permits: Arc::new(Semaphore::new(places)),
         unverified: Arc::new(Semaphore::new((places / 4).max(1))),

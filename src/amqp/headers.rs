@@ -36,7 +36,7 @@ pub const DROPPED: &str = "smsbridge-headers-dropped";
 pub const RETRY_DELAY: &str = "smsbridge-delay";
 /// On dead letters: the stable reason.
 pub const REASON: &str = "smsbridge-reason";
-/// On dead letters: the application of the command.
+/// On dead letters: the application of the command. On quarantined bodies of look-ups: that which the URL names.
 pub const APPLICATION: &str = "smsbridge-application";
 /// On dead letters: the time of dead-lettering, in milliseconds since 1970.
 pub const DIED_AT: &str = "smsbridge-died-at";
@@ -50,8 +50,12 @@ pub const LETTER_ID: &str = "smsbridge-letter-id";
 pub const REPLAYED: &str = "smsbridge-replayed";
 /// On quarantined bodies: the webhook endpoint that received the body. On pulled responses: whose rows they have.
 pub const ENDPOINT: &str = "smsbridge-endpoint";
-/// On pulled responses: how the bridge came to read them.
+/// On pulled responses and quarantined bodies: how the bridge came to read them.
 pub const SOURCE: &str = "smsbridge-source";
+/// On quarantined bodies: `row`, if it is one row of a body.
+pub const PART: &str = "smsbridge-part";
+/// On quarantined bodies of look-ups: what identifies the request.
+pub const REQUEST: &str = "smsbridge-request";
 
 /// The attributes of CloudEvents, in the binary mode of its AMQP binding.
 pub mod cloud_events {

@@ -146,6 +146,12 @@ impl Topology {
         self.name("quarantine")
     }
 
+    /// The exclusive queue of the one that walks through the quarantine, as [`dead_lock`](Self::dead_lock).
+    #[must_use]
+    pub fn quarantine_lock(&self) -> String {
+        self.name("lock.quarantine")
+    }
+
     fn retry_queue(&self, delay: Duration) -> String {
         self.name(&format!("retry.{}", delay_name(delay)))
     }

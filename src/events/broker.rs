@@ -11,6 +11,7 @@ mod confirms;
 mod cursor;
 mod history;
 mod probe;
+mod quarantine;
 mod raw_store;
 mod reader;
 mod stream_ends;
@@ -25,8 +26,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{task::JoinHandle, time::Instant};
-use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::raw_store::BrokerRawStore;
 use self::{
@@ -38,11 +38,11 @@ use self::{
 };
 use super::{
     AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream, NewEvent,
-    Quarantine, Quarantined, ReadError, SendJournal, Start,
+    ReadError, SendJournal, Start,
 };
 use crate::{
     amqp::{
-        AmqpError, Endpoint, Message, Publisher, Topology, codec, event_body::EventBody, headers,
+        AmqpError, Endpoint, Message, Publisher, Topology, codec, event_body::EventBody, walk::Desk,
     },
     config::EventEncoding,
     ops::metrics::Metrics,
@@ -61,6 +61,9 @@ pub struct BrokerLog {
     readers: Readers,
     history: Arc<Mutex<History>>,
     stuck: Arc<Mutex<StuckRoutes>>,
+    /// Of the quarantine.
+    desk: Arc<Desk>,
+    walks: TaskTracker,
     /// The republisher, and the task that keeps the stream bound.
     tasks: Mutex<Vec<(&'static str, JoinHandle<()>)>>,
     encoding: EventEncoding,
@@ -103,7 +106,17 @@ impl BrokerLog {
         };
         let republishing = metrics.tasks().watch("republisher", republisher.run());
         let keeping_bound = metrics.tasks().watch("unrouted", unrouted.run());
+        let walks = TaskTracker::new();
+        let desk = Desk::new(
+            endpoint.clone(),
+            topology.clone(),
+            quarantine::walked(&topology),
+            closed.clone(),
+            walks.clone(),
+        );
         Self {
+            desk: Arc::new(desk),
+            walks,
             publisher,
             readers: Readers::new(endpoint, topology.clone()),
             topology,
@@ -349,6 +362,13 @@ impl EventLog for BrokerLog {
                     tracing::error!(%error, task = name, "a task of the event log failed");
                 }
             }
+            self.walks.close();
+            let giving_back = tokio::time::timeout(quarantine::GIVE_BACK, self.walks.wait());
+            if giving_back.await.is_err() {
+                tracing::warn!(
+                    "a list of the quarantine did not end in time: its session ends, which gives back what it held"
+                );
+            }
             self.readers.close().await;
             self.publisher.close().await;
         })
@@ -366,35 +386,5 @@ impl SendJournal for BrokerLog {
         for (wire_id, digest) in sends {
             history.end_send(wire_id, *digest);
         }
-    }
-}
-
-impl Quarantine for BrokerLog {
-    fn add(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
-        Box::pin(async move {
-            let headers = headers::text_table([
-                (headers::ENDPOINT, body.endpoint),
-                (headers::DETAIL, &body.detail),
-            ]);
-            let now = Timestamp::now().as_second().max(0).unsigned_abs();
-            let message = Message {
-                exchange: String::new(),
-                routing_key: self.topology.quarantine(),
-                properties: codec::properties(&body.content_type)
-                    .with_message_id(codec::lossy_short(
-                        &body.key.unwrap_or_else(Uuid::now_v7).to_string(),
-                    ))
-                    .with_timestamp(now)
-                    .with_headers(headers),
-                body: body.body,
-            };
-            self.publisher
-                .publish_mandatory(message)
-                .await
-                .map_err(|error| match error {
-                    AmqpError::Closed => AppendError::Closed,
-                    error => AppendError::Unavailable(error.to_string()),
-                })
-        })
     }
 }

@@ -12,6 +12,7 @@ mod log_clock;
 mod lookup_batcher;
 mod maintenance;
 mod private;
+mod quarantine;
 mod raw_store;
 mod reader;
 mod schema;
@@ -34,15 +35,15 @@ use self::{
     health::Health,
     log_clock::{LogClock, Reading},
     lookup_batcher::LookupBatcher,
+    quarantine::Usage,
     raw_store::Taking,
     reader::{Position, Readers},
     send_journal::JournalFile,
     writer::{Job, Writer},
 };
 use super::{
-    AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream, Quarantine,
-    Quarantined, ReadError, SavedSubscription, SendJournal, Start, Storage, SubscriptionKey,
-    SubscriptionStore,
+    AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream, ReadError,
+    SavedSubscription, SendJournal, Start, Storage, SubscriptionKey, SubscriptionStore,
 };
 use crate::ops::{kill_point, metrics::Metrics};
 
@@ -118,6 +119,7 @@ impl EmbeddedLog {
         private::create_database(&path).map_err(in_folder)?;
         let connection = schema::open_for_writing(&path).map_err(in_database)?;
         let id = schema::log_id(&connection).map_err(in_database)?;
+        let quarantine = Usage::of(&connection).map_err(in_database)?;
         let head_seq = schema::head(&connection).map_err(in_database)?;
         let newest_ms = schema::newest_stamp(&connection).map_err(in_database)?;
         let oldest = Timestamp::now() - retention.max(MEMORY);
@@ -132,6 +134,7 @@ impl EmbeddedLog {
         let health = Arc::new(Health::new(path.clone()));
         let writer = Writer::new(
             connection,
+            quarantine,
             head_sender,
             Arc::clone(&health),
             retention,
@@ -284,12 +287,6 @@ impl SendJournal for EmbeddedLog {
 
     fn end(&self, sends: &[(String, ContentDigest)]) {
         self.lookups.journal.end(sends);
-    }
-}
-
-impl Quarantine for EmbeddedLog {
-    fn add(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
-        self.write(|reply| Job::Quarantine { body, reply }).boxed()
     }
 }
 

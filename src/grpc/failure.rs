@@ -15,9 +15,11 @@ use super::auth::Denied;
 use crate::{
     events::{
         AppendError, ReadError,
+        quarantine::VisitError,
         subscription::{AttachError, VisibilityDiffers},
     },
     infobip::{ApiError, account::LogsError},
+    intake::QuarantineError,
     proto::v1::FieldViolation,
     query::{logs::LogsPageError, lookup::LookupError},
     send::SendError,
@@ -89,6 +91,13 @@ pub enum Failure {
         problem: DeadLettersProblem,
         /// For people.
         detail: String,
+    },
+    /// The quarantine cannot be read, or not as asked for.
+    Quarantine(QuarantineError),
+    /// What the method is about belongs to no application, so only who may see all of them may call it.
+    NeedsAllApplications {
+        /// Without its service.
+        method: &'static str,
     },
     /// The method is in the contract and not in this version.
     Unimplemented {
@@ -211,6 +220,16 @@ impl From<AttachError> for Failure {
             AttachError::Log(error) => Self::Read(error),
             AttachError::VisibilityDiffers(differs) => Self::SubscriptionVisibility(differs),
             too_many @ AttachError::TooMany => Self::SubscriptionLimit(too_many.to_string()),
+        }
+    }
+}
+
+impl From<QuarantineError> for Failure {
+    fn from(error: QuarantineError) -> Self {
+        match error {
+            QuarantineError::Invalid(violations) => Self::Invalid(violations),
+            QuarantineError::Visit(VisitError::ShuttingDown) => Self::Send(SendError::ShuttingDown),
+            error => Self::Quarantine(error),
         }
     }
 }

@@ -5,23 +5,21 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Intake, log_quarantined, unread_parts};
+use super::{
+    Intake, log_quarantined, quarantined,
+    reading::{Reading, Unread},
+};
 use crate::{
     events::{
         AppendError, NewEvent, Quarantined,
-        raw::{RawResponse, RowKind},
+        quarantine::{Origin, Source},
+        raw::RawResponse,
     },
-    infobip::wire::{self, Rows, UnreadableBody},
     ops::kill_point::{self, KillPoint},
     primitives::joined::Joined,
-    proto::v1::ReportSource,
 };
-
-/// In place of the index of a part, for the whole of a response.
-const WHOLE: u64 = u64::MAX;
 
 /// A response of a pull, split.
 #[derive(Default)]
@@ -41,15 +39,27 @@ impl Intake {
     /// Splits the response of a pull into events.
     #[must_use]
     pub fn split(&self, response: &RawResponse) -> Split {
-        match response.rows {
-            RowKind::Reports => {
-                let event = |row| self.report_event(ReportSource::Pull, row);
-                split(response, wire::read_reports(&response.body), event)
-            }
-            RowKind::Received => {
-                let read = wire::read_inbox_of(response.id, &response.body);
-                split(response, read, |row| self.received_event(row))
-            }
+        let origin = origin(response);
+        let read = self.read(&origin, Some(response.id), &response.body);
+        let Reading {
+            events,
+            unread,
+            unreadable,
+            message_count,
+            pending_message_count,
+        } = read;
+        let parts = unread.into_iter().zip(0..);
+        Split {
+            events,
+            unreadable,
+            message_count,
+            pending_message_count,
+            unread: parts
+                .map(|(part, index)| {
+                    let id = part_id(response.id, index);
+                    quarantined(&origin, &response.content_type, id, part)
+                })
+                .collect(),
         }
     }
 
@@ -100,7 +110,15 @@ impl Intake {
             match self.log.append(Arc::new(vec![event.clone()])).await {
                 Ok(()) => {}
                 Err(error @ AppendError::TooLarge { .. }) => {
-                    let whole = unread(response, WHOLE, response.body.clone(), error.to_string());
+                    let whole = Unread {
+                        body: response.body.clone(),
+                        detail: error.to_string(),
+                        is_row: false,
+                        request: String::new(),
+                    };
+                    // Its id makes a replay give the same event ids again.
+                    let id = response.id;
+                    let whole = quarantined(&origin(response), &response.content_type, id, whole);
                     let kept = self.quarantine.add(whole).await;
                     if let Err(error) = kept {
                         split.events = events[index..].to_vec();
@@ -117,37 +135,15 @@ impl Intake {
     }
 }
 
-fn split<T>(
-    response: &RawResponse,
-    read: Result<Rows<T>, UnreadableBody>,
-    event: impl FnMut(T) -> NewEvent,
-) -> Split {
-    let parts = unread_parts(&response.body, &read).into_iter().zip(0..);
-    let unread = parts.map(|((body, detail), index)| unread(response, index, body, detail));
-    let unread = unread.collect();
-    match read {
-        Ok(rows) => Split {
-            events: rows.rows.into_iter().map(event).collect(),
-            unreadable: None,
-            message_count: rows.message_count.unwrap_or_default(),
-            pending_message_count: rows.pending_message_count.unwrap_or_default(),
-            unread,
-        },
-        Err(unreadable) => Split {
-            unreadable: Some(unreadable.to_string()),
-            unread,
-            ..Split::default()
-        },
+fn origin(response: &RawResponse) -> Origin {
+    Origin {
+        endpoint: response.rows.as_str().into(),
+        source: Source::Pull,
+        ..Origin::default()
     }
 }
 
-/// A part of a response for the quarantine, with a key that is the same each time the response is split.
-fn unread(response: &RawResponse, index: u64, body: Bytes, detail: String) -> Quarantined {
-    Quarantined {
-        key: Some(Uuid::new_v5(&response.id, &index.to_be_bytes())),
-        endpoint: response.rows.as_str(),
-        content_type: response.content_type.clone(),
-        body,
-        detail,
-    }
+/// The id of a part of a body: the same each time the body is read.
+pub(super) fn part_id(body: Uuid, index: u64) -> Uuid {
+    Uuid::new_v5(&body, &index.to_be_bytes())
 }

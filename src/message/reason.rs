@@ -61,6 +61,8 @@ reasons! {
     NotConfigured = "NOT_CONFIGURED",
     DeadLetterNotFound = "DEAD_LETTER_NOT_FOUND",
     DeadLettersBusy = "DEAD_LETTERS_BUSY",
+    QuarantinedNotFound = "QUARANTINED_NOT_FOUND",
+    QuarantineBusy = "QUARANTINE_BUSY",
     PageTokenExpired = "PAGE_TOKEN_EXPIRED",
     BrokerUnavailable = "BROKER_UNAVAILABLE",
     NotBuiltYet = "NOT_BUILT_YET",

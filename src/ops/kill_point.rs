@@ -20,8 +20,10 @@ pub enum KillPoint {
     ReplayConfirmed,
     /// The response of a pull is in the raw store, and none of its events is in the event log.
     RawStored,
-    /// The events of a push or a pull are in the event log, and it is not answered.
+    /// The events of a push or a pull are in the event log, and it is not answered; or those of a quarantined body, and it is still there.
     EventsStored,
+    /// The unreadable rows of a replayed body are in the queue of the quarantine, and it is still there.
+    PartsStored,
 }
 
 impl KillPoint {
@@ -35,6 +37,7 @@ impl KillPoint {
             Self::ReplayConfirmed => "replay-confirmed",
             Self::RawStored => "raw-stored",
             Self::EventsStored => "events-stored",
+            Self::PartsStored => "parts-stored",
         }
     }
 }

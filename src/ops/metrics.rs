@@ -70,6 +70,11 @@ struct Inner {
     late_pending_dropped: Counter,
     events_stream_only: Counter,
     events_unrouted: Gauge,
+    quarantine_bodies: Gauge,
+    quarantine_bytes: Gauge,
+    quarantine_max_bytes: Gauge,
+    quarantine_expired: Counter,
+    quarantine_ended: Family<LetterEndLabel, Counter>,
     webhook_bodies: Family<WebhookLabels, Counter>,
     amqp_reconnects: Counter,
     amqp_connected: Family<ConnectionLabel, Gauge>,
@@ -113,6 +118,11 @@ impl Metrics {
             late_pending_dropped: Counter::default(),
             events_stream_only: Counter::default(),
             events_unrouted: Gauge::default(),
+            quarantine_bodies: Gauge::default(),
+            quarantine_bytes: Gauge::default(),
+            quarantine_max_bytes: Gauge::default(),
+            quarantine_expired: Counter::default(),
+            quarantine_ended: Family::default(),
             webhook_bodies: Family::default(),
             amqp_reconnects: Counter::default(),
             amqp_connected: Family::default(),
@@ -238,6 +248,28 @@ impl Metrics {
         self.0.late_pending_dropped.inc();
     }
 
+    /// How many bodies are in quarantine.
+    pub fn quarantine_bodies(&self, bodies: i64) {
+        self.0.quarantine_bodies.set(bodies);
+    }
+
+    /// The size of the quarantine, and its limit. The broker engine does not know them: they stay 0.
+    pub fn quarantine_bytes(&self, bytes: i64, max_bytes: i64) {
+        self.0.quarantine_bytes.set(bytes);
+        self.0.quarantine_max_bytes.set(max_bytes);
+    }
+
+    /// Counts a quarantined body that an operator replayed or discarded.
+    pub fn quarantine_ended(&self, action: LetterEnd) {
+        let label = LetterEndLabel { action };
+        self.0.quarantine_ended.get_or_create(&label).inc();
+    }
+
+    /// Counts bodies that were removed from quarantine because they were too old.
+    pub fn quarantine_expired(&self, bodies: u64) {
+        self.0.quarantine_expired.inc_by(bodies);
+    }
+
     /// Counts a request body that a webhook received, from Infobip or from anyone else.
     pub fn webhook_body(&self, endpoint: Webhook, result: WebhookResult) {
         let labels = WebhookLabels { endpoint, result };
@@ -354,6 +386,10 @@ mod tests {
         metrics.late_pending_dropped();
         assert_eq!(metrics.event_to_stream_only(), 0);
         metrics.events_unrouted(4);
+        metrics.quarantine_bodies(2);
+        metrics.quarantine_bytes(700, 1000);
+        metrics.quarantine_expired(1);
+        metrics.quarantine_ended(LetterEnd::Discarded);
         metrics.webhook_body(Webhook::Inbound, WebhookResult::Quarantined);
         metrics.amqp_reconnected();
         metrics.amqp_connected(AmqpConnection::Publisher, true);
@@ -386,6 +422,11 @@ mod tests {
             "smsbridge_late_pending_reports_dropped_total 1",
             "smsbridge_events_stream_only_total 1",
             "smsbridge_events_unrouted 4",
+            "smsbridge_quarantine_bodies 2",
+            "smsbridge_quarantine_bytes 700",
+            "smsbridge_quarantine_max_bytes 1000",
+            "smsbridge_quarantine_expired_total 1",
+            "smsbridge_quarantine_ended_total{action=\"discarded\"} 1",
             "smsbridge_webhook_bodies_total{endpoint=\"inbound\",result=\"quarantined\"} 1",
             "smsbridge_amqp_reconnects_total 1",
             "smsbridge_amqp_connected{connection=\"publisher\"} 1",

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -18,6 +21,7 @@ use super::worker::{Progress, Worker};
 use crate::{
     events::{
         AppendError, Batch, EventLog, EventStream, Quarantine, Quarantined, ReadError, Start,
+        quarantine::{ListPage, Listed, VisitError, Visitor, Wanted},
         raw::{RawResponse, RawStore, RowKind},
     },
     intake::Intake,
@@ -41,7 +45,7 @@ struct FakeLog {
     quarantines: Mutex<VecDeque<Write>>,
     /// By event id, how often it was stored.
     events: Mutex<BTreeMap<String, usize>>,
-    /// By key, how often it was stored.
+    /// By id, how often it was stored.
     quarantined: Mutex<BTreeMap<Uuid, usize>>,
 }
 
@@ -92,10 +96,22 @@ impl Quarantine for FakeLog {
     fn add(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
         let write = self.quarantines.lock().pop_front();
         let kept = outcome(write, || {
-            let key = body.key.expect("a part of a response has a key");
-            *self.quarantined.lock().entry(key).or_default() += 1;
+            *self.quarantined.lock().entry(body.id).or_default() += 1;
         });
         std::future::ready(kept).boxed()
+    }
+
+    fn list(&self, _: ListPage, _: Instant) -> BoxFuture<'_, Result<Listed, VisitError>> {
+        unreachable!("the worker lists nothing")
+    }
+
+    fn visit<'a>(
+        &'a self,
+        _: Wanted,
+        _: Instant,
+        _: &'a mut dyn Visitor,
+    ) -> BoxFuture<'a, Result<(), VisitError>> {
+        unreachable!("the worker visits nothing")
     }
 }
 

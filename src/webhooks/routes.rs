@@ -13,10 +13,7 @@ use axum::{
 use tokio::time::Instant;
 
 use super::{Credentials, Webhooks, outcome::stored_by};
-use crate::{
-    config::SUBSCRIPTIONS, message::id::ApplicationName, ops::metrics::Webhook,
-    proto::v1::ReportSource,
-};
+use crate::{config::SUBSCRIPTIONS, message::id::ApplicationName, ops::metrics::Webhook};
 
 pub(super) fn of(state: Arc<Webhooks>) -> Router {
     let signed = |endpoint: &str| format!("/infobip/{SUBSCRIPTIONS}/{endpoint}");
@@ -48,11 +45,7 @@ fn credentials(secret: &Secret) -> Credentials<'_> {
 
 async fn reports(State(webhooks): Shared, secret: Secret, request: Request) -> Response {
     let intake = &webhooks.intake;
-    let store = async |content_type: String, body| {
-        intake
-            .reports(ReportSource::Push, &content_type, body)
-            .await
-    };
+    let store = async |content_type: String, body| intake.reports(&content_type, body).await;
     webhooks
         .push(Webhook::Reports, credentials(&secret), request, store)
         .await
@@ -67,22 +60,14 @@ async fn inbound(State(webhooks): Shared, secret: Secret, request: Request) -> R
 }
 
 /// A received message that Infobip pushes by GET (docs/INFOBIP_API.md#push).
-async fn inbound_by_query(
-    State(webhooks): Shared,
-    secret: Secret,
-    Query(parameters): Query<Vec<(String, String)>>,
-    request: Request,
-) -> Response {
+async fn inbound_by_query(State(webhooks): Shared, secret: Secret, request: Request) -> Response {
     let began = Instant::now();
     let deadline = began + webhooks.request_timeout;
     let admitted = webhooks.admit(Webhook::Inbound, credentials(&secret), &request);
     let outcome = match admitted {
         Ok(_admitted) => {
             let query = request.uri().query().unwrap_or_default();
-            let template = (&webhooks.inbound_parameters, webhooks.inbound_output);
-            let storing = webhooks
-                .intake
-                .received_by_query(query, &parameters, template);
+            let storing = webhooks.intake.received_by_query(query);
             stored_by(deadline, storing).await
         }
         Err(refused) => refused,

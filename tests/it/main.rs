@@ -15,6 +15,7 @@ mod logs;
 mod metrics;
 #[cfg(feature = "kill-points")]
 mod panics;
+mod quarantine;
 mod scripts;
 mod send;
 mod shutdown;

@@ -157,7 +157,7 @@ impl WhichArgs {
     }
 }
 
-fn parse_limit(text: &str) -> Result<usize, String> {
+pub(in crate::cli) fn parse_limit(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("expected a number, at least 1".into()),
         Ok(limit) => Ok(limit),

@@ -1,9 +1,9 @@
 //! How `smsbridge dead` presents letters: as rows of a table, or one with its body.
 //!
-//! Neighbours: `dead` prints them, `cli::replay` shows fields and body.
+//! Neighbours: `dead` prints them, `cli::with_body` shows fields and body.
 
 use crate::{
-    cli::{output::Column, replay, time::show},
+    cli::{output::Column, time::show, with_body},
     proto::v1::{DeadLetter, DeadLetterCause},
 };
 
@@ -68,5 +68,5 @@ pub(super) fn shown(letter: &DeadLetter) -> String {
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
         .collect();
-    replay::show(&said, &letter.body)
+    with_body::show(&said, &letter.body)
 }

@@ -13,7 +13,10 @@ use std::{
 };
 
 use lapin::{
-    BasicProperties, Channel, message::Delivery, options::BasicAckOptions, types::FieldTable,
+    BasicProperties, Channel,
+    message::Delivery,
+    options::{BasicAckOptions, QueueDeclareOptions},
+    types::FieldTable,
 };
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -99,6 +102,7 @@ impl UnroutedEvents {
         let waiting = message_count(&channel, &queue);
         let waiting = tokio::time::timeout(STEP, waiting).await.map_err(late)??;
         self.metrics.events_unrouted(waiting);
+        self.count_quarantine(session).await;
         if waiting == 0 {
             close(channel);
             return Ok(true);
@@ -126,6 +130,25 @@ impl UnroutedEvents {
             "moved events into the stream that were published while it was deleted or not bound"
         );
         Ok(true)
+    }
+
+    /// Counts what is in quarantine, for the metrics. Whoever may not look at the queue has no such series.
+    async fn count_quarantine(&self, session: &Session) {
+        let counting = async {
+            // A refused declaration ends its channel.
+            let channel = session.consuming_channel(1).await?;
+            let queue = self.topology.quarantine();
+            let options = QueueDeclareOptions {
+                passive: true,
+                ..Default::default()
+            };
+            let declared =
+                channel.queue_declare(codec::lossy_short(&queue), options, FieldTable::default());
+            Ok::<_, AmqpError>(declared.await?.message_count())
+        };
+        if let Ok(Ok(bodies)) = tokio::time::timeout(STEP, counting).await {
+            self.metrics.quarantine_bodies(bodies.into());
+        }
     }
 
     /// A session that has declared the stream. Where that is refused, the stream may still be there.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
-use super::cursor::LogId;
+use super::{cursor::LogId, quarantine};
 
 /// The kinds of rows in `known`. They are stored, so never renumber them.
 pub(super) mod kind {
@@ -103,6 +103,7 @@ pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     add_visibility(&connection)?;
     add_trimmed(&connection)?;
     add_raw(&connection)?;
+    quarantine::add_columns(&connection)?;
     Ok(connection)
 }
 

@@ -26,6 +26,7 @@ use super::{
     chunk::Chunk,
     health::Health,
     log_clock::{LogClock, Reading},
+    quarantine::{self, Usage},
     raw_store,
 };
 use crate::{events::raw::RawResponse, message::event_type::EventType, ops::metrics::Metrics};
@@ -48,6 +49,12 @@ pub(super) enum Job {
     },
     Quarantine {
         body: Quarantined,
+        reply: Reply,
+    },
+    /// Removes the body of a row of the quarantine, and puts its parts there.
+    ReplaceQuarantined {
+        row: i64,
+        parts: Vec<Quarantined>,
         reply: Reply,
     },
     KeepRaw {
@@ -93,6 +100,8 @@ pub(super) struct Writer {
     /// How long ids are remembered.
     memory_ms: i64,
     more_to_trim: bool,
+    quarantine: Usage,
+    quarantine_age_ms: i64,
     /// The size of the largest commit that failed since the last one that succeeded.
     failed_bytes: usize,
     metrics: Metrics,
@@ -101,6 +110,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
+        quarantine: Usage,
         head: watch::Sender<i64>,
         health: Arc<Health>,
         retention: Duration,
@@ -109,6 +119,7 @@ impl Writer {
     ) -> Self {
         // A retention too long for an `i64` keeps everything.
         let milliseconds = |period: Duration| i64::try_from(period.as_millis()).unwrap_or(i64::MAX);
+        quarantine.report(&metrics);
         Self {
             connection,
             head,
@@ -118,6 +129,8 @@ impl Writer {
             retention_ms: milliseconds(retention),
             memory_ms: milliseconds(retention.max(MEMORY)),
             more_to_trim: false,
+            quarantine,
+            quarantine_age_ms: milliseconds(retention.max(quarantine::AGE)),
             failed_bytes: 0,
             metrics,
         }
@@ -141,8 +154,13 @@ impl Writer {
     fn commit(&mut self, jobs: &mut Vec<Job>) {
         let began = Instant::now();
         let outcome = self.write(jobs);
+        let mut refused = Vec::new();
         let result = match outcome {
-            Ok(head) => {
+            Ok(Written {
+                head,
+                refused: no_space,
+            }) => {
+                refused = no_space;
                 self.health.succeeded(began);
                 self.failed_bytes = 0;
                 if head > *self.head.borrow() {
@@ -156,7 +174,7 @@ impl Writer {
                 Err(AppendError::Unavailable(error.to_string()))
             }
         };
-        for job in jobs.drain(..) {
+        for (index, job) in jobs.drain(..).enumerate() {
             let reply = match job {
                 Job::Append { events, reply } => {
                     // Drop our clone before replying, so that the caller's `Arc` is unique again and can be unwrapped without copying.
@@ -164,6 +182,7 @@ impl Writer {
                     reply
                 }
                 Job::Quarantine { reply, .. }
+                | Job::ReplaceQuarantined { reply, .. }
                 | Job::KeepRaw { reply, .. }
                 | Job::RemoveRaw { reply, .. }
                 | Job::SaveSubscription { reply, .. }
@@ -176,12 +195,15 @@ impl Writer {
                 Job::Probe => continue,
             };
             // If the caller has gone away, sending its reply fails harmlessly.
-            let _ = reply.send(result.clone());
+            let _ = reply.send(match refused.contains(&index) {
+                true => Err(AppendError::QuarantineFull),
+                false => result.clone(),
+            });
         }
     }
 
-    /// Writes all jobs in one transaction; returns the newest sequence number.
-    fn write(&mut self, jobs: &[Job]) -> rusqlite::Result<i64> {
+    /// Writes all jobs in one transaction.
+    fn write(&mut self, jobs: &[Job]) -> rusqlite::Result<Written> {
         let now = Reading::now();
         let mut at_ms = self.clock.stamp(now);
         let mut is_corrected = false;
@@ -190,7 +212,9 @@ impl Writer {
         let mut chunk = Chunk::after(head, std::mem::take(&mut self.buffer));
         // The metrics are updated after the commit, so these counts are collected first.
         let (mut appended, mut late): (Vec<(EventType, u64)>, _) = (Vec::new(), 0);
-        for job in jobs {
+        let mut quarantine = self.quarantine;
+        let (mut refused, mut expired) = (Vec::new(), 0);
+        for (index, job) in jobs.iter().enumerate() {
             match job {
                 Job::Append { events, .. } => {
                     for new in events.iter() {
@@ -213,19 +237,12 @@ impl Writer {
                     }
                 }
                 Job::Quarantine { body, .. } => {
-                    transaction
-                        .prepare_cached(
-                            "INSERT OR IGNORE INTO quarantine (came_at_ms, endpoint, content_type, detail, body, key)
-                             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                        )?
-                        .execute(params![
-                            at_ms,
-                            body.endpoint,
-                            body.content_type,
-                            body.detail,
-                            body.body.as_ref(),
-                            body.key.as_ref().map(Uuid::as_bytes)
-                        ])?;
+                    if !quarantine.add(&transaction, body, at_ms)? {
+                        refused.push(index);
+                    }
+                }
+                Job::ReplaceQuarantined { row, parts, .. } => {
+                    quarantine.replace(&transaction, *row, parts)?;
                 }
                 Job::KeepRaw { response, .. } => raw_store::insert(&transaction, response)?,
                 Job::RemoveRaw { id, .. } => raw_store::delete(&transaction, *id)?,
@@ -285,7 +302,11 @@ impl Writer {
                         events_ms: now.wall_ms.saturating_sub(self.retention_ms),
                         ids_ms: now.wall_ms.saturating_sub(self.memory_ms),
                     };
-                    self.more_to_trim = trim(&transaction, before, EVENTS_PER_TRIM)?;
+                    let before_ms = now.wall_ms.saturating_sub(self.quarantine_age_ms);
+                    let removed = quarantine.expire(&transaction, before_ms)?;
+                    expired += removed;
+                    self.more_to_trim = trim(&transaction, before, EVENTS_PER_TRIM)?
+                        || Usage::is_more_expired(removed);
                 }
             }
         }
@@ -302,10 +323,30 @@ impl Writer {
         for _ in 0..late {
             self.metrics.late_pending_dropped();
         }
+        if quarantine != self.quarantine {
+            self.quarantine = quarantine;
+            quarantine.report(&self.metrics);
+        }
+        if expired > 0 {
+            self.metrics.quarantine_expired(expired.unsigned_abs());
+            tracing::warn!(
+                bodies = expired,
+                "bodies were removed from quarantine because nobody replayed or discarded them for 30 days, or as long as \
+                 events.retention: they are lost"
+            );
+        }
         let head = chunk.last_seq();
         self.buffer = chunk.events;
-        Ok(head)
+        Ok(Written { head, refused })
     }
+}
+
+/// What a transaction did.
+struct Written {
+    /// The newest sequence number.
+    head: i64,
+    /// The jobs whose body the quarantine has no space for.
+    refused: Vec<usize>,
 }
 
 /// The share of a job in [`EVENTS_PER_COMMIT`].
@@ -313,6 +354,7 @@ fn size(job: &Job) -> usize {
     match job {
         Job::Append { events, .. } => events.len(),
         Job::Quarantine { .. }
+        | Job::ReplaceQuarantined { .. }
         | Job::KeepRaw { .. }
         | Job::RemoveRaw { .. }
         | Job::SaveSubscription { .. }
@@ -331,6 +373,7 @@ fn bytes(job: &Job) -> usize {
             .map(|new| new.event.encoded_len() + EVENT_ROW_BYTES)
             .sum(),
         Job::Quarantine { body, .. } => body.body.len(),
+        Job::ReplaceQuarantined { parts, .. } => parts.iter().map(|part| part.body.len()).sum(),
         Job::KeepRaw { response, .. } => response.body.len(),
         Job::RemoveRaw { .. }
         | Job::SaveSubscription { .. }
@@ -401,8 +444,10 @@ mod tests {
         limit(&connection, 200);
         let health = Arc::new(Health::new(path));
         let (head, _) = watch::channel(0);
+        let quarantine = Usage::of(&connection).unwrap();
         let mut writer = Writer::new(
             connection,
+            quarantine,
             head,
             Arc::clone(&health),
             Duration::from_secs(3600),
@@ -435,8 +480,10 @@ mod tests {
         let at_ms = now.wall_ms - 3 * 3_600_000;
         write_chunk(&connection, chunk, at_ms).unwrap();
         let (head, _) = watch::channel(1);
+        let quarantine = Usage::of(&connection).unwrap();
         Writer::new(
             connection,
+            quarantine,
             head,
             Arc::new(Health::new(path)),
             Duration::from_secs(60),

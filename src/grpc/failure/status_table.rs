@@ -6,9 +6,10 @@ use tonic::Code;
 
 use super::{DeadLettersProblem, Failure, bounds};
 use crate::{
-    events::ReadError,
+    events::{ReadError, quarantine::VisitError},
     grpc::auth::Denied,
     infobip::ApiError,
+    intake::QuarantineError,
     message::{reason::Reason, violations},
     proto::v1::FieldViolation,
     send::SendError,
@@ -17,8 +18,8 @@ use crate::{
 /// The RetryInfo of errors whose cause tells no delay.
 pub(super) const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// That of a call that somebody else's walk through the dead letters refuses.
-const DEAD_LETTERS_RETRY_DELAY: Duration = Duration::from_secs(5);
+/// That of a call that somebody else's walk through the dead letters, or the quarantine, refuses.
+const WALK_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 pub(super) struct Row {
     pub(super) code: Code,
@@ -158,6 +159,15 @@ pub(super) fn row(failure: Failure) -> Row {
             format!("{detail}: set {key}"),
         )
         .with("key", key),
+        Failure::Quarantine(error) => quarantine_row(error),
+        Failure::NeedsAllApplications { method } => Row::new(
+            Code::PermissionDenied,
+            Reason::MethodNotAllowed,
+            format!(
+                "{method} needs a caller that is granted all applications (`all-applications`): a quarantined body belongs to none"
+            ),
+        )
+        .with("method", method),
         Failure::DeadLetters { problem, detail } => dead_letters_row(problem, &detail),
         Failure::Unimplemented { detail } => Row::new(
             Code::Unimplemented,
@@ -281,7 +291,7 @@ fn dead_letters_row(problem: DeadLettersProblem, detail: &str) -> Row {
             Row::new(Code::FailedPrecondition, Reason::PageTokenExpired, detail)
         }
         DeadLettersProblem::Busy => Row::new(Code::Unavailable, Reason::DeadLettersBusy, detail)
-            .retry_after(DEAD_LETTERS_RETRY_DELAY),
+            .retry_after(WALK_RETRY_DELAY),
         DeadLettersProblem::BrokerUnavailable => {
             Row::new(Code::Unavailable, Reason::BrokerUnavailable, detail)
                 .retry_after(DEFAULT_RETRY_DELAY)
@@ -290,6 +300,34 @@ fn dead_letters_row(problem: DeadLettersProblem, detail: &str) -> Row {
             Row::new(Code::DeadlineExceeded, Reason::DeadlineExceeded, detail)
                 .with("in_doubt", false)
         }
+    }
+}
+
+fn quarantine_row(error: QuarantineError) -> Row {
+    let detail = error.to_string();
+    match error {
+        QuarantineError::Invalid(violations) => invalid_row(violations),
+        QuarantineError::NotFound => Row::new(Code::NotFound, Reason::QuarantinedNotFound, detail),
+        QuarantineError::Visit(error) => match error {
+            VisitError::BadPageToken => invalid_row(vec![FieldViolation {
+                field: "page_token".to_owned(),
+                description: detail,
+            }]),
+            VisitError::PageTokenExpired => {
+                Row::new(Code::FailedPrecondition, Reason::PageTokenExpired, detail)
+            }
+            VisitError::Busy => Row::new(Code::Unavailable, Reason::QuarantineBusy, detail)
+                .retry_after(WALK_RETRY_DELAY),
+            VisitError::Unavailable(_) => {
+                Row::new(Code::Unavailable, Reason::EventLogUnavailable, detail)
+                    .retry_after(DEFAULT_RETRY_DELAY)
+            }
+            VisitError::TimeUp => {
+                Row::new(Code::DeadlineExceeded, Reason::DeadlineExceeded, detail)
+                    .with("in_doubt", false)
+            }
+            VisitError::ShuttingDown => send_row(SendError::ShuttingDown),
+        },
     }
 }
 

@@ -1,7 +1,8 @@
-//! `AdminService`: dead letters. Quarantine and reconciliation are part of the contract, not of this version: they answer UNIMPLEMENTED.
+//! `AdminService`: dead letters and quarantine. Reconciliation is part of the contract, not of this version: it answers UNIMPLEMENTED.
 //!
 //! The queue of dead letters belongs to another edge, so the service asks for it through [`DeadLetterDesk`], which `app` connects.
-//! Invariant: a call goes on in a task of its own when its caller goes away, because it has letters to give back.
+//! Invariants: a call goes on in a task of its own when its caller goes away, because it has letters or bodies to give back; only who may see
+//! all applications sees quarantined bodies, which belong to none.
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,13 +50,12 @@ pub trait DeadLetterDesk: Send + Sync {
 #[derive(Clone)]
 pub(in crate::grpc) struct Admin(pub(in crate::grpc) ServiceContext);
 
-const QUARANTINE: &str = "quarantined bodies are kept for a later version: in the embedded log, or in the queue \
-                          smsbridge.quarantine, which RabbitMQ's tools can read";
 const RECONCILIATION: &str = "compare ListSmsLogs with the events of StreamEvents";
 
 macro_rules! admin_methods {
     (
         dead_letters { $($dead:ident($dead_request:ident) -> $dead_response:ident: $call:ident;)* }
+        quarantine { $($kept:ident($kept_request:ident) -> $kept_response:ident: $kept_call:ident, $name:literal;)* }
         unimplemented { $($method:ident($request:ident) -> $response:ident: $detail:ident;)* }
     ) => {
         #[tonic::async_trait]
@@ -67,6 +67,19 @@ macro_rules! admin_methods {
                 let request = request.into_inner();
                 let until = until(deadline);
                 let working = self.0.tasks.spawn(async move { desk.$call(request, visible, until).await });
+                let done = crate::grpc::in_time(deadline, crate::grpc::joined(working)).await?;
+                Ok(Response::new(done))
+            })*
+            $(async fn $kept(&self, request: Request<v1::$kept_request>) -> Result<Response<v1::$kept_response>, Status> {
+                let deadline = Deadline::of(request.metadata());
+                if !Caller::of(&request).sees_all {
+                    return Err(Failure::NeedsAllApplications { method: $name }.into());
+                }
+                let desk = self.0.quarantine.clone();
+                let request = request.into_inner();
+                let until = until(deadline);
+                let call = async move { desk.$kept_call(request, until).await.map_err(Failure::from) };
+                let working = self.0.tasks.spawn(call);
                 let done = crate::grpc::in_time(deadline, crate::grpc::joined(working)).await?;
                 Ok(Response::new(done))
             })*
@@ -84,10 +97,13 @@ admin_methods! {
         replay_dead_letters(ReplayDeadLettersRequest) -> ReplayDeadLettersResponse: replay;
         discard_dead_letters(DiscardDeadLettersRequest) -> DiscardDeadLettersResponse: discard;
     }
+    quarantine {
+        list_quarantined(ListQuarantinedRequest) -> ListQuarantinedResponse: list, "ListQuarantined";
+        get_quarantined(GetQuarantinedRequest) -> GetQuarantinedResponse: get, "GetQuarantined";
+        replay_quarantined(ReplayQuarantinedRequest) -> ReplayQuarantinedResponse: replay, "ReplayQuarantined";
+        discard_quarantined(DiscardQuarantinedRequest) -> DiscardQuarantinedResponse: discard, "DiscardQuarantined";
+    }
     unimplemented {
-        list_quarantined(ListQuarantinedRequest) -> ListQuarantinedResponse: QUARANTINE;
-        replay_quarantined(ReplayQuarantinedRequest) -> ReplayQuarantinedResponse: QUARANTINE;
-        discard_quarantined(DiscardQuarantinedRequest) -> DiscardQuarantinedResponse: QUARANTINE;
         reconcile(ReconcileRequest) -> ReconcileResponse: RECONCILIATION;
     }
 }
@@ -102,7 +118,7 @@ impl Admin {
     }
 }
 
-/// Before the deadline, so that the letters are given back and the response comes in time.
+/// Before the deadline, so that what was taken is given back and the response comes in time.
 fn until(deadline: Deadline) -> Instant {
     let now = Instant::now();
     let left = deadline.at().map(|at| at.saturating_duration_since(now));

@@ -273,9 +273,9 @@ impl DeadLetterLabels {
 }
 
 label! {
-    /// What an operator did with a dead letter.
+    /// What an operator did with a dead letter or a quarantined body.
     LetterEnd {
-        /// Published again as a command.
+        /// Published again as a command, or processed again.
         Replayed = "replayed",
         /// Deleted.
         Discarded = "discarded",

@@ -97,6 +97,33 @@ impl Inner {
             self.events_unrouted.clone(),
         );
         registry.register(
+            "quarantine_bodies",
+            "Bodies that are in quarantine",
+            self.quarantine_bodies.clone(),
+        );
+        registry.register_with_unit(
+            "quarantine",
+            "Size of the quarantine; 0 on the broker engine",
+            Unit::Bytes,
+            self.quarantine_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "quarantine_max",
+            "Largest size of the quarantine; 0 on the broker engine",
+            Unit::Bytes,
+            self.quarantine_max_bytes.clone(),
+        );
+        registry.register(
+            "quarantine_ended",
+            "Quarantined bodies that an operator replayed or discarded",
+            self.quarantine_ended.clone(),
+        );
+        registry.register(
+            "quarantine_expired",
+            "Bodies that were removed from quarantine because they were too old",
+            self.quarantine_expired.clone(),
+        );
+        registry.register(
             "webhook_bodies",
             "Request bodies that the webhooks received",
             self.webhook_bodies.clone(),

@@ -11,12 +11,13 @@ use smsbridge::{
     amqp::{AmqpError, Publisher},
     events::{
         AppendError, BeginSends, EarlierSend, EventLog as _, NewEvent, Quarantine as _,
-        Quarantined, ReadError, SendJournal as _, Start, broker::BrokerLog,
+        Quarantined, ReadError, SendJournal as _, Start, broker::BrokerLog, quarantine::Origin,
     },
     message::{applications::Applications, id::ApplicationName},
     ops::metrics::Metrics,
     proto::v1::{self, event::Payload},
 };
+use uuid::Uuid;
 
 use crate::support::broker::{Client, TestBroker};
 
@@ -351,8 +352,11 @@ async fn quarantined_bodies_are_stored_unchanged() {
     let broker = TestBroker::start().await;
     let log = log(&broker).await;
     log.add(Quarantined {
-        key: None,
-        endpoint: "reports",
+        id: Uuid::now_v7(),
+        origin: Origin {
+            endpoint: "reports".into(),
+            ..Origin::default()
+        },
         content_type: "text/html".into(),
         body: "<html>".into(),
         detail: "no JSON".into(),

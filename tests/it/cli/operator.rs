@@ -175,30 +175,94 @@ async fn dead_asks_for_more_time_if_a_call_removed_nothing_in_its_time() {
 }
 
 #[tokio::test]
-async fn quarantine_lists_shows_replays_and_discards() {
+async fn quarantine_lists_in_pages_shows_replays_and_discards() {
     let bridge = ScriptedBridge::start().await;
-    let body = json!({"id": "3", "endpoint": "reports", "body": "/w==", "detail": "no JSON"});
-    for _ in 0..2 {
-        bridge.answer("list_quarantined", json!({"bodies": [body]}));
+    let body = json!({
+        "id": "q-3", "time": "2026-11-22T14:00:00Z", "endpoint": "reports", "detail": "no JSON", "bodyBytes": "1",
+        "source": "QUARANTINE_SOURCE_PUSH",
+    });
+    let page = |token: &str| json!({"bodies": [body], "nextPageToken": token});
+    for answer in [page("t1"), json!({"nextPageToken": "t2"}), page("t3")] {
+        bridge.answer("list_quarantined", answer);
+    }
+    let ended = run_at(&bridge, ["quarantine", "list", "--limit", "2", "--json"]).await;
+    let ended = ended.expect(0);
+    assert_eq!(ended.json_lines(), [body.clone(), body.clone()]);
+    assert!(
+        ended.stderr.contains("the oldest 2 bodies"),
+        "{}",
+        ended.stderr
+    );
+    let asked = bridge.asked("list_quarantined");
+    let told: Vec<_> = asked.into_iter().map(|one| one.request).collect();
+    assert_eq!(
+        told,
+        [
+            json!({"limit": 2}),
+            json!({"limit": 1, "pageToken": "t1"}),
+            json!({"limit": 1, "pageToken": "t2"}),
+        ]
+    );
+    bridge.answer("list_quarantined", json!({}));
+    let ended = run_at(&bridge, ["quarantine"]).await.expect(0);
+    assert!(
+        ended.stderr.contains("nothing in quarantine"),
+        "{}",
+        ended.stderr
+    );
+
+    let mut whole = body.clone();
+    whole["body"] = json!("/w==");
+    bridge.answer("get_quarantined", json!({"body": whole}));
+    let ended = run_at(&bridge, ["quarantine", "show", "q-3"])
+        .await
+        .expect(0);
+    let shown = ended.stdout;
+    assert!(
+        shown.starts_with("id: q-3\n") && shown.ends_with("\n\nff\n"),
+        "{shown}"
+    );
+    assert_eq!(bridge.asked_once("get_quarantined"), json!({"id": "q-3"}));
+
+    for action in ["replay", "discard"] {
+        run_at(&bridge, ["quarantine", action]).await.expect(64);
     }
     bridge
-        .answer("replay_quarantined", json!({"count": 1}))
+        .answer("replay_quarantined", json!({"count": 2, "incomplete": true}))
+        .answer(
+            "replay_quarantined",
+            json!({"count": 1, "unreadable": [{"id": "q-4", "detail": "no rows"}], "unreadableCount": 3}),
+        );
+    let ended = run_at(&bridge, ["quarantine", "replay", "--all"]).await;
+    let ended = ended.expect(1);
+    assert_eq!(ended.stdout, "replayed 3\n");
+    for said in [
+        "still unreadable: q-4: no rows",
+        "still unreadable: 2 more",
+        "bodies stay in quarantine",
+    ] {
+        assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    }
+    bridge
+        .answer(
+            "discard_quarantined",
+            json!({"count": 1, "notFound": ["b"]}),
+        )
         .answer("discard_quarantined", json!({"count": 1}));
-    let ended = run_at(&bridge, ["quarantine", "--json", "--limit", "9"])
+    let ended = run_at(&bridge, ["quarantine", "discard", "a", "b"]).await;
+    let stderr = ended.expect(1).stderr;
+    assert!(stderr.contains("not found: b"), "{stderr}");
+    run_at(&bridge, ["quarantine", "discard", "--all"])
         .await
         .expect(0);
-    assert_eq!(ended.json_lines(), [body]);
-    assert_eq!(bridge.asked_once("list_quarantined"), json!({"limit": 9}));
-    let ended = run_at(&bridge, ["quarantine", "show", "3"]).await.expect(0);
-    assert!(ended.stdout.ends_with("\n\nff\n"), "{}", ended.stdout);
-    let ended = run_at(&bridge, ["quarantine", "replay", "3", "--json"])
-        .await
-        .expect(0);
-    assert_eq!(ended.json_lines(), [json!({"count": 1})]);
-    run_at(&bridge, ["quarantine", "discard", "3"])
-        .await
-        .expect(0);
+    let asked = bridge.asked("discard_quarantined");
+    let told: Vec<_> = asked.into_iter().map(|one| one.request).collect();
+    assert_eq!(told, [json!({"ids": ["a", "b"]}), json!({"all": true})]);
+}
 
+#[tokio::test]
+async fn reconcile_tells_what_it_found() {
+    let bridge = ScriptedBridge::start().await;
     bridge.answer(
         "reconcile",
         json!({"rowsRead": "12", "reportsPublished": "3"}),

@@ -15,6 +15,60 @@ async fn run_at<'a>(bridge: &TestBridge, args: impl AsRef<[&'a str]>) -> Ended {
     .await
 }
 
+/// The built binary lists, shows, replays and discards what a bridge could not read.
+#[tokio::test]
+async fn quarantined_bodies_are_replayed_and_discarded() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::start(&simulator).await;
+    let client = reqwest::Client::new();
+    for body in [
+        "<html>",
+        r#"{"results":[{"messageId":"billing.a","status":{"groupId":3}},7]}"#,
+    ] {
+        let pushing = client.post(bridge.webhook("reports")).body(body);
+        assert_eq!(pushing.send().await.unwrap().status(), 200);
+    }
+    let listed = run_at(&bridge, ["quarantine", "--json"]).await.expect(0);
+    let listed = listed.json_lines();
+    let ids: Vec<_> = listed
+        .iter()
+        .map(|one| one["id"].as_str().unwrap())
+        .collect();
+    assert_eq!((ids.len(), &listed[1]["isRow"]), (2, &json!(true)));
+    let shown = run_at(&bridge, ["quarantine", "show", ids[0]])
+        .await
+        .expect(0);
+    assert!(shown.stdout.ends_with("\n\n<html>\n"), "{}", shown.stdout);
+
+    let replayed = run_at(&bridge, ["quarantine", "replay", "--all"])
+        .await
+        .expect(1);
+    assert_eq!(replayed.stdout, "replayed 0\n");
+    for id in &ids {
+        let said = format!("still unreadable: {id}: ");
+        assert!(replayed.stderr.contains(&said), "{}", replayed.stderr);
+    }
+    let discarded = run_at(&bridge, ["quarantine", "discard", ids[0], "17"])
+        .await
+        .expect(1);
+    assert_eq!(discarded.stdout, "discarded 1\n");
+    assert!(
+        discarded.stderr.contains("not found: 17"),
+        "{}",
+        discarded.stderr
+    );
+    run_at(&bridge, ["quarantine", "discard", "--all"])
+        .await
+        .expect(0);
+    let listed = run_at(&bridge, ["quarantine"]).await.expect(0);
+    assert!(
+        listed.stderr.contains("nothing in quarantine"),
+        "{}",
+        listed.stderr
+    );
+    bridge.stop().await;
+}
+
 #[tokio::test]
 async fn events_and_logs_show_sent_messages() {
     let simulator = TestSimulator::start().await;

@@ -404,6 +404,13 @@ impl admin_service_server::AdminService for Service {
         self.unary("list_quarantined", &request)
     }
 
+    async fn get_quarantined(
+        &self,
+        request: Request<GetQuarantinedRequest>,
+    ) -> Result<Response<GetQuarantinedResponse>, Status> {
+        self.unary("get_quarantined", &request)
+    }
+
     async fn replay_quarantined(
         &self,
         request: Request<ReplayQuarantinedRequest>,

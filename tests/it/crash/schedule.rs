@@ -119,11 +119,12 @@ fn end(random: &mut StdRng, number: usize) -> End {
         let most = match point {
             KillPoint::RequestEnded => 15,
             KillPoint::ResultsStored => 150,
-            // Not in `KILL_POINTS`: `amqp::dead_letters_for_operators`, `pulls` and `pushes` have the last three.
+            // The last four are not in `KILL_POINTS`: `amqp::dead_letters_for_operators`, `pulls`, `pushes` and `quarantine` have them.
             KillPoint::CopyConfirmed
             | KillPoint::ReplayConfirmed
             | KillPoint::RawStored
-            | KillPoint::EventsStored => 10,
+            | KillPoint::EventsStored
+            | KillPoint::PartsStored => 10,
         };
         return End::At(point, random.random_range(1..=most));
     }

@@ -143,19 +143,27 @@ fn calls() -> Vec<Call> {
     ] {
         call(method, vec![json!({})], WITHOUT_BROKER);
     }
+    let id = "0192f0c1-6e1f-7a53-a2a5-3c5be1d1a9f4";
+    call("AdminService/ListQuarantined", vec![json!({})], "");
+    call(
+        "AdminService/GetQuarantined",
+        vec![json!({"id": id})],
+        NOT_THERE,
+    );
     for method in [
-        "AdminService/ListQuarantined",
         "AdminService/ReplayQuarantined",
         "AdminService/DiscardQuarantined",
-        "AdminService/Reconcile",
     ] {
-        call(method, vec![json!({})], NOT_BUILT);
+        call(method, vec![json!({"ids": [id]})], id);
     }
+    call("AdminService/Reconcile", vec![json!({})], NOT_BUILT);
     calls
 }
 
 /// Part of the error text of methods that are not implemented.
 const NOT_BUILT: &str = "not part of this version";
+/// Part of the error text of a method that finds nothing.
+const NOT_THERE: &str = "there is nothing with this id";
 /// Part of the error text of methods that need a broker, which this bridge has not; all others answer OK.
 const WITHOUT_BROKER: &str = "set amqp.url";
 
@@ -163,6 +171,7 @@ impl Call {
     fn code(&self) -> &'static str {
         match self.answered {
             NOT_BUILT => "UNIMPLEMENTED",
+            NOT_THERE => "NOT_FOUND",
             WITHOUT_BROKER => "FAILED_PRECONDITION",
             _ => "OK",
         }

@@ -355,6 +355,20 @@ async fn conversions_and_admin(alpha: &Tenant) {
     );
     let list = alpha.ask(v1::ListQuarantinedRequest::default());
     denied(admin.list_quarantined(list).await.map(drop));
+    let get = alpha.ask(v1::GetQuarantinedRequest::default());
+    denied(admin.get_quarantined(get).await.map(drop));
+    let replay = alpha.ask(v1::ReplayQuarantinedRequest::default());
+    denied(admin.replay_quarantined(replay).await.map(drop));
+    let discard = v1::DiscardQuarantinedRequest {
+        all: true,
+        ..Default::default()
+    };
+    denied(
+        admin
+            .discard_quarantined(alpha.ask(discard))
+            .await
+            .map(drop),
+    );
     let reconcile = alpha.ask(v1::ReconcileRequest::default());
     denied(admin.reconcile(reconcile).await.map(drop));
 }

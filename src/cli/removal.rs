@@ -1,49 +1,54 @@
 //! What the responses of a replay and of a discard have in common.
 //!
 //! A call ends before its deadline and then did only a part, so the command repeats it. Invariant: what an earlier call removed is not
-//! reported as not found. Neighbour: `dead` repeats the calls and prints the sums.
+//! reported as not found. Neighbours: `dead` and `quarantine` repeat the calls and print the sums.
 
 use serde::Serialize;
 
-use crate::{
-    cli::{CliError, output::Output},
-    proto::v1::{DiscardDeadLettersResponse, ReplayDeadLettersResponse},
+use super::{CliError, output::Output};
+use crate::proto::v1::{
+    DiscardDeadLettersResponse, DiscardQuarantinedResponse, ReplayDeadLettersResponse,
+    ReplayQuarantinedResponse,
 };
 
-/// A response to a call that removes letters.
+/// A response to a call that removes items.
 pub(super) trait Removal: Serialize {
+    /// What they are.
+    const ITEMS: &'static str;
+    /// Where they are.
+    const PLACE: &'static str;
     fn count(&mut self) -> &mut i32;
     fn not_found(&mut self) -> &mut Vec<String>;
     /// Why not all letters were looked at.
     fn incomplete(&self) -> Option<&str>;
 }
 
-impl Removal for ReplayDeadLettersResponse {
-    fn count(&mut self) -> &mut i32 {
-        &mut self.count
-    }
+macro_rules! removals {
+    ($($response:ident: $items:literal in $place:literal;)*) => {
+        $(impl Removal for $response {
+            const ITEMS: &'static str = $items;
+            const PLACE: &'static str = $place;
 
-    fn not_found(&mut self) -> &mut Vec<String> {
-        &mut self.not_found
-    }
+            fn count(&mut self) -> &mut i32 {
+                &mut self.count
+            }
 
-    fn incomplete(&self) -> Option<&str> {
-        self.incomplete.then_some(&*self.incomplete_detail)
-    }
+            fn not_found(&mut self) -> &mut Vec<String> {
+                &mut self.not_found
+            }
+
+            fn incomplete(&self) -> Option<&str> {
+                self.incomplete.then_some(&*self.incomplete_detail)
+            }
+        })*
+    };
 }
 
-impl Removal for DiscardDeadLettersResponse {
-    fn count(&mut self) -> &mut i32 {
-        &mut self.count
-    }
-
-    fn not_found(&mut self) -> &mut Vec<String> {
-        &mut self.not_found
-    }
-
-    fn incomplete(&self) -> Option<&str> {
-        self.incomplete.then_some(&*self.incomplete_detail)
-    }
+removals! {
+    ReplayDeadLettersResponse: "letters" in "the queue";
+    DiscardDeadLettersResponse: "letters" in "the queue";
+    ReplayQuarantinedResponse: "bodies" in "quarantine";
+    DiscardQuarantinedResponse: "bodies" in "quarantine";
 }
 
 /// The sum of all calls of one command.
@@ -77,12 +82,12 @@ impl<R: Removal> Sum<R> {
     /// Prints what was not found.
     ///
     /// # Errors
-    /// If letters were not looked at, not found, or (`is_refused`) not replayed.
+    /// If some were not looked at, not found, or (`is_refused`) not replayed.
     pub(super) fn finish(mut self, output: &mut Output, is_refused: bool) -> Result<(), CliError> {
         let removed = self.removed;
         let said = match removed {
-            0 => "not found",
-            _ => "not in the queue",
+            0 => "not found".to_owned(),
+            _ => format!("not in {}", R::PLACE),
         };
         let not_found = std::mem::take(self.response.not_found());
         for id in &not_found {
@@ -97,15 +102,18 @@ impl<R: Removal> Sum<R> {
         }
         output.flush()?;
         if let Some(detail) = self.response.incomplete() {
-            // Each call begins at the oldest letter.
+            // Each call begins at the oldest one.
             return Err(CliError::Failed(format!(
-                "not all letters were looked at: {detail}. The last call removed none: repeat the command with a longer --timeout"
+                "not all {} were looked at: {detail}. The last call removed none: repeat the command with a longer --timeout",
+                R::ITEMS
             )));
         }
         if is_refused || !not_found.is_empty() {
-            return Err(CliError::Failed(
-                "some of the letters stay in the queue, or are not in it".into(),
-            ));
+            return Err(CliError::Failed(format!(
+                "some of the {} stay in {}, or are not in it",
+                R::ITEMS,
+                R::PLACE
+            )));
         }
         Ok(())
     }
