@@ -210,7 +210,7 @@ impl App {
         );
         let intake = Intake::new(
             Arc::clone(&log),
-            storage.quarantine,
+            Arc::clone(&storage.quarantine),
             &config.applications,
             applications.clone(),
         )
@@ -232,6 +232,13 @@ impl App {
         ));
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
+        tasks.spawn({
+            let (closing, quarantine) = (closing.clone(), storage.quarantine);
+            async move {
+                closing.cancelled().await;
+                quarantine.end_visits();
+            }
+        });
         let context = ServiceContext {
             sender: sender.clone(),
             log: Arc::clone(&log),

@@ -101,7 +101,7 @@ enum Command {
     Completions(completions::CompletionsArgs),
     /// List, show, replay or discard dead letters: commands that could not be carried out.
     Dead(dead::DeadArgs),
-    /// List, show, replay or discard quarantined bodies: what the API sent and the bridge could not read.
+    /// List, show, replay or discard what the API sent and the bridge could not read.
     Quarantine(quarantine::QuarantineArgs),
     /// Compare the API's logs with the event log, and publish the reports that are missing.
     #[command(hide = true)]

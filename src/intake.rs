@@ -220,8 +220,8 @@ impl Intake {
         let read = self.read(&origin, None, &body);
         for part in read.unread {
             let body = quarantined(&origin, content_type, Uuid::now_v7(), part);
+            self.quarantine.add(body.clone()).await?;
             log_quarantined(&body);
-            self.quarantine.add(body).await?;
         }
         match read.unreadable {
             Some(detail) => Err(IntakeError::Unreadable(detail)),

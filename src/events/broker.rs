@@ -64,6 +64,8 @@ pub struct BrokerLog {
     /// Of the quarantine.
     desk: Arc<Desk>,
     walks: TaskTracker,
+    /// Cancelled when the process begins to stop.
+    no_walks: CancellationToken,
     /// The republisher, and the task that keeps the stream bound.
     tasks: Mutex<Vec<(&'static str, JoinHandle<()>)>>,
     encoding: EventEncoding,
@@ -106,17 +108,18 @@ impl BrokerLog {
         };
         let republishing = metrics.tasks().watch("republisher", republisher.run());
         let keeping_bound = metrics.tasks().watch("unrouted", unrouted.run());
-        let walks = TaskTracker::new();
+        let (walks, no_walks) = (TaskTracker::new(), closed.child_token());
         let desk = Desk::new(
             endpoint.clone(),
             topology.clone(),
             quarantine::walked(&topology),
-            closed.clone(),
+            no_walks.clone(),
             walks.clone(),
         );
         Self {
             desk: Arc::new(desk),
             walks,
+            no_walks,
             publisher,
             readers: Readers::new(endpoint, topology.clone()),
             topology,

@@ -31,6 +31,9 @@ pub trait Quarantine: Send + Sync + 'static {
         until: Instant,
         visitor: &'a mut dyn Visitor,
     ) -> BoxFuture<'a, Result<(), VisitError>>;
+
+    /// Lets lists and visits end soon, because the process stops.
+    fn end_visits(&self) {}
 }
 
 /// A body that could not be read, or one row of a body.
@@ -69,7 +72,7 @@ pub enum Source {
     Push,
     /// Pushed by GET.
     Query,
-    /// Pulled.
+    /// The response of a pull.
     Pull,
 }
 

@@ -2,11 +2,13 @@
 
 mod bounds;
 mod interrupted;
+#[cfg(feature = "kill-points")]
+mod killed;
 mod list;
 mod on_broker;
 mod replay;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use smsbridge::{
     config::Config,
@@ -221,4 +223,22 @@ fn reported(event: &Event) -> &v1::DeliveryReport {
         Some(Payload::Report(report)) => report,
         other => panic!("{other:?}"),
     }
+}
+
+/// Bodies with reports, and one that nobody reads.
+fn seeds(count: usize) -> Vec<Quarantined> {
+    let report = |n| body(origin("reports", Source::Push), &report(&format!("m{n}")));
+    let mut seeds: Vec<_> = (0..count).map(report).collect();
+    seeds.insert(count / 2, body(origin("reports", Source::Push), "<html>"));
+    seeds
+}
+
+async fn message_ids(bridge: &TestBridge) -> BTreeSet<String> {
+    let events = distinct(bridge.all_events().await);
+    let ids: BTreeSet<_> = events
+        .iter()
+        .map(|event| reported(event).message_id.clone())
+        .collect();
+    assert_eq!(ids.len(), events.len(), "each report is one event");
+    ids
 }

@@ -39,7 +39,7 @@ const EVERYTHING: &str = "quarantine";
 /// About what a listed body takes besides its detail.
 const LISTED_BYTES: usize = 200;
 /// The longest wait at the end until a list has given back what it holds.
-pub(super) const GIVE_BACK: Duration = Duration::from_secs(3);
+pub(super) const GIVE_BACK: Duration = Duration::from_millis(500);
 
 pub(super) fn walked(topology: &Topology) -> Walked {
     Walked {
@@ -172,6 +172,10 @@ impl Quarantine for BrokerLog {
             visiting.await
         }
         .boxed()
+    }
+
+    fn end_visits(&self) {
+        self.no_walks.cancel();
     }
 }
 

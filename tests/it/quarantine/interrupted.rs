@@ -1,27 +1,7 @@
-//! A replay that is interrupted: by a kill between two durable steps, by a lost session, or because its caller went away.
-
-use std::collections::BTreeSet;
+//! A replay whose caller goes away.
 
 use super::*;
 use crate::support::eventually;
-
-/// Bodies with reports, and one that nobody reads.
-fn seeds(count: usize) -> Vec<Quarantined> {
-    let report = |n| body(origin("reports", Source::Push), &report(&format!("m{n}")));
-    let mut seeds: Vec<_> = (0..count).map(report).collect();
-    seeds.insert(count / 2, body(origin("reports", Source::Push), "<html>"));
-    seeds
-}
-
-async fn message_ids(bridge: &TestBridge) -> BTreeSet<String> {
-    let events = distinct(bridge.all_events().await);
-    let ids: BTreeSet<_> = events
-        .iter()
-        .map(|event| reported(event).message_id.clone())
-        .collect();
-    assert_eq!(ids.len(), events.len(), "each report is one event");
-    ids
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_goes_on_when_its_caller_goes_away() {
@@ -47,92 +27,4 @@ async fn a_replay_goes_on_when_its_caller_goes_away() {
         operated.bridge.stop().await;
     })
     .await;
-}
-
-#[cfg(feature = "kill-points")]
-mod killed {
-    use super::*;
-    use crate::support::{DEADLINE, process::BridgeProcess};
-
-    /// Replays all with a process that is killed at a point, and again with another one.
-    async fn replay_with_a_kill(engine: &Engine, seeds: Vec<Quarantined>, at: &str) -> Operated {
-        let folder = tempfile::tempdir().unwrap();
-        engine.seed(&folder, seeds).await;
-        let simulator = TestSimulator::start().await;
-        let mut settings = engine.settings();
-        settings.push(("SMSBRIDGE_KILL_AT", at));
-        settings.push(("SMSBRIDGE_LOG__FILTER", "info,smsbridge=debug"));
-        let bridge = BridgeProcess::start_in(folder, &simulator, &settings).await;
-        let mut admin = Admin::new(bridge.connect().await);
-        let request = v1::ReplayQuarantinedRequest::default();
-        assert!(
-            admin.replay_quarantined(request).await.is_err(),
-            "{at} is reached"
-        );
-        let ended = bridge.kill_after(DEADLINE).await;
-        assert!(ended.status.is_some(), "it ended by itself");
-        assert!(!ended.said.contains("41793026727"), "{}", ended.said);
-        let bridge = TestBridge::at(&simulator.base_url(), ended.folder, |config| {
-            engine.configure(config);
-        })
-        .await;
-        Operated {
-            admin: Admin::new(bridge.channel.clone()),
-            engine: Engine::Embedded,
-            simulator,
-            bridge,
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn between_the_events_and_the_removal_nothing_is_lost() {
-        on_both_engines(async |engine| {
-            let operated = replay_with_a_kill(&engine, seeds(20), "events-stored:7").await;
-            let left = operated.list().await.len();
-            assert_eq!(left, 21 - 6, "the one whose removal is missing is there");
-            let replayed = operated.replay(Vec::new()).await;
-            assert_eq!((replayed.count, replayed.unreadable_count), (14, 1));
-            assert_eq!(message_ids(&operated.bridge).await.len(), 20);
-            assert_eq!(operated.list().await.len(), 1);
-            operated.bridge.stop().await;
-        })
-        .await;
-    }
-
-    /// Messages without ids get the same ones again.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn messages_without_ids_are_the_same_events_again() {
-        on_both_engines(async |engine| {
-            let row = r#"{"from":"41793026727","to":"41790000000","text":"Hi"}"#;
-            let rows = format!(r#"{{"results":[{row},7,{row}]}}"#);
-            let seeds = vec![body(origin("inbound", Source::Push), &rows)];
-            let operated = replay_with_a_kill(&engine, seeds, "events-stored").await;
-            assert_eq!(operated.replay(Vec::new()).await.count, 1);
-            assert_eq!(distinct(operated.bridge.all_events().await).len(), 2);
-            assert_eq!(operated.list().await.len(), 1, "the row that nobody reads");
-            operated.bridge.stop().await;
-        })
-        .await;
-    }
-
-    /// Only the broker has two steps here: the rows that nobody reads are in quarantine twice then, until the next visit.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn between_the_unreadable_rows_and_the_removal_nothing_is_doubled() {
-        let broker = TestBroker::start().await;
-        drop(broker.publisher().await);
-        let engine = Engine::Broker(broker);
-        let rows = report("a").replace("]}", ",7,8]}");
-        let seeds = vec![body(origin("reports", Source::Push), &rows)];
-        let operated = replay_with_a_kill(&engine, seeds, "parts-stored").await;
-        assert_eq!(operated.replay(Vec::new()).await.count, 1);
-        let replayed = operated.replay(Vec::new()).await;
-        assert_eq!((replayed.count, replayed.unreadable_count), (0, 2));
-        let mut bodies = Vec::new();
-        for one in operated.list().await {
-            bodies.push(operated.get(&one.id).await.body);
-        }
-        assert_eq!(bodies, ["7", "8"]);
-        assert_eq!(message_ids(&operated.bridge).await.len(), 1);
-        operated.bridge.stop().await;
-    }
 }
