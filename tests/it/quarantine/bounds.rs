@@ -1,6 +1,6 @@
 //! The bounds of the quarantine: a body that does not fit is refused, so that Infobip repeats it.
 
-use lapin::types::AMQPValue;
+use serde_json::json;
 
 use super::*;
 use crate::support::eventually;
@@ -8,22 +8,17 @@ use crate::support::eventually;
 /// An operator may bound the queue: with `reject-publish` the broker refuses what does not fit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_a_full_queue_refuses_is_not_taken() {
-    let broker = TestBroker::start().await;
-    let queue = broker.topology().quarantine();
-    broker
-        .declare_with_all(
-            &queue,
-            [
-                ("x-max-length", AMQPValue::LongInt(2)),
-                ("x-overflow", AMQPValue::LongString("reject-publish".into())),
-            ],
-        )
-        .await;
+    let (broker, node) = TestBroker::start_alone().await;
+    drop(broker.publisher().await);
+    let policy = json!({
+        "name": "quarantine", "vhost": "/", "pattern": r"^smsbridge\.quarantine$", "apply-to": "queues", "priority": 0,
+        "definition": {"max-length": 2, "overflow": "reject-publish"},
+    });
+    let definitions = json!({"policies": [policy]});
+    let (_node, answer) = node.answer(&format!("import {definitions}")).await;
+    assert_eq!(answer, "import");
     let operated = Operated::start(Engine::Broker(broker), Vec::new()).await;
-    eventually("the bridge is connected", async || {
-        (operated.push("reports", "?").await == 200).then_some(())
-    })
-    .await;
+    assert_eq!(operated.push("reports", "?").await, 200);
     eventually("the quarantine is full", async || {
         (operated.push("reports", "?").await == 503).then_some(())
     })

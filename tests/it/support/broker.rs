@@ -179,21 +179,10 @@ impl TestBroker {
 
     /// Declares a queue of the bridge with another value of one argument, before the bridge does.
     pub async fn declare_with(&self, queue: &str, argument: &'static str, value: AMQPValue) {
-        self.declare_with_all(queue, [(argument, value)]).await;
-    }
-
-    /// The same with several arguments.
-    pub async fn declare_with_all(
-        &self,
-        queue: &str,
-        more: impl IntoIterator<Item = (&'static str, AMQPValue)>,
-    ) {
         let queues = self.topology().queues();
         let queue = queues.into_iter().find(|one| one.name == queue).unwrap();
         let mut arguments = queue.arguments;
-        for (argument, value) in more {
-            arguments.insert(argument.into(), value);
-        }
+        arguments.insert(argument.into(), value);
         let options = QueueDeclareOptions {
             durable: true,
             ..Default::default()
