@@ -21,7 +21,7 @@ pub(crate) mod timestamp;
 
 pub use self::{
     click::{ClickRow, read_clicks},
-    inbound_push::{UnreadableQuery, received_from_query},
+    inbound_push::{UnreadableQuery, received_from_query, received_from_query_of},
     inbox::{InboxRow, read_inbox, read_inbox_of},
     log::{LogRow, read_logs},
     lookup::{LookupRow, read_lookups},

@@ -64,7 +64,7 @@ impl Intake {
                 let event = |row| self.report_event(source, row);
                 reading(origin, body, wire::read_reports(&listed), event)
             }
-            "inbound" if origin.source == Source::Query => self.read_query(body),
+            "inbound" if origin.source == Source::Query => self.read_query(ids_from, body),
             "inbound" => {
                 let read = match ids_from {
                     Some(id) => wire::read_inbox_of(id, &listed),
@@ -106,11 +106,15 @@ impl Intake {
     }
 
     /// Reads the query of a pushed GET, whose parameters have the names and the formatting of the operator's template.
-    fn read_query(&self, query: &Bytes) -> Reading {
+    fn read_query(&self, ids_from: Option<Uuid>, query: &Bytes) -> Reading {
         let (names, output) = &*self.template;
         let (pairs, is_utf8) = pairs(query);
         let pairs = pairs.iter().map(|(name, value)| (name, value));
-        match wire::received_from_query(pairs, names, *output) {
+        let read = match ids_from {
+            Some(id) => wire::received_from_query_of(id, pairs, names, *output),
+            None => wire::received_from_query(pairs, names, *output),
+        };
+        match read {
             Ok(row) => Reading {
                 events: vec![self.received_event(row)],
                 unread: match is_utf8 {

@@ -55,6 +55,18 @@ impl Engine {
         }
     }
 
+    /// Empties the queue of the broker. Each folder has a quarantine of its own.
+    #[cfg(feature = "kill-points")]
+    async fn discard_all(&self) {
+        if let Self::Broker(broker) = self {
+            let client = broker.client().await;
+            let queue = broker.topology().quarantine();
+            let options = lapin::options::QueuePurgeOptions::default();
+            let purging = client.channel.queue_purge(queue.as_str().into(), options);
+            purging.await.unwrap();
+        }
+    }
+
     /// Puts bodies into quarantine, of which the bridge of today reads some: as an earlier one did that could not.
     async fn seed(&self, folder: &TempDir, bodies: Vec<Quarantined>) {
         match self {

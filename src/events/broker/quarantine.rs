@@ -6,6 +6,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use lapin::message::Delivery;
@@ -38,6 +39,8 @@ const ROW: &str = "row";
 const EVERYTHING: &str = "quarantine";
 /// About what a listed body takes besides its detail.
 const LISTED_BYTES: usize = 200;
+/// Bodies that a visit remembers, to find what is there twice.
+const MAX_REMEMBERED: usize = 100_000;
 /// The longest wait at the end until a list has given back what it holds.
 pub(super) const GIVE_BACK: Duration = Duration::from_millis(500);
 
@@ -94,11 +97,16 @@ impl BrokerLog {
     ) -> Result<(), VisitError> {
         let mut seen = HashSet::new();
         while let Some(delivery) = walk.next().await? {
-            let kept = kept(&delivery);
+            let mut kept = kept(&delivery);
             let id = kept.quarantined.id;
             if wanted.includes(id) {
                 let digest: [u8; 32] = Sha256::digest(&delivery.data).into();
-                if !seen.insert((id, digest)) {
+                let is_twin = seen.contains(&(id, digest));
+                if seen.len() < MAX_REMEMBERED {
+                    seen.insert((id, digest));
+                }
+                kept.quarantined.body = Bytes::copy_from_slice(&delivery.data);
+                if is_twin {
                     walk.remove(&delivery).await?;
                 } else if let Verdict::Replaced(parts) = visitor.see(kept.clone()).await? {
                     for part in parts {
@@ -136,8 +144,7 @@ impl Quarantine for BrokerLog {
                 limit: page.limit,
             };
             let see = |delivery: &Delivery| {
-                let mut kept = kept(delivery);
-                kept.quarantined.body = bytes::Bytes::new();
+                let kept = kept(delivery);
                 let size = kept.quarantined.detail.len() + LISTED_BYTES;
                 Seen {
                     id: kept.quarantined.id.to_string(),
@@ -179,6 +186,7 @@ impl Quarantine for BrokerLog {
     }
 }
 
+/// Without its bytes.
 fn kept(delivery: &Delivery) -> Kept {
     let properties = &delivery.properties;
     let headers = properties.headers().as_ref();
@@ -195,7 +203,7 @@ fn kept(delivery: &Delivery) -> Kept {
                 request: text(REQUEST),
             },
             content_type: property(properties.content_type()).to_owned(),
-            body: bytes::Bytes::copy_from_slice(&delivery.data),
+            body: Bytes::new(),
             detail: text(DETAIL),
         },
         came_at: at.and_then(|at| Timestamp::from_second(at).ok()),

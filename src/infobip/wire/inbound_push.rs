@@ -10,8 +10,9 @@
 mod output;
 
 use serde_json::Map;
+use uuid::Uuid;
 
-use super::inbox::{InboxRow, message_id};
+use super::inbox::{InboxRow, message_id, unknown_id};
 use crate::{
     config::{InboundOutput, InboundParameters},
     infobip::{convert, wire::scalar::Scalar},
@@ -42,6 +43,29 @@ pub fn received_from_query<K: AsRef<str>, V: AsRef<str>>(
     pairs: impl IntoIterator<Item = (K, V)>,
     names: &InboundParameters,
     configured: InboundOutput,
+) -> Result<InboxRow, UnreadableQuery> {
+    read(pairs, names, configured, Uuid::now_v7)
+}
+
+/// As [`received_from_query`], but reading the same query for the same `source` again gives the same id, as
+/// [`read_inbox_of`](super::read_inbox_of) does.
+///
+/// # Errors
+/// As [`received_from_query`].
+pub fn received_from_query_of<K: AsRef<str>, V: AsRef<str>>(
+    source: Uuid,
+    pairs: impl IntoIterator<Item = (K, V)>,
+    names: &InboundParameters,
+    configured: InboundOutput,
+) -> Result<InboxRow, UnreadableQuery> {
+    read(pairs, names, configured, || unknown_id(source, 0))
+}
+
+fn read<K: AsRef<str>, V: AsRef<str>>(
+    pairs: impl IntoIterator<Item = (K, V)>,
+    names: &InboundParameters,
+    configured: InboundOutput,
+    unknown_id: impl FnOnce() -> Uuid,
 ) -> Result<InboxRow, UnreadableQuery> {
     let mut query = Query::default();
     let mut all = Map::new();
@@ -89,6 +113,7 @@ pub fn received_from_query<K: AsRef<str>, V: AsRef<str>>(
                 query.message_id.unwrap_or_default(),
                 received_at.is_some(),
                 &source_payload,
+                unknown_id,
             ),
             from: query.sender.unwrap_or_default(),
             to: query.receiver.unwrap_or_default(),

@@ -67,9 +67,14 @@ pub fn read_inbox(body: &[u8]) -> Result<Rows<InboxRow>, UnreadableBody> {
 pub fn read_inbox_of(source: Uuid, body: &[u8]) -> Result<Rows<InboxRow>, UnreadableBody> {
     let position = Cell::new(0_u64);
     read_rows(body, |row| {
-        let of_row = position.replace(position.get() + 1).to_be_bytes();
-        read(row, || Uuid::new_v5(&source, &of_row))
+        let of_row = position.replace(position.get() + 1);
+        read(row, || unknown_id(source, of_row))
     })
+}
+
+/// The id of a row of a source, where another would be random.
+pub(super) fn unknown_id(source: Uuid, position: u64) -> Uuid {
+    Uuid::new_v5(&source, &position.to_be_bytes())
 }
 
 fn read(row: &str, unknown_id: impl FnOnce() -> Uuid) -> Result<InboxRow, String> {
@@ -83,7 +88,7 @@ fn read(row: &str, unknown_id: impl FnOnce() -> Uuid) -> Result<InboxRow, String
     let received_at = convert::proto_timestamp(&wire.received_at);
     Ok(InboxRow {
         received: v1::ReceivedMessage {
-            message_id: message_id_or(
+            message_id: message_id(
                 wire.message_id.into_text(),
                 received_at.is_some(),
                 row,
@@ -107,11 +112,7 @@ fn read(row: &str, unknown_id: impl FnOnce() -> Uuid) -> Result<InboxRow, String
 /// The id of a received message. Without an id from the API, and with a time of reception, it is derived from the content, so
 /// that a repeated push gets the same id. Without a time of reception it is random: the same text twice from one phone must
 /// not count as one message, because a duplicate is better than a lost message.
-pub(super) fn message_id(given: String, has_timestamp: bool, content: &str) -> String {
-    message_id_or(given, has_timestamp, content, Uuid::now_v7)
-}
-
-fn message_id_or(
+pub(super) fn message_id(
     given: String,
     has_timestamp: bool,
     content: &str,

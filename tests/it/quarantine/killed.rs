@@ -54,11 +54,33 @@ async fn messages_without_ids_are_the_same_events_again() {
     on_both_engines(async |engine| {
         let row = r#"{"from":"41793026727","to":"41790000000","text":"Hi"}"#;
         let rows = format!(r#"{{"results":[{row},7,{row}]}}"#);
-        let seeds = vec![body(origin("inbound", Source::Push), &rows)];
-        let operated = replay_with_a_kill(&engine, seeds, "events-stored").await;
+        let rows = body(origin("inbound", Source::Push), &rows);
+        let query = "sender=41793026727&receiver=41790000000&text=Hi";
+        let query = body(origin("inbound", Source::Query), query);
+        let seeds = vec![rows, query];
+        // The second body's events are stored, and it is there.
+        let operated = replay_with_a_kill(&engine, seeds.clone(), "events-stored:2").await;
+        assert_eq!(
+            operated.list().await.len(),
+            2,
+            "it, and the row that nobody reads"
+        );
+        let replayed = operated.replay(Vec::new()).await;
+        assert_eq!((replayed.count, replayed.unreadable_count), (1, 1));
+        let events = distinct(operated.bridge.all_events().await);
+        assert_eq!(events.len(), 3, "{events:?}");
+        operated.bridge.stop().await;
+        // The first body's.
+        engine.discard_all().await;
+        let operated = replay_with_a_kill(&engine, vec![seeds[0].clone()], "events-stored").await;
         assert_eq!(operated.replay(Vec::new()).await.count, 1);
-        assert_eq!(distinct(operated.bridge.all_events().await).len(), 2);
-        assert_eq!(operated.list().await.len(), 1, "the row that nobody reads");
+        let events = distinct(operated.bridge.all_events().await);
+        let expected = match &engine {
+            Engine::Embedded => 2,
+            Engine::Broker(_) => 3,
+        };
+        assert_eq!(events.len(), expected, "{events:?}");
+        assert_eq!(operated.list().await.len(), 1);
         operated.bridge.stop().await;
     })
     .await;
