@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo quick test test-browser test-clients check bench fuzz crash-test crash-seeds custody-test outage-test fleet-test dead-letter-test version-test mutants setup clean
+.PHONY: help demo quick test test-browser test-clients check bench fuzz crash-test crash-seeds custody-test trace-test outage-test fleet-test dead-letter-test version-test mutants setup clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ custody-test: export SMSBRIDGE_CUSTODY_REPORTS = $(or $(REPORTS),50000)
 custody-test: ## Push REPORTS=n reports (50000) and a tenth of received messages while the bridge is killed CYCLES times (200), on both engines; SEED=s
 	@scripts/setup build test
 	@scripts/test crash::pushes -- --nocapture --test-threads 1
+
+trace-test: ## Trace the system calls of the bridge (needs strace) and the confirms of the broker during 1,000 pushes: no answer is early
+	@scripts/setup build test
+	@scripts/test webhooks::answered_after -- --include-ignored
 
 outage-test: export SMSBRIDGE_OUTAGE_SECONDS = $(or $(SECONDS),60)
 outage-test: export SMSBRIDGE_OUTAGE_COMMANDS = $(or $(COMMANDS),50000)

@@ -2,6 +2,7 @@
 //! meanwhile.
 
 mod admission;
+mod answered_after;
 mod bodies;
 mod inbound_template;
 

@@ -10,8 +10,8 @@ use lapin::{
 use smsbridge::{
     amqp::{AmqpError, Publisher},
     events::{
-        AppendError, BeginSends, EarlierSend, EventLog as _, NewEvent, Quarantine as _,
-        Quarantined, ReadError, SendJournal as _, Start, broker::BrokerLog, quarantine::Origin,
+        AppendError, EventLog as _, NewEvent, Quarantine as _, Quarantined, ReadError, Start,
+        broker::BrokerLog, quarantine::Origin,
     },
     message::{applications::Applications, id::ApplicationName},
     ops::metrics::Metrics,
@@ -83,65 +83,6 @@ pub(super) fn ids(events: &[v1::Event]) -> Vec<&str> {
             other => panic!("{other:?}"),
         })
         .collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn readers_get_appended_events_from_any_start() {
-    let broker = TestBroker::start().await;
-    let log = log(&broker).await;
-    let before = jiff::Timestamp::now();
-    assert!(
-        read_to_head(&log, Start::Since(before)).await.is_empty(),
-        "an empty log ends at once"
-    );
-    let mut live = log.read(Start::Now, false).await.unwrap();
-
-    let names: Vec<String> = (0..1000).map(|n| format!("m{n}")).collect();
-    log.append(Arc::new(
-        names.iter().map(|name| accepted(name)).collect::<Vec<_>>(),
-    ))
-    .await
-    .unwrap();
-
-    let all = read_to_head(&log, Start::Since(before)).await;
-    assert_eq!(ids(&all), names, "in the order they were appended in");
-    assert_eq!(all[0].r#type, "send.accepted");
-    for from in [0, 1, 499, 998, 999] {
-        let rest = read_to_head(&log, Start::After(all[from].cursor.clone())).await;
-        assert_eq!(ids(&rest), &names[from + 1..], "after event {from}");
-    }
-    let seen_live = live.next().await.unwrap().unwrap();
-    assert_eq!(
-        seen_live[0], all[0],
-        "a live reader gets the first new event"
-    );
-    assert!(
-        read_to_head(&log, Start::Now).await.is_empty(),
-        "there is no event between now and the head"
-    );
-    let future = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
-    assert!(read_to_head(&log, Start::Since(future)).await.is_empty());
-
-    log.close().await;
-    let end = async { while let Some(Ok(_)) = live.next().await {} };
-    tokio::time::timeout(Duration::from_secs(10), end)
-        .await
-        .expect("a closed log ends its readers");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn malformed_and_unknown_cursors_are_refused() {
-    let broker = TestBroker::start().await;
-    let log = log(&broker).await;
-    log.append(Arc::new(vec![accepted("m0")])).await.unwrap();
-    for cursor in ["", "17", "stream:x", "stream:7"] {
-        let refused = log.read(Start::After(cursor.into()), false).await.err();
-        assert!(
-            matches!(refused, Some(ReadError::BadCursor { .. })),
-            "{cursor}: {refused:?}"
-        );
-    }
-    log.close().await;
 }
 
 /// A cursor older than the log gets an error; the reader does not silently start later.
@@ -323,27 +264,6 @@ async fn readers_skip_messages_that_are_not_events() {
     log.append(Arc::new(vec![accepted("m1")])).await.unwrap();
     let read = read_to_head(&log, Start::Since(jiff::Timestamp::UNIX_EPOCH)).await;
     assert_eq!(ids(&read), ["m0", "m1"]);
-    log.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn begun_sends_find_earlier_results_by_wire_id() {
-    let broker = TestBroker::start().await;
-    let log = log(&broker).await;
-    log.append(Arc::new(vec![accepted("m1")])).await.unwrap();
-    let ids = ["billing.m1", "shop.m1"];
-    let begin = BeginSends {
-        sends: ids.map(|id| (id.to_owned(), [7; 16])).to_vec(),
-        ..BeginSends::default()
-    };
-    let found = log.begin(begin).await.unwrap().sends;
-    let [Some(EarlierSend::Done(first)), None] = found.as_slice() else {
-        panic!("{found:?}");
-    };
-    assert_eq!(
-        (first.digest, first.result.message_id.as_str()),
-        ([7; 16], "m1")
-    );
     log.close().await;
 }
 

@@ -137,8 +137,13 @@ impl BridgeProcess {
         std::fs::read_dir(self.proc("fd")).unwrap().count()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     fn proc(&self, file: &str) -> String {
-        format!("/proc/{}/{file}", self.child.id().expect("it runs"))
+        format!("/proc/{}/{file}", self.id())
     }
 
     /// The lines that it has logged so far.
@@ -189,7 +194,7 @@ impl BridgeProcess {
 
     /// Sends a signal, such as `STOP` and `CONT`.
     pub async fn signal(&self, name: &str) {
-        let id = self.child.id().expect("it runs").to_string();
+        let id = self.id().to_string();
         let signal = format!("-{name}");
         let told = Command::new("kill").args([&signal, &id]).status().await;
         assert!(told.unwrap().success());
