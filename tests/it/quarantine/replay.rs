@@ -39,7 +39,7 @@ async fn a_replay_gives_the_events_of_a_push() {
         assert_eq!(replayed.unreadable[0].id, unreadable);
         assert!(!replayed.unreadable[0].detail.is_empty());
         assert!(!replayed.incomplete && replayed.incomplete_detail.is_empty());
-        assert_eq!(ids(&operated.list().await), [unreadable.clone()]);
+        assert_eq!(ids(&operated.list().await), [&*unreadable]);
 
         let events = operated.bridge.all_events().await;
         let types: Vec<_> = events.iter().map(|event| event.r#type.as_str()).collect();
