@@ -29,6 +29,7 @@ pub mod inbox;
 mod interrupt;
 pub mod logs;
 pub mod lookup;
+pub mod message;
 pub mod numbers;
 pub mod output;
 pub mod preview;
@@ -89,6 +90,8 @@ enum Command {
     Inbox(inbox::InboxArgs),
     /// Look up numbers.
     Lookup(lookup::LookupArgs),
+    /// Print what became of one message.
+    Message(message::MessageArgs),
     /// Read the event log.
     Events(events::EventsArgs),
     /// Print the account's credit.
@@ -146,6 +149,7 @@ impl Cli {
             Command::Logs(args) => logs::run(args).await,
             Command::Inbox(args) => inbox::run(args).await,
             Command::Lookup(args) => lookup::run(args).await,
+            Command::Message(args) => message::run(args).await,
             Command::Events(args) => events::run(args).await,
             Command::Balance(args) => balance::run(args).await,
             Command::Preview(args) => preview::run(args).await,

@@ -11,6 +11,7 @@
 pub mod broker;
 pub mod embedded;
 pub mod filter;
+pub mod message_events;
 pub mod new_event;
 pub mod quarantine;
 pub mod raw;
@@ -24,6 +25,7 @@ use futures_util::{future::BoxFuture, stream::Stream};
 use self::raw::RawStore;
 pub use self::{
     filter::Filter,
+    message_events::{MessageEvents, MessageKey},
     new_event::NewEvent,
     quarantine::{Quarantine, Quarantined},
     send_journal::{
@@ -71,6 +73,13 @@ pub trait EventLog: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
         self.read_applications(start, end_at_head, Vec::new())
     }
+
+    /// Finds the events of a message, from a time on.
+    fn find_message(
+        &self,
+        message: MessageKey,
+        since: Option<jiff::Timestamp>,
+    ) -> BoxFuture<'_, Result<MessageEvents, ReadError>>;
 
     /// Whether the log can be written now, as far as the engine knows: the last write succeeded, or there is a session with the
     /// broker. Cheap: asked before each send.

@@ -4,7 +4,7 @@
 //! it has printed none, it continues [`CLOCK_TOLERANCE`] before its start, and may print events of these minutes.
 
 mod last;
-mod row;
+pub(super) mod row;
 
 use std::time::Duration;
 

@@ -37,8 +37,8 @@ use self::{
     unrouted::UnroutedEvents,
 };
 use super::{
-    AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream, NewEvent,
-    ReadError, SendJournal, Start,
+    AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream,
+    MessageEvents, MessageKey, NewEvent, ReadError, SendJournal, Start, message_events,
 };
 use crate::{
     amqp::{
@@ -344,6 +344,15 @@ impl EventLog for BrokerLog {
         applications: Vec<String>,
     ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
         Box::pin(self.readers.read(start, end_at_head, applications))
+    }
+
+    /// Reads the stream: that takes a while.
+    fn find_message(
+        &self,
+        message: MessageKey,
+        since: Option<Timestamp>,
+    ) -> BoxFuture<'_, Result<MessageEvents, ReadError>> {
+        Box::pin(async move { message_events::read(self, &message, since).await })
     }
 
     fn is_ready(&self) -> bool {

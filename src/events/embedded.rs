@@ -11,6 +11,7 @@ mod health;
 mod log_clock;
 mod lookup_batcher;
 mod maintenance;
+mod message;
 mod private;
 mod quarantine;
 mod raw_store;
@@ -42,8 +43,9 @@ use self::{
     writer::{Job, Writer},
 };
 use super::{
-    AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream, ReadError,
-    SavedSubscription, SendJournal, Start, Storage, SubscriptionKey, SubscriptionStore,
+    AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream,
+    MessageEvents, MessageKey, ReadError, SavedSubscription, SendJournal, Start, Storage,
+    SubscriptionKey, SubscriptionStore,
 };
 use crate::ops::{kill_point, metrics::Metrics};
 
@@ -242,6 +244,16 @@ impl EventLog for EmbeddedLog {
             ))
         }
         .boxed()
+    }
+
+    fn find_message(
+        &self,
+        message: MessageKey,
+        since: Option<Timestamp>,
+    ) -> BoxFuture<'_, Result<MessageEvents, ReadError>> {
+        let id = self.id;
+        let find = move |connection: &_| message::find(connection, id, &message, since);
+        self.readers.query(find).boxed()
     }
 
     fn is_ready(&self) -> bool {

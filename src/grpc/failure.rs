@@ -86,6 +86,15 @@ pub enum Failure {
         /// Why the method needs it.
         detail: &'static str,
     },
+    /// The event log has no event of a message.
+    MessageNotFound {
+        message_id: String,
+        application: String,
+    },
+    /// The events of a message were not found in this time.
+    MessageSearch {
+        searched: Duration,
+    },
     /// The dead letters cannot be read, or not as asked for.
     DeadLetters {
         problem: DeadLettersProblem,

@@ -59,6 +59,7 @@ reasons! {
     DeadlineExceeded = "DEADLINE_EXCEEDED",
     Withdrawn = "WITHDRAWN",
     NotConfigured = "NOT_CONFIGURED",
+    MessageNotFound = "MESSAGE_NOT_FOUND",
     DeadLetterNotFound = "DEAD_LETTER_NOT_FOUND",
     DeadLettersBusy = "DEAD_LETTERS_BUSY",
     QuarantinedNotFound = "QUARANTINED_NOT_FOUND",

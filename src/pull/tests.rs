@@ -20,7 +20,8 @@ use uuid::Uuid;
 use super::worker::{Progress, Worker};
 use crate::{
     events::{
-        AppendError, Batch, EventLog, EventStream, Quarantine, Quarantined, ReadError, Start,
+        AppendError, Batch, EventLog, EventStream, MessageEvents, MessageKey, Quarantine,
+        Quarantined, ReadError, Start,
         quarantine::{ListPage, Listed, VisitError, Visitor, Wanted},
         raw::{RawResponse, RawStore, RowKind},
     },
@@ -76,6 +77,14 @@ impl EventLog for FakeLog {
         _: bool,
         _: Vec<String>,
     ) -> BoxFuture<'_, Result<EventStream, ReadError>> {
+        unreachable!("the worker reads nothing")
+    }
+
+    fn find_message(
+        &self,
+        _: MessageKey,
+        _: Option<Timestamp>,
+    ) -> BoxFuture<'_, Result<MessageEvents, ReadError>> {
         unreachable!("the worker reads nothing")
     }
 

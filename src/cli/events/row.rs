@@ -6,7 +6,7 @@ use crate::{
     proto::v1::{Event, event::Payload},
 };
 
-pub(super) const COLUMNS: &[Column] = &[
+pub(in crate::cli) const COLUMNS: &[Column] = &[
     Column::new("TIME").left_out(2),
     Column::new("TYPE").toned(),
     Column::new("APPLICATION").left_out(1),
@@ -14,7 +14,7 @@ pub(super) const COLUMNS: &[Column] = &[
     Column::text("WHAT"),
 ];
 
-pub(super) fn row(event: &Event) -> Vec<String> {
+pub(in crate::cli) fn row(event: &Event) -> Vec<String> {
     vec![
         show(event.time.as_ref()),
         event.r#type.clone(),

@@ -249,6 +249,16 @@ pub(super) fn find_send(
 
 /// The result in the event with this sequence number.
 fn result(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Box<v1::SendResult>>> {
+    Ok(
+        event(connection, seq)?.and_then(|event| match event.payload? {
+            Payload::Result(result) => Some(result),
+            _ => None,
+        }),
+    )
+}
+
+/// The event with this sequence number, without its cursor. `None` if it was removed.
+pub(super) fn event(connection: &Connection, seq: i64) -> rusqlite::Result<Option<v1::Event>> {
     let mut query = connection.prepare_cached(
         "SELECT first_seq, events FROM chunk WHERE last_seq >= ?1 ORDER BY last_seq LIMIT 1",
     )?;
@@ -258,11 +268,7 @@ fn result(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Box<v1::
     };
     let encoded = chunk.get_ref(1)?.as_blob().unwrap_or_default();
     let event = encoded_events(chunk.get(0)?, encoded).find(|(of, _)| *of == seq);
-    let event = event.and_then(|(_, event)| v1::Event::decode(event).ok());
-    Ok(event.and_then(|event| match event.payload? {
-        Payload::Result(result) => Some(result),
-        _ => None,
-    }))
+    Ok(event.and_then(|(_, event)| v1::Event::decode(event).ok()))
 }
 
 /// Streams the events after a position, up to `end` or without end. Ends with [`ReadError::OutOfRange`] where events are removed

@@ -168,6 +168,27 @@ pub(super) fn row(failure: Failure) -> Row {
             ),
         )
         .with("method", method),
+        Failure::MessageNotFound {
+            message_id,
+            application,
+        } => Row::new(
+            Code::NotFound,
+            Reason::MessageNotFound,
+            format!(
+                "the event log has no event of the message `{message_id}` of the application `{application}`: it is not sent yet, its \
+                 events are older than the log, or the id is another one. ListSmsLogs reads the API's logs"
+            ),
+        ),
+        Failure::MessageSearch { searched } => Row::new(
+            Code::DeadlineExceeded,
+            Reason::DeadlineExceeded,
+            format!(
+                "the stream was searched for {} s and not read to its end: name a later `since`, or read the events of the message \
+                 with StreamEvents",
+                searched.as_secs_f32().round()
+            ),
+        )
+        .with("in_doubt", false),
         Failure::DeadLetters { problem, detail } => dead_letters_row(problem, &detail),
         Failure::Unimplemented { detail } => Row::new(
             Code::Unimplemented,

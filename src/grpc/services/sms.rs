@@ -1,8 +1,9 @@
-//! `SmsService`: sends messages, lists their logs, manages scheduled bulks and confirms conversions.
+//! `SmsService`: sends messages, tells what became of them, lists their logs, manages scheduled bulks and confirms conversions.
 //!
-//! Neighbours: `send` sends; `query` reads the logs; `infobip` has the requests of the other calls.
+//! Neighbours: `send` sends; `query` reads the logs; `events` has the events of a message; `infobip` has the requests of the other calls.
 
 mod bulk;
+mod message;
 mod stream;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -138,6 +139,16 @@ impl SmsService for Sms {
         let (viewer, request) = (caller.viewer(), request.into_inner());
         let page = async { Ok(self.0.query.logs(&viewer, &request).await?) };
         Ok(Response::new(crate::grpc::in_time(deadline, page).await?))
+    }
+
+    async fn get_message(
+        &self,
+        request: Request<v1::GetMessageRequest>,
+    ) -> Result<Response<v1::GetMessageResponse>, Status> {
+        let caller = Caller::of(&request);
+        let deadline = Deadline::of(request.metadata());
+        let found = message::get(&self.0.log, &caller, deadline, request.into_inner()).await?;
+        Ok(Response::new(found))
     }
 
     async fn preview_sms(

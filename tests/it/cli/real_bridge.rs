@@ -107,6 +107,18 @@ async fn events_and_logs_show_sent_messages() {
         (&logs[0]["to"], &logs[0]["text"]),
         (&json!("385911234567"), &json!("Hello"))
     );
+    let story = run_at(&bridge, ["message", "r~1"]).await.expect(0).stdout;
+    let types: Vec<_> = story
+        .split_whitespace()
+        .filter(|word| word.contains('.'))
+        .collect();
+    assert_eq!(
+        &types[..2],
+        ["send.accepted", "report.delivered"],
+        "{story}"
+    );
+    let unknown = run_at(&bridge, ["message", "r~7"]).await.expect(1).stderr;
+    assert!(unknown.contains("MESSAGE_NOT_FOUND"), "{unknown}");
     let looked_up = run_at(&bridge, ["lookup", "41793026727"]).await.expect(0);
     assert!(looked_up.stdout.contains("22801"), "{}", looked_up.stdout);
     bridge.stop().await;

@@ -253,6 +253,13 @@ impl sms_service_server::SmsService for Service {
         self.unary("list_sms_logs", &request)
     }
 
+    async fn get_message(
+        &self,
+        request: Request<GetMessageRequest>,
+    ) -> Result<Response<GetMessageResponse>, Status> {
+        self.unary("get_message", &request)
+    }
+
     async fn preview_sms(
         &self,
         request: Request<PreviewSmsRequest>,

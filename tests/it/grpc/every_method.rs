@@ -62,6 +62,11 @@ fn calls() -> Vec<Call> {
     );
     call("SmsService/ListSmsLogs", vec![json!({})], "pin-1");
     call(
+        "SmsService/GetMessage",
+        vec![json!({"messageId": "pin-1"})],
+        "send.accepted",
+    );
+    call(
         "SmsService/PreviewSms",
         vec![json!({"text": "Hello"})],
         "originalText",

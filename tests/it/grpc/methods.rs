@@ -4,6 +4,7 @@ mod errors;
 mod log_errors;
 mod logs;
 mod lookup;
+mod message;
 mod pulls;
 mod reference;
 mod server;

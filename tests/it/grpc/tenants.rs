@@ -183,6 +183,7 @@ async fn an_application_sees_takes_and_changes_nothing_of_another_one() {
         .await;
 
     reads_of_logs(&alpha, &beta).await;
+    stories(&alpha).await;
     pulls(&alpha).await;
     bulks(&alpha).await;
     conversions_and_admin(&alpha).await;
@@ -247,6 +248,23 @@ async fn reads_of_logs(alpha: &Tenant, beta: &Tenant) {
             ..all()
         };
         is_clean("beta's page", logs(request).await);
+    }
+}
+
+/// The story of a message: none of beta's, however it is named.
+async fn stories(alpha: &Tenant) {
+    let applications = ["", "alpha", "beta", "foreign"];
+    for (id, application) in guesses(MESSAGE)
+        .into_iter()
+        .flat_map(|id| applications.map(|application| (id.clone(), application)))
+    {
+        let request = v1::GetMessageRequest {
+            message_id: id.clone(),
+            application: application.into(),
+            since: None,
+        };
+        let told = alpha.sms().get_message(alpha.ask(request)).await;
+        is_not_found(&format!("{application} {id}"), told);
     }
 }
 
