@@ -146,6 +146,11 @@ impl Usage {
         removed >= EXPIRED_AT_ONCE
     }
 
+    #[cfg(test)]
+    pub(super) fn limited_to(self, max_bytes: i64) -> Self {
+        Self { max_bytes, ..self }
+    }
+
     fn insert(
         &mut self,
         file: &Connection,

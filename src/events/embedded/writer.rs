@@ -423,7 +423,8 @@ pub(super) fn write_chunk(
 mod tests {
     use super::*;
     use crate::{
-        events::NewEvent, events::embedded::schema, message::id::ApplicationName, proto::v1,
+        events::NewEvent, events::embedded::schema, events::quarantine::Origin,
+        message::id::ApplicationName, proto::v1,
     };
 
     /// A disk that is nearly full takes small commits: the log is out of service until one of the size that failed fits.
@@ -469,6 +470,62 @@ mod tests {
             writer.commit(&mut vec![Job::Probe]);
             assert_eq!(health.is_ok(), expected, "{more_pages} pages");
         }
+    }
+
+    /// The other jobs of the same commit are written.
+    #[test]
+    fn only_the_body_that_does_not_fit_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.sqlite");
+        let connection = schema::open_for_writing(&path).unwrap();
+        let (head, head_now) = watch::channel(0);
+        let health = Arc::new(Health::new(path));
+        let mut writer = Writer::new(
+            connection,
+            Usage::of(&schema_of(&folder)).unwrap().limited_to(2_500),
+            head,
+            Arc::clone(&health),
+            Duration::from_secs(3600),
+            LogClock::new(None, Reading::now()),
+            Metrics::new(),
+        );
+        let body = |bytes: usize| Quarantined {
+            id: Uuid::now_v7(),
+            origin: Origin::default(),
+            content_type: String::new(),
+            body: vec![b'x'; bytes].into(),
+            detail: String::new(),
+        };
+        let (mut jobs, mut replies) = (Vec::new(), Vec::new());
+        for bytes in [1_000, 1_000, 100] {
+            let (reply, told) = oneshot::channel();
+            let body = body(bytes);
+            jobs.push(Job::Quarantine { body, reply });
+            replies.push(told);
+        }
+        let (reply, told) = oneshot::channel();
+        let application = ApplicationName::default_application();
+        let result = Box::new(v1::SendResult::default());
+        let event = NewEvent::send_result(&application, "", None, result, jiff::Timestamp::now());
+        let events = Arc::new(vec![event]);
+        jobs.push(Job::Append { events, reply });
+        replies.push(told);
+        writer.commit(&mut jobs);
+        let told = replies.into_iter().map(|mut told| told.try_recv().unwrap());
+        let told: Vec<_> = told.collect();
+        assert!(
+            matches!(
+                told[..],
+                [Ok(()), Err(AppendError::QuarantineFull), Ok(()), Ok(())]
+            ),
+            "{told:?}"
+        );
+        assert!(health.is_ok());
+        assert_eq!(*head_now.borrow(), 1);
+    }
+
+    fn schema_of(folder: &tempfile::TempDir) -> Connection {
+        schema::open_for_reading(&folder.path().join("events.sqlite")).unwrap()
     }
 
     /// A writer of a log that has one event, stamped three hours before `now`.
