@@ -4,7 +4,11 @@ use std::process::{Command, Stdio};
 
 use lapin::{
     BasicProperties, Channel, Connection,
-    options::{BasicPublishOptions, ExchangeDeleteOptions, QueueDeleteOptions},
+    options::{
+        BasicPublishOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
+    types::{AMQPValue, FieldTable},
 };
 
 use super::{confirm::connect, process::binary};
@@ -129,6 +133,34 @@ impl Broker {
             )
             .await
             .unwrap()
+    }
+
+    /// Binds a queue to the events exchange that takes one event and refuses all others, as somebody else's full queue does.
+    pub async fn bind_full_queue(&mut self) {
+        let queue = format!("{}-full", self.prefix);
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+        let refuse = AMQPValue::LongString("reject-publish".into());
+        arguments.insert("x-overflow".into(), refuse);
+        let durable = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        self.channel
+            .queue_declare(queue.as_str().into(), durable, arguments)
+            .await
+            .unwrap();
+        self.channel
+            .queue_bind(
+                queue.as_str().into(),
+                format!("{}.events", self.prefix).into(),
+                "#".into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+        self.queues.push(queue);
     }
 
     /// Deletes everything that was declared.

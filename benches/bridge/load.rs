@@ -224,7 +224,8 @@ impl Load {
     }
 }
 
-fn request() -> v1::SendSmsRequest {
+/// A message to one destination, without a request id.
+pub fn request() -> v1::SendSmsRequest {
     let message = v1::OutboundMessage {
         from: "InfoSMS".into(),
         destinations: vec![v1::Destination {

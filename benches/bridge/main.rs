@@ -13,13 +13,20 @@
     reason = "a bench ends where something is wrong, and prints"
 )]
 
+mod bare;
 mod broker;
 mod confirm;
+mod crowd;
+mod engine;
 mod load;
 mod process;
+mod push;
+mod pushes;
 mod queue;
 mod relay;
+mod replay;
 mod report;
+mod single;
 
 use std::time::Duration;
 
@@ -28,6 +35,7 @@ use std::time::Duration;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use self::{
+    engine::Engine,
     load::{Load, Measured, RequestIds},
     process::{Bridge, Simulator},
     queue::Backlog,
@@ -59,19 +67,28 @@ fn main() {
         runtime.block_on(relay::run(&arguments[1..]));
         return;
     }
+    if arguments
+        .first()
+        .is_some_and(|first| first == bare::ARGUMENT)
+    {
+        runtime.block_on(bare::run(&arguments[1..]));
+        return;
+    }
     let mut report = Report::default();
     runtime.block_on(measure(&mut report));
     println!("{report}");
 }
 
-/// Measures everything, or what is named on the command line: `one`, `many`, `slow`, `stream`; and on the broker of
-/// `SMSBRIDGE_BENCH_AMQP_URL` `queue`, `node`, `invalid`, `urgent`.
+/// Measures everything, or what is named on the command line: `one`, `many`, `slow`, `stream`, `pushes`, `single`; and on the broker of
+/// `SMSBRIDGE_BENCH_AMQP_URL` `queue`, `node`, `invalid`, `urgent`. `replay`, `crowd` and `full` take minutes, so they are measured only
+/// if they are named.
 async fn measure(report: &mut Report) {
     let named: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let wanted = |name: &str| named.is_empty() || named.iter().any(|named| named == name);
+    let is_named = |name: &str| named.iter().any(|named| named == name);
+    let wanted = |name: &str| named.is_empty() || is_named(name);
     if wanted("one") {
         one_caller(report, None, RequestIds::None).await;
         one_caller(report, None, RequestIds::Unique).await;
@@ -89,6 +106,18 @@ async fn measure(report: &mut Report) {
     if wanted("stream") {
         stream(report).await;
     }
+    if wanted("pushes") {
+        pushes::embedded(report).await;
+    }
+    if wanted("single") {
+        single::single(report, Engine::Embedded).await;
+    }
+    if is_named("replay") {
+        replay::replay(report, Engine::Embedded).await;
+    }
+    if is_named("crowd") {
+        crowd::crowd(report, Engine::Embedded).await;
+    }
     let Ok(url) = std::env::var("SMSBRIDGE_BENCH_AMQP_URL") else {
         println!("without SMSBRIDGE_BENCH_AMQP_URL nothing is measured that needs a broker");
         return;
@@ -104,8 +133,19 @@ async fn measure(report: &mut Report) {
     if wanted("invalid") {
         queue::invalid_commands(report, &url).await;
     }
-    // Not without its name: it takes some minutes.
-    if named.iter().any(|named| named == "full") {
+    if wanted("pushes") {
+        pushes::broker(report, &url).await;
+    }
+    if wanted("single") {
+        single::single(report, Engine::Broker(&url)).await;
+    }
+    if is_named("replay") {
+        replay::replay(report, Engine::Broker(&url)).await;
+    }
+    if is_named("crowd") {
+        crowd::crowd(report, Engine::Broker(&url)).await;
+    }
+    if is_named("full") {
         queue::full(report, &url).await;
     }
     if wanted("urgent") {

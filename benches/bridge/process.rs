@@ -135,10 +135,21 @@ impl Simulator {
 /// A bridge in front of a simulator.
 pub struct Bridge {
     pub address: SocketAddr,
+    /// What Infobip would push to.
+    pub http: SocketAddr,
     admin: SocketAddr,
     client: reqwest::Client,
     process: Killed,
-    _folder: TempDir,
+    folder: TempDir,
+}
+
+/// A bridge that was asked to end, and did.
+pub struct Ended {
+    /// From SIGTERM to the end of the process.
+    pub took: Duration,
+    pub succeeded: bool,
+    /// Its `events.data_dir`.
+    pub folder: TempDir,
 }
 
 impl Bridge {
@@ -152,8 +163,16 @@ impl Bridge {
 
     /// With settings from environment variables.
     pub async fn start_with(simulator: &Simulator, settings: &[(&str, String)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (address, admin) = (free_port(), free_port());
+        Self::start_at(tempfile::tempdir().unwrap(), simulator, settings).await
+    }
+
+    /// With a folder that an earlier bridge may have used.
+    pub async fn start_at(
+        folder: TempDir,
+        simulator: &Simulator,
+        settings: &[(&str, String)],
+    ) -> Self {
+        let (address, http, admin) = (free_port(), free_port(), free_port());
         let mut command = Command::new(binary());
         command
             .args([
@@ -164,7 +183,7 @@ impl Bridge {
             .args(["--grpc-listen", &address.to_string()])
             .args([
                 "--http-listen",
-                "127.0.0.1:0",
+                &http.to_string(),
                 "--admin-listen",
                 &admin.to_string(),
             ])
@@ -183,10 +202,36 @@ impl Bridge {
         wait_for(admin).await;
         Self {
             address,
+            http,
             admin,
             client: reqwest::Client::builder().no_proxy().build().unwrap(),
             process,
-            _folder: folder,
+            folder,
+        }
+    }
+
+    /// Sends SIGTERM and waits for the end, for a minute at most.
+    pub async fn end(self) -> Ended {
+        let Self {
+            mut process,
+            folder,
+            ..
+        } = self;
+        let began = Instant::now();
+        let pid = rustix::process::Pid::from_child(&process.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = loop {
+            if let Some(status) = process.0.try_wait().unwrap() {
+                break status;
+            }
+            let waited = began.elapsed();
+            assert!(waited < Duration::from_secs(60), "the bridge does not end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        Ended {
+            took: began.elapsed(),
+            succeeded: status.success(),
+            folder,
         }
     }
 

@@ -103,6 +103,33 @@ impl Report {
         });
     }
 
+    /// A row in words.
+    pub fn row(&mut self, what: &str, ceiling: &str, ours: &str, ratio: &str, goal: &str) {
+        self.0.push(Row {
+            what: what.to_owned(),
+            ceiling: ceiling.to_owned(),
+            ours: ours.to_owned(),
+            ratio: ratio.to_owned(),
+            goal: goal.to_owned(),
+        });
+    }
+
+    /// Events beside a bare peer that does the same with the same engine: rate, processor time, and the memory of ours.
+    pub fn events(&mut self, what: &str, bare: &Measured, ours: &Measured, goal: &str) {
+        let rate = |measured: &Measured| format!("{:.0} events/s", measured.rate());
+        let ratio = format!("{:.2}", ours.rate() / bare.rate());
+        self.row(what, &rate(bare), &rate(ours), &ratio, goal);
+        let cpu = |measured: &Measured| {
+            let seconds = measured.cpu.as_secs_f64() * 1e3 / measured.messages as f64;
+            format!("{seconds:.4} s")
+        };
+        let what_cpu = format!("{what}: CPU per 1,000");
+        self.row(&what_cpu, &cpu(bare), &cpu(ours), "", "");
+        let mb = format!("{:.1} MB", ours.peak_bytes as f64 / 1e6);
+        let what_memory = format!("{what}: peak memory");
+        self.row(&what_memory, "", &mb, "", "");
+    }
+
     /// The peak memory of ours alone.
     pub fn memory(&mut self, what: &str, ours: &Measured, most_mb: u64) {
         self.0.push(Row {

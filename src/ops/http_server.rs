@@ -1,21 +1,15 @@
 //! The HTTP/1.1 server of `http.listen` and `admin.listen`: an axum router with limits that axum's own server lacks.
 //!
-//! Invariants: at most `max_connections` are open, more wait in the backlog; a connection that does not send the head of its
+//! Invariants: at most `max_connections` are served; when one more comes, one without a request in flight gives its place up
+//! ([`waiting`]), and if all have requests, it waits; a connection that does not send the head of its
 //! next request in time, is older than `MAX_AGE`, or got a client error (4xx) is closed, so that strangers do not keep
 //! connections that others wait for; after `stop` the server waits only for requests in flight;
 //! every connection is a task that the server owns and awaits; every request has its [`PeerAddress`]. Neighbours: `webhooks` and [`super::admin`] have the routes and
 //! limit the time and size of each request; `grpc::transport::connections` does the same for HTTP/2.
 
-use std::{
-    convert::Infallible,
-    net::IpAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod waiting;
+
+use std::{convert::Infallible, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use http::{HeaderValue, header::CONNECTION};
@@ -26,10 +20,12 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+
+use self::waiting::{Busy, WaitingConnection, WaitingConnections};
 
 /// The pause after accepting failed, as it does when the limit of open files is reached.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -61,29 +57,46 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
     let permits = Arc::new(Semaphore::new(
         limits.max_connections.min(Semaphore::MAX_PERMITS),
     ));
+    let waiting = WaitingConnections::default();
     let mut connections = JoinSet::new();
     loop {
-        let accepted = async {
-            let permit = Arc::clone(&permits)
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed");
-            (accept(&listener).await, permit)
-        };
-        let ((stream, peer), permit) = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accepted => accepted,
+            accepted = accept(&listener) => accepted,
             Some(_) = connections.join_next() => continue,
         };
+        let Some(permit) = stop.run_until_cancelled(place(&permits, &waiting)).await else {
+            break;
+        };
+        let connection = waiting.begin();
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
-            serve_connection(stream, peer, router, limits, stop).await;
+            serve_connection(stream, peer, connection, router, limits, stop).await;
             drop(permit);
         });
     }
     // Closes the port: new clients are refused instead of waiting in the backlog.
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// A place for one more connection, from one that waits if all are taken.
+async fn place(permits: &Arc<Semaphore>, waiting: &WaitingConnections) -> OwnedSemaphorePermit {
+    if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+        return permit;
+    }
+    let mut permit = pin!(Arc::clone(permits).acquire_owned());
+    loop {
+        let given_up = async {
+            waiting.give_up_one().await;
+            // It may have got a request meanwhile: then it keeps its place, and the next one is asked.
+            tokio::time::sleep(2 * CLOSING_TIMEOUT).await;
+        };
+        tokio::select! {
+            permit = permit.as_mut() => return permit.expect("the semaphore is never closed"),
+            () = given_up => {}
+        }
+    }
 }
 
 /// The next connection. Retries after errors.
@@ -112,17 +125,17 @@ async fn accept(listener: &TcpListener) -> (TcpStream, PeerAddress) {
 async fn serve_connection(
     stream: TcpStream,
     peer: PeerAddress,
+    waiting: Arc<WaitingConnection>,
     router: Router,
     limits: Limits,
     stop: CancellationToken,
 ) {
-    let is_busy = Arc::new(AtomicBool::new(false));
     let routes = TowerToHyperService::new(router);
     let service = hyper::service::service_fn({
-        let is_busy = Arc::clone(&is_busy);
+        let waiting = Arc::clone(&waiting);
         move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(peer);
-            let busy = Busy::new(&is_busy);
+            let busy = Busy::new(&waiting);
             let response = routes.call(request);
             async move {
                 let mut response = response.await?;
@@ -151,29 +164,19 @@ async fn serve_connection(
         }
         () = tokio::time::sleep(MAX_AGE) => {}
         () = stop.cancelled() => {}
+        () = waiting.gives_up() => {
+            // Nothing is to be written, so the other one has its place at once.
+            if waiting.is_unused() {
+                return;
+            }
+        }
     }
     connection.as_mut().graceful_shutdown();
     // hyper would wait for a first request that may never come, so only a request in flight gets `request_timeout`.
-    let wait = if is_busy.load(Ordering::Relaxed) {
-        limits.request_timeout + CLOSING_TIMEOUT
-    } else {
+    let wait = if waiting.is_waiting() {
         CLOSING_TIMEOUT
+    } else {
+        limits.request_timeout + CLOSING_TIMEOUT
     };
     let _ = tokio::time::timeout(wait, connection).await;
-}
-
-/// Exists while a request of the connection is in flight. HTTP/1.1 has one at a time.
-struct Busy(Arc<AtomicBool>);
-
-impl Busy {
-    fn new(is_busy: &Arc<AtomicBool>) -> Self {
-        is_busy.store(true, Ordering::Relaxed);
-        Self(Arc::clone(is_busy))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
 }

@@ -106,11 +106,12 @@ async fn more_connections_than_allowed_wait_until_one_ends() {
     let simulator = TestSimulator::start().await;
     let bridge = TestBridge::with(&simulator, |config| {
         config.http.max_connections = 2;
-        config.http.header_timeout = LONG_AFTER;
+        config.http.request_timeout = LONG_AFTER;
     })
     .await;
     let address = bridge.addresses.http;
-    let (first, second) = (begun(address, "").await, begun(address, "").await);
+    let half = half_a_push();
+    let (first, second) = (begun(address, &half).await, begun(address, &half).await);
     let mut pushed = Box::pin(push(&bridge));
     let waiting = tokio::time::timeout(Duration::from_millis(200), pushed.as_mut()).await;
     assert!(waiting.is_err(), "{waiting:?}");
@@ -119,6 +120,51 @@ async fn more_connections_than_allowed_wait_until_one_ends() {
     let answer = answer.expect("a place is free");
     assert_eq!(answer.status(), StatusCode::OK);
     drop(second);
+    bridge.stop().await;
+}
+
+/// More connections than there are places send half a head and wait.
+#[tokio::test]
+async fn connections_without_a_request_give_their_places_to_pushes() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.http.max_connections = 3;
+        config.http.header_timeout = LONG_AFTER;
+    })
+    .await;
+    let address = bridge.addresses.http;
+    let known = Client::new();
+    let push = async |client: &Client| {
+        let request = client.post(bridge.webhook("reports")).body(REPORT);
+        let answer = tokio::time::timeout(DEADLINE, request.send()).await;
+        let answer = answer.expect("the push has a place").unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+    };
+    push(&known).await;
+    let half_a_head = "POST /infobip/local/reports HTTP/1.1\r\nhost: x\r\n";
+    let mut strangers = Vec::new();
+    for _ in 0..6 {
+        strangers.push(begun(address, half_a_head).await);
+        strangers.push(begun(address, "").await);
+    }
+    push(&Client::new()).await;
+    // A connection that has had a push keeps its place longer.
+    push(&known).await;
+    // The first of the strangers gave its place up; the last one has it.
+    assert_eq!(read_to_end(&mut strangers[0]).await, "");
+    let rest = format!("{}{}", half_a_push(), &REPORT[10..]);
+    let mut last = strangers.pop().expect("there are twelve");
+    last.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    last.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    // One that had a push gives its place up too, where no other waits.
+    drop(strangers);
+    let clients: Vec<Client> = (0..4).map(|_| Client::new()).collect();
+    for client in &clients {
+        push(client).await;
+    }
+    drop(last);
     bridge.stop().await;
 }
 

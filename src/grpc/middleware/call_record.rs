@@ -10,6 +10,7 @@ use std::{
 
 use http::{HeaderMap, StatusCode};
 use hyper::body::{Bytes, Frame, SizeHint};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, Status, body::Body};
 use tracing::Level;
 
@@ -28,6 +29,13 @@ const ACCESS_LOG: &str = "smsbridge::access::grpc";
 /// The key of a response's status: in its trailers, or in its headers if it has no body.
 const STATUS: &str = "grpc-status";
 
+/// The streams that the services end when the shutdown begins. Whoever did not read all of one goes on where it was.
+const END_AT_SHUTDOWN: [&str; 3] = [
+    "smsbridge.v1.EventService/StreamEvents",
+    "smsbridge.v1.EventService/Subscribe",
+    "grpc.health.v1.Health/Watch",
+];
+
 /// A call in flight. Counted, and its permits released, when dropped.
 pub(super) struct CallRecord {
     metrics: Metrics,
@@ -40,6 +48,9 @@ pub(super) struct CallRecord {
     /// Of an authenticated caller, if the access log is on.
     application: Option<ApplicationName>,
     permits: Option<CallPermits>,
+    /// While the shutdown waits for the call.
+    awaited: Option<TaskTrackerToken>,
+    ends_at_shutdown: bool,
 }
 
 /// Whether the access log of calls is on.
@@ -48,7 +59,12 @@ fn is_logged() -> bool {
 }
 
 impl CallRecord {
-    pub(super) fn new(method: &str, metrics: Metrics, permits: Option<CallPermits>) -> Self {
+    pub(super) fn new(
+        method: &str,
+        metrics: Metrics,
+        permits: Option<CallPermits>,
+        awaited: TaskTrackerToken,
+    ) -> Self {
         Self {
             metrics,
             method: GrpcMethod::named(method),
@@ -57,6 +73,8 @@ impl CallRecord {
             code: Code::Cancelled,
             application: None,
             permits,
+            awaited: Some(awaited),
+            ends_at_shutdown: END_AT_SHUTDOWN.contains(&method),
         }
     }
 
@@ -67,13 +85,17 @@ impl CallRecord {
         }
     }
 
-    /// Rewrites and notes the status in the response's headers, if it is there, and releases the permits of a check.
+    /// Rewrites and notes the status in the response's headers, if it is there. Releases the permits of a check, and a stream that ends
+    /// by itself at the shutdown.
     pub(super) fn response_began(
         &mut self,
         response: &mut http::Response<Body>,
         max_message_bytes: usize,
     ) {
         self.permits = self.permits.take().filter(|held| !held.end_with_head);
+        if self.ends_at_shutdown {
+            self.awaited = None;
+        }
         if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             self.code = Code::InvalidArgument;
             return;

@@ -13,6 +13,7 @@ use std::{
 
 use http::StatusCode;
 use tokio::time::Sleep;
+use tokio_util::task::TaskTracker;
 use tonic::{Status, body::Body};
 
 use super::{
@@ -34,6 +35,8 @@ pub(in crate::grpc) struct Outermost {
     inner: Authenticated,
     limits: ConcurrencyLimits,
     max_message_bytes: usize,
+    /// The calls of the connection that its shutdown waits for.
+    calls: TaskTracker,
     metrics: Metrics,
 }
 
@@ -49,8 +52,15 @@ impl Outermost {
             inner,
             limits: ConcurrencyLimits::new(max_concurrent_calls),
             max_message_bytes,
+            calls: TaskTracker::new(),
             metrics,
         }
+    }
+
+    /// The same service, whose calls `calls` has: until their responses have ended, or begun where they end by themselves at the
+    /// shutdown.
+    pub(in crate::grpc) fn tracked_by(self, calls: TaskTracker) -> Self {
+        Self { calls, ..self }
     }
 
     /// The same service for a new connection, with its client certificate and its own limits of health calls.
@@ -68,7 +78,7 @@ impl Outermost {
         let is_health = method.starts_with(health::SERVICE);
         let permits = self.limits.try_acquire(method);
         let is_rejected = permits.is_none();
-        let mut record = CallRecord::new(method, self.metrics.clone(), permits);
+        let mut record = CallRecord::new(method, self.metrics.clone(), permits, self.calls.token());
         let state = if !rewrite_status::is_grpc(request.headers()) {
             let mut response = http::Response::new(Body::default());
             *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;

@@ -2,20 +2,14 @@
 //! after the grace period.
 //!
 //! Invariants: a connection that has not finished its TLS handshake and HTTP/2 preface in time, or that exceeds its lifetime, is
-//! closed and gives its permit back, even if its client does not read; clients beyond the limit wait in the backlog of the port;
+//! closed and gives its permit back, even if its client does not read; at the shutdown a client that does not read has
+//! [`UNREAD_TIMEOUT`] after its calls; clients beyond the limit wait in the backlog of the port;
 //! every connection is a task that the server owns and awaits. Neighbours: `server` starts it, `outermost` answers the calls,
 //! `tls` performs the handshake, `stream` awaits the preface.
 
 mod stream;
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -26,10 +20,10 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 
-use self::stream::HttpStream;
+use self::stream::{HttpStream, Progress};
 use crate::grpc::{auth::Certificate, middleware::outermost::Outermost, transport::tls::Tls};
 use crate::{
     config::{self, DEFAULT_MAX_CONNECTIONS},
@@ -40,6 +34,9 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Files reserved for the rest of the process: the event log, connections to the API and the broker.
 const OTHER_FILES: usize = 256;
+/// How long a connection without calls in flight may write nothing at the shutdown before it is closed: its client does not read the end
+/// of its streams.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Limit of the headers of a call, in bytes.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
@@ -129,8 +126,10 @@ impl Http2 {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let end = Instant::now() + self.lifetime;
-        let has_begun = Arc::new(AtomicBool::new(false));
-        let stream = HttpStream::new(stream, preface_deadline, Arc::clone(&has_begun));
+        let progress = Arc::<Progress>::default();
+        let stream = HttpStream::new(stream, preface_deadline, Arc::clone(&progress));
+        let calls = TaskTracker::new();
+        let service = service.tracked_by(calls.clone());
         let service = hyper::service::service_fn(move |request: http::Request<_>| {
             service.call(request.map(Body::new))
         });
@@ -140,16 +139,38 @@ impl Http2 {
             () = tokio::time::sleep(self.age) => {}
             () = self.stop.cancelled() => {
                 // hyper would wait for the preface, and no call can be in flight before it.
-                if !has_begun.load(Ordering::Relaxed) {
+                if !progress.has_begun() {
                     return;
                 }
             }
         }
         connection.as_mut().graceful_shutdown();
         // While the client reads nothing, hyper waits to write, without a limit.
-        match tokio::time::timeout_at(end, connection).await {
-            Ok(served) => log_end(served),
-            Err(_) => tracing::debug!("a gRPC connection was closed at the end of its lifetime"),
+        let unread = async {
+            self.stop.cancelled().await;
+            unread(&calls, &progress).await;
+        };
+        tokio::select! {
+            served = connection => log_end(served),
+            () = tokio::time::sleep_until(end) => {
+                tracing::debug!("a gRPC connection was closed at the end of its lifetime");
+            }
+            () = unread => {
+                tracing::debug!("a gRPC connection was closed at the shutdown: its client does not read");
+            }
+        }
+    }
+}
+
+/// Waits until no call is in flight, and nothing could be written for [`UNREAD_TIMEOUT`].
+async fn unread(calls: &TaskTracker, progress: &Progress) {
+    calls.close();
+    loop {
+        calls.wait().await;
+        let before = progress.bytes_written();
+        tokio::time::sleep(UNREAD_TIMEOUT).await;
+        if calls.is_empty() && progress.bytes_written() == before {
+            return;
         }
     }
 }

@@ -317,6 +317,57 @@ async fn a_client_that_does_not_read_is_ended_after_the_shutdown_began() {
     client.await.unwrap();
 }
 
+/// Their clients do not read what was sent, so the streams cannot end.
+#[tokio::test]
+async fn streams_of_events_that_nobody_reads_do_not_hold_the_shutdown() {
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.shutdown.grace = LONG_AFTER;
+    })
+    .await;
+    let push = async |first: u32| {
+        let rows: Vec<_> = (first..first + 1000)
+            .map(|number| json!({"messageId": format!("m-{number}"), "to": "41793026727", "status": {"groupId": 3, "groupName": "DELIVERED", "id": 5, "name": "DELIVERED_TO_HANDSET"}}))
+            .collect();
+        let body = json!({"results": rows}).to_string();
+        let pushed = reqwest::Client::new()
+            .post(bridge.webhook("reports"))
+            .body(body);
+        assert_eq!(pushed.send().await.unwrap().status(), 200);
+    };
+    let connect = async || {
+        let endpoint = Channel::from_shared(format!("http://{}", bridge.addresses.grpc)).unwrap();
+        // Less than the events that follow.
+        let endpoint = endpoint.initial_stream_window_size(64 * 1024);
+        EventServiceClient::new(endpoint.connect().await.unwrap())
+    };
+    let start = v1::SubscriptionStart {
+        name: "unread".into(),
+        max_outstanding: 10_000,
+        ..Default::default()
+    };
+    let start = v1::SubscribeRequest {
+        action: Some(v1::subscribe_request::Action::Start(start)),
+    };
+    let subscriber = stream::iter([start]).chain(stream::pending());
+    let subscribed = connect().await.subscribe(subscriber).await.unwrap();
+    let mut subscribed = subscribed.into_inner();
+    subscribed.message().await.unwrap().expect("it is ready");
+    push(0).await;
+    push(1000).await;
+    let request = v1::StreamEventsRequest {
+        start: Some(v1::stream_events_request::Start::Since(
+            smsbridge::proto::Timestamp::default(),
+        )),
+        ..Default::default()
+    };
+    let streamed = connect().await.stream_events(request).await.unwrap();
+    let mut streamed = streamed.into_inner();
+    streamed.message().await.unwrap().expect("the first event");
+    bridge.stop().await;
+    drop((subscribed, streamed));
+}
+
 #[tokio::test]
 async fn connections_without_a_preface_do_not_hold_the_shutdown() {
     for with_tls in [false, true] {

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -21,8 +21,35 @@ use tokio::{
 /// The length of the preface of HTTP/2, "PRI * HTTP/2.0…" (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;
 
+/// What a connection has done.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Whether the preface is complete.
+    has_begun: AtomicBool,
+    bytes_written: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bytes_written(&self) -> u64 {
+        self.bytes_written.load(Ordering::Relaxed)
+    }
+
+    /// Counts what a write has written.
+    fn note(&self, write: &Poll<std::io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = write {
+            self.bytes_written
+                .fetch_add(*bytes as u64, Ordering::Relaxed);
+        }
+    }
+}
+
 pub(super) struct HttpStream<S> {
     stream: S,
+    progress: Arc<Progress>,
     /// `None` when it is complete.
     preface: Option<Preface>,
     has_yielded: bool,
@@ -32,18 +59,17 @@ pub(super) struct HttpStream<S> {
 struct Preface {
     bytes_left: usize,
     deadline: Pin<Box<Sleep>>,
-    is_complete: Arc<AtomicBool>,
 }
 
 impl<S> HttpStream<S> {
-    /// Sets `has_begun` when the preface is complete.
-    pub(super) fn new(stream: S, preface_deadline: Instant, has_begun: Arc<AtomicBool>) -> Self {
+    /// Notes what the connection does in `progress`.
+    pub(super) fn new(stream: S, preface_deadline: Instant, progress: Arc<Progress>) -> Self {
         Self {
             stream,
+            progress,
             preface: Some(Preface {
                 bytes_left: PREFACE_BYTES,
                 deadline: Box::pin(tokio::time::sleep_until(preface_deadline)),
-                is_complete: has_begun,
             }),
             has_yielded: false,
         }
@@ -77,7 +103,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
             let bytes_read = buffer.filled().len() - before;
             preface.bytes_left = preface.bytes_left.saturating_sub(bytes_read);
             if preface.bytes_left == 0 {
-                preface.is_complete.store(true, Ordering::Relaxed);
+                self.progress.has_begun.store(true, Ordering::Relaxed);
                 self.preface = None;
             }
         }
@@ -92,7 +118,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         ready!(self.poll_yield(task));
-        Pin::new(&mut self.stream).poll_write(task, bytes)
+        let write = Pin::new(&mut self.stream).poll_write(task, bytes);
+        self.progress.note(&write);
+        write
     }
 
     fn poll_write_vectored(
@@ -101,7 +129,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         ready!(self.poll_yield(task));
-        Pin::new(&mut self.stream).poll_write_vectored(task, slices)
+        let write = Pin::new(&mut self.stream).poll_write_vectored(task, slices);
+        self.progress.note(&write);
+        write
     }
 
     fn is_write_vectored(&self) -> bool {
