@@ -131,8 +131,8 @@ impl App {
                     tracing::warn!(
                         responses,
                         folder = %config.events.data_dir.display(),
-                        "responses of pulls wait in the embedded log, and the event log is on the broker: their rows are no events until the \
-                         bridge runs with events.engine = \"embedded\" again, until they are"
+                        "responses of pulls wait in the embedded log, but events.engine uses the broker: their rows become events only while \
+                         the bridge runs with events.engine = \"embedded\" on this folder"
                     );
                 }
                 broker.storage(config.events.encoding, metrics.clone())

@@ -26,7 +26,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::raw_store::BrokerRawStore;
@@ -51,6 +51,8 @@ use crate::{
 const MAX_ATTEMPTS: usize = 5;
 /// Nacks from the exchange after which an event is published to the stream only.
 const MAX_NACKS: u8 = 2;
+/// Searches for the events of a message under way at once.
+const MAX_SEARCHES: usize = 4;
 /// The largest event. The broker ends the session on a message above its own limit (RabbitMQ 4: 16 MiB unless configured).
 const MAX_EVENT_BYTES: usize = 8 * 1024 * 1024;
 
@@ -64,6 +66,8 @@ pub struct BrokerLog {
     tasks: Mutex<Vec<(&'static str, JoinHandle<()>)>>,
     encoding: EventEncoding,
     confirms: Confirms,
+    /// Searches for the events of a message: each reads the stream for some seconds.
+    searches: Semaphore,
     closed: CancellationToken,
     /// No attempt starts later than this after the first one.
     append_timeout: Duration,
@@ -114,6 +118,7 @@ impl BrokerLog {
             ]),
             encoding: EventEncoding::default(),
             confirms: Confirms::default(),
+            searches: Semaphore::new(MAX_SEARCHES),
             closed,
             append_timeout,
             metrics,
@@ -329,13 +334,16 @@ impl EventLog for BrokerLog {
         Box::pin(self.readers.read(start, end_at_head, applications))
     }
 
-    /// Reads the stream: that takes a while.
+    /// Reads the stream, which takes a while. Waits while other searches read it.
     fn find_message(
         &self,
         message: MessageKey,
         since: Option<Timestamp>,
     ) -> BoxFuture<'_, Result<MessageEvents, ReadError>> {
-        Box::pin(async move { message_events::read(self, &message, since).await })
+        Box::pin(async move {
+            let _place = self.searches.acquire().await;
+            message_events::read(self, &message, since).await
+        })
     }
 
     fn is_ready(&self) -> bool {

@@ -19,6 +19,7 @@ mod recent;
 mod reserve;
 mod schema;
 mod send_journal;
+mod subscriptions;
 mod writer;
 
 use std::{
@@ -47,8 +48,7 @@ use self::{
 };
 use super::{
     AppendError, Batch, BeginSends, ContentDigest, EarlierSends, EventLog, EventStream,
-    MessageEvents, MessageKey, Quarantine, Quarantined, ReadError, SavedSubscription, SendJournal,
-    Start, Storage, SubscriptionKey, SubscriptionStore,
+    MessageEvents, MessageKey, Quarantine, Quarantined, ReadError, SendJournal, Start, Storage,
 };
 use crate::ops::{kill_point, metrics::Metrics};
 
@@ -341,53 +341,6 @@ impl SendJournal for EmbeddedLog {
 impl Quarantine for EmbeddedLog {
     fn add(&self, body: Quarantined) -> BoxFuture<'_, Result<(), AppendError>> {
         self.write(|reply| Job::Quarantine { body, reply }).boxed()
-    }
-}
-
-impl SubscriptionStore for EmbeddedLog {
-    fn head_cursor(&self) -> String {
-        self.id.cursor(*self.head.borrow())
-    }
-
-    fn find(
-        &self,
-        key: SubscriptionKey,
-    ) -> BoxFuture<'_, Result<Option<SavedSubscription>, ReadError>> {
-        self.readers.find_subscription(key).boxed()
-    }
-
-    fn count(&self, application: String) -> BoxFuture<'_, Result<usize, ReadError>> {
-        self.readers.count_subscriptions(application).boxed()
-    }
-
-    fn forget_unused(
-        &self,
-        application: String,
-        since: Timestamp,
-    ) -> BoxFuture<'_, Result<(), AppendError>> {
-        self.write(move |reply| Job::ForgetSubscriptions {
-            application,
-            unused_since_ms: since.as_millisecond(),
-            reply,
-        })
-        .boxed()
-    }
-
-    fn save_position(
-        &self,
-        key: SubscriptionKey,
-        cursor: String,
-    ) -> BoxFuture<'_, Result<(), AppendError>> {
-        self.write(move |reply| Job::SavePosition { key, cursor, reply })
-            .boxed()
-    }
-
-    fn save(&self, subscription: SavedSubscription) -> BoxFuture<'_, Result<(), AppendError>> {
-        self.write(|reply| Job::SaveSubscription {
-            subscription,
-            reply,
-        })
-        .boxed()
     }
 }
 

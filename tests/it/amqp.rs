@@ -17,7 +17,7 @@ mod encodings;
 mod expiry;
 mod frozen_broker;
 mod intake;
-mod log;
+pub(crate) mod log;
 mod log_ends;
 mod log_under_load;
 pub(crate) mod lookup;

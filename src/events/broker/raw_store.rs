@@ -213,12 +213,14 @@ impl RawStore for BrokerRawStore {
     fn waiting(&self) -> BoxFuture<'_, Result<Waiting, AppendError>> {
         async move {
             let channel = self.counting.lock().clone();
-            let channel = channel.ok_or_else(|| lost("there is no session with the broker"))?;
+            let channel =
+                channel.ok_or_else(|| not_counted("there is no session with the broker"))?;
             let queue = self.topology.intake();
             let counting = message_count(&channel, &queue);
             let counted = tokio::time::timeout(COUNT_TIMEOUT, counting).await;
-            let counted = counted.map_err(|_| lost("the broker does not count the responses"))?;
-            let responses = counted.map_err(|error| lost(&error.cause()))?;
+            let counted =
+                counted.map_err(|_| not_counted("the broker does not count the responses"))?;
+            let responses = counted.map_err(|error| not_counted(&error.cause()))?;
             Ok(Waiting {
                 responses: responses.into(),
                 bytes: 0,
@@ -262,7 +264,7 @@ fn response(delivery: &Delivery) -> Option<RawResponse> {
     })
 }
 
-fn lost(why: &str) -> AppendError {
+fn not_counted(why: &str) -> AppendError {
     AppendError::Unavailable(why.to_owned())
 }
 

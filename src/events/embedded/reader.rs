@@ -15,10 +15,7 @@ use tokio::{
 };
 
 use super::{
-    super::{
-        ContentDigest, EarlierSend, EventStream, ReadError, RecordedSend, SavedSubscription,
-        SubscriptionKey, Visibility,
-    },
+    super::{ContentDigest, EarlierSend, EventStream, ReadError, RecordedSend},
     chunk::encoded_events,
     cursor::LogId,
     recent::Recent,
@@ -136,48 +133,6 @@ impl Readers {
     pub(super) async fn before(self: &Arc<Self>, at_ms: i64, head: i64) -> Result<i64, ReadError> {
         self.query(move |connection| schema::seq_before(connection, at_ms, head))
             .await
-    }
-
-    /// See [`super::super::SubscriptionStore::find`].
-    pub(super) async fn find_subscription(
-        self: &Arc<Self>,
-        key: SubscriptionKey,
-    ) -> Result<Option<SavedSubscription>, ReadError> {
-        self.query(move |connection| {
-            let row: Option<(Option<Vec<u8>>, String, Option<bool>)> = connection
-                .query_row(
-                    "SELECT filter, cursor, sees_all FROM subscription WHERE application = ?1 AND name = ?2",
-                    params![key.application, key.name],
-                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-                )
-                .optional()?;
-            Ok(row.map(|(filter, cursor, sees_all)| SavedSubscription {
-                key,
-                visibility: sees_all.map(|sees_all| {
-                    if sees_all {
-                        Visibility::AllApplications
-                    } else {
-                        Visibility::OwnApplication
-                    }
-                }),
-                filter: filter.and_then(|filter| v1::EventFilter::decode(filter.as_slice()).ok()),
-                cursor,
-            }))
-        })
-        .await
-    }
-
-    /// See [`super::super::SubscriptionStore::count`].
-    pub(super) async fn count_subscriptions(
-        self: &Arc<Self>,
-        application: String,
-    ) -> Result<usize, ReadError> {
-        self.query(move |connection| {
-            let sql = "SELECT count(*) FROM subscription WHERE application = ?1";
-            let count: u32 = connection.query_row(sql, [application], |row| row.get(0))?;
-            Ok(count as usize)
-        })
-        .await
     }
 
     /// One batch of the events after `after`.

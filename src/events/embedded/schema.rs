@@ -3,7 +3,7 @@
 //! Events are stored in chunks, because a row and two index entries for each event cost several times as much as the event.
 //! Only events that are looked up by their message, or must be unique, have a row in `known`.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
@@ -23,6 +23,8 @@ pub(super) mod kind {
 
 const VERSION: i64 = 2;
 
+/// How long a connection waits for another one that holds a lock.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A write-ahead log that was longer is cut to this when it begins anew.
 const JOURNAL_BYTES: i64 = 16 * 1024 * 1024;
 
@@ -88,7 +90,7 @@ pub(super) fn open_for_writing(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update_and_check(None, "journal_size_limit", JOURNAL_BYTES, |_| Ok(()))?;
     // Negative: in KiB. Appends go to the end of the file, and the index has few recent pages.
     connection.pragma_update(None, "cache_size", -2048)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version == 0 {
         let transaction = connection.transaction()?;
@@ -174,7 +176,7 @@ pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.pragma_update(None, "cache_size", -1024)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
@@ -250,8 +252,6 @@ pub(super) fn seq_before(connection: &Connection, at_ms: i64, head: i64) -> rusq
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         events::{

@@ -249,9 +249,10 @@ impl Writer {
         let mut written = (self.head.newest.receiver_count() > 1).then(Vec::new);
         let mut size = self.size;
         let mut is_trim = false;
-        let events_per_trim = match self.is_full {
-            true => full_disk::EVENTS_PER_TRIM,
-            false => EVENTS_PER_TRIM,
+        let events_per_trim = if self.is_full {
+            full_disk::EVENTS_PER_TRIM
+        } else {
+            EVENTS_PER_TRIM
         };
         // The metrics are updated after the commit, so these counts are collected first.
         let (mut appended, mut late): (Vec<(EventType, u64)>, _) = (Vec::new(), 0);

@@ -173,8 +173,7 @@ pub(super) fn row(failure: Failure) -> Row {
             Code::DeadlineExceeded,
             Reason::DeadlineExceeded,
             format!(
-                "the stream was searched for {} s and not read to its end: name a later `since`, or read the events of the message \
-                 with StreamEvents",
+                "the events of the message were not found within {} s: name a later `since`, or read them with StreamEvents",
                 searched.as_secs_f32().round()
             ),
         )

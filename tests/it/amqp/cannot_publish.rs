@@ -9,50 +9,23 @@ use std::{
 };
 
 use smsbridge::proto::v1::Outcome;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
     bridge::{TestBridge, text_with_id},
     broker::TestBroker,
     eventually,
-    relay::{read_frame, relay_with},
+    relay::{ACK, Peer, relay_frames},
     simulator::TestSimulator,
 };
 
-/// Class and method of `basic.ack`: the confirm of the broker.
-const BASIC_ACK: [u8; 4] = [0, 60, 0, 80];
-
 /// A relay that loses the broker's confirms while `is_silent`.
 async fn start_relay(broker_url: &str, is_silent: Arc<AtomicBool>) -> String {
-    relay_with(broker_url, move |client, server| {
-        let is_silent = Arc::clone(&is_silent);
-        async move {
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_server, mut to_server) = server.into_split();
-            let replies = async {
-                while let Some(frame) = read_frame(&mut from_server).await {
-                    let is_confirm = frame[7..].starts_with(&BASIC_ACK);
-                    if is_confirm && is_silent.load(Ordering::SeqCst) {
-                        continue;
-                    }
-                    if to_client.write_all(&frame).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            let requests = async {
-                let mut buffer = vec![0; 64 * 1024];
-                while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-                    if to_server.write_all(&buffer[..read]).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            tokio::select! {
-                () = replies => {}
-                () = requests => {}
-            }
+    relay_frames(broker_url, move |(): &mut (), peer, frame| {
+        let is_confirm = peer == Peer::Broker && frame.is_method(ACK);
+        if is_confirm && is_silent.load(Ordering::SeqCst) {
+            return Vec::new();
         }
+        frame.0
     })
     .await
 }

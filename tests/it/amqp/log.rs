@@ -30,7 +30,7 @@ pub(super) async fn log(broker: &TestBroker) -> BrokerLog {
     )
 }
 
-pub(super) fn accepted(message_id: &str) -> NewEvent {
+pub(crate) fn accepted(message_id: &str) -> NewEvent {
     let result = v1::SendResult {
         to: "41793026727".into(),
         message_id: message_id.into(),

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,12 +24,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::support::{
     broker::TestBroker,
     eventually,
-    relay::{read_frame, relay_with},
+    relay::{ACK, PUBLISH, Peer, read_frame, relay_frames, relay_with},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(1);
-const PUBLISH: [u8; 4] = [0, 60, 0, 40];
-const ACK: [u8; 4] = [0, 60, 0, 80];
 
 /// Unconfirmed publications by channel: the tag, and whether the confirm is withheld.
 #[derive(Default)]
@@ -42,10 +41,9 @@ impl Channels {
     }
 
     /// The confirms that the client gets for this one.
-    fn confirmed(&mut self, channel: [u8; 2], tag: u64, multiple: bool) -> Vec<u8> {
+    fn confirmed(&mut self, channel: [u8; 2], tags: RangeInclusive<u64>) -> Vec<u8> {
         let (_, open) = self.0.entry(channel).or_default();
-        let first = if multiple { 0 } else { tag };
-        let tags: Vec<u64> = open.range(first..=tag).map(|(tag, _)| *tag).collect();
+        let tags: Vec<u64> = open.range(tags).map(|(tag, _)| *tag).collect();
         let mut frames = Vec::new();
         for tag in tags {
             if open.remove(&tag) == Some(false) {
@@ -63,46 +61,17 @@ impl Channels {
 
 /// A relay that withholds the confirms of what is published to `exchange` while `is_stuck`.
 async fn start_relay(broker_url: &str, exchange: String, is_stuck: Arc<AtomicBool>) -> String {
-    relay_with(broker_url, move |client, server| {
-        let (mut from_client, mut to_client) = client.into_split();
-        let (mut from_server, mut to_server) = server.into_split();
-        let (exchange, is_stuck) = (exchange.clone(), is_stuck.clone());
-        async move {
-            let channels = Mutex::new(Channels::default());
-            let requests = async {
-                let mut header = [0; 8];
-                from_client.read_exact(&mut header).await.unwrap();
-                to_server.write_all(&header).await.unwrap();
-                while let Some(frame) = read_frame(&mut from_client).await {
-                    if frame[0] == 1 && frame[7..11] == PUBLISH {
-                        let length = usize::from(frame[13]);
-                        let is_event = frame[14..14 + length] == *exchange.as_bytes();
-                        let is_withheld = is_event && is_stuck.load(Ordering::SeqCst);
-                        channels.lock().published([frame[1], frame[2]], is_withheld);
-                    }
-                    if to_server.write_all(&frame).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            let replies = async {
-                while let Some(mut frame) = read_frame(&mut from_server).await {
-                    if frame[0] == 1 && frame[7..11] == ACK {
-                        let tag = u64::from_be_bytes(frame[11..19].try_into().unwrap());
-                        let channel = [frame[1], frame[2]];
-                        let multiple = frame[19] & 1 == 1;
-                        frame = channels.lock().confirmed(channel, tag, multiple);
-                    }
-                    if to_client.write_all(&frame).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            tokio::select! {
-                () = requests => {}
-                () = replies => {}
-            }
+    relay_frames(broker_url, move |channels: &mut Channels, peer, frame| {
+        if peer == Peer::Broker && frame.is_method(ACK) {
+            return channels.confirmed(frame.channel(), frame.acknowledged());
         }
+        if frame.is_method(PUBLISH) {
+            let length = usize::from(frame.0[13]);
+            let is_event = frame.0[14..14 + length] == *exchange.as_bytes();
+            let is_withheld = is_event && is_stuck.load(Ordering::SeqCst);
+            channels.published(frame.channel(), is_withheld);
+        }
+        frame.0
     })
     .await
 }

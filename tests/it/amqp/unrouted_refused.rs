@@ -13,13 +13,12 @@ use smsbridge::{
     events::{EventLog as _, Start, broker::BrokerLog},
     ops::metrics::Metrics,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::log::{accepted, ids, read_to_head};
 use crate::support::{
     broker::{Client, TestBroker},
     eventually,
-    relay::{read_frame, relay_with},
+    relay::{ACK, Peer, relay_frames, relay_with},
 };
 
 const SINCE_EVER: Start = Start::Since(jiff::Timestamp::UNIX_EPOCH);
@@ -130,44 +129,19 @@ struct Received {
 }
 
 async fn measuring(broker_url: &str, received: Arc<Received>) -> String {
-    const METHOD: u8 = 1;
-    const ACK: [u8; 4] = [0, 60, 0, 80];
-    relay_with(broker_url, move |client, server| {
-        let received = received.clone();
-        async move {
-            let unacknowledged = AtomicUsize::new(0);
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_server, mut to_server) = server.into_split();
-            let requests = async {
-                let mut header = [0; 8];
-                from_client.read_exact(&mut header).await.unwrap();
-                to_server.write_all(&header).await.unwrap();
-                while let Some(frame) = read_frame(&mut from_client).await {
-                    if frame[0] == METHOD && frame[7..11] == ACK {
-                        unacknowledged.store(0, Ordering::SeqCst);
-                    }
-                    if to_server.write_all(&frame).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            let replies = async {
-                while let Some(frame) = read_frame(&mut from_server).await {
-                    let bytes = unacknowledged.fetch_add(frame.len(), Ordering::SeqCst);
-                    let most = bytes + frame.len();
-                    received.most.fetch_max(most, Ordering::SeqCst);
-                    received.all.fetch_add(frame.len(), Ordering::SeqCst);
-                    if to_client.write_all(&frame).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            tokio::select! {
-                () = requests => {}
-                () = replies => {}
+    relay_frames(
+        broker_url,
+        move |unacknowledged: &mut usize, peer, frame| {
+            if peer == Peer::Broker {
+                *unacknowledged += frame.0.len();
+                received.most.fetch_max(*unacknowledged, Ordering::SeqCst);
+                received.all.fetch_add(frame.0.len(), Ordering::SeqCst);
+            } else if frame.is_method(ACK) {
+                *unacknowledged = 0;
             }
-        }
-    })
+            frame.0
+        },
+    )
     .await
 }
 

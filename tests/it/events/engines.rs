@@ -11,12 +11,15 @@ use smsbridge::{
         broker::{BrokerLog, BrokerRawStore},
         embedded::EmbeddedLog,
     },
-    message::{applications::Applications, id::ApplicationName},
+    message::applications::Applications,
     ops::metrics::Metrics,
     proto::v1::{self, StatusGroup, event::Payload},
 };
 
-use crate::support::{DEADLINE, broker::TestBroker};
+use crate::{
+    amqp::log::accepted,
+    support::{DEADLINE, broker::TestBroker},
+};
 
 /// Runs a test on the empty stores of each engine.
 async fn on_both_engines(test: impl AsyncFn(&Storage)) {
@@ -48,22 +51,6 @@ async fn on_both_engines(test: impl AsyncFn(&Storage)) {
 async fn run(storage: &Storage, test: &impl AsyncFn(&Storage)) {
     test(storage).await;
     storage.log.close().await;
-}
-
-fn accepted(message_id: &str) -> NewEvent {
-    let result = v1::SendResult {
-        to: "41793026727".into(),
-        message_id: message_id.into(),
-        outcome: v1::Outcome::Accepted.into(),
-        ..Default::default()
-    };
-    NewEvent::send_result(
-        &ApplicationName::parse("billing").unwrap(),
-        "r1",
-        Some([7; 16]),
-        Box::new(result),
-        Timestamp::now(),
-    )
 }
 
 fn report(message_id: &str, group: StatusGroup, name: &str) -> NewEvent {

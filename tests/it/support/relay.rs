@@ -1,5 +1,8 @@
 //! A relay in front of the broker that watches the bytes of each connection, and ends or silences it.
 
+use std::ops::RangeInclusive;
+
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
@@ -61,6 +64,81 @@ where
             tokio::select! {
                 () = forward(Peer::Client, from_client, to_server, requests) => {}
                 () = forward(Peer::Broker, from_server, to_client, replies) => {}
+            }
+        }
+    })
+    .await
+}
+
+/// Class and method of `basic.publish` and of `basic.ack`: an acknowledgement, or the confirm of the broker.
+pub const PUBLISH: [u8; 4] = [0, 60, 0, 40];
+pub const ACK: [u8; 4] = [0, 60, 0, 80];
+
+/// One AMQP frame.
+pub struct Frame(pub Vec<u8>);
+
+impl Frame {
+    pub fn is_method(&self, method: [u8; 4]) -> bool {
+        self.0[0] == 1 && self.0[7..].starts_with(&method)
+    }
+
+    /// Whether it has a part of the body of a message.
+    pub fn is_body(&self) -> bool {
+        self.0[0] == 3
+    }
+
+    pub fn channel(&self) -> [u8; 2] {
+        [self.0[1], self.0[2]]
+    }
+
+    /// The delivery tags of an [`ACK`] that is the last of these, or the only one.
+    pub fn acknowledged(&self) -> RangeInclusive<u64> {
+        let tag = u64::from_be_bytes(self.0[11..19].try_into().unwrap());
+        let is_multiple = self.0[19] & 1 == 1;
+        let first = if is_multiple { 0 } else { tag };
+        first..=tag
+    }
+}
+
+/// Starts a relay of whole frames; returns the URL of the broker over it. `pass` gets each of them with the state of its connection, and
+/// returns the bytes that go on: none withholds it.
+pub async fn relay_frames<State, Pass>(broker_url: &str, pass: Pass) -> String
+where
+    State: Default + Send + 'static,
+    Pass: Fn(&mut State, Peer, Frame) -> Vec<u8> + Clone + Send + Sync + 'static,
+{
+    relay_with(broker_url, move |client, server| {
+        let pass = pass.clone();
+        async move {
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            // The client begins with eight bytes that are no frame.
+            let mut header = [0; 8];
+            if from_client.read_exact(&mut header).await.is_err()
+                || to_server.write_all(&header).await.is_err()
+            {
+                return;
+            }
+            let state = Mutex::new(State::default());
+            let requests = async {
+                while let Some(frame) = read_frame(&mut from_client).await {
+                    let bytes = pass(&mut state.lock(), Peer::Client, Frame(frame));
+                    if to_server.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let replies = async {
+                while let Some(frame) = read_frame(&mut from_server).await {
+                    let bytes = pass(&mut state.lock(), Peer::Broker, Frame(frame));
+                    if to_client.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = requests => {}
+                () = replies => {}
             }
         }
     })

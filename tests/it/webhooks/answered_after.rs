@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use reqwest::{Client, StatusCode, header};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, BufReader},
     process::Command,
 };
 
@@ -20,15 +20,13 @@ use crate::support::{
     bridge::TestBridge,
     broker::TestBroker,
     process::BridgeProcess,
-    relay::{read_frame, relay_with},
+    relay::{ACK, PUBLISH, Peer, relay_frames},
     simulator::TestSimulator,
 };
 
 const PUSHES: usize = 1_000;
 /// Pushes at a time.
 const AT_A_TIME: usize = 8;
-const PUBLISH: [u8; 4] = [0, 60, 0, 40];
-const ACK: [u8; 4] = [0, 60, 0, 80];
 
 /// Long enough for each to be another one, and all of one length.
 fn id(number: usize) -> String {
@@ -64,58 +62,26 @@ struct Unconfirmed {
 
 /// A relay to the broker that adds the id of each event to `confirmed` when it reads its confirm.
 async fn noting_relay(broker_url: &str, confirmed: Arc<Mutex<HashSet<String>>>) -> String {
-    relay_with(broker_url, move |client, server| {
-        let (mut from_client, mut to_client) = client.into_split();
-        let (mut from_server, mut to_server) = server.into_split();
-        let confirmed = Arc::clone(&confirmed);
-        async move {
-            let unconfirmed = Mutex::new(Unconfirmed::default());
-            let requests = async {
-                let mut header = [0; 8];
-                from_client.read_exact(&mut header).await.unwrap();
-                to_server.write_all(&header).await.unwrap();
-                while let Some(frame) = read_frame(&mut from_client).await {
-                    let channel = [frame[1], frame[2]];
-                    if frame[0] == 1 && frame[7..11] == PUBLISH {
-                        *unconfirmed.lock().last.entry(channel).or_default() += 1;
-                    } else if frame[0] == 3
-                        && let Some(id) = id_in(&frame)
-                    {
-                        let mut unconfirmed = unconfirmed.lock();
-                        let tag = unconfirmed.last[&channel];
-                        unconfirmed.events.insert((channel, tag), id);
-                    }
-                    if to_server.write_all(&frame).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            let replies = async {
-                while let Some(frame) = read_frame(&mut from_server).await {
-                    if frame[0] == 1 && frame[7..11] == ACK {
-                        let tag = u64::from_be_bytes(frame[11..19].try_into().unwrap());
-                        let channel = [frame[1], frame[2]];
-                        let first = if frame[19] & 1 == 1 { 0 } else { tag };
-                        let tags = (channel, first)..=(channel, tag);
-                        let ids = unconfirmed
-                            .lock()
-                            .events
-                            .extract_if(tags, |_, _| true)
-                            .map(|(_, id)| id)
-                            .collect::<Vec<_>>();
-                        confirmed.lock().extend(ids);
-                    }
-                    if to_client.write_all(&frame).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            tokio::select! {
-                () = requests => {}
-                () = replies => {}
+    relay_frames(
+        broker_url,
+        move |unconfirmed: &mut Unconfirmed, peer, frame| {
+            let channel = frame.channel();
+            if peer == Peer::Broker && frame.is_method(ACK) {
+                let (first, last) = frame.acknowledged().into_inner();
+                let tags = (channel, first)..=(channel, last);
+                let events = unconfirmed.events.extract_if(tags, |_, _| true);
+                confirmed.lock().extend(events.map(|(_, id)| id));
+            } else if frame.is_method(PUBLISH) {
+                *unconfirmed.last.entry(channel).or_default() += 1;
+            } else if peer == Peer::Client
+                && frame.is_body()
+                && let (Some(tag), Some(id)) = (unconfirmed.last.get(&channel), id_in(&frame.0))
+            {
+                unconfirmed.events.insert((channel, *tag), id);
             }
-        }
-    })
+            frame.0
+        },
+    )
     .await
 }
 

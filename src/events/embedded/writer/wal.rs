@@ -7,6 +7,8 @@ use std::{ffi::OsString, fs, path::PathBuf, time::Duration};
 
 use rusqlite::Connection;
 
+use super::super::schema::BUSY_TIMEOUT;
+
 /// Readers are waited for when it is this much longer than when they were waited for last.
 const STEP: u64 = 16 * 1024 * 1024;
 /// How long. A read has a bounded number of events.
@@ -52,10 +54,9 @@ pub(super) fn empty(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<bool> {
-    let usual = Duration::from_secs(5);
     connection.busy_timeout(WAIT)?;
     let sql = format!("PRAGMA wal_checkpoint({mode})");
     let is_busy = connection.query_row(&sql, [], |row| row.get::<_, bool>(0));
-    connection.busy_timeout(usual)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(!is_busy?)
 }

@@ -1,5 +1,8 @@
 //! `SmsService.GetMessage`: what became of one message.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use reqwest::{Client, StatusCode};
 use serde_json::json;
 use smsbridge::proto::v1::{self, event::Payload};
@@ -10,6 +13,7 @@ use crate::support::{
     bridge::{TestBridge, text, text_with_id},
     broker::TestBroker,
     eventually,
+    relay::{Peer, relay_frames},
     simulator::TestSimulator,
 };
 
@@ -123,6 +127,49 @@ async fn the_log_on_the_broker_tells_the_story_of_a_message() {
     let broker = TestBroker::start().await;
     let amqp = broker.config();
     stories(|config| config.amqp = amqp).await;
+}
+
+/// Each reads the stream with channels of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn few_searches_read_the_stream_at_a_time() {
+    const CHANNEL_OPEN: [u8; 4] = [0, 20, 0, 10];
+    const CHANNEL_CLOSE: [u8; 4] = [0, 20, 0, 40];
+    const SEARCHES: usize = 60;
+    let broker = TestBroker::start().await;
+    // Channels that are open, and the most of them.
+    let channels = Arc::new(Mutex::new((0_usize, 0_usize)));
+    let counted = Arc::clone(&channels);
+    let url = relay_frames(&broker.url, move |(): &mut (), peer, frame| {
+        let (open, most) = &mut *counted.lock();
+        if peer == Peer::Client && frame.is_method(CHANNEL_OPEN) {
+            *open += 1;
+            *most = (*most).max(*open);
+        } else if frame.is_method(CHANNEL_CLOSE) {
+            *open = open.saturating_sub(1);
+        }
+        frame.0
+    })
+    .await;
+    let simulator = TestSimulator::start().await;
+    let bridge = TestBridge::with(&simulator, |config| {
+        config.amqp = broker.config();
+        config.amqp.url = Some(url.into());
+    })
+    .await;
+    let sent = by("shop", text_with_id("order-17", &[TO]));
+    bridge.sms().send_sms(sent).await.unwrap();
+    types(&bridge, "shop", "order-17", 2).await;
+    let before = channels.lock().0;
+    let searches = (0..SEARCHES).map(|_| get(&bridge, by("shop", named("order-17"))));
+    for found in futures_util::future::join_all(searches).await {
+        assert_eq!(found.unwrap().events.len(), 2);
+    }
+    let most = channels.lock().1;
+    assert!(
+        most < before + SEARCHES / 2,
+        "{most} channels, {before} before"
+    );
+    bridge.stop().await;
 }
 
 #[tokio::test]
