@@ -9,6 +9,10 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
+use lapin::{
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::{AMQPValue, FieldTable},
+};
 use smsbridge::{
     amqp::{Endpoint, Publisher},
     events::{EventLog as _, EventStream, NewEvent, ReadError, Start, broker::BrokerLog},
@@ -21,7 +25,7 @@ use tokio::{io::AsyncWriteExt as _, sync::Semaphore};
 use super::log::{read_to_head, small_stream};
 use crate::support::{
     DEADLINE,
-    broker::TestBroker,
+    broker::{Client, TestBroker},
     relay::{read_frame, relay_with},
 };
 
@@ -95,11 +99,12 @@ impl Small {
         if self.published == 0 {
             return 0;
         }
-        // RabbitMQ 3.10 ends the session if it truncates the stream just then.
+        // Over a connection of its own each time: RabbitMQ 3.10 ends it if it truncates the stream just then.
         crate::support::eventually("the oldest event", async || {
-            let mut stream = self.log.read(SINCE_EVER, false).await.ok()?;
-            let first = next(&mut stream).await.ok()?;
-            Some(number(&first[0]))
+            let client = self.broker.try_client().await.ok()?;
+            let body = first_body(&client, &self.broker.topology().events_log()).await?;
+            let event: v1::Event = serde_json::from_slice(&body).ok()?;
+            Some(number(&event))
         })
         .await
     }
@@ -111,6 +116,23 @@ impl Small {
             self.append(application, 100).await;
         }
     }
+}
+
+/// The body of the oldest message of a stream.
+async fn first_body(client: &Client, stream: &str) -> Option<Vec<u8>> {
+    let mut arguments = FieldTable::default();
+    let first = AMQPValue::LongString("first".into());
+    arguments.insert("x-stream-offset".into(), first);
+    let channel = &client.channel;
+    channel
+        .basic_qos(1, BasicQosOptions::default())
+        .await
+        .ok()?;
+    let options = BasicConsumeOptions::default();
+    let consuming = channel.basic_consume(stream.into(), "".into(), options, arguments);
+    let mut consumer = consuming.await.ok()?;
+    let delivery = tokio::time::timeout(DEADLINE / 10, consumer.next()).await;
+    Some(delivery.ok()??.ok()?.data)
 }
 
 async fn next(stream: &mut EventStream) -> Result<Vec<v1::Event>, ReadError> {
